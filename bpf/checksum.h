@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Checksums for a changed IPv4 destination. All sums are ones' complement sums
+ * of 16-bit words in network byte order, held in a wider register.
+ *
+ * A sender with checksum offload leaves the L4 checksum partial: the field holds
+ * the folded sum of the pseudo-header, not inverted, and a flag on the skb has
+ * the rest done later. XDP sees the field but not the flag.
+ */
+#ifndef __CHECKSUM_H__
+#define __CHECKSUM_H__
+
+#define SUM_CHUNK 256 /* bytes; what fits on the stack beside the caller's */
+
+static __always_inline __u16 fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+/* RFC 1624, equation 3. */
+static __always_inline __sum16 replace(__sum16 check, __be32 from, __be32 to)
+{
+	return ~fold((__u64)(__u16)~check + (__u32)~from + to);
+}
+
+/*
+ * Sum of len bytes of the frame from offset, at most 65,535. A last odd byte counts
+ * as if a zero followed it (RFC 1071). Neither static nor inlined, so that the
+ * verifier walks its loop once and not for every path that leads to it.
+ */
+__noinline __u32 sum_bytes(struct xdp_md *ctx, __u32 offset, __u32 len)
+{
+	__u64 chunk[SUM_CHUNK / sizeof(__u64)];
+	__s64 sum = 0;
+
+	for (int i = 0; i < 0xffff / SUM_CHUNK && len >= SUM_CHUNK; i++) {
+		if (bpf_xdp_load_bytes(ctx, offset, chunk, SUM_CHUNK))
+			return 0;
+		sum = bpf_csum_diff(NULL, 0, (__be32 *)chunk, SUM_CHUNK, sum);
+		offset += SUM_CHUNK;
+		len -= SUM_CHUNK;
+	}
+
+	__builtin_memset(chunk, 0, sizeof(chunk));
+	if (len > 0 && len < SUM_CHUNK && bpf_xdp_load_bytes(ctx, offset, chunk, len))
+		return 0;
+	return bpf_csum_diff(NULL, 0, (__be32 *)chunk, SUM_CHUNK, sum);
+}
+
+/* The pseudo-header of RFC 768 and RFC 9293. */
+static __always_inline __u64 pseudo_header(const struct packet *pkt, __be32 daddr)
+{
+	return (__u64)pkt->ip->saddr + daddr + bpf_htons(pkt->ip->protocol) +
+	       bpf_htons(pkt->l4_len);
+}
+
+/*
+ * The new L4 checksum of a packet whose field equals its pseudo-header sum: it is
+ * partial or, once in 65,536, complete by chance. Which of the two shows in the
+ * segment: a complete sum verifies. In generic mode, where the flag travels with
+ * the packet, a device that completes needs the partial form; everywhere else
+ * nobody would complete it, so the full sum goes in.
+ */
+static __always_inline __sum16 complete(struct xdp_md *ctx, const struct packet *pkt,
+					const struct backend *backend)
+{
+	__be32 daddr = pkt->ip->daddr;
+	__sum16 check = *pkt->check;
+	__u64 segment = sum_bytes(ctx, pkt->l4_offset, pkt->l4_len);
+	bool verifies = fold(pseudo_header(pkt, daddr) + segment) == 0xffff;
+
+	if (interface.mode == MODE_SKB && backend->flags & BACKEND_COMPLETES_CHECKSUM && !verifies)
+		return fold(pseudo_header(pkt, backend->addr));
+	return ~fold(pseudo_header(pkt, backend->addr) + segment + (__u16)~check);
+}
+
+/* The new L4 checksum when the destination address becomes the backend's. */
+static __always_inline __sum16 l4_checksum(struct xdp_md *ctx, const struct packet *pkt,
+					   const struct backend *backend)
+{
+	bool udp = pkt->ip->protocol == IPPROTO_UDP;
+	__sum16 check = *pkt->check;
+
+	if (udp && check == 0) /* RFC 768: the sender computed none */
+		return 0;
+	if (check == fold(pseudo_header(pkt, pkt->ip->daddr)))
+		check = complete(ctx, pkt, backend);
+	else
+		check = replace(check, pkt->ip->daddr, backend->addr);
+	return udp && check == 0 ? 0xffff : check;
+}
+
+#endif

@@ -1,0 +1,83 @@
+//! Compiles the BPF programs into Rust skeletons and the ABI header's limits into Rust constants.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use libbpf_cargo::SkeletonBuilder;
+
+const ABI: &str = "bpf/xdpredir.h";
+
+fn main() {
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    for dir in ["bpf", "vmlinux", "benches"] {
+        println!("cargo::rerun-if-changed={dir}");
+    }
+    println!("cargo::rerun-if-env-changed=CLANG");
+    println!("cargo::rerun-if-env-changed=PATH");
+
+    let Some(clang) = find_clang() else {
+        println!(
+            "cargo::error=no clang found: install it (Debian, Ubuntu, Fedora: package `clang`) or name one with CLANG"
+        );
+        return;
+    };
+    skeleton(&clang, "bpf/xdpredir.bpf.c", &out.join("xdpredir.skel.rs"));
+    skeleton(&clang, "benches/bench.bpf.c", &out.join("bench.skel.rs"));
+
+    let header = fs::read_to_string(ABI).expect("the ABI header is readable");
+    fs::write(out.join("limits.rs"), limits(&header)).expect("OUT_DIR is writable");
+}
+
+fn skeleton(clang: &Path, source: &str, output: &Path) {
+    let built = SkeletonBuilder::new()
+        .source(source)
+        .clang(clang)
+        .clang_args(["-Wall", "-Wextra", "-Werror", "-mcpu=v3", "-Ivmlinux", "-Ibpf"])
+        .build_and_generate(output);
+    if let Err(error) = built {
+        for line in format!("{error:#}").lines() {
+            println!("cargo::error={line}");
+        }
+    }
+}
+
+/// `CLANG`, or the newest of `clang` and `clang-N` on the PATH.
+fn find_clang() -> Option<PathBuf> {
+    if let Some(named) = env::var_os("CLANG").filter(|name| !name.is_empty()) {
+        return Some(named.into());
+    }
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path)
+        .filter_map(|dir| fs::read_dir(dir).ok())
+        .flat_map(|entries| entries.flatten())
+        .filter(|entry| is_clang(&entry.file_name().to_string_lossy()))
+        .filter_map(|entry| Some((major_version(&entry.path())?, entry.path())))
+        .max()
+        .map(|(_, clang)| clang)
+}
+
+fn is_clang(name: &str) -> bool {
+    let version = name.strip_prefix("clang-").unwrap_or(name);
+    name == "clang" || version.parse::<u32>().is_ok()
+}
+
+fn major_version(clang: &Path) -> Option<u32> {
+    let output = std::process::Command::new(clang).arg("-dumpversion").output().ok()?;
+    String::from_utf8_lossy(&output.stdout).split('.').next()?.trim().parse().ok()
+}
+
+/// Every `#define NAME NUMBER` of the header as a Rust constant.
+fn limits(header: &str) -> String {
+    let mut rust = String::new();
+    for line in header.lines() {
+        let mut words = line.split_whitespace();
+        if let (Some("#define"), Some(name), Some(Ok(value))) =
+            (words.next(), words.next(), words.next().map(str::parse::<u32>))
+        {
+            let _ = writeln!(rust, "pub const {name}: u32 = {value};");
+        }
+    }
+    rust
+}

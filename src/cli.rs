@@ -1,0 +1,249 @@
+//! The command line's grammar. The doc comments are the help.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use ipnet::IpNet;
+
+use crate::model::{Mac, Proto};
+
+/// Redirect and load-balance packets with XDP. No server: all state lives in the kernel, in pinned
+/// BPF maps and links.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failed at run time; 2 usage; 3 not found or not attached; 4 conflict with \
+another program; 5 no permission; 6 not supported by this kernel or device";
+
+#[derive(Args)]
+pub struct Global {
+    /// Work in this network namespace: a name under /run/netns, or a path such as /proc/PID/ns/net.
+    /// The host's mounts stay, so that pins do
+    #[arg(long, global = true, value_name = "NAME|PATH", help_heading = "Global options")]
+    pub netns: Option<String>,
+
+    /// Keep pins in this directory of a bpffs [default: /sys/fs/bpf/xdpredir]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub pin_dir: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+
+    /// Print libbpf's and the verifier's messages to standard error
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub verbose: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Load the program and attach it to interfaces
+    Attach(Attach),
+    /// Detach from interfaces; after the last one nothing is left behind
+    Detach(Detach),
+    /// Show interfaces, modes, program ids and the number of rules
+    Status,
+    /// Add, delete and list rules
+    #[command(subcommand)]
+    Rule(Rule),
+    /// Show packets and bytes by interface and action, and by backend
+    Stats(Stats),
+    /// A test bed of network namespaces; the host's own network is not touched
+    #[command(subcommand)]
+    Lab(Lab),
+    /// Print shell completions
+    Completions {
+        /// The shell to complete for
+        shell: Shell,
+    },
+}
+
+#[derive(Args)]
+pub struct Attach {
+    /// Interfaces whose arriving packets are looked at
+    #[arg(required = true, value_name = "IFACE")]
+    pub interfaces: Vec<String>,
+
+    /// Where in the receive path to run
+    #[arg(long, value_enum, default_value = "auto")]
+    pub mode: ModeChoice,
+
+    /// Let members of this group run `rule` and `stats` without root
+    #[arg(long)]
+    pub group: Option<String>,
+
+    /// Replace another program's XDP attachment
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeChoice {
+    /// Native where it pays; generic where native is absent (bridges) or slower (veths)
+    Auto,
+    /// In the driver, before an skb exists
+    Native,
+    /// Generic: in the stack, on any device
+    Skb,
+}
+
+#[derive(Args)]
+pub struct Detach {
+    /// Interfaces, by name; a device that is gone by the name it had
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "IFACE")]
+    pub interfaces: Vec<String>,
+
+    /// All interfaces of this namespace
+    #[arg(long)]
+    pub all: bool,
+
+    /// Keep rules and counters after the last interface
+    #[arg(long)]
+    pub keep_rules: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Rule {
+    /// Add a backend to the rule for a match, or update it; counters are kept
+    Add(RuleAdd),
+    /// Delete one backend, a rule with all its backends, or all rules
+    Del(RuleDel),
+    /// List backends with their counters, one a row
+    List,
+}
+
+/// What a rule matches.
+#[derive(Args)]
+pub struct Match {
+    /// Source address or prefix [default: 0.0.0.0/0, any]
+    #[arg(long, value_name = "ADDR[/LEN]", value_parser = parse_source)]
+    pub src: Option<IpNet>,
+
+    /// Protocol
+    #[arg(long, value_enum, default_value = "udp")]
+    pub proto: Proto,
+
+    /// Destination port
+    #[arg(long, value_name = "N", default_value_t = 7999, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+}
+
+#[derive(Args)]
+pub struct RuleAdd {
+    #[command(flatten)]
+    pub matches: Match,
+
+    /// Address of the backend: the packet's new destination
+    #[arg(long, value_name = "ADDR")]
+    pub server: IpAddr,
+
+    /// MAC address of the backend [default: as the neighbour table has it]
+    #[arg(long)]
+    pub mac: Option<Mac>,
+
+    /// Egress device by its index [default: as the route and the bridge's forwarding table have it]
+    #[arg(long, value_name = "N", conflicts_with = "dev", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
+    pub ifindex: Option<u32>,
+
+    /// Egress device by its name
+    #[arg(long, value_name = "NAME")]
+    pub dev: Option<String>,
+
+    /// Share of the flows, relative to the rule's other backends: 1 to 65535 [default: 1, or what
+    /// the backend has]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub weight: Option<u16>,
+}
+
+#[derive(Args)]
+pub struct RuleDel {
+    #[command(flatten)]
+    pub matches: Match,
+
+    /// Only this backend of the rule
+    #[arg(long, value_name = "ADDR")]
+    pub server: Option<IpAddr>,
+
+    /// All rules
+    #[arg(long, conflicts_with_all = ["src", "proto", "port", "server"])]
+    pub all: bool,
+
+    /// Succeed where there is nothing to delete
+    #[arg(long)]
+    pub if_exists: bool,
+}
+
+#[derive(Args)]
+pub struct Stats {
+    /// Repeat, with rates per second: every second, or at an interval such as 500ms
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "1s", value_parser = parse_interval)]
+    pub watch: Option<Duration>,
+}
+
+#[derive(Subcommand)]
+pub enum Lab {
+    /// Make a bed, printing each command
+    Up {
+        /// Which bed
+        #[arg(value_enum, default_value = "redirect")]
+        bed: Bed,
+    },
+    /// Remove the bed and what was attached in it
+    Down,
+    /// Show the bed's hosts with their devices, addresses, MACs and ifindexes
+    Status,
+    /// Run a command in the network namespace of one of the bed's hosts, with this host's mounts
+    Exec {
+        /// A host as `lab status` names it
+        host: String,
+        /// The command and its arguments
+        #[arg(last = true, required = true, value_name = "CMD")]
+        command: Vec<std::ffi::OsString>,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Bed {
+    /// A vm behind virbr0, an udpserver behind docker0, and the host between them
+    Redirect,
+    /// veth1 10.2.2.1 in the host, veth2 10.2.2.2 in the namespace xdp, MTU 9000
+    Pair,
+    /// client, br-lan, xdp, br-wan, server: xdp routes, the host masquerades to an internet
+    Gateway,
+}
+
+fn parse_source(text: &str) -> Result<IpNet, String> {
+    let net: IpNet = match text.parse::<IpAddr>() {
+        Ok(addr) => addr.into(),
+        Err(_) => text
+            .parse()
+            .map_err(|_| "not an address or prefix such as 192.168.122.0/24".to_string())?,
+    };
+    if net.addr() != net.network() {
+        return Err(format!("bits are set behind the prefix: did you mean {}?", net.trunc()));
+    }
+    Ok(net)
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).or_else(|error| {
+        text.parse::<f64>()
+            .ok()
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .ok_or(format!("{error}: use 1s or 500ms"))
+    })?;
+    if interval < Duration::from_millis(10) {
+        return Err("shorter than 10ms".into());
+    }
+    Ok(interval)
+}

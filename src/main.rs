@@ -1,0 +1,64 @@
+//! Parse, run, print one error line, exit code.
+
+mod cli;
+mod cmd;
+mod datapath;
+mod error;
+mod host;
+mod lab;
+mod model;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use error::Exit;
+
+fn main() -> ExitCode {
+    host::process::die_quietly_on_closed_pipe();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xdpredir: {}", error::one_line(&error));
+            ExitCode::from(error::exit_code(&error) as u8)
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    datapath::log_libbpf(cli.global.verbose);
+    if let Some(netns) = &cli.global.netns {
+        host::netns::enter(netns)?;
+    }
+    let global = &cli.global;
+    match cli.command {
+        Command::Attach(args) => cmd::attach::run(global, &args)?,
+        Command::Detach(args) => cmd::detach::run(global, &args)?,
+        Command::Status => cmd::status::run(global)?,
+        Command::Rule(verb) => cmd::rule::run(global, &verb)?,
+        Command::Stats(args) => cmd::stats::run(global, &args)?,
+        Command::Lab(verb) => return cmd::lab::run(global, &verb),
+        Command::Completions { shell } => cmd::completions::run(shell),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Help and version as clap prints them; a usage error as one line, without clap's usage block.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(error.exit_code() as u8);
+    }
+    let text = error.render().to_string();
+    let said = text.split("\n\nUsage:").next().unwrap_or(&text);
+    let said = said.split("\n\nFor more information").next().unwrap_or(said);
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    eprintln!("xdpredir: {}; see --help", error::join_lines(said));
+    ExitCode::from(Exit::Usage as u8)
+}
