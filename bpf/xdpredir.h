@@ -10,15 +10,15 @@
 #define XDPREDIR_ABI 1
 
 /* Limits. Each is met with an error that names it, never in silence. */
-#define MAX_RULES          65536  /* matches in one namespace */
-#define MAX_BACKENDS       65536  /* backends of all rules together */
-#define MAX_EGRESS         16384  /* distinct egress devices */
-#define MAX_RULE_BACKENDS  255    /* backends of one rule */
-#define MAGLEV_SLOTS       16381  /* prime, and the same for every rule: see balance.h */
-#define MAGLEV_CHUNK       1024   /* slots in one value of the maglev map */
-#define MAGLEV_CHUNKS      16     /* values that one rule needs there */
+#define MAX_RULES	   65536  /* matches in one namespace */
+#define MAX_BACKENDS	   65536  /* backends of all rules together */
+#define MAX_EGRESS	   16384  /* distinct egress devices */
+#define MAX_RULE_BACKENDS  255	  /* backends of one rule */
+#define MAGLEV_SLOTS	   16381  /* prime, and the same for every rule: see balance.h */
+#define MAGLEV_CHUNK	   1024	  /* slots in one value of the maglev map */
+#define MAGLEV_CHUNKS	   16	  /* values that one rule needs there */
 #define MAX_MAGLEV_CHUNKS  262144 /* MAGLEV_CHUNKS for each of 16,384 balanced rules */
-#define INTERFACE_NAME_LEN 16     /* IFNAMSIZ, with the final NUL */
+#define INTERFACE_NAME_LEN 16	  /* IFNAMSIZ, with the final NUL */
 
 /* What a rule matches. The trie compares the bytes after prefixlen in order. */
 struct rule_key {

@@ -1,0 +1,57 @@
+# xdpredir: `make` alone lists what there is.
+
+PREFIX ?= /usr/local
+CARGO ?= cargo
+BINARY = target/release/xdpredir
+
+# Debian and Ubuntu packages that a build, a test or the demo needs.
+PACKAGES = clang clang-format ethtool gcc iproute2 libc6-dev libelf-dev make netcat-openbsd nftables \
+	pkg-config util-linux zlib1g-dev
+SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
+C_SOURCES = $(wildcard bpf/*.c bpf/*.h benches/*.c vmlinux/*.h)
+
+.PHONY: help deps build demo test lint bench install clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## Install the packages that builds and tests need; silent when all are there
+	@command -v $(CARGO) >/dev/null || { \
+		echo "cargo is missing: install Rust 1.88 or later (https://rustup.rs)"; exit 1; }
+	@missing=; for package in $(PACKAGES); do \
+		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q ' installed$$' \
+			|| missing="$$missing $$package"; \
+	done; \
+	[ -z "$$missing" ] || { \
+		command -v apt-get >/dev/null || { echo "install what matches:$$missing"; exit 1; }; \
+		echo "installing$$missing"; \
+		$(SUDO) apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+
+build: deps ## Build the release binary
+	$(CARGO) build --release --locked
+
+demo: build ## Show the main job on real packets, in network namespaces
+	@scripts/demo $(BINARY)
+
+test: deps ## Run all tests, as root
+	$(CARGO) test --locked $(if $(SUDO),--config 'target."cfg(all())".runner = ["sudo", "-E"]')
+
+lint: deps ## Check formats and run clippy
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	clang-format --dry-run --Werror $(C_SOURCES)
+
+bench: deps ## Measure the program beside a bare redirect, as root
+	$(CARGO) bench --locked --bench redirect $(if $(SUDO),--config 'target."cfg(all())".runner = ["sudo", "-E"]')
+
+install: build ## Install the binary and shell completions under PREFIX, below DESTDIR
+	install -Dm755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/xdpredir
+	@set -e; share=$(DESTDIR)$(PREFIX)/share; \
+	install -d $$share/bash-completion/completions $$share/zsh/site-functions $$share/fish/vendor_completions.d; \
+	$(BINARY) completions bash > $$share/bash-completion/completions/xdpredir; \
+	$(BINARY) completions zsh > $$share/zsh/site-functions/_xdpredir; \
+	$(BINARY) completions fish > $$share/fish/vendor_completions.d/xdpredir.fish
+
+clean: ## Remove what was built
+	$(CARGO) clean
