@@ -31,7 +31,7 @@ fn list(global: &Global, pins: &Pins) -> Result<()> {
     if global.json {
         return show::json::print(&rows);
     }
-    print!("{}", show::table::rules(&rows, None));
+    print!("{}", show::table::rules(&rows));
     Ok(())
 }
 

@@ -12,20 +12,19 @@ use crate::model::{Counter, Rate};
 type Earlier<'a> = Option<(&'a Snapshot, Duration)>;
 
 pub fn status(status: &Status) -> String {
-    let dir = status.pin_dir.display();
-    if status.interfaces.is_empty() {
-        return format!(
-            "not attached to any interface; {} rules under {dir}\n",
-            status.rules
-        );
-    }
-    let mut table = new(
-        &["interface", "ifindex", "mode", "program", "link"],
-        &[1, 3, 4],
+    let rules = if status.rules == 1 { "rule" } else { "rules" };
+    let summary = format!(
+        "{} {rules} under {}\n",
+        status.rules,
+        status.pin_dir.display()
     );
+    if status.interfaces.is_empty() {
+        return format!("not attached to any interface; {summary}");
+    }
+    let mut table = Columns::new(&["interface", "ifindex", "mode", "program", "link"]);
     for interface in &status.interfaces {
         let gone = if interface.device_gone { " (gone)" } else { "" };
-        table.add_row([
+        table.add([
             format!("{}{gone}", interface.ifname),
             interface.ifindex.to_string(),
             interface.mode.to_string(),
@@ -33,64 +32,49 @@ pub fn status(status: &Status) -> String {
             interface.link_id.to_string(),
         ]);
     }
-    let rules = if status.rules == 1 { "rule" } else { "rules" };
-    format!("{}{} {rules} under {dir}\n", text(&table), status.rules)
-}
-
-pub fn rules(rows: &[RuleRow], earlier: Earlier) -> String {
-    if rows.is_empty() {
-        return "no rules\n".into();
-    }
-    let mut headings = vec![
-        "source", "proto", "port", "server", "mac", "device", "weight", "packets", "bytes",
-    ];
-    if earlier.is_some() {
-        headings.extend(["packets/s", "bytes/s"]);
-    }
-    let mut table = new(&headings, &[2, 6, 7, 8, 9, 10]);
-    for row in rows {
-        let device = row
-            .ifname
-            .clone()
-            .unwrap_or_else(|| format!("{} (gone)", row.ifindex));
-        let mut cells = vec![
-            row.src.clone(),
-            row.proto.to_string(),
-            row.port.to_string(),
-            row.server.clone(),
-            row.mac.clone(),
-            device,
-            row.weight.to_string(),
-        ];
-        cells.extend(totals(row.counter()));
-        if let Some((snapshot, elapsed)) = earlier {
-            let before = snapshot
-                .rules
-                .iter()
-                .find(|r| r.identity() == row.identity());
-            let before = before.map(RuleRow::counter).unwrap_or_default();
-            cells.extend(rates(row.counter().rate_since(before, elapsed)));
-        }
-        table.add_row(cells);
-    }
-    text(&table)
-}
-
-pub fn stats(snapshot: &Snapshot, earlier: Earlier) -> String {
-    let rules = rules(&snapshot.rules, earlier);
     format!(
-        "{}\n\n{}\n{rules}",
-        snapshot.timestamp,
-        interfaces(snapshot, earlier)
+        "{}{summary}",
+        table.text(&["ifindex", "program", "link"], &[])
     )
 }
 
-fn interfaces(snapshot: &Snapshot, earlier: Earlier) -> String {
-    let mut headings = vec!["interface", "mode", "action", "packets", "bytes"];
-    if earlier.is_some() {
-        headings.extend(["packets/s", "bytes/s"]);
+pub fn rules(rows: &[RuleRow]) -> String {
+    if rows.is_empty() {
+        return "no rules\n".into();
     }
-    let mut table = new(&headings, &[3, 4, 5, 6]);
+    let mut table = Columns::new(&[
+        "source", "port", "server", "mac", "device", "weight", "packets", "bytes",
+    ]);
+    for row in rows {
+        let [packets, bytes] = totals(row.counter());
+        table.add([
+            row.src.clone(),
+            port(row),
+            row.server.clone(),
+            row.mac.clone(),
+            device(row),
+            row.weight.to_string(),
+            packets,
+            bytes,
+        ]);
+    }
+    table.text(&["weight", "packets", "bytes"], &["mac"])
+}
+
+pub fn stats(snapshot: &Snapshot, earlier: Earlier) -> String {
+    let mut text = format!("{}\n", snapshot.timestamp);
+    if !snapshot.interfaces.is_empty() {
+        text += &format!("\n{}", interfaces(snapshot, earlier));
+    }
+    if !snapshot.rules.is_empty() {
+        text += &format!("\n{}", backends(snapshot, earlier));
+    }
+    text
+}
+
+fn interfaces(snapshot: &Snapshot, earlier: Earlier) -> String {
+    let mut table = Columns::new(&["interface", "mode", "action", "packets", "bytes"]);
+    table.extend_if(earlier.is_some(), RATES);
     for interface in &snapshot.interfaces {
         let before = earlier.and_then(|(snapshot, _)| {
             snapshot
@@ -99,21 +83,53 @@ fn interfaces(snapshot: &Snapshot, earlier: Earlier) -> String {
                 .find(|other| other.ifindex == interface.ifindex)
         });
         for (index, (action, counter)) in actions(interface).into_iter().enumerate() {
-            let mut cells = if index == 0 {
-                vec![interface.ifname.clone(), interface.mode.to_string()]
-            } else {
-                vec![String::new(), String::new()]
-            };
+            let first = |text: String| if index == 0 { text } else { String::new() };
+            let mut cells = vec![
+                first(interface.ifname.clone()),
+                first(interface.mode.to_string()),
+            ];
             cells.push(action.to_string());
             cells.extend(totals(counter));
             if let Some((_, elapsed)) = earlier {
-                let before = before.map(|i| actions(i)[index].1).unwrap_or_default();
+                let before = before.map(|i| actions(i)[index].1).unwrap_or(counter);
                 cells.extend(rates(counter.rate_since(before, elapsed)));
             }
-            table.add_row(cells);
+            table.add(cells);
         }
     }
-    text(&table)
+    table.text(NUMBERS, &[])
+}
+
+fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
+    let mut table = Columns::new(&["source", "port", "server", "device", "packets", "bytes"]);
+    table.extend_if(earlier.is_some(), RATES);
+    for row in &snapshot.rules {
+        let mut cells = vec![row.src.clone(), port(row), row.server.clone(), device(row)];
+        cells.extend(totals(row.counter()));
+        if let Some((snapshot, elapsed)) = earlier {
+            let before = snapshot
+                .rules
+                .iter()
+                .find(|other| other.identity() == row.identity());
+            let before = before.map_or(Counter::default(), RuleRow::counter);
+            cells.extend(rates(row.counter().rate_since(before, elapsed)));
+        }
+        table.add(cells);
+    }
+    table.text(NUMBERS, &["device"])
+}
+
+const RATES: &[&str] = &["packets/s", "bytes/s"];
+const NUMBERS: &[&str] = &["packets", "bytes", "packets/s", "bytes/s"];
+
+fn port(row: &RuleRow) -> String {
+    format!("{}/{}", row.proto, row.port)
+}
+
+fn device(row: &RuleRow) -> String {
+    row.ifname
+        .clone()
+        .unwrap_or_else(|| format!("{} (gone)", row.ifindex))
 }
 
 fn actions(interface: &StatsInterface) -> [(&'static str, Counter); 5] {
@@ -138,27 +154,75 @@ fn rates(rate: Rate) -> [String; 2] {
     [human::number(rate.packets), human::bytes(rate.bytes)]
 }
 
-/// A table with these headings; the columns with these numbers are right-aligned.
-fn new(headings: &[&str], right: &[usize]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(headings.iter().copied());
-    for &column in right {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
+/// Between two columns.
+const GAP: usize = 2;
+
+/// A table by columns, so that a narrow terminal can go without some of them.
+struct Columns(Vec<(&'static str, Vec<String>)>);
+
+impl Columns {
+    fn new(headings: &[&'static str]) -> Self {
+        Columns(
+            headings
+                .iter()
+                .map(|heading| (*heading, Vec::new()))
+                .collect(),
+        )
+    }
+
+    fn extend_if(&mut self, wanted: bool, headings: &[&'static str]) {
+        if wanted {
+            self.0.extend(Columns::new(headings).0);
         }
     }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table
-}
 
-fn text(table: &Table) -> String {
-    table
-        .lines()
-        .map(|line| line.trim_end().to_string() + "\n")
-        .collect()
+    fn add(&mut self, row: impl IntoIterator<Item = String>) {
+        self.0
+            .iter_mut()
+            .zip(row)
+            .for_each(|((_, cells), cell)| cells.push(cell));
+    }
+
+    fn width(&self) -> usize {
+        let widest = |(heading, cells): &(&str, Vec<String>)| {
+            cells
+                .iter()
+                .map(String::len)
+                .fold(heading.len(), usize::max)
+        };
+        self.0.iter().map(widest).sum::<usize>() + GAP * self.0.len().saturating_sub(1)
+    }
+
+    /// The table's lines. Where they don't fit the terminal, the dispensable columns go, in their
+    /// order; what then still doesn't fit is wrapped.
+    fn text(mut self, right: &[&str], dispensable: &[&str]) -> String {
+        let mut table = Table::new();
+        if let Some(terminal) = table.width() {
+            for heading in dispensable {
+                if self.width() > terminal.into() {
+                    self.0.retain(|(other, _)| other != heading);
+                }
+            }
+        }
+        table
+            .load_style(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_header(self.0.iter().map(|(heading, _)| *heading));
+        for row in 0..self.0.first().map_or(0, |(_, cells)| cells.len()) {
+            table.add_row(self.0.iter().map(|(_, cells)| &cells[row]));
+        }
+        let last = self.0.len().saturating_sub(1);
+        for (index, ((heading, _), column)) in
+            self.0.iter().zip(table.column_iter_mut()).enumerate()
+        {
+            column.set_padding((0, if index == last { 0 } else { GAP as u16 }));
+            if right.contains(heading) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table
+            .lines()
+            .map(|line| line.trim_end().to_string() + "\n")
+            .collect()
+    }
 }
