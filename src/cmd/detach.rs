@@ -8,7 +8,7 @@ use crate::error::{Exit, failure};
 
 pub fn run(global: &Global, args: &cli::Detach) -> Result<()> {
     let pins = Pins::locate(global.pin_dir.as_deref())?;
-    let _lock = pins.lock()?;
+    let _lock = pins.lock_to_detach()?;
     let all = datapath::interfaces(&pins)?;
     let which = if args.all {
         all

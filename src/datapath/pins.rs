@@ -92,6 +92,17 @@ impl Pins {
         }
     }
 
+    /// As `lock`, and sweeps up what a run that was killed half-way has left of state that is gone.
+    pub fn lock_to_detach(&self) -> Result<Lock> {
+        let _ = match self.try_lock(FlockArg::LockExclusive)? {
+            Some(lock) if self.has_state()? => return Ok(lock),
+            Some(_lock) => self.remove(),
+            // Without the lock nothing more than an empty directory.
+            None => remove_directory(&self.root).map(drop),
+        };
+        Err(self.not_attached())
+    }
+
     /// Locks against writers; None where nothing is pinned.
     pub fn lock_shared(&self) -> Result<Option<Lock>> {
         match self.try_lock(FlockArg::LockShared)? {
@@ -197,10 +208,12 @@ impl Pins {
         self.require_passable()?;
         let state = self.state();
         let mut directories = vec![self.namespace.clone(), state.clone()];
+        // With or without a link: an attach shares an interface before it pins the link.
         directories.extend(
-            self.interfaces()?
+            entries(&state)?
                 .into_iter()
-                .map(|ifindex| self.interface(ifindex)),
+                .filter(|name| name.starts_with("if-"))
+                .map(|name| state.join(name)),
         );
         for directory in directories {
             share_pins_of(&directory, gid)?;
@@ -367,14 +380,14 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
-/// True where it was removed; false where it is not empty or not there.
+/// True where it was removed; false where it is not empty, not there, or a mount point.
 fn remove_directory(path: &Path) -> Result<bool> {
     match fs::remove_dir(path) {
         Ok(()) => Ok(true),
         Err(error)
             if matches!(
                 error.kind(),
-                ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty
+                ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty | ErrorKind::ResourceBusy
             ) =>
         {
             Ok(false)
