@@ -181,7 +181,7 @@ impl Pins {
             .find(|path| path.exists())
             .unwrap_or(&self.root);
         if is_bpffs(existing) {
-            return Ok(());
+            return self.require_no_dot(existing);
         }
         let advice = if self.root.starts_with("/sys/fs/bpf") {
             "run `mount -t bpf bpf /sys/fs/bpf`; inside `ip netns exec`, use --netns instead"
@@ -193,6 +193,17 @@ impl Pins {
             self.root.display()
         );
         Err(failure(Exit::Failed, message))
+    }
+
+    /// The kernel refuses a dot in a bpffs name, as if permission were missing.
+    fn require_no_dot(&self, existing: &Path) -> Result<()> {
+        let missing = self.root.strip_prefix(existing).unwrap_or(&self.root);
+        if !missing.to_string_lossy().contains('.') {
+            return Ok(());
+        }
+        let root = self.root.display();
+        let message = format!("--pin-dir {root}: a name on a bpffs cannot contain a dot");
+        Err(failure(Exit::Usage, message))
     }
 
     pub fn not_attached(&self) -> anyhow::Error {
