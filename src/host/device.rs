@@ -65,12 +65,11 @@ pub fn by_index(ifindex: u32) -> Result<Option<Device>> {
     find(request).with_context(|| format!("cannot look up ifindex {ifindex}"))
 }
 
-/// The name behind an index, "-" where the device is gone.
+/// The name behind an index; None where the device is gone.
 pub fn name_of(ifindex: u32) -> Option<String> {
-    nix::net::if_::if_indextoname(ifindex)
-        .ok()?
-        .into_string()
-        .ok()
+    let name = nix::net::if_::if_indextoname(ifindex).ok()?;
+    // nix 0.31 takes the C function's NULL for success, and the name is empty then.
+    name.into_string().ok().filter(|name| !name.is_empty())
 }
 
 fn find(request: LinkMessage) -> Result<Option<Device>> {
