@@ -197,11 +197,11 @@ impl Pins {
         self.require_passable()?;
         let state = self.state();
         let mut directories = vec![self.namespace.clone(), state.clone()];
-        directories.extend(
-            self.interfaces()?
-                .into_iter()
-                .map(|ifindex| self.interface(ifindex)),
-        );
+        // Also those that this run has yet to give their link.
+        let interfaces = entries(&state)?
+            .into_iter()
+            .filter(|name| name.starts_with("if-"));
+        directories.extend(interfaces.map(|name| state.join(name)));
         for directory in directories {
             share_pins_of(&directory, gid)?;
         }
