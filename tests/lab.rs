@@ -1,19 +1,22 @@
 //! The lab, by the shipped binary alone. Needs root, iproute2, util-linux and nftables.
 
+mod fixture;
+
+use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-const XDPREDIR: &str = env!("CARGO_BIN_EXE_xdpredir");
+use fixture::{BINARY, Pins, Run, chmod, command};
 
 /// The beds have fixed names: one test at a time, whichever file it is in. Starts and ends with no
 /// lab up.
@@ -25,51 +28,43 @@ impl Lab {
     fn alone() -> Lab {
         let lock = File::create("/tmp/xdpredir-lab.lock").expect("the lock can be made");
         lock.lock().expect("the lock can be taken");
-        succeeds(xdpredir(&["lab", "down"]));
+        lab(&["down"]).ok();
         Lab { _lock: lock }
     }
 
     fn with(bed: &str) -> Lab {
-        let lab = Lab::alone();
-        succeeds(xdpredir(&["lab", "up", bed]));
-        lab
+        let alone = Lab::alone();
+        lab(&["up", bed]).ok();
+        alone
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let _ = xdpredir(&["lab", "down"]).output();
+        let _ = lab(&["down"]);
     }
 }
 
 fn xdpredir(args: &[&str]) -> Command {
-    let mut command = Command::new(XDPREDIR);
+    let mut command = Command::new(BINARY);
     command.args(args);
     command
 }
 
-fn output(mut command: Command) -> Output {
-    command.output().expect("the command can be run")
+fn run(command: &mut Command) -> Run {
+    command.output().expect("the command can be run").into()
 }
 
-fn succeeds(command: Command) -> String {
-    let output = output(command);
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).expect("the output is text")
+fn lab(args: &[&str]) -> Run {
+    run(xdpredir(&["lab"]).args(args))
 }
 
-/// Fails with that code and says why on one line, which is returned.
-fn fails(command: Command, code: i32) -> String {
-    let output = output(command);
-    assert_eq!(output.status.code(), Some(code), "{output:?}");
-    let stderr = String::from_utf8(output.stderr).expect("errors are text");
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    stderr
+fn exec(host: &str, args: &[&str]) -> Run {
+    run(xdpredir(&["lab", "exec", host, "--"]).args(args))
 }
 
 fn status() -> Value {
-    let text = succeeds(xdpredir(&["lab", "status", "--json"]));
-    serde_json::from_str(&text).expect("the status is JSON")
+    lab(&["status", "--json"]).ok().json()
 }
 
 fn namespaces() -> Vec<String> {
@@ -154,8 +149,25 @@ fn in_the_gateway_bed_client_and_server_reach_each_other_through_xdp() {
     echo("client", "xdp", "192.168.10.2", 64);
 
     let stop = "echo 0 >/proc/sys/net/ipv4/ip_forward";
-    succeeds(xdpredir(&["lab", "exec", "xdp", "--", "sh", "-c", stop]));
+    exec("xdp", &["sh", "-c", stop]).ok();
     assert!(is_silent("client", "server", "192.168.20.20"));
+}
+
+#[test]
+fn in_the_gateway_bed_xdp_redirects_what_the_client_sends_to_the_internet() {
+    let _lab = Lab::with("gateway");
+    let pins = Pins::new();
+    follow_first_steps(&pins);
+    let server = socket_on("server", "192.168.20.20:7999");
+    let client = socket_on("client", "0.0.0.0:0");
+    let internet = "198.51.100.1:7999";
+    client
+        .send_to(b"hello ebpf", internet)
+        .expect("the route is there");
+    let mut heard = [0; 16];
+    let length = server.recv(&mut heard).expect("the server hears it");
+    assert_eq!(&heard[..length], b"hello ebpf");
+    down_with(&pins);
 }
 
 fn is_silent(from: &str, to: &str, address: &str) -> bool {
@@ -183,9 +195,8 @@ fn in_the_gateway_bed_the_client_reaches_the_internet_behind_the_hosts_address()
 fn a_bed_that_is_up_is_left_as_it_is_by_a_second_up() {
     let _lab = Lab::with("redirect");
     let before = status();
-    let said = succeeds(xdpredir(&["lab", "up", "redirect"]));
-    assert!(said.contains("already up"), "{said}");
-    assert!(!said.contains("+ "), "{said}");
+    let said = lab(&["up", "redirect"]).ok().out;
+    assert_eq!(said, "the bed redirect is already up\n");
     assert_eq!(status(), before);
 }
 
@@ -193,26 +204,37 @@ fn a_bed_that_is_up_is_left_as_it_is_by_a_second_up() {
 fn another_bed_is_refused_while_one_is_up() {
     let _lab = Lab::with("pair");
     let before = status();
-    let why = fails(xdpredir(&["lab", "up", "gateway"]), 4);
-    assert!(why.contains("pair") && why.contains("lab down"), "{why}");
+    lab(&["up", "gateway"]).fails(4, &["pair", "lab down"]);
     assert_eq!(status(), before);
 }
 
 #[test]
 fn down_leaves_no_namespace_and_may_be_repeated() {
     let _lab = Lab::with("gateway");
-    let said = succeeds(xdpredir(&["lab", "down"]));
+    let said = lab(&["down"]).ok().out;
     assert!(said.contains("+ ip netns del xdpredir-internet"), "{said}");
     assert_eq!(namespaces(), Vec::<String>::new());
-    let said = succeeds(xdpredir(&["lab", "down"]));
-    assert_eq!(said, "no lab is up\n");
+    assert_eq!(lab(&["down"]).ok().out, "no lab is up\n");
+}
+
+#[test]
+fn down_detaches_what_is_attached_in_the_bed() {
+    let _lab = Lab::with("redirect");
+    let pins = Pins::new();
+    let dir = pins.dir();
+    let dir = dir.to_str().expect("the path is text");
+    let attach = [BINARY, "--pin-dir", dir, "attach", "virbr0"];
+    exec("host", &attach).ok();
+    assert_ne!(pins.left(), Vec::<PathBuf>::new());
+    let said = down_with(&pins).out;
+    assert!(said.contains("virbr0: detached"), "{said}");
 }
 
 #[test]
 fn down_ends_the_processes_that_are_left_in_the_bed() {
     let _lab = Lab::with("pair");
-    let mut stubborn = xdpredir(&["lab", "exec", "xdp", "--"])
-        .args(["sh", "-c", "trap '' TERM; echo ready; exec sleep 60"])
+    let stubborn = "trap '' TERM; echo ready; exec sleep 60";
+    let mut stubborn = xdpredir(&["lab", "exec", "xdp", "--", "sh", "-c", stubborn])
         .stdout(Stdio::piped())
         .spawn()
         .expect("it can be started");
@@ -220,7 +242,7 @@ fn down_ends_the_processes_that_are_left_in_the_bed() {
     BufReader::new(stubborn.stdout.take().expect("it is piped"))
         .read_line(&mut ready)
         .expect("it says when it is ready");
-    succeeds(xdpredir(&["lab", "down"]));
+    lab(&["down"]).ok();
     let ended = stubborn.try_wait().expect("it is our child");
     assert!(ended.is_some(), "it still runs");
 }
@@ -228,79 +250,87 @@ fn down_ends_the_processes_that_are_left_in_the_bed() {
 #[test]
 fn down_refuses_to_end_the_shell_it_was_called_from() {
     let _lab = Lab::with("pair");
-    let why = fails(
-        xdpredir(&["lab", "exec", "xdp", "--", XDPREDIR, "lab", "down"]),
-        4,
-    );
-    assert!(why.contains("inside the lab's xdp"), "{why}");
+    exec("xdp", &[BINARY, "lab", "down"]).fails(4, &["inside the lab's xdp"]);
     assert_eq!(status()["bed"], "pair");
 }
 
 #[test]
 fn an_up_that_was_killed_half_way_is_made_good_by_the_next() {
     let _lab = Lab::alone();
-    for commands in [1, 5, 12, 20] {
-        kill_up_after(commands);
-        let said = succeeds(xdpredir(&["lab", "up", "redirect"]));
-        assert!(said.contains("incomplete"), "after {commands}: {said}");
+    for at in [
+        "link set lo up",
+        "link add virbr0",
+        "addr add 172.17.0.1",
+        "link set lo alias",
+    ] {
+        kill_up_at(at);
+        let said = lab(&["up", "redirect"]).ok().out;
+        assert!(said.contains("incomplete"), "at {at}: {said}");
         echo("vm", "udpserver", "172.17.0.2", 64);
-        succeeds(xdpredir(&["lab", "down"]));
+        lab(&["down"]).ok();
     }
 }
 
-/// Kills `lab up` when it announces the command after that many.
-fn kill_up_after(commands: usize) {
+/// Kills `lab up` in the middle of that command, which is made to hang.
+fn kill_up_at(at: &str) {
+    let tools = instead_of_ip(at, "exec sleep 10");
     let mut up = xdpredir(&["lab", "up", "redirect"])
+        .env("PATH", path_with(&tools))
         .stdout(Stdio::piped())
         .spawn()
         .expect("it can be started");
-    let lines = BufReader::new(up.stdout.take().expect("it is piped")).lines();
-    assert_eq!(lines.take(commands + 1).count(), commands + 1);
-    up.kill().expect("it still runs");
+    let mut lines = BufReader::new(up.stdout.take().expect("it is piped")).lines();
+    assert!(lines.any(|line| line.expect("text").contains(at)));
+    up.kill().expect("it is our child");
     up.wait().expect("it is our child");
+}
+
+/// A directory with an `ip` that does something else when its words contain those given.
+fn instead_of_ip(words: &str, other: &str) -> TempDir {
+    let tools = tempfile::tempdir().expect("a directory can be made");
+    let path = env::var("PATH").expect("there is a PATH");
+    let body = format!("case \"$*\" in *'{words}'*) {other};; esac\nPATH={path} exec ip \"$@\"");
+    script(&tools.path().join("ip"), &body);
+    tools
+}
+
+fn path_with(tools: &TempDir) -> String {
+    let path = env::var("PATH").expect("there is a PATH");
+    format!("{}:{path}", tools.path().display())
+}
+
+fn script(path: &Path, body: &str) {
+    fs::write(path, format!("#!/bin/sh\n{body}\n")).expect("a script can be written");
+    chmod(path, 0o755);
+}
+
+#[test]
+fn a_bed_that_lost_a_host_is_made_good_by_the_next_up() {
+    let _lab = Lab::with("pair");
+    command("ip", &["netns", "del", "xdpredir-xdp"]);
+    assert_eq!(status()["bed"], Value::Null);
+    lab(&["up", "pair"]).ok();
+    echo("host", "xdp", "10.2.2.2", 64);
 }
 
 #[test]
 fn parts_of_another_bed_are_cleared_away_by_up() {
     let _lab = Lab::alone();
-    let mut add = Command::new("ip");
-    add.args(["netns", "add", "xdpredir-internet"]);
-    succeeds(add);
+    command("ip", &["netns", "add", "xdpredir-internet"]);
     fs::write("/run/netns/xdpredir-host", "").expect("a name without a namespace can be made");
-    succeeds(xdpredir(&["lab", "up", "pair"]));
+    lab(&["up", "pair"]).ok();
     assert_eq!(namespaces(), ["xdpredir-host", "xdpredir-xdp"]);
 }
 
 #[test]
 fn a_command_that_fails_is_named_and_what_was_made_is_removed() {
     let _lab = Lab::alone();
-    let tools = tempfile::tempdir().expect("a directory can be made");
-    let path = std::env::var("PATH").expect("there is a PATH");
-    script(
-        &tools.path().join("ip"),
-        &format!(
-            "case \"$*\" in *'addr add 172.17.0.1'*) echo no bridge today >&2; exit 2;; esac\n\
-             PATH={path} exec ip \"$@\""
-        ),
+    let tools = instead_of_ip("addr add 172.17.0.1", "echo no bridge today >&2; exit 2");
+    run(xdpredir(&["lab", "up"]).env("PATH", path_with(&tools))).fails(
+        1,
+        &["ip addr add 172.17.0.1/16 dev docker0", "no bridge today"],
     );
-    let mut up = xdpredir(&["lab", "up"]);
-    up.env("PATH", format!("{}:{path}", tools.path().display()));
-    let why = fails(up, 1);
-    assert!(
-        why.contains("ip addr add 172.17.0.1/16 dev docker0"),
-        "{why}"
-    );
-    assert!(why.contains("no bridge today"), "{why}");
     assert_eq!(namespaces(), Vec::<String>::new());
-}
-
-fn script(path: &Path, body: &str) {
-    fs::write(path, format!("#!/bin/sh\n{body}\n")).expect("a script can be written");
-    make_executable(path);
-}
-
-fn make_executable(path: &Path) {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("the file is ours");
 }
 
 #[test]
@@ -312,13 +342,8 @@ fn a_missing_program_is_named_with_its_package_before_anything_is_touched() {
         ("nsenter", "util-linux"),
         ("nft", "nftables"),
     ] {
-        let mut up = xdpredir(&["lab", "up", "gateway"]);
-        up.env("PATH", tools.path());
-        let why = fails(up, 1);
-        assert!(
-            why.contains(&format!("`{program}`")) && why.contains(package),
-            "{why}"
-        );
+        run(xdpredir(&["lab", "up", "gateway"]).env("PATH", tools.path()))
+            .fails(1, &[&format!("`{program}`"), package]);
         script(&tools.path().join(program), "exit 1");
     }
     assert_eq!(namespaces(), Vec::<String>::new());
@@ -328,19 +353,18 @@ fn a_missing_program_is_named_with_its_package_before_anything_is_touched() {
 fn whoever_is_not_root_is_told_so_before_anything_is_touched() {
     let _lab = Lab::alone();
     let public = tempfile::tempdir().expect("a directory can be made");
-    make_executable(public.path());
+    chmod(public.path(), 0o755);
     let copy = public.path().join("xdpredir");
-    fs::copy(XDPREDIR, &copy).expect("the binary can be copied");
-    make_executable(&copy);
-    let as_nobody = |args: &[&str]| {
-        let mut command = Command::new(&copy);
-        command.args(args).uid(65534).gid(65534);
-        command
+    fs::copy(BINARY, &copy).expect("the binary can be copied");
+    let as_nobody = |verb| {
+        run(Command::new(&copy)
+            .args(["lab", verb])
+            .uid(65534)
+            .gid(65534))
     };
-    let why = fails(as_nobody(&["lab", "up"]), 5);
-    assert!(why.contains("root"), "{why}");
+    as_nobody("up").fails(5, &["root"]);
     assert_eq!(namespaces(), Vec::<String>::new());
-    let said = succeeds(as_nobody(&["lab", "status"]));
+    let said = as_nobody("status").ok().out;
     assert!(said.contains("no lab is up"), "{said}");
 }
 
@@ -349,119 +373,133 @@ fn exec_passes_on_the_exit_code_of_the_command() {
     let _lab = Lab::with("pair");
     for code in [0, 1, 3, 42] {
         let exit = format!("exit {code}");
-        let done = output(xdpredir(&["lab", "exec", "xdp", "--", "sh", "-c", &exit]));
-        assert_eq!(done.status.code(), Some(code));
+        assert_eq!(exec("xdp", &["sh", "-c", &exit]).code, code);
     }
 }
 
 #[test]
 fn exec_names_a_command_that_is_not_there() {
     let _lab = Lab::with("pair");
-    let why = fails(
-        xdpredir(&["lab", "exec", "xdp", "--", "no-such-command"]),
-        1,
-    );
-    assert!(why.contains("no-such-command"), "{why}");
+    exec("xdp", &["no-such-command"]).fails(1, &["no-such-command"]);
 }
 
 #[test]
 fn exec_enters_the_network_namespace_and_keeps_the_mounts() {
     let _lab = Lab::with("pair");
     let of = |kind: &str| format!("/proc/self/ns/{kind}");
-    let read = |kind: &str| {
-        let link = of(kind);
-        succeeds(xdpredir(&["lab", "exec", "xdp", "--", "readlink", &link]))
-    };
-    let own = |kind: &str| fs::read_link(of(kind)).expect("/proc is there");
-    assert_eq!(Path::new(read("mnt").trim()), own("mnt"));
-    assert_ne!(Path::new(read("net").trim()), own("net"));
-    let links = succeeds(xdpredir(&["lab", "exec", "xdp", "--", "ip", "link"]));
+    let own = |kind| fs::read_link(of(kind)).expect("/proc is there");
+    let seen = |kind| PathBuf::from(exec("xdp", &["readlink", &of(kind)]).ok().out.trim());
+    assert_eq!(seen("mnt"), own("mnt"));
+    assert_ne!(seen("net"), own("net"));
+    let links = exec("xdp", &["ip", "link"]).ok().out;
     assert!(links.contains("veth2@"), "{links}");
 }
 
 #[test]
 fn exec_lists_the_hosts_when_there_is_no_such_host() {
     let _lab = Lab::with("redirect");
-    let why = fails(xdpredir(&["lab", "exec", "client", "--", "true"]), 3);
-    assert!(why.contains("host, vm, udpserver"), "{why}");
+    exec("client", &["true"]).fails(3, &["client", "host, vm, udpserver"]);
 }
 
 #[test]
 fn exec_names_the_remedy_when_no_lab_is_up() {
     let _lab = Lab::alone();
-    let why = fails(xdpredir(&["lab", "exec", "host", "--", "true"]), 3);
-    assert!(why.contains("run `xdpredir lab up`"), "{why}");
+    exec("host", &["true"]).fails(3, &["run `xdpredir lab up`"]);
 }
 
 #[test]
 fn the_status_describes_the_bed() {
     let _lab = Lab::with("redirect");
-    let mut status = status();
-    let hosts = status["hosts"].as_array_mut().expect("hosts is an array");
-    assert_eq!(
-        hosts.iter().map(|host| &host["host"]).collect::<Vec<_>>(),
-        ["host", "vm", "udpserver"]
-    );
-    let server = hosts.last_mut().expect("there are three");
-    let addresses = server["devices"][0]["addresses"]
-        .as_array_mut()
-        .expect("an array");
-    addresses.retain(|address| !address.to_string().contains(':'));
-    assert_eq!(
-        *server,
-        json!({"host": "udpserver", "netns": "xdpredir-udpserver", "devices": [{
-            "ifname": "eth0", "ifindex": 24, "mac": "02:42:ac:11:00:02", "mtu": 1500,
-            "addresses": ["172.17.0.2/16"], "peer": "host:vethea881ef", "master": null}]})
-    );
-    let host = status["hosts"][0]["devices"].as_array().expect("an array");
-    let port = host
-        .iter()
-        .find(|device| device["ifindex"] == 25)
-        .expect("the design's ifindex");
-    assert_eq!(
-        (&port["ifname"], &port["peer"], &port["master"]),
-        (
-            &json!("vethea881ef"),
-            &json!("udpserver:eth0"),
-            &json!("docker0")
-        )
-    );
+    let status = status();
     assert_eq!(status["bed"], "redirect");
+    let hosts = status["hosts"].as_array().expect("hosts is an array");
+    let names: Vec<_> = hosts.iter().map(|host| &host["host"]).collect();
+    assert_eq!(names, ["host", "vm", "udpserver"]);
+    assert_eq!(hosts[2]["netns"], "xdpredir-udpserver");
+    assert_eq!(
+        device(&hosts[2], "eth0"),
+        json!({"ifname": "eth0", "ifindex": 24, "mac": "02:42:ac:11:00:02", "mtu": 1500,
+               "addresses": ["172.17.0.2/16"], "peer": "host:vethea881ef", "master": null})
+    );
+    assert_eq!(
+        device(&hosts[0], "vethea881ef"),
+        json!({"ifname": "vethea881ef", "ifindex": 25, "mac": "ee:1d:d4:fd:50:55", "mtu": 1500,
+               "addresses": [], "peer": "udpserver:eth0", "master": "docker0"})
+    );
+}
+
+/// A device of a host of the status, without its IPv6 addresses.
+fn device(host: &Value, name: &str) -> Value {
+    let devices = host["devices"].as_array().expect("devices is an array");
+    let found = devices.iter().find(|device| device["ifname"] == name);
+    let mut device = found.expect("the device is there").clone();
+    device["addresses"]
+        .as_array_mut()
+        .expect("addresses is an array")
+        .retain(|address| !address.to_string().contains(':'));
+    device
 }
 
 #[test]
 fn the_status_shows_the_rule_to_add() {
     let _lab = Lab::with("redirect");
-    let text = succeeds(xdpredir(&["lab", "status"]));
-    assert!(
-        text.contains(
-            "rule add --src 192.168.122.10 --server 172.17.0.2 --mac 02:42:ac:11:00:02 --ifindex 25"
-        ),
-        "{text}"
-    );
+    let text = lab(&["status"]).ok().out;
+    let rule =
+        "rule add --src 192.168.122.10 --server 172.17.0.2 --mac 02:42:ac:11:00:02 --ifindex 25";
+    assert!(text.contains(rule), "{text}");
+}
+
+#[test]
+fn what_the_status_says_to_try_works_as_it_stands() {
+    for bed in ["redirect", "pair", "gateway"] {
+        let _lab = Lab::with(bed);
+        let pins = Pins::new();
+        follow_first_steps(&pins);
+        down_with(&pins);
+    }
+}
+
+fn follow_first_steps(pins: &Pins) {
+    let text = lab(&["status"]).ok().out;
+    let (_, steps) = text.split_once("Now try:\n").expect("it has first steps");
+    for step in steps.lines() {
+        first_step(step, pins);
+    }
+}
+
+/// Runs `xdpredir lab exec HOST -- xdpredir …` with this binary and pins of its own.
+fn first_step(step: &str, pins: &Pins) {
+    let words: Vec<_> = step.split_whitespace().collect();
+    assert_eq!(words[4..6], ["--", "xdpredir"], "{step}");
+    run(xdpredir(&words[1..5])
+        .arg(BINARY)
+        .arg("--pin-dir")
+        .arg(pins.dir())
+        .args(&words[6..]))
+    .ok();
+}
+
+fn down_with(pins: &Pins) -> Run {
+    let down = run(xdpredir(&["lab", "down", "--pin-dir"]).arg(pins.dir())).ok();
+    assert_eq!(pins.left(), Vec::<PathBuf>::new());
+    down
 }
 
 #[test]
 fn the_status_of_no_lab_is_no_error() {
     let _lab = Lab::alone();
     assert_eq!(status(), json!({"bed": null, "hosts": []}));
-    let text = succeeds(xdpredir(&["lab", "status"]));
+    let text = lab(&["status"]).ok().out;
     assert!(text.contains("no lab is up"), "{text}");
 }
 
 #[test]
 fn with_json_up_and_down_print_the_status_and_nothing_else() {
     let _lab = Lab::alone();
-    let up = succeeds(xdpredir(&["lab", "up", "pair", "--json"]));
-    assert_eq!(
-        serde_json::from_str::<Value>(&up).expect("it is JSON"),
-        status()
-    );
-    let down = succeeds(xdpredir(&["lab", "down", "--json"]));
-    assert_eq!(
-        serde_json::from_str::<Value>(&down).expect("it is JSON"),
-        json!({"bed": null, "hosts": []})
-    );
+    let up = lab(&["up", "pair", "--json"]).ok().json();
+    assert_eq!(up, status());
+    let down = lab(&["down", "--json"]).ok().json();
+    assert_eq!(down, json!({"bed": null, "hosts": []}));
 }
 
 /// The caller is put into a fresh namespace, so that nobody else changes what is compared.
@@ -471,9 +509,9 @@ fn the_network_it_is_called_from_is_left_as_it_was() {
     let (before, during, after) = thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("a namespace can be made");
         let before = own_network();
-        succeeds(xdpredir(&["lab", "up", "gateway"]));
+        lab(&["up", "gateway"]).ok();
         let during = own_network();
-        succeeds(xdpredir(&["lab", "down"]));
+        lab(&["down"]).ok();
         (before, during, own_network())
     })
     .join()
@@ -484,11 +522,7 @@ fn the_network_it_is_called_from_is_left_as_it_was() {
 
 /// Links, addresses, routes, packet filter and the sysctls that the beds set.
 fn own_network() -> String {
-    let mut look = Command::new("sh");
-    look.args([
-        "-ec",
-        "ip addr; ip route; ip netns list-id; nft list ruleset; cd /proc/sys/net; \
-         grep . ipv4/ip_forward ipv4/conf/*/rp_filter ipv6/conf/*/accept_dad",
-    ]);
-    succeeds(look)
+    let look = "ip addr; ip route; ip netns list-id; nft list ruleset; cd /proc/sys/net; \
+                grep . ipv4/ip_forward ipv4/conf/*/rp_filter ipv6/conf/*/accept_dad";
+    command("sh", &["-ec", look])
 }

@@ -1,8 +1,19 @@
 //! The lab's status for people.
 
-use comfy_table::{Table, presets};
+use comfy_table::{CellAlignment, Table, presets};
 
 use super::inspect::{Device, Report, State};
+
+const HEADINGS: [&str; 8] = [
+    "host",
+    "device",
+    "ifindex",
+    "mac",
+    "addresses",
+    "mtu",
+    "peer",
+    "master",
+];
 
 pub fn text(state: &State, report: &Report) -> String {
     match state {
@@ -22,23 +33,17 @@ pub fn text(state: &State, report: &Report) -> String {
 
 fn table(report: &Report) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header([
-        "host",
-        "device",
-        "ifindex",
-        "mac",
-        "addresses",
-        "mtu",
-        "peer",
-        "master",
-    ]);
+    table.load_style(presets::NOTHING).set_header(HEADINGS);
     for host in &report.hosts {
         for device in &host.devices {
             table.add_row(row(host.host, device));
         }
     }
-    if let Some(first) = table.column_mut(0) {
-        first.set_padding((0, 1));
+    for (column, heading) in table.column_iter_mut().zip(HEADINGS) {
+        column.set_padding((0, 2));
+        if ["ifindex", "mtu"].contains(&heading) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
     table.trim_fmt()
 }
