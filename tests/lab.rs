@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::{Value, json};
@@ -273,14 +273,17 @@ fn an_up_that_was_killed_half_way_is_made_good_by_the_next() {
 
 /// Kills `lab up` in the middle of that command, which is made to hang.
 fn kill_up_at(at: &str) {
-    let tools = instead_of_ip(at, "exec sleep 10");
+    let tools = instead_of_ip(at, "touch \"${0%/*}/hangs\"; exec sleep 10");
     let mut up = xdpredir(&["lab", "up", "redirect"])
         .env("PATH", path_with(&tools))
-        .stdout(Stdio::piped())
+        .stdout(Stdio::null())
         .spawn()
         .expect("it can be started");
-    let mut lines = BufReader::new(up.stdout.take().expect("it is piped")).lines();
-    assert!(lines.any(|line| line.expect("text").contains(at)));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !tools.path().join("hangs").exists() {
+        assert!(Instant::now() < deadline, "it does not get to {at}");
+        thread::sleep(Duration::from_millis(5));
+    }
     up.kill().expect("it is our child");
     up.wait().expect("it is our child");
 }
