@@ -17,7 +17,7 @@ help: ## Show this list
 
 deps: ## Install the packages that builds and tests need; silent when all are there
 	@command -v $(CARGO) >/dev/null || { \
-		echo "cargo is missing: install Rust 1.88 or later (https://rustup.rs)"; exit 1; }
+		echo "cargo is missing: install Rust 1.89 or later (https://rustup.rs)"; exit 1; }
 	@missing=; for package in $(PACKAGES); do \
 		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q ' installed$$' \
 			|| missing="$$missing $$package"; \

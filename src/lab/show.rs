@@ -1,8 +1,7 @@
 //! The lab's status for people.
 
-use comfy_table::{CellAlignment, Table, presets};
-
 use super::inspect::{Device, Report, State};
+use crate::show::columns::Columns;
 
 const HEADINGS: [&str; 8] = [
     "host",
@@ -23,7 +22,7 @@ pub fn text(state: &State, report: &Report) -> String {
             table(report)
         ),
         State::Up(bed) => format!(
-            "the bed {} is up\n\n{}\n\nNow try:\n  {}",
+            "the bed {} is up\n\n{}\nNow try:\n  {}",
             bed.name(),
             table(report),
             bed.layout().first_steps.join("\n  ")
@@ -32,20 +31,13 @@ pub fn text(state: &State, report: &Report) -> String {
 }
 
 fn table(report: &Report) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(HEADINGS);
+    let mut table = Columns::new(&HEADINGS);
     for host in &report.hosts {
         for device in &host.devices {
-            table.add_row(row(host.host, device));
+            table.add(row(host.host, device));
         }
     }
-    for (column, heading) in table.column_iter_mut().zip(HEADINGS) {
-        column.set_padding((0, 2));
-        if ["ifindex", "mtu"].contains(&heading) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.trim_fmt()
+    table.text(&["ifindex", "mtu"], &["mtu", "master"])
 }
 
 fn row(host: &str, device: &Device) -> [String; 8] {
