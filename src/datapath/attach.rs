@@ -12,7 +12,7 @@ use libbpf_rs::{MapMut, OpenMapMut, OpenObject};
 use nix::unistd::Gid;
 
 use super::foreign::{self, Foreign};
-use super::interface::{Interface, interfaces};
+use super::interface::{Interface, LinkState, interfaces};
 use super::{Pins, abi, log, pins, sys};
 use crate::cli::ModeChoice;
 use crate::error::{Exit, failure};
@@ -84,12 +84,12 @@ fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result
     Ok(done)
 }
 
-/// The interface, where it is attached to a device that still exists. A defunct one makes room.
+/// The interface, where packets still meet the program. A defunct one makes room.
 fn live<'a>(pins: &Pins, before: &'a [Interface], ifindex: u32) -> Result<Option<&'a Interface>> {
     let Some(interface) = before.iter().find(|i| i.ifindex == ifindex) else {
         return Ok(None);
     };
-    if interface.ids(pins)?.device_gone {
+    if interface.ids(pins)?.state != LinkState::Attached {
         pins::remove_tree(&pins.interface(ifindex))?;
         return Ok(None);
     }

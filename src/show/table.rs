@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::columns::Columns;
 use super::human;
 use super::json::{RuleRow, Snapshot, StatsInterface, Status};
+use crate::datapath::LinkState;
 use crate::model::{Counter, Rate};
 
 /// An earlier snapshot and the time since.
@@ -22,9 +23,13 @@ pub fn status(status: &Status) -> String {
     }
     let mut table = Columns::new(&["interface", "ifindex", "mode", "program", "link"]);
     for interface in &status.interfaces {
-        let gone = if interface.device_gone { " (gone)" } else { "" };
+        let state = match interface.state {
+            LinkState::Attached => "",
+            LinkState::Gone => " (gone)",
+            LinkState::Detached => " (detached by another)",
+        };
         table.add([
-            format!("{}{gone}", interface.ifname),
+            format!("{}{state}", interface.ifname),
             interface.ifindex.to_string(),
             interface.mode.to_string(),
             interface.program_id.to_string(),
