@@ -34,7 +34,14 @@ fn skeleton(clang: &Path, source: &str, output: &Path) {
     let built = SkeletonBuilder::new()
         .source(source)
         .clang(clang)
-        .clang_args(["-Wall", "-Wextra", "-Werror", "-mcpu=v3", "-Ivmlinux", "-Ibpf"])
+        .clang_args([
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-mcpu=v3",
+            "-Ivmlinux",
+            "-Ibpf",
+        ])
         .build_and_generate(output);
     if let Err(error) = built {
         for line in format!("{error:#}").lines() {
@@ -64,8 +71,16 @@ fn is_clang(name: &str) -> bool {
 }
 
 fn major_version(clang: &Path) -> Option<u32> {
-    let output = std::process::Command::new(clang).arg("-dumpversion").output().ok()?;
-    String::from_utf8_lossy(&output.stdout).split('.').next()?.trim().parse().ok()
+    let output = std::process::Command::new(clang)
+        .arg("-dumpversion")
+        .output()
+        .ok()?;
+    String::from_utf8_lossy(&output.stdout)
+        .split('.')
+        .next()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// Every `#define NAME NUMBER` of the header as a Rust constant.
@@ -73,9 +88,11 @@ fn limits(header: &str) -> String {
     let mut rust = String::new();
     for line in header.lines() {
         let mut words = line.split_whitespace();
-        if let (Some("#define"), Some(name), Some(Ok(value))) =
-            (words.next(), words.next(), words.next().map(str::parse::<u32>))
-        {
+        if let (Some("#define"), Some(name), Some(Ok(value))) = (
+            words.next(),
+            words.next(),
+            words.next().map(str::parse::<u32>),
+        ) {
             let _ = writeln!(rust, "pub const {name}: u32 = {value};");
         }
     }

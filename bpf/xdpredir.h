@@ -37,7 +37,8 @@ struct rule_key {
  */
 struct rule {
 	__u32 set;
-	__u32 backends; /* 1 to MAX_RULE_BACKENDS */
+	__u16 backends;	 /* 1 to MAX_RULE_BACKENDS */
+	__u16 prefixlen; /* of its key: a trie's lookup doesn't tell which prefix matched */
 };
 
 /* Key of both backends (index: 0 to backends - 1) and maglev (index: chunk). */

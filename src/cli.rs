@@ -29,11 +29,21 @@ another program; 5 no permission; 6 not supported by this kernel or device";
 pub struct Global {
     /// Work in this network namespace: a name under /run/netns, or a path such as /proc/PID/ns/net.
     /// The host's mounts stay, so that pins do
-    #[arg(long, global = true, value_name = "NAME|PATH", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME|PATH",
+        help_heading = "Global options"
+    )]
     pub netns: Option<String>,
 
     /// Keep pins in this directory of a bpffs [default: /sys/fs/bpf/xdpredir]
-    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
     pub pin_dir: Option<PathBuf>,
 
     /// Print JSON
@@ -100,7 +110,11 @@ pub enum ModeChoice {
 #[derive(Args)]
 pub struct Detach {
     /// Interfaces, by name; a device that is gone by the name it had
-    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "IFACE")]
+    #[arg(
+        required_unless_present = "all",
+        conflicts_with = "all",
+        value_name = "IFACE"
+    )]
     pub interfaces: Vec<String>,
 
     /// All interfaces of this namespace
@@ -230,7 +244,10 @@ fn parse_source(text: &str) -> Result<IpNet, String> {
             .map_err(|_| "not an address or prefix such as 192.168.122.0/24".to_string())?,
     };
     if net.addr() != net.network() {
-        return Err(format!("bits are set behind the prefix: did you mean {}?", net.trunc()));
+        return Err(format!(
+            "bits are set behind the prefix: did you mean {}?",
+            net.trunc()
+        ));
     }
     Ok(net)
 }

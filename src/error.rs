@@ -41,7 +41,11 @@ pub fn exit_code(error: &anyhow::Error) -> Exit {
     error
         .chain()
         .find_map(|cause| cause.downcast_ref::<Failure>().map(|failure| failure.exit))
-        .unwrap_or(if is_permission(error) { Exit::Permission } else { Exit::Failed })
+        .unwrap_or(if is_permission(error) {
+            Exit::Permission
+        } else {
+            Exit::Failed
+        })
 }
 
 fn is_permission(error: &anyhow::Error) -> bool {

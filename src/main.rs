@@ -51,13 +51,18 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// Help and version as clap prints them; a usage error as one line, without clap's usage block.
 fn usage(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    if !error.use_stderr()
+        || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    {
         let _ = error.print();
         return ExitCode::from(error.exit_code() as u8);
     }
     let text = error.render().to_string();
     let said = text.split("\n\nUsage:").next().unwrap_or(&text);
-    let said = said.split("\n\nFor more information").next().unwrap_or(said);
+    let said = said
+        .split("\n\nFor more information")
+        .next()
+        .unwrap_or(said);
     let said = said.strip_prefix("error: ").unwrap_or(said);
     eprintln!("xdpredir: {}; see --help", error::join_lines(said));
     ExitCode::from(Exit::Usage as u8)

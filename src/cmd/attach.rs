@@ -1,0 +1,65 @@
+//! `xdpredir attach`
+
+use anyhow::Result;
+use nix::unistd::Group;
+
+use crate::cli::{self, Global};
+use crate::datapath::{self, Attached, Pins, Request};
+use crate::error::{Exit, failure};
+use crate::host::device;
+use crate::show;
+
+pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
+    let group = args.group.as_deref().map(group).transpose()?;
+    let devices = args
+        .interfaces
+        .iter()
+        .map(|name| device::by_name(name))
+        .collect::<Result<Vec<_>>>()?;
+    let pins = Pins::locate(global.pin_dir.as_deref())?;
+    let request = Request {
+        devices: &devices,
+        mode: args.mode,
+        group: group.as_ref().map(|g| g.gid),
+        force: args.force,
+    };
+    let attached = datapath::attach(&pins, &request)?;
+    if global.json {
+        return show::json::print(&attached.iter().map(json).collect::<Vec<_>>());
+    }
+    attached.iter().for_each(describe);
+    Ok(())
+}
+
+fn group(name: &str) -> Result<Group> {
+    Group::from_name(name)?.ok_or_else(|| {
+        failure(
+            Exit::Usage,
+            format!("--group {name}: no such group; `groupadd {name}` makes it"),
+        )
+    })
+}
+
+fn describe(attached: &Attached) {
+    let Attached {
+        device,
+        mode,
+        reason,
+        ..
+    } = attached;
+    if let Some(program) = &attached.replaced {
+        println!("{}: replaced {program}", device.name);
+    }
+    let verb = if attached.already { "" } else { "attached " };
+    println!("{}: {verb}in {mode} mode ({reason})", device.name);
+}
+
+fn json(attached: &Attached) -> serde_json::Value {
+    serde_json::json!({
+        "ifname": attached.device.name,
+        "ifindex": attached.device.ifindex,
+        "mode": attached.mode,
+        "reason": attached.reason,
+        "changed": !attached.already,
+    })
+}

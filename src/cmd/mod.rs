@@ -1,0 +1,9 @@
+//! One verb a file: gather, call, show.
+
+pub mod attach;
+pub mod completions;
+pub mod detach;
+pub mod lab;
+pub mod rule;
+pub mod stats;
+pub mod status;

@@ -1,0 +1,58 @@
+//! `xdpredir stats`
+
+use std::time::{Instant, SystemTime};
+
+use anyhow::Result;
+
+use crate::cli::{self, Global};
+use crate::datapath::{self, Pins, RuleStore};
+use crate::show::json::{RuleRow, Snapshot, StatsInterface};
+use crate::show::{self, watch};
+
+pub fn run(global: &Global, args: &cli::Stats) -> Result<()> {
+    let pins = Pins::locate(global.pin_dir.as_deref())?;
+    let Some(interval) = args.watch else {
+        let snapshot = take(&pins)?;
+        if global.json {
+            return show::json::print(&snapshot);
+        }
+        print!("{}", show::table::stats(&snapshot, None));
+        return Ok(());
+    };
+
+    if global.json {
+        return watch::lines(interval, || show::json::line(&take(&pins)?));
+    }
+    let mut before: Option<(Snapshot, Instant)> = None;
+    watch::screen(interval, || {
+        let now = (take(&pins)?, Instant::now());
+        let earlier = before
+            .as_ref()
+            .map(|(snapshot, then)| (snapshot, now.1 - *then));
+        let text = show::table::stats(&now.0, earlier);
+        before = Some(now);
+        Ok(text)
+    })
+}
+
+fn take(pins: &Pins) -> Result<Snapshot> {
+    let Some(_lock) = pins.lock_shared()? else {
+        return Err(pins.not_attached());
+    };
+    let interfaces = datapath::interfaces(pins)?
+        .into_iter()
+        .map(|interface| {
+            Ok(StatsInterface {
+                ifname: interface.name(),
+                ifindex: interface.ifindex,
+                mode: interface.mode,
+                actions: interface.actions(pins)?,
+            })
+        })
+        .collect::<Result<_>>()?;
+    Ok(Snapshot {
+        timestamp: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+        interfaces,
+        rules: RuleRow::all(&RuleStore::open(pins)?)?,
+    })
+}

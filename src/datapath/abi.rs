@@ -1,0 +1,52 @@
+//! What `bpf/xdpredir.h` defines, in Rust, and its values to and from bytes.
+
+use anyhow::{Result, ensure};
+
+#[allow(clippy::all, clippy::pedantic, dead_code, non_camel_case_types, unused)]
+mod skel {
+    include!(concat!(env!("OUT_DIR"), "/xdpredir.skel.rs"));
+}
+
+#[allow(dead_code)]
+mod limits {
+    include!(concat!(env!("OUT_DIR"), "/limits.rs"));
+}
+
+pub use limits::*;
+pub use skel::types::{backend, counter, interface, maglev_chunk, rule, rule_key, set_key};
+pub use skel::{OpenXdpredirSkel, XdpredirSkelBuilder};
+
+/// # Safety
+/// Any bytes are a value of the type, and it has no padding (the ABI header asserts its size).
+pub unsafe trait Plain: Copy + Default {}
+
+// SAFETY: all are structs of integers and arrays of integers, without padding.
+unsafe impl Plain for backend {}
+// SAFETY: as above.
+unsafe impl Plain for counter {}
+// SAFETY: as above.
+unsafe impl Plain for interface {}
+// SAFETY: as above.
+unsafe impl Plain for maglev_chunk {}
+// SAFETY: as above.
+unsafe impl Plain for rule {}
+// SAFETY: as above.
+unsafe impl Plain for rule_key {}
+// SAFETY: as above.
+unsafe impl Plain for set_key {}
+// SAFETY: as above.
+unsafe impl Plain for u32 {}
+
+pub fn bytes_of<T: Plain>(value: &T) -> &[u8] {
+    // SAFETY: a Plain value has no padding, so each of its bytes is initialised.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
+pub fn from_bytes<T: Plain>(bytes: &[u8]) -> Result<T> {
+    ensure!(
+        bytes.len() == size_of::<T>(),
+        "a map's value has an unexpected size"
+    );
+    // SAFETY: the size is checked, any bytes are a value, and the read needs no alignment.
+    Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}

@@ -1,0 +1,399 @@
+//! Loading, attaching and detaching.
+
+use std::fs;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{MapMut, OpenMapMut, OpenObject};
+use nix::unistd::Gid;
+
+use super::foreign::{self, Foreign};
+use super::interface::{Interface, interfaces};
+use super::{Pins, abi, log, pins, sys};
+use crate::cli::ModeChoice;
+use crate::error::{Exit, failure};
+use crate::host::device::Device;
+use crate::model::Mode;
+
+/// The oldest kernel with all that the program calls: bpf_xdp_load_bytes.
+const OLDEST_KERNEL: (u32, u32) = (5, 18);
+
+pub struct Request<'a> {
+    pub devices: &'a [Device],
+    pub mode: ModeChoice,
+    pub group: Option<Gid>,
+    /// Replace other people's programs.
+    pub force: bool,
+}
+
+/// What became of one device of a request.
+pub struct Attached {
+    pub device: Device,
+    pub mode: Mode,
+    /// Why this mode.
+    pub reason: String,
+    /// It was attached before; nothing was changed.
+    pub already: bool,
+    /// The program that was replaced.
+    pub replaced: Option<String>,
+}
+
+/// Attaches to all devices or to none.
+pub fn attach(pins: &Pins, request: &Request) -> Result<Vec<Attached>> {
+    require_kernel()?;
+    let _lock = pins.lock_or_create()?;
+    pins.sweep()?;
+    let before = interfaces(pins)?;
+    let fresh = !pins.has_state()?;
+
+    let result = attach_locked(pins, request, &before);
+    if result.is_err() {
+        let _ = if fresh { pins.remove() } else { pins.sweep() };
+    }
+    result
+}
+
+fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result<Vec<Attached>> {
+    let mut pending = Vec::new();
+    let mut done = Vec::new();
+    for device in request.devices {
+        if done
+            .iter()
+            .any(|other: &Attached| other.device.ifindex == device.ifindex)
+        {
+            continue;
+        }
+        if let Some(interface) = live(pins, before, device.ifindex)? {
+            done.push(already(interface, device, request.mode)?);
+            continue;
+        }
+        let attachment = Attachment::make(pins, device, request)?;
+        done.push(attachment.describe());
+        pending.push(attachment);
+    }
+
+    // Now that nothing is left that may fail in the kernel: the group first, then the links' pins,
+    // each of which is an interface's point of no return.
+    if let Some(gid) = request.group {
+        pins.open_to_group(gid)?;
+    }
+    for attachment in pending {
+        attachment.keep(pins)?;
+    }
+    Ok(done)
+}
+
+/// The interface, where it is attached to a device that still exists. A defunct one makes room.
+fn live<'a>(pins: &Pins, before: &'a [Interface], ifindex: u32) -> Result<Option<&'a Interface>> {
+    let Some(interface) = before.iter().find(|i| i.ifindex == ifindex) else {
+        return Ok(None);
+    };
+    if interface.ids(pins)?.device_gone {
+        pins::remove_tree(&pins.interface(ifindex))?;
+        return Ok(None);
+    }
+    Ok(Some(interface))
+}
+
+fn already(interface: &Interface, device: &Device, wanted: ModeChoice) -> Result<Attached> {
+    let mode = interface.mode;
+    if matches!(
+        (wanted, mode),
+        (ModeChoice::Native, Mode::Skb) | (ModeChoice::Skb, Mode::Native)
+    ) {
+        let name = &device.name;
+        return Err(failure(
+            Exit::Conflict,
+            format!(
+                "{name} is attached in {mode} mode: to change it, `xdpredir detach {name} --keep-rules` first"
+            ),
+        ));
+    }
+    Ok(Attached {
+        device: device.clone(),
+        mode,
+        reason: "already attached".into(),
+        already: true,
+        replaced: None,
+    })
+}
+
+/// A program that is attached for as long as this run lives, unless it is kept.
+struct Attachment {
+    device: Device,
+    mode: Mode,
+    reason: String,
+    link: OwnedFd,
+    /// Put back where this run fails after all.
+    replaced: Option<Replaced>,
+}
+
+struct Replaced(Option<Foreign>);
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        if let Some(foreign) = self.0.take()
+            && let Err(error) = foreign.restore()
+        {
+            eprintln!("xdpredir: cannot put back {}: {error}", foreign.describe());
+        }
+    }
+}
+
+impl Attachment {
+    fn make(pins: &Pins, device: &Device, request: &Request) -> Result<Self> {
+        let foreign = Foreign::find(device.ifindex)?;
+        if let Some(foreign) = &foreign
+            && !request.force
+        {
+            let (name, whose) = (&device.name, foreign.describe());
+            return Err(failure(
+                Exit::Conflict,
+                format!("{name} has another XDP {whose}: detach that, or replace it with --force"),
+            ));
+        }
+        let mut replaced = None;
+        if let Some(foreign) = foreign {
+            foreign.remove().with_context(|| {
+                format!("cannot take {} off {}", foreign.describe(), device.name)
+            })?;
+            replaced = Some(Replaced(Some(foreign)));
+        }
+
+        let (mode, mut reason) = choose(device, request.mode)?;
+        let (mode, link) = match try_mode(pins, device, mode) {
+            Err(refused) if request.mode == ModeChoice::Auto && mode == Mode::Native => {
+                reason = format!("native was refused: {}", crate::error::one_line(&refused));
+                (Mode::Skb, try_mode(pins, device, Mode::Skb)?)
+            }
+            link => (mode, link?),
+        };
+        Ok(Attachment {
+            device: device.clone(),
+            mode,
+            reason,
+            link,
+            replaced,
+        })
+    }
+
+    fn describe(&self) -> Attached {
+        let foreign = self
+            .replaced
+            .as_ref()
+            .and_then(|replaced| replaced.0.as_ref());
+        Attached {
+            device: self.device.clone(),
+            mode: self.mode,
+            reason: self.reason.clone(),
+            already: false,
+            replaced: foreign.map(Foreign::describe),
+        }
+    }
+
+    fn keep(mut self, pins: &Pins) -> Result<()> {
+        let path = pins.interface(self.device.ifindex).join("link");
+        sys::pin(self.link.as_fd(), &path)
+            .with_context(|| format!("cannot pin {}", path.display()))?;
+        if let Some(replaced) = &mut self.replaced {
+            replaced.0 = None;
+        }
+        Ok(())
+    }
+}
+
+/// The mode to try first, and why.
+fn choose(device: &Device, wanted: ModeChoice) -> Result<(Mode, String)> {
+    Ok(match wanted {
+        ModeChoice::Native => (Mode::Native, "as asked".into()),
+        ModeChoice::Skb => (Mode::Skb, "as asked".into()),
+        ModeChoice::Auto if device.is_bridge() => (Mode::Skb, "a bridge has no native mode".into()),
+        ModeChoice::Auto if device.is_veth() => (
+            Mode::Skb,
+            "on a veth, generic is faster for what sockets send".into(),
+        ),
+        ModeChoice::Auto => match foreign::runs_native(&sys::xdp_query(device.ifindex)?) {
+            Some(false) => (Mode::Skb, "its driver has no native mode".into()),
+            _ => (Mode::Native, "its driver runs XDP".into()),
+        },
+    })
+}
+
+/// Loads, pins the interface's own maps, and attaches.
+fn try_mode(pins: &Pins, device: &Device, mode: Mode) -> Result<OwnedFd> {
+    let program = load(pins, device, mode)?;
+    sys::link_create(program.as_fd(), device.ifindex, mode).map_err(|error| {
+        let exit = match error.raw_os_error() {
+            Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL | nix::libc::ERANGE) => {
+                Exit::Unsupported
+            }
+            Some(nix::libc::EBUSY | nix::libc::EEXIST) => Exit::Conflict,
+            Some(nix::libc::EPERM | nix::libc::EACCES) => Exit::Permission,
+            Some(nix::libc::ENODEV) => Exit::NotFound,
+            _ => Exit::Failed,
+        };
+        let why = driver_says(&program, device.ifindex, mode).unwrap_or_else(|| error.to_string());
+        let advice = if mode == Mode::Native {
+            "; --mode skb works on any device"
+        } else {
+            ""
+        };
+        failure(
+            exit,
+            format!(
+                "{} cannot run XDP in {mode} mode: {why}{advice}",
+                device.name
+            ),
+        )
+    })
+}
+
+/// The link's way gives a bare errno; the netlink way, the driver's own words.
+fn driver_says(program: &OwnedFd, ifindex: u32, mode: Mode) -> Option<String> {
+    log::take_kernel_message();
+    if sys::netlink_attach(program.as_fd(), ifindex, mode).is_ok() {
+        let _ = sys::netlink_detach(ifindex, mode);
+    }
+    log::take_kernel_message()
+}
+
+/// The program with the interface's constants, on the namespace's maps.
+fn load(pins: &Pins, device: &Device, mode: Mode) -> Result<OwnedFd> {
+    let mut storage = MaybeUninit::<OpenObject>::uninit();
+    let mut open = abi::XdpredirSkelBuilder::default().open(&mut storage)?;
+    if let Some(rodata) = &mut open.maps.rodata_data {
+        rodata.interface = config(device, mode);
+    }
+    let shared = pins.has_state()?;
+    if shared {
+        for (name, map) in shared_maps(&mut open) {
+            let path = pins.map(name);
+            map.reuse_pinned_map(&path)
+                .with_context(|| format!("cannot use {}", path.display()))?;
+        }
+    }
+    let mut loaded = open
+        .load()
+        .context("the kernel refused the program; -v shows why")?;
+    let maps = &mut loaded.maps;
+    if !shared {
+        let shared = [
+            ("rules", &mut maps.rules),
+            ("backends", &mut maps.backends),
+            ("maglev", &mut maps.maglev),
+            ("counters", &mut maps.counters),
+            ("egress", &mut maps.egress),
+        ];
+        pin_state(pins, shared)?;
+    }
+    pin_interface(
+        pins,
+        device.ifindex,
+        [("actions", &mut maps.actions), ("config", &mut maps.rodata)],
+    )?;
+    Ok(loaded.progs.xdpredir.as_fd().try_clone_to_owned()?)
+}
+
+fn config(device: &Device, mode: Mode) -> abi::interface {
+    let mut config = abi::interface {
+        ifindex: device.ifindex,
+        mode: match mode {
+            Mode::Native => abi::MODE_NATIVE,
+            Mode::Skb => abi::MODE_SKB,
+        },
+        ..Default::default()
+    };
+    for (to, from) in config.name.iter_mut().zip(device.name.bytes()) {
+        *to = from as _;
+    }
+    config
+}
+
+fn shared_maps<'a, 'obj>(
+    open: &'a mut abi::OpenXdpredirSkel<'obj>,
+) -> [(&'static str, &'a mut OpenMapMut<'obj>); 5] {
+    let maps = &mut open.maps;
+    [
+        ("rules", &mut maps.rules),
+        ("backends", &mut maps.backends),
+        ("maglev", &mut maps.maglev),
+        ("counters", &mut maps.counters),
+        ("egress", &mut maps.egress),
+    ]
+}
+
+/// All maps at once: a directory in the making, then renamed.
+fn pin_state<'a>(pins: &Pins, maps: [(&str, &mut MapMut<'a>); 5]) -> Result<()> {
+    let staged = pins.staged();
+    pin_all(&staged, maps)?;
+    fs::rename(&staged, pins.state())
+        .with_context(|| format!("cannot make {}", pins.state().display()))
+}
+
+fn pin_interface<'a>(pins: &Pins, ifindex: u32, maps: [(&str, &mut MapMut<'a>); 2]) -> Result<()> {
+    let directory = pins.interface(ifindex);
+    pins::remove_tree(&directory)?;
+    pin_all(&directory, maps)?;
+    match pins::group_of(&pins.state()) {
+        Some(gid) => pins::share_pins_of(&directory, gid),
+        None => Ok(()),
+    }
+}
+
+fn pin_all<'a, const N: usize>(directory: &Path, maps: [(&str, &mut MapMut<'a>); N]) -> Result<()> {
+    pins::mkdir(directory, 0o700)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    for (name, map) in maps {
+        let path = directory.join(name);
+        sys::pin(map.as_fd(), &path).with_context(|| format!("cannot pin {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Detaches interfaces; with the last one goes all state, unless it is to be kept.
+pub fn detach(pins: &Pins, which: &[Interface], keep_rules: bool) -> Result<()> {
+    for interface in which {
+        let directory = pins.interface(interface.ifindex);
+        let path = directory.join("link");
+        let link =
+            sys::open_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        // The pin first: should this run end here, the link goes with its last descriptor.
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        sys::link_detach(link.as_fd())
+            .with_context(|| format!("cannot detach from {}", interface.name()))?;
+    }
+    pins.sweep()?;
+    if !keep_rules && pins.interfaces()?.is_empty() {
+        pins.remove()?;
+    }
+    Ok(())
+}
+
+fn require_kernel() -> Result<()> {
+    match kernel_version() {
+        Some(version) if version < OLDEST_KERNEL => {
+            let (major, minor) = OLDEST_KERNEL;
+            Err(failure(
+                Exit::Unsupported,
+                format!(
+                    "this kernel is {}.{}; {major}.{minor} or later is needed (bpf_xdp_load_bytes)",
+                    version.0, version.1
+                ),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Major and minor, of "6.18.44-whatever".
+pub fn kernel_version() -> Option<(u32, u32)> {
+    let uname = nix::sys::utsname::uname().ok()?;
+    let mut parts = uname
+        .release()
+        .to_str()?
+        .split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}

@@ -1,0 +1,94 @@
+//! Other people's XDP programs, and what devices say of themselves.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use libbpf_rs::Program;
+use libbpf_rs::query::{LinkInfoIter, LinkTypeInfo, ProgInfoIter};
+
+use super::sys::{self, XdpState};
+use crate::host::device::Device;
+use crate::model::Mode;
+
+/// Linux uapi: enum netdev_xdp_act in linux/netdev.h, since 6.3.
+const NETDEV_XDP_ACT_REDIRECT: u64 = 2;
+const NETDEV_XDP_ACT_NDO_XMIT: u64 = 4;
+
+/// Whether the device's driver takes frames that a native program redirects; None where this kernel
+/// (before 6.3) doesn't tell.
+pub fn redirects_into(device: &Device) -> Option<bool> {
+    let features = sys::xdp_query(device.ifindex).ok()?.features;
+    (features != 0 || tells_features()).then_some(features & NETDEV_XDP_ACT_NDO_XMIT != 0)
+}
+
+/// Whether the device's driver runs programs that redirect; None where this kernel doesn't tell.
+pub fn runs_native(state: &XdpState) -> Option<bool> {
+    (state.features != 0 || tells_features())
+        .then_some(state.features & NETDEV_XDP_ACT_REDIRECT != 0)
+}
+
+/// A device without features looks like a kernel without the question: the version decides.
+fn tells_features() -> bool {
+    super::attach::kernel_version().is_some_and(|version| version >= (6, 3))
+}
+
+/// Another program's attachment, held so that it can be put back.
+pub struct Foreign {
+    ifindex: u32,
+    mode: Mode,
+    program: OwnedFd,
+    id: u32,
+    name: String,
+}
+
+impl Foreign {
+    /// The program on an interface that isn't ours; None where there is none.
+    pub fn find(ifindex: u32) -> Result<Option<Self>> {
+        let state = sys::xdp_query(ifindex)
+            .with_context(|| format!("cannot ask for the XDP program of ifindex {ifindex}"))?;
+        let Some(&id) = state.programs().first() else {
+            return Ok(None);
+        };
+        let program = Program::fd_from_id(id)
+            .with_context(|| format!("cannot open the XDP program with id {id}"))?;
+        let name = ProgInfoIter::default()
+            .find(|program| program.id == id)
+            .map_or_else(String::new, |program| {
+                program.name.to_string_lossy().into_owned()
+            });
+        let mode = if state.skb_program != 0 {
+            Mode::Skb
+        } else {
+            Mode::Native
+        };
+        Ok(Some(Foreign {
+            ifindex,
+            mode,
+            program,
+            id,
+            name,
+        }))
+    }
+
+    pub fn describe(&self) -> String {
+        format!("program {} (id {}, {} mode)", self.name, self.id, self.mode)
+    }
+
+    /// Takes it off, whether a link or netlink put it there.
+    pub fn remove(&self) -> io::Result<()> {
+        let link = LinkInfoIter::default().find(|link| {
+            link.prog_id == self.id
+                && matches!(&link.info, LinkTypeInfo::Xdp(xdp) if xdp.ifindex == self.ifindex)
+        });
+        match link {
+            Some(link) => sys::link_detach(sys::link_by_id(link.id)?.as_fd()),
+            None => sys::netlink_detach(self.ifindex, self.mode),
+        }
+    }
+
+    /// Puts it back, over netlink.
+    pub fn restore(&self) -> io::Result<()> {
+        sys::netlink_attach(self.program.as_fd(), self.ifindex, self.mode)
+    }
+}

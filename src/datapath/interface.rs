@@ -1,0 +1,85 @@
+//! The interfaces that the program is attached to.
+
+use anyhow::{Context, Result};
+use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
+use std::os::fd::AsFd;
+
+use super::counters::Actions;
+use super::maps::Map;
+use super::{Pins, abi, sys};
+use crate::host::device;
+use crate::model::Mode;
+
+/// An interface as it was when the program was attached.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    pub ifindex: u32,
+    pub mode: Mode,
+    name: String,
+}
+
+/// What only root may ask.
+pub struct Ids {
+    pub program: u32,
+    pub link: u32,
+    /// The device was unregistered: the link attaches nothing any more.
+    pub device_gone: bool,
+}
+
+impl Interface {
+    fn read(pins: &Pins, ifindex: u32) -> Result<Self> {
+        let path = pins.interface(ifindex).join("config");
+        let config = Map::<u32, abi::interface>::open(&path, "config")?
+            .get(&0)?
+            .with_context(|| format!("{} is empty", path.display()))?;
+        let name: Vec<u8> = config
+            .name
+            .iter()
+            .map(|&c| c as u8)
+            .take_while(|&c| c != 0)
+            .collect();
+        Ok(Interface {
+            ifindex: config.ifindex,
+            mode: if config.mode == abi::MODE_NATIVE {
+                Mode::Native
+            } else {
+                Mode::Skb
+            },
+            name: String::from_utf8_lossy(&name).into_owned(),
+        })
+    }
+
+    /// The device's name now; if the device is gone, the name that it had.
+    pub fn name(&self) -> String {
+        device::name_of(self.ifindex).unwrap_or_else(|| self.name.clone())
+    }
+
+    pub fn answers_to(&self, name: &str) -> bool {
+        self.name() == name
+    }
+
+    pub fn actions(&self, pins: &Pins) -> Result<Actions> {
+        Actions::read(&pins.interface(self.ifindex).join("actions"))
+    }
+
+    pub fn ids(&self, pins: &Pins) -> Result<Ids> {
+        let path = pins.interface(self.ifindex).join("link");
+        let link =
+            sys::open_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let info = LinkInfo::from_fd(link.as_fd())?;
+        let device_gone = !matches!(&info.info, LinkTypeInfo::Xdp(xdp) if xdp.ifindex != 0);
+        Ok(Ids {
+            program: info.prog_id,
+            link: info.id,
+            device_gone,
+        })
+    }
+}
+
+/// All attached interfaces, in the order of their indexes.
+pub fn interfaces(pins: &Pins) -> Result<Vec<Interface>> {
+    pins.interfaces()?
+        .into_iter()
+        .map(|ifindex| Interface::read(pins, ifindex))
+        .collect()
+}

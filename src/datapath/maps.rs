@@ -1,0 +1,113 @@
+//! Pinned maps with typed keys and values.
+
+use std::io;
+use std::marker::PhantomData;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
+
+use super::abi::{self, Plain};
+use crate::error::{Exit, failure};
+use crate::model::Counter;
+
+pub struct Map<K, V> {
+    handle: MapHandle,
+    name: &'static str,
+    types: PhantomData<(K, V)>,
+}
+
+impl<K: Plain, V: Plain> Map<K, V> {
+    pub fn open(path: &Path, name: &'static str) -> Result<Self> {
+        let handle = MapHandle::from_pinned_path(path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        Ok(Map {
+            handle,
+            name,
+            types: PhantomData,
+        })
+    }
+
+    pub fn get(&self, key: &K) -> Result<Option<V>> {
+        let value = self.handle.lookup(abi::bytes_of(key), MapFlags::ANY)?;
+        value.map(|bytes| abi::from_bytes(&bytes)).transpose()
+    }
+
+    pub fn put(&self, key: &K, value: &V) -> Result<()> {
+        let result = self
+            .handle
+            .update(abi::bytes_of(key), abi::bytes_of(value), MapFlags::ANY);
+        self.explain(result)
+    }
+
+    /// Nothing there is no error.
+    pub fn delete(&self, key: &K) -> Result<()> {
+        match self.handle.delete(abi::bytes_of(key)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    pub fn keys(&self) -> Result<Vec<K>> {
+        self.handle
+            .keys()
+            .map(|key| abi::from_bytes(&key))
+            .collect()
+    }
+
+    /// A full map says so in words.
+    fn explain(&self, result: libbpf_rs::Result<()>) -> Result<()> {
+        result.map_err(|error| {
+            if is_full(&error) {
+                let (name, limit) = (self.name, self.handle.max_entries());
+                failure(
+                    Exit::Failed,
+                    format!("the map {name} is full: it holds {limit} entries"),
+                )
+            } else {
+                anyhow::Error::from(error).context(format!("cannot write to the map {}", self.name))
+            }
+        })
+    }
+}
+
+/// Hash maps say E2BIG when they are full, tries ENOSPC.
+fn is_full(error: &libbpf_rs::Error) -> bool {
+    error.kind() == ErrorKind::TooBig
+        || error.to_string() == io::Error::from_raw_os_error(nix::libc::ENOSPC).to_string()
+}
+
+/// A per-CPU map of counters; read as the sum over all CPUs.
+pub type Counters = Map<u32, abi::counter>;
+
+impl Counters {
+    pub fn total(&self, key: u32) -> Result<Option<Counter>> {
+        let per_cpu = self
+            .handle
+            .lookup_percpu(abi::bytes_of(&key), MapFlags::ANY)?;
+        let Some(per_cpu) = per_cpu else {
+            return Ok(None);
+        };
+        let mut total = Counter::default();
+        for bytes in per_cpu {
+            let abi::counter { packets, bytes } = abi::from_bytes(&bytes)?;
+            total += Counter { packets, bytes };
+        }
+        Ok(Some(total))
+    }
+
+    /// Adds a counter at zero under a key that nobody has.
+    pub fn create(&self) -> Result<u32> {
+        let zeros = vec![vec![0; size_of::<abi::counter>()]; libbpf_rs::num_possible_cpus()?];
+        loop {
+            let key = fastrand::u32(1..);
+            match self
+                .handle
+                .update_percpu(abi::bytes_of(&key), &zeros, MapFlags::NO_EXIST)
+            {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                result => return self.explain(result).map(|()| key),
+            }
+        }
+    }
+}

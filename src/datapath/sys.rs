@@ -1,0 +1,150 @@
+//! libbpf calls that libbpf-rs has no safe form of.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use libbpf_rs::libbpf_sys;
+use nix::libc;
+
+use crate::model::Mode;
+
+/// Linux uapi: linux/membarrier.h. Since 4.3; on return every CPU has left its RCU read section.
+const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+
+fn flags(mode: Mode) -> u32 {
+    match mode {
+        Mode::Native => libbpf_sys::XDP_FLAGS_DRV_MODE,
+        Mode::Skb => libbpf_sys::XDP_FLAGS_SKB_MODE,
+    }
+}
+
+fn check(result: i32) -> io::Result<i32> {
+    if result < 0 {
+        Err(io::Error::from_raw_os_error(-result))
+    } else {
+        Ok(result)
+    }
+}
+
+/// Attaches a program for as long as the returned link or a pin of it exists (Linux 5.9).
+pub fn link_create(program: BorrowedFd<'_>, ifindex: u32, mode: Mode) -> io::Result<OwnedFd> {
+    let mut opts = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    opts.flags = flags(mode);
+    // SAFETY: the descriptor is open, and `opts` outlives the call.
+    let fd = check(unsafe {
+        libbpf_sys::bpf_link_create(
+            program.as_raw_fd(),
+            ifindex as i32,
+            libbpf_sys::BPF_XDP,
+            &raw const opts,
+        )
+    })?;
+    // SAFETY: libbpf returned a new descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Detaches whatever the link attaches, whoever else holds it (Linux 5.10).
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is open.
+    check(unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) }).map(drop)
+}
+
+pub fn link_by_id(id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointer.
+    let fd = check(unsafe { libbpf_sys::bpf_link_get_fd_by_id(id) })?;
+    // SAFETY: libbpf returned a new descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path is NUL-terminated and outlives the call.
+    let fd = check(unsafe { libbpf_sys::bpf_obj_get(path.as_ptr()) })?;
+    // SAFETY: libbpf returned a new descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path is NUL-terminated and outlives the call; the descriptor is open.
+    check(unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), path.as_ptr()) }).map(drop)
+}
+
+/// What the kernel says of a device and XDP.
+#[derive(Clone, Copy, Debug)]
+pub struct XdpState {
+    pub native_program: u32,
+    pub skb_program: u32,
+    pub hardware_program: u32,
+    /// NETDEV_XDP_ACT_*; 0 also before Linux 6.3, which doesn't tell.
+    pub features: u64,
+}
+
+pub fn xdp_query(ifindex: u32) -> io::Result<XdpState> {
+    let mut opts = libbpf_sys::bpf_xdp_query_opts {
+        sz: size_of::<libbpf_sys::bpf_xdp_query_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    // SAFETY: `opts` carries its own size and outlives the call.
+    check(unsafe { libbpf_sys::bpf_xdp_query(ifindex as i32, 0, &raw mut opts) })?;
+    let mut state = XdpState {
+        native_program: opts.drv_prog_id,
+        skb_program: opts.skb_prog_id,
+        hardware_program: opts.hw_prog_id,
+        features: opts.feature_flags,
+    };
+    // With a program in one mode only, the kernel may name it in prog_id alone.
+    if opts.prog_id != 0 && state.programs().is_empty() {
+        match u32::from(opts.attach_mode) {
+            libbpf_sys::XDP_ATTACHED_SKB => state.skb_program = opts.prog_id,
+            libbpf_sys::XDP_ATTACHED_HW => state.hardware_program = opts.prog_id,
+            _ => state.native_program = opts.prog_id,
+        }
+    }
+    Ok(state)
+}
+
+impl XdpState {
+    pub fn programs(&self) -> Vec<u32> {
+        [self.native_program, self.skb_program, self.hardware_program]
+            .into_iter()
+            .filter(|&id| id != 0)
+            .collect()
+    }
+}
+
+/// Attaches over netlink, whose errors come with the driver's own words in libbpf's log.
+pub fn netlink_attach(program: BorrowedFd<'_>, ifindex: u32, mode: Mode) -> io::Result<()> {
+    // SAFETY: the descriptor is open; no options.
+    check(unsafe {
+        libbpf_sys::bpf_xdp_attach(
+            ifindex as i32,
+            program.as_raw_fd(),
+            flags(mode) | libbpf_sys::XDP_FLAGS_UPDATE_IF_NOEXIST,
+            std::ptr::null(),
+        )
+    })
+    .map(drop)
+}
+
+pub fn netlink_detach(ifindex: u32, mode: Mode) -> io::Result<()> {
+    // SAFETY: no options.
+    check(unsafe { libbpf_sys::bpf_xdp_detach(ifindex as i32, flags(mode), std::ptr::null()) })
+        .map(drop)
+}
+
+/// Waits until no packet is in a program with what was looked up before the call.
+pub fn wait_for_readers() {
+    // SAFETY: the command takes no pointer.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result != 0 {
+        // Refused with nohz_full; no packet stays in a program for this long.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}

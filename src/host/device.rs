@@ -1,0 +1,135 @@
+//! Network devices.
+
+use anyhow::{Context, Result};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::sys::socket::{AddressFamily as SocketFamily, SockFlag, SockType, socket};
+
+use super::{netlink, sys};
+use crate::error::{Exit, failure};
+use crate::model::Mac;
+
+#[derive(Clone, Debug)]
+pub struct Device {
+    pub ifindex: u32,
+    pub name: String,
+    /// None where the device has no Ethernet address.
+    pub mac: Option<Mac>,
+    pub kind: Option<InfoKind>,
+    /// The bridge or bond that it is a port of.
+    pub master: Option<u32>,
+}
+
+impl Device {
+    pub fn is_bridge(&self) -> bool {
+        self.kind == Some(InfoKind::Bridge)
+    }
+
+    pub fn is_veth(&self) -> bool {
+        self.kind == Some(InfoKind::Veth)
+    }
+
+    /// Whether it completes partial L4 checksums on transmission, or hands them on to a reader who
+    /// does. A device that doesn't know ethtool completes nothing.
+    pub fn completes_checksum(&self) -> Result<bool> {
+        let socket = socket(
+            SocketFamily::Inet,
+            SockType::Datagram,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )?;
+        Ok(sys::tx_checksum(&socket, &self.name).unwrap_or(false))
+    }
+}
+
+/// The device with this name; exit 3 where there is none.
+pub fn by_name(name: &str) -> Result<Device> {
+    let mut request = LinkMessage::default();
+    request
+        .attributes
+        .push(LinkAttribute::IfName(name.to_string()));
+    find(request)
+        .with_context(|| format!("cannot look up device {name}"))?
+        .ok_or_else(|| {
+            failure(
+                Exit::NotFound,
+                format!("no device {name} in this network namespace"),
+            )
+        })
+}
+
+/// The device with this index; None where there is none.
+pub fn by_index(ifindex: u32) -> Result<Option<Device>> {
+    let mut request = LinkMessage::default();
+    request.header.index = ifindex;
+    find(request).with_context(|| format!("cannot look up ifindex {ifindex}"))
+}
+
+/// The name behind an index, "-" where the device is gone.
+pub fn name_of(ifindex: u32) -> Option<String> {
+    nix::net::if_::if_indextoname(ifindex)
+        .ok()?
+        .into_string()
+        .ok()
+}
+
+fn find(request: LinkMessage) -> Result<Option<Device>> {
+    match netlink::get(RouteNetlinkMessage::GetLink(request)) {
+        Ok(Some(RouteNetlinkMessage::NewLink(link))) => Ok(Some(read(&link))),
+        Ok(_) => Ok(None),
+        Err(error) => match error
+            .downcast_ref::<std::io::Error>()
+            .and_then(|e| e.raw_os_error())
+        {
+            Some(nix::libc::ENODEV | nix::libc::ERANGE | nix::libc::EINVAL) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+fn read(link: &LinkMessage) -> Device {
+    let mut device = Device {
+        ifindex: link.header.index,
+        name: String::new(),
+        mac: None,
+        kind: None,
+        master: None,
+    };
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => device.name.clone_from(name),
+            LinkAttribute::Address(bytes) => {
+                device.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
+            }
+            LinkAttribute::Controller(ifindex) => device.master = Some(*ifindex),
+            LinkAttribute::LinkInfo(infos) => {
+                device.kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.clone()),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    device
+}
+
+/// The port of a bridge behind which a MAC address was last seen.
+pub fn bridge_port(bridge: u32, mac: Mac) -> Result<Option<u32>> {
+    use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
+
+    let mut request = NeighbourMessage::default();
+    request.header.family = AddressFamily::Bridge;
+    let entries = netlink::dump(RouteNetlinkMessage::GetNeighbour(request))
+        .context("cannot read the bridge's forwarding table")?;
+    Ok(entries.into_iter().find_map(|entry| match entry {
+        RouteNetlinkMessage::NewNeighbour(entry) => {
+            let has = |wanted| entry.attributes.contains(&wanted);
+            (has(NeighbourAttribute::Controller(bridge))
+                && has(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()))
+                && entry.header.ifindex != bridge)
+                .then_some(entry.header.ifindex)
+        }
+        _ => None,
+    }))
+}

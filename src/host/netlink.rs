@@ -1,0 +1,60 @@
+//! Requests to rtnetlink.
+
+use anyhow::{Context, Result};
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+/// The one message that answers a request.
+pub fn get(request: RouteNetlinkMessage) -> Result<Option<RouteNetlinkMessage>> {
+    Ok(exchange(request, NLM_F_REQUEST)?.into_iter().next())
+}
+
+/// All messages that answer a request.
+pub fn dump(request: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>> {
+    exchange(request, NLM_F_REQUEST | NLM_F_DUMP)
+}
+
+fn exchange(request: RouteNetlinkMessage, flags: u16) -> Result<Vec<RouteNetlinkMessage>> {
+    let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+
+    let mut answers = Vec::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        if !collect(&datagram, flags & NLM_F_DUMP == NLM_F_DUMP, &mut answers)? {
+            return Ok(answers);
+        }
+    }
+}
+
+/// Adds a datagram's messages to the answers; true where more are to come.
+fn collect(datagram: &[u8], dump: bool, answers: &mut Vec<RouteNetlinkMessage>) -> Result<bool> {
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)?;
+        // Messages are aligned to 4 bytes; 16 is the header's own size.
+        let length = (message.header.length as usize).next_multiple_of(4).max(16);
+        match message.payload {
+            NetlinkPayload::InnerMessage(inner) => answers.push(inner),
+            NetlinkPayload::Error(error) if error.code.is_some() => {
+                return Err(error.to_io().into());
+            }
+            NetlinkPayload::Done(_) => return Ok(false),
+            _ => {}
+        }
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    Ok(dump)
+}

@@ -1,0 +1,65 @@
+//! Network namespaces.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use super::sys;
+use crate::error::{Exit, failure};
+
+const NAMED: &str = "/run/netns";
+
+/// Enters the network namespace, and only that: mounts stay, so that pins are found and survive.
+pub fn enter(name: &str) -> Result<()> {
+    let path = path(name);
+    let file = File::open(&path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => failure(
+            Exit::NotFound,
+            format!(
+                "--netns {name}: no such network namespace ({})",
+                path.display()
+            ),
+        ),
+        _ => anyhow::Error::from(error).context(format!("--netns {name}: {}", path.display())),
+    })?;
+    setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
+        nix::errno::Errno::EINVAL => failure(
+            Exit::Usage,
+            format!(
+                "--netns {name}: {} is not a network namespace",
+                path.display()
+            ),
+        ),
+        nix::errno::Errno::EPERM => failure(
+            Exit::Permission,
+            format!("--netns {name}: needs root (CAP_SYS_ADMIN)"),
+        ),
+        _ => anyhow::Error::from(errno).context(format!("--netns {name}")),
+    })
+}
+
+/// A name stands under /run/netns; whatever has a slash is a path.
+fn path(name: &str) -> PathBuf {
+    if name.contains('/') {
+        PathBuf::from(name)
+    } else {
+        Path::new(NAMED).join(name)
+    }
+}
+
+/// What tells the current namespace from all others until the next boot.
+pub fn cookie() -> Result<u64> {
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .context("cannot open a socket")?;
+    sys::netns_cookie(&socket)
+        .context("cannot tell the network namespace (Linux 5.14 or later is needed)")
+}

@@ -1,0 +1,71 @@
+//! Totals, and what they grew by.
+
+use std::ops::AddAssign;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Totals; bytes are those of the Ethernet frame as XDP sees it on arrival.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counter {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// A second's share of a growth.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rate {
+    pub packets: f64,
+    pub bytes: f64,
+}
+
+impl AddAssign for Counter {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+}
+
+impl Counter {
+    /// The growth since an earlier reading; nothing where the counter began anew in between.
+    pub fn rate_since(self, earlier: Self, elapsed: Duration) -> Rate {
+        let seconds = elapsed.as_secs_f64();
+        if seconds <= 0.0 {
+            return Rate::default();
+        }
+        Rate {
+            packets: self.packets.saturating_sub(earlier.packets) as f64 / seconds,
+            bytes: self.bytes.saturating_sub(earlier.bytes) as f64 / seconds,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_the_growth_per_second() {
+        let earlier = Counter {
+            packets: 10,
+            bytes: 1000,
+        };
+        let now = Counter {
+            packets: 20,
+            bytes: 3000,
+        };
+        let rate = now.rate_since(earlier, Duration::from_millis(500));
+        assert_eq!(
+            rate,
+            Rate {
+                packets: 20.0,
+                bytes: 4000.0
+            }
+        );
+        assert_eq!(
+            earlier.rate_since(now, Duration::from_secs(1)),
+            Rate::default()
+        );
+        assert_eq!(now.rate_since(earlier, Duration::ZERO), Rate::default());
+    }
+}

@@ -1,0 +1,50 @@
+//! Numbers for people; JSON has the exact ones.
+
+/// Three significant digits and a decimal prefix: 950, 1.23k, 56.8M.
+pub fn number(value: f64) -> String {
+    let mut value = value;
+    let mut prefix = "";
+    for next in ["k", "M", "G", "T", "P", "E"] {
+        if value < 999.95 {
+            break;
+        }
+        value /= 1000.0;
+        prefix = next;
+    }
+    if prefix.is_empty() {
+        return format!("{value:.0}");
+    }
+    let decimals = if value < 9.9995 {
+        2
+    } else {
+        usize::from(value < 99.995)
+    };
+    format!("{value:.decimals$}{prefix}")
+}
+
+pub fn bytes(value: f64) -> String {
+    format!("{}B", number(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_fit_five_characters() {
+        let cases = [
+            (0.0, "0"),
+            (999.0, "999"),
+            (1000.0, "1.00k"),
+            (1234.0, "1.23k"),
+            (12345.0, "12.3k"),
+            (123_456.0, "123k"),
+            (999_999.0, "1.00M"),
+            (4_900_000.0, "4.90M"),
+            (1.5e18, "1.50E"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(number(value), text);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What scripts read. Keys are added in time, never renamed.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::datapath::{Actions, RuleStore};
+use crate::host::device;
+use crate::model::{Backend, Counter, Mode, Proto, Rule};
+
+/// A backend of a rule. The counters have the names of the demo that came before.
+#[derive(Clone, Debug, Serialize)]
+pub struct RuleRow {
+    pub src: String,
+    pub proto: Proto,
+    pub port: u16,
+    pub server: String,
+    pub mac: String,
+    pub ifindex: u32,
+    /// None where the device is gone.
+    pub ifname: Option<String>,
+    pub weight: u16,
+    pub forward_packages: u64,
+    pub forward_bytes: u64,
+}
+
+impl RuleRow {
+    pub fn new(rule: &Rule, backend: &Backend, counter: Counter) -> Self {
+        RuleRow {
+            src: rule.matches.src.to_string(),
+            proto: rule.matches.proto,
+            port: rule.matches.port,
+            server: backend.server.to_string(),
+            mac: backend.mac.to_string(),
+            ifindex: backend.ifindex,
+            ifname: device::name_of(backend.ifindex),
+            weight: backend.weight,
+            forward_packages: counter.packets,
+            forward_bytes: counter.bytes,
+        }
+    }
+
+    pub fn all(store: &RuleStore) -> Result<Vec<Self>> {
+        let mut rows = Vec::new();
+        for rule in store.list()? {
+            for backend in &rule.backends {
+                rows.push(RuleRow::new(&rule, backend, store.counter(backend)?));
+            }
+        }
+        Ok(rows)
+    }
+
+    pub fn counter(&self) -> Counter {
+        Counter {
+            packets: self.forward_packages,
+            bytes: self.forward_bytes,
+        }
+    }
+
+    /// What tells it from all other backends.
+    pub fn identity(&self) -> (&str, Proto, u16, &str) {
+        (&self.src, self.proto, self.port, &self.server)
+    }
+}
+
+#[derive(Serialize)]
+pub struct StatsInterface {
+    pub ifname: String,
+    pub ifindex: u32,
+    pub mode: Mode,
+    pub actions: Actions,
+}
+
+#[derive(Serialize)]
+pub struct Snapshot {
+    /// RFC 3339, UTC.
+    pub timestamp: String,
+    pub interfaces: Vec<StatsInterface>,
+    pub rules: Vec<RuleRow>,
+}
+
+#[derive(Serialize)]
+pub struct StatusInterface {
+    pub ifname: String,
+    pub ifindex: u32,
+    pub mode: Mode,
+    pub program_id: u32,
+    pub link_id: u32,
+    pub device_gone: bool,
+}
+
+#[derive(Serialize)]
+pub struct Status {
+    pub pin_dir: PathBuf,
+    pub interfaces: Vec<StatusInterface>,
+    pub rules: usize,
+}
+
+pub fn line<T: Serialize>(value: &T) -> Result<String> {
+    Ok(serde_json::to_string(value)?)
+}
+
+pub fn print<T: Serialize>(value: &T) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
+}

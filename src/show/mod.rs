@@ -1,0 +1,6 @@
+//! Tables and JSON.
+
+mod human;
+pub mod json;
+pub mod table;
+pub mod watch;

@@ -1,0 +1,83 @@
+//! Repeated output, until Ctrl-C.
+
+use std::io::{IsTerminal, Write, stdout};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use crossterm::{cursor, execute, queue, style, terminal};
+
+/// One line after another, each flushed.
+pub fn lines(interval: Duration, mut next: impl FnMut() -> Result<String>) -> Result<()> {
+    let stop = on_interrupt()?;
+    repeat(interval, &stop, || {
+        let mut out = stdout().lock();
+        writeln!(out, "{}", next()?)?;
+        Ok(out.flush()?)
+    })
+}
+
+/// On a terminal, drawn over and over in place; elsewhere, block after block.
+pub fn screen(interval: Duration, mut next: impl FnMut() -> Result<String>) -> Result<()> {
+    if !stdout().is_terminal() {
+        return lines(interval, next);
+    }
+    let stop = on_interrupt()?;
+    execute!(stdout(), terminal::EnterAlternateScreen, cursor::Hide)?;
+    let mut last = String::new();
+    let result = repeat(interval, &stop, || {
+        last = next()?;
+        Ok(draw(&last)?)
+    });
+    execute!(stdout(), cursor::Show, terminal::LeaveAlternateScreen)?;
+    // What was last on the screen stays to be read.
+    print!("{last}");
+    result
+}
+
+fn draw(text: &str) -> std::io::Result<()> {
+    let mut out = stdout().lock();
+    let rows = terminal::size().map_or(usize::MAX, |(_, rows)| usize::from(rows));
+    queue!(out, terminal::BeginSynchronizedUpdate, cursor::MoveTo(0, 0))?;
+    for line in text.lines().take(rows.saturating_sub(1)) {
+        queue!(
+            out,
+            style::Print(line),
+            terminal::Clear(terminal::ClearType::UntilNewLine)
+        )?;
+        queue!(out, cursor::MoveToNextLine(1))?;
+    }
+    queue!(
+        out,
+        terminal::Clear(terminal::ClearType::FromCursorDown),
+        terminal::EndSynchronizedUpdate
+    )?;
+    out.flush()
+}
+
+fn repeat(
+    interval: Duration,
+    stop: &Receiver<()>,
+    mut step: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let mut due = Instant::now();
+    loop {
+        step()?;
+        // The next multiple of the interval from the start, so that delays don't add up.
+        due = (due + interval).max(Instant::now());
+        match stop.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            Err(RecvTimeoutError::Timeout) => {}
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Ctrl-C, SIGTERM and SIGHUP arrive here instead of killing the run.
+fn on_interrupt() -> Result<Receiver<()>> {
+    let (send, receive) = mpsc::sync_channel(1);
+    ctrlc::set_handler(move || {
+        let _ = send.try_send(());
+    })
+    .context("cannot handle Ctrl-C")?;
+    Ok(receive)
+}
