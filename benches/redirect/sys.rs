@@ -6,6 +6,7 @@ use std::os::unix::thread::JoinHandleExt;
 use std::thread::JoinHandle;
 
 use libbpf_rs::libbpf_sys;
+use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 const INTERRUPT: Signal = Signal::SIGUSR1;
