@@ -1,0 +1,467 @@
+//! The program, packet by packet: a table of what goes in and what must come out.
+
+mod fixture;
+
+use fixture::packet::{Checksum, Frame, TCP};
+use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT};
+use fixture::{Ns, Pins, Tool};
+
+const BACKEND_MAC: [u8; 6] = [2, 0x42, 0xac, 0x11, 0, 2];
+
+/// What must become of a packet.
+enum Out {
+    /// Passed, not one byte changed.
+    Same,
+    /// Redirected to this server, with the L4 checksum in this form.
+    To([u8; 4], Checksum),
+}
+use Out::{Same, To};
+
+struct Case {
+    what: &'static str,
+    /// Words of `rule add`, without the MAC and the device.
+    rules: &'static [&'static str],
+    packet: Frame,
+    /// Made of the packet's bytes, where its fields can't say it.
+    mutate: fn(&mut Vec<u8>),
+    out: Out,
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        Case {
+            what: "",
+            rules: &["--server 172.17.0.2"],
+            packet: Frame::default(),
+            mutate: |_| {},
+            out: Same,
+        }
+    }
+}
+
+fn frame() -> Frame {
+    Frame::default()
+}
+
+fn cases() -> Vec<Case> {
+    let server = [172, 17, 0, 2];
+    vec![
+        Case {
+            what: "a match is redirected",
+            out: To(server, Checksum::Full),
+            ..Case::default()
+        },
+        Case {
+            what: "without a rule it passes",
+            rules: &[],
+            ..Case::default()
+        },
+        Case {
+            what: "another port passes",
+            packet: Frame {
+                dport: 8000,
+                ..frame()
+            },
+            ..Case::default()
+        },
+        Case {
+            what: "the source port doesn't count",
+            packet: Frame {
+                dport: 1,
+                sport: 7999,
+                ..frame()
+            },
+            ..Case::default()
+        },
+        Case {
+            what: "TCP isn't UDP",
+            packet: Frame {
+                proto: TCP,
+                ..frame()
+            },
+            ..Case::default()
+        },
+        Case {
+            what: "TCP is matched by its own rule",
+            rules: &["--proto tcp --port 80 --server 172.17.0.2"],
+            packet: Frame {
+                proto: TCP,
+                dport: 80,
+                ..frame()
+            },
+            out: To(server, Checksum::Full),
+            ..Case::default()
+        },
+        Case {
+            what: "another protocol passes",
+            packet: Frame {
+                proto: 47,
+                ..frame()
+            },
+            ..Case::default()
+        },
+        Case {
+            what: "another source passes",
+            rules: &["--src 10.0.0.0/8 --server 172.17.0.2"],
+            ..Case::default()
+        },
+        Case {
+            what: "the longest source prefix wins",
+            rules: &[
+                "--server 172.17.0.9",
+                "--src 192.168.0.0/16 --server 172.17.0.8",
+                "--src 192.168.122.10 --server 172.17.0.2",
+                "--src 192.168.122.0/24 --server 172.17.0.7",
+            ],
+            out: To(server, Checksum::Full),
+            ..Case::default()
+        },
+        Case {
+            what: "a shorter prefix serves where the longer ones don't match",
+            rules: &[
+                "--src 192.168.0.0/16 --server 172.17.0.2",
+                "--src 192.168.122.11 --server 172.17.0.7",
+            ],
+            out: To(server, Checksum::Full),
+            ..Case::default()
+        },
+        Case {
+            what: "IP options don't hinder",
+            packet: Frame {
+                options: vec![1; 8],
+                ..frame()
+            },
+            out: To(server, Checksum::Full),
+            ..Case::default()
+        },
+        Case {
+            what: "as many IP options as there can be",
+            packet: Frame {
+                options: vec![1; 40],
+                ..frame()
+            },
+            out: To(server, Checksum::Full),
+            ..Case::default()
+        },
+        Case {
+            what: "an empty payload",
+            packet: Frame {
+                payload: vec![],
+                padding: 18,
+                ..frame()
+            },
+            out: To(server, Checksum::Full),
+            ..Case::default()
+        },
+        Case {
+            what: "an odd payload in a padded frame",
+            packet: Frame {
+                payload: vec![0xab; 7],
+                padding: 11,
+                ..frame()
+            },
+            out: To(server, Checksum::Full),
+            ..Case::default()
+        },
+        Case {
+            what: "no UDP checksum stays none",
+            packet: Frame {
+                checksum: Checksum::Zero,
+                ..frame()
+            },
+            out: To(server, Checksum::Zero),
+            ..Case::default()
+        },
+        Case {
+            what: "a first fragment passes",
+            packet: Frame {
+                fragment: 0x2000,
+                ..frame()
+            },
+            ..Case::default()
+        },
+        Case {
+            what: "a later fragment passes",
+            packet: Frame {
+                fragment: 0x0010,
+                ..frame()
+            },
+            ..Case::default()
+        },
+        Case {
+            what: "an Ethernet header alone passes",
+            mutate: |b| b.truncate(14),
+            ..Case::default()
+        },
+        Case {
+            what: "a truncated IP header passes",
+            mutate: |b| b.truncate(33),
+            ..Case::default()
+        },
+        Case {
+            what: "a truncated UDP header passes",
+            mutate: |b| b.truncate(41),
+            ..Case::default()
+        },
+        Case {
+            what: "a truncated payload passes",
+            mutate: |b| b.truncate(51),
+            ..Case::default()
+        },
+        Case {
+            what: "a UDP length beyond the packet passes",
+            mutate: |b| b[39] += 1,
+            ..Case::default()
+        },
+        Case {
+            what: "a UDP length below its header passes",
+            mutate: |b| b[39] = 7,
+            ..Case::default()
+        },
+        Case {
+            what: "an IP header shorter than 20 bytes passes",
+            mutate: |b| b[14] = 0x44,
+            ..Case::default()
+        },
+        Case {
+            what: "an IP header longer than the packet passes",
+            mutate: |b| b[14] = 0x4f,
+            ..Case::default()
+        },
+        Case {
+            what: "another IP version passes",
+            mutate: |b| b[14] = 0x65,
+            ..Case::default()
+        },
+        Case {
+            what: "IPv6 passes",
+            mutate: |b| (b[12], b[13]) = (0x86, 0xdd),
+            ..Case::default()
+        },
+        Case {
+            what: "ARP passes",
+            mutate: |b| (b[12], b[13]) = (8, 6),
+            ..Case::default()
+        },
+        Case {
+            what: "a VLAN tag passes",
+            mutate: |b| {
+                b.splice(12..12, [0x81, 0, 0, 5]);
+            },
+            ..Case::default()
+        },
+        Case {
+            what: "a TCP header shorter than 20 bytes passes",
+            rules: &["--proto tcp --server 172.17.0.2"],
+            packet: Frame {
+                proto: TCP,
+                ..frame()
+            },
+            mutate: |b| b[46] = 0x40,
+            ..Case::default()
+        },
+        Case {
+            what: "a truncated TCP header passes",
+            rules: &["--proto tcp --server 172.17.0.2"],
+            packet: Frame {
+                proto: TCP,
+                payload: vec![],
+                ..frame()
+            },
+            mutate: |b| {
+                b.truncate(53);
+                b[17] = 39;
+            },
+            ..Case::default()
+        },
+    ]
+}
+
+/// An interface in each mode, on one rule set; egress devices with and without tx checksum.
+struct Bed {
+    ns: Ns,
+    pins: Pins,
+    skb: Loaded,
+    native: Loaded,
+    out_mac: [u8; 6],
+    plain_mac: [u8; 6],
+}
+
+impl Bed {
+    fn new() -> Self {
+        let (ns, pins) = (Ns::new("packets"), Pins::new());
+        for (a, b) in [
+            ("in0", "in0p"),
+            ("in1", "in1p"),
+            ("out", "outp"),
+            ("plain", "plainp"),
+        ] {
+            ns.ip(&format!("link add {a} type veth peer name {b}"));
+            ns.ip(&format!("link set {a} up"));
+            ns.ip(&format!("link set {b} up"));
+        }
+        ns.exec("ethtool -K plain tx off");
+        let tool = Tool {
+            ns: &ns,
+            pins: &pins,
+        };
+        tool.ok("attach in0 --mode skb");
+        tool.ok("attach in1 --mode native");
+        let status = tool.json("status");
+        let (skb, native) = (Loaded::on(&status, "in0"), Loaded::on(&status, "in1"));
+        let (out_mac, plain_mac) = (ns.mac("out"), ns.mac("plain"));
+        Bed {
+            ns,
+            pins,
+            skb,
+            native,
+            out_mac,
+            plain_mac,
+        }
+    }
+
+    fn tool(&self) -> Tool<'_> {
+        Tool {
+            ns: &self.ns,
+            pins: &self.pins,
+        }
+    }
+
+    fn set_rules(&self, rules: &[&str], device: &str) {
+        self.tool().run("rule del --all --if-exists").ok();
+        for rule in rules {
+            self.tool().ok(&format!(
+                "rule add {rule} --mac 02:42:ac:11:00:02 --dev {device}"
+            ));
+        }
+    }
+
+    /// The packet as a redirect leaves it.
+    fn redirected(
+        &self,
+        packet: &Frame,
+        server: [u8; 4],
+        device: &str,
+        checksum: Checksum,
+    ) -> Vec<u8> {
+        let smac = if device == "out" {
+            self.out_mac
+        } else {
+            self.plain_mac
+        };
+        Frame {
+            dst: server.into(),
+            dmac: BACKEND_MAC,
+            smac,
+            checksum,
+            ..packet.clone()
+        }
+        .bytes()
+    }
+}
+
+#[test]
+fn every_packet_of_the_table_comes_out_as_it_must() {
+    let bed = Bed::new();
+    for case in cases() {
+        bed.set_rules(case.rules, "out");
+        let mut packet = case.packet.bytes();
+        (case.mutate)(&mut packet);
+        let (verdict, expected) = match case.out {
+            Same => (XDP_PASS, packet.clone()),
+            To(server, checksum) => (
+                XDP_REDIRECT,
+                bed.redirected(&case.packet, server, "out", checksum),
+            ),
+        };
+        for (mode, program) in [("skb", &bed.skb), ("native", &bed.native)] {
+            assert_eq!(
+                program.run(&packet),
+                (verdict, expected.clone()),
+                "{mode}: {}",
+                case.what
+            );
+        }
+    }
+}
+
+/// Each form of checksum that can arrive, and the form that the receiver needs.
+#[test]
+fn a_partial_checksum_is_completed_where_nobody_else_does() {
+    let bed = Bed::new();
+    let forms = [
+        // device, what generic mode sends on, what native mode sends on
+        ("out", Checksum::Partial, Checksum::Full),
+        ("plain", Checksum::Full, Checksum::Full),
+    ];
+    for (device, in_skb, in_native) in forms {
+        bed.set_rules(
+            &["--server 172.17.0.2", "--proto tcp --server 172.17.0.2"],
+            device,
+        );
+        for proto in [fixture::packet::UDP, TCP] {
+            for len in (0..600).chain([1023, 1024, 1025, 1447, 1460]) {
+                let payload = (0..len).map(|i| (i * 7) as u8).collect();
+                let packet = Frame {
+                    proto,
+                    payload,
+                    checksum: Checksum::Partial,
+                    padding: len % 5,
+                    ..frame()
+                };
+                for (program, form) in [(&bed.skb, in_skb), (&bed.native, in_native)] {
+                    let expected = bed.redirected(&packet, [172, 17, 0, 2], device, form);
+                    assert_eq!(
+                        program.run(&packet.bytes()),
+                        (XDP_REDIRECT, expected),
+                        "{device} {proto} {len}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A full checksum that equals the pseudo-header's sum looks like a partial one: one in 65,536.
+#[test]
+fn a_full_checksum_that_looks_partial_stays_full() {
+    let bed = Bed::new();
+    bed.set_rules(&["--server 172.17.0.2"], "out");
+    let (packet, _) = (0..=u16::MAX)
+        .map(|word| Frame {
+            payload: word.to_be_bytes().to_vec(),
+            ..frame()
+        })
+        .map(|full| {
+            let partial = Frame {
+                checksum: Checksum::Partial,
+                ..full.clone()
+            };
+            (full.bytes() == partial.bytes(), full)
+        })
+        .find(|(same, _)| *same)
+        .map(|(same, full)| (full, same))
+        .expect("one of all 16-bit payloads has that checksum");
+    let expected = bed.redirected(&packet, [172, 17, 0, 2], "out", Checksum::Full);
+    for program in [&bed.skb, &bed.native] {
+        assert_eq!(
+            program.run(&packet.bytes()),
+            (XDP_REDIRECT, expected.clone())
+        );
+    }
+}
+
+/// A wrong checksum must stay wrong, so that the receiver still finds the damage.
+#[test]
+fn a_wrong_checksum_is_not_made_right() {
+    let bed = Bed::new();
+    bed.set_rules(&["--server 172.17.0.2"], "out");
+    let good = bed.redirected(&frame(), [172, 17, 0, 2], "out", Checksum::Full);
+    let mut packet = frame().bytes();
+    packet[40] ^= 0x10;
+    for program in [&bed.skb, &bed.native] {
+        let (verdict, out) = program.run(&packet);
+        assert_eq!(verdict, XDP_REDIRECT);
+        assert_ne!(out[40..42], good[40..42]);
+    }
+}
