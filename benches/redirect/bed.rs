@@ -17,11 +17,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use etherparse::PacketBuilder;
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
 use libbpf_rs::{MapCore as _, MapFlags, OpenObject, Xdp, XdpFlags};
 use nix::sched::{CloneFlags, setns};
 
+use crate::frame;
 use crate::host::{
     add_veth, enter_new_network_namespace, ifindex, mount_bpffs, reserve_cpu, run_on, within,
 };
@@ -32,11 +32,9 @@ pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const SINK_MAC: &str = "02:00:00:00:00:04";
 pub const PORT: u16 = 7999;
 pub const SERVERS: usize = 16;
-pub const FRAME: usize = 64;
 
 const FIRST_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
-const HEADERS: usize = 14 + 20 + 8;
 
 pub fn server(index: usize) -> Ipv4Addr {
     (u32::from(FIRST_SERVER) + index as u32).into()
@@ -124,7 +122,8 @@ impl<'obj> Bed<'obj> {
         Ok(thread::spawn(move || {
             setns(far, CloneFlags::CLONE_NEWNET)?;
             run_on(&[cpu])?;
-            sys::transmit(program.as_fd(), &[0; FRAME]).context("the generator does not transmit")
+            sys::transmit(program.as_fd(), &[0; frame::LEN])
+                .context("the generator does not transmit")
         }))
     }
 
@@ -150,10 +149,8 @@ pub struct Arrivals {
 
 impl Arrivals {
     fn add(&mut self, value: &[u8], on_core: bool) {
-        let packets = value.chunks_exact(8).map(|word| {
-            let word = word.try_into().expect("eight bytes");
-            u64::from_ne_bytes(word)
-        });
+        let (words, _) = value.as_chunks();
+        let packets = words.iter().map(|&word| u64::from_ne_bytes(word));
         let slots = self.by_server.iter_mut().chain([&mut self.others]);
         for (slot, packets) in slots.zip(packets) {
             *slot += packets;
@@ -196,23 +193,10 @@ fn load(storage: &mut MaybeUninit<OpenObject>, generator: u32) -> Result<BenchSk
     let mut skel = BenchSkelBuilder::default().open(storage)?;
     let globals = skel.maps.rodata_data.as_deref_mut();
     let globals = globals.context("the programs have no constants")?;
-    globals.frame = frame()?;
+    let datagram = frame::datagram(CLIENT, SERVICE, PORT);
+    let (words, _) = datagram.as_chunks();
+    globals.frame = std::array::from_fn(|i| u64::from_ne_bytes(words[i]));
     globals.generator_ifindex = generator;
     globals.first_server = FIRST_SERVER.into();
     Ok(skel.load()?)
-}
-
-/// A UDP datagram from the client to the service, as the words of memory that hold it.
-fn frame() -> Result<[u64; FRAME / 8]> {
-    let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
-        .ipv4(CLIENT.octets(), SERVICE.octets(), 64)
-        .udp(0, PORT);
-    let mut bytes = Vec::with_capacity(FRAME);
-    builder.write(&mut bytes, &[0; FRAME - HEADERS])?;
-    let mut words = bytes
-        .chunks_exact(8)
-        .map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")));
-    Ok(std::array::from_fn(|_| {
-        words.next().expect("a whole frame")
-    }))
 }

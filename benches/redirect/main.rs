@@ -5,6 +5,7 @@
 //! round is compared.
 
 mod bed;
+mod frame;
 mod host;
 mod report;
 mod sys;

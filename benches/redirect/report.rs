@@ -8,7 +8,7 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use crate::{Case, Round, Sample, bed};
+use crate::{Case, Round, Sample, frame};
 
 const LEGEND: &str = "\
 ratio     packet rate over the bare redirect's in the same round: median (min to max)
@@ -58,7 +58,7 @@ impl Report {
             kernel: kernel()?,
             cpu: cpu()?,
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            frame_bytes: bed::FRAME,
+            frame_bytes: frame::LEN,
             rounds,
             seconds: window.as_secs_f64(),
             cases,
