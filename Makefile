@@ -29,7 +29,7 @@ deps: ## Install the packages that builds and tests need; silent when all are th
 		command -v apt-get >/dev/null || { echo "install what matches:$$missing"; exit 1; }; \
 		echo "installing$$missing"; \
 		$(SUDO) apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
 
 build: deps ## Build the release binary
 	$(CARGO) build --release --locked
