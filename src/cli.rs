@@ -262,5 +262,8 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     if interval < Duration::from_millis(10) {
         return Err("shorter than 10ms".into());
     }
+    if interval > Duration::from_secs(24 * 60 * 60) {
+        return Err("longer than a day".into());
+    }
     Ok(interval)
 }

@@ -5,10 +5,11 @@ use anyhow::Result;
 use crate::cli::{self, Global};
 use crate::datapath::{self, Interface, Pins};
 use crate::error::{Exit, failure};
+use crate::host::device;
 
 pub fn run(global: &Global, args: &cli::Detach) -> Result<()> {
     let pins = Pins::locate(global.pin_dir.as_deref())?;
-    let _lock = pins.lock()?;
+    let _lock = pins.lock_to_detach()?;
     let all = datapath::interfaces(&pins)?;
     let which = if args.all {
         all
@@ -36,8 +37,13 @@ pub fn run(global: &Global, args: &cli::Detach) -> Result<()> {
 }
 
 fn named(all: Vec<Interface>, names: &[String]) -> Result<Vec<Interface>> {
+    // attach takes any name of a device (`ip link property add … altname`), so this does, too.
+    let named = |interface: &Interface, name: &str| {
+        interface.answers_to(name)
+            || device::by_name(name).is_ok_and(|device| device.ifindex == interface.ifindex)
+    };
     for name in names {
-        if !all.iter().any(|interface| interface.answers_to(name)) {
+        if !all.iter().any(|interface| named(interface, name)) {
             return Err(failure(
                 Exit::NotFound,
                 format!("{name}: not attached; `xdpredir status` shows what is"),
@@ -46,6 +52,6 @@ fn named(all: Vec<Interface>, names: &[String]) -> Result<Vec<Interface>> {
     }
     Ok(all
         .into_iter()
-        .filter(|i| names.iter().any(|name| i.answers_to(name)))
+        .filter(|interface| names.iter().any(|name| named(interface, name)))
         .collect())
 }

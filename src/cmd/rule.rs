@@ -75,10 +75,13 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
             None => store.new_counter()?,
         },
     };
+    let warning = silent_loss(pins, &path.device)?;
     rule.put(backend.clone());
     store.put(&rule)?;
 
-    warn_of_silent_loss(pins, &path.device)?;
+    if let Some(warning) = warning {
+        eprintln!("xdpredir: warning: {warning}");
+    }
     let row = RuleRow::new(&rule, &backend, store.counter(&backend)?);
     if global.json {
         return show::json::print(&row);
@@ -94,26 +97,22 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
 
 /// In native mode, a device whose driver takes no redirected frames loses every packet, and nothing
 /// a user looks at says so.
-fn warn_of_silent_loss(pins: &Pins, egress: &Device) -> Result<()> {
+fn silent_loss(pins: &Pins, egress: &Device) -> Result<Option<String>> {
     let native = datapath::interfaces(pins)?
         .into_iter()
         .find(|i| i.mode == Mode::Native);
-    if let Some(native) = native
-        && datapath::redirects_into(egress) == Some(false)
-    {
-        let mend = if egress.is_veth() {
-            "switch GRO on at its peer (`ethtool -K DEV gro on` in the peer's namespace)"
-        } else {
-            "attach in skb mode"
-        };
-        eprintln!(
-            "xdpredir: warning: {} takes no packets that {} redirects in native mode, they would be lost: {mend}, or attach {} with --mode skb",
-            egress.name,
-            native.name(),
-            native.name()
-        );
-    }
-    Ok(())
+    let Some(native) = native.filter(|_| datapath::redirects_into(egress) == Some(false)) else {
+        return Ok(None);
+    };
+    let mend = if egress.is_veth() {
+        "switch GRO on at its peer (`ethtool -K DEV gro on` in the peer's namespace)"
+    } else {
+        "attach in skb mode"
+    };
+    let (egress, native) = (&egress.name, native.name());
+    Ok(Some(format!(
+        "{egress} takes no packets that {native} redirects in native mode, they would be lost: {mend}, or attach {native} with --mode skb"
+    )))
 }
 
 fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {

@@ -92,6 +92,17 @@ impl Pins {
         }
     }
 
+    /// As `lock`, and sweeps up what a run that was killed half-way has left of state that is gone.
+    pub fn lock_to_detach(&self) -> Result<Lock> {
+        let _ = match self.try_lock(FlockArg::LockExclusive)? {
+            Some(lock) if self.has_state()? => return Ok(lock),
+            Some(_lock) => self.remove(),
+            // Without the lock nothing more than an empty directory.
+            None => remove_directory(&self.root).map(drop),
+        };
+        Err(self.not_attached())
+    }
+
     /// Locks against writers; None where nothing is pinned.
     pub fn lock_shared(&self) -> Result<Option<Lock>> {
         match self.try_lock(FlockArg::LockShared)? {
@@ -170,7 +181,7 @@ impl Pins {
             .find(|path| path.exists())
             .unwrap_or(&self.root);
         if is_bpffs(existing) {
-            return Ok(());
+            return self.require_no_dot(existing);
         }
         let advice = if self.root.starts_with("/sys/fs/bpf") {
             "run `mount -t bpf bpf /sys/fs/bpf`; inside `ip netns exec`, use --netns instead"
@@ -182,6 +193,17 @@ impl Pins {
             self.root.display()
         );
         Err(failure(Exit::Failed, message))
+    }
+
+    /// The kernel refuses a dot in a bpffs name, as if permission were missing.
+    fn require_no_dot(&self, existing: &Path) -> Result<()> {
+        let missing = self.root.strip_prefix(existing).unwrap_or(&self.root);
+        if !missing.to_string_lossy().contains('.') {
+            return Ok(());
+        }
+        let root = self.root.display();
+        let message = format!("--pin-dir {root}: a name on a bpffs cannot contain a dot");
+        Err(failure(Exit::Usage, message))
     }
 
     pub fn not_attached(&self) -> anyhow::Error {
@@ -367,14 +389,14 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
-/// True where it was removed; false where it is not empty or not there.
+/// True where it was removed; false where it is not empty, not there, or a mount point.
 fn remove_directory(path: &Path) -> Result<bool> {
     match fs::remove_dir(path) {
         Ok(()) => Ok(true),
         Err(error)
             if matches!(
                 error.kind(),
-                ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty
+                ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty | ErrorKind::ResourceBusy
             ) =>
         {
             Ok(false)
