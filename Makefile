@@ -8,6 +8,9 @@ BINARY = target/release/xdpredir
 PACKAGES = clang clang-format ethtool gcc iproute2 libc6-dev libelf-dev make netcat-openbsd nftables \
 	pkg-config util-linux zlib1g-dev
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
+# Cargo builds as the user, and runs what it built as root.
+RUNNER = 'target."cfg(all())".runner = ["sudo", "-E"]'
+AS_ROOT = $(if $(SUDO),--config $(RUNNER))
 C_SOURCES = $(wildcard bpf/*.c bpf/*.h benches/*.c vmlinux/*.h)
 
 .PHONY: help deps build demo test lint bench install clean
@@ -17,7 +20,7 @@ help: ## Show this list
 
 deps: ## Install the packages that builds and tests need; silent when all are there
 	@command -v $(CARGO) >/dev/null || { \
-		echo "cargo is missing: install Rust 1.88 or later (https://rustup.rs)"; exit 1; }
+		echo "cargo is missing: install Rust 1.89 or later (https://rustup.rs)"; exit 1; }
 	@missing=; for package in $(PACKAGES); do \
 		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q ' installed$$' \
 			|| missing="$$missing $$package"; \
@@ -26,7 +29,7 @@ deps: ## Install the packages that builds and tests need; silent when all are th
 		command -v apt-get >/dev/null || { echo "install what matches:$$missing"; exit 1; }; \
 		echo "installing$$missing"; \
 		$(SUDO) apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
 
 build: deps ## Build the release binary
 	$(CARGO) build --release --locked
@@ -35,7 +38,7 @@ demo: build ## Show the main job on real packets, in network namespaces
 	@scripts/demo $(BINARY)
 
 test: deps ## Run all tests, as root
-	$(CARGO) test --locked $(if $(SUDO),--config 'target."cfg(all())".runner = ["sudo", "-E"]')
+	$(CARGO) test --locked $(AS_ROOT)
 
 lint: deps ## Check formats and run clippy
 	$(CARGO) fmt --check
@@ -43,7 +46,7 @@ lint: deps ## Check formats and run clippy
 	clang-format --dry-run --Werror $(C_SOURCES)
 
 bench: deps ## Measure the program beside a bare redirect, as root
-	$(CARGO) bench --locked --bench redirect $(if $(SUDO),--config 'target."cfg(all())".runner = ["sudo", "-E"]')
+	$(CARGO) bench --locked --bench redirect $(AS_ROOT)
 
 install: build ## Install the binary and shell completions under PREFIX, below DESTDIR
 	install -Dm755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/xdpredir

@@ -62,6 +62,17 @@ fn is_permission(error: &anyhow::Error) -> bool {
     })
 }
 
+/// The error for people: one line, with a remedy where the kernel or the file system refused.
+pub fn explain(error: &anyhow::Error) -> String {
+    let line = one_line(error);
+    if is_permission(error) {
+        return format!(
+            "{line}: run as root; members of the group given to `attach --group` may run rule and stats"
+        );
+    }
+    line
+}
+
 /// The whole chain of causes on one line.
 pub fn one_line(error: &anyhow::Error) -> String {
     join_lines(&format!("{error:#}"))

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("xdpredir: {}", error::one_line(&error));
+            eprintln!("xdpredir: {}", error::explain(&error));
             ExitCode::from(error::exit_code(&error) as u8)
         }
     }

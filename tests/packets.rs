@@ -218,8 +218,14 @@ fn cases() -> Vec<Case> {
             mutate: |b| b[39] = 7,
             ..Case::default()
         },
+        // Read 4 bytes too early, its addresses and ports would be a segment that matches.
         Case {
             what: "an IP header shorter than 20 bytes passes",
+            packet: Frame {
+                dst: [11, 22, 31, 63].into(),
+                sport: 14,
+                ..frame()
+            },
             mutate: |b| b[14] = 0x44,
             ..Case::default()
         },
@@ -448,6 +454,30 @@ fn a_full_checksum_that_looks_partial_stays_full() {
             program.run(&packet.bytes()),
             (XDP_REDIRECT, expected.clone())
         );
+    }
+}
+
+/// Among all sums are those that come to zero, which UDP sends as 0xffff (RFC 768).
+#[test]
+fn every_sum_is_right() {
+    let bed = Bed::new();
+    bed.set_rules(&["--server 172.17.0.2"], "plain");
+    for word in 0..=u16::MAX {
+        let payload = word.to_be_bytes().to_vec();
+        for checksum in [Checksum::Full, Checksum::Partial] {
+            let packet = Frame {
+                payload: payload.clone(),
+                checksum,
+                ..frame()
+            };
+            let expected = bed.redirected(&packet, [172, 17, 0, 2], "plain", Checksum::Full);
+            for program in [&bed.skb, &bed.native] {
+                assert_eq!(
+                    program.run(&packet.bytes()),
+                    (XDP_REDIRECT, expected.clone())
+                );
+            }
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub fn run(global: &Global) -> Result<()> {
                 mode: interface.mode,
                 program_id: ids.program,
                 link_id: ids.link,
-                device_gone: ids.device_gone,
+                state: ids.state,
             });
         }
         status.rules = RuleStore::open(&pins)?.count()?;

@@ -1,5 +1,6 @@
 //! Loading, attaching and detaching.
 
+use std::collections::HashSet;
 use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,7 +12,7 @@ use libbpf_rs::{MapMut, OpenMapMut, OpenObject};
 use nix::unistd::Gid;
 
 use super::foreign::{self, Foreign};
-use super::interface::{Interface, interfaces};
+use super::interface::{Interface, LinkState, interfaces};
 use super::{Pins, abi, log, pins, sys};
 use crate::cli::ModeChoice;
 use crate::error::{Exit, failure};
@@ -57,41 +58,38 @@ pub fn attach(pins: &Pins, request: &Request) -> Result<Vec<Attached>> {
 }
 
 fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result<Vec<Attached>> {
-    let mut pending = Vec::new();
     let mut done = Vec::new();
-    for device in request.devices {
-        if done
-            .iter()
-            .any(|other: &Attached| other.device.ifindex == device.ifindex)
-        {
-            continue;
+    let mut loaded = Vec::new();
+    let mut seen = HashSet::new();
+    for device in request.devices.iter().filter(|d| seen.insert(d.ifindex)) {
+        match live(pins, before, device.ifindex)? {
+            Some(interface) => done.push(already(interface, device, request.mode)?),
+            None => loaded.push(Loaded::new(pins, device, request)?),
         }
-        if let Some(interface) = live(pins, before, device.ifindex)? {
-            done.push(already(interface, device, request.mode)?);
-            continue;
-        }
-        let attachment = Attachment::make(pins, device, request)?;
-        done.push(attachment.describe());
-        pending.push(attachment);
     }
-
-    // Now that nothing is left that may fail in the kernel: the group first, then the links' pins,
-    // each of which is an interface's point of no return.
     if let Some(gid) = request.group {
         pins.open_to_group(gid)?;
     }
-    for attachment in pending {
+
+    // All that is slow is done. From here on, a foreign program is off its interface until ours is
+    // pinned there, which is an interface's point of no return.
+    let linked = loaded
+        .into_iter()
+        .map(|program| program.link(pins, request.mode))
+        .collect::<Result<Vec<_>>>()?;
+    for attachment in linked {
+        done.push(attachment.describe());
         attachment.keep(pins)?;
     }
     Ok(done)
 }
 
-/// The interface, where it is attached to a device that still exists. A defunct one makes room.
+/// The interface, where packets still meet the program. A defunct one makes room.
 fn live<'a>(pins: &Pins, before: &'a [Interface], ifindex: u32) -> Result<Option<&'a Interface>> {
     let Some(interface) = before.iter().find(|i| i.ifindex == ifindex) else {
         return Ok(None);
     };
-    if interface.ids(pins)?.device_gone {
+    if interface.ids(pins)?.state != LinkState::Attached {
         pins::remove_tree(&pins.interface(ifindex))?;
         return Ok(None);
     }
@@ -121,30 +119,17 @@ fn already(interface: &Interface, device: &Device, wanted: ModeChoice) -> Result
     })
 }
 
-/// A program that is attached for as long as this run lives, unless it is kept.
-struct Attachment {
+/// A program that is loaded for a device, and the one that it is to replace.
+struct Loaded {
     device: Device,
     mode: Mode,
     reason: String,
-    link: OwnedFd,
-    /// Put back where this run fails after all.
-    replaced: Option<Replaced>,
+    program: OwnedFd,
+    foreign: Option<Foreign>,
 }
 
-struct Replaced(Option<Foreign>);
-
-impl Drop for Replaced {
-    fn drop(&mut self) {
-        if let Some(foreign) = self.0.take()
-            && let Err(error) = foreign.restore()
-        {
-            eprintln!("xdpredir: cannot put back {}: {error}", foreign.describe());
-        }
-    }
-}
-
-impl Attachment {
-    fn make(pins: &Pins, device: &Device, request: &Request) -> Result<Self> {
+impl Loaded {
+    fn new(pins: &Pins, device: &Device, request: &Request) -> Result<Self> {
         let foreign = Foreign::find(device.ifindex)?;
         if let Some(foreign) = &foreign
             && !request.force
@@ -155,31 +140,58 @@ impl Attachment {
                 format!("{name} has another XDP {whose}: detach that, or replace it with --force"),
             ));
         }
-        let mut replaced = None;
-        if let Some(foreign) = foreign {
-            foreign.remove().with_context(|| {
-                format!("cannot take {} off {}", foreign.describe(), device.name)
-            })?;
-            replaced = Some(Replaced(Some(foreign)));
-        }
-
-        let (mode, mut reason) = choose(device, request.mode)?;
-        let (mode, link) = match try_mode(pins, device, mode) {
-            Err(refused) if request.mode == ModeChoice::Auto && mode == Mode::Native => {
-                reason = format!("native was refused: {}", crate::error::one_line(&refused));
-                (Mode::Skb, try_mode(pins, device, Mode::Skb)?)
-            }
-            link => (mode, link?),
-        };
-        Ok(Attachment {
+        let (mode, reason) = choose(device, request.mode)?;
+        let program = load(pins, device, mode)?;
+        Ok(Loaded {
             device: device.clone(),
+            mode,
+            reason,
+            program,
+            foreign,
+        })
+    }
+
+    /// Attaches, in the place of the foreign program.
+    fn link(self, pins: &Pins, wanted: ModeChoice) -> Result<Attachment> {
+        let Loaded {
+            device,
+            mut mode,
+            mut reason,
+            mut program,
+            foreign,
+        } = self;
+        let replaced = foreign
+            .map(|foreign| Replaced::new(foreign, &device))
+            .transpose()?;
+        let link = match link(&program, &device, mode) {
+            Err(refused) if wanted == ModeChoice::Auto && mode == Mode::Native => {
+                mode = Mode::Skb;
+                reason = format!("native was refused: {}", crate::error::one_line(&refused));
+                program = load(pins, &device, mode)?;
+                link(&program, &device, mode)
+            }
+            result => result,
+        }?;
+        Ok(Attachment {
+            device,
             mode,
             reason,
             link,
             replaced,
         })
     }
+}
 
+/// A program that is attached for as long as this run lives, unless it is kept.
+struct Attachment {
+    device: Device,
+    mode: Mode,
+    reason: String,
+    link: OwnedFd,
+    replaced: Option<Replaced>,
+}
+
+impl Attachment {
     fn describe(&self) -> Attached {
         let foreign = self
             .replaced
@@ -194,14 +206,40 @@ impl Attachment {
         }
     }
 
-    fn keep(mut self, pins: &Pins) -> Result<()> {
+    fn keep(self, pins: &Pins) -> Result<()> {
         let path = pins.interface(self.device.ifindex).join("link");
         sys::pin(self.link.as_fd(), &path)
             .with_context(|| format!("cannot pin {}", path.display()))?;
-        if let Some(replaced) = &mut self.replaced {
-            replaced.0 = None;
+        if let Some(replaced) = self.replaced {
+            replaced.forget();
         }
         Ok(())
+    }
+}
+
+/// A foreign program that was taken off, and is put back where this run fails after all.
+struct Replaced(Option<Foreign>);
+
+impl Replaced {
+    fn new(foreign: Foreign, device: &Device) -> Result<Self> {
+        foreign
+            .remove()
+            .with_context(|| format!("cannot take {} off {}", foreign.describe(), device.name))?;
+        Ok(Replaced(Some(foreign)))
+    }
+
+    fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        if let Some(foreign) = self.0.take()
+            && let Err(error) = foreign.restore()
+        {
+            eprintln!("xdpredir: cannot put back {}: {error}", foreign.describe());
+        }
     }
 }
 
@@ -222,9 +260,7 @@ fn choose(device: &Device, wanted: ModeChoice) -> Result<(Mode, String)> {
     })
 }
 
-/// Loads, pins the interface's own maps, and attaches.
-fn try_mode(pins: &Pins, device: &Device, mode: Mode) -> Result<OwnedFd> {
-    let program = load(pins, device, mode)?;
+fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd> {
     sys::link_create(program.as_fd(), device.ifindex, mode).map_err(|error| {
         let exit = match error.raw_os_error() {
             Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL | nix::libc::ERANGE) => {
@@ -235,7 +271,7 @@ fn try_mode(pins: &Pins, device: &Device, mode: Mode) -> Result<OwnedFd> {
             Some(nix::libc::ENODEV) => Exit::NotFound,
             _ => Exit::Failed,
         };
-        let why = driver_says(&program, device.ifindex, mode).unwrap_or_else(|| error.to_string());
+        let why = driver_says(program, device.ifindex, mode).unwrap_or_else(|| error.to_string());
         let advice = if mode == Mode::Native {
             "; --mode skb works on any device"
         } else {
@@ -260,7 +296,7 @@ fn driver_says(program: &OwnedFd, ifindex: u32, mode: Mode) -> Option<String> {
     log::take_kernel_message()
 }
 
-/// The program with the interface's constants, on the namespace's maps.
+/// The program with the interface's constants, on the namespace's maps; its own maps are pinned.
 fn load(pins: &Pins, device: &Device, mode: Mode) -> Result<OwnedFd> {
     let mut storage = MaybeUninit::<OpenObject>::uninit();
     let mut open = abi::XdpredirSkelBuilder::default().open(&mut storage)?;

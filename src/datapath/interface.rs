@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
+use serde::Serialize;
 use std::os::fd::AsFd;
 
 use super::counters::Actions;
@@ -22,8 +23,18 @@ pub struct Interface {
 pub struct Ids {
     pub program: u32,
     pub link: u32,
-    /// The device was unregistered: the link attaches nothing any more.
-    pub device_gone: bool,
+    pub state: LinkState,
+}
+
+/// Whether packets still meet the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkState {
+    Attached,
+    /// The device was unregistered.
+    Gone,
+    /// Somebody else detached the program, by force.
+    Detached,
 }
 
 impl Interface {
@@ -67,11 +78,15 @@ impl Interface {
         let link =
             sys::open_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
         let info = LinkInfo::from_fd(link.as_fd())?;
-        let device_gone = !matches!(&info.info, LinkTypeInfo::Xdp(xdp) if xdp.ifindex != 0);
+        let state = match &info.info {
+            LinkTypeInfo::Xdp(xdp) if xdp.ifindex != 0 => LinkState::Attached,
+            _ if device::name_of(self.ifindex).is_some() => LinkState::Detached,
+            _ => LinkState::Gone,
+        };
         Ok(Ids {
             program: info.prog_id,
             link: info.id,
-            device_gone,
+            state,
         })
     }
 }

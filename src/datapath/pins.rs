@@ -219,13 +219,11 @@ impl Pins {
         self.require_passable()?;
         let state = self.state();
         let mut directories = vec![self.namespace.clone(), state.clone()];
-        // With or without a link: an attach shares an interface before it pins the link.
-        directories.extend(
-            entries(&state)?
-                .into_iter()
-                .filter(|name| name.starts_with("if-"))
-                .map(|name| state.join(name)),
-        );
+        // Also those that this run has yet to give their link.
+        let interfaces = entries(&state)?
+            .into_iter()
+            .filter(|name| name.starts_with("if-"));
+        directories.extend(interfaces.map(|name| state.join(name)));
         for directory in directories {
             share_pins_of(&directory, gid)?;
         }

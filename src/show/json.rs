@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::datapath::{Actions, RuleStore};
+use crate::datapath::{Actions, LinkState, RuleStore};
 use crate::host::device;
 use crate::model::{Backend, Counter, Mode, Proto, Rule};
 
@@ -88,7 +88,7 @@ pub struct StatusInterface {
     pub mode: Mode,
     pub program_id: u32,
     pub link_id: u32,
-    pub device_gone: bool,
+    pub state: LinkState,
 }
 
 #[derive(Serialize)]

@@ -1,5 +1,6 @@
 //! Tables and JSON.
 
+pub mod columns;
 mod human;
 pub mod json;
 pub mod table;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-
+use super::columns::Columns;
 use super::human;
 use super::json::{RuleRow, Snapshot, StatsInterface, Status};
+use crate::datapath::LinkState;
 use crate::model::{Counter, Rate};
 
 /// An earlier snapshot and the time since.
@@ -23,9 +23,13 @@ pub fn status(status: &Status) -> String {
     }
     let mut table = Columns::new(&["interface", "ifindex", "mode", "program", "link"]);
     for interface in &status.interfaces {
-        let gone = if interface.device_gone { " (gone)" } else { "" };
+        let state = match interface.state {
+            LinkState::Attached => "",
+            LinkState::Gone => " (gone)",
+            LinkState::Detached => " (detached by another)",
+        };
         table.add([
-            format!("{}{gone}", interface.ifname),
+            format!("{}{state}", interface.ifname),
             interface.ifindex.to_string(),
             interface.mode.to_string(),
             interface.program_id.to_string(),
@@ -152,77 +156,4 @@ fn totals(counter: Counter) -> [String; 2] {
 
 fn rates(rate: Rate) -> [String; 2] {
     [human::number(rate.packets), human::bytes(rate.bytes)]
-}
-
-/// Between two columns.
-const GAP: usize = 2;
-
-/// A table by columns, so that a narrow terminal can go without some of them.
-struct Columns(Vec<(&'static str, Vec<String>)>);
-
-impl Columns {
-    fn new(headings: &[&'static str]) -> Self {
-        Columns(
-            headings
-                .iter()
-                .map(|heading| (*heading, Vec::new()))
-                .collect(),
-        )
-    }
-
-    fn extend_if(&mut self, wanted: bool, headings: &[&'static str]) {
-        if wanted {
-            self.0.extend(Columns::new(headings).0);
-        }
-    }
-
-    fn add(&mut self, row: impl IntoIterator<Item = String>) {
-        self.0
-            .iter_mut()
-            .zip(row)
-            .for_each(|((_, cells), cell)| cells.push(cell));
-    }
-
-    fn width(&self) -> usize {
-        let widest = |(heading, cells): &(&str, Vec<String>)| {
-            cells
-                .iter()
-                .map(String::len)
-                .fold(heading.len(), usize::max)
-        };
-        self.0.iter().map(widest).sum::<usize>() + GAP * self.0.len().saturating_sub(1)
-    }
-
-    /// The table's lines. Where they don't fit the terminal, the dispensable columns go, in their
-    /// order; what then still doesn't fit is wrapped.
-    fn text(mut self, right: &[&str], dispensable: &[&str]) -> String {
-        let mut table = Table::new();
-        if let Some(terminal) = table.width() {
-            for heading in dispensable {
-                if self.width() > terminal.into() {
-                    self.0.retain(|(other, _)| other != heading);
-                }
-            }
-        }
-        table
-            .load_style(presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_header(self.0.iter().map(|(heading, _)| *heading));
-        for row in 0..self.0.first().map_or(0, |(_, cells)| cells.len()) {
-            table.add_row(self.0.iter().map(|(_, cells)| &cells[row]));
-        }
-        let last = self.0.len().saturating_sub(1);
-        for (index, ((heading, _), column)) in
-            self.0.iter().zip(table.column_iter_mut()).enumerate()
-        {
-            column.set_padding((0, if index == last { 0 } else { GAP as u16 }));
-            if right.contains(heading) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        table
-            .lines()
-            .map(|line| line.trim_end().to_string() + "\n")
-            .collect()
-    }
 }

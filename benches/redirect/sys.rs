@@ -1,0 +1,64 @@
+//! What has no safe wrapper: transmitting test runs, run time statistics, and a signal to a thread.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::thread::JoinHandleExt;
+use std::thread::JoinHandle;
+
+use libbpf_rs::libbpf_sys;
+use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+const INTERRUPT: Signal = Signal::SIGUSR1;
+
+/// Frames to a batch; each batch is received before the next one is made.
+const BATCH: u32 = 64;
+
+extern "C" fn ignore(_: libc::c_int) {}
+
+/// Lets `interrupt` end a system call instead of the process.
+pub fn catch_interrupts() -> nix::Result<()> {
+    let action = SigAction::new(
+        SigHandler::Handler(ignore),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler does nothing, so it is async-signal-safe.
+    unsafe { sigaction(INTERRUPT, &action) }.map(drop)
+}
+
+pub fn interrupt<T>(thread: &JoinHandle<T>) {
+    // SAFETY: a thread that was not joined keeps its pthread_t valid.
+    unsafe { libc::pthread_kill(thread.as_pthread_t(), INTERRUPT as libc::c_int) };
+}
+
+/// Runs the program over `frame` and transmits as its verdict says, until interrupted.
+pub fn transmit(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<()> {
+    let mut opts = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
+        data_in: frame.as_ptr().cast(),
+        data_size_in: frame.len() as u32,
+        repeat: i32::MAX,
+        flags: libbpf_sys::BPF_F_TEST_XDP_LIVE_FRAMES,
+        batch_size: BATCH,
+        ..Default::default()
+    };
+    // SAFETY: `opts` and the frame that it points to outlive the call.
+    let result = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut opts) };
+    match io::Error::last_os_error() {
+        _ if result == 0 => Ok(()),
+        error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// `kernel.bpf_stats_enabled` for as long as the returned descriptor is open.
+pub fn enable_run_time_stats() -> io::Result<OwnedFd> {
+    // SAFETY: takes a plain number.
+    let fd = unsafe { libbpf_sys::bpf_enable_stats(libbpf_sys::BPF_STATS_RUN_TIME) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -1,0 +1,191 @@
+//! The beds, each a table of the commands that make it.
+
+use clap::ValueEnum;
+
+use crate::cli::Bed;
+
+pub struct Layout {
+    pub hosts: &'static [&'static str],
+    /// The hosts that forward packets from one of their links to another.
+    pub routers: &'static [&'static str],
+    /// One command a line, behind the host in whose namespace it runs.
+    pub commands: &'static str,
+    /// What to do first in the bed.
+    pub first_steps: &'static [&'static str],
+}
+
+const REDIRECT: Layout = Layout {
+    hosts: &["host", "vm", "udpserver"],
+    routers: &["host"],
+    commands: "\
+host       ip link add virbr0 address 52:54:00:7a:01:01 type bridge stp_state 0
+host       ip link set virbr0 up
+host       ip addr add 192.168.122.1/24 dev virbr0
+host       ip link add vnet0 index 21 type veth peer name eth0 netns xdpredir-vm
+host       ip link set vnet0 address 52:5d:6a:08:42:32 master virbr0 up
+vm         ip link set eth0 address 52:54:00:7a:01:0a up
+vm         ip addr add 192.168.122.10/24 dev eth0
+vm         ip route add default via 192.168.122.1
+host       ip link add docker0 address 02:42:64:b8:88:a4 type bridge stp_state 0
+host       ip link set docker0 up
+host       ip addr add 172.17.0.1/16 dev docker0
+host       ip link add vethea881ef index 25 type veth peer name eth0 index 24 netns xdpredir-udpserver
+host       ip link set vethea881ef address ee:1d:d4:fd:50:55 master docker0 up
+udpserver  ip link set eth0 address 02:42:ac:11:00:02 up
+udpserver  ip addr add 172.17.0.2/16 dev eth0
+udpserver  ip route add default via 172.17.0.1
+",
+    first_steps: &[
+        "xdpredir lab exec host -- xdpredir attach virbr0",
+        "xdpredir lab exec host -- xdpredir rule add --src 192.168.122.10 \
+         --server 172.17.0.2 --mac 02:42:ac:11:00:02 --ifindex 25",
+    ],
+};
+
+const PAIR: Layout = Layout {
+    hosts: &["host", "xdp"],
+    routers: &[],
+    commands: "\
+host  ip link add veth1 type veth peer name veth2 netns xdpredir-xdp
+host  ip link set veth1 address 52:54:27:27:27:25 mtu 9000 up
+host  ip addr add 10.2.2.1/24 dev veth1
+xdp   ip link set veth2 address 52:54:27:27:27:26 mtu 9000 up
+xdp   ip addr add 10.2.2.2/24 dev veth2
+",
+    first_steps: &["xdpredir lab exec host -- xdpredir attach veth1"],
+};
+
+/// br-lan carries no address of the host: whatever leaves the client goes through xdp. The
+/// internet has no route back to the bed: without the masquerade nothing would return from there.
+/// Where br_netfilter is loaded, a frame on br-lan would be tracked, and so not be masqueraded any
+/// more when it is back on br-wan.
+const GATEWAY: Layout = Layout {
+    hosts: &["host", "client", "xdp", "server", "internet"],
+    routers: &["host", "xdp"],
+    commands: "\
+host      ip link add br-lan address 52:54:00:7a:0a:01 type bridge stp_state 0
+host      ip link set br-lan up
+host      ip link add client0 type veth peer name eth0 netns xdpredir-client
+host      ip link set client0 master br-lan up
+client    ip link set eth0 address 52:54:00:7a:0a:0a up
+client    ip addr add 192.168.10.10/24 dev eth0
+client    ip route add default via 192.168.10.2
+host      ip link add xdp-lan type veth peer name lan netns xdpredir-xdp
+host      ip link set xdp-lan master br-lan up
+xdp       ip link set lan address 52:54:00:7a:0a:02 up
+xdp       ip addr add 192.168.10.2/24 dev lan
+host      ip link add br-wan address 52:54:00:7a:14:01 type bridge stp_state 0
+host      ip link set br-wan up
+host      ip addr add 192.168.20.1/24 dev br-wan
+host      ip route add 192.168.10.0/24 via 192.168.20.2
+host      ip link add xdp-wan type veth peer name wan netns xdpredir-xdp
+host      ip link set xdp-wan master br-wan up
+xdp       ip link set wan address 52:54:00:7a:14:02 up
+xdp       ip addr add 192.168.20.2/24 dev wan
+xdp       ip route add default via 192.168.20.1
+host      ip link add server0 type veth peer name eth0 netns xdpredir-server
+host      ip link set server0 master br-wan up
+server    ip link set eth0 address 52:54:00:7a:14:14 up
+server    ip addr add 192.168.20.20/24 dev eth0
+server    ip route add 192.168.10.0/24 via 192.168.20.2
+server    ip route add default via 192.168.20.1
+host      ip link add uplink type veth peer name eth0 netns xdpredir-internet
+host      ip link set uplink up
+host      ip addr add 198.51.100.2/24 dev uplink
+internet  ip link set eth0 up
+internet  ip addr add 198.51.100.1/24 dev eth0
+host      nft add table ip lab
+host      nft add chain ip lab postrouting { type nat hook postrouting priority srcnat ; }
+host      nft add rule ip lab postrouting oifname uplink masquerade
+host      nft add chain ip lab bridged { type filter hook prerouting priority raw ; }
+host      nft add rule ip lab bridged iifname br-lan notrack
+",
+    first_steps: &[
+        "xdpredir lab exec xdp -- xdpredir attach lan",
+        "xdpredir lab exec xdp -- xdpredir rule add --src 192.168.10.10 \
+         --server 192.168.20.20 --mac 52:54:00:7a:14:14 --dev wan",
+    ],
+};
+
+/// Comes first in every bed's list of hosts, and carries the mark of a finished bed.
+pub const HOST: &str = "host";
+
+impl Bed {
+    pub fn layout(self) -> &'static Layout {
+        match self {
+            Bed::Redirect => &REDIRECT,
+            Bed::Pair => &PAIR,
+            Bed::Gateway => &GATEWAY,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Bed::Redirect => "redirect",
+            Bed::Pair => "pair",
+            Bed::Gateway => "gateway",
+        }
+    }
+
+    pub fn by_name(name: &str) -> Option<Bed> {
+        Bed::value_variants()
+            .iter()
+            .copied()
+            .find(|bed| bed.name() == name)
+    }
+}
+
+impl Layout {
+    /// The rows of the table: a host and the words of a command.
+    pub fn rows(&self) -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+        self.commands.lines().filter_map(|line| {
+            let (host, command) = line.split_once(' ')?;
+            Some((host, command.split_whitespace().collect()))
+        })
+    }
+}
+
+/// Every host of every bed, once.
+pub fn all_hosts() -> Vec<&'static str> {
+    let mut hosts = Vec::new();
+    for bed in Bed::value_variants() {
+        for host in bed.layout().hosts {
+            if !hosts.contains(host) {
+                hosts.push(*host);
+            }
+        }
+    }
+    hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_names_a_host_of_its_bed() {
+        for bed in Bed::value_variants() {
+            let layout = bed.layout();
+            assert_eq!(layout.rows().count(), layout.commands.lines().count());
+            for (host, command) in layout.rows() {
+                assert!(layout.hosts.contains(&host), "{host} {command:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_bed_has_the_host_that_carries_the_mark() {
+        for bed in Bed::value_variants() {
+            assert_eq!(bed.layout().hosts[0], HOST);
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        for bed in Bed::value_variants() {
+            let value = bed.to_possible_value().expect("no bed is hidden");
+            assert_eq!(value.get_name(), bed.name());
+            assert_eq!(Bed::by_name(bed.name()), Some(*bed));
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Removes a bed, or what there is of one.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::commands::{self, Commands};
+use super::namespace;
+use crate::error::{Exit, failure};
+
+/// How long processes have after SIGTERM, and again after SIGKILL.
+const PROCESSES_END_WITHIN: Duration = Duration::from_secs(1);
+
+pub struct Remover<'a> {
+    pub commands: Commands,
+    pub pin_dir: Option<&'a Path>,
+}
+
+impl Remover<'_> {
+    pub fn down(&self) -> Result<()> {
+        if namespace::present().is_empty() {
+            self.commands.say("no lab is up");
+            return Ok(());
+        }
+        commands::require(&["ip"])?;
+        self.remove()?;
+        self.commands.say("the lab is down");
+        Ok(())
+    }
+
+    /// Goes on where a step fails, to leave as little as possible, and returns the first error.
+    pub fn remove(&self) -> Result<()> {
+        let hosts = namespace::present();
+        refuse_from_inside(&hosts)?;
+        let live = || hosts.iter().filter(|host| namespace::is_live(host));
+        let detached: Vec<_> = live().map(|host| self.detach(host)).collect();
+        let ended: Vec<_> = live().map(|host| self.end_processes(host)).collect();
+        let deleted: Vec<_> = hosts.iter().map(|host| self.delete(host)).collect();
+        detached.into_iter().chain(ended).chain(deleted).collect()
+    }
+
+    fn detach(&self, host: &str) -> Result<()> {
+        let own = env::current_exe().context("cannot tell this program's path")?;
+        let mut command = Command::new(own);
+        if let Some(dir) = self.pin_dir {
+            command.arg("--pin-dir").arg(dir);
+        }
+        command.args(["--netns", &namespace::name(host), "detach", "--all"]);
+        self.commands
+            .run_unless(command, Some(Exit::NotFound as i32))
+    }
+
+    fn end_processes(&self, host: &str) -> Result<()> {
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            let pids = processes(host)?;
+            if pids.is_empty() {
+                break;
+            }
+            self.kill(signal, &pids);
+            wait_until_gone(host)?;
+        }
+        Ok(())
+    }
+
+    fn kill(&self, signal: Signal, pids: &[Pid]) {
+        let list = pids.iter().map(Pid::to_string).collect::<Vec<_>>();
+        let name = signal.as_str().trim_start_matches("SIG");
+        self.commands
+            .say(&format!("+ kill -{name} {}", list.join(" ")));
+        for pid in pids {
+            // It may have ended by itself.
+            let _ = kill(*pid, signal);
+        }
+    }
+
+    fn delete(&self, host: &str) -> Result<()> {
+        let mut command = Command::new("ip");
+        command.args(["netns", "del", &namespace::name(host)]);
+        self.commands.run(command)
+    }
+}
+
+/// The shell that asks would be among the processes to end.
+fn refuse_from_inside(hosts: &[&str]) -> Result<()> {
+    match hosts.iter().find(|host| namespace::is_ours(host)) {
+        None => Ok(()),
+        Some(host) => Err(failure(
+            Exit::Conflict,
+            format!("this runs inside the lab's {host}: leave it first"),
+        )),
+    }
+}
+
+fn processes(host: &str) -> Result<Vec<Pid>> {
+    let mut command = Command::new("ip");
+    command.args(["netns", "pids", &namespace::name(host)]);
+    let pids = commands::ask(command)?;
+    Ok(pids
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .map(Pid::from_raw)
+        .collect())
+}
+
+fn wait_until_gone(host: &str) -> Result<()> {
+    let deadline = Instant::now() + PROCESSES_END_WITHIN;
+    while Instant::now() < deadline && !processes(host)?.is_empty() {
+        sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

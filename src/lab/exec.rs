@@ -1,0 +1,34 @@
+//! Runs a command in a host of the bed.
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::namespace;
+use crate::error::{Exit, failure};
+use crate::host;
+
+/// Becomes the command, in the host's network namespace and with this host's mounts.
+pub fn exec(host: &str, command: &[OsString]) -> Result<Infallible> {
+    require_host(host)?;
+    host::netns::enter(&namespace::name(host))?;
+    let error = Command::new(&command[0]).args(&command[1..]).exec();
+    Err(error).with_context(|| format!("cannot run {}", command[0].to_string_lossy()))
+}
+
+fn require_host(host: &str) -> Result<()> {
+    let mut hosts = namespace::present();
+    hosts.retain(|host| namespace::is_live(host));
+    if hosts.contains(&host) {
+        return Ok(());
+    }
+    let message = if hosts.is_empty() {
+        "no lab is up: run `xdpredir lab up`".to_string()
+    } else {
+        format!("no host {host} in the lab: it has {}", hosts.join(", "))
+    };
+    Err(failure(Exit::NotFound, message))
+}

@@ -1,0 +1,66 @@
+//! The lab's status for people.
+
+use super::inspect::{Device, Report, State};
+use crate::show::columns::Columns;
+
+const HEADINGS: [&str; 8] = [
+    "host",
+    "device",
+    "ifindex",
+    "mac",
+    "addresses",
+    "mtu",
+    "peer",
+    "master",
+];
+
+pub fn text(state: &State, report: &Report) -> String {
+    match state {
+        State::Absent => "no lab is up: run `xdpredir lab up`".to_string(),
+        State::Incomplete => format!(
+            "an incomplete bed: `xdpredir lab up` builds anew, `xdpredir lab down` removes it\n\n{}",
+            table(report)
+        ),
+        State::Up(bed) => format!(
+            "the bed {} is up\n\n{}\nNow try:\n  {}",
+            bed.name(),
+            table(report),
+            bed.layout().first_steps.join("\n  ")
+        ),
+    }
+}
+
+fn table(report: &Report) -> String {
+    let mut table = Columns::new(&HEADINGS);
+    for host in &report.hosts {
+        for device in &host.devices {
+            table.add(row(host.host, device));
+        }
+    }
+    table.text(&["ifindex", "mtu"], &["mtu", "master"])
+}
+
+fn row(host: &str, device: &Device) -> [String; 8] {
+    let or_dash = |name: &Option<String>| name.clone().unwrap_or("-".into());
+    [
+        host.to_string(),
+        device.ifname.clone(),
+        device.ifindex.to_string(),
+        device.mac.clone(),
+        addresses(device),
+        device.mtu.to_string(),
+        or_dash(&device.peer),
+        or_dash(&device.master),
+    ]
+}
+
+/// Link-local addresses follow from the MAC, and would only widen the table.
+fn addresses(device: &Device) -> String {
+    let is_global = |address: &&String| !address.starts_with("fe80:");
+    let global: Vec<_> = device.addresses.iter().filter(is_global).cloned().collect();
+    if global.is_empty() {
+        "-".into()
+    } else {
+        global.join(" ")
+    }
+}

@@ -1,0 +1,103 @@
+//! Makes a bed.
+
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+use super::beds::Layout;
+use super::commands::{self, Commands};
+use super::down::Remover;
+use super::inspect::{self, State};
+use super::namespace;
+use crate::cli::Bed;
+use crate::error::{Exit, failure};
+
+/// Links report carrier within milliseconds of being set up.
+const LINKS_COME_UP_WITHIN: Duration = Duration::from_secs(5);
+
+pub fn up(commands: Commands, remover: &Remover, bed: Bed) -> Result<()> {
+    commands::require(&programs(bed.layout()))?;
+    match inspect::state()? {
+        State::Up(there) if there == bed => {
+            commands.say(&format!("the bed {} is already up", bed.name()));
+            return Ok(());
+        }
+        State::Up(other) => {
+            let other = other.name();
+            return Err(failure(
+                Exit::Conflict,
+                format!("the bed {other} is up: remove it first with `xdpredir lab down`"),
+            ));
+        }
+        State::Incomplete => {
+            commands.say("an incomplete bed is there: removing it");
+            remover.remove()?;
+        }
+        State::Absent => {}
+    }
+    make(commands, bed).map_err(|error| undo(commands, remover, error))?;
+    let hosts = bed.layout().hosts.join(", ");
+    commands.say(&format!("the bed {} is up: {hosts}", bed.name()));
+    Ok(())
+}
+
+fn programs(layout: &Layout) -> Vec<&'static str> {
+    let mut programs = vec!["ip", "nsenter"];
+    programs.extend(layout.rows().map(|(_, command)| command[0]));
+    programs
+}
+
+/// The mark comes last: a bed that has it is whole.
+fn make(commands: Commands, bed: Bed) -> Result<()> {
+    let layout = bed.layout();
+    for host in layout.hosts {
+        make_host(commands, host, layout.routers.contains(host))?;
+    }
+    for (host, command) in layout.rows() {
+        commands.run(namespace::command(host, &command))?;
+    }
+    wait_for_links(layout.hosts)?;
+    commands.run(inspect::mark(bed))
+}
+
+fn make_host(commands: Commands, host: &str, forwards: bool) -> Result<()> {
+    let mut add = Command::new("ip");
+    add.args(["netns", "add", &namespace::name(host)]);
+    commands.run(add)?;
+    commands.run(namespace::command(host, &["sh", "-ec", &sysctls(forwards)]))?;
+    commands.run(namespace::command(host, &["ip", "link", "set", "lo", "up"]))
+}
+
+/// Strict reverse-path filters would eat redirected packets, whose source lives elsewhere; without
+/// duplicate address detection an IPv6 address is usable at once.
+fn sysctls(forwards: bool) -> String {
+    let forward = u8::from(forwards);
+    format!(
+        "cd /proc/sys/net; echo {forward} >ipv4/ip_forward; for c in all default; do \
+         echo 0 >ipv4/conf/$c/rp_filter; [ ! -d ipv6 ] || echo 0 >ipv6/conf/$c/accept_dad; done"
+    )
+}
+
+fn wait_for_links(hosts: &[&str]) -> Result<()> {
+    let deadline = Instant::now() + LINKS_COME_UP_WITHIN;
+    loop {
+        let down = inspect::down_devices(hosts)?;
+        if down.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(anyhow!("these links don't come up: {}", down.join(", ")));
+        }
+        sleep(Duration::from_millis(20));
+    }
+}
+
+fn undo(commands: Commands, remover: &Remover, error: anyhow::Error) -> anyhow::Error {
+    commands.say("that failed: removing what was made");
+    match remover.remove() {
+        Ok(()) => error,
+        Err(second) => anyhow!("{error:#}; then, removing what was made: {second:#}"),
+    }
+}
