@@ -1,0 +1,482 @@
+//! Attaching and detaching: modes, conflicts, all or nothing, and nothing left behind.
+
+mod fixture;
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::Command;
+
+use fixture::lan::{ANYWHERE, Lan, receive};
+use fixture::tap::Tap;
+use fixture::{Ns, Pins, Tool};
+use libbpf_rs::{Program, libbpf_sys};
+use serde_json::Value;
+
+/// The veths v0 and v1 with peers in a second namespace, and a bridge.
+struct Bed {
+    ns: Ns,
+    peer: Ns,
+    pins: Pins,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let (ns, peer) = (Ns::new("host"), Ns::new("peer"));
+        ns.veth("v0", &peer, "p0");
+        ns.veth("v1", &peer, "p1");
+        ns.ip("link add br0 type bridge");
+        ns.ip("link set br0 up");
+        let pins = Pins::new();
+        Bed { ns, peer, pins }
+    }
+
+    fn tool(&self) -> Tool<'_> {
+        self.with(&self.pins)
+    }
+
+    fn with<'a>(&'a self, pins: &'a Pins) -> Tool<'a> {
+        Tool { ns: &self.ns, pins }
+    }
+
+    /// The program that the kernel has on a device.
+    fn program(&self, device: &str) -> Option<u64> {
+        let links: Value =
+            serde_json::from_str(&self.ns.ip(&format!("-j -d link show {device}"))).unwrap();
+        let xdp = &links[0]["xdp"];
+        xdp["prog"]["id"]
+            .as_u64()
+            .or(xdp["attached"][0]["prog"]["id"].as_u64())
+    }
+
+    /// Puts a program on a device over netlink, as other tools do; returns its id.
+    fn attach_over_netlink(&self, device: &str) -> u64 {
+        let other = Pins::new();
+        let tool = self.with(&other);
+        tool.ok("attach lo --mode skb");
+        let id = tool.json("status")["interfaces"][0]["program_id"]
+            .as_u64()
+            .unwrap();
+        let program: OwnedFd = Program::fd_from_id(id as u32).expect("the program is loaded");
+        let ifindex = self.ns.ifindex(device) as i32;
+        let error = self.ns.enter(|| {
+            // SAFETY: the descriptor is open; no options.
+            unsafe {
+                libbpf_sys::bpf_xdp_attach(
+                    ifindex,
+                    program.as_raw_fd(),
+                    libbpf_sys::XDP_FLAGS_SKB_MODE,
+                    std::ptr::null(),
+                )
+            }
+        });
+        assert_eq!(error, 0);
+        tool.ok("detach --all");
+        id
+    }
+}
+
+fn modes(tool: &Tool) -> Vec<(String, String)> {
+    let status = tool.json("status");
+    let text = |value: &Value| value.as_str().unwrap().to_string();
+    let interfaces = status["interfaces"].as_array().unwrap();
+    interfaces
+        .iter()
+        .map(|i| (text(&i["ifname"]), text(&i["mode"])))
+        .collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected
+        .iter()
+        .map(|(a, b)| (a.to_string(), b.to_string()))
+        .collect()
+}
+
+#[test]
+fn auto_takes_the_mode_that_pays_and_says_why() {
+    let bed = Bed::new();
+    let _tap = Tap::new(&bed.ns, "tap0", false);
+    let out = bed.tool().ok("attach v0 br0 lo tap0").out;
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 4, "{out}");
+    assert!(
+        lines[0].starts_with("v0: attached in skb mode (on a veth"),
+        "{out}"
+    );
+    assert!(
+        lines[1].starts_with("br0: attached in skb mode (a bridge"),
+        "{out}"
+    );
+    assert!(
+        lines[2].starts_with("lo: attached in skb mode (its driver"),
+        "{out}"
+    );
+    assert!(
+        lines[3].starts_with("tap0: attached in native mode (its driver"),
+        "{out}"
+    );
+}
+
+#[test]
+fn native_and_skb_are_what_the_kernel_then_has() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.ok("attach v0 --mode native");
+    tool.ok("attach v1 --mode skb");
+    assert_eq!(modes(&tool), pairs(&[("v0", "native"), ("v1", "skb")]));
+    for interface in tool.json("status")["interfaces"].as_array().unwrap() {
+        let device = interface["ifname"].as_str().unwrap();
+        assert_eq!(
+            bed.program(device),
+            interface["program_id"].as_u64(),
+            "{device}"
+        );
+    }
+    let links = bed.ns.ip("link show");
+    assert_eq!(links.matches(" xdp ").count(), 1, "{links}");
+    assert_eq!(links.matches(" xdpgeneric ").count(), 1, "{links}");
+}
+
+#[test]
+fn native_where_there_is_none_is_refused_with_the_kernels_words() {
+    let bed = Bed::new();
+    for device in ["br0", "lo"] {
+        bed.tool()
+            .run(&format!("attach {device} --mode native"))
+            .fails(6, &[device, "does not support XDP", "--mode skb"]);
+    }
+    assert!(bed.pins.left().is_empty());
+}
+
+#[test]
+fn native_with_too_large_an_mtu_says_so_in_the_drivers_words() {
+    let bed = Bed::new();
+    bed.ns.ip("link set v0 mtu 9000");
+    bed.peer.ip("link set p0 mtu 9000");
+    bed.tool()
+        .run("attach v0 --mode native")
+        .fails(6, &["v0", "MTU is too large"]);
+    assert!(bed.pins.left().is_empty());
+    bed.tool().ok("attach v0 --mode skb");
+}
+
+#[test]
+fn attaching_again_changes_nothing() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.ok("attach v0");
+    let before = tool.json("status");
+    assert!(tool.ok("attach v0").out.contains("already attached"));
+    assert_eq!(tool.ok("attach v0 v0 --json").json()[0]["changed"], false);
+    assert_eq!(tool.json("status"), before);
+}
+
+#[test]
+fn an_interface_named_twice_is_attached_once() {
+    let bed = Bed::new();
+    assert_eq!(bed.tool().ok("attach v0 v0").out.lines().count(), 1);
+    assert_eq!(modes(&bed.tool()), pairs(&[("v0", "skb")]));
+}
+
+#[test]
+fn another_mode_is_a_conflict_and_says_how_to_change_it() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.ok("attach v0 --mode skb");
+    tool.run("attach v0 --mode native")
+        .fails(4, &["v0", "skb mode", "--keep-rules"]);
+    tool.ok("detach v0 --keep-rules");
+    tool.ok("attach v0 --mode native");
+}
+
+#[test]
+fn an_unknown_device_is_named() {
+    let bed = Bed::new();
+    bed.tool().run("attach nope0").fails(3, &["nope0"]);
+    bed.tool()
+        .run("attach a-name-of-more-than-15-bytes")
+        .fails(3, &["a-name-of-more"]);
+    assert!(bed.pins.left().is_empty());
+}
+
+#[test]
+fn several_interfaces_are_attached_all_or_none() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.run("attach v0 nope0").fails(3, &["nope0"]);
+    tool.run("attach v0 br0 --mode native").fails(6, &["br0"]);
+    assert_eq!(bed.program("v0"), None);
+    assert!(bed.pins.left().is_empty());
+
+    tool.ok("attach v1 --mode native");
+    let before = bed.pins.left().len();
+    tool.run("attach v0 br0 --mode native").fails(6, &["br0"]);
+    assert_eq!(bed.program("v0"), None);
+    assert_eq!(modes(&tool), pairs(&[("v1", "native")]));
+    assert_eq!(bed.pins.left().len(), before);
+}
+
+#[test]
+fn a_program_on_another_link_is_named_and_left_alone() {
+    let bed = Bed::new();
+    let other = Pins::new();
+    bed.with(&other).ok("attach v0");
+    let id = bed.program("v0").unwrap();
+    bed.tool()
+        .run("attach v0")
+        .fails(4, &["v0", "xdpredir", &format!("id {id}"), "--force"]);
+    assert_eq!(bed.program("v0"), Some(id));
+    assert!(bed.pins.left().is_empty());
+}
+
+#[test]
+fn force_replaces_a_program_on_another_link() {
+    let bed = Bed::new();
+    let other = Pins::new();
+    bed.with(&other).ok("attach v0");
+    let id = bed.program("v0").unwrap();
+    let out = bed.tool().ok("attach v0 --force").out;
+    assert!(
+        out.contains(&format!("replaced program xdpredir (id {id}")),
+        "{out}"
+    );
+    assert_eq!(
+        bed.program("v0"),
+        bed.tool().json("status")["interfaces"][0]["program_id"].as_u64()
+    );
+    // Whose it was can still clean up, and takes nothing from us.
+    bed.with(&other).ok("status");
+    bed.with(&other).ok("detach --all");
+    assert!(other.left().is_empty());
+    assert_ne!(bed.program("v0"), None);
+}
+
+#[test]
+fn a_program_attached_over_netlink_is_named_and_replaced_by_force() {
+    let bed = Bed::new();
+    let id = bed.attach_over_netlink("v0");
+    assert_eq!(bed.program("v0"), Some(id));
+    bed.tool()
+        .run("attach v0")
+        .fails(4, &["v0", "xdpredir", &format!("id {id}"), "--force"]);
+    bed.tool().ok("attach v0 --force --mode native");
+    assert_eq!(modes(&bed.tool()), pairs(&[("v0", "native")]));
+    bed.tool().ok("detach v0");
+    assert_eq!(bed.program("v0"), None);
+}
+
+#[test]
+fn force_that_fails_elsewhere_puts_the_other_program_back() {
+    let bed = Bed::new();
+    let id = bed.attach_over_netlink("v0");
+    bed.tool()
+        .run("attach v0 br0 --force --mode native")
+        .fails(6, &["br0"]);
+    assert_eq!(bed.program("v0"), Some(id));
+    assert!(bed.pins.left().is_empty());
+}
+
+#[test]
+fn xdp_off_by_ip_link_does_not_break_anything() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.ok("attach v0 --mode skb");
+    tool.ok("attach v1 --mode native");
+    let before = tool.json("status");
+    for device in ["v0", "v1"] {
+        // It fails on a link in native mode, and does nothing to generic mode.
+        let _ = Command::new("ip")
+            .args(["-n", &bed.ns.name, "link", "set", device, "xdp", "off"])
+            .output()
+            .expect("ip runs");
+    }
+    assert_eq!(tool.json("status"), before);
+    tool.ok("stats");
+    tool.ok("detach --all");
+    assert!(bed.pins.left().is_empty());
+}
+
+#[test]
+fn status_json_has_the_keys_of_the_design() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    let empty = tool.json("status");
+    assert_eq!(empty["interfaces"], serde_json::json!([]));
+    assert_eq!(empty["rules"], 0);
+    assert_eq!(empty["pin_dir"], bed.pins.dir().to_str().unwrap());
+
+    tool.ok("attach v0");
+    let status = tool.json("status");
+    let interface = status["interfaces"][0].as_object().unwrap();
+    for key in ["ifname", "ifindex", "mode", "program_id", "link_id"] {
+        assert!(interface.contains_key(key), "{key}: {status}");
+    }
+    assert_eq!(interface["ifindex"], bed.ns.ifindex("v0"));
+    assert!(interface["link_id"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn detaching_one_leaves_the_others_and_the_rules() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.ok("attach v0 v1");
+    tool.ok("rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev v1");
+    let rules = tool.json("rule list");
+    tool.ok("detach v0");
+    assert_eq!(bed.program("v0"), None);
+    assert_eq!(modes(&tool), pairs(&[("v1", "skb")]));
+    assert_eq!(tool.json("rule list"), rules);
+    assert!(tool.ok("detach v1").out.contains("nothing is left"));
+    assert!(bed.pins.left().is_empty());
+}
+
+#[test]
+fn detaching_all_leaves_nothing() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.ok("attach v0 v1 br0 lo");
+    tool.ok("rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev v1");
+    tool.ok("rule add --server 10.1.1.2 --mac 02:00:00:00:00:01 --dev v1");
+    tool.ok("detach --all");
+    assert!(bed.pins.left().is_empty(), "{:?}", bed.pins.left());
+    assert!(!bed.ns.ip("link show").contains("prog/xdp"));
+}
+
+#[test]
+fn detaching_what_is_not_attached_is_exit_3_and_changes_nothing() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.run("detach v0").fails(3, &["not attached"]);
+    tool.run("detach --all").fails(3, &["not attached"]);
+    tool.ok("attach v0");
+    tool.run("detach v0 v1").fails(3, &["v1", "not attached"]);
+    assert_eq!(modes(&tool), pairs(&[("v0", "skb")]));
+    tool.run("detach").fails(2, &["IFACE"]);
+    tool.run("detach v0 --all").fails(2, &["--all"]);
+}
+
+#[test]
+fn an_alternative_name_works_for_attach_and_detach() {
+    let bed = Bed::new();
+    bed.ns.ip("link property add dev v0 altname alt0");
+    assert!(bed.tool().ok("attach alt0").out.starts_with("v0: attached"));
+    bed.tool().ok("detach alt0");
+    assert!(bed.pins.left().is_empty());
+}
+
+#[test]
+fn a_renamed_interface_goes_by_its_new_name() {
+    let bed = Bed::new();
+    bed.tool().ok("attach v0");
+    bed.ns.ip("link set v0 name other0");
+    assert_eq!(modes(&bed.tool()), pairs(&[("other0", "skb")]));
+    bed.tool().run("detach v0").fails(3, &["v0"]);
+    bed.tool().ok("detach other0");
+    assert!(bed.pins.left().is_empty());
+}
+
+#[test]
+fn a_device_that_is_gone_can_be_detached_by_the_name_it_had() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.ok("attach v0 v1");
+    bed.ns.ip("link del v0");
+    assert_eq!(modes(&tool).len(), 2);
+    assert!(tool.ok("status").out.contains("v0 (gone)"));
+    tool.ok("stats");
+    tool.ok("rule list");
+    tool.ok("detach v0");
+    bed.ns.ip("link del v1");
+    tool.ok("detach --all");
+    assert!(bed.pins.left().is_empty());
+}
+
+#[test]
+fn a_device_made_anew_under_the_same_index_can_be_attached() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.ok("attach v0");
+    let index = bed.ns.ifindex("v0");
+    bed.ns.ip("link del v0");
+    bed.ns
+        .ip(&format!("link add v0 index {index} type veth peer name q0"));
+    assert!(tool.ok("attach v0").out.contains("attached in skb mode"));
+    assert_ne!(bed.program("v0"), None);
+    tool.ok("detach v0");
+    assert!(bed.pins.left().is_empty());
+}
+
+#[test]
+fn another_namespace_with_the_same_pin_dir_is_left_alone() {
+    let (a, b) = (Bed::new(), Bed::new());
+    let there = Tool {
+        ns: &b.ns,
+        pins: &a.pins,
+    };
+    a.tool().ok("attach v0");
+    there.ok("attach v0 v1");
+    there.ok("rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev v1");
+    assert_eq!(a.tool().json("rule list"), serde_json::json!([]));
+    let before = (there.json("status"), there.json("rule list"));
+    a.tool().ok("detach --all");
+    assert_eq!((there.json("status"), there.json("rule list")), before);
+    a.tool().run("rule list").fails(3, &["not attached"]);
+    there.ok("detach --all");
+    assert!(a.pins.left().is_empty());
+}
+
+#[test]
+fn the_top_of_a_bpffs_can_be_the_pin_directory() {
+    let bed = Bed::new();
+    let dir = bed.pins.dir();
+    let top = dir.parent().unwrap().to_str().unwrap();
+    let run = |words: &str| {
+        let output = Command::new(fixture::BINARY)
+            .args(["--netns", &bed.ns.name, "--pin-dir", top])
+            .args(words.split_whitespace())
+            .output();
+        fixture::Run::from(output.expect("it runs")).ok()
+    };
+    run("attach v0");
+    run("detach v0");
+    assert!(bed.pins.left().is_empty(), "{:?}", bed.pins.left());
+}
+
+#[test]
+fn keep_rules_keeps_rules_and_counters_for_the_next_attach() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    tool.ok("attach lan");
+    lan.add_backend(0, "");
+    let (server, vm) = (lan.server_socket(0), lan.vm_socket());
+    for _ in 0..3 {
+        vm.send_to(b"one", ANYWHERE).unwrap();
+        receive(&server);
+    }
+    let rules = tool.json("rule list");
+    assert_eq!(rules[0]["forward_packages"], 3);
+
+    assert!(
+        tool.ok("detach --all --keep-rules")
+            .out
+            .contains("are kept")
+    );
+    assert_eq!(tool.json("rule list"), rules);
+    assert_eq!(tool.json("status")["interfaces"], serde_json::json!([]));
+    tool.ok("attach lan --mode native");
+    vm.send_to(b"two", ANYWHERE).unwrap();
+    assert_eq!(receive(&server).0, "two");
+    assert_eq!(lan.forwarded(0).0, 4);
+    tool.ok("detach --all");
+    assert!(lan.pins.left().is_empty());
+}
+
+#[test]
+fn the_packets_keep_flowing_when_no_run_is_left() {
+    let lan = Lan::new(false, 1);
+    lan.tool().ok("attach lan");
+    lan.add_backend(0, "");
+    // Every run has ended: only pins and the link are there.
+    let (server, vm) = (lan.server_socket(0), lan.vm_socket());
+    vm.send_to(b"hello", ANYWHERE).unwrap();
+    assert_eq!(receive(&server).0, "hello");
+}
