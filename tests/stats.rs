@@ -1,0 +1,301 @@
+//! Statistics: their shape, repeated output, and how it ends.
+
+mod fixture;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use fixture::lan::{ANYWHERE, Lan, receive};
+use fixture::{Ns, Pins, Tool};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+struct Bed {
+    ns: Ns,
+    pins: Pins,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let bed = Bed {
+            ns: Ns::new("host"),
+            pins: Pins::new(),
+        };
+        bed.ns.ip("link add v0 type veth peer name v1");
+        bed.tool().ok("attach v0 v1");
+        bed.tool()
+            .ok("rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev v1");
+        bed
+    }
+
+    fn tool(&self) -> Tool<'_> {
+        Tool {
+            ns: &self.ns,
+            pins: &self.pins,
+        }
+    }
+}
+
+fn keys(value: &Value) -> BTreeSet<&str> {
+    let object = value.as_object().expect("an object");
+    object.keys().map(String::as_str).collect()
+}
+
+fn assert_shape(stats: &Value) {
+    assert_eq!(
+        keys(stats),
+        BTreeSet::from(["timestamp", "interfaces", "rules"])
+    );
+    let timestamp = stats["timestamp"].as_str().unwrap();
+    assert!(
+        timestamp.contains('T') && timestamp.ends_with('Z'),
+        "{timestamp}"
+    );
+    for interface in stats["interfaces"].as_array().unwrap() {
+        assert_eq!(
+            keys(interface),
+            BTreeSet::from(["ifname", "ifindex", "mode", "actions"])
+        );
+        let actions = &interface["actions"];
+        assert_eq!(
+            keys(actions),
+            BTreeSet::from(["aborted", "drop", "pass", "tx", "redirect"])
+        );
+        for action in actions.as_object().unwrap().values() {
+            assert_eq!(keys(action), BTreeSet::from(["packets", "bytes"]));
+        }
+    }
+}
+
+fn interrupt(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id() as i32), signal).expect("it still runs");
+}
+
+/// The end of a run, which is killed after ten seconds.
+fn end(child: &mut Child) -> ExitStatus {
+    let give_up = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status;
+        }
+        if Instant::now() > give_up {
+            child.kill().expect("it still runs");
+            child.wait().expect("it was killed");
+            panic!("the run does not end");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn stats_have_the_shape_of_the_design() {
+    let bed = Bed::new();
+    let stats = bed.tool().json("stats");
+    assert_shape(&stats);
+    assert_eq!(stats["interfaces"].as_array().unwrap().len(), 2);
+    assert_eq!(stats["interfaces"][0]["mode"], "skb");
+    assert_eq!(stats["rules"], bed.tool().json("rule list"));
+}
+
+#[test]
+fn stats_for_people_name_every_interface_action_and_backend() {
+    let bed = Bed::new();
+    let out = bed.tool().ok("stats").out;
+    for word in [
+        "v0", "v1", "redirect", "pass", "drop", "tx", "aborted", "10.1.1.1",
+    ] {
+        assert!(out.contains(word), "{word}: {out}");
+    }
+    assert!(!out.contains('\x1b'), "{out:?}");
+}
+
+#[test]
+fn stats_without_rules_or_interfaces_still_print() {
+    let bed = Bed::new();
+    bed.tool().ok("rule del --all");
+    bed.tool().ok("detach --all --keep-rules");
+    assert_eq!(bed.tool().json("stats")["interfaces"], json!([]));
+    bed.tool().ok("stats");
+}
+
+#[test]
+fn watched_json_is_one_flushed_object_a_line() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    tool.ok("attach lan");
+    lan.add_backend(0, "");
+    let mut child = tool.spawn("stats --watch 50ms --json");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_shape(&next());
+    let (server, vm) = (lan.server_socket(0), lan.vm_socket());
+    vm.send_to(b"hello", ANYWHERE).unwrap();
+    receive(&server);
+    // What was being printed when the packet came may be older than it.
+    let counted = (0..100).any(|_| next()["rules"][0]["forward_packages"] == 1);
+    assert!(counted, "a later line counts the packet");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn watched_into_a_pipe_is_plain_blocks() {
+    let bed = Bed::new();
+    let mut child = bed.tool().spawn("stats --watch 100ms");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut text = String::new();
+    // Two blocks and the beginning of a third.
+    while text.matches("interface ").count() < 3 {
+        text += &lines.next().expect("more").expect("a line");
+        text.push('\n');
+    }
+    assert!(!text.contains('\x1b'), "{text:?}");
+    assert!(text.contains("packets/s"), "{text}");
+    interrupt(&child, Signal::SIGINT);
+    assert_eq!(end(&mut child).code(), Some(0));
+}
+
+#[test]
+fn ctrl_c_and_sigterm_end_a_watch_with_exit_0() {
+    let bed = Bed::new();
+    for words in ["stats --watch 1h", "stats --watch 1h --json"] {
+        for signal in [Signal::SIGINT, Signal::SIGTERM] {
+            let mut child = bed.tool().spawn(words);
+            // It has begun once it prints.
+            let mut byte = [0];
+            child
+                .stdout
+                .as_mut()
+                .unwrap()
+                .read_exact(&mut byte)
+                .unwrap();
+            interrupt(&child, signal);
+            assert_eq!(end(&mut child).code(), Some(0), "{words} {signal}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_a_watch_without_a_word() {
+    let bed = Bed::new();
+    for words in ["stats --watch 20ms", "stats --watch 20ms --json"] {
+        let mut child = bed.tool().spawn(words);
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert!(!line.is_empty());
+        end(&mut child);
+        let mut err = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut err)
+            .unwrap();
+        assert_eq!(err, "", "{words}");
+    }
+}
+
+#[test]
+fn intervals_that_cannot_be_meant_are_refused() {
+    let bed = Bed::new();
+    for interval in ["0", "1ms", "soon", "-1s", "2days", "500000000000years"] {
+        bed.tool()
+            .run(&format!("stats --watch {interval}"))
+            .fails(2, &["--"]);
+    }
+}
+
+#[test]
+fn a_watch_ends_when_nothing_is_attached_any_more() {
+    let bed = Bed::new();
+    let mut child = bed.tool().spawn("stats --watch 20ms --json");
+    let mut line = String::new();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    out.read_line(&mut line).unwrap();
+    bed.tool().ok("detach --all");
+    std::io::copy(&mut out, &mut std::io::sink()).unwrap();
+    assert_eq!(end(&mut child).code(), Some(3));
+    let mut err = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut err)
+        .unwrap();
+    assert!(
+        err.lines().count() == 1 && err.contains("not attached"),
+        "{err}"
+    );
+}
+
+/// A terminal of 80 by 24: the side that reads, and the side of the command.
+fn terminal() -> (File, OwnedFd) {
+    let (mut reader, mut command) = (-1, -1);
+    let size = libc::winsize {
+        ws_row: 24,
+        ws_col: 80,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: both descriptors are written, the size is read, and the rest may be null.
+    let error = unsafe {
+        libc::openpty(
+            &raw mut reader,
+            &raw mut command,
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            &raw const size,
+        )
+    };
+    assert_eq!(error, 0, "a terminal can be made");
+    // SAFETY: both are new, and nobody else has them.
+    unsafe { (File::from_raw_fd(reader), OwnedFd::from_raw_fd(command)) }
+}
+
+/// Adds what the terminal shows until it has these characters, or for ten seconds.
+fn read_until(terminal: &mut File, text: &mut String, wanted: &str) {
+    while !text.contains(wanted) {
+        let mut fds = [PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
+        let ready = poll(&mut fds, PollTimeout::from(10_000u16)).expect("poll");
+        assert_ne!(ready, 0, "{wanted:?} does not come: {text:?}");
+        let mut buffer = [0; 4096];
+        let size = terminal.read(&mut buffer).unwrap_or(0);
+        assert_ne!(size, 0, "{wanted:?} does not come: {text:?}");
+        *text += &String::from_utf8_lossy(&buffer[..size]);
+    }
+}
+
+#[test]
+fn on_a_terminal_a_watch_draws_on_the_other_screen_and_leaves_it() {
+    const ENTER: &str = "\x1b[?1049h";
+    const LEAVE: &str = "\x1b[?1049l";
+    const SHOW_CURSOR: &str = "\x1b[?25h";
+    let bed = Bed::new();
+    let (mut reader, writer) = terminal();
+    let mut command: Command = bed.tool().command("stats --watch 50ms");
+    let mut child = command
+        .stdout(Stdio::from(writer.try_clone().unwrap()))
+        .stderr(Stdio::from(writer))
+        .spawn()
+        .expect("it runs");
+    // The command's side stays open here, so that the end of the run is no error to read.
+    let mut text = String::new();
+    read_until(&mut reader, &mut text, ENTER);
+    read_until(&mut reader, &mut text, "packets/s");
+    interrupt(&child, Signal::SIGINT);
+    read_until(&mut reader, &mut text, LEAVE);
+    assert!(text.contains(SHOW_CURSOR), "{text:?}");
+    // What was last seen stays to be read.
+    let mut rest = text.split(LEAVE).nth(1).unwrap().to_string();
+    read_until(&mut reader, &mut rest, "10.1.1.1");
+    assert_eq!(end(&mut child).code(), Some(0));
+}
