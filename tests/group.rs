@@ -1,0 +1,229 @@
+//! `attach --group`: members work without root, by the default path, and nobody else does.
+
+mod fixture;
+
+use std::path::Path;
+use std::process::Command;
+
+use fixture::lan::{ANYWHERE, Lan, receive};
+use fixture::{Run, Tool, chmod, install};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::Group;
+use serde_json::json;
+
+/// A group of every Debian, of which neither root nor nobody is a member.
+const GROUP: &str = "users";
+const BPFFS: &str = "/sys/fs/bpf";
+const DOOR: &str = "/run/xdpredir";
+/// On the tmpfs, where every user can run it.
+const BINARY_FOR_ALL: &str = "/run/xdpredir-under-test";
+
+/// This thread's own mounts: a bpffs that only root can pass, as systemd mounts it, and an empty /run.
+struct Mounts;
+
+impl Mounts {
+    fn new() -> Self {
+        let nothing: Option<&str> = None;
+        unshare(CloneFlags::CLONE_NEWNS).expect("mounts of its own");
+        // Fails in a chroot whose / is no mount point; then the drop below undoes what others see.
+        let _ = mount(
+            nothing,
+            "/",
+            nothing,
+            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+            nothing,
+        );
+        mount(
+            Some("bpf"),
+            BPFFS,
+            Some("bpf"),
+            MsFlags::empty(),
+            Some("mode=0700"),
+        )
+        .expect("a bpffs");
+        mount(
+            Some("tmpfs"),
+            "/run",
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some("mode=0755"),
+        )
+        .expect("a tmpfs");
+        install(Path::new(BINARY_FOR_ALL));
+        Mounts
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        for path in [DOOR, "/run", BPFFS] {
+            let _ = umount2(path, MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+fn run(before: &[&str], words: &str) -> Run {
+    let mut all = before.to_vec();
+    all.push(BINARY_FOR_ALL);
+    all.extend(words.split_whitespace());
+    Command::new(all[0])
+        .args(&all[1..])
+        .output()
+        .expect("it runs")
+        .into()
+}
+
+fn root(words: &str) -> Run {
+    run(&[], words)
+}
+
+fn member(words: &str) -> Run {
+    let gid = Group::from_name(GROUP)
+        .unwrap()
+        .expect("the group is there")
+        .gid;
+    let groups = gid.to_string();
+    run(
+        &[
+            "setpriv", "--reuid", "65534", "--regid", "65534", "--groups", &groups,
+        ],
+        words,
+    )
+}
+
+fn outsider(words: &str) -> Run {
+    run(
+        &[
+            "setpriv",
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+        ],
+        words,
+    )
+}
+
+const RULE_VERBS: [&str; 4] = [
+    "rule list",
+    "rule del --all",
+    "rule add --server 10.1.1.9 --mac 02:00:00:00:00:09 --dev wan0",
+    "stats",
+];
+
+#[test]
+fn members_use_the_default_pins_without_root_and_nobody_else_does() {
+    let lan = Lan::new(false, 1);
+    let mac = fixture::lan::mac(&lan.servers[0], "eth0");
+    let (server, vm) = (lan.server_socket(0), lan.vm_socket());
+    lan.host.enter(|| {
+        let _mounts = Mounts::new();
+        root(&format!("attach lan --group {GROUP}")).ok();
+
+        member(&format!(
+            "rule add --server 172.17.0.2 --mac {mac} --dev wan0"
+        ))
+        .ok();
+        vm.send_to(b"hello", ANYWHERE).unwrap();
+        assert_eq!(receive(&server).0, "hello");
+        let stats = member("stats --json").ok().json();
+        assert_eq!(stats["interfaces"][0]["actions"]["redirect"]["packets"], 1);
+        let rules = member("rule list --json").ok().json();
+        assert_eq!(rules[0]["forward_packages"], 1);
+        assert_eq!(root("rule list --json").ok().json(), rules);
+
+        for words in RULE_VERBS {
+            outsider(words).fails(5, &["ermission"]);
+        }
+        // Attaching and detaching stay root's.
+        for words in [
+            "attach wan0",
+            "attach lan --force",
+            "detach lan",
+            "detach --all",
+        ] {
+            member(words).fails(5, &["root"]);
+        }
+        assert_eq!(root("rule list --json").ok().json(), rules);
+        assert_eq!(
+            root("status --json").ok().json()["interfaces"][0]["ifname"],
+            "lan"
+        );
+
+        // Interfaces that come later are the group's, too.
+        root("attach wan0").ok();
+        let stats = member("stats --json").ok().json();
+        assert_eq!(stats["interfaces"].as_array().unwrap().len(), 2);
+
+        assert_eq!(
+            member("rule del --all --json").ok().json(),
+            json!({"deleted": 1})
+        );
+        root("detach --all").ok();
+        assert!(!Path::new(DOOR).exists());
+        assert!(!Path::new(BPFFS).join("xdpredir").exists());
+        // Whether anything is attached is again behind a door that is shut.
+        member("rule list").fails(5, &["ermission"]);
+    });
+}
+
+#[test]
+fn a_group_can_be_named_later_and_the_door_is_opened_again_after_a_detach() {
+    let lan = Lan::new(false, 1);
+    lan.host.enter(|| {
+        let _mounts = Mounts::new();
+        root("attach lan").ok();
+        for words in RULE_VERBS {
+            member(words).fails(5, &["ermission"]);
+        }
+        for _ in 0..2 {
+            root(&format!("attach lan --group {GROUP}")).ok();
+            member("stats").ok();
+            member("rule list").ok();
+            root("detach --all").ok();
+            assert!(!Path::new(DOOR).exists());
+        }
+    });
+}
+
+#[test]
+fn with_another_pin_directory_members_name_it() {
+    let lan = Lan::new(false, 1);
+    lan.tool().ok(&format!("attach lan --group {GROUP}"));
+    let dir = lan.pins.dir();
+    lan.host.enter(|| {
+        let _mounts = Mounts::new();
+        let with_dir = |words: &str| format!("--pin-dir {} {words}", dir.display());
+        for words in RULE_VERBS.iter().rev() {
+            member(&with_dir(words)).ok();
+        }
+        for words in RULE_VERBS {
+            outsider(&with_dir(words)).fails(5, &["ermission"]);
+        }
+    });
+    lan.tool().ok("detach --all");
+    assert!(lan.pins.left().is_empty());
+}
+
+#[test]
+fn a_directory_that_members_cannot_pass_is_refused() {
+    let lan = Lan::new(false, 1);
+    let dir = lan.pins.dir();
+    let above = dir.parent().unwrap();
+    chmod(above, 0o700);
+    let tool: Tool = lan.tool();
+    tool.run(&format!("attach lan --group {GROUP}"))
+        .fails(1, &["--group", above.to_str().unwrap()]);
+    assert!(lan.pins.left().is_empty());
+}
+
+#[test]
+fn an_unknown_group_is_named() {
+    let lan = Lan::new(false, 0);
+    lan.tool()
+        .run("attach lan --group no-such-group")
+        .fails(2, &["no-such-group"]);
+    assert!(lan.pins.left().is_empty());
+}

@@ -1,0 +1,370 @@
+//! Runs that are killed, run at once, or may not do what they want.
+
+mod fixture;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use fixture::{BINARY, Ns, Pins, Run, Tool, chmod, install};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Runs that are killed, of each verb.
+const KILLS: u64 = 60;
+/// The latest a run is killed, in milliseconds after its start.
+const LATEST: u64 = 60;
+
+struct Bed {
+    ns: Ns,
+    pins: Pins,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let ns = Ns::new("host");
+        ns.ip("link add v0 type veth peer name v1");
+        Bed {
+            ns,
+            pins: Pins::new(),
+        }
+    }
+
+    fn tool(&self) -> Tool<'_> {
+        Tool {
+            ns: &self.ns,
+            pins: &self.pins,
+        }
+    }
+
+    fn add(&self, server: &str) {
+        self.tool().ok(&add(server));
+    }
+
+    fn servers(&self) -> Vec<String> {
+        let rows = self.tool().json("rule list");
+        let server = |row: &Value| row["server"].as_str().unwrap().to_string();
+        rows.as_array().unwrap().iter().map(server).collect()
+    }
+
+    /// Detaches whatever is attached; then nothing may be left.
+    fn clear(&self) {
+        let run = self.tool().run("detach --all");
+        assert!([0, 3].contains(&run.code), "{run:?}");
+        assert_eq!(self.pins.left(), Vec::<PathBuf>::new(), "{run:?}");
+        let links = self.ns.ip("link show");
+        assert!(!links.contains("prog/xdp"), "{links}");
+    }
+}
+
+fn add(server: &str) -> String {
+    format!("rule add --server {server} --mac 02:00:00:00:00:01 --dev v1")
+}
+
+/// Starts a run and kills it; the instants are spread evenly, in no order.
+fn kill_at(tool: &Tool, words: &str, round: u64) {
+    let mut child = tool.spawn(words);
+    let micros = round * 7919 % KILLS * LATEST * 1000 / KILLS;
+    std::thread::sleep(Duration::from_micros(micros));
+    let _ = child.kill();
+    child.wait().expect("a child");
+}
+
+#[test]
+fn an_attach_killed_at_any_instant_leaves_all_or_nothing() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    for round in 0..KILLS {
+        kill_at(&tool, "attach v0", round);
+        let status = tool.json("status");
+        assert!(status["interfaces"].as_array().unwrap().len() <= 1);
+        if round % 2 == 0 {
+            tool.ok("attach v0");
+            bed.add("10.1.1.1");
+            tool.ok("stats");
+            assert_eq!(bed.servers(), ["10.1.1.1"]);
+        }
+        bed.clear();
+    }
+}
+
+#[test]
+fn an_attach_of_a_further_interface_killed_at_any_instant_leaves_the_first_alone() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.ok("attach v0");
+    bed.add("10.1.1.1");
+    let first = tool.json("status")["interfaces"][0].clone();
+    for round in 0..KILLS {
+        kill_at(&tool, "attach v1", round);
+        let interfaces = tool.json("status")["interfaces"].clone();
+        assert!(interfaces.as_array().unwrap().contains(&first));
+        assert_eq!(bed.servers(), ["10.1.1.1"]);
+        tool.ok("attach v1");
+        tool.ok("detach v1");
+    }
+    bed.clear();
+}
+
+#[test]
+fn a_rule_add_killed_at_any_instant_leaves_the_old_rules_or_the_new() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.ok("attach v0");
+    bed.add("10.1.1.1");
+    for round in 0..KILLS {
+        kill_at(&tool, &add("10.1.1.2"), round);
+        let servers = bed.servers();
+        assert!(
+            servers == ["10.1.1.1"] || servers == ["10.1.1.1", "10.1.1.2"],
+            "{servers:?}"
+        );
+        tool.ok("stats");
+        bed.add("10.1.1.2");
+        tool.ok("rule del --server 10.1.1.2");
+        assert_eq!(bed.servers(), ["10.1.1.1"]);
+    }
+    bed.clear();
+}
+
+#[test]
+fn a_rule_del_killed_at_any_instant_leaves_the_old_rules_or_the_new() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.ok("attach v0");
+    bed.add("10.1.1.1");
+    for round in 0..KILLS {
+        bed.add("10.1.1.2");
+        kill_at(&tool, "rule del --server 10.1.1.1", round);
+        let servers = bed.servers();
+        assert!(
+            servers == ["10.1.1.2"] || servers == ["10.1.1.1", "10.1.1.2"],
+            "{servers:?}"
+        );
+        tool.ok("rule del --server 10.1.1.1 --if-exists");
+        assert_eq!(bed.servers(), ["10.1.1.2"]);
+        bed.add("10.1.1.1");
+    }
+    bed.clear();
+}
+
+#[test]
+fn a_detach_killed_at_any_instant_can_be_done_again() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    for round in 0..KILLS {
+        tool.ok("attach v0");
+        bed.add("10.1.1.1");
+        kill_at(&tool, "detach --all", round);
+        tool.ok("status");
+        if round % 2 == 0 {
+            tool.ok("attach v0");
+            tool.ok("rule list");
+        }
+        bed.clear();
+    }
+}
+
+#[test]
+fn rules_added_at_once_are_all_there() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.ok("attach v0");
+    let runs: Vec<_> = (1..=20)
+        .map(|n| tool.spawn(&add(&format!("10.1.1.{n}"))))
+        .collect();
+    for run in runs {
+        Run::from(run.wait_with_output().expect("it ends")).ok();
+    }
+    let expected: Vec<String> = (1..=20).map(|n| format!("10.1.1.{n}")).collect();
+    assert_eq!(bed.servers(), expected);
+    bed.clear();
+}
+
+#[test]
+fn attach_and_detach_at_once_end_in_one_or_the_other() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    for _ in 0..15 {
+        let runs =
+            ["attach v0", "detach --all", "attach v1", "detach v0"].map(|words| tool.spawn(words));
+        for (index, run) in runs.into_iter().enumerate() {
+            let run = Run::from(run.wait_with_output().expect("it ends"));
+            let allowed: &[i32] = if index % 2 == 0 { &[0] } else { &[0, 3] };
+            assert!(allowed.contains(&run.code), "{run:?}");
+        }
+        tool.ok("status");
+        tool.ok("attach v0");
+        tool.ok("rule list");
+    }
+    bed.clear();
+}
+
+/// The binary where every user can run it.
+fn for_everybody() -> (TempDir, PathBuf) {
+    let dir = tempfile::Builder::new()
+        .prefix("xdpredir-")
+        .tempdir()
+        .expect("a directory");
+    chmod(dir.path(), 0o755);
+    let binary = dir.path().join("xdpredir");
+    install(&binary);
+    (dir, binary)
+}
+
+/// A run as a user without any rights, in the namespace.
+fn as_nobody(bed: &Bed, binary: &Path, words: &str) -> Run {
+    let output: Output = Command::new("nsenter")
+        .arg(format!("--net={}", bed.ns.path().display()))
+        .args("setpriv --reuid 65534 --regid 65534 --clear-groups".split(' '))
+        .arg(binary)
+        .arg("--pin-dir")
+        .arg(bed.pins.dir())
+        .args(words.split_whitespace())
+        .output()
+        .expect("nsenter runs");
+    output.into()
+}
+
+#[test]
+fn a_user_without_rights_is_told_so_in_one_line() {
+    let bed = Bed::new();
+    let (_dir, binary) = for_everybody();
+    as_nobody(&bed, &binary, "attach v0").fails(5, &["ermission"]);
+    assert!(bed.pins.left().is_empty());
+
+    bed.tool().ok("attach v0");
+    bed.add("10.1.1.1");
+    let before = (bed.tool().json("status"), bed.tool().json("rule list"));
+    for words in [
+        "attach v1",
+        "attach v0 --force",
+        "detach v0",
+        "detach --all",
+        "status",
+        "rule list",
+        "rule del",
+        "rule add --server 10.1.1.2 --mac 02:00:00:00:00:01 --dev v1",
+        "stats",
+        "stats --watch",
+        "stats --watch --json",
+    ] {
+        as_nobody(&bed, &binary, words).fails(5, &["ermission"]);
+    }
+    let after = (bed.tool().json("status"), bed.tool().json("rule list"));
+    assert_eq!(after, before);
+
+    let net = bed.ns.name.as_str();
+    let output = Command::new("setpriv")
+        .args("--reuid 65534 --regid 65534 --clear-groups".split(' '))
+        .arg(&binary)
+        .args(["--netns", net, "status"])
+        .output();
+    Run::from(output.expect("setpriv runs")).fails(5, &[net, "root"]);
+}
+
+#[test]
+fn a_pin_directory_that_is_not_on_a_bpffs_is_named_with_the_remedy() {
+    let bed = Bed::new();
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let run = |dir: &Path| {
+        let mut command = Command::new(BINARY);
+        command
+            .args(["--netns", &bed.ns.name, "--pin-dir"])
+            .arg(dir)
+            .args(["attach", "v0"]);
+        Run::from(command.output().expect("it runs"))
+    };
+    let pins = elsewhere.path().join("pins");
+    run(&pins).fails(1, &[pins.to_str().unwrap(), "bpffs"]);
+    assert!(!pins.exists());
+    let dotted = bed.pins.dir().with_file_name("v1.2");
+    run(&dotted).fails(2, &[dotted.to_str().unwrap(), "dot"]);
+    assert!(bed.pins.left().is_empty());
+}
+
+#[test]
+fn pins_of_another_version_are_named_and_left_alone() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.ok("attach v0");
+    let namespace = std::fs::read_dir(bed.pins.dir())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    tool.ok("detach v0");
+
+    let other = namespace.join("abi-999");
+    std::fs::create_dir_all(&other).expect("a directory on the bpffs");
+    for words in [
+        "attach v0",
+        "detach --all",
+        "status",
+        "rule list",
+        "stats",
+        "rule del --all",
+        &add("10.1.1.1"),
+    ] {
+        tool.run(words).fails(4, &["abi-999", "another version"]);
+    }
+    assert!(other.is_dir());
+    std::fs::remove_dir(&other).unwrap();
+    tool.ok("attach v0");
+    bed.clear();
+}
+
+#[test]
+fn what_killed_runs_have_left_is_swept_up_by_the_next_attach_or_detach() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.ok("attach v0");
+    let namespace = std::fs::read_dir(bed.pins.dir())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let state = std::fs::read_dir(&namespace)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let orphan = state.join("if-4711");
+    std::fs::create_dir(&orphan).unwrap();
+    std::fs::create_dir(namespace.join("staged")).unwrap();
+    assert_eq!(
+        tool.json("status")["interfaces"].as_array().unwrap().len(),
+        1
+    );
+    tool.ok("attach v1");
+    assert!(!orphan.exists() && !namespace.join("staged").exists());
+    bed.clear();
+
+    std::fs::create_dir_all(namespace.join("staged")).unwrap();
+    assert_eq!(tool.json("status")["interfaces"], json!([]));
+    bed.clear();
+    std::fs::create_dir(bed.pins.dir()).unwrap();
+    bed.clear();
+}
+
+#[test]
+fn pins_are_for_root_alone_unless_a_group_is_named() {
+    let bed = Bed::new();
+    bed.tool().ok("attach v0");
+    bed.add("10.1.1.1");
+    for path in bed.pins.left() {
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        let expected = if path == bed.pins.dir() {
+            0o755
+        } else if path.is_dir() {
+            0o700
+        } else {
+            0o600
+        };
+        assert_eq!(mode, expected, "{}", path.display());
+    }
+}
