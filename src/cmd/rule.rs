@@ -105,13 +105,13 @@ fn silent_loss(pins: &Pins, egress: &Device) -> Result<Option<String>> {
         return Ok(None);
     };
     let mend = if egress.is_veth() {
-        "switch GRO on at its peer (`ethtool -K DEV gro on` in the peer's namespace)"
+        "switch GRO on at its peer (`ethtool -K DEV gro on` in the peer's namespace), or "
     } else {
-        "attach in skb mode"
+        ""
     };
     let (egress, native) = (&egress.name, native.name());
     Ok(Some(format!(
-        "{egress} takes no packets that {native} redirects in native mode, they would be lost: {mend}, or attach {native} with --mode skb"
+        "{egress} takes no packets that {native} redirects in native mode, they would be lost: {mend}attach {native} with --mode skb"
     )))
 }
 
