@@ -199,6 +199,19 @@ fn an_unknown_device_is_named() {
 }
 
 #[test]
+fn a_device_without_ethernet_headers_is_refused() {
+    let bed = Bed::new();
+    bed.ns.ip("tuntap add tun0 mode tun");
+    let tool = bed.tool();
+    tool.run("attach v0 tun0").fails(6, &["tun0", "Ethernet"]);
+    assert!(bed.pins.left().is_empty());
+    tool.ok("attach v0");
+    tool.run("rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev tun0")
+        .fails(6, &["tun0", "Ethernet"]);
+    assert_eq!(tool.json("rule list"), serde_json::json!([]));
+}
+
+#[test]
 fn several_interfaces_are_attached_all_or_none() {
     let bed = Bed::new();
     let tool = bed.tool();

@@ -16,6 +16,9 @@ pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
         .iter()
         .map(|name| device::by_name(name))
         .collect::<Result<Vec<_>>>()?;
+    for device in &devices {
+        device.require_ethernet()?;
+    }
     let pins = Pins::locate(global.pin_dir.as_deref())?;
     let request = Request {
         devices: &devices,

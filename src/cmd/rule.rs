@@ -54,7 +54,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
         ));
     }
     let path = Path::find(server, args, known.as_ref())?;
-    let source_mac = path.device.mac.unwrap_or(Mac([0; 6]));
+    let source_mac = path.device.require_ethernet()?;
     let completes_checksum = path.device.completes_checksum()?;
 
     store

@@ -29,6 +29,15 @@ impl Device {
         self.kind == Some(InfoKind::Veth)
     }
 
+    /// Its MAC address; exit 6 where it has none, as tun, WireGuard and tunnels don't: there is no
+    /// Ethernet header to read or to write then.
+    pub fn require_ethernet(&self) -> Result<Mac> {
+        self.mac.ok_or_else(|| {
+            let message = format!("{} is not an Ethernet device", self.name);
+            failure(Exit::Unsupported, message)
+        })
+    }
+
     /// Whether it completes partial L4 checksums on transmission, or hands them on to a reader who
     /// does. A device that doesn't know ethtool completes nothing.
     pub fn completes_checksum(&self) -> Result<bool> {
