@@ -161,11 +161,13 @@ pub struct RuleAdd {
     #[arg(long, value_name = "ADDR")]
     pub server: IpAddr,
 
-    /// MAC address of the backend [default: as the neighbour table has it]
+    /// MAC address of the backend [default: as the neighbour table has it; of a backend that
+    /// is there, as it was]
     #[arg(long)]
     pub mac: Option<Mac>,
 
-    /// Egress device by its index [default: as the route and the bridge's forwarding table have it]
+    /// Egress device by its index [default: as the route and the bridge's forwarding table have
+    /// it; of a backend that is there, as it was]
     #[arg(long, value_name = "N", conflicts_with = "dev", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
     pub ifindex: Option<u32>,
 

@@ -142,10 +142,13 @@ fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
     if global.json {
         return show::json::print(&serde_json::json!({ "deleted": deleted }));
     }
-    println!(
-        "deleted {deleted} {}",
-        if deleted == 1 { "backend" } else { "backends" }
-    );
+    let backends = if deleted == 1 { "backend" } else { "backends" };
+    let of = if args.all {
+        "all rules".into()
+    } else {
+        matches.to_string()
+    };
+    println!("deleted {deleted} {backends} of {of}");
     Ok(())
 }
 

@@ -11,8 +11,11 @@ use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -21,6 +24,9 @@ use nix::unistd::{Gid, chown, geteuid};
 use super::abi;
 use crate::error::{Exit, failure};
 use crate::host::netns;
+
+/// How long a run waits for the others.
+const LOCK_WITHIN: Duration = Duration::from_secs(30);
 
 const DEFAULT: &str = "/sys/fs/bpf/xdpredir";
 
@@ -86,7 +92,7 @@ impl Pins {
 
     /// Locks state that must be there already: exit 3 where it isn't.
     pub fn lock(&self) -> Result<Lock> {
-        match self.try_lock(FlockArg::LockExclusive)? {
+        match self.try_lock(FlockArg::LockExclusiveNonblock)? {
             Some(lock) if self.has_state()? => Ok(lock),
             _ => Err(self.not_attached()),
         }
@@ -94,7 +100,7 @@ impl Pins {
 
     /// As `lock`, and sweeps up what a run that was killed half-way has left of state that is gone.
     pub fn lock_to_detach(&self) -> Result<Lock> {
-        let _ = match self.try_lock(FlockArg::LockExclusive)? {
+        let _ = match self.try_lock(FlockArg::LockExclusiveNonblock)? {
             Some(lock) if self.has_state()? => return Ok(lock),
             Some(_lock) => self.remove(),
             // Without the lock nothing more than an empty directory.
@@ -105,7 +111,7 @@ impl Pins {
 
     /// Locks against writers; None where nothing is pinned.
     pub fn lock_shared(&self) -> Result<Option<Lock>> {
-        match self.try_lock(FlockArg::LockShared)? {
+        match self.try_lock(FlockArg::LockSharedNonblock)? {
             Some(lock) if self.has_state()? => Ok(Some(lock)),
             _ => Ok(None),
         }
@@ -115,11 +121,15 @@ impl Pins {
     pub fn lock_or_create(&self) -> Result<Lock> {
         self.require_bpffs()?;
         loop {
-            DirBuilder::new()
+            match DirBuilder::new()
                 .recursive(true)
                 .mode(0o755)
                 .create(&self.root)
-                .with_context(|| format!("cannot make {}", self.root.display()))?;
+            {
+                // Another run has made it, or is removing it, at the same time.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => made.with_context(|| format!("cannot make {}", self.root.display()))?,
+            }
             match mkdir(&self.namespace, 0o700) {
                 // Another run's last detach has just removed the root.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -127,7 +137,7 @@ impl Pins {
                     made.with_context(|| format!("cannot make {}", self.namespace.display()))?
                 }
             }
-            if let Some(lock) = self.try_lock(FlockArg::LockExclusive)? {
+            if let Some(lock) = self.try_lock(FlockArg::LockExclusiveNonblock)? {
                 return Ok(lock);
             }
         }
@@ -142,9 +152,7 @@ impl Pins {
                     opened.with_context(|| format!("cannot open {}", self.namespace.display()))?
                 }
             };
-            let lock = Flock::lock(directory, how)
-                .map_err(|(_, errno)| errno)
-                .with_context(|| format!("cannot lock {}", self.namespace.display()))?;
+            let lock = self.wait_for_lock(directory, how)?;
             // While this run waited, another may have removed the directory and a third made it
             // anew: then this lock is on nothing.
             let same = fs::metadata(&self.namespace)
@@ -153,6 +161,29 @@ impl Pins {
                 self.require_our_version()?;
                 return Ok(Some(Lock(lock)));
             }
+        }
+    }
+
+    /// Other runs are short; whoever holds the lock for longer hangs, and is not waited for.
+    fn wait_for_lock(&self, mut directory: File, how: FlockArg) -> Result<Flock<File>> {
+        let path = self.namespace.display();
+        let deadline = Instant::now() + LOCK_WITHIN;
+        loop {
+            match Flock::lock(directory, how) {
+                Ok(lock) => return Ok(lock),
+                Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => directory = back,
+                Err((_, errno)) => {
+                    return Err(errno).with_context(|| format!("cannot lock {path}"));
+                }
+            }
+            if Instant::now() > deadline {
+                let seconds = LOCK_WITHIN.as_secs();
+                let message = format!(
+                    "{path}: locked by another run for over {seconds} s: `fuser -v {path}` shows by whom"
+                );
+                return Err(failure(Exit::Failed, message));
+            }
+            sleep(Duration::from_millis(5));
         }
     }
 
@@ -217,6 +248,9 @@ impl Pins {
     /// Lets members of a group read and write the maps; links stay root's.
     pub fn open_to_group(&self, gid: Gid) -> Result<()> {
         self.require_passable()?;
+        if !passable(&self.root) {
+            fs::set_permissions(&self.root, Permissions::from_mode(0o755))?;
+        }
         let state = self.state();
         let mut directories = vec![self.namespace.clone(), state.clone()];
         // Also those that this run has yet to give their link.

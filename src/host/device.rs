@@ -62,7 +62,7 @@ pub fn by_name(name: &str) -> Result<Device> {
         .ok_or_else(|| {
             failure(
                 Exit::NotFound,
-                format!("no device {name} in this network namespace"),
+                format!("no device \"{name}\" in this network namespace"),
             )
         })
 }
