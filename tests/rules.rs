@@ -282,7 +282,7 @@ fn deleting_takes_a_backend_a_rule_or_all() {
     }
     assert_eq!(
         tool.ok("rule del --server 10.1.1.2").out,
-        "deleted 1 backend\n"
+        "deleted 1 backend of src 0.0.0.0/0 udp port 7999\n"
     );
     tool.run("rule del --server 10.1.1.2")
         .fails(3, &["10.1.1.2"]);
@@ -290,7 +290,10 @@ fn deleting_takes_a_backend_a_rule_or_all() {
         servers(&tool)[..2],
         ["0.0.0.0/0 udp 1 10.1.1.1", "0.0.0.0/0 udp 1 10.1.1.2"]
     );
-    assert_eq!(tool.ok("rule del --port 1").out, "deleted 2 backends\n");
+    assert_eq!(
+        tool.ok("rule del --port 1").out,
+        "deleted 2 backends of src 0.0.0.0/0 udp port 1\n"
+    );
     tool.run("rule del --port 1").fails(3, &["port 1"]);
     assert_eq!(
         tool.json("rule del --port 1 --if-exists"),
