@@ -2,7 +2,7 @@
 
 PREFIX ?= /usr/local
 CARGO ?= cargo
-BINARY = target/release/xdpredir
+BINARY = $(or $(CARGO_TARGET_DIR),target)/release/xdpredir
 
 # Debian and Ubuntu packages that a build, a test or the demo needs.
 PACKAGES = clang clang-format ethtool gcc iproute2 libc6-dev libelf-dev make netcat-openbsd nftables \
@@ -49,12 +49,14 @@ bench: deps ## Measure the program beside a bare redirect, as root
 	$(CARGO) bench --locked --bench redirect $(AS_ROOT)
 
 install: build ## Install the binary and shell completions under PREFIX, below DESTDIR
-	install -Dm755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/xdpredir
-	@set -e; share=$(DESTDIR)$(PREFIX)/share; \
-	install -d $$share/bash-completion/completions $$share/zsh/site-functions $$share/fish/vendor_completions.d; \
-	$(BINARY) completions bash > $$share/bash-completion/completions/xdpredir; \
-	$(BINARY) completions zsh > $$share/zsh/site-functions/_xdpredir; \
-	$(BINARY) completions fish > $$share/fish/vendor_completions.d/xdpredir.fish
+	@set -e; prefix=$(DESTDIR)$(PREFIX); as=; \
+	mkdir -p $$prefix 2>/dev/null && [ -w $$prefix ] || as="$(SUDO)"; \
+	$$as install -Dm755 $(BINARY) $$prefix/bin/xdpredir; \
+	for file in bash:bash-completion/completions/xdpredir zsh:zsh/site-functions/_xdpredir \
+			fish:fish/vendor_completions.d/xdpredir.fish; do \
+		$(BINARY) completions $${file%%:*} | $$as install -Dm644 /dev/stdin $$prefix/share/$${file#*:}; \
+	done; \
+	echo "installed $$prefix/bin/xdpredir and shell completions"
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -92,4 +92,17 @@ static __always_inline struct backend *balance(const struct rule *rule, const st
 	return search.found ? bpf_map_lookup_elem(&backends, &key) : NULL;
 }
 
+/*
+ * Whether the egress device carries the frame; the kernel would drop it without a
+ * word. Not asked of what every IPv4 link carries, 68 bytes (RFC 791).
+ */
+static __always_inline bool fits(struct xdp_md *ctx, const struct backend *backend, __u32 size)
+{
+	__u32 mtu = 0;
+
+	if (size <= sizeof(struct ethhdr) + 68)
+		return true;
+	return bpf_check_mtu(ctx, backend->ifindex, &mtu, 0, 0) == 0;
+}
+
 #endif

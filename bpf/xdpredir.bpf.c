@@ -31,7 +31,7 @@ static __always_inline int redirect(struct xdp_md *ctx, void *data, void *end)
 	if (!rule)
 		return XDP_PASS;
 	backend = balance(rule, &pkt);
-	if (!backend)
+	if (!backend || !fits(ctx, backend, end - data))
 		return XDP_PASS;
 
 	rewrite(ctx, &pkt, backend);

@@ -68,7 +68,7 @@ pub enum Command {
     Rule(Rule),
     /// Show packets and bytes by interface and action, and by backend
     Stats(Stats),
-    /// A test bed of network namespaces; the host's own network is not touched
+    /// Make, show and remove a test bed of network namespaces; the host's own network is not touched
     #[command(subcommand)]
     Lab(Lab),
     /// Print shell completions
@@ -78,9 +78,21 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Who may run it.
+    pub fn needs(&self) -> &'static str {
+        match self {
+            Command::Rule(_) | Command::Stats(_) => {
+                "needs root, or membership in the group given to `attach --group`"
+            }
+            _ => "needs root (CAP_BPF, CAP_NET_ADMIN)",
+        }
+    }
+}
+
 #[derive(Args)]
 pub struct Attach {
-    /// Interfaces whose arriving packets are looked at
+    /// Interfaces to attach to; the program sees what arrives there
     #[arg(required = true, value_name = "IFACE")]
     pub interfaces: Vec<String>,
 
@@ -128,9 +140,14 @@ pub struct Detach {
 
 #[derive(Subcommand)]
 pub enum Rule {
-    /// Add a backend to the rule for a match, or update it; counters are kept
+    /// Add a backend to the rule for a match, or update it.
+    ///
+    /// The same server again is an update: its counters are kept, and so is what isn't given; with
+    /// nothing but the server given, MAC address and device are found anew. A rule has up to 255
+    /// backends.
     Add(RuleAdd),
-    /// Delete one backend, a rule with all its backends, or all rules
+    /// Delete one backend, a rule with all its backends, or all rules; the match must be as it was
+    /// added
     Del(RuleDel),
     /// List backends with their counters, one a row
     List,
@@ -161,13 +178,11 @@ pub struct RuleAdd {
     #[arg(long, value_name = "ADDR")]
     pub server: IpAddr,
 
-    /// MAC address of the backend [default: as the neighbour table has it; of a backend that
-    /// is there, as it was]
+    /// MAC address of the backend [default: as the neighbour table has it, asked for if need be]
     #[arg(long)]
     pub mac: Option<Mac>,
 
-    /// Egress device by its index [default: as the route and the bridge's forwarding table have
-    /// it; of a backend that is there, as it was]
+    /// Egress device by its index [default: as the route and the bridge's forwarding table have it]
     #[arg(long, value_name = "N", conflicts_with = "dev", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
     pub ifindex: Option<u32>,
 
@@ -230,9 +245,9 @@ pub enum Lab {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Bed {
-    /// A vm behind virbr0, an udpserver behind docker0, and the host between them
+    /// A vm behind virbr0, a udpserver behind docker0, and the host between them
     Redirect,
-    /// veth1 10.2.2.1 in the host, veth2 10.2.2.2 in the namespace xdp, MTU 9000
+    /// veth1 10.2.2.1 in the namespace host, veth2 10.2.2.2 in the namespace xdp, MTU 9000
     Pair,
     /// client, br-lan, xdp, br-wan, server: xdp routes, the host masquerades to an internet
     Gateway,

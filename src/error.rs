@@ -62,13 +62,11 @@ fn is_permission(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The error for people: one line, with a remedy where the kernel or the file system refused.
-pub fn explain(error: &anyhow::Error) -> String {
+/// The error for people: one line, with what is needed where the kernel or the file system refused.
+pub fn explain(error: &anyhow::Error, needs: &str) -> String {
     let line = one_line(error);
     if is_permission(error) {
-        return format!(
-            "{line}: run as root; members of the group given to `attach --group` may run rule and stats"
-        );
+        return format!("{line}: {needs}");
     }
     line
 }

@@ -22,10 +22,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    let needs = cli.command.needs();
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("xdpredir: {}", error::explain(&error));
+            eprintln!("xdpredir: {}", error::explain(&error, needs));
             ExitCode::from(error::exit_code(&error) as u8)
         }
     }
@@ -63,6 +64,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         .split("\n\nFor more information")
         .next()
         .unwrap_or(said);
+    let said = said.split("\n\n  tip:").next().unwrap_or(said);
     let said = said.strip_prefix("error: ").unwrap_or(said);
     eprintln!("xdpredir: {}; see --help", error::join_lines(said));
     ExitCode::from(Exit::Usage as u8)

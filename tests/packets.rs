@@ -366,132 +366,143 @@ impl Bed {
     }
 }
 
+/// Runs a test where the program's devices are, as the program asks for their MTU.
+fn on_bed(test: impl FnOnce(&Bed) + Send) {
+    let bed = Bed::new();
+    bed.ns.enter(|| test(&bed));
+}
+
 #[test]
 fn every_packet_of_the_table_comes_out_as_it_must() {
-    let bed = Bed::new();
-    for case in cases() {
-        bed.set_rules(case.rules, "out");
-        let mut packet = case.packet.bytes();
-        (case.mutate)(&mut packet);
-        let (verdict, expected) = match case.out {
-            Same => (XDP_PASS, packet.clone()),
-            To(server, checksum) => (
-                XDP_REDIRECT,
-                bed.redirected(&case.packet, server, "out", checksum),
-            ),
-        };
-        for (mode, program) in [("skb", &bed.skb), ("native", &bed.native)] {
-            assert_eq!(
-                program.run(&packet),
-                (verdict, expected.clone()),
-                "{mode}: {}",
-                case.what
-            );
+    on_bed(|bed| {
+        for case in cases() {
+            bed.set_rules(case.rules, "out");
+            let mut packet = case.packet.bytes();
+            (case.mutate)(&mut packet);
+            let (verdict, expected) = match case.out {
+                Same => (XDP_PASS, packet.clone()),
+                To(server, checksum) => (
+                    XDP_REDIRECT,
+                    bed.redirected(&case.packet, server, "out", checksum),
+                ),
+            };
+            for (mode, program) in [("skb", &bed.skb), ("native", &bed.native)] {
+                assert_eq!(
+                    program.run(&packet),
+                    (verdict, expected.clone()),
+                    "{mode}: {}",
+                    case.what
+                );
+            }
         }
-    }
+    });
 }
 
 /// Each form of checksum that can arrive, and the form that the receiver needs.
 #[test]
 fn a_partial_checksum_is_completed_where_nobody_else_does() {
-    let bed = Bed::new();
-    let forms = [
-        // device, what generic mode sends on, what native mode sends on
-        ("out", Checksum::Partial, Checksum::Full),
-        ("plain", Checksum::Full, Checksum::Full),
-    ];
-    for (device, in_skb, in_native) in forms {
-        bed.set_rules(
-            &["--server 172.17.0.2", "--proto tcp --server 172.17.0.2"],
-            device,
-        );
-        for proto in [fixture::packet::UDP, TCP] {
-            for len in (0..600).chain([1023, 1024, 1025, 1447, 1460]) {
-                let payload = (0..len).map(|i| (i * 7) as u8).collect();
-                let packet = Frame {
-                    proto,
-                    payload,
-                    checksum: Checksum::Partial,
-                    padding: len % 5,
-                    ..frame()
-                };
-                for (program, form) in [(&bed.skb, in_skb), (&bed.native, in_native)] {
-                    let expected = bed.redirected(&packet, [172, 17, 0, 2], device, form);
-                    assert_eq!(
-                        program.run(&packet.bytes()),
-                        (XDP_REDIRECT, expected),
-                        "{device} {proto} {len}"
-                    );
+    on_bed(|bed| {
+        let forms = [
+            // device, what generic mode sends on, what native mode sends on
+            ("out", Checksum::Partial, Checksum::Full),
+            ("plain", Checksum::Full, Checksum::Full),
+        ];
+        for (device, in_skb, in_native) in forms {
+            bed.set_rules(
+                &["--server 172.17.0.2", "--proto tcp --server 172.17.0.2"],
+                device,
+            );
+            for proto in [fixture::packet::UDP, TCP] {
+                for len in (0..600).chain([1023, 1024, 1025, 1447, 1460]) {
+                    let payload = (0..len).map(|i| (i * 7) as u8).collect();
+                    let packet = Frame {
+                        proto,
+                        payload,
+                        checksum: Checksum::Partial,
+                        padding: len % 5,
+                        ..frame()
+                    };
+                    for (program, form) in [(&bed.skb, in_skb), (&bed.native, in_native)] {
+                        let expected = bed.redirected(&packet, [172, 17, 0, 2], device, form);
+                        assert_eq!(
+                            program.run(&packet.bytes()),
+                            (XDP_REDIRECT, expected),
+                            "{device} {proto} {len}"
+                        );
+                    }
                 }
             }
         }
-    }
+    });
 }
 
 /// A full checksum that equals the pseudo-header's sum looks like a partial one: one in 65,536.
 #[test]
 fn a_full_checksum_that_looks_partial_stays_full() {
-    let bed = Bed::new();
-    bed.set_rules(&["--server 172.17.0.2"], "out");
-    let (packet, _) = (0..=u16::MAX)
-        .map(|word| Frame {
-            payload: word.to_be_bytes().to_vec(),
-            ..frame()
-        })
-        .map(|full| {
-            let partial = Frame {
-                checksum: Checksum::Partial,
-                ..full.clone()
-            };
-            (full.bytes() == partial.bytes(), full)
-        })
-        .find(|(same, _)| *same)
-        .map(|(same, full)| (full, same))
-        .expect("one of all 16-bit payloads has that checksum");
-    let expected = bed.redirected(&packet, [172, 17, 0, 2], "out", Checksum::Full);
-    for program in [&bed.skb, &bed.native] {
-        assert_eq!(
-            program.run(&packet.bytes()),
-            (XDP_REDIRECT, expected.clone())
-        );
-    }
+    on_bed(|bed| {
+        bed.set_rules(&["--server 172.17.0.2"], "out");
+        let (packet, _) = (0..=u16::MAX)
+            .map(|word| Frame {
+                payload: word.to_be_bytes().to_vec(),
+                ..frame()
+            })
+            .map(|full| {
+                let partial = Frame {
+                    checksum: Checksum::Partial,
+                    ..full.clone()
+                };
+                (full.bytes() == partial.bytes(), full)
+            })
+            .find(|(same, _)| *same)
+            .map(|(same, full)| (full, same))
+            .expect("one of all 16-bit payloads has that checksum");
+        let expected = bed.redirected(&packet, [172, 17, 0, 2], "out", Checksum::Full);
+        for program in [&bed.skb, &bed.native] {
+            assert_eq!(
+                program.run(&packet.bytes()),
+                (XDP_REDIRECT, expected.clone())
+            );
+        }
+    });
 }
 
 /// Among all sums are those that come to zero, which UDP sends as 0xffff (RFC 768).
 #[test]
 fn every_sum_is_right() {
-    let bed = Bed::new();
-    bed.set_rules(&["--server 172.17.0.2"], "plain");
-    for word in 0..=u16::MAX {
-        let payload = word.to_be_bytes().to_vec();
-        for checksum in [Checksum::Full, Checksum::Partial] {
-            let packet = Frame {
-                payload: payload.clone(),
-                checksum,
-                ..frame()
-            };
-            let expected = bed.redirected(&packet, [172, 17, 0, 2], "plain", Checksum::Full);
-            for program in [&bed.skb, &bed.native] {
-                assert_eq!(
-                    program.run(&packet.bytes()),
-                    (XDP_REDIRECT, expected.clone())
-                );
+    on_bed(|bed| {
+        bed.set_rules(&["--server 172.17.0.2"], "plain");
+        for word in 0..=u16::MAX {
+            let payload = word.to_be_bytes().to_vec();
+            for checksum in [Checksum::Full, Checksum::Partial] {
+                let packet = Frame {
+                    payload: payload.clone(),
+                    checksum,
+                    ..frame()
+                };
+                let expected = bed.redirected(&packet, [172, 17, 0, 2], "plain", Checksum::Full);
+                for program in [&bed.skb, &bed.native] {
+                    assert_eq!(
+                        program.run(&packet.bytes()),
+                        (XDP_REDIRECT, expected.clone())
+                    );
+                }
             }
         }
-    }
+    });
 }
 
 /// A wrong checksum must stay wrong, so that the receiver still finds the damage.
 #[test]
 fn a_wrong_checksum_is_not_made_right() {
-    let bed = Bed::new();
-    bed.set_rules(&["--server 172.17.0.2"], "out");
-    let good = bed.redirected(&frame(), [172, 17, 0, 2], "out", Checksum::Full);
-    let mut packet = frame().bytes();
-    packet[40] ^= 0x10;
-    for program in [&bed.skb, &bed.native] {
-        let (verdict, out) = program.run(&packet);
-        assert_eq!(verdict, XDP_REDIRECT);
-        assert_ne!(out[40..42], good[40..42]);
-    }
+    on_bed(|bed| {
+        bed.set_rules(&["--server 172.17.0.2"], "out");
+        let good = bed.redirected(&frame(), [172, 17, 0, 2], "out", Checksum::Full);
+        let mut packet = frame().bytes();
+        packet[40] ^= 0x10;
+        for program in [&bed.skb, &bed.native] {
+            let (verdict, out) = program.run(&packet);
+            assert_eq!(verdict, XDP_REDIRECT);
+            assert_ne!(out[40..42], good[40..42]);
+        }
+    });
 }

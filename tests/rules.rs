@@ -376,12 +376,11 @@ fn mac_and_device_are_found_by_route_and_neighbour() {
         .fails(3, &["172.17.0.2", "no route"]);
     lan.host.ip("addr add 172.17.0.1/16 dev wan0");
     tool.run("rule add --server 172.17.0.1")
-        .fails(3, &["172.17.0.1"]);
-    tool.run("rule add --server 172.17.0.2")
-        .fails(3, &["172.17.0.2", "neighbour", "--mac"]);
+        .fails(2, &["172.17.0.1", "of this host"]);
+    tool.run("rule add --server 172.17.0.99")
+        .fails(3, &["172.17.0.99", "neighbour", "--mac"]);
+    // The host has not heard of the server before, and asks for it.
     let mac = mac(&lan.servers[0], "eth0");
-    lan.host
-        .ip(&format!("neigh add 172.17.0.2 lladdr {mac} dev wan0"));
     let out = tool.ok("rule add --server 172.17.0.2").out;
     assert!(
         out.contains(&format!("mac {mac}: the neighbour table")),
@@ -399,6 +398,33 @@ fn mac_and_device_are_found_by_route_and_neighbour() {
     assert_eq!(receive(&server).0, "hello");
 }
 
+/// A container that restarts comes back with another MAC address.
+#[test]
+fn the_server_alone_finds_a_new_mac_and_a_weight_alone_keeps_the_old() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    tool.ok("attach lan");
+    lan.host.ip("addr add 172.17.0.1/16 dev wan0");
+    tool.ok("rule add --server 172.17.0.2");
+    let old = tool.json("rule list")[0]["mac"].clone();
+    lan.servers[0].ip("link set eth0 address 02:00:00:00:00:77");
+    lan.host.ip("neigh flush dev wan0");
+
+    tool.ok("rule add --server 172.17.0.2 --weight 5");
+    let row = tool.json("rule list")[0].clone();
+    assert_eq!((&row["mac"], &row["weight"]), (&old, &json!(5)));
+    tool.ok("rule add --server 172.17.0.2");
+    let row = tool.json("rule list")[0].clone();
+    assert_eq!(
+        (&row["mac"], &row["weight"]),
+        (&json!("02:00:00:00:00:77"), &json!(5))
+    );
+    // Nobody answers any more: what was known stays.
+    lan.host.ip("addr del 172.17.0.1/16 dev wan0");
+    tool.ok("rule add --server 172.17.0.2");
+    assert_eq!(tool.json("rule list")[0], row);
+}
+
 #[test]
 fn behind_a_gateway_the_gateways_mac_is_found() {
     let bed = Bed::new();
@@ -408,7 +434,7 @@ fn behind_a_gateway_the_gateways_mac_is_found() {
         .run("rule add --server 10.6.0.1")
         .fails(3, &["10.6.0.1", "10.5.0.254"]);
     bed.ns
-        .ip("neigh add 10.5.0.254 lladdr 02:00:00:00:00:fe dev out0");
+        .ip("neigh replace 10.5.0.254 lladdr 02:00:00:00:00:fe dev out0");
     let row = bed.tool().json("rule add --server 10.6.0.1");
     assert_eq!(
         (&row["mac"], &row["ifname"]),
@@ -428,16 +454,20 @@ fn behind_a_bridge_the_port_is_found_that_has_seen_the_mac() {
     lan.host.ip("link set docker0 up");
     lan.host.ip("addr add 172.17.0.1/16 dev docker0");
     let mac = mac(&lan.servers[1], "eth0");
+    lan.servers[1].ip("link set eth0 down");
+    lan.host.ip("link set wan1 nomaster");
     lan.host
         .ip(&format!("neigh add 172.17.0.3 lladdr {mac} dev docker0"));
     tool.run("rule add --server 172.17.0.3")
         .fails(3, &["docker0", &mac, "--dev"]);
 
-    // One datagram of the server's own shows the bridge where it is.
-    let host = socket(&lan.host, "172.17.0.1:9000");
+    // The server's answer shows the bridge where it is.
+    lan.servers[1].ip("link set eth0 up");
+    lan.host.ip("link set wan1 master docker0");
+    lan.host.ip(&format!(
+        "neigh replace 172.17.0.3 lladdr {mac} dev docker0"
+    ));
     let server = lan.server_socket(1);
-    server.send_to(b"here I am", "172.17.0.1:9000").unwrap();
-    receive(&host);
     let out = tool.ok("rule add --server 172.17.0.3").out;
     assert!(
         out.contains("dev wan1") && out.contains("bridge docker0 has seen"),

@@ -11,14 +11,16 @@ use crate::show;
 
 pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
     let group = args.group.as_deref().map(group).transpose()?;
-    let devices = args
+    let mut devices = args
         .interfaces
         .iter()
         .map(|name| device::by_name(name))
         .collect::<Result<Vec<_>>>()?;
     for device in &devices {
-        device.require_ethernet()?;
+        device.require_ethernet_header()?;
     }
+    // The kernel takes a program on a port and then on its bridge, but not the other way round.
+    devices.sort_by_key(|device| device.master.is_none());
     let pins = Pins::locate(global.pin_dir.as_deref())?;
     let request = Request {
         devices: &devices,

@@ -25,7 +25,7 @@ pub fn run(global: &Global, args: &cli::Detach) -> Result<()> {
     for interface in &which {
         println!("{}: detached", interface.name());
     }
-    if !pins.has_state()? {
+    if !pins.root().exists() {
         println!("nothing is left under {}", pins.root().display());
     } else if args.keep_rules && pins.interfaces()?.is_empty() {
         println!(

@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::cli::{self, Global, RuleAdd, RuleDel};
-use crate::datapath::{self, Pins, RuleStore};
+use crate::datapath::{self, Interface, Pins, RuleStore};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
-use crate::host::route;
-use crate::model::{Backend, Mac, Match, Mode, Rule};
+use crate::host::path::Path;
+use crate::model::{Backend, Match, Mode, Proto, Rule};
 use crate::show;
 use crate::show::json::RuleRow;
 
@@ -53,8 +53,8 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
             format!("{matches}: has {most} backends already, the most of a rule"),
         ));
     }
-    let path = Path::find(server, args, known.as_ref())?;
-    let source_mac = path.device.require_ethernet()?;
+    let path = path(server, args, known.as_ref())?;
+    let source_mac = path.device.require_source_mac()?;
     let completes_checksum = path.device.completes_checksum()?;
 
     store
@@ -75,14 +75,14 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
             None => store.new_counter()?,
         },
     };
-    let warning = silent_loss(pins, &path.device)?;
+    let warnings = warnings(pins, &matches, &path.device)?;
     rule.put(backend.clone());
     store.put(&rule)?;
 
-    if let Some(warning) = warning {
+    for warning in warnings {
         eprintln!("xdpredir: warning: {warning}");
     }
-    let row = RuleRow::new(&rule, &backend, store.counter(&backend)?);
+    let row = RuleRow::new(&store, &rule, &backend)?;
     if global.json {
         return show::json::print(&row);
     }
@@ -95,36 +95,64 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     Ok(())
 }
 
+/// What would lose packets, or keep them from the backend, though nothing is wrong with the rule.
+fn warnings(pins: &Pins, matches: &Match, egress: &Device) -> Result<Vec<String>> {
+    let interfaces = datapath::interfaces(pins)?;
+    let first = |mode| {
+        interfaces
+            .iter()
+            .find(|i| i.mode == mode)
+            .map(Interface::name)
+    };
+    let mut warnings = Vec::new();
+    if !egress.up {
+        warnings.push(format!(
+            "{} is down: what is redirected to it is lost",
+            egress.name
+        ));
+    }
+    if let Some(native) = first(Mode::Native)
+        && datapath::redirects_into(egress) == Some(false)
+    {
+        warnings.push(not_redirected_into(egress, &native));
+    }
+    if let Some(skb) = first(Mode::Skb)
+        && matches.proto == Proto::Tcp
+    {
+        warnings.push(format!(
+            "{skb} is in skb mode, where a local sender's segments arrive in bundles that no device carries, and pass: `ethtool -K DEV tso off gso off` at the sender"
+        ));
+    }
+    Ok(warnings)
+}
+
 /// In native mode, a device whose driver takes no redirected frames loses every packet, and nothing
 /// a user looks at says so.
-fn silent_loss(pins: &Pins, egress: &Device) -> Result<Option<String>> {
-    let native = datapath::interfaces(pins)?
-        .into_iter()
-        .find(|i| i.mode == Mode::Native);
-    let Some(native) = native.filter(|_| datapath::redirects_into(egress) == Some(false)) else {
-        return Ok(None);
-    };
+fn not_redirected_into(egress: &Device, native: &str) -> String {
     let mend = if egress.is_veth() {
         "switch GRO on at its peer (`ethtool -K DEV gro on` in the peer's namespace), or "
     } else {
         ""
     };
-    let (egress, native) = (&egress.name, native.name());
-    Ok(Some(format!(
-        "{egress} takes no packets that {native} redirects in native mode, they would be lost: {mend}attach {native} with --mode skb"
-    )))
+    format!(
+        "{} takes no packets that {native} redirects in native mode, they would be lost: {mend}attach {native} with --mode skb",
+        egress.name
+    )
 }
 
 fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
     let matches = matches(&args.matches)?;
     let server = args.server.map(server).transpose()?;
+    if args.if_exists && !pins.has_state()? {
+        return report_deleted(global, 0, args, &matches);
+    }
     let _lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
 
     let deleted = if args.all {
         let all = store.list()?;
         store.delete_all(&all)?;
-        all.iter().map(|rule| rule.backends.len()).sum()
+        all.iter().map(|rule| rule.backends.len().max(1)).sum()
     } else {
         delete_one(&store, &matches, server)?
     };
@@ -139,6 +167,10 @@ fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
             format!("{what}; `xdpredir rule list` shows what there is"),
         ));
     }
+    report_deleted(global, deleted, args, &matches)
+}
+
+fn report_deleted(global: &Global, deleted: usize, args: &RuleDel, matches: &Match) -> Result<()> {
     if global.json {
         return show::json::print(&serde_json::json!({ "deleted": deleted }));
     }
@@ -159,7 +191,7 @@ fn delete_one(store: &RuleStore, matches: &Match, server: Option<Ipv4Addr>) -> R
     };
     let Some(server) = server else {
         store.delete(&rule)?;
-        return Ok(rule.backends.len());
+        return Ok(rule.backends.len().max(1));
     };
     let whole = rule.clone();
     let Some(gone) = rule.remove(server) else {
@@ -212,96 +244,28 @@ fn no_ipv6(flag: &str, addr: &dyn std::fmt::Display) -> anyhow::Error {
     )
 }
 
-/// The way to a backend, as told on the command line, as it was, or as the host knows it.
-struct Path {
-    device: Device,
-    mac: Mac,
-    /// What was found rather than told.
-    found: Vec<String>,
-}
-
-impl Path {
-    fn find(server: Ipv4Addr, args: &RuleAdd, known: Option<&Backend>) -> Result<Self> {
-        let told = told_device(args)?;
-        if let Some(known) = known
-            && let Some(device) = told.clone().or(device::by_index(known.ifindex)?)
-            && (args.mac.is_some() || device.ifindex == known.ifindex)
-        {
-            return Ok(Path {
-                device,
-                mac: args.mac.unwrap_or(known.mac),
-                found: Vec::new(),
-            });
+/// The way to the backend: as told; for a backend that is there, as it was; else as the host knows it.
+fn path(server: Ipv4Addr, args: &RuleAdd, known: Option<&Backend>) -> Result<Path> {
+    let told = told_device(args)?;
+    if let (Some(device), Some(mac)) = (&told, args.mac) {
+        return Ok(Path::told(device.clone(), mac));
+    }
+    let before = match known {
+        Some(known) => device::by_index(known.ifindex)?.map(|device| (device, known.mac)),
+        None => None,
+    };
+    // Nothing but the server given: look again, for its MAC address may be another one now.
+    let again = told.is_none() && args.mac.is_none() && args.weight.is_none();
+    let same_device = |device: &Device| told.as_ref().is_none_or(|t| t.ifindex == device.ifindex);
+    match before {
+        Some((device, mac)) if !again && same_device(&device) => {
+            Ok(Path::told(device, args.mac.unwrap_or(mac)))
         }
-        match (told, args.mac) {
-            (Some(device), Some(mac)) => Ok(Path {
-                device,
-                mac,
-                found: Vec::new(),
-            }),
-            (told, mac) => Path::from_host(server, told, mac),
+        Some((device, mac)) if again => {
+            Ok(Path::find(server, None, None).unwrap_or_else(|_| Path::told(device, mac)))
         }
+        _ => Path::find(server, told, args.mac),
     }
-
-    fn from_host(server: Ipv4Addr, told: Option<Device>, mac: Option<Mac>) -> Result<Self> {
-        let mut found = Vec::new();
-        let hop = route::next_hop(server)?.ok_or_else(|| {
-            failure(
-                Exit::NotFound,
-                format!("--server {server}: the host has no route to it: give --mac and --dev"),
-            )
-        })?;
-        let on = device::by_index(hop.ifindex)?
-            .with_context(|| format!("the device of the route to {server} is gone"))?;
-        let mac = match mac {
-            Some(mac) => mac,
-            None => {
-                let mac = route::neighbour(hop.addr, hop.ifindex)?.ok_or_else(|| {
-                    let addr = hop.addr;
-                    failure(
-                        Exit::NotFound,
-                        format!("--server {server}: no MAC address of {addr} in the neighbour table: `ping -c1 {addr}` fills it, or give --mac"),
-                    )
-                })?;
-                found.push(format!(
-                    "mac {mac}: the neighbour table has it for {} on {}",
-                    hop.addr, on.name
-                ));
-                mac
-            }
-        };
-        let device = match told {
-            Some(device) => device,
-            None => egress(server, on, mac, &mut found)?,
-        };
-        Ok(Path { device, mac, found })
-    }
-}
-
-/// The route's device or, where that is a bridge, the port behind which the MAC is.
-fn egress(server: Ipv4Addr, on: Device, mac: Mac, found: &mut Vec<String>) -> Result<Device> {
-    if !on.is_bridge() {
-        found.push(format!(
-            "dev {} (ifindex {}): the route to {server} has it",
-            on.name, on.ifindex
-        ));
-        return Ok(on);
-    }
-    let port = device::bridge_port(on.ifindex, mac)?
-        .map(device::by_index)
-        .transpose()?
-        .flatten();
-    let port = port.ok_or_else(|| {
-        failure(
-            Exit::NotFound,
-            format!("--server {server}: bridge {} has not seen {mac} on a port yet: `ping -c1 {server}` shows it, or give --dev", on.name),
-        )
-    })?;
-    found.push(format!(
-        "dev {} (ifindex {}): bridge {} has seen {mac} there",
-        port.name, port.ifindex, on.name
-    ));
-    Ok(port)
 }
 
 fn told_device(args: &RuleAdd) -> Result<Option<Device>> {

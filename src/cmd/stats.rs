@@ -23,14 +23,11 @@ pub fn run(global: &Global, args: &cli::Stats) -> Result<()> {
     if global.json {
         return watch::lines(interval, || show::json::line(&take(&pins)?));
     }
-    let mut before: Option<(Snapshot, Instant)> = None;
+    let mut before = (take(&pins)?, Instant::now());
     watch::screen(interval, || {
         let now = (take(&pins)?, Instant::now());
-        let earlier = before
-            .as_ref()
-            .map(|(snapshot, then)| (snapshot, now.1 - *then));
-        let text = show::table::stats(&now.0, earlier);
-        before = Some(now);
+        let text = show::table::stats(&now.0, Some((&before.0, now.1 - before.1)));
+        before = now;
         Ok(text)
     })
 }

@@ -33,6 +33,9 @@ pub fn run(global: &Global) -> Result<()> {
         show::json::print(&status)
     } else {
         print!("{}", show::table::status(&status));
+        if let Some(why) = pins.no_bpffs() {
+            println!("{why}");
+        }
         Ok(())
     }
 }

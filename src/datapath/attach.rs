@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapMut, OpenMapMut, OpenObject};
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Gid;
 
 use super::foreign::{self, Foreign};
@@ -16,7 +17,7 @@ use super::interface::{Interface, LinkState, interfaces};
 use super::{Pins, abi, log, pins, sys};
 use crate::cli::ModeChoice;
 use crate::error::{Exit, failure};
-use crate::host::device::Device;
+use crate::host::device::{self, Device};
 use crate::model::Mode;
 
 /// The oldest kernel with all that the program calls: bpf_xdp_load_bytes.
@@ -47,7 +48,7 @@ pub fn attach(pins: &Pins, request: &Request) -> Result<Vec<Attached>> {
     require_kernel()?;
     let _lock = pins.lock_or_create()?;
     pins.sweep()?;
-    let before = interfaces(pins)?;
+    let before = without_gone(pins, interfaces(pins)?)?;
     let fresh = !pins.has_state()?;
 
     let result = attach_locked(pins, request, &before);
@@ -73,6 +74,7 @@ fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result
 
     // All that is slow is done. From here on, a foreign program is off its interface until ours is
     // pinned there, which is an interface's point of no return.
+    let _uninterrupted = Uninterrupted::new()?;
     let linked = loaded
         .into_iter()
         .map(|program| program.link(pins, request.mode))
@@ -82,6 +84,38 @@ fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result
         attachment.keep(pins)?;
     }
     Ok(done)
+}
+
+/// Interfaces whose device is gone make room.
+fn without_gone(pins: &Pins, interfaces: Vec<Interface>) -> Result<Vec<Interface>> {
+    let mut there = Vec::new();
+    for interface in interfaces {
+        if interface.ids(pins)?.state == LinkState::Gone {
+            pins::remove_tree(&pins.interface(interface.ifindex))?;
+        } else {
+            there.push(interface);
+        }
+    }
+    Ok(there)
+}
+
+/// Ctrl-C and its like wait for as long as this lives.
+struct Uninterrupted(SigSet);
+
+impl Uninterrupted {
+    fn new() -> Result<Self> {
+        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+            .into_iter()
+            .collect();
+        signals.thread_block()?;
+        Ok(Uninterrupted(signals))
+    }
+}
+
+impl Drop for Uninterrupted {
+    fn drop(&mut self) {
+        let _ = self.0.thread_unblock();
+    }
 }
 
 /// The interface, where packets still meet the program. A defunct one makes room.
@@ -272,19 +306,25 @@ fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd> {
             _ => Exit::Failed,
         };
         let why = driver_says(program, device.ifindex, mode).unwrap_or_else(|| error.to_string());
-        let advice = if mode == Mode::Native {
-            "; --mode skb works on any device"
-        } else {
-            ""
-        };
+        let advice = advice(device, mode, exit);
+        let name = &device.name;
         failure(
             exit,
-            format!(
-                "{} cannot run XDP in {mode} mode: {why}{advice}",
-                device.name
-            ),
+            format!("{name} cannot run XDP in {mode} mode: {why}{advice}"),
         )
     })
+}
+
+fn advice(device: &Device, mode: Mode, exit: Exit) -> String {
+    let master = device.master.and_then(device::name_of);
+    match (exit, mode, master) {
+        (Exit::Conflict, _, Some(master)) => format!(
+            "; `xdpredir detach {master} --keep-rules` first, then attach {} and {master} at once",
+            device.name
+        ),
+        (Exit::Unsupported, Mode::Native, _) => "; --mode skb works on any device".into(),
+        _ => String::new(),
+    }
 }
 
 /// The link's way gives a bare errno; the netlink way, the driver's own words.

@@ -8,6 +8,7 @@ use libbpf_rs::Program;
 use libbpf_rs::query::{LinkInfoIter, LinkTypeInfo, ProgInfoIter};
 
 use super::sys::{self, XdpState};
+use crate::error::{Exit, failure};
 use crate::host::device::Device;
 use crate::model::Mode;
 
@@ -75,15 +76,28 @@ impl Foreign {
         format!("program {} (id {}, {} mode)", self.name, self.id, self.mode)
     }
 
-    /// Takes it off, whether a link or netlink put it there.
-    pub fn remove(&self) -> io::Result<()> {
-        let link = LinkInfoIter::default().find(|link| {
+    /// Takes it off, whether netlink or a link put it there.
+    pub fn remove(&self) -> Result<()> {
+        match sys::netlink_detach(self.ifindex, self.mode) {
+            // A link holds it.
+            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => self.remove_link(),
+            result => Ok(result?),
+        }
+    }
+
+    /// A link tells its program and its ifindex, but not which network namespace that is meant in.
+    fn remove_link(&self) -> Result<()> {
+        let mut links = LinkInfoIter::default().filter(|link| {
             link.prog_id == self.id
                 && matches!(&link.info, LinkTypeInfo::Xdp(xdp) if xdp.ifindex == self.ifindex)
         });
-        match link {
-            Some(link) => sys::link_detach(sys::link_by_id(link.id)?.as_fd()),
-            None => sys::netlink_detach(self.ifindex, self.mode),
+        let (link, other) = (links.next(), links.next());
+        match (link, other) {
+            (Some(link), None) => Ok(sys::link_detach(sys::link_by_id(link.id)?.as_fd())?),
+            _ => Err(failure(
+                Exit::Conflict,
+                "its link cannot be told from others: detach it with the program that attached it",
+            )),
         }
     }
 

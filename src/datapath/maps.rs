@@ -1,5 +1,6 @@
 //! Pinned maps with typed keys and values.
 
+use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::path::Path;
@@ -8,7 +9,6 @@ use anyhow::{Context, Result};
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
 
 use super::abi::{self, Plain};
-use crate::error::{Exit, failure};
 use crate::model::Counter;
 
 pub struct Map<K, V> {
@@ -60,16 +60,32 @@ impl<K: Plain, V: Plain> Map<K, V> {
         result.map_err(|error| {
             if is_full(&error) {
                 let (name, limit) = (self.name, self.handle.max_entries());
-                failure(
-                    Exit::Failed,
-                    format!("the map {name} is full: it holds {limit} entries"),
-                )
+                Full { name, limit }.into()
             } else {
                 anyhow::Error::from(error).context(format!("cannot write to the map {}", self.name))
             }
         })
     }
 }
+
+/// A map has no room.
+#[derive(Debug)]
+pub struct Full {
+    name: &'static str,
+    limit: u32,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the map {} is full: it holds {} entries",
+            self.name, self.limit
+        )
+    }
+}
+
+impl std::error::Error for Full {}
 
 /// Hash maps say E2BIG when they are full, tries ENOSPC.
 fn is_full(error: &libbpf_rs::Error) -> bool {

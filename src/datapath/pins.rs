@@ -106,7 +106,7 @@ impl Pins {
             // Without the lock nothing more than an empty directory.
             None => remove_directory(&self.root).map(drop),
         };
-        Err(self.not_attached())
+        Err(self.nothing_to_detach())
     }
 
     /// Locks against writers; None where nothing is pinned.
@@ -130,6 +130,7 @@ impl Pins {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 made => made.with_context(|| format!("cannot make {}", self.root.display()))?,
             }
+            require_trusted(&self.root)?;
             match mkdir(&self.namespace, 0o700) {
                 // Another run's last detach has just removed the root.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -146,6 +147,11 @@ impl Pins {
     /// None where the directory is missing.
     fn try_lock(&self, how: FlockArg) -> Result<Option<Lock>> {
         loop {
+            if !exists(&self.namespace)? {
+                return Ok(None);
+            }
+            require_trusted(&self.root)?;
+            require_trusted(&self.namespace)?;
             let directory = match File::open(&self.namespace) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 opened => {
@@ -206,29 +212,32 @@ impl Pins {
     }
 
     fn require_bpffs(&self) -> Result<()> {
-        let existing = self
-            .root
-            .ancestors()
-            .find(|path| path.exists())
-            .unwrap_or(&self.root);
-        if is_bpffs(existing) {
-            return self.require_no_dot(existing);
+        match self.no_bpffs() {
+            None => self.require_no_dot(),
+            Some(why) => Err(failure(Exit::Failed, why)),
+        }
+    }
+
+    /// Why nothing can be pinned here, and the remedy; None where a bpffs is mounted.
+    pub fn no_bpffs(&self) -> Option<String> {
+        if is_bpffs(self.existing()) {
+            return None;
         }
         let advice = if self.root.starts_with("/sys/fs/bpf") {
             "run `mount -t bpf bpf /sys/fs/bpf`; inside `ip netns exec`, use --netns instead"
         } else {
             "name a directory on a bpffs"
         };
-        let message = format!(
-            "{}: no bpffs is mounted there: {advice}",
-            self.root.display()
-        );
-        Err(failure(Exit::Failed, message))
+        let root = self.root.display();
+        Some(format!("{root}: no bpffs is mounted there: {advice}"))
     }
 
     /// The kernel refuses a dot in a bpffs name, as if permission were missing.
-    fn require_no_dot(&self, existing: &Path) -> Result<()> {
-        let missing = self.root.strip_prefix(existing).unwrap_or(&self.root);
+    fn require_no_dot(&self) -> Result<()> {
+        let missing = self
+            .root
+            .strip_prefix(self.existing())
+            .unwrap_or(&self.root);
         if !missing.to_string_lossy().contains('.') {
             return Ok(());
         }
@@ -237,12 +246,33 @@ impl Pins {
         Err(failure(Exit::Usage, message))
     }
 
+    /// The deepest directory of the root's path that is there.
+    fn existing(&self) -> &Path {
+        self.root
+            .ancestors()
+            .find(|path| path.exists())
+            .unwrap_or(&self.root)
+    }
+
     pub fn not_attached(&self) -> anyhow::Error {
-        let message = format!(
-            "not attached in this network namespace (no pins under {}): run `xdpredir attach IFACE` first",
-            self.root.display()
-        );
-        failure(Exit::NotFound, message)
+        let why = self.no_bpffs().unwrap_or_else(|| {
+            let root = self.root.display();
+            format!("no pins under {root}: run `xdpredir attach IFACE` first")
+        });
+        failure(
+            Exit::NotFound,
+            format!("not attached in this network namespace: {why}"),
+        )
+    }
+
+    fn nothing_to_detach(&self) -> anyhow::Error {
+        let why = self
+            .no_bpffs()
+            .unwrap_or_else(|| format!("no pins under {}", self.root.display()));
+        failure(
+            Exit::NotFound,
+            format!("not attached in this network namespace: {why}"),
+        )
     }
 
     /// Lets members of a group read and write the maps; links stay root's.
@@ -349,6 +379,26 @@ fn default_root() -> PathBuf {
         DEFAULT
     };
     root.into()
+}
+
+/// Where /sys/fs/bpf is writable for all, anybody may have made a directory of our name first, and
+/// could lead a run of root's astray: it must be root's or this user's own, and nobody else's to
+/// change.
+fn require_trusted(directory: &Path) -> Result<()> {
+    let metadata = fs::symlink_metadata(directory)
+        .with_context(|| format!("cannot look at {}", directory.display()))?;
+    let ours = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
+    // Sticky: others may add names, which are looked at in their turn, but not replace ours.
+    let closed = metadata.mode() & 0o022 == 0 || metadata.mode() & 0o1000 != 0;
+    if metadata.is_dir() && ours && closed {
+        return Ok(());
+    }
+    let path = directory.display();
+    let message = format!(
+        "{path}: belongs to uid {} or is writable for others, and is not trusted: remove it, or name another directory with --pin-dir",
+        metadata.uid()
+    );
+    Err(failure(Exit::Conflict, message))
 }
 
 fn is_bpffs(path: &Path) -> bool {

@@ -3,12 +3,13 @@
 //! A set of backends never changes once a rule names it. A change writes a new set, then the rule:
 //! that one map update is the moment at which all packets, and all other runs, see the new state.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ipnet::Ipv4Net;
 
-use super::maps::{Counters, Map};
+use super::maps::{Counters, Full, Map};
 use super::{Pins, abi, sys};
 use crate::model::{Backend, Counter, Mac, Match, Proto, Rule};
 
@@ -56,18 +57,15 @@ impl RuleStore {
         let Some(value) = self.stored(matches)? else {
             return Ok(None);
         };
-        let backends = (0..u32::from(value.backends))
-            .map(|index| {
-                let key = abi::set_key {
-                    set: value.set,
-                    index,
-                };
-                let backend = self.backends.get(&key)?;
-                Ok(backend_of(&backend.with_context(|| {
-                    format!("a backend of {matches} is missing")
-                })?))
-            })
-            .collect::<Result<_>>()?;
+        let mut backends = Vec::new();
+        for index in 0..u32::from(value.backends).min(abi::MAX_RULE_BACKENDS) {
+            let key = abi::set_key {
+                set: value.set,
+                index,
+            };
+            // One that is missing was never written by us; the rule can still be mended or deleted.
+            backends.extend(self.backends.get(&key)?.as_ref().map(backend_of));
+        }
         Ok(Some(Rule {
             matches: *matches,
             backends,
@@ -87,7 +85,13 @@ impl RuleStore {
 
     /// A counter at zero, for a new backend.
     pub fn new_counter(&self) -> Result<u32> {
-        self.collecting_garbage(|| self.counters.create())
+        self.collecting_garbage(&[], || self.counters.create())
+    }
+
+    /// Whether packets can be redirected to a device: the kernel forgets one that is unregistered,
+    /// even if another comes with the same index.
+    pub fn has_egress(&self, ifindex: u32) -> Result<bool> {
+        Ok(self.egress.get(&ifindex)?.is_some())
     }
 
     /// Makes a device one that packets can be redirected to.
@@ -98,7 +102,7 @@ impl RuleStore {
     /// Stores a rule in place of the one that has its match.
     pub fn put(&self, rule: &Rule) -> Result<()> {
         let old = self.stored(&rule.matches)?;
-        let set = self.collecting_garbage(|| self.write_set(rule))?;
+        let set = self.collecting_garbage(&rule.backends, || self.write_set(rule))?;
         let key = key_of(&rule.matches);
         let new = abi::rule {
             set,
@@ -188,40 +192,36 @@ impl RuleStore {
     }
 
     /// Tries, and once more after a sweep: runs that were killed half-way leave sets and counters
-    /// that no rule names, and their room is needed only when a map is full.
-    fn collecting_garbage<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
-        attempt().or_else(|_| {
-            self.collect_garbage()?;
-            attempt()
-        })
+    /// that no rule names, and their room is needed only when a map is full. The counters of
+    /// `pending` backends are in use, though no rule names them yet.
+    fn collecting_garbage<T>(
+        &self,
+        pending: &[Backend],
+        attempt: impl Fn() -> Result<T>,
+    ) -> Result<T> {
+        match attempt() {
+            Err(error) if error.is::<Full>() => {
+                self.collect_garbage(pending)?;
+                attempt()
+            }
+            result => result,
+        }
     }
 
-    fn collect_garbage(&self) -> Result<()> {
-        let mut sets = std::collections::HashSet::new();
-        let mut counters = std::collections::HashSet::new();
+    fn collect_garbage(&self, pending: &[Backend]) -> Result<()> {
+        let mut sets = HashSet::new();
         for key in self.rules.keys()? {
-            let Some(rule) = self.rules.get(&key)? else {
-                continue;
-            };
-            sets.insert(rule.set);
+            sets.extend(self.rules.get(&key)?.map(|rule| rule.set));
         }
-        for rule in self.list()? {
-            counters.extend(rule.backends.iter().map(|backend| backend.counter));
-        }
-        for key in self
-            .backends
-            .keys()?
-            .into_iter()
-            .filter(|key| !sets.contains(&key.set))
-        {
+        let rules = self.list()?;
+        let named = rules.iter().flat_map(|rule| &rule.backends).chain(pending);
+        let counters: HashSet<u32> = named.map(|backend| backend.counter).collect();
+
+        let unnamed = |key: &abi::set_key| !sets.contains(&key.set);
+        for key in self.backends.keys()?.into_iter().filter(unnamed) {
             self.backends.delete(&key)?;
         }
-        for key in self
-            .maglev
-            .keys()?
-            .into_iter()
-            .filter(|key| !sets.contains(&key.set))
-        {
+        for key in self.maglev.keys()?.into_iter().filter(unnamed) {
             self.maglev.delete(&key)?;
         }
         for key in self

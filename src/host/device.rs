@@ -1,7 +1,7 @@
 //! Network devices.
 
 use anyhow::{Context, Result};
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::sys::socket::{AddressFamily as SocketFamily, SockFlag, SockType, socket};
 
@@ -18,6 +18,8 @@ pub struct Device {
     pub kind: Option<InfoKind>,
     /// The bridge or bond that it is a port of.
     pub master: Option<u32>,
+    /// Administratively up, and so is its link.
+    pub up: bool,
 }
 
 impl Device {
@@ -29,18 +31,30 @@ impl Device {
         self.kind == Some(InfoKind::Veth)
     }
 
-    /// Its MAC address; exit 6 where it has none, as tun, WireGuard and tunnels don't: there is no
-    /// Ethernet header to read or to write then.
-    pub fn require_ethernet(&self) -> Result<Mac> {
-        self.mac.ok_or_else(|| {
-            let message = format!("{} is not an Ethernet device", self.name);
-            failure(Exit::Unsupported, message)
-        })
+    /// Exit 6 where frames have no Ethernet header to read.
+    pub fn require_ethernet_header(&self) -> Result<()> {
+        let message = format!("{} is not an Ethernet device", self.name);
+        let missing = || failure(Exit::Unsupported, message);
+        self.mac.map(drop).ok_or_else(missing)
     }
 
-    /// Whether it completes partial L4 checksums on transmission, or hands them on to a reader who
-    /// does. A device that doesn't know ethtool completes nothing.
+    /// The source address of what it sends; exit 6 where it sends no Ethernet frames to others, as
+    /// tun, tunnels and lo don't.
+    pub fn require_source_mac(&self) -> Result<Mac> {
+        let message = format!("{} leads to no other host over Ethernet", self.name);
+        let unicast = self.mac.filter(|mac| mac.is_unicast());
+        unicast.ok_or_else(|| failure(Exit::Unsupported, message))
+    }
+
+    /// Whether it completes partial L4 checksums on transmission, or hands them on to a reader or a
+    /// device that does. A device that doesn't know ethtool completes nothing.
     pub fn completes_checksum(&self) -> Result<bool> {
+        // A bridge, VLAN, bond or tunnel sends on through the stack, which completes for the device
+        // below where that can't. Only where the path ends does the device's own feature decide.
+        let ends = matches!(self.kind, None | Some(InfoKind::Veth | InfoKind::Tun));
+        if !ends {
+            return Ok(true);
+        }
         let socket = socket(
             SocketFamily::Inet,
             SockType::Datagram,
@@ -102,6 +116,10 @@ fn read(link: &LinkMessage) -> Device {
         mac: None,
         kind: None,
         master: None,
+        up: link
+            .header
+            .flags
+            .contains(LinkFlags::Up | LinkFlags::LowerUp),
     };
     for attribute in &link.attributes {
         match attribute {

@@ -3,6 +3,7 @@
 pub mod device;
 mod netlink;
 pub mod netns;
+pub mod path;
 pub mod process;
-pub mod route;
+mod route;
 mod sys;

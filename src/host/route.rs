@@ -10,6 +10,7 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, Ro
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::netlink;
+use crate::error::{Exit, failure};
 use crate::model::Mac;
 
 pub struct NextHop {
@@ -19,8 +20,12 @@ pub struct NextHop {
     pub addr: Ipv4Addr,
 }
 
-/// The host's unicast route to an address; None where there is none or it is the host's own.
-pub fn next_hop(to: Ipv4Addr) -> Result<Option<NextHop>> {
+/// The host's unicast route to another host's address.
+pub fn next_hop(to: Ipv4Addr) -> Result<NextHop> {
+    let no_route = || {
+        let message = format!("--server {to}: the host has no route to it: give --mac and --dev");
+        failure(Exit::NotFound, message)
+    };
     let mut request = RouteMessage::default();
     request.header.address_family = AddressFamily::Inet;
     request.header.destination_prefix_length = 32;
@@ -30,13 +35,14 @@ pub fn next_hop(to: Ipv4Addr) -> Result<Option<NextHop>> {
 
     let route = match netlink::get(RouteNetlinkMessage::GetRoute(request)) {
         Ok(Some(RouteNetlinkMessage::NewRoute(route))) => route,
-        Ok(_) => return Ok(None),
+        Ok(_) => return Err(no_route()),
         // The kernel says "no route" as an error: ENETUNREACH and its like.
-        Err(error) if error.is::<std::io::Error>() => return Ok(None),
+        Err(error) if error.is::<std::io::Error>() => return Err(no_route()),
         Err(error) => return Err(error).context(format!("cannot ask for the route to {to}")),
     };
-    if route.header.kind != RouteType::Unicast {
-        return Ok(None);
+    if route.header.kind == RouteType::Local {
+        let message = format!("--server {to}: an address of this host: name another host's");
+        return Err(failure(Exit::Usage, message));
     }
     let mut hop = NextHop {
         ifindex: 0,
@@ -49,7 +55,10 @@ pub fn next_hop(to: Ipv4Addr) -> Result<Option<NextHop>> {
             _ => {}
         }
     }
-    Ok((hop.ifindex != 0).then_some(hop))
+    if route.header.kind != RouteType::Unicast || hop.ifindex == 0 {
+        return Err(no_route());
+    }
+    Ok(hop)
 }
 
 /// The neighbour table's MAC address for an address on a device; None where it has no valid one.

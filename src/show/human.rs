@@ -22,6 +22,14 @@ pub fn number(value: f64) -> String {
     format!("{value:.decimals$}{prefix}")
 }
 
+/// A number per second: a tenth counts where there are few.
+pub fn rate(value: f64) -> String {
+    if value > 0.0 && value < 9.95 {
+        return format!("{value:.1}");
+    }
+    number(value)
+}
+
 pub fn bytes(value: f64) -> String {
     format!("{}B", number(value))
 }
@@ -29,6 +37,11 @@ pub fn bytes(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_rate_is_not_nothing() {
+        assert_eq!([0.0, 0.25, 3.0, 12.0].map(rate), ["0", "0.2", "3.0", "12"]);
+    }
 
     #[test]
     fn numbers_fit_five_characters() {

@@ -19,7 +19,7 @@ pub struct RuleRow {
     pub server: String,
     pub mac: String,
     pub ifindex: u32,
-    /// None where the device is gone.
+    /// None where the device that the rule was made for is gone.
     pub ifname: Option<String>,
     pub weight: u16,
     pub forward_packages: u64,
@@ -27,26 +27,28 @@ pub struct RuleRow {
 }
 
 impl RuleRow {
-    pub fn new(rule: &Rule, backend: &Backend, counter: Counter) -> Self {
-        RuleRow {
+    pub fn new(store: &RuleStore, rule: &Rule, backend: &Backend) -> Result<Self> {
+        let counter = store.counter(backend)?;
+        let in_service = store.has_egress(backend.ifindex)?;
+        Ok(RuleRow {
             src: rule.matches.src.to_string(),
             proto: rule.matches.proto,
             port: rule.matches.port,
             server: backend.server.to_string(),
             mac: backend.mac.to_string(),
             ifindex: backend.ifindex,
-            ifname: device::name_of(backend.ifindex),
+            ifname: device::name_of(backend.ifindex).filter(|_| in_service),
             weight: backend.weight,
             forward_packages: counter.packets,
             forward_bytes: counter.bytes,
-        }
+        })
     }
 
     pub fn all(store: &RuleStore) -> Result<Vec<Self>> {
         let mut rows = Vec::new();
         for rule in store.list()? {
             for backend in &rule.backends {
-                rows.push(RuleRow::new(&rule, backend, store.counter(backend)?));
+                rows.push(RuleRow::new(store, &rule, backend)?);
             }
         }
         Ok(rows)

@@ -19,7 +19,7 @@ pub fn status(status: &Status) -> String {
         status.pin_dir.display()
     );
     if status.interfaces.is_empty() {
-        return format!("not attached to any interface; {summary}");
+        return format!("not attached in this network namespace; {summary}");
     }
     let mut table = Columns::new(&["interface", "ifindex", "mode", "program", "link"]);
     for interface in &status.interfaces {
@@ -155,5 +155,5 @@ fn totals(counter: Counter) -> [String; 2] {
 }
 
 fn rates(rate: Rate) -> [String; 2] {
-    [human::number(rate.packets), human::bytes(rate.bytes)]
+    [human::rate(rate.packets), human::bytes(rate.bytes)]
 }

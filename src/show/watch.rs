@@ -39,13 +39,13 @@ fn draw(text: &str) -> std::io::Result<()> {
     let mut out = stdout().lock();
     let rows = terminal::size().map_or(usize::MAX, |(_, rows)| usize::from(rows));
     queue!(out, terminal::BeginSynchronizedUpdate, cursor::MoveTo(0, 0))?;
-    for line in text.lines().take(rows.saturating_sub(1)) {
+    for line in fitting(text, rows) {
         queue!(
             out,
             style::Print(line),
-            terminal::Clear(terminal::ClearType::UntilNewLine)
+            terminal::Clear(terminal::ClearType::UntilNewLine),
+            cursor::MoveToNextLine(1)
         )?;
-        queue!(out, cursor::MoveToNextLine(1))?;
     }
     queue!(
         out,
@@ -53,6 +53,21 @@ fn draw(text: &str) -> std::io::Result<()> {
         terminal::EndSynchronizedUpdate
     )?;
     out.flush()
+}
+
+/// The lines that fit above the last row, which says what doesn't.
+fn fitting(text: &str, rows: usize) -> Vec<String> {
+    let mut lines: Vec<String> = text.lines().map(String::from).collect();
+    let room = rows.saturating_sub(2);
+    let hidden = lines.len().saturating_sub(room);
+    lines.truncate(room);
+    let more = if hidden > 0 {
+        format!("{hidden} more lines: a higher terminal or `xdpredir stats` shows them; ")
+    } else {
+        String::new()
+    };
+    lines.push(format!("{more}Ctrl-C ends"));
+    lines
 }
 
 fn repeat(
@@ -80,4 +95,18 @@ fn on_interrupt() -> Result<Receiver<()>> {
     })
     .context("cannot handle Ctrl-C")?;
     Ok(receive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        let text = "1\n2\n3\n4\n5\n";
+        assert_eq!(fitting(text, 7), ["1", "2", "3", "4", "5", "Ctrl-C ends"]);
+        let cut = fitting(text, 6);
+        assert_eq!(cut[..4], ["1", "2", "3", "4"]);
+        assert!(cut[4].starts_with("1 more lines"), "{cut:?}");
+    }
 }
