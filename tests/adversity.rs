@@ -1,0 +1,240 @@
+//! What others do: to directories and maps, to devices, with frames that no device carries.
+
+mod fixture;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::time::Duration;
+
+use fixture::lan::{ANYWHERE, HEADERS, Lan, mac, receive, socket};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use nix::unistd::{Gid, Uid, chown};
+use serde_json::json;
+
+const NOBODY: u32 = 65534;
+
+fn pinned(lan: &Lan, name: &str) -> MapHandle {
+    let namespace = fs::read_dir(lan.pins.dir())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
+    MapHandle::from_pinned_path(namespace.path().join("abi-1").join(name)).unwrap()
+}
+
+#[test]
+fn a_pin_directory_of_somebody_else_is_not_trusted() {
+    let lan = Lan::new(false, 0);
+    let decoy = tempfile::NamedTempFile::new().unwrap();
+    let before = fs::metadata(decoy.path()).unwrap();
+    let root = lan.pins.dir();
+    fs::create_dir(&root).unwrap();
+    symlink(decoy.path(), root.join("if-decoy")).unwrap();
+    chown(
+        &root,
+        Some(Uid::from_raw(NOBODY)),
+        Some(Gid::from_raw(NOBODY)),
+    )
+    .unwrap();
+
+    for words in [
+        "attach lan",
+        "attach lan --group users",
+        "attach lan --force",
+    ] {
+        lan.tool()
+            .run(words)
+            .fails(4, &[&root.to_string_lossy(), "trusted", "65534"]);
+    }
+    let after = fs::metadata(decoy.path()).unwrap();
+    assert_eq!((before.mode(), before.gid()), (after.mode(), after.gid()));
+}
+
+#[test]
+fn a_namespaces_directory_of_somebody_else_is_not_trusted() {
+    let lan = Lan::new(false, 0);
+    let tool = lan.tool();
+    tool.ok("attach lan");
+    let namespace = fs::read_dir(lan.pins.dir())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    tool.ok("detach lan");
+    fs::create_dir_all(&namespace).unwrap();
+    chown(&namespace, Some(Uid::from_raw(NOBODY)), None).unwrap();
+    for words in ["attach lan", "rule list", "status", "detach --all"] {
+        tool.run(words).fails(4, &["netns-", "trusted"]);
+    }
+}
+
+#[test]
+fn a_symbolic_link_in_place_of_the_pin_directory_is_refused() {
+    let lan = Lan::new(false, 0);
+    symlink(lan.pins.dir().with_file_name("nowhere"), lan.pins.dir()).unwrap();
+    lan.tool().run("attach lan").fails(4, &["trusted"]);
+}
+
+/// The kernel would drop it and tell nobody.
+#[test]
+fn a_frame_that_the_egress_device_does_not_carry_passes() {
+    for mode in ["skb", "native"] {
+        let lan = Lan::new(false, 1);
+        lan.tool().ok(&format!("attach lan --mode {mode}"));
+        lan.add_backend(0, "");
+        lan.host.ip("link set wan0 mtu 1000");
+        let (host, server) = (
+            socket(&lan.host, "192.168.122.1:7999"),
+            lan.server_socket(0),
+        );
+        let vm = lan.vm_socket();
+        let (most, more) = ("m".repeat(1000 - 28), "m".repeat(1000 - 27));
+        vm.send_to(most.as_bytes(), "192.168.122.1:7999").unwrap();
+        assert_eq!(receive(&server).0, most, "{mode}");
+        vm.send_to(more.as_bytes(), "192.168.122.1:7999").unwrap();
+        assert_eq!(receive(&host).0, more, "{mode}");
+        assert_eq!(lan.forwarded(0), (1, (most.len() + HEADERS) as u64));
+    }
+}
+
+/// A bridge sends on through the stack, which completes the checksum whatever the bridge says.
+#[test]
+fn a_bridge_serves_as_egress_with_and_without_checksum_offload() {
+    for offload in ["on", "off"] {
+        let lan = Lan::new(false, 1);
+        lan.host.ip("link add docker0 type bridge");
+        lan.host.ip("link set wan0 master docker0");
+        lan.host.ip("link set docker0 up");
+        lan.host.exec(&format!("ethtool -K docker0 tx {offload}"));
+        lan.host.exec(&format!("ethtool -K wan0 tx {offload}"));
+        lan.tool().ok("attach lan --mode skb");
+        let mac = mac(&lan.servers[0], "eth0");
+        lan.tool().ok(&format!(
+            "rule add --server 172.17.0.2 --mac {mac} --dev docker0"
+        ));
+        let (vm, server) = (lan.vm_socket(), lan.server_socket(0));
+        vm.send_to(b"hello", ANYWHERE).unwrap();
+        assert_eq!(receive(&server).0, "hello", "offload {offload}");
+    }
+}
+
+#[test]
+fn a_port_and_its_bridge_are_attached_in_one_go() {
+    let lan = Lan::new(true, 0);
+    let tool = lan.tool();
+    tool.ok("attach virbr0 lan");
+    tool.ok("detach lan");
+    tool.run("attach lan").fails(4, &["virbr0", "--keep-rules"]);
+}
+
+/// The kernel forgets a device that goes; another one with its index is not the same.
+#[test]
+fn a_device_that_comes_back_under_its_index_is_gone_until_it_is_added_again() {
+    let lan = Lan::new(false, 0);
+    let tool = lan.tool();
+    let make = || {
+        lan.host
+            .ip("link add out index 777 type veth peer name outp");
+        lan.host.ip("link set out up");
+        lan.host.ip("link set outp up");
+    };
+    make();
+    tool.ok("attach lan");
+    let add = "rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --ifindex 777";
+    assert_eq!(tool.json(add)["ifname"], "out");
+    lan.host.ip("link del out");
+    assert_eq!(tool.json("rule list")[0]["ifname"], json!(null));
+    make();
+    assert_eq!(tool.json("rule list")[0]["ifname"], json!(null));
+    assert!(tool.ok("rule list").out.contains("777 (gone)"));
+    tool.ok(add);
+    assert_eq!(tool.json("rule list")[0]["ifname"], "out");
+}
+
+#[test]
+fn a_device_that_is_down_is_warned_of() {
+    let lan = Lan::new(false, 1);
+    lan.tool().ok("attach lan");
+    lan.host.ip("link set wan0 down");
+    let run = lan
+        .tool()
+        .ok("rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev wan0");
+    assert!(run.err.contains("wan0 is down"), "{run:?}");
+}
+
+/// A member of the group may write anything to the maps.
+#[test]
+fn a_rule_that_somebody_broke_can_be_seen_past_mended_and_deleted() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    tool.ok("attach lan");
+    let break_it = || {
+        lan.add_backend(0, "");
+        let rules = pinned(&lan, "rules");
+        let key = rules.keys().next().unwrap();
+        let mut value = rules.lookup(&key, MapFlags::ANY).unwrap().unwrap();
+        value[..6].copy_from_slice(&[9, 9, 9, 9, 0xff, 0xff]);
+        rules.update(&key, &value, MapFlags::ANY).unwrap();
+        assert_eq!(tool.json("rule list"), json!([]));
+        tool.ok("stats");
+    };
+    break_it();
+    lan.add_backend(0, "");
+    let (vm, server) = (lan.vm_socket(), lan.server_socket(0));
+    vm.send_to(b"hello", ANYWHERE).unwrap();
+    assert_eq!(receive(&server).0, "hello");
+    break_it();
+    tool.ok("rule del");
+    tool.run("rule del").fails(3, &[]);
+    break_it();
+    tool.ok("rule del --all");
+    assert_eq!(tool.json("status")["rules"], 0);
+}
+
+/// Killed runs leave sets that no rule names. When there is no more room, they go; what is in use
+/// stays, and so does what is about to be.
+#[test]
+fn garbage_gives_way_to_rules() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    tool.ok("attach lan");
+    lan.add_backend(0, "--port 1");
+    let backends = pinned(&lan, "backends");
+    let value = vec![0; backends.value_size() as usize];
+    let fill = (0..backends.max_entries()).take_while(|index| {
+        let key = [7u32.to_ne_bytes(), index.to_ne_bytes()].concat();
+        backends.update(&key, &value, MapFlags::ANY).is_ok()
+    });
+    assert!(fill.count() > 60_000);
+
+    lan.add_backend(0, "");
+    let (vm, server) = (lan.vm_socket(), lan.server_socket(0));
+    vm.send_to(b"hello", ANYWHERE).unwrap();
+    assert_eq!(receive(&server).0, "hello");
+    let rows = tool.json("rule list");
+    assert_eq!(rows.as_array().unwrap().len(), 2);
+    assert_eq!(rows[1]["forward_packages"], 1, "{rows:#}");
+    assert_eq!(backends.keys().count(), 2);
+}
+
+/// A writer that hangs must not make others hang with it.
+#[test]
+fn a_lock_that_is_held_is_waited_for() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    tool.ok("attach lan");
+    let namespace = fs::read_dir(lan.pins.dir())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let held = fs::File::open(&namespace).unwrap();
+    held.lock().unwrap();
+    let mut waiting = tool.spawn("rule del --if-exists");
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(waiting.try_wait().unwrap().is_none(), "it did not wait");
+    held.unlock().unwrap();
+    assert!(waiting.wait().unwrap().success());
+}
