@@ -13,8 +13,8 @@ mod limits {
 }
 
 pub use limits::*;
+pub use skel::XdpredirSkelBuilder;
 pub use skel::types::{backend, counter, interface, maglev_chunk, rule, rule_key, set_key};
-pub use skel::{OpenXdpredirSkel, XdpredirSkelBuilder};
 
 /// # Safety
 /// Any bytes are a value of the type, and it has no padding (the ABI header asserts its size).

@@ -1,23 +1,21 @@
-//! Loading, attaching and detaching.
+//! Attaching.
 
 use std::collections::HashSet;
-use std::fs;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use anyhow::{Context, Result};
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{MapMut, OpenMapMut, OpenObject};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Gid;
 
-use super::foreign::{self, Foreign};
+use super::bpffs::remove_tree;
+use super::foreign::{self, Foreign, Replaced};
 use super::interface::{Interface, LinkState, interfaces};
-use super::{Pins, abi, log, pins, sys};
+use super::load::load;
+use super::{Pins, log, sys};
 use crate::cli::ModeChoice;
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
+use crate::host::kernel;
 use crate::model::Mode;
 
 /// The oldest kernel with all that the program calls: bpf_xdp_load_bytes.
@@ -91,7 +89,7 @@ fn without_gone(pins: &Pins, interfaces: Vec<Interface>) -> Result<Vec<Interface
     let mut there = Vec::new();
     for interface in interfaces {
         if interface.ids(pins)?.state == LinkState::Gone {
-            pins::remove_tree(&pins.interface(interface.ifindex))?;
+            remove_tree(&pins.interface(interface.ifindex))?;
         } else {
             there.push(interface);
         }
@@ -124,7 +122,7 @@ fn live<'a>(pins: &Pins, before: &'a [Interface], ifindex: u32) -> Result<Option
         return Ok(None);
     };
     if interface.ids(pins)?.state != LinkState::Attached {
-        pins::remove_tree(&pins.interface(ifindex))?;
+        remove_tree(&pins.interface(ifindex))?;
         return Ok(None);
     }
     Ok(Some(interface))
@@ -227,16 +225,12 @@ struct Attachment {
 
 impl Attachment {
     fn describe(&self) -> Attached {
-        let foreign = self
-            .replaced
-            .as_ref()
-            .and_then(|replaced| replaced.0.as_ref());
         Attached {
             device: self.device.clone(),
             mode: self.mode,
             reason: self.reason.clone(),
             already: false,
-            replaced: foreign.map(Foreign::describe),
+            replaced: self.replaced.as_ref().map(Replaced::describe),
         }
     }
 
@@ -248,32 +242,6 @@ impl Attachment {
             replaced.forget();
         }
         Ok(())
-    }
-}
-
-/// A foreign program that was taken off, and is put back where this run fails after all.
-struct Replaced(Option<Foreign>);
-
-impl Replaced {
-    fn new(foreign: Foreign, device: &Device) -> Result<Self> {
-        foreign
-            .remove()
-            .with_context(|| format!("cannot take {} off {}", foreign.describe(), device.name))?;
-        Ok(Replaced(Some(foreign)))
-    }
-
-    fn forget(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Replaced {
-    fn drop(&mut self) {
-        if let Some(foreign) = self.0.take()
-            && let Err(error) = foreign.restore()
-        {
-            eprintln!("xdpredir: cannot put back {}: {error}", foreign.describe());
-        }
     }
 }
 
@@ -336,120 +304,8 @@ fn driver_says(program: &OwnedFd, ifindex: u32, mode: Mode) -> Option<String> {
     log::take_kernel_message()
 }
 
-/// The program with the interface's constants, on the namespace's maps; its own maps are pinned.
-fn load(pins: &Pins, device: &Device, mode: Mode) -> Result<OwnedFd> {
-    let mut storage = MaybeUninit::<OpenObject>::uninit();
-    let mut open = abi::XdpredirSkelBuilder::default().open(&mut storage)?;
-    if let Some(rodata) = &mut open.maps.rodata_data {
-        rodata.interface = config(device, mode);
-    }
-    let shared = pins.has_state()?;
-    if shared {
-        for (name, map) in shared_maps(&mut open) {
-            let path = pins.map(name);
-            map.reuse_pinned_map(&path)
-                .with_context(|| format!("cannot use {}", path.display()))?;
-        }
-    }
-    let mut loaded = open
-        .load()
-        .context("the kernel refused the program; -v shows why")?;
-    let maps = &mut loaded.maps;
-    if !shared {
-        let shared = [
-            ("rules", &mut maps.rules),
-            ("backends", &mut maps.backends),
-            ("maglev", &mut maps.maglev),
-            ("counters", &mut maps.counters),
-            ("egress", &mut maps.egress),
-        ];
-        pin_state(pins, shared)?;
-    }
-    pin_interface(
-        pins,
-        device.ifindex,
-        [("actions", &mut maps.actions), ("config", &mut maps.rodata)],
-    )?;
-    Ok(loaded.progs.xdpredir.as_fd().try_clone_to_owned()?)
-}
-
-fn config(device: &Device, mode: Mode) -> abi::interface {
-    let mut config = abi::interface {
-        ifindex: device.ifindex,
-        mode: match mode {
-            Mode::Native => abi::MODE_NATIVE,
-            Mode::Skb => abi::MODE_SKB,
-        },
-        ..Default::default()
-    };
-    for (to, from) in config.name.iter_mut().zip(device.name.bytes()) {
-        *to = from as _;
-    }
-    config
-}
-
-fn shared_maps<'a, 'obj>(
-    open: &'a mut abi::OpenXdpredirSkel<'obj>,
-) -> [(&'static str, &'a mut OpenMapMut<'obj>); 5] {
-    let maps = &mut open.maps;
-    [
-        ("rules", &mut maps.rules),
-        ("backends", &mut maps.backends),
-        ("maglev", &mut maps.maglev),
-        ("counters", &mut maps.counters),
-        ("egress", &mut maps.egress),
-    ]
-}
-
-/// All maps at once: a directory in the making, then renamed.
-fn pin_state<'a>(pins: &Pins, maps: [(&str, &mut MapMut<'a>); 5]) -> Result<()> {
-    let staged = pins.staged();
-    pin_all(&staged, maps)?;
-    fs::rename(&staged, pins.state())
-        .with_context(|| format!("cannot make {}", pins.state().display()))
-}
-
-fn pin_interface<'a>(pins: &Pins, ifindex: u32, maps: [(&str, &mut MapMut<'a>); 2]) -> Result<()> {
-    let directory = pins.interface(ifindex);
-    pins::remove_tree(&directory)?;
-    pin_all(&directory, maps)?;
-    match pins::group_of(&pins.state()) {
-        Some(gid) => pins::share_pins_of(&directory, gid),
-        None => Ok(()),
-    }
-}
-
-fn pin_all<'a, const N: usize>(directory: &Path, maps: [(&str, &mut MapMut<'a>); N]) -> Result<()> {
-    pins::mkdir(directory, 0o700)
-        .with_context(|| format!("cannot make {}", directory.display()))?;
-    for (name, map) in maps {
-        let path = directory.join(name);
-        sys::pin(map.as_fd(), &path).with_context(|| format!("cannot pin {}", path.display()))?;
-    }
-    Ok(())
-}
-
-/// Detaches interfaces; with the last one goes all state, unless it is to be kept.
-pub fn detach(pins: &Pins, which: &[Interface], keep_rules: bool) -> Result<()> {
-    for interface in which {
-        let directory = pins.interface(interface.ifindex);
-        let path = directory.join("link");
-        let link =
-            sys::open_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        // The pin first: should this run end here, the link goes with its last descriptor.
-        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        sys::link_detach(link.as_fd())
-            .with_context(|| format!("cannot detach from {}", interface.name()))?;
-    }
-    pins.sweep()?;
-    if !keep_rules && pins.interfaces()?.is_empty() {
-        pins.remove()?;
-    }
-    Ok(())
-}
-
 fn require_kernel() -> Result<()> {
-    match kernel_version() {
+    match kernel::version() {
         Some(version) if version < OLDEST_KERNEL => {
             let (major, minor) = OLDEST_KERNEL;
             Err(failure(
@@ -462,14 +318,4 @@ fn require_kernel() -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Major and minor, of "6.18.44-whatever".
-pub fn kernel_version() -> Option<(u32, u32)> {
-    let uname = nix::sys::utsname::uname().ok()?;
-    let mut parts = uname
-        .release()
-        .to_str()?
-        .split(|c: char| !c.is_ascii_digit());
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }

@@ -10,6 +10,7 @@ use libbpf_rs::query::{LinkInfoIter, LinkTypeInfo, ProgInfoIter};
 use super::sys::{self, XdpState};
 use crate::error::{Exit, failure};
 use crate::host::device::Device;
+use crate::host::kernel;
 use crate::model::Mode;
 
 /// Linux uapi: enum netdev_xdp_act in linux/netdev.h, since 6.3.
@@ -31,7 +32,7 @@ pub fn runs_native(state: &XdpState) -> Option<bool> {
 
 /// A device without features looks like a kernel without the question: the version decides.
 fn tells_features() -> bool {
-    super::attach::kernel_version().is_some_and(|version| version >= (6, 3))
+    kernel::version().is_some_and(|version| version >= (6, 3))
 }
 
 /// Another program's attachment, held so that it can be put back.
@@ -104,5 +105,36 @@ impl Foreign {
     /// Puts it back, over netlink.
     pub fn restore(&self) -> io::Result<()> {
         sys::netlink_attach(self.program.as_fd(), self.ifindex, self.mode)
+    }
+}
+
+/// A foreign program that was taken off, and is put back where this run fails after all.
+pub struct Replaced(Option<Foreign>);
+
+impl Replaced {
+    pub fn new(foreign: Foreign, device: &Device) -> Result<Self> {
+        foreign
+            .remove()
+            .with_context(|| format!("cannot take {} off {}", foreign.describe(), device.name))?;
+        Ok(Replaced(Some(foreign)))
+    }
+
+    pub fn describe(&self) -> String {
+        self.0.as_ref().map(Foreign::describe).unwrap_or_default()
+    }
+
+    /// Ours has taken its place for good.
+    pub fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        if let Some(foreign) = self.0.take()
+            && let Err(error) = foreign.restore()
+        {
+            eprintln!("xdpredir: cannot put back {}: {error}", foreign.describe());
+        }
     }
 }

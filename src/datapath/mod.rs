@@ -2,17 +2,23 @@
 
 mod abi;
 mod attach;
+mod bpffs;
 mod counters;
+mod detach;
 mod foreign;
+mod group;
 mod interface;
+mod load;
+mod lock;
 mod log;
 mod maps;
 mod pins;
 mod rules;
 mod sys;
 
-pub use attach::{Attached, Request, attach, detach};
+pub use attach::{Attached, Request, attach};
 pub use counters::Actions;
+pub use detach::detach;
 pub use foreign::redirects_into;
 pub use interface::{Interface, LinkState, interfaces};
 pub use log::route as log_libbpf;

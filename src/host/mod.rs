@@ -1,6 +1,7 @@
 //! All that asks the host: namespaces, devices, routes and neighbours.
 
 pub mod device;
+pub mod kernel;
 mod netlink;
 pub mod netns;
 pub mod path;

@@ -1,0 +1,99 @@
+//! Directories of a bpffs.
+
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use nix::unistd::geteuid;
+
+use crate::error::{Exit, failure};
+
+/// Where /sys/fs/bpf is writable for all, anybody may have made a directory of our name first, and
+/// could lead a run of root's astray: it must be root's or this user's own, and nobody else's to
+/// change.
+pub fn require_trusted(directory: &Path) -> Result<()> {
+    let metadata = fs::symlink_metadata(directory)
+        .with_context(|| format!("cannot look at {}", directory.display()))?;
+    let ours = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
+    // Sticky: others may add names, which are looked at in their turn, but not replace ours.
+    let closed = metadata.mode() & 0o022 == 0 || metadata.mode() & 0o1000 != 0;
+    if metadata.is_dir() && ours && closed {
+        return Ok(());
+    }
+    let path = directory.display();
+    let message = format!(
+        "{path}: belongs to uid {} or is writable for others, and is not trusted: remove it, or name another directory with --pin-dir",
+        metadata.uid()
+    );
+    Err(failure(Exit::Conflict, message))
+}
+
+pub fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
+}
+
+pub fn passable(directory: &Path) -> bool {
+    fs::metadata(directory).is_ok_and(|metadata| metadata.mode() & 0o001 != 0)
+}
+
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    match (fs::metadata(a), fs::metadata(b)) {
+        (Ok(a), Ok(b)) => a.dev() == b.dev() && a.ino() == b.ino(),
+        _ => false,
+    }
+}
+
+pub fn exists(path: &Path) -> Result<bool> {
+    path.try_exists()
+        .with_context(|| format!("cannot look into {}", path.display()))
+}
+
+/// Names in a directory; none where it is missing.
+pub fn entries(directory: &Path) -> Result<Vec<String>> {
+    match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed
+            .and_then(|entries| {
+                entries
+                    .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                    .collect()
+            })
+            .with_context(|| format!("cannot read {}", directory.display())),
+    }
+}
+
+/// Makes a directory where it is missing.
+pub fn mkdir(path: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+pub fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// True where it was removed; false where it is not empty, not there, or a mount point.
+pub fn remove_directory(path: &Path) -> Result<bool> {
+    match fs::remove_dir(path) {
+        Ok(()) => Ok(true),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty | ErrorKind::ResourceBusy
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot remove {}", path.display())),
+    }
+}

@@ -1,0 +1,107 @@
+//! Maps that members of a group may use.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::unistd::{Gid, chown};
+
+use super::Pins;
+use super::bpffs::{entries, is_bpffs, mkdir, passable, same_file};
+use crate::error::{Exit, failure};
+
+/// A second way to the default directory, for members of `attach --group`: systemd mounts
+/// /sys/fs/bpf with mode 0700, which nobody but root can pass.
+pub const MEMBERS: &str = "/run/xdpredir";
+
+impl Pins {
+    /// Lets members of a group read and write the maps; links stay root's.
+    pub fn open_to_group(&self, gid: Gid) -> Result<()> {
+        self.require_passable()?;
+        if !passable(&self.root) {
+            fs::set_permissions(&self.root, Permissions::from_mode(0o755))?;
+        }
+        let state = self.state();
+        let mut directories = vec![self.namespace.clone(), state.clone()];
+        // Also those that this run has yet to give their link.
+        let interfaces = entries(&state)?
+            .into_iter()
+            .filter(|name| name.starts_with("if-"));
+        directories.extend(interfaces.map(|name| state.join(name)));
+        for directory in directories {
+            share_pins_of(&directory, gid)?;
+        }
+        if self.is_default {
+            self.make_members_door()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A directory of pins that members can't reach because of one above it is refused, unless it
+    /// is the default one, for which there is another way.
+    fn require_passable(&self) -> Result<()> {
+        if self.is_default {
+            return Ok(());
+        }
+        match self.root.ancestors().skip(1).find(|above| !passable(above)) {
+            Some(above) => Err(failure(
+                Exit::Failed,
+                format!(
+                    "--group: members cannot pass {} to reach {}: leave --pin-dir out or name a directory on another bpffs",
+                    above.display(),
+                    self.root.display()
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Mounts the default directory a second time where members can pass.
+    fn make_members_door(&self) -> Result<()> {
+        let parent = self.root.parent().unwrap_or(&self.root);
+        let door = Path::new(MEMBERS);
+        if passable(parent) || same_file(&self.root, door) {
+            return Ok(());
+        }
+        mkdir(door, 0o755)?;
+        if is_bpffs(door) {
+            // It shows a directory that is gone.
+            umount2(door, MntFlags::MNT_DETACH)
+                .with_context(|| format!("cannot unmount {MEMBERS}"))?;
+        }
+        let nothing: Option<&str> = None;
+        mount(Some(&self.root), door, nothing, MsFlags::MS_BIND, nothing)
+            .with_context(|| format!("cannot mount {} at {MEMBERS}", self.root.display()))
+    }
+}
+
+pub fn close_members_door() {
+    if is_bpffs(Path::new(MEMBERS)) {
+        let _ = umount2(MEMBERS, MntFlags::MNT_DETACH);
+        let _ = fs::remove_dir(MEMBERS);
+    }
+}
+
+/// A directory and the maps in it for the group; what is named "link" stays as it is.
+pub fn share_pins_of(directory: &Path, gid: Gid) -> Result<()> {
+    let share = |path: &Path, mode| {
+        chown(path, None, Some(gid))?;
+        fs::set_permissions(path, Permissions::from_mode(mode))
+    };
+    for name in entries(directory)? {
+        let path = directory.join(&name);
+        if name != "link" && !path.is_dir() {
+            share(&path, 0o660).with_context(|| format!("cannot share {}", path.display()))?;
+        }
+    }
+    share(directory, 0o750).with_context(|| format!("cannot share {}", directory.display()))
+}
+
+/// The group that a directory of pins was opened to.
+pub fn group_of(directory: &Path) -> Option<Gid> {
+    let metadata = fs::metadata(directory).ok()?;
+    (metadata.mode() & 0o070 != 0).then(|| Gid::from_raw(metadata.gid()))
+}

@@ -1,0 +1,113 @@
+//! Loading the program for an interface.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{MapCore, Object, OpenObject};
+
+use super::bpffs::{mkdir, remove_tree};
+use super::group::{group_of, share_pins_of};
+use super::{Pins, abi, sys};
+use crate::host::device::Device;
+use crate::model::Mode;
+
+/// The maps that all interfaces of a network namespace share; their names are those of their pins.
+const SHARED: [(&str, &str); 5] = [
+    ("rules", "rules"),
+    ("backends", "backends"),
+    ("maglev", "maglev"),
+    ("counters", "counters"),
+    ("egress", "egress"),
+];
+
+/// An interface's own maps, and the names of their pins.
+const OWN: [(&str, &str); 2] = [("actions", "actions"), ("xdpredir.rodata", "config")];
+
+/// The program with the interface's constants, on the namespace's maps; its own maps are pinned.
+pub fn load(pins: &Pins, device: &Device, mode: Mode) -> Result<OwnedFd> {
+    let mut storage = MaybeUninit::<OpenObject>::uninit();
+    let mut open = abi::XdpredirSkelBuilder::default().open(&mut storage)?;
+    if let Some(rodata) = &mut open.maps.rodata_data {
+        rodata.interface = config(device, mode);
+    }
+    let state_is_there = pins.has_state()?;
+    if state_is_there {
+        reuse_shared(pins, open.open_object_mut())?;
+    }
+    let mut loaded = open
+        .load()
+        .context("the kernel refused the program; -v shows why")?;
+    if !state_is_there {
+        pin_state(pins, loaded.object_mut())?;
+    }
+    pin_interface(pins, device.ifindex, loaded.object_mut())?;
+    Ok(loaded.progs.xdpredir.as_fd().try_clone_to_owned()?)
+}
+
+fn config(device: &Device, mode: Mode) -> abi::interface {
+    let mut config = abi::interface {
+        ifindex: device.ifindex,
+        mode: match mode {
+            Mode::Native => abi::MODE_NATIVE,
+            Mode::Skb => abi::MODE_SKB,
+        },
+        ..Default::default()
+    };
+    for (to, from) in config.name.iter_mut().zip(device.name.bytes()) {
+        *to = from as _;
+    }
+    config
+}
+
+fn reuse_shared(pins: &Pins, object: &mut OpenObject) -> Result<()> {
+    for mut map in object.maps_mut() {
+        if let Some(pin) = pin_of(&SHARED, map.name()) {
+            let path = pins.map(pin);
+            map.reuse_pinned_map(&path)
+                .with_context(|| format!("cannot use {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// All shared maps at once: a directory in the making, then renamed.
+fn pin_state(pins: &Pins, object: &mut Object) -> Result<()> {
+    let staged = pins.staged();
+    pin_maps(&staged, &SHARED, object)?;
+    fs::rename(&staged, pins.state())
+        .with_context(|| format!("cannot make {}", pins.state().display()))
+}
+
+fn pin_interface(pins: &Pins, ifindex: u32, object: &mut Object) -> Result<()> {
+    let directory = pins.interface(ifindex);
+    remove_tree(&directory)?;
+    pin_maps(&directory, &OWN, object)?;
+    match group_of(&pins.state()) {
+        Some(gid) => share_pins_of(&directory, gid),
+        None => Ok(()),
+    }
+}
+
+fn pin_maps(directory: &Path, names: &[(&str, &str)], object: &mut Object) -> Result<()> {
+    mkdir(directory, 0o700).with_context(|| format!("cannot make {}", directory.display()))?;
+    for map in object.maps_mut() {
+        if let Some(pin) = pin_of(names, map.name()) {
+            let path = directory.join(pin);
+            sys::pin(map.as_fd(), &path)
+                .with_context(|| format!("cannot pin {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn pin_of<'a>(names: &[(&str, &'a str)], map: &OsStr) -> Option<&'a str> {
+    names
+        .iter()
+        .find(|(name, _)| map == *name)
+        .map(|(_, pin)| *pin)
+}
