@@ -33,15 +33,17 @@ static __always_inline __u32 maglev_index(__u32 set, __u32 hash)
 	return chunk ? chunk->slot[slot % MAGLEV_CHUNK] : 0;
 }
 
-/* Aims the redirect at a backend; NULL where its device is gone. */
-static __always_inline struct backend *aim(__u32 set, __u32 index)
+static __always_inline const struct backend *member(__u32 set, __u32 index)
 {
 	struct set_key key = {.set = set, .index = index};
-	struct backend *backend = bpf_map_lookup_elem(&backends, &key);
 
-	if (!backend || bpf_redirect_map(&egress, backend->ifindex, 0) != XDP_REDIRECT)
-		return NULL;
-	return backend;
+	return bpf_map_lookup_elem(&backends, &key);
+}
+
+/* Aims the redirect at a backend; false where its device is gone. */
+static __always_inline bool aim(const struct backend *backend)
+{
+	return backend && bpf_redirect_map(&egress, backend->ifindex, 0) == XDP_REDIRECT;
 }
 
 struct search {
@@ -57,7 +59,7 @@ static long aim_next(__u32 step, void *arg)
 	struct search *search = arg;
 
 	(void)step;
-	if (aim(search->set, search->index)) {
+	if (aim(member(search->set, search->index))) {
 		search->found = true;
 		return 1;
 	}
@@ -66,30 +68,34 @@ static long aim_next(__u32 step, void *arg)
 }
 
 /*
- * The flow's own backend or, where its device is gone, another one that differs
- * from flow to flow. On return the redirect is aimed: nothing can fail any more,
- * so the packet may be rewritten.
+ * One of several: the flow's own backend or, where its device is gone, another one
+ * that differs from flow to flow.
  */
-static __always_inline struct backend *balance(const struct rule *rule, const struct packet *pkt)
+static __always_inline const struct backend *choose(const struct rule *rule,
+						    const struct packet *pkt)
 {
-	__u32 n = rule->backends, set = rule->set;
-	struct search search = {.set = set, .count = n};
-	struct set_key key = {.set = set};
-	struct backend *backend;
-	__u32 hash;
+	struct search search = {.set = rule->set, .count = rule->backends};
+	__u32 hash = flow_hash(pkt);
+	const struct backend *backend = member(search.set, maglev_index(search.set, hash));
 
-	if (n <= 1)
-		return aim(set, 0);
-
-	hash = flow_hash(pkt);
-	backend = aim(set, maglev_index(set, hash));
-	if (backend)
+	if (aim(backend))
 		return backend;
 
-	search.index = hash % n;
-	bpf_loop(n, aim_next, &search, 0);
-	key.index = search.index;
-	return search.found ? bpf_map_lookup_elem(&backends, &key) : NULL;
+	search.index = hash % search.count;
+	bpf_loop(search.count, aim_next, &search, 0);
+	return search.found ? member(search.set, search.index) : NULL;
+}
+
+/*
+ * The backend at which the redirect is then aimed: nothing can fail any more, so the
+ * packet may be rewritten. NULL where no backend has a device.
+ */
+static __always_inline const struct backend *balance(const struct rule *rule,
+						     const struct packet *pkt)
+{
+	if (rule->backends > 1)
+		return choose(rule, pkt);
+	return aim(&rule->only) ? &rule->only : NULL;
 }
 
 /*

@@ -22,7 +22,7 @@ const volatile struct interface interface = {};
 static __always_inline int redirect(struct xdp_md *ctx, void *data, void *end)
 {
 	struct packet pkt = {};
-	struct backend *backend;
+	const struct backend *backend;
 	struct rule *rule;
 
 	if (!parse(&pkt, data, end))

@@ -31,22 +31,6 @@ struct rule_key {
 #define RULE_KEY_FIXED_BITS 32
 #define RULE_KEY_BITS	    64
 
-/*
- * A rule names a set of backends. A set never changes once a rule names it: an
- * update writes a new one and then this value, so a packet sees all or nothing.
- */
-struct rule {
-	__u32 set;
-	__u16 backends;	 /* 1 to MAX_RULE_BACKENDS */
-	__u16 prefixlen; /* of its key: a trie's lookup doesn't tell which prefix matched */
-};
-
-/* Key of both backends (index: 0 to backends - 1) and maglev (index: chunk). */
-struct set_key {
-	__u32 set;
-	__u32 index;
-};
-
 struct backend {
 	__be32 addr;
 	__u32 ifindex; /* egress device, and its key in the egress map */
@@ -54,6 +38,24 @@ struct backend {
 	__u32 weight;
 	__u8 frame[12]; /* the first bytes of the frame sent: destination and source MAC */
 	__u32 flags;	/* BACKEND_* */
+};
+
+/*
+ * A rule has its only backend in itself, or names a set of them. A set never
+ * changes once a rule names it: an update writes a new one and then this value, so
+ * a packet sees all or nothing.
+ */
+struct rule {
+	__u32 set;
+	__u16 backends;	     /* 1 to MAX_RULE_BACKENDS */
+	__u16 prefixlen;     /* of its key: a trie's lookup doesn't tell which prefix matched */
+	struct backend only; /* where there is one */
+};
+
+/* Key of both backends (index: 0 to backends - 1) and maglev (index: chunk). */
+struct set_key {
+	__u32 set;
+	__u32 index;
 };
 
 /* The egress device, or who reads behind it, completes partial L4 checksums. */
@@ -81,7 +83,7 @@ struct interface {
 #define ACTIONS 5 /* XDP_ABORTED to XDP_REDIRECT: keys of the actions map */
 
 _Static_assert(sizeof(struct rule_key) == 12, "rule_key");
-_Static_assert(sizeof(struct rule) == 8, "rule");
+_Static_assert(sizeof(struct rule) == 40, "rule");
 _Static_assert(sizeof(struct set_key) == 8, "set_key");
 _Static_assert(sizeof(struct backend) == 32, "backend");
 _Static_assert(sizeof(struct maglev_chunk) == MAGLEV_CHUNK, "maglev_chunk");

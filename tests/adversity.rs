@@ -196,10 +196,13 @@ fn a_rule_that_somebody_broke_can_be_seen_past_mended_and_deleted() {
 /// stays, and so does what is about to be.
 #[test]
 fn garbage_gives_way_to_rules() {
-    let lan = Lan::new(false, 1);
+    let lan = Lan::new(false, 2);
     let tool = lan.tool();
     tool.ok("attach lan");
-    lan.add_backend(0, "--port 1");
+    for words in ["--port 1", "--port 2"] {
+        lan.add_backend(0, words);
+        lan.add_backend(1, words);
+    }
     let backends = pinned(&lan, "backends");
     let value = vec![0; backends.value_size() as usize];
     let fill = (0..backends.max_entries()).take_while(|index| {
@@ -209,13 +212,18 @@ fn garbage_gives_way_to_rules() {
     assert!(fill.count() > 60_000);
 
     lan.add_backend(0, "");
-    let (vm, server) = (lan.vm_socket(), lan.server_socket(0));
+    lan.add_backend(1, "");
+    let vm = lan.vm_socket();
+    let servers = [lan.server_socket(0), lan.server_socket(1)];
+    lan.servers[1].ip("link set eth0 down");
+    lan.host.ip("link del wan1");
     vm.send_to(b"hello", ANYWHERE).unwrap();
-    assert_eq!(receive(&server).0, "hello");
+    assert_eq!(receive(&servers[0]).0, "hello");
     let rows = tool.json("rule list");
-    assert_eq!(rows.as_array().unwrap().len(), 2);
-    assert_eq!(rows[1]["forward_packages"], 1, "{rows:#}");
-    assert_eq!(backends.keys().count(), 2);
+    assert_eq!(rows.as_array().unwrap().len(), 6);
+    assert_eq!(lan.forwarded(0).0, 0, "of port 1");
+    assert_eq!(rows[4]["forward_packages"], 1, "{rows:#}");
+    assert_eq!(backends.keys().count(), 6);
 }
 
 /// A writer that hangs must not make others hang with it.

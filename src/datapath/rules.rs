@@ -1,7 +1,8 @@
 //! The rules in the kernel.
 //!
-//! A set of backends never changes once a rule names it. A change writes a new set, then the rule:
-//! that one map update is the moment at which all packets, and all other runs, see the new state.
+//! A rule has its only backend in itself, or names a set of them, which never changes once it is
+//! named. A change writes a new set, then the rule: that one map update is the moment at which all
+//! packets, and all other runs, see the new state.
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -57,19 +58,27 @@ impl RuleStore {
         let Some(value) = self.stored(matches)? else {
             return Ok(None);
         };
-        let mut backends = Vec::new();
-        for index in 0..u32::from(value.backends).min(abi::MAX_RULE_BACKENDS) {
-            let key = abi::set_key {
-                set: value.set,
-                index,
-            };
-            // One that is missing was never written by us; the rule can still be mended or deleted.
-            backends.extend(self.backends.get(&key)?.as_ref().map(backend_of));
-        }
+        let backends = match value.backends {
+            0 | 1 => vec![backend_of(&value.only)],
+            _ => self.members(&value)?,
+        };
         Ok(Some(Rule {
             matches: *matches,
             backends,
         }))
+    }
+
+    fn members(&self, rule: &abi::rule) -> Result<Vec<Backend>> {
+        let mut members = Vec::new();
+        for index in 0..u32::from(rule.backends).min(abi::MAX_RULE_BACKENDS) {
+            let key = abi::set_key {
+                set: rule.set,
+                index,
+            };
+            // One that is missing was never written by us; the rule can still be mended or deleted.
+            members.extend(self.backends.get(&key)?.as_ref().map(backend_of));
+        }
+        Ok(members)
     }
 
     /// The rule for exactly this match; a bare lookup would also find one with a shorter prefix.
@@ -102,22 +111,27 @@ impl RuleStore {
     /// Stores a rule in place of the one that has its match.
     pub fn put(&self, rule: &Rule) -> Result<()> {
         let old = self.stored(&rule.matches)?;
-        let set = self.collecting_garbage(&rule.backends, || self.write_set(rule))?;
         let key = key_of(&rule.matches);
-        let new = abi::rule {
-            set,
+        let mut new = abi::rule {
             backends: rule.backends.len() as u16,
             prefixlen: key.prefixlen as u16,
+            ..Default::default()
         };
+        match rule.backends.as_slice() {
+            [only] => new.only = stored_backend(only),
+            _ => new.set = self.collecting_garbage(&rule.backends, || self.write_set(rule))?,
+        }
         if let Err(error) = self.rules.put(&key, &new) {
             let _ = self.delete_set(&new);
             return Err(error);
         }
-        if let Some(old) = old {
-            sys::wait_for_readers();
-            self.delete_set(&old)?;
+        match old {
+            Some(old) if old.backends > 1 => {
+                sys::wait_for_readers();
+                self.delete_set(&old)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     pub fn delete(&self, rule: &Rule) -> Result<()> {
@@ -139,7 +153,7 @@ impl RuleStore {
             .try_for_each(|b| self.delete_counter(b))
     }
 
-    /// To be called once no rule names the backend.
+    /// To be called once no packet is on its way to the backend.
     pub fn delete_counter(&self, backend: &Backend) -> Result<()> {
         self.counters.delete(&backend.counter)
     }
@@ -151,15 +165,13 @@ impl RuleStore {
             self.backends
                 .put(&abi::set_key { set, index }, &stored_backend(backend))?;
         }
-        if rule.backends.len() > 1 {
-            let table = rule.maglev(abi::MAGLEV_SLOTS as usize);
-            for (index, slots) in (0..).zip(table.chunks(abi::MAGLEV_CHUNK as usize)) {
-                let mut chunk = abi::maglev_chunk {
-                    slot: [0; abi::MAGLEV_CHUNK as usize],
-                };
-                chunk.slot[..slots.len()].copy_from_slice(slots);
-                self.maglev.put(&abi::set_key { set, index }, &chunk)?;
-            }
+        let table = rule.maglev(abi::MAGLEV_SLOTS as usize);
+        for (index, slots) in (0..).zip(table.chunks(abi::MAGLEV_CHUNK as usize)) {
+            let mut chunk = abi::maglev_chunk {
+                slot: [0; abi::MAGLEV_CHUNK as usize],
+            };
+            chunk.slot[..slots.len()].copy_from_slice(slots);
+            self.maglev.put(&abi::set_key { set, index }, &chunk)?;
         }
         Ok(set)
     }
@@ -177,12 +189,14 @@ impl RuleStore {
         }
     }
 
+    /// To be called once no packet is on its way through the set.
     fn delete_set(&self, rule: &abi::rule) -> Result<()> {
         let set = rule.set;
-        if rule.backends > 1 {
-            for index in 0..abi::MAGLEV_CHUNKS {
-                self.maglev.delete(&abi::set_key { set, index })?;
-            }
+        if rule.backends <= 1 {
+            return Ok(());
+        }
+        for index in 0..abi::MAGLEV_CHUNKS {
+            self.maglev.delete(&abi::set_key { set, index })?;
         }
         // The first backend marks the number as in use, so it goes last.
         for index in (0..rule.backends.into()).rev() {
