@@ -22,8 +22,8 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 failed at run time; 2 usage; 3 not found or not attached; 4 conflict with \
-another program; 5 no permission; 6 not supported by this kernel or device";
+Exit codes: 0 done; 1 failed at run time; 2 usage; 3 not found or not attached; 4 conflict; \
+5 no permission; 6 not supported by this kernel, device or version";
 
 #[derive(Args)]
 pub struct Global {

@@ -4,6 +4,7 @@ mod fixture;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fixture::lan::{ANYWHERE, HEADERS, Lan, mac, receive, socket};
@@ -224,6 +225,48 @@ fn garbage_gives_way_to_rules() {
     assert_eq!(lan.forwarded(0).0, 0, "of port 1");
     assert_eq!(rows[4]["forward_packages"], 1, "{rows:#}");
     assert_eq!(backends.keys().count(), 6);
+}
+
+/// While one backend stands, no packet sees a rule that is half changed: each is redirected.
+#[test]
+fn no_packet_is_missed_while_the_rules_change() {
+    for mode in ["skb", "native"] {
+        let lan = Lan::new(false, 2);
+        let tool = lan.tool();
+        tool.ok(&format!("attach lan --mode {mode}"));
+        lan.add_backend(0, "");
+        let vm = lan.vm_socket();
+        vm.send_to(b"", ANYWHERE).unwrap();
+        let before = tool.json("stats")["interfaces"][0]["actions"].clone();
+
+        let done = AtomicBool::new(false);
+        let sent = std::thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                let mut sent = 0u64;
+                while !done.load(Ordering::Relaxed) {
+                    vm.send_to(b"hello", ANYWHERE).unwrap();
+                    sent += 1;
+                }
+                sent
+            });
+            for weight in 1..8 {
+                lan.add_backend(1, &format!("--weight {weight}"));
+                lan.add_backend(1, "--src 192.168.122.0/24");
+                lan.add_backend(0, &format!("--weight {}", 9 - weight));
+                tool.ok("rule del --src 192.168.122.0/24");
+                tool.ok("rule del --server 172.17.0.3");
+            }
+            done.store(true, Ordering::Relaxed);
+            sender.join().unwrap()
+        });
+        let after = tool.json("stats")["interfaces"][0]["actions"].clone();
+        let grown = |action: &str| {
+            let count = |stats: &serde_json::Value| stats[action]["packets"].as_u64().unwrap();
+            count(&after) - count(&before)
+        };
+        assert!(sent > 1000, "{sent} packets test too little");
+        assert_eq!(grown("redirect"), sent, "{mode}");
+    }
 }
 
 /// A writer that hangs must not make others hang with it.
