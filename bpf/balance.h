@@ -8,7 +8,7 @@
 #ifndef __BALANCE_H__
 #define __BALANCE_H__
 
-/* A 64-bit multiply and shift, twice. The upper bits are the well-mixed ones. */
+/* Multiplies with xor-shifts between them; the upper bits are the well-mixed ones. */
 static __always_inline __u32 flow_hash(const struct packet *pkt)
 {
 	__u64 addrs = (__u64)bpf_ntohl(pkt->ip->saddr) << 32 | bpf_ntohl(pkt->ip->daddr);
