@@ -15,12 +15,7 @@ use serde_json::json;
 const NOBODY: u32 = 65534;
 
 fn pinned(lan: &Lan, name: &str) -> MapHandle {
-    let namespace = fs::read_dir(lan.pins.dir())
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap();
-    MapHandle::from_pinned_path(namespace.path().join("abi-1").join(name)).unwrap()
+    MapHandle::from_pinned_path(lan.pins.namespace().join("abi-1").join(name)).unwrap()
 }
 
 #[test]
@@ -56,12 +51,7 @@ fn a_namespaces_directory_of_somebody_else_is_not_trusted() {
     let lan = Lan::new(false, 0);
     let tool = lan.tool();
     tool.ok("attach lan");
-    let namespace = fs::read_dir(lan.pins.dir())
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let namespace = lan.pins.namespace();
     tool.ok("detach lan");
     fs::create_dir_all(&namespace).unwrap();
     chown(&namespace, Some(Uid::from_raw(NOBODY)), None).unwrap();
@@ -275,12 +265,7 @@ fn a_lock_that_is_held_is_waited_for() {
     let lan = Lan::new(false, 1);
     let tool = lan.tool();
     tool.ok("attach lan");
-    let namespace = fs::read_dir(lan.pins.dir())
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let namespace = lan.pins.namespace();
     let held = fs::File::open(&namespace).unwrap();
     held.lock().unwrap();
     let mut waiting = tool.spawn("rule del --if-exists");

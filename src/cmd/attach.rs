@@ -3,10 +3,11 @@
 use anyhow::Result;
 use nix::unistd::Group;
 
-use crate::cli::{self, Global};
+use crate::cli::{self, Global, ModeChoice};
 use crate::datapath::{self, Attached, Pins, Request};
 use crate::error::{Exit, failure};
 use crate::host::device;
+use crate::model::Mode;
 use crate::show;
 
 pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
@@ -24,7 +25,7 @@ pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
     let pins = Pins::locate(global.pin_dir.as_deref())?;
     let request = Request {
         devices: &devices,
-        mode: args.mode,
+        mode: mode(args.mode),
         group: group.as_ref().map(|g| g.gid),
         force: args.force,
     };
@@ -34,6 +35,14 @@ pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
     }
     attached.iter().for_each(describe);
     Ok(())
+}
+
+fn mode(choice: ModeChoice) -> Option<Mode> {
+    match choice {
+        ModeChoice::Auto => None,
+        ModeChoice::Native => Some(Mode::Native),
+        ModeChoice::Skb => Some(Mode::Skb),
+    }
 }
 
 fn group(name: &str) -> Result<Group> {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net};
 
+use super::rows;
 use crate::cli::{self, Global, RuleAdd, RuleDel};
 use crate::datapath::{self, Interface, Pins, RuleStore};
 use crate::error::{Exit, failure};
@@ -12,7 +13,6 @@ use crate::host::device::{self, Device};
 use crate::host::path::Path;
 use crate::model::{Backend, Match, Mode, Proto, Rule};
 use crate::show;
-use crate::show::json::RuleRow;
 
 pub fn run(global: &Global, verb: &cli::Rule) -> Result<()> {
     let pins = Pins::locate(global.pin_dir.as_deref())?;
@@ -27,7 +27,7 @@ fn list(global: &Global, pins: &Pins) -> Result<()> {
     let Some(_lock) = pins.lock_shared()? else {
         return Err(pins.not_attached());
     };
-    let rows = RuleRow::all(&RuleStore::open(pins)?)?;
+    let rows = rows::all(&RuleStore::open(pins)?)?;
     if global.json {
         return show::json::print(&rows);
     }
@@ -82,7 +82,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     for warning in warnings {
         eprintln!("xdpredir: warning: {warning}");
     }
-    let row = RuleRow::new(&store, &rule, &backend)?;
+    let row = rows::one(&store, &rule, &backend)?;
     if global.json {
         return show::json::print(&row);
     }

@@ -4,9 +4,10 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
 
+use super::rows;
 use crate::cli::{self, Global};
 use crate::datapath::{self, Pins, RuleStore};
-use crate::show::json::{RuleRow, Snapshot, StatsInterface};
+use crate::show::json::{Snapshot, StatsInterface};
 use crate::show::{self, watch};
 
 pub fn run(global: &Global, args: &cli::Stats) -> Result<()> {
@@ -50,6 +51,6 @@ fn take(pins: &Pins) -> Result<Snapshot> {
     Ok(Snapshot {
         timestamp: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         interfaces,
-        rules: RuleRow::all(&RuleStore::open(pins)?)?,
+        rules: rows::all(&RuleStore::open(pins)?)?,
     })
 }

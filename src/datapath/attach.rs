@@ -9,21 +9,21 @@ use nix::unistd::Gid;
 
 use super::bpffs::remove_tree;
 use super::foreign::{self, Foreign, Replaced};
-use super::interface::{Interface, LinkState, interfaces};
+use super::interface::{Interface, interfaces};
 use super::load::load;
 use super::{Pins, log, sys};
-use crate::cli::ModeChoice;
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
 use crate::host::kernel;
-use crate::model::Mode;
+use crate::model::{LinkState, Mode};
 
 /// The oldest kernel with all that the program calls: bpf_xdp_load_bytes.
 const OLDEST_KERNEL: (u32, u32) = (5, 18);
 
 pub struct Request<'a> {
     pub devices: &'a [Device],
-    pub mode: ModeChoice,
+    /// None: the one that pays.
+    pub mode: Option<Mode>,
     pub group: Option<Gid>,
     /// Replace other people's programs.
     pub force: bool,
@@ -128,12 +128,9 @@ fn live<'a>(pins: &Pins, before: &'a [Interface], ifindex: u32) -> Result<Option
     Ok(Some(interface))
 }
 
-fn already(interface: &Interface, device: &Device, wanted: ModeChoice) -> Result<Attached> {
+fn already(interface: &Interface, device: &Device, wanted: Option<Mode>) -> Result<Attached> {
     let mode = interface.mode;
-    if matches!(
-        (wanted, mode),
-        (ModeChoice::Native, Mode::Skb) | (ModeChoice::Skb, Mode::Native)
-    ) {
+    if wanted.is_some_and(|wanted| wanted != mode) {
         let name = &device.name;
         return Err(failure(
             Exit::Conflict,
@@ -184,7 +181,7 @@ impl Loaded {
     }
 
     /// Attaches, in the place of the foreign program.
-    fn link(self, pins: &Pins, wanted: ModeChoice) -> Result<Attachment> {
+    fn link(self, pins: &Pins, wanted: Option<Mode>) -> Result<Attachment> {
         let Loaded {
             device,
             mut mode,
@@ -196,7 +193,7 @@ impl Loaded {
             .map(|foreign| Replaced::new(foreign, &device))
             .transpose()?;
         let link = match link(&program, &device, mode) {
-            Err(refused) if wanted == ModeChoice::Auto && mode == Mode::Native => {
+            Err(refused) if wanted.is_none() && mode == Mode::Native => {
                 mode = Mode::Skb;
                 reason = format!("native was refused: {}", crate::error::one_line(&refused));
                 program = load(pins, &device, mode)?;
@@ -246,20 +243,23 @@ impl Attachment {
 }
 
 /// The mode to try first, and why.
-fn choose(device: &Device, wanted: ModeChoice) -> Result<(Mode, String)> {
-    Ok(match wanted {
-        ModeChoice::Native => (Mode::Native, "as asked".into()),
-        ModeChoice::Skb => (Mode::Skb, "as asked".into()),
-        ModeChoice::Auto if device.is_bridge() => (Mode::Skb, "a bridge has no native mode".into()),
-        ModeChoice::Auto if device.is_veth() => (
+fn choose(device: &Device, wanted: Option<Mode>) -> Result<(Mode, String)> {
+    if let Some(mode) = wanted {
+        return Ok((mode, "as asked".into()));
+    }
+    let (mode, reason) = if device.is_bridge() {
+        (Mode::Skb, "a bridge has no native mode")
+    } else if device.is_veth() {
+        (
             Mode::Skb,
-            "on a veth, generic is faster for what sockets send".into(),
-        ),
-        ModeChoice::Auto => match foreign::runs_native(&sys::xdp_query(device.ifindex)?) {
-            Some(false) => (Mode::Skb, "its driver has no native mode".into()),
-            _ => (Mode::Native, "its driver runs XDP".into()),
-        },
-    })
+            "on a veth, generic is faster for what sockets send",
+        )
+    } else if foreign::runs_native(&sys::xdp_query(device.ifindex)?) == Some(false) {
+        (Mode::Skb, "its driver has no native mode")
+    } else {
+        (Mode::Native, "its driver runs XDP")
+    };
+    Ok((mode, reason.into()))
 }
 
 fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd> {

@@ -2,14 +2,12 @@
 
 use anyhow::{Context, Result};
 use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
-use serde::Serialize;
 use std::os::fd::AsFd;
 
-use super::counters::Actions;
-use super::maps::Map;
+use super::maps::{Counters, Map};
 use super::{Pins, abi, sys};
 use crate::host::device;
-use crate::model::Mode;
+use crate::model::{Actions, LinkState, Mode};
 
 /// An interface as it was when the program was attached.
 #[derive(Clone, Debug)]
@@ -24,17 +22,6 @@ pub struct Ids {
     pub program: u32,
     pub link: u32,
     pub state: LinkState,
-}
-
-/// Whether packets still meet the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LinkState {
-    Attached,
-    /// The device was unregistered.
-    Gone,
-    /// Somebody else detached the program, by force.
-    Detached,
 }
 
 impl Interface {
@@ -70,7 +57,16 @@ impl Interface {
     }
 
     pub fn actions(&self, pins: &Pins) -> Result<Actions> {
-        Actions::read(&pins.interface(self.ifindex).join("actions"))
+        let map = Counters::open(&pins.interface(self.ifindex).join("actions"), "actions")?;
+        let total = |action| Ok::<_, anyhow::Error>(map.total(action)?.unwrap_or_default());
+        // The order of enum xdp_action.
+        Ok(Actions {
+            aborted: total(0)?,
+            drop: total(1)?,
+            pass: total(2)?,
+            tx: total(3)?,
+            redirect: total(4)?,
+        })
     }
 
     pub fn ids(&self, pins: &Pins) -> Result<Ids> {

@@ -3,7 +3,6 @@
 mod abi;
 mod attach;
 mod bpffs;
-mod counters;
 mod detach;
 mod foreign;
 mod group;
@@ -17,10 +16,9 @@ mod rules;
 mod sys;
 
 pub use attach::{Attached, Request, attach};
-pub use counters::Actions;
 pub use detach::detach;
 pub use foreign::redirects_into;
-pub use interface::{Interface, LinkState, interfaces};
+pub use interface::{Interface, interfaces};
 pub use log::route as log_libbpf;
 pub use pins::Pins;
 pub use rules::RuleStore;

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::datapath::{Actions, LinkState, RuleStore};
-use crate::host::device;
-use crate::model::{Backend, Counter, Mode, Proto, Rule};
+use crate::model::{Actions, Backend, Counter, LinkState, Mode, Proto, Rule};
 
 /// A backend of a rule. The counters have the names of the demo that came before.
 #[derive(Clone, Debug, Serialize)]
@@ -27,31 +25,19 @@ pub struct RuleRow {
 }
 
 impl RuleRow {
-    pub fn new(store: &RuleStore, rule: &Rule, backend: &Backend) -> Result<Self> {
-        let counter = store.counter(backend)?;
-        let in_service = store.has_egress(backend.ifindex)?;
-        Ok(RuleRow {
+    pub fn new(rule: &Rule, backend: &Backend, ifname: Option<String>, counter: Counter) -> Self {
+        RuleRow {
             src: rule.matches.src.to_string(),
             proto: rule.matches.proto,
             port: rule.matches.port,
             server: backend.server.to_string(),
             mac: backend.mac.to_string(),
             ifindex: backend.ifindex,
-            ifname: device::name_of(backend.ifindex).filter(|_| in_service),
+            ifname,
             weight: backend.weight,
             forward_packages: counter.packets,
             forward_bytes: counter.bytes,
-        })
-    }
-
-    pub fn all(store: &RuleStore) -> Result<Vec<Self>> {
-        let mut rows = Vec::new();
-        for rule in store.list()? {
-            for backend in &rule.backends {
-                rows.push(RuleRow::new(store, &rule, backend)?);
-            }
         }
-        Ok(rows)
     }
 
     pub fn counter(&self) -> Counter {

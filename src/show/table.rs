@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::columns::Columns;
 use super::human;
 use super::json::{RuleRow, Snapshot, StatsInterface, Status};
-use crate::datapath::LinkState;
-use crate::model::{Counter, Rate};
+use crate::model::{Counter, LinkState, Rate};
 
 /// An earlier snapshot and the time since.
 type Earlier<'a> = Option<(&'a Snapshot, Duration)>;

@@ -1,0 +1,45 @@
+//! An interface that the program is attached to.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Counter;
+
+/// Where in the receive path the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    Native,
+    Skb,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Mode::Native => "native",
+            Mode::Skb => "skb",
+        })
+    }
+}
+
+/// Whether packets still meet the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkState {
+    Attached,
+    /// The device was unregistered.
+    Gone,
+    /// Somebody else detached the program, by force.
+    Detached,
+}
+
+/// Packets and bytes by XDP action.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Actions {
+    pub aborted: Counter,
+    pub drop: Counter,
+    pub pass: Counter,
+    pub tx: Counter,
+    pub redirect: Counter,
+}
