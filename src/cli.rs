@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use ipnet::IpNet;
 
@@ -93,7 +93,7 @@ impl Command {
 #[derive(Args)]
 pub struct Attach {
     /// Interfaces to attach to; the program sees what arrives there
-    #[arg(required = true, value_name = "IFACE")]
+    #[arg(required = true, value_name = "IFACE", value_hint = ValueHint::Other)]
     pub interfaces: Vec<String>,
 
     /// Where in the receive path to run
@@ -101,7 +101,7 @@ pub struct Attach {
     pub mode: ModeChoice,
 
     /// Let members of this group run `rule` and `stats` without root
-    #[arg(long)]
+    #[arg(long, value_hint = ValueHint::Other)]
     pub group: Option<String>,
 
     /// Replace another program's XDP attachment
@@ -125,7 +125,7 @@ pub struct Detach {
     #[arg(
         required_unless_present = "all",
         conflicts_with = "all",
-        value_name = "IFACE"
+        value_name = "IFACE", value_hint = ValueHint::Other
     )]
     pub interfaces: Vec<String>,
 
@@ -187,7 +187,7 @@ pub struct RuleAdd {
     pub ifindex: Option<u32>,
 
     /// Egress device by its name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     pub dev: Option<String>,
 
     /// Share of the flows, relative to the rule's other backends: 1 to 65535 [default: 1, or what
@@ -236,6 +236,7 @@ pub enum Lab {
     /// Run a command in the network namespace of one of the bed's hosts, with this host's mounts
     Exec {
         /// A host as `lab status` names it
+        #[arg(value_hint = ValueHint::Other)]
         host: String,
         /// The command and its arguments
         #[arg(last = true, required = true, value_name = "CMD")]
