@@ -87,8 +87,8 @@ static __always_inline const struct backend *choose(const struct rule *rule,
 }
 
 /*
- * The backend at which the redirect is then aimed: nothing can fail any more, so the
- * packet may be rewritten. NULL where no backend has a device.
+ * The backend at which the redirect is then aimed, before a byte of the packet has
+ * changed. NULL where no backend has a device.
  */
 static __always_inline const struct backend *balance(const struct rule *rule,
 						     const struct packet *pkt)

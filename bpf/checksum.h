@@ -29,7 +29,8 @@ static __always_inline __sum16 replace(__sum16 check, __be32 from, __be32 to)
 
 /*
  * Sum of len bytes of the frame from offset, at most 65,535. A last odd byte counts
- * as if a zero followed it (RFC 1071). Neither static nor inlined, so that the
+ * as if a zero followed it (RFC 1071). The reads cannot fail: parse has seen that the
+ * frame has the whole segment. Neither static nor inlined, so that the
  * verifier walks its loop once and not for every path that leads to it.
  */
 __noinline __u32 sum_bytes(struct xdp_md *ctx, __u32 offset, __u32 len)

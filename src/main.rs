@@ -17,7 +17,7 @@ use cli::{Cli, Command};
 use error::Exit;
 
 fn main() -> ExitCode {
-    host::process::die_quietly_on_closed_pipe();
+    host::default_sigpipe();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -54,45 +54,52 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
         ));
     }
     let path = path(server, args, known.as_ref())?;
-    let source_mac = path.device.require_source_mac()?;
-    let completes_checksum = path.device.completes_checksum()?;
-
-    store
-        .open_egress(path.device.ifindex)
-        .with_context(|| format!("device {}", path.device.name))?;
-    let backend = Backend {
-        server,
-        mac: path.mac,
-        source_mac,
-        ifindex: path.device.ifindex,
-        weight: args
-            .weight
-            .or(known.as_ref().map(|backend| backend.weight))
-            .unwrap_or(1),
-        completes_checksum,
-        counter: match &known {
-            Some(backend) => backend.counter,
-            None => store.new_counter()?,
-        },
-    };
     let warnings = warnings(pins, &matches, &path.device)?;
+    let backend = backend(&store, server, args, known.as_ref(), &path)?;
     rule.put(backend.clone());
     store.put(&rule)?;
 
     for warning in warnings {
         eprintln!("xdpredir: warning: {warning}");
     }
-    let row = rows::one(&store, &rule, &backend)?;
     if global.json {
-        return show::json::print(&row);
+        return show::json::print(&rows::one(&store, &rule, &backend)?);
     }
     let verb = if known.is_some() { "updated" } else { "added" };
     println!(
-        "{verb} {} -> {server} {} via {} weight {}",
-        rule.matches, row.mac, path.device.name, row.weight
+        "{verb} {matches} -> {server} {} via {} weight {}",
+        backend.mac, path.device.name, backend.weight
     );
     path.found.iter().for_each(|found| println!("  {found}"));
     Ok(())
+}
+
+/// The backend as it is to be, its device open to redirects and its counter there.
+fn backend(
+    store: &RuleStore,
+    server: Ipv4Addr,
+    args: &RuleAdd,
+    known: Option<&Backend>,
+    path: &Path,
+) -> Result<Backend> {
+    let device = &path.device;
+    let source_mac = device.require_source_mac()?;
+    let completes_checksum = device.completes_checksum()?;
+    store
+        .open_egress(device.ifindex)
+        .with_context(|| format!("device {}", device.name))?;
+    Ok(Backend {
+        server,
+        mac: path.mac,
+        source_mac,
+        ifindex: device.ifindex,
+        weight: args.weight.or(known.map(|known| known.weight)).unwrap_or(1),
+        completes_checksum,
+        counter: match known {
+            Some(known) => known.counter,
+            None => store.new_counter()?,
+        },
+    })
 }
 
 /// What would lose packets, or keep them from the backend, though nothing is wrong with the rule.
@@ -262,6 +269,7 @@ fn path(server: Ipv4Addr, args: &RuleAdd, known: Option<&Backend>) -> Result<Pat
             Ok(Path::told(device, args.mac.unwrap_or(mac)))
         }
         Some((device, mac)) if again => {
+            // Where the host can't tell now, what was known stays.
             Ok(Path::find(server, None, None).unwrap_or_else(|_| Path::told(device, mac)))
         }
         _ => Path::find(server, told, args.mac),

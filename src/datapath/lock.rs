@@ -38,7 +38,7 @@ impl Pins {
             // Without the lock nothing more than an empty directory.
             None => remove_directory(&self.root).map(drop),
         };
-        Err(self.nothing_to_detach())
+        Err(self.nothing_attached(""))
     }
 
     /// Locks against writers; None where nothing is pinned.

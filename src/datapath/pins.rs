@@ -117,25 +117,18 @@ impl Pins {
             .unwrap_or(&self.root)
     }
 
+    /// Where state is needed and there is none.
     pub fn not_attached(&self) -> anyhow::Error {
-        let why = self.no_bpffs().unwrap_or_else(|| {
-            let root = self.root.display();
-            format!("no pins under {root}: run `xdpredir attach IFACE` first")
-        });
-        failure(
-            Exit::NotFound,
-            format!("not attached in this network namespace: {why}"),
-        )
+        self.nothing_attached(": run `xdpredir attach IFACE` first")
     }
 
-    pub(super) fn nothing_to_detach(&self) -> anyhow::Error {
+    pub(super) fn nothing_attached(&self, remedy: &str) -> anyhow::Error {
+        let root = self.root.display();
         let why = self
             .no_bpffs()
-            .unwrap_or_else(|| format!("no pins under {}", self.root.display()));
-        failure(
-            Exit::NotFound,
-            format!("not attached in this network namespace: {why}"),
-        )
+            .unwrap_or_else(|| format!("no pins under {root}{remedy}"));
+        let message = format!("not attached in this network namespace: {why}");
+        failure(Exit::NotFound, message)
     }
 
     /// Removes what an interrupted run has left: staged state, interfaces without a link.

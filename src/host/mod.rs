@@ -5,6 +5,7 @@ pub mod kernel;
 mod netlink;
 pub mod netns;
 pub mod path;
-pub mod process;
 mod route;
 mod sys;
+
+pub use sys::default_sigpipe;

@@ -51,7 +51,8 @@ pub fn tx_checksum(socket: &OwnedFd, name: &str) -> io::Result<bool> {
     Ok(value[1] != 0)
 }
 
-/// Rust ignores SIGPIPE, so that `| head` would end in a panic.
+/// When the reader of standard output goes away, so does this run, without a word. Rust ignores
+/// SIGPIPE, so that `| head` would end in a panic.
 pub fn default_sigpipe() {
     // SAFETY: no handler is installed, only the default action.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
