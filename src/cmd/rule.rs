@@ -270,9 +270,9 @@ fn path(server: Ipv4Addr, args: &RuleAdd, known: Option<&Backend>) -> Result<Pat
         }
         Some((device, mac)) if again => {
             // Where the host can't tell now, what was known stays.
-            Ok(Path::find(server, None, None).unwrap_or_else(|_| Path::told(device, mac)))
+            Ok(Path::find(server.into(), None, None).unwrap_or_else(|_| Path::told(device, mac)))
         }
-        _ => Path::find(server, told, args.mac),
+        _ => Path::find(server.into(), told, args.mac),
     }
 }
 

@@ -1,10 +1,11 @@
 //! The way from this host to a backend: its MAC address and the device that leads to it.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use netlink_packet_route::link::InfoKind;
 
 use super::device::{self, Device};
 use super::route::{self, NextHop};
@@ -35,8 +36,8 @@ impl Path {
 
     /// Finds what wasn't told: the route names a device and a next hop, the neighbour table the hop's
     /// MAC address, and a bridge the port behind which that is.
-    pub fn find(server: Ipv4Addr, device: Option<Device>, mac: Option<Mac>) -> Result<Self> {
-        let hop = route::next_hop(server)?;
+    pub fn find(server: IpAddr, device: Option<Device>, mac: Option<Mac>) -> Result<Self> {
+        let hop = route::next_hop(server, scope(server, device.as_ref())?)?;
         let on = device::by_index(hop.ifindex)?
             .with_context(|| format!("the device of the route to {server} is gone"))?;
         let mut found = Vec::new();
@@ -52,9 +53,32 @@ impl Path {
     }
 }
 
-fn neighbour(server: Ipv4Addr, hop: &NextHop, on: &Device, found: &mut Vec<String>) -> Result<Mac> {
+/// The device that a link-local address needs to mean anything; None for other addresses.
+fn scope(server: IpAddr, device: Option<&Device>) -> Result<Option<u32>> {
+    if !is_link_local(server) {
+        return Ok(None);
+    }
+    let device = device.ok_or_else(|| {
+        let message = format!(
+            "--server {server}: a link-local address: say with --dev on which device it is"
+        );
+        failure(Exit::Usage, message)
+    })?;
+    match device.master.map(device::by_index).transpose()?.flatten() {
+        // A port has no addresses and neighbours of its own, unless a VRF is its master.
+        Some(master) if master.kind != Some(InfoKind::Vrf) => Ok(Some(master.ifindex)),
+        _ => Ok(Some(device.ifindex)),
+    }
+}
+
+/// IPv6 only: an IPv4 link-local address needs no device.
+fn is_link_local(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
+}
+
+fn neighbour(server: IpAddr, hop: &NextHop, on: &Device, found: &mut Vec<String>) -> Result<Mac> {
     let (addr, name) = (hop.addr, &on.name);
-    let mac = ask(addr, || route::neighbour(addr, on.ifindex))?.ok_or_else(|| {
+    let mac = ask(addr, on.ifindex, || route::neighbour(addr, on.ifindex))?.ok_or_else(|| {
         let message = format!(
             "--server {server}: the neighbour {addr} doesn't answer on {name}: is it up? Or give --mac"
         );
@@ -68,13 +92,11 @@ fn neighbour(server: Ipv4Addr, hop: &NextHop, on: &Device, found: &mut Vec<Strin
 
 /// What the kernel knows of an address, if need be after sending something there, so that it asks
 /// for the address, and learns from what comes back.
-fn ask<T>(addr: Ipv4Addr, known: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {
+fn ask<T>(addr: IpAddr, ifindex: u32, known: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {
     if let Some(known) = known()? {
         return Ok(Some(known));
     }
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("cannot open a socket")?;
-    // Without a link nothing is sent, and nobody answers.
-    let _ = socket.send_to(&[], (addr, DISCARD_PORT));
+    send_nothing(addr, ifindex)?;
     let deadline = Instant::now() + ANSWER_WITHIN;
     while Instant::now() < deadline {
         if let Some(known) = known()? {
@@ -85,8 +107,26 @@ fn ask<T>(addr: Ipv4Addr, known: impl Fn() -> Result<Option<T>>) -> Result<Optio
     Ok(None)
 }
 
+/// Sends an empty datagram. Without a link nothing is sent, and nobody answers: no error.
+fn send_nothing(addr: IpAddr, ifindex: u32) -> Result<()> {
+    let (any, to): (IpAddr, _) = match addr {
+        IpAddr::V4(_) => (
+            Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::new(addr, DISCARD_PORT),
+        ),
+        IpAddr::V6(v6) => {
+            let scope = if is_link_local(addr) { ifindex } else { 0 };
+            let to = SocketAddrV6::new(v6, DISCARD_PORT, 0, scope);
+            (Ipv6Addr::UNSPECIFIED.into(), to.into())
+        }
+    };
+    let socket = UdpSocket::bind((any, 0)).context("cannot open a socket")?;
+    let _ = socket.send_to(&[], to);
+    Ok(())
+}
+
 /// The route's device or, where that is a bridge, the port behind which the MAC is.
-fn egress(server: Ipv4Addr, on: Device, mac: Mac, found: &mut Vec<String>) -> Result<Device> {
+fn egress(server: IpAddr, on: Device, mac: Mac, found: &mut Vec<String>) -> Result<Device> {
     if !on.is_bridge() {
         let Device { name, ifindex, .. } = &on;
         found.push(format!(
@@ -94,7 +134,7 @@ fn egress(server: Ipv4Addr, on: Device, mac: Mac, found: &mut Vec<String>) -> Re
         ));
         return Ok(on);
     }
-    let port = ask(server, || device::bridge_port(on.ifindex, mac))?
+    let port = ask(server, on.ifindex, || device::bridge_port(on.ifindex, mac))?
         .map(device::by_index)
         .transpose()?
         .flatten();

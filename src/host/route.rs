@@ -1,12 +1,14 @@
 //! Where the host itself would send a packet: route and neighbour.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::netlink;
@@ -17,33 +19,52 @@ pub struct NextHop {
     /// The device that the route leaves by.
     pub ifindex: u32,
     /// The gateway, or the destination itself where it is on the link.
-    pub addr: Ipv4Addr,
+    pub addr: IpAddr,
 }
 
-/// The host's unicast route to another host's address.
-pub fn next_hop(to: Ipv4Addr) -> Result<NextHop> {
+/// The host's unicast route to another host's address; with an ifindex, the one by that device.
+pub fn next_hop(to: IpAddr, ifindex: Option<u32>) -> Result<NextHop> {
     let no_route = || {
         let message = format!("--server {to}: the host has no route to it: give --mac and --dev");
         failure(Exit::NotFound, message)
     };
-    let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet;
-    request.header.destination_prefix_length = 32;
-    request
-        .attributes
-        .push(RouteAttribute::Destination(IpAddr::V4(to).into()));
-
-    let route = match netlink::get(RouteNetlinkMessage::GetRoute(request)) {
+    let request = RouteNetlinkMessage::GetRoute(request(to, ifindex));
+    let route = match netlink::get(request) {
         Ok(Some(RouteNetlinkMessage::NewRoute(route))) => route,
         Ok(_) => return Err(no_route()),
         // The kernel says "no route" as an error: ENETUNREACH and its like.
         Err(error) if error.is::<std::io::Error>() => return Err(no_route()),
         Err(error) => return Err(error).context(format!("cannot ask for the route to {to}")),
     };
-    if route.header.kind == RouteType::Local {
-        let message = format!("--server {to}: an address of this host: name another host's");
-        return Err(failure(Exit::Usage, message));
+    match route.header.kind {
+        RouteType::Local => {
+            let message = format!("--server {to}: an address of this host: name another host's");
+            Err(failure(Exit::Usage, message))
+        }
+        RouteType::Unicast => read(&route, to).ok_or_else(no_route),
+        _ => Err(no_route()),
     }
+}
+
+fn request(to: IpAddr, ifindex: Option<u32>) -> RouteMessage {
+    let mut request = RouteMessage::default();
+    request.header.address_family = family(to);
+    request.header.destination_prefix_length = if to.is_ipv4() { 32 } else { 128 };
+    let destination = RouteAttribute::Destination(to.into());
+    request.attributes.push(destination);
+    request.attributes.extend(ifindex.map(RouteAttribute::Oif));
+    request
+}
+
+fn family(addr: IpAddr) -> AddressFamily {
+    match addr {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+/// None where the route leaves by no device.
+fn read(route: &RouteMessage, to: IpAddr) -> Option<NextHop> {
     let mut hop = NextHop {
         ifindex: 0,
         addr: to,
@@ -51,20 +72,24 @@ pub fn next_hop(to: Ipv4Addr) -> Result<NextHop> {
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Oif(ifindex) => hop.ifindex = *ifindex,
-            RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => hop.addr = *gateway,
+            RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => hop.addr = (*gateway).into(),
+            RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) => hop.addr = (*gateway).into(),
+            // An IPv4 route whose gateway is known by an IPv6 address.
+            RouteAttribute::Via(RouteVia::Inet6(gateway)) => hop.addr = (*gateway).into(),
             _ => {}
         }
     }
-    if route.header.kind != RouteType::Unicast || hop.ifindex == 0 {
-        return Err(no_route());
-    }
-    Ok(hop)
+    (hop.ifindex != 0).then_some(hop)
 }
 
 /// The neighbour table's MAC address for an address on a device; None where it has no valid one.
-pub fn neighbour(addr: Ipv4Addr, ifindex: u32) -> Result<Option<Mac>> {
+pub fn neighbour(addr: IpAddr, ifindex: u32) -> Result<Option<Mac>> {
     let mut request = NeighbourMessage::default();
-    request.header.family = AddressFamily::Inet;
+    request.header.family = family(addr);
+    let destination = NeighbourAttribute::Destination(match addr {
+        IpAddr::V4(addr) => NeighbourAddress::Inet(addr),
+        IpAddr::V6(addr) => NeighbourAddress::Inet6(addr),
+    });
     let entries = netlink::dump(RouteNetlinkMessage::GetNeighbour(request))
         .context("cannot read the neighbour table")?;
     Ok(entries.into_iter().find_map(|entry| match entry {
@@ -74,9 +99,7 @@ pub fn neighbour(addr: Ipv4Addr, ifindex: u32) -> Result<Option<Mac>> {
                     entry.header.state,
                     NeighbourState::Failed | NeighbourState::Incomplete | NeighbourState::None
                 )
-                && entry.attributes.contains(&NeighbourAttribute::Destination(
-                    NeighbourAddress::Inet(addr),
-                )) =>
+                && entry.attributes.contains(&destination) =>
         {
             entry
                 .attributes
