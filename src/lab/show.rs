@@ -34,33 +34,41 @@ fn table(report: &Report) -> String {
     let mut table = Columns::new(&HEADINGS);
     for host in &report.hosts {
         for device in &host.devices {
-            table.add(row(host.host, device));
+            let addresses = addresses(device);
+            let first = addresses.first().map_or("-", |address| address);
+            table.add(row(host.host, device, first));
+            for further in addresses.iter().skip(1) {
+                table.add(further_address(further));
+            }
         }
     }
     table.text(&["ifindex", "mtu"], &["mtu", "master"])
 }
 
-fn row(host: &str, device: &Device) -> [String; 8] {
+fn row(host: &str, device: &Device, address: &str) -> [String; 8] {
     let or_dash = |name: &Option<String>| name.clone().unwrap_or("-".into());
     [
         host.to_string(),
         device.ifname.clone(),
         device.ifindex.to_string(),
         device.mac.clone(),
-        addresses(device),
+        address.to_string(),
         device.mtu.to_string(),
         or_dash(&device.peer),
         or_dash(&device.master),
     ]
 }
 
-/// Link-local addresses follow from the MAC, and would only widen the table.
-fn addresses(device: &Device) -> String {
+/// One more row for the device of the row above.
+fn further_address(address: &str) -> [String; 8] {
+    HEADINGS.map(|heading| match heading {
+        "addresses" => address.to_string(),
+        _ => String::new(),
+    })
+}
+
+/// Link-local addresses follow from the MAC, and would only lengthen the table.
+fn addresses(device: &Device) -> Vec<&String> {
     let is_global = |address: &&String| !address.starts_with("fe80:");
-    let global: Vec<_> = device.addresses.iter().filter(is_global).cloned().collect();
-    if global.is_empty() {
-        "-".into()
-    } else {
-        global.join(" ")
-    }
+    device.addresses.iter().filter(is_global).collect()
 }

@@ -75,8 +75,9 @@ fn make_host(commands: Commands, host: &str, forwards: bool) -> Result<()> {
 fn sysctls(forwards: bool) -> String {
     let forward = u8::from(forwards);
     format!(
-        "cd /proc/sys/net; echo {forward} >ipv4/ip_forward; for c in all default; do \
-         echo 0 >ipv4/conf/$c/rp_filter; [ ! -d ipv6 ] || echo 0 >ipv6/conf/$c/accept_dad; done"
+        "cd /proc/sys/net; echo {forward} >ipv4/ip_forward; echo {forward} >ipv6/conf/all/forwarding; \
+         for c in all default; do echo 0 >ipv4/conf/$c/rp_filter; \
+         echo 0 >ipv6/conf/$c/disable_ipv6; echo 0 >ipv6/conf/$c/accept_dad; done"
     )
 }
 
