@@ -5,7 +5,7 @@ mod fixture;
 use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -90,19 +90,32 @@ fn on<T: Send + 'static>(host: &str, work: impl FnOnce() -> T + Send + 'static) 
     .expect("the thread ends well")
 }
 
-fn socket_on(host: &str, address: &str) -> UdpSocket {
-    let address = address.to_string();
-    let socket = on(host, move || UdpSocket::bind(address)).expect("the address is the host's");
+fn socket_on(host: &str, address: IpAddr, port: u16) -> UdpSocket {
+    let socket = on(host, move || UdpSocket::bind((address, port)));
+    let socket = socket.expect("the address is the host's");
     socket
         .set_read_timeout(Some(Duration::from_secs(3)))
         .expect("a timeout can be set");
     socket
 }
 
+/// A socket that can send to the address.
+fn client_on(host: &str, to: IpAddr) -> UdpSocket {
+    let any = match to {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    socket_on(host, any, 0)
+}
+
+fn ip(address: &str) -> IpAddr {
+    address.parse().expect("it is an address")
+}
+
 /// Sends `size` bytes there and back, and returns the source that the far end saw.
 fn echo(from: &str, to: &str, address: &str, size: usize) -> SocketAddr {
-    let server = socket_on(to, &format!("{address}:7000"));
-    let client = socket_on(from, "0.0.0.0:0");
+    let server = socket_on(to, ip(address), 7000);
+    let client = client_on(from, ip(address));
     let sent = vec![7; size];
     let mut received = vec![0; size + 1];
 
@@ -129,7 +142,13 @@ fn in_the_redirect_bed_all_hosts_reach_each_other() {
     echo("vm", "udpserver", "172.17.0.2", 64);
     echo("udpserver", "host", "172.17.0.1", 64);
     let seen = echo("udpserver", "vm", "192.168.122.10", 64);
-    assert_eq!(seen.ip().to_string(), "172.17.0.2");
+    assert_eq!(seen.ip(), ip("172.17.0.2"));
+
+    echo("vm", "host", "fd00:122::1", 64);
+    echo("vm", "udpserver", "fd00:17::2", 64);
+    echo("udpserver", "host", "fd00:17::1", 64);
+    let seen = echo("udpserver", "vm", "fd00:122::10", 64);
+    assert_eq!(seen.ip(), ip("fd00:17::2"));
 }
 
 #[test]
@@ -138,19 +157,28 @@ fn the_pair_carries_frames_of_9000_bytes_whole() {
     let payload = 9000 - 20 - 8;
     echo("host", "xdp", "10.2.2.2", payload);
     echo("xdp", "host", "10.2.2.1", payload);
+    let payload = 9000 - 40 - 8;
+    echo("host", "xdp", "fd00:2::2", payload);
+    echo("xdp", "host", "fd00:2::1", payload);
 }
 
 #[test]
 fn in_the_gateway_bed_client_and_server_reach_each_other_through_xdp() {
     let _lab = Lab::with("gateway");
     let seen = echo("client", "server", "192.168.20.20", 64);
-    assert_eq!(seen.ip().to_string(), "192.168.10.10");
+    assert_eq!(seen.ip(), ip("192.168.10.10"));
     echo("server", "client", "192.168.10.10", 64);
     echo("client", "xdp", "192.168.10.2", 64);
 
-    let stop = "echo 0 >/proc/sys/net/ipv4/ip_forward";
+    let seen = echo("client", "server", "fd00:20::20", 64);
+    assert_eq!(seen.ip(), ip("fd00:10::10"));
+    echo("server", "client", "fd00:10::10", 64);
+    echo("client", "xdp", "fd00:10::2", 64);
+
+    let stop = "cd /proc/sys/net; echo 0 | tee ipv4/ip_forward >ipv6/conf/all/forwarding";
     exec("xdp", &["sh", "-c", stop]).ok();
     assert!(is_silent("client", "server", "192.168.20.20"));
+    assert!(is_silent("client", "server", "fd00:20::20"));
 }
 
 #[test]
@@ -158,11 +186,11 @@ fn in_the_gateway_bed_xdp_redirects_what_the_client_sends_to_the_internet() {
     let _lab = Lab::with("gateway");
     let pins = Pins::new();
     follow_first_steps(&pins);
-    let server = socket_on("server", "192.168.20.20:7999");
-    let client = socket_on("client", "0.0.0.0:0");
-    let internet = "198.51.100.1:7999";
+    let server = socket_on("server", ip("192.168.20.20"), 7999);
+    let internet = ip("198.51.100.1");
+    let client = client_on("client", internet);
     client
-        .send_to(b"hello ebpf", internet)
+        .send_to(b"hello ebpf", (internet, 7999))
         .expect("the route is there");
     let mut heard = [0; 16];
     let length = server.recv(&mut heard).expect("the server hears it");
@@ -171,11 +199,11 @@ fn in_the_gateway_bed_xdp_redirects_what_the_client_sends_to_the_internet() {
 }
 
 fn is_silent(from: &str, to: &str, address: &str) -> bool {
-    let server = socket_on(to, &format!("{address}:7000"));
+    let server = socket_on(to, ip(address), 7000);
     server
         .set_read_timeout(Some(Duration::from_millis(300)))
         .expect("a timeout can be set");
-    let client = socket_on(from, "0.0.0.0:0");
+    let client = client_on(from, ip(address));
     let there = server.local_addr().expect("it is bound");
     client.send_to(b"hello", there).expect("the route is there");
     let heard = server.recv_from(&mut [0; 16]);
@@ -187,7 +215,9 @@ fn in_the_gateway_bed_the_client_reaches_the_internet_behind_the_hosts_address()
     let _lab = Lab::with("gateway");
     for inside in ["client", "server", "xdp"] {
         let seen = echo(inside, "internet", "198.51.100.1", 64);
-        assert_eq!(seen.ip().to_string(), "198.51.100.2", "from {inside}");
+        assert_eq!(seen.ip(), ip("198.51.100.2"), "from {inside}");
+        let seen = echo(inside, "internet", "2001:db8:100::1", 64);
+        assert_eq!(seen.ip(), ip("2001:db8:100::2"), "from {inside}");
     }
 }
 
@@ -422,7 +452,8 @@ fn the_status_describes_the_bed() {
     assert_eq!(
         device(&hosts[2], "eth0"),
         json!({"ifname": "eth0", "ifindex": 24, "mac": "02:42:ac:11:00:02", "mtu": 1500,
-               "addresses": ["172.17.0.2/16"], "peer": "host:vethea881ef", "master": null})
+               "addresses": ["172.17.0.2/16", "fd00:17::2/64"],
+               "peer": "host:vethea881ef", "master": null})
     );
     assert_eq!(
         device(&hosts[0], "vethea881ef"),
@@ -431,7 +462,7 @@ fn the_status_describes_the_bed() {
     );
 }
 
-/// A device of a host of the status, without its IPv6 addresses.
+/// A device of a host of the status, without its link-local addresses.
 fn device(host: &Value, name: &str) -> Value {
     let devices = host["devices"].as_array().expect("devices is an array");
     let found = devices.iter().find(|device| device["ifname"] == name);
@@ -439,8 +470,22 @@ fn device(host: &Value, name: &str) -> Value {
     device["addresses"]
         .as_array_mut()
         .expect("addresses is an array")
-        .retain(|address| !address.to_string().contains(':'));
+        .retain(|address| !address.to_string().contains("fe80:"));
     device
+}
+
+#[test]
+fn the_status_has_a_line_for_each_address() {
+    let _lab = Lab::with("redirect");
+    let text = lab(&["status"]).ok().out;
+    let below_its_v4 = |v6: &str| {
+        let mut lines = text
+            .lines()
+            .skip_while(|line| !line.contains("172.17.0.2/16"));
+        lines.nth(1).is_some_and(|line| line.trim() == v6)
+    };
+    assert!(below_its_v4("fd00:17::2/64"), "{text}");
+    assert!(!text.contains("fe80:"), "{text}");
 }
 
 #[test]
@@ -525,7 +570,8 @@ fn the_network_it_is_called_from_is_left_as_it_was() {
 
 /// Links, addresses, routes, packet filter and the sysctls that the beds set.
 fn own_network() -> String {
-    let look = "ip addr; ip route; ip netns list-id; nft list ruleset; cd /proc/sys/net; \
-                grep . ipv4/ip_forward ipv4/conf/*/rp_filter ipv6/conf/*/accept_dad";
+    let look = "ip addr; ip route; ip -6 route; ip netns list-id; nft list ruleset; \
+                cd /proc/sys/net; grep . ipv4/ip_forward ipv4/conf/*/rp_filter \
+                ipv6/conf/*/forwarding ipv6/conf/*/disable_ipv6 ipv6/conf/*/accept_dad";
     command("sh", &["-ec", look])
 }

@@ -42,7 +42,7 @@ fn table(report: &Report) -> String {
             }
         }
     }
-    table.text(&["ifindex", "mtu"], &["mtu", "master"])
+    table.text(&["ifindex", "mtu"], &["mtu", "master", "peer"])
 }
 
 fn row(host: &str, device: &Device, address: &str) -> [String; 8] {

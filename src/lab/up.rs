@@ -1,5 +1,6 @@
 //! Makes a bed.
 
+use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -55,7 +56,8 @@ fn make(commands: Commands, bed: Bed) -> Result<()> {
     for host in layout.hosts {
         make_host(commands, host, layout.routers.contains(host))?;
     }
-    for (host, command) in layout.rows() {
+    let is_possible = |words: &[&str]| has_ipv6() || !words.iter().any(|word| word.contains("::"));
+    for (host, command) in layout.rows().filter(|(_, words)| is_possible(words)) {
         commands.run(namespace::command(host, &command))?;
     }
     wait_for_links(layout.hosts)?;
@@ -75,10 +77,16 @@ fn make_host(commands: Commands, host: &str, forwards: bool) -> Result<()> {
 fn sysctls(forwards: bool) -> String {
     let forward = u8::from(forwards);
     format!(
-        "cd /proc/sys/net; echo {forward} >ipv4/ip_forward; echo {forward} >ipv6/conf/all/forwarding; \
-         for c in all default; do echo 0 >ipv4/conf/$c/rp_filter; \
-         echo 0 >ipv6/conf/$c/disable_ipv6; echo 0 >ipv6/conf/$c/accept_dad; done"
+        "cd /proc/sys/net; echo {forward} >ipv4/ip_forward; \
+         for c in all default; do echo 0 >ipv4/conf/$c/rp_filter; [ -d ipv6 ] || continue; \
+         echo {forward} >ipv6/conf/$c/forwarding; echo 0 >ipv6/conf/$c/disable_ipv6; \
+         echo 0 >ipv6/conf/$c/accept_dad; done"
     )
+}
+
+/// A kernel that was started without IPv6 makes the beds with IPv4 alone.
+fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").is_dir()
 }
 
 fn wait_for_links(hosts: &[&str]) -> Result<()> {
