@@ -54,9 +54,9 @@ struct Bed {
 impl Bed {
     fn new(mode: &str) -> Bed {
         let bed = Bed {
-            host: dual_stack("host"),
-            client: dual_stack("client"),
-            server: dual_stack("server"),
+            host: Ns::dual_stack("host"),
+            client: Ns::dual_stack("client"),
+            server: Ns::dual_stack("server"),
             pins: Pins::new(),
         };
         bed.host.veth("lan", &bed.client, "eth0");
@@ -100,16 +100,6 @@ impl Bed {
         let packets = |row: &serde_json::Value| row["forward_packages"].as_u64().expect("a count");
         rows.as_array().expect("rows").iter().map(packets).sum()
     }
-}
-
-/// A namespace with IPv6 too, whose addresses can be used at once.
-fn dual_stack(host: &str) -> Ns {
-    let ns = Ns::new(host);
-    for scope in ["all", "default"] {
-        ns.sysctl(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "0");
-        ns.sysctl(&format!("net/ipv6/conf/{scope}/accept_dad"), "0");
-    }
-    ns
 }
 
 /// A program in a namespace, with no input, ended by force after a minute.
