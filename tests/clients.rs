@@ -212,7 +212,7 @@ fn a_dns_query_over_ipv6_to_an_address_that_nobody_has_reaches_the_dns_server() 
 /// Some megabytes that don't repeat at any power of two.
 fn data() -> Vec<u8> {
     (0..5_000_001u32)
-        .map(|i| (i % 65_521 * 31 >> 5) as u8)
+        .map(|i| ((i % 65_521 * 31) >> 5) as u8)
         .collect()
 }
 
