@@ -8,22 +8,6 @@
 #ifndef __BALANCE_H__
 #define __BALANCE_H__
 
-/* Multiplies with xor-shifts between them; the upper bits are the well-mixed ones. */
-static __always_inline __u32 flow_hash(const struct packet *pkt)
-{
-	__u64 addrs = (__u64)bpf_ntohl(pkt->ip->saddr) << 32 | bpf_ntohl(pkt->ip->daddr);
-	__u64 ports = (__u64)bpf_ntohs(pkt->sport) << 32 | (__u64)bpf_ntohs(pkt->dport) << 8 |
-		      pkt->ip->protocol;
-	__u64 hash;
-
-	hash = (addrs ^ 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull;
-	hash ^= hash >> 32;
-	hash = (hash ^ ports) * 0x94d049bb133111ebull;
-	hash ^= hash >> 29;
-	hash *= 0xbf58476d1ce4e5b9ull;
-	return hash >> 32;
-}
-
 static __always_inline __u32 maglev_index(__u32 set, __u32 hash)
 {
 	__u32 slot = (__u64)hash * MAGLEV_SLOTS >> 32;
@@ -37,7 +21,7 @@ static __always_inline const struct backend *member(__u32 set, __u32 index)
 {
 	struct set_key key = {.set = set, .index = index};
 
-	return bpf_map_lookup_elem(&backends, &key);
+	return bpf_map_lookup_elem(&members, &key);
 }
 
 /* Aims the redirect at a backend; false where its device is gone. */
@@ -67,48 +51,62 @@ static long aim_next(__u32 step, void *arg)
 	return 0;
 }
 
-/*
- * One of several: the flow's own backend or, where its device is gone, another one
- * that differs from flow to flow.
- */
-static __always_inline const struct backend *choose(const struct rule *rule,
-						    const struct packet *pkt)
+/* Any one of a rule's backends that has a device, another one from flow to flow. */
+static __always_inline const struct backend *other(const struct rule *rule, __u32 hash)
 {
-	struct search search = {.set = rule->set, .count = rule->backends};
-	__u32 hash = flow_hash(pkt);
-	const struct backend *backend = member(search.set, maglev_index(search.set, hash));
+	struct search search = {
+		.set = rule->set,
+		.count = rule->backends,
+		.index = hash % rule->backends,
+	};
 
-	if (aim(backend))
-		return backend;
-
-	search.index = hash % search.count;
 	bpf_loop(search.count, aim_next, &search, 0);
 	return search.found ? member(search.set, search.index) : NULL;
 }
 
-/*
- * The backend at which the redirect is then aimed, before a byte of the packet has
- * changed. NULL where no backend has a device.
- */
-static __always_inline const struct backend *balance(const struct rule *rule,
-						     const struct packet *pkt)
+/* The flow's own backend by the rule. */
+static __always_inline const struct backend *own(const struct rule *rule, __u32 hash)
 {
 	if (rule->backends > 1)
-		return choose(rule, pkt);
-	return aim(&rule->only) ? &rule->only : NULL;
+		return member(rule->set, maglev_index(rule->set, hash));
+	return &rule->only;
 }
 
 /*
- * Whether the egress device carries the frame; the kernel would drop it without a
- * word. Not asked of what every IPv4 link carries, 68 bytes (RFC 791).
+ * The packet's backend, at which the redirect is then aimed, before a byte of it has
+ * changed. Only a flow's own backend is remembered, so that it comes back to it.
  */
-static __always_inline bool fits(struct xdp_md *ctx, const struct backend *backend, __u32 size)
+static __always_inline __u32 select_backend(const struct packet *pkt,
+					    const struct backend **backend)
 {
-	__u32 mtu = 0;
+	__u64 generation = generation_now();
+	bool cached = !(generation & 1);
+	__u32 hash = flow_hash(pkt);
+	struct flow_set *set = flow_set(hash);
+	const struct rule *rule;
 
-	if (size <= sizeof(struct ethhdr) + 68)
-		return true;
-	return bpf_check_mtu(ctx, backend->ifindex, &mtu, 0, 0) == 0;
+	if (!set)
+		return OUTCOME_NO_RULE;
+	if (cached) {
+		*backend = recall(set, pkt, generation);
+		if (aim(*backend))
+			return 0;
+	}
+	rule = match(pkt);
+	if (!rule)
+		return OUTCOME_NO_RULE;
+
+	*backend = own(rule, hash);
+	if (aim(*backend)) {
+		if (cached)
+			remember(set, pkt, *backend, generation, hash);
+		return 0;
+	}
+	if (rule->backends > 1)
+		*backend = other(rule, hash);
+	else
+		*backend = NULL;
+	return *backend ? 0 : OUTCOME_NO_DEVICE;
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Checksums for a changed IPv4 destination. All sums are ones' complement sums
+ * Checksums for changed addresses and ports. All sums are ones' complement sums
  * of 16-bit words in network byte order, held in a wider register.
  *
  * A sender with checksum offload leaves the L4 checksum partial: the field holds
@@ -10,7 +10,7 @@
 #ifndef __CHECKSUM_H__
 #define __CHECKSUM_H__
 
-#define SUM_CHUNK 256 /* bytes; what fits on the stack beside the caller's */
+#define SUM_CHUNK 128 /* bytes; what fits on the stack beside the caller's */
 
 static __always_inline __u16 fold(__u64 sum)
 {
@@ -21,10 +21,10 @@ static __always_inline __u16 fold(__u64 sum)
 	return sum;
 }
 
-/* RFC 1624, equation 3. */
-static __always_inline __sum16 replace(__sum16 check, __be32 from, __be32 to)
+/* RFC 1624, equation 3; change: the sum of what was there, inverted, and what is there now. */
+static __always_inline __sum16 update(__sum16 check, __u64 change)
 {
-	return ~fold((__u64)(__u16)~check + (__u32)~from + to);
+	return ~fold((__u64)(__u16)~check + change);
 }
 
 /*
@@ -52,12 +52,30 @@ __noinline __u32 sum_bytes(struct xdp_md *ctx, __u32 offset, __u32 len)
 	return bpf_csum_diff(NULL, 0, (__be32 *)chunk, SUM_CHUNK, sum);
 }
 
-/* The pseudo-header of RFC 768 and RFC 9293. */
-static __always_inline __u64 pseudo_header(const struct packet *pkt, __be32 daddr)
+static __always_inline __u64 sum_words(const __be32 *words, int count)
 {
-	return (__u64)pkt->ip->saddr + daddr + bpf_htons(pkt->ip->protocol) +
-	       bpf_htons(pkt->l4_len);
+	__u64 sum = 0;
+
+	for (int i = 0; i < count; i++)
+		sum += words[i];
+	return sum;
 }
+
+/* The pseudo-header of RFC 768, RFC 9293 and RFC 8200, section 8.1. */
+static __always_inline __u64 pseudo_header(const struct packet *pkt)
+{
+	__u64 sum = bpf_htons(pkt->proto) + bpf_htons(pkt->l4_len);
+
+	if (pkt->family == FAMILY_IPV4)
+		return sum + (__u32)pkt->flow.word[1] + (pkt->flow.word[1] >> 32);
+	return sum + sum_words(((struct ipv6hdr *)pkt->ip)->saddr, 8);
+}
+
+/* What changes in sums over the packet. */
+struct change {
+	__u64 addrs;
+	__u64 ports;
+};
 
 /*
  * The new L4 checksum of a packet whose field equals its pseudo-header sum: it is
@@ -67,31 +85,32 @@ static __always_inline __u64 pseudo_header(const struct packet *pkt, __be32 dadd
  * nobody would complete it, so the full sum goes in.
  */
 static __always_inline __sum16 complete(struct xdp_md *ctx, const struct packet *pkt,
-					const struct backend *backend)
+					const struct backend *backend, __u64 pseudo,
+					const struct change *change)
 {
-	__be32 daddr = pkt->ip->daddr;
 	__sum16 check = *pkt->check;
 	__u64 segment = sum_bytes(ctx, pkt->l4_offset, pkt->l4_len);
-	bool verifies = fold(pseudo_header(pkt, daddr) + segment) == 0xffff;
+	bool verifies = fold(pseudo + segment) == 0xffff;
 
 	if (interface.mode == MODE_SKB && backend->flags & BACKEND_COMPLETES_CHECKSUM && !verifies)
-		return fold(pseudo_header(pkt, backend->addr));
-	return ~fold(pseudo_header(pkt, backend->addr) + segment + (__u16)~check);
+		return fold(pseudo + change->addrs);
+	return ~fold(pseudo + change->addrs + change->ports + segment + (__u16)~check);
 }
 
-/* The new L4 checksum when the destination address becomes the backend's. */
+/* The new L4 checksum. A fragment's is never partial: the sender had to complete it. */
 static __always_inline __sum16 l4_checksum(struct xdp_md *ctx, const struct packet *pkt,
-					   const struct backend *backend)
+					   const struct backend *backend, __u64 pseudo,
+					   const struct change *change)
 {
-	bool udp = pkt->ip->protocol == IPPROTO_UDP;
+	bool udp = pkt->proto == IPPROTO_UDP;
 	__sum16 check = *pkt->check;
 
-	if (udp && check == 0) /* RFC 768: the sender computed none */
+	if (udp && check == 0) /* RFC 768, RFC 6935: the sender computed none */
 		return 0;
-	if (check == fold(pseudo_header(pkt, pkt->ip->daddr)))
-		check = complete(ctx, pkt, backend);
-	else
-		check = replace(check, pkt->ip->daddr, backend->addr);
+	if (pkt->fragment == WHOLE && check == fold(pseudo))
+		check = complete(ctx, pkt, backend, pseudo, change);
+	else if (!(backend->flags & BACKEND_KEEP_IP))
+		check = update(check, change->addrs + change->ports);
 	return udp && check == 0 ? 0xffff : check;
 }
 

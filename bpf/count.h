@@ -3,7 +3,7 @@
 #ifndef __COUNT_H__
 #define __COUNT_H__
 
-static __always_inline void count(void *map, __u32 key, __u64 bytes)
+static __always_inline void count(void *map, __u32 key, __u32 bytes)
 {
 	struct counter *counter = bpf_map_lookup_elem(map, &key);
 
@@ -11,6 +11,15 @@ static __always_inline void count(void *map, __u32 key, __u64 bytes)
 		return;
 	counter->packets++;
 	counter->bytes += bytes;
+}
+
+static __always_inline void count_backend(const struct backend *backend, __u32 bytes)
+{
+	__u32 bank = backend->counter / BANK_COUNTERS;
+	void *map = bpf_map_lookup_elem(&counters, &bank);
+
+	if (map)
+		count(map, backend->counter % BANK_COUNTERS, bytes);
 }
 
 #endif

@@ -1,14 +1,29 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The maps. The first five are pinned once for each network namespace and
- * shared by all its interfaces; actions is each interface's own. Values are
- * allocated when they are written, so an unused limit costs next to nothing.
+ * The maps. outcomes is each interface's own; the others are pinned once for each
+ * network namespace and shared by all its interfaces. The values of the hashes
+ * are allocated when they are written, so an unused limit costs a bucket's 16 bytes.
  */
 #ifndef __MAPS_H__
 #define __MAPS_H__
 
 struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ruleset);
+} ruleset SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_SERVICES);
+	__type(key, struct service_key);
+	__type(value, struct service);
+} services SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, MAX_RULES);
 	__type(key, struct rule_key);
@@ -18,10 +33,10 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_BACKENDS);
+	__uint(max_entries, MAX_MEMBERS);
 	__type(key, struct set_key);
 	__type(value, struct backend);
-} backends SEC(".maps");
+} members SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -32,12 +47,41 @@ struct {
 } maglev SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_BACKENDS);
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, FLOW_SETS);
+	__type(key, __u32);
+	__type(value, struct flow_set);
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_FRAGMENTED);
+	__type(key, struct flow_key);
+	__type(value, struct fragmented);
+} fragments SEC(".maps");
+
+struct counter_bank {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, BANK_COUNTERS);
 	__type(key, __u32);
 	__type(value, struct counter);
-} counters SEC(".maps");
+} bank_0 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, COUNTER_BANKS);
+	__type(key, __u32);
+	__array(values, struct counter_bank);
+} counters SEC(".maps") = {
+	.values = {&bank_0},
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, COUNTER_BANKS);
+	__type(key, __u32);
+	__type(value, struct bank);
+} banks SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
@@ -48,9 +92,9 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, ACTIONS);
+	__uint(max_entries, OUTCOMES);
 	__type(key, __u32);
 	__type(value, struct counter);
-} actions SEC(".maps");
+} outcomes SEC(".maps");
 
 #endif

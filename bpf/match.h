@@ -1,18 +1,102 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* From headers to a rule: the longest source prefix for the protocol and port. */
+/*
+ * From headers to a rule: the longest source prefix for the protocol, port and
+ * VLAN. One hash table holds the rules of all prefix lengths; it is asked once
+ * for each length that the service has, from the longest. `make bench` measures
+ * that against an LPM trie.
+ */
 #ifndef __MATCH_H__
 #define __MATCH_H__
 
+struct lookup {
+	struct rule_key key;
+	__u64 saddr[2]; /* in host byte order, the longest bits of a prefix first */
+	__u64 lengths[3];
+	__u32 longest;
+	struct rule *rule;
+};
+
+/*
+ * Which bit is set, without a branch (Leiserson et al., 1998). Apart from the
+ * interface's constants, whose section is pinned.
+ */
+static const __u8 bit_of[64] SEC(".rodata.bits") = {
+	0,  1,	48, 2,	57, 49, 28, 3,	61, 58, 50, 42, 38, 29, 17, 4,	62, 55, 59, 36, 53, 51,
+	43, 22, 45, 39, 33, 30, 24, 18, 12, 5,	63, 47, 56, 27, 60, 41, 37, 16, 54, 35, 52, 21,
+	44, 32, 23, 11, 46, 26, 40, 15, 34, 20, 31, 10, 25, 14, 19, 9,	13, 8,	7,  6,
+};
+
+static __always_inline __u32 lowest_bit(__u64 word)
+{
+	return bit_of[(word & -word) * 0x03f79d71b4cb0a89ull >> 58];
+}
+
+/* A word with its first bits set, as many as of 64 or more: 1 and up. */
+static __always_inline __u64 first_bits(__u32 bits)
+{
+	return ~0ull << ((64 - bits) & 63);
+}
+
+/* A step of bpf_loop: 1 ends it. */
+static long match_length(__u32 step, void *arg)
+{
+	struct lookup *lookup = arg;
+	__u64 high = 0, low = 0;
+	__u32 word = 0, prefixlen;
+
+	(void)step;
+	if (!lookup->lengths[0])
+		word = lookup->lengths[1] ? 1 : 2;
+	if (!lookup->lengths[word])
+		return 1;
+	prefixlen = lookup->longest - word * 64 - lowest_bit(lookup->lengths[word]);
+	lookup->lengths[word] &= lookup->lengths[word] - 1;
+
+	if (prefixlen > 64) {
+		high = lookup->saddr[0];
+		low = lookup->saddr[1] & first_bits(prefixlen - 64);
+	} else if (prefixlen > 0) {
+		high = lookup->saddr[0] & first_bits(prefixlen);
+	}
+	lookup->key.saddr[0] = bpf_htonl(high >> 32);
+	lookup->key.saddr[1] = bpf_htonl(high);
+	lookup->key.saddr[2] = bpf_htonl(low >> 32);
+	lookup->key.saddr[3] = bpf_htonl(low);
+	lookup->key.prefixlen = prefixlen;
+	lookup->rule = bpf_map_lookup_elem(&rules, &lookup->key);
+	return lookup->rule != NULL;
+}
+
 static __always_inline struct rule *match(const struct packet *pkt)
 {
-	struct rule_key key = {
-		.prefixlen = RULE_KEY_BITS,
-		.proto = pkt->ip->protocol,
-		.port = pkt->dport,
-		.saddr = pkt->ip->saddr,
+	__u64 ports = pkt->flow.word[0];
+	struct service_key key = {
+		.port = ports >> 16,
+		.vlan = pkt->vlan,
+		.proto = pkt->proto,
+		.family = pkt->family,
 	};
+	struct service *service = bpf_map_lookup_elem(&services, &key);
+	struct lookup lookup = {};
 
-	return bpf_map_lookup_elem(&rules, &key);
+	if (!service)
+		return NULL;
+	lookup.key.port = key.port;
+	lookup.key.vlan = key.vlan;
+	lookup.key.proto = key.proto;
+	lookup.key.family = key.family;
+	lookup.longest = 32;
+	lookup.saddr[0] = (__u64)bpf_ntohl(pkt->flow.word[1]) << 32;
+	if (pkt->family == FAMILY_IPV6) {
+		lookup.longest = 128;
+		lookup.saddr[0] = bpf_be64_to_cpu(pkt->flow.word[1]);
+		lookup.saddr[1] = bpf_be64_to_cpu(pkt->flow.word[2]);
+	}
+	lookup.lengths[0] = service->lengths[0];
+	lookup.lengths[1] = service->lengths[1];
+	lookup.lengths[2] = service->lengths[2];
+	bpf_loop(129, match_length, &lookup, 0);
+	return lookup.rule;
 }
 
 #endif

@@ -1,98 +1,277 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * From a frame to the headers that a rule can match: IPv4 (options included)
- * over untagged Ethernet, carrying all of a UDP or TCP segment.
+ * From a frame to the headers that a rule can match: UDP or TCP, all of a segment
+ * or a fragment of it, over IPv4 or IPv6 with what may stand before: VLAN tags,
+ * options, extension headers. Each step gives 0 or the outcome that ends it.
  */
 #ifndef __PARSE_H__
 #define __PARSE_H__
 
-#define IP_MF	  0x2000 /* RFC 791: more fragments follow */
-#define IP_OFFSET 0x1fff /* RFC 791: this fragment's offset, in 8 bytes */
+#define IP_MF	   0x2000 /* RFC 791: more fragments follow */
+#define IP_OFFSET  0x1fff /* RFC 791: this fragment's offset, in 8 bytes */
+#define IP6_MF	   0x0001 /* RFC 8200, section 4.5 */
+#define IP6_OFFSET 0xfff8
+
+enum fragment { WHOLE, FIRST, LATER };
 
 struct packet {
 	struct ethhdr *eth;
-	struct iphdr *ip;
-	__sum16 *check; /* of UDP or TCP */
-	__be16 sport;
-	__be16 dport;
-	__u32 l4_offset; /* from the start of the frame, in bytes */
-	__u32 l4_len;	 /* header and payload, in bytes; padding is not part of it */
+	void *ip;
+	void *l4; /* not in LATER fragments */
+	__sum16 *check;
+	struct flow_key flow;
+	__u32 size; /* of the frame, in bytes */
+	__u32 tags;
+	__u32 vlan;
+	__u32 proto;
+	__u32 family;
+	__u32 ip_offset; /* from the start of the frame, in bytes */
+	__u32 l4_offset;
+	__u32 l4_len; /* header and payload, in bytes; padding is not part of it */
+	enum fragment fragment;
+	__u32 identification; /* of a fragment */
 };
 
-static __always_inline bool parse_ipv4(struct packet *pkt, void *data, void *end)
+struct tag {
+	__be16 tci;
+	__be16 proto;
+};
+
+static __always_inline bool is_tag(__be16 proto)
 {
-	struct ethhdr *eth = data;
-	struct iphdr *ip = (void *)(eth + 1);
-
-	if ((void *)(ip + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP))
-		return false;
-	if (ip->version != 4 || ip->ihl < 5)
-		return false;
-	if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))
-		return false;
-
-	pkt->eth = eth;
-	pkt->ip = ip;
-	return true;
+	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD);
 }
 
-static __always_inline bool parse_udp(struct packet *pkt, void *l4, void *end)
+/* Ethernet and VLAN tags, up to what the last of them announces. */
+static __always_inline __u32 parse_link(struct packet *pkt, void *data, void *end, __be16 *proto)
 {
-	struct udphdr *udp = l4;
+	struct tag *tag = data + sizeof(struct ethhdr);
 
-	if ((void *)(udp + 1) > end)
-		return false;
-	if (bpf_ntohs(udp->len) < sizeof(*udp) || bpf_ntohs(udp->len) > pkt->l4_len)
-		return false;
+	pkt->eth = data;
+	if (data + sizeof(struct ethhdr) > end)
+		return OUTCOME_TRUNCATED;
 
-	pkt->sport = udp->source;
-	pkt->dport = udp->dest;
-	pkt->check = &udp->check;
-	pkt->l4_len = bpf_ntohs(udp->len);
-	return true;
-}
-
-static __always_inline bool parse_tcp(struct packet *pkt, void *l4, void *end)
-{
-	struct tcphdr *tcp = l4;
-
-	if ((void *)(tcp + 1) > end)
-		return false;
-	if (tcp->doff < 5 || tcp->doff * 4u > pkt->l4_len)
-		return false;
-
-	pkt->sport = tcp->source;
-	pkt->dport = tcp->dest;
-	pkt->check = &tcp->check;
-	return true;
-}
-
-/* False: nothing that a rule could match, or headers that contradict the frame. */
-static __always_inline bool parse(struct packet *pkt, void *data, void *end)
-{
-	__u32 header, total;
-	void *l4;
-
-	if (!parse_ipv4(pkt, data, end))
-		return false;
-
-	header = pkt->ip->ihl * 4;
-	total = bpf_ntohs(pkt->ip->tot_len);
-	if (total < header || sizeof(*pkt->eth) + total > (__u64)(end - data))
-		return false;
-
-	l4 = (void *)pkt->ip + header;
-	pkt->l4_offset = sizeof(*pkt->eth) + header;
-	pkt->l4_len = total - header;
-
-	switch (pkt->ip->protocol) {
-	case IPPROTO_UDP:
-		return parse_udp(pkt, l4, end);
-	case IPPROTO_TCP:
-		return parse_tcp(pkt, l4, end);
-	default:
-		return false;
+	*proto = pkt->eth->h_proto;
+	for (int i = 0; i < MAX_TAGS && is_tag(*proto); i++, tag++) {
+		if ((void *)(tag + 1) > end)
+			return OUTCOME_TRUNCATED;
+		if (i == 0)
+			pkt->vlan = bpf_ntohs(tag->tci) & 0xfff;
+		*proto = tag->proto;
+		pkt->tags++;
 	}
+	pkt->ip = tag;
+	pkt->ip_offset = (void *)tag - data;
+	return is_tag(*proto) ? OUTCOME_TAGS : 0;
+}
+
+static __always_inline __u32 parse_udp(struct packet *pkt, void *end)
+{
+	struct udphdr *udp = pkt->l4;
+	__u32 len;
+
+	if (pkt->l4_len < sizeof(*udp))
+		return OUTCOME_MALFORMED;
+	if ((void *)(udp + 1) > end)
+		return OUTCOME_TRUNCATED;
+	len = bpf_ntohs(udp->len);
+	if (len < sizeof(*udp) || (len > pkt->l4_len && pkt->fragment == WHOLE))
+		return OUTCOME_MALFORMED;
+
+	pkt->check = &udp->check;
+	pkt->l4_len = len;
+	return 0;
+}
+
+static __always_inline __u32 parse_tcp(struct packet *pkt, void *end)
+{
+	struct tcphdr *tcp = pkt->l4;
+
+	if (pkt->l4_len < sizeof(*tcp))
+		return OUTCOME_MALFORMED;
+	if ((void *)(tcp + 1) > end)
+		return OUTCOME_TRUNCATED;
+	if (tcp->doff < 5 || tcp->doff * 4u > pkt->l4_len)
+		return OUTCOME_MALFORMED;
+
+	pkt->check = &tcp->check;
+	return 0;
+}
+
+static __always_inline __u32 parse_segment(struct packet *pkt, void *end)
+{
+	__u32 outcome = pkt->proto == IPPROTO_UDP ? parse_udp(pkt, end) : parse_tcp(pkt, end);
+
+	if (outcome)
+		return outcome;
+	pkt->flow.word[0] = *(__u32 *)pkt->l4 | (__u64)pkt->vlan << 32 | (__u64)pkt->proto << 48 |
+			    (__u64)pkt->family << 56;
+	return 0;
+}
+
+static __always_inline __u32 parse_ipv4(struct packet *pkt, void *end)
+{
+	struct iphdr *ip = pkt->ip;
+	__u32 header, total;
+
+	if ((void *)(ip + 1) > end)
+		return OUTCOME_TRUNCATED;
+	header = ip->ihl * 4;
+	total = bpf_ntohs(ip->tot_len);
+	if (ip->version != 4 || header < sizeof(*ip) || total < header)
+		return OUTCOME_MALFORMED;
+	if (pkt->ip_offset + total > pkt->size)
+		return OUTCOME_TRUNCATED;
+
+	pkt->family = FAMILY_IPV4;
+	pkt->proto = ip->protocol;
+	if (pkt->proto != IPPROTO_UDP && pkt->proto != IPPROTO_TCP)
+		return OUTCOME_NOT_UDP_TCP;
+
+	pkt->flow.word[1] = *(__u64 *)&ip->saddr;
+	pkt->l4 = pkt->ip + header;
+	pkt->l4_offset = pkt->ip_offset + header;
+	pkt->l4_len = total - header;
+	if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET)) {
+		pkt->fragment = ip->frag_off & bpf_htons(IP_OFFSET) ? LATER : FIRST;
+		pkt->identification = ip->id;
+		if (pkt->fragment == LATER)
+			return 0;
+	}
+	return parse_segment(pkt, end);
+}
+
+struct extensions {
+	__u32 offset; /* of the next header, from the start of the frame */
+	__u32 end;    /* of the IPv6 packet */
+	__u32 next;   /* its protocol number */
+	__u32 fragment;
+	__u32 identification;
+};
+
+/*
+ * Over the extension headers, up to UDP, TCP or a later fragment's data. Neither
+ * static nor inlined, so that the verifier walks the loop once and apart.
+ */
+__noinline __u32 skip_extensions(struct xdp_md *ctx, struct extensions *at)
+{
+	struct {
+		__u8 next;
+		__u8 len;      /* in 8 bytes, without the first 8 */
+		__u8 type;
+		__u8 segments; /* a routing header's: routers still to visit */
+		__be32 identification;
+	} header;
+
+	if (!at)
+		return OUTCOME_MALFORMED;
+	for (int i = 0; i <= MAX_EXTENSIONS; i++) {
+		if (at->next == IPPROTO_UDP || at->next == IPPROTO_TCP)
+			return 0;
+		if (at->next != IPPROTO_HOPOPTS && at->next != IPPROTO_ROUTING &&
+		    at->next != IPPROTO_DSTOPTS && at->next != IPPROTO_FRAGMENT)
+			return OUTCOME_NOT_UDP_TCP;
+		if (i == MAX_EXTENSIONS || at->offset > MAX_L4_OFFSET)
+			return OUTCOME_EXTENSION_HEADERS;
+		if (at->offset + sizeof(header) > at->end)
+			return OUTCOME_MALFORMED;
+		if (bpf_xdp_load_bytes(ctx, at->offset, &header, sizeof(header)))
+			return OUTCOME_TRUNCATED;
+
+		if (at->next == IPPROTO_FRAGMENT) {
+			if (at->fragment)
+				return OUTCOME_EXTENSION_HEADERS;
+			at->offset += sizeof(header);
+			at->next = header.next;
+			at->identification = header.identification;
+			if ((header.type << 8 | header.segments) & IP6_OFFSET) {
+				at->fragment = LATER;
+				return 0;
+			}
+			/* Neither offset nor more to come: a whole packet (RFC 6946). */
+			if (header.segments & IP6_MF)
+				at->fragment = FIRST;
+			continue;
+		}
+		if (at->next == IPPROTO_ROUTING && header.segments)
+			return OUTCOME_EXTENSION_HEADERS;
+		at->offset += (header.len + 1) * 8;
+		at->next = header.next;
+	}
+	return OUTCOME_EXTENSION_HEADERS;
+}
+
+static __always_inline __u32 parse_extensions(struct xdp_md *ctx, struct packet *pkt, void *data,
+					      __u32 next)
+{
+	struct extensions at = {
+		.offset = pkt->l4_offset,
+		.end = pkt->l4_offset + pkt->l4_len,
+		.next = next,
+	};
+	__u32 outcome = skip_extensions(ctx, &at);
+
+	if (outcome)
+		return outcome;
+	if (at.offset > at.end)
+		return OUTCOME_MALFORMED;
+	pkt->fragment = at.fragment;
+	pkt->identification = at.identification;
+	if (at.fragment == LATER)
+		return 0;
+	if (at.offset > MAX_L4_OFFSET)
+		return OUTCOME_EXTENSION_HEADERS;
+
+	pkt->proto = at.next;
+	pkt->l4 = data + at.offset;
+	pkt->l4_offset = at.offset;
+	pkt->l4_len = at.end - at.offset;
+	return 0;
+}
+
+static __always_inline __u32 parse_ipv6(struct xdp_md *ctx, struct packet *pkt, void *data,
+					void *end)
+{
+	struct ipv6hdr *ip = pkt->ip;
+	__u64 *addrs = (__u64 *)ip->saddr;
+	__u32 outcome;
+
+	if ((void *)(ip + 1) > end)
+		return OUTCOME_TRUNCATED;
+	if (ip->version != 6)
+		return OUTCOME_MALFORMED;
+	pkt->l4 = ip + 1;
+	pkt->l4_offset = pkt->ip_offset + sizeof(*ip);
+	pkt->l4_len = bpf_ntohs(ip->payload_len);
+	if (pkt->l4_offset + pkt->l4_len > pkt->size)
+		return OUTCOME_TRUNCATED;
+
+	pkt->family = FAMILY_IPV6;
+	pkt->proto = ip->nexthdr;
+	pkt->flow.word[1] = addrs[0];
+	pkt->flow.word[2] = addrs[1];
+	pkt->flow.word[3] = addrs[2];
+	pkt->flow.word[4] = addrs[3];
+	if (pkt->proto != IPPROTO_UDP && pkt->proto != IPPROTO_TCP) {
+		outcome = parse_extensions(ctx, pkt, data, ip->nexthdr);
+		if (outcome || pkt->fragment == LATER)
+			return outcome;
+	}
+	return parse_segment(pkt, end);
+}
+
+static __always_inline __u32 parse(struct xdp_md *ctx, struct packet *pkt, void *data, void *end)
+{
+	__be16 proto = 0;
+	__u32 outcome = parse_link(pkt, data, end, &proto);
+
+	if (outcome)
+		return outcome;
+	if (proto == bpf_htons(ETH_P_IP))
+		return parse_ipv4(pkt, end);
+	if (proto == bpf_htons(ETH_P_IPV6))
+		return parse_ipv6(ctx, pkt, data, end);
+	return OUTCOME_NOT_IP;
 }
 
 #endif

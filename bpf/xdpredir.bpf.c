@@ -13,30 +13,47 @@ const volatile struct interface interface = {};
 #include "maps.h"
 #include "count.h"
 #include "parse.h"
+#include "flow.h"
 #include "match.h"
 #include "balance.h"
+#include "fragment.h"
+#include "forward.h"
 #include "checksum.h"
 #include "rewrite.h"
 
-/* XDP_REDIRECT: rewritten and aimed at a backend. XDP_PASS: not one byte changed. */
-static __always_inline int redirect(struct xdp_md *ctx, void *data, void *end)
+/* OUTCOME_REDIRECTED: rewritten and aimed at a backend. Any other: see verdict(). */
+static __always_inline __u32 redirect(struct xdp_md *ctx, struct packet *pkt, void *data, void *end)
 {
-	struct packet pkt = {};
-	const struct backend *backend;
-	struct rule *rule;
+	const struct backend *backend = NULL;
+	__u32 outcome = parse(ctx, pkt, data, end);
 
-	if (!parse(&pkt, data, end))
-		return XDP_PASS;
-	rule = match(&pkt);
-	if (!rule)
-		return XDP_PASS;
-	backend = balance(rule, &pkt);
-	if (!backend || !fits(ctx, backend, end - data))
-		return XDP_PASS;
+	if (outcome)
+		return outcome;
+	if (pkt->fragment == LATER)
+		outcome = follow_first(pkt, &backend);
+	else
+		outcome = select_backend(pkt, &backend);
+	if (outcome || !backend)
+		return outcome;
+	if (!outlives(pkt, backend))
+		return OUTCOME_TTL;
+	if (!fits(ctx, pkt, backend))
+		return OUTCOME_TOO_LONG;
 
-	rewrite(ctx, &pkt, backend);
-	count(&counters, backend->counter, end - data);
-	return XDP_REDIRECT;
+	if (pkt->fragment == FIRST)
+		remember_fragment(pkt, backend);
+	if (!rewrite(ctx, pkt, backend))
+		return OUTCOME_NO_HEADROOM;
+	count_backend(backend, pkt->size);
+	return OUTCOME_REDIRECTED;
+}
+
+/* A packet that passes has not one byte changed; one that can't is dropped, and counted. */
+static __always_inline int verdict(__u32 outcome)
+{
+	if (outcome == OUTCOME_REDIRECTED)
+		return XDP_REDIRECT;
+	return outcome == OUTCOME_NO_HEADROOM ? XDP_DROP : XDP_PASS;
 }
 
 SEC("xdp")
@@ -44,10 +61,13 @@ int xdpredir(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
-	int action = redirect(ctx, data, end);
+	struct packet pkt = {
+		.size = interface.frags ? bpf_xdp_get_buff_len(ctx) : end - data,
+	};
+	__u32 outcome = redirect(ctx, &pkt, data, end);
 
-	count(&actions, action, end - data);
-	return action;
+	count(&outcomes, outcome, pkt.size);
+	return verdict(outcome);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -7,38 +7,95 @@
 #ifndef __XDPREDIR_H__
 #define __XDPREDIR_H__
 
-#define XDPREDIR_ABI 1
+#define XDPREDIR_ABI 2
 
 /* Limits. Each is met with an error that names it, never in silence. */
-#define MAX_RULES	   65536  /* matches in one namespace */
-#define MAX_BACKENDS	   65536  /* backends of all rules together */
-#define MAX_EGRESS	   16384  /* distinct egress devices */
-#define MAX_RULE_BACKENDS  255	  /* backends of one rule */
-#define MAGLEV_SLOTS	   16381  /* prime, and the same for every rule: see balance.h */
-#define MAGLEV_CHUNK	   1024	  /* slots in one value of the maglev map */
-#define MAGLEV_CHUNKS	   16	  /* values that one rule needs there */
-#define MAX_MAGLEV_CHUNKS  262144 /* MAGLEV_CHUNKS for each of 16,384 balanced rules */
-#define INTERFACE_NAME_LEN 16	  /* IFNAMSIZ, with the final NUL */
+#define MAX_RULES	   1048576 /* matches in one namespace */
+#define MAX_SERVICES	   65536   /* distinct protocol, port and VLAN among them */
+#define MAX_MEMBERS	   65536   /* backends of all rules with more than one */
+#define MAX_EGRESS	   16384   /* distinct egress devices */
+#define MAX_RULE_BACKENDS  255	   /* backends of one rule */
+#define MAGLEV_SLOTS	   16381   /* prime, and the same for every rule: see balance.h */
+#define MAGLEV_CHUNK	   1024	   /* slots in one value of the maglev map */
+#define MAGLEV_CHUNKS	   16	   /* values that one rule needs there */
+#define MAX_MAGLEV_CHUNKS  262144  /* MAGLEV_CHUNKS for each of 16,384 balanced rules */
+#define COUNTER_BANKS	   64	   /* maps of counters, each made when the others are full */
+#define BANK_COUNTERS	   16384   /* in one of them: 1,048,576 backends in all */
+#define BANK_BITMAP	   2048	   /* bytes: BANK_COUNTERS bits */
+#define FLOW_SETS	   4096	   /* of the flow cache of one CPU */
+#define FLOW_WAYS	   2	   /* flows in a set */
+#define MAX_FRAGMENTED	   8192	   /* fragmented datagrams remembered at a time */
+#define MAX_TAGS	   2	   /* VLAN tags: 802.1Q, 802.1ad */
+#define MAX_EXTENSIONS	   8	   /* IPv6 extension headers before UDP or TCP */
+#define MAX_L4_OFFSET	   1024	   /* bytes of headers before UDP or TCP */
+#define INTERFACE_NAME_LEN 16	   /* IFNAMSIZ, with the final NUL */
 
-/* What a rule matches. The trie compares the bytes after prefixlen in order. */
+/* The outcomes: one for each way out of the program, counted by interface and CPU. */
+#define OUTCOME_REDIRECTED	  0
+#define OUTCOME_NO_RULE		  1
+#define OUTCOME_NOT_IP		  2
+#define OUTCOME_NOT_UDP_TCP	  3
+#define OUTCOME_TRUNCATED	  4  /* shorter than its headers say */
+#define OUTCOME_MALFORMED	  5  /* headers that contradict themselves */
+#define OUTCOME_TAGS		  6  /* more than MAX_TAGS */
+#define OUTCOME_EXTENSION_HEADERS 7  /* beyond the bounds, or on the way to a further router */
+#define OUTCOME_FRAGMENT	  8  /* whose first one was not seen, or was not redirected */
+#define OUTCOME_TTL		  9  /* at its end, and the backend wants it decremented */
+#define OUTCOME_NO_DEVICE	  10 /* of any backend of the rule */
+#define OUTCOME_TOO_LONG	  11 /* for the MTU of the backend's device */
+#define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the only one that drops */
+#define OUTCOMES		  13
+
+/* What a rule matches. A packet is looked up once for each prefix length of its service. */
 struct rule_key {
-	__u32 prefixlen; /* in bits: RULE_KEY_FIXED_BITS and the source's prefix length */
+	__be32 saddr[4]; /* source prefix, host bits zero; IPv4 in the first word */
+	__be16 port;	 /* destination port */
+	__u16 vlan;	 /* VLAN identifier of the outer tag; 0: untagged, or priority-tagged */
 	__u8 proto;	 /* IPPROTO_* */
+	__u8 family;	 /* FAMILY_* */
+	__u8 prefixlen;	 /* in bits */
 	__u8 zero;
-	__be16 port;  /* destination port */
-	__be32 saddr; /* source prefix, host bits zero */
 };
-#define RULE_KEY_FIXED_BITS 32
-#define RULE_KEY_BITS	    64
+#define FAMILY_IPV4 4
+#define FAMILY_IPV6 6
+
+/* What rules have in common that differ in their source alone. */
+struct service_key {
+	__be16 port;
+	__u16 vlan;
+	__u8 proto;
+	__u8 family;
+	__u16 zero;
+};
+
+/*
+ * Bit n % 64 of word n / 64: there may be rules whose prefix is n bits shorter than an
+ * address, so that the lowest bit is the longest prefix.
+ */
+struct service {
+	__u64 lengths[3];
+};
 
 struct backend {
-	__be32 addr;
-	__u32 ifindex; /* egress device, and its key in the egress map */
-	__u32 counter; /* key in the counters map; kept when the backend is updated */
-	__u32 weight;
+	__be32 addr[4]; /* IPv4 in the first word, the others zero */
+	__be32 snat[4]; /* source address, with BACKEND_SNAT */
+	__u32 ifindex;	/* egress device, and its key in the egress map */
+	__u32 counter;	/* bank * BANK_COUNTERS + index; kept when the backend is updated */
 	__u8 frame[12]; /* the first bytes of the frame sent: destination and source MAC */
-	__u32 flags;	/* BACKEND_* */
+	__be16 port;	/* destination port; 0: as it was */
+	__be16 vlan;	/* VLAN identifier, with BACKEND_PUSH_VLAN */
+	__u16 weight;
+	__u16 flags; /* BACKEND_* */
+	__u32 zero;
 };
+/* The egress device, or who reads behind it, completes partial L4 checksums. */
+#define BACKEND_COMPLETES_CHECKSUM 1
+#define BACKEND_KEEP_IP		   2
+#define BACKEND_SNAT		   4
+#define BACKEND_DECREMENT_TTL	   8
+#define BACKEND_PUSH_VLAN	   16
+#define BACKEND_POP_VLAN	   32
+#define BACKEND_IPV6		   64 /* for the command; the rule's key tells the program */
 
 /*
  * A rule has its only backend in itself, or names a set of them. A set never
@@ -47,22 +104,53 @@ struct backend {
  */
 struct rule {
 	__u32 set;
-	__u16 backends;	     /* 1 to MAX_RULE_BACKENDS */
-	__u16 prefixlen;     /* of its key: a trie's lookup doesn't tell which prefix matched */
+	__u16 backends; /* 1 to MAX_RULE_BACKENDS */
+	__u16 zero;
 	struct backend only; /* where there is one */
 };
 
-/* Key of both backends (index: 0 to backends - 1) and maglev (index: chunk). */
+/* Key of both members (index: 0 to backends - 1) and maglev (index: chunk). */
 struct set_key {
 	__u32 set;
 	__u32 index;
 };
 
-/* The egress device, or who reads behind it, completes partial L4 checksums. */
-#define BACKEND_COMPLETES_CHECKSUM 1
-
 struct maglev_chunk {
 	__u8 slot[MAGLEV_CHUNK]; /* index of a backend */
+};
+
+/*
+ * Odd while a writer is at work: then nothing is taken from the flow cache or put
+ * into it. A writer that was killed leaves it odd, which is slow but right.
+ */
+struct ruleset {
+	__u64 generation;
+};
+
+/*
+ * A flow, in the packet's byte order. word[0]: source and destination port, 16 bits
+ * each from the lowest, VLAN identifier, 8 bits protocol, 8 bits family; then
+ * source and destination address, for IPv4 in word[1].
+ */
+struct flow_key {
+	__u64 word[5];
+};
+
+/* What rules said about a flow, as long as the rules are of this generation. */
+struct flow {
+	__u64 generation;
+	struct flow_key key;
+	struct backend backend;
+};
+
+struct flow_set {
+	struct flow way[FLOW_WAYS];
+};
+
+/* Where the first fragment went; its key has the datagram's identification for the ports. */
+struct fragmented {
+	__u64 seen; /* CLOCK_MONOTONIC, ns */
+	struct backend backend;
 };
 
 /* Totals; bytes are those of the Ethernet frame as XDP sees it on arrival. */
@@ -71,24 +159,39 @@ struct counter {
 	__u64 bytes;
 };
 
+/* The counters of a bank that backends have. For the command; the program doesn't ask. */
+struct bank {
+	__u32 used;
+	__u32 zero;
+	__u8 bitmap[BANK_BITMAP];
+};
+
 /* In .rodata of each interface's own load of the program. */
 struct interface {
 	__u32 ifindex;
-	__u32 mode; /* MODE_* */
+	__u32 mode;  /* MODE_* */
+	__u32 frags; /* 1: frames in several buffers come along (xdp.frags) */
 	char name[INTERFACE_NAME_LEN];
 };
 #define MODE_NATIVE 1
 #define MODE_SKB    2
 
-#define ACTIONS 5 /* XDP_ABORTED to XDP_REDIRECT: keys of the actions map */
-
-_Static_assert(sizeof(struct rule_key) == 12, "rule_key");
-_Static_assert(sizeof(struct rule) == 40, "rule");
+_Static_assert(sizeof(struct rule_key) == 24, "rule_key");
+_Static_assert(sizeof(struct service_key) == 8, "service_key");
+_Static_assert(sizeof(struct service) == 24, "service");
+_Static_assert(sizeof(struct backend) == 64, "backend");
+_Static_assert(sizeof(struct rule) == 72, "rule");
 _Static_assert(sizeof(struct set_key) == 8, "set_key");
-_Static_assert(sizeof(struct backend) == 32, "backend");
 _Static_assert(sizeof(struct maglev_chunk) == MAGLEV_CHUNK, "maglev_chunk");
+_Static_assert(sizeof(struct ruleset) == 8, "ruleset");
+_Static_assert(sizeof(struct flow_key) == 40, "flow_key");
+_Static_assert(sizeof(struct flow) == 112, "flow");
+_Static_assert(sizeof(struct flow_set) == FLOW_WAYS * sizeof(struct flow), "flow_set");
+_Static_assert(sizeof(struct fragmented) == 72, "fragmented");
 _Static_assert(sizeof(struct counter) == 16, "counter");
-_Static_assert(sizeof(struct interface) == 24, "interface");
+_Static_assert(sizeof(struct bank) == 8 + BANK_BITMAP, "bank");
+_Static_assert(sizeof(struct interface) == 28, "interface");
+_Static_assert(BANK_COUNTERS == BANK_BITMAP * 8, "a bit for each counter of a bank");
 _Static_assert(MAGLEV_SLOTS <= MAGLEV_CHUNK * MAGLEV_CHUNKS, "a maglev table fits its chunks");
 
 #endif

@@ -143,8 +143,8 @@ pub enum Rule {
     /// Add a backend to the rule for a match, or update it.
     ///
     /// The same server again is an update: its counters are kept, and so is what isn't given; with
-    /// nothing but the server given, MAC address and device are found anew. A rule has up to 255
-    /// backends.
+    /// nothing but the server given, MAC address and device are found anew. Of the rewriting, giving
+    /// any replaces all. A rule has up to 255 backends.
     Add(RuleAdd),
     /// Delete one backend, a rule with all its backends, or all rules; the match must be as it was
     /// added
@@ -156,7 +156,7 @@ pub enum Rule {
 /// What a rule matches.
 #[derive(Args)]
 pub struct Match {
-    /// Source address or prefix [default: 0.0.0.0/0, any]
+    /// Source address or prefix, IPv4 or IPv6 [default: any of the server's family]
     #[arg(long, value_name = "ADDR[/LEN]", value_parser = parse_source)]
     pub src: Option<IpNet>,
 
@@ -167,6 +167,10 @@ pub struct Match {
     /// Destination port
     #[arg(long, value_name = "N", default_value_t = 7999, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
+
+    /// VLAN identifier of the outer tag, 802.1Q or 802.1ad: 1 to 4094 [default: untagged frames]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4094))]
+    pub vlan: Option<u16>,
 }
 
 #[derive(Args)]
@@ -194,6 +198,39 @@ pub struct RuleAdd {
     /// the backend has]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub weight: Option<u16>,
+
+    #[command(flatten)]
+    pub rewrite: Rewrite,
+}
+
+/// What becomes of a packet beside its new destination.
+#[derive(Args)]
+#[command(next_help_heading = "Rewriting")]
+pub struct Rewrite {
+    /// New destination port
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub to_port: Option<u16>,
+
+    /// New source address, for all backends of the rule
+    #[arg(long, value_name = "ADDR")]
+    pub snat: Option<IpAddr>,
+
+    /// Change MAC addresses alone: the server owns the packet's destination address
+    #[arg(long, conflicts_with_all = ["to_port", "snat"])]
+    pub keep_ip: bool,
+
+    /// Decrement TTL or hop limit, as a router does, for all backends of the rule; at 1 the packet
+    /// passes
+    #[arg(long)]
+    pub decrement_ttl: bool,
+
+    /// Add an 802.1Q tag; with --pop-vlan, in place of the outer one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4094))]
+    pub push_vlan: Option<u16>,
+
+    /// Remove the outer VLAN tag, where there is one
+    #[arg(long)]
+    pub pop_vlan: bool,
 }
 
 #[derive(Args)]
@@ -206,7 +243,7 @@ pub struct RuleDel {
     pub server: Option<IpAddr>,
 
     /// All rules
-    #[arg(long, conflicts_with_all = ["src", "proto", "port", "server"])]
+    #[arg(long, conflicts_with_all = ["src", "proto", "port", "vlan", "server"])]
     pub all: bool,
 
     /// Succeed where there is nothing to delete

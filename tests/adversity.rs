@@ -15,7 +15,7 @@ use serde_json::json;
 const NOBODY: u32 = 65534;
 
 fn pinned(lan: &Lan, name: &str) -> MapHandle {
-    MapHandle::from_pinned_path(lan.pins.namespace().join("abi-1").join(name)).unwrap()
+    MapHandle::from_pinned_path(lan.pins.namespace().join("abi-2").join(name)).unwrap()
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn garbage_gives_way_to_rules() {
         lan.add_backend(0, words);
         lan.add_backend(1, words);
     }
-    let backends = pinned(&lan, "backends");
+    let backends = pinned(&lan, "members");
     let value = vec![0; backends.value_size() as usize];
     let fill = (0..backends.max_entries()).take_while(|index| {
         let key = [7u32.to_ne_bytes(), index.to_ne_bytes()].concat();

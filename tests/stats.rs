@@ -61,7 +61,7 @@ fn assert_shape(stats: &Value) {
     for interface in stats["interfaces"].as_array().unwrap() {
         assert_eq!(
             keys(interface),
-            BTreeSet::from(["ifname", "ifindex", "mode", "actions"])
+            BTreeSet::from(["ifname", "ifindex", "mode", "actions", "outcomes"])
         );
         let actions = &interface["actions"];
         assert_eq!(

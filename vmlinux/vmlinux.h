@@ -31,9 +31,11 @@ typedef _Bool bool;
 
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
-	BPF_MAP_TYPE_PERCPU_HASH = 5,
+	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_LPM_TRIE = 11,
+	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 	BPF_MAP_TYPE_DEVMAP_HASH = 25,
 };
 
@@ -61,7 +63,10 @@ struct xdp_md {
 /* include/uapi/linux/if_ether.h */
 
 #define ETH_ALEN 6
-#define ETH_P_IP 0x0800
+#define ETH_P_IP     0x0800
+#define ETH_P_IPV6   0x86DD
+#define ETH_P_8021Q  0x8100
+#define ETH_P_8021AD 0x88A8
 
 struct ethhdr {
 	unsigned char h_dest[ETH_ALEN];
@@ -73,6 +78,13 @@ struct ethhdr {
 
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+
+/* include/uapi/linux/in6.h */
+
+#define IPPROTO_HOPOPTS	 0
+#define IPPROTO_ROUTING	 43
+#define IPPROTO_FRAGMENT 44
+#define IPPROTO_DSTOPTS	 60
 
 /* include/uapi/linux/ip.h */
 
@@ -87,6 +99,18 @@ struct iphdr {
 	__sum16 check;
 	__be32 saddr;
 	__be32 daddr;
+};
+
+/* include/uapi/linux/ipv6.h; the addresses as words */
+
+struct ipv6hdr {
+	__u8 priority : 4, version : 4;
+	__u8 flow_lbl[3];
+	__be16 payload_len;
+	__u8 nexthdr;
+	__u8 hop_limit;
+	__be32 saddr[4];
+	__be32 daddr[4];
 };
 
 /* include/uapi/linux/udp.h */

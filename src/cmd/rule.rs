@@ -1,9 +1,9 @@
 //! `xdpredir rule`
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::rows;
 use crate::cli::{self, Global, RuleAdd, RuleDel};
@@ -11,7 +11,7 @@ use crate::datapath::{self, Interface, Pins, RuleStore};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
 use crate::host::path::Path;
-use crate::model::{Backend, Match, Mode, Proto, Rule};
+use crate::model::{Backend, Match, Mode, Proto, Rewrite, Rule};
 use crate::show;
 
 pub fn run(global: &Global, verb: &cli::Rule) -> Result<()> {
@@ -36,8 +36,9 @@ fn list(global: &Global, pins: &Pins) -> Result<()> {
 }
 
 fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
-    let matches = matches(&args.matches)?;
     let server = server(args.server)?;
+    let matches = matches(&args.matches, server)?;
+    let rewrite = told_rewrite(&args.rewrite, server)?;
     let _lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
 
@@ -55,8 +56,12 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     }
     let path = path(server, args, known.as_ref())?;
     let warnings = warnings(pins, &matches, &path.device)?;
-    let backend = backend(&store, server, args, known.as_ref(), &path)?;
+    let mut backend = backend(&store, server, args, known.as_ref(), &path)?;
+    if let Some(rewrite) = rewrite {
+        backend.rewrite = rewrite;
+    }
     rule.put(backend.clone());
+    agree_on_source(&mut rule, &mut backend, &args.rewrite);
     store.put(&rule)?;
 
     for warning in warnings {
@@ -77,7 +82,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
 /// The backend as it is to be, its device open to redirects and its counter there.
 fn backend(
     store: &RuleStore,
-    server: Ipv4Addr,
+    server: IpAddr,
     args: &RuleAdd,
     known: Option<&Backend>,
     path: &Path,
@@ -95,6 +100,7 @@ fn backend(
         ifindex: device.ifindex,
         weight: args.weight.or(known.map(|known| known.weight)).unwrap_or(1),
         completes_checksum,
+        rewrite: known.map(|known| known.rewrite).unwrap_or_default(),
         counter: match known {
             Some(known) => known.counter,
             None => store.new_counter()?,
@@ -148,10 +154,10 @@ fn not_redirected_into(egress: &Device, native: &str) -> String {
 }
 
 fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
-    let matches = matches(&args.matches)?;
     let server = args.server.map(server).transpose()?;
+    let candidates = candidates(&args.matches, server)?;
     if args.if_exists && !pins.has_state()? {
-        return report_deleted(global, 0, args, &matches);
+        return report_deleted(global, 0, args, &candidates[0]);
     }
     let _lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
@@ -161,8 +167,13 @@ fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
         store.delete_all(&all)?;
         all.iter().map(|rule| rule.backends.len().max(1)).sum()
     } else {
-        delete_one(&store, &matches, server)?
+        let mut deleted = 0;
+        for matches in &candidates {
+            deleted += delete_one(&store, matches, server)?;
+        }
+        deleted
     };
+    let matches = &candidates[0];
     if deleted == 0 && !args.if_exists {
         let what = match (args.all, server) {
             (true, _) => "there are no rules".into(),
@@ -174,7 +185,17 @@ fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
             format!("{what}; `xdpredir rule list` shows what there is"),
         ));
     }
-    report_deleted(global, deleted, args, &matches)
+    report_deleted(global, deleted, args, matches)
+}
+
+/// The matches that are meant: where neither source nor server tells the family, both.
+fn candidates(args: &cli::Match, server: Option<IpAddr>) -> Result<Vec<Match>> {
+    if let (None, None) = (args.src, server) {
+        let families = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        return families.iter().map(|&any| matches(args, any)).collect();
+    }
+    let of = server.or(args.src.map(|src| src.addr()));
+    Ok(vec![matches(args, of.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))?])
 }
 
 fn report_deleted(global: &Global, deleted: usize, args: &RuleDel, matches: &Match) -> Result<()> {
@@ -192,7 +213,7 @@ fn report_deleted(global: &Global, deleted: usize, args: &RuleDel, matches: &Mat
 }
 
 /// How many backends went: one, or all of a rule.
-fn delete_one(store: &RuleStore, matches: &Match, server: Option<Ipv4Addr>) -> Result<usize> {
+fn delete_one(store: &RuleStore, matches: &Match, server: Option<IpAddr>) -> Result<usize> {
     let Some(mut rule) = store.get(matches)? else {
         return Ok(0);
     };
@@ -213,46 +234,90 @@ fn delete_one(store: &RuleStore, matches: &Match, server: Option<Ipv4Addr>) -> R
     Ok(1)
 }
 
-fn matches(args: &cli::Match) -> Result<Match> {
-    let src = match args.src {
-        None => Ipv4Net::default(),
-        Some(IpNet::V4(src)) => src,
-        Some(IpNet::V6(src)) => return Err(no_ipv6("--src", &src)),
+fn matches(args: &cli::Match, server: IpAddr) -> Result<Match> {
+    let any = match server {
+        IpAddr::V4(_) => Ipv4Net::default().into(),
+        IpAddr::V6(_) => Ipv6Net::default().into(),
     };
+    let src: IpNet = args.src.unwrap_or(any);
+    if src.addr().is_ipv4() != server.is_ipv4() {
+        return Err(failure(
+            Exit::Usage,
+            format!("--src {src} and --server {server}: give both as IPv4 or both as IPv6"),
+        ));
+    }
     Ok(Match {
         proto: args.proto,
         port: args.port,
+        vlan: args.vlan.unwrap_or(0),
         src,
     })
 }
 
-fn server(addr: IpAddr) -> Result<Ipv4Addr> {
-    match addr {
-        IpAddr::V6(addr) => Err(no_ipv6("--server", &addr)),
-        IpAddr::V4(addr)
-            if addr.is_unspecified()
-                || addr.is_loopback()
-                || addr.is_multicast()
-                || addr.is_broadcast() =>
-        {
-            Err(failure(
+fn server(addr: IpAddr) -> Result<IpAddr> {
+    if is_host(addr) {
+        return Ok(addr);
+    }
+    Err(failure(
+        Exit::Usage,
+        format!("--server {addr}: not the unicast address of another host"),
+    ))
+}
+
+fn is_host(addr: IpAddr) -> bool {
+    let broadcast = IpAddr::V4(Ipv4Addr::BROADCAST);
+    let mapped = matches!(addr, IpAddr::V6(addr) if addr.to_ipv4_mapped().is_some());
+    !(addr.is_unspecified()
+        || addr.is_loopback()
+        || addr.is_multicast()
+        || addr == broadcast
+        || mapped)
+}
+
+/// None where nothing of it was given.
+fn told_rewrite(args: &cli::Rewrite, server: IpAddr) -> Result<Option<Rewrite>> {
+    if let Some(snat) = args.snat {
+        if !is_host(snat) {
+            return Err(failure(
                 Exit::Usage,
-                format!("--server {addr}: not the unicast address of another host"),
-            ))
+                format!("--snat {snat}: not a host's unicast address"),
+            ));
         }
-        IpAddr::V4(addr) => Ok(addr),
+        if snat.is_ipv4() != server.is_ipv4() {
+            return Err(failure(
+                Exit::Usage,
+                format!("--snat {snat} and --server {server}: give both as IPv4 or both as IPv6"),
+            ));
+        }
+    }
+    let told = Rewrite {
+        to_port: args.to_port,
+        snat: args.snat,
+        keep_ip: args.keep_ip,
+        decrement_ttl: args.decrement_ttl,
+        push_vlan: args.push_vlan,
+        pop_vlan: args.pop_vlan,
+    };
+    Ok(Some(told).filter(|told| *told != Rewrite::default()))
+}
+
+/// What all backends of a rule have in common: as told, else as the others have it.
+fn agree_on_source(rule: &mut Rule, backend: &mut Backend, told: &cli::Rewrite) {
+    let other = rule.backends.iter().find(|b| b.server != backend.server);
+    let before = other.map(|other| other.rewrite).unwrap_or(backend.rewrite);
+    let snat = told.snat.or(before.snat);
+    let decrement_ttl = told.decrement_ttl || before.decrement_ttl;
+    for member in &mut rule.backends {
+        member.rewrite.snat = snat.filter(|_| !member.rewrite.keep_ip);
+        member.rewrite.decrement_ttl = decrement_ttl;
+    }
+    if let Some(member) = rule.backend(backend.server) {
+        *backend = member.clone();
     }
 }
 
-fn no_ipv6(flag: &str, addr: &dyn std::fmt::Display) -> anyhow::Error {
-    failure(
-        Exit::Unsupported,
-        format!("{flag} {addr}: IPv6 is not supported yet: give an IPv4 address"),
-    )
-}
-
 /// The way to the backend: as told; for a backend that is there, as it was; else as the host knows it.
-fn path(server: Ipv4Addr, args: &RuleAdd, known: Option<&Backend>) -> Result<Path> {
+fn path(server: IpAddr, args: &RuleAdd, known: Option<&Backend>) -> Result<Path> {
     let told = told_device(args)?;
     if let (Some(device), Some(mac)) = (&told, args.mac) {
         return Ok(Path::told(device.clone(), mac));
@@ -262,7 +327,8 @@ fn path(server: Ipv4Addr, args: &RuleAdd, known: Option<&Backend>) -> Result<Pat
         None => None,
     };
     // Nothing but the server given: look again, for its MAC address may be another one now.
-    let again = told.is_none() && args.mac.is_none() && args.weight.is_none();
+    let again = told.is_none() && args.mac.is_none() && args.weight.is_none()
+        && told_rewrite(&args.rewrite, server)?.is_none();
     let same_device = |device: &Device| told.as_ref().is_none_or(|t| t.ifindex == device.ifindex);
     match before {
         Some((device, mac)) if !again && same_device(&device) => {
@@ -270,10 +336,15 @@ fn path(server: Ipv4Addr, args: &RuleAdd, known: Option<&Backend>) -> Result<Pat
         }
         Some((device, mac)) if again => {
             // Where the host can't tell now, what was known stays.
-            Ok(Path::find(server.into(), None, None).unwrap_or_else(|_| Path::told(device, mac)))
+            let on = Some(device.clone()).filter(|_| is_link_local(server));
+            Ok(Path::find(server, on, None).unwrap_or_else(|_| Path::told(device, mac)))
         }
-        _ => Path::find(server.into(), told, args.mac),
+        _ => Path::find(server, told, args.mac),
     }
+}
+
+fn is_link_local(server: IpAddr) -> bool {
+    matches!(server, IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
 fn told_device(args: &RuleAdd) -> Result<Option<Device>> {

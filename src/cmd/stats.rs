@@ -40,11 +40,13 @@ fn take(pins: &Pins) -> Result<Snapshot> {
     let interfaces = datapath::interfaces(pins)?
         .into_iter()
         .map(|interface| {
+            let (actions, outcomes) = interface.outcomes(pins)?;
             Ok(StatsInterface {
                 ifname: interface.name(),
                 ifindex: interface.ifindex,
                 mode: interface.mode,
-                actions: interface.actions(pins)?,
+                actions,
+                outcomes,
             })
         })
         .collect::<Result<_>>()?;

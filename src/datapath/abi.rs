@@ -14,14 +14,19 @@ mod limits {
 
 pub use limits::*;
 pub use skel::XdpredirSkelBuilder;
-pub use skel::types::{backend, counter, interface, maglev_chunk, rule, rule_key, set_key};
+pub use skel::types::{
+    backend, bank, counter, interface, maglev_chunk, rule, rule_key, ruleset, service, service_key,
+    set_key,
+};
 
 /// # Safety
 /// Any bytes are a value of the type, and it has no padding (the ABI header asserts its size).
-pub unsafe trait Plain: Copy + Default {}
+pub unsafe trait Plain: Copy {}
 
 // SAFETY: all are structs of integers and arrays of integers, without padding.
 unsafe impl Plain for backend {}
+// SAFETY: as above.
+unsafe impl Plain for bank {}
 // SAFETY: as above.
 unsafe impl Plain for counter {}
 // SAFETY: as above.
@@ -32,6 +37,12 @@ unsafe impl Plain for maglev_chunk {}
 unsafe impl Plain for rule {}
 // SAFETY: as above.
 unsafe impl Plain for rule_key {}
+// SAFETY: as above.
+unsafe impl Plain for ruleset {}
+// SAFETY: as above.
+unsafe impl Plain for service {}
+// SAFETY: as above.
+unsafe impl Plain for service_key {}
 // SAFETY: as above.
 unsafe impl Plain for set_key {}
 // SAFETY: as above.

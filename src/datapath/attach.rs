@@ -20,6 +20,9 @@ use crate::model::{LinkState, Mode};
 /// The oldest kernel with all that the program calls: bpf_xdp_load_bytes.
 const OLDEST_KERNEL: (u32, u32) = (5, 18);
 
+/// Bytes; above it, a driver may want a program that takes frames in several buffers (xdp.frags).
+const ETHERNET_MTU: u32 = 1500;
+
 pub struct Request<'a> {
     pub devices: &'a [Device],
     /// None: the one that pays.
@@ -170,7 +173,7 @@ impl Loaded {
             ));
         }
         let (mode, reason) = choose(device, request.mode)?;
-        let program = load(pins, device, mode)?;
+        let program = load(pins, device, mode, false)?;
         Ok(Loaded {
             device: device.clone(),
             mode,
@@ -192,11 +195,19 @@ impl Loaded {
         let replaced = foreign
             .map(|foreign| Replaced::new(foreign, &device))
             .transpose()?;
-        let link = match link(&program, &device, mode) {
+        let mut linked = link(&program, &device, mode);
+        if linked.is_err() && mode == Mode::Native && device.mtu > ETHERNET_MTU {
+            program = load(pins, &device, mode, true)?;
+            linked = link(&program, &device, mode);
+            if linked.is_ok() {
+                reason += ", in several buffers a frame";
+            }
+        }
+        let link = match linked {
             Err(refused) if wanted.is_none() && mode == Mode::Native => {
                 mode = Mode::Skb;
                 reason = format!("native was refused: {}", crate::error::one_line(&refused));
-                program = load(pins, &device, mode)?;
+                program = load(pins, &device, mode, false)?;
                 link(&program, &device, mode)
             }
             result => result,

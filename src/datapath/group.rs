@@ -87,17 +87,24 @@ pub fn close_members_door() {
 
 /// A directory and the maps in it for the group; what is named "link" stays as it is.
 pub fn share_pins_of(directory: &Path, gid: Gid) -> Result<()> {
-    let share = |path: &Path, mode| {
-        chown(path, None, Some(gid))?;
-        fs::set_permissions(path, Permissions::from_mode(mode))
-    };
     for name in entries(directory)? {
         let path = directory.join(&name);
         if name != "link" && !path.is_dir() {
-            share(&path, 0o660).with_context(|| format!("cannot share {}", path.display()))?;
+            share_pin(&path, gid)?;
         }
     }
-    share(directory, 0o750).with_context(|| format!("cannot share {}", directory.display()))
+    share(directory, gid, 0o750)
+}
+
+pub fn share_pin(path: &Path, gid: Gid) -> Result<()> {
+    share(path, gid, 0o660)
+}
+
+fn share(path: &Path, gid: Gid, mode: u32) -> Result<()> {
+    chown(path, None, Some(gid))
+        .map_err(std::io::Error::from)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
+        .with_context(|| format!("cannot share {}", path.display()))
 }
 
 /// The group that a directory of pins was opened to.

@@ -7,7 +7,24 @@ use std::os::fd::AsFd;
 use super::maps::{Counters, Map};
 use super::{Pins, abi, sys};
 use crate::host::device;
-use crate::model::{Actions, LinkState, Mode};
+use crate::model::{Actions, LinkState, Mode, Outcomes};
+
+/// The ways out of the program, by their names in JSON.
+const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
+    (abi::OUTCOME_REDIRECTED, "redirected"),
+    (abi::OUTCOME_NO_RULE, "no_rule"),
+    (abi::OUTCOME_NOT_IP, "not_ip"),
+    (abi::OUTCOME_NOT_UDP_TCP, "not_udp_tcp"),
+    (abi::OUTCOME_TRUNCATED, "truncated"),
+    (abi::OUTCOME_MALFORMED, "malformed"),
+    (abi::OUTCOME_TAGS, "too_many_tags"),
+    (abi::OUTCOME_EXTENSION_HEADERS, "extension_headers"),
+    (abi::OUTCOME_FRAGMENT, "fragment_without_first"),
+    (abi::OUTCOME_TTL, "ttl_exceeded"),
+    (abi::OUTCOME_NO_DEVICE, "no_device"),
+    (abi::OUTCOME_TOO_LONG, "too_long"),
+    (abi::OUTCOME_NO_HEADROOM, "no_headroom"),
+];
 
 /// An interface as it was when the program was attached.
 #[derive(Clone, Debug)]
@@ -56,17 +73,20 @@ impl Interface {
         self.name() == name
     }
 
-    pub fn actions(&self, pins: &Pins) -> Result<Actions> {
-        let map = Counters::open(&pins.interface(self.ifindex).join("actions"), "actions")?;
-        let total = |action| Ok::<_, anyhow::Error>(map.total(action)?.unwrap_or_default());
-        // The order of enum xdp_action.
-        Ok(Actions {
-            aborted: total(0)?,
-            drop: total(1)?,
-            pass: total(2)?,
-            tx: total(3)?,
-            redirect: total(4)?,
-        })
+    pub fn outcomes(&self, pins: &Pins) -> Result<(Actions, Outcomes)> {
+        let map = Counters::open(&pins.interface(self.ifindex).join("outcomes"), "outcomes")?;
+        let mut actions = Actions::default();
+        let mut outcomes = Outcomes::default();
+        for (number, name) in OUTCOMES {
+            let total = map.total(number)?.unwrap_or_default();
+            outcomes.0.push((name, total));
+            *match number {
+                abi::OUTCOME_REDIRECTED => &mut actions.redirect,
+                abi::OUTCOME_NO_HEADROOM => &mut actions.drop,
+                _ => &mut actions.pass,
+            } += total;
+        }
+        Ok((actions, outcomes))
     }
 
     pub fn ids(&self, pins: &Pins) -> Result<Ids> {

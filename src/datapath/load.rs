@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{MapCore, Object, OpenObject};
+use libbpf_rs::{MapCore, Object, OpenObject, libbpf_sys};
 
 use super::bpffs::{mkdir, remove_tree};
 use super::group::{group_of, share_pins_of};
@@ -17,23 +17,32 @@ use crate::host::device::Device;
 use crate::model::Mode;
 
 /// The maps that all interfaces of a network namespace share; their names are those of their pins.
-const SHARED: [(&str, &str); 5] = [
+const SHARED: [(&str, &str); 11] = [
+    ("ruleset", "ruleset"),
+    ("services", "services"),
     ("rules", "rules"),
-    ("backends", "backends"),
+    ("members", "members"),
     ("maglev", "maglev"),
+    ("flows", "flows"),
+    ("fragments", "fragments"),
+    ("bank_0", "counters-0"),
     ("counters", "counters"),
+    ("banks", "banks"),
     ("egress", "egress"),
 ];
 
 /// An interface's own maps, and the names of their pins.
-const OWN: [(&str, &str); 2] = [("actions", "actions"), ("xdpredir.rodata", "config")];
+const OWN: [(&str, &str); 2] = [("outcomes", "outcomes"), ("xdpredir.rodata", "config")];
 
 /// The program with the interface's constants, on the namespace's maps; its own maps are pinned.
-pub fn load(pins: &Pins, device: &Device, mode: Mode) -> Result<OwnedFd> {
+pub fn load(pins: &Pins, device: &Device, mode: Mode, frags: bool) -> Result<OwnedFd> {
     let mut storage = MaybeUninit::<OpenObject>::uninit();
     let mut open = abi::XdpredirSkelBuilder::default().open(&mut storage)?;
     if let Some(rodata) = &mut open.maps.rodata_data {
-        rodata.interface = config(device, mode);
+        rodata.interface = config(device, mode, frags);
+    }
+    if frags {
+        open.progs.xdpredir.set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
     }
     let state_is_there = pins.has_state()?;
     if state_is_there {
@@ -49,13 +58,14 @@ pub fn load(pins: &Pins, device: &Device, mode: Mode) -> Result<OwnedFd> {
     Ok(loaded.progs.xdpredir.as_fd().try_clone_to_owned()?)
 }
 
-fn config(device: &Device, mode: Mode) -> abi::interface {
+fn config(device: &Device, mode: Mode, frags: bool) -> abi::interface {
     let mut config = abi::interface {
         ifindex: device.ifindex,
         mode: match mode {
             Mode::Native => abi::MODE_NATIVE,
             Mode::Skb => abi::MODE_SKB,
         },
+        frags: frags.into(),
         ..Default::default()
     };
     for (to, from) in config.name.iter_mut().zip(device.name.bytes()) {

@@ -1,7 +1,6 @@
 //! Pinned maps with typed keys and values.
 
 use std::fmt;
-use std::io;
 use std::marker::PhantomData;
 use std::path::Path;
 
@@ -49,10 +48,11 @@ impl<K: Plain, V: Plain> Map<K, V> {
     }
 
     pub fn keys(&self) -> Result<Vec<K>> {
-        self.handle
-            .keys()
-            .map(|key| abi::from_bytes(&key))
-            .collect()
+        self.each_key().collect()
+    }
+
+    pub fn each_key(&self) -> impl Iterator<Item = Result<K>> {
+        self.handle.keys().map(|key| abi::from_bytes(&key))
     }
 
     /// A full map says so in words.
@@ -71,8 +71,8 @@ impl<K: Plain, V: Plain> Map<K, V> {
 /// A map has no room.
 #[derive(Debug)]
 pub struct Full {
-    name: &'static str,
-    limit: u32,
+    pub name: &'static str,
+    pub limit: u32,
 }
 
 impl fmt::Display for Full {
@@ -87,10 +87,9 @@ impl fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
-/// Hash maps say E2BIG when they are full, tries ENOSPC.
+/// Hash maps say E2BIG when they are full.
 fn is_full(error: &libbpf_rs::Error) -> bool {
     error.kind() == ErrorKind::TooBig
-        || error.to_string() == io::Error::from_raw_os_error(nix::libc::ENOSPC).to_string()
 }
 
 /// A per-CPU map of counters; read as the sum over all CPUs.
@@ -112,18 +111,11 @@ impl Counters {
         Ok(Some(total))
     }
 
-    /// Adds a counter at zero under a key that nobody has.
-    pub fn create(&self) -> Result<u32> {
+    pub fn reset(&self, key: u32) -> Result<()> {
         let zeros = vec![vec![0; size_of::<abi::counter>()]; libbpf_rs::num_possible_cpus()?];
-        loop {
-            let key = fastrand::u32(1..);
-            match self
-                .handle
-                .update_percpu(abi::bytes_of(&key), &zeros, MapFlags::NO_EXIST)
-            {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                result => return self.explain(result).map(|()| key),
-            }
-        }
+        let result = self
+            .handle
+            .update_percpu(abi::bytes_of(&key), &zeros, MapFlags::ANY);
+        self.explain(result)
     }
 }

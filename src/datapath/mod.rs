@@ -2,6 +2,7 @@
 
 mod abi;
 mod attach;
+mod banks;
 mod bpffs;
 mod detach;
 mod foreign;

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! <pin-dir>/netns-<cookie>/        locked by every run
-//!     abi-<N>/                     rules, backends, maglev, counters, egress
-//!     abi-<N>/if-<ifindex>/        actions, config, link; attached if, and only if, link is there
+//!     abi-<N>/                     rules, services, members, counters, …: see load.rs
+//!     abi-<N>/if-<ifindex>/        outcomes, config, link; attached if, and only if, link is there
 //! ```
 //! An ifindex means something in one network namespace only, hence the cookie.
 

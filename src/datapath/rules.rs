@@ -4,25 +4,28 @@
 //! named. A change writes a new set, then the rule: that one map update is the moment at which all
 //! packets, and all other runs, see the new state.
 
-use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::collections::{BTreeSet, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use super::maps::{Counters, Full, Map};
+use super::banks::Banks;
+use super::maps::{Full, Map};
 use super::{Pins, abi, sys};
-use crate::model::{Backend, Counter, Mac, Match, Proto, Rule};
+use crate::model::{Backend, Counter, Mac, Match, Proto, Rewrite, Rule};
 
 /// Linux uapi: linux/in.h.
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
 
 pub struct RuleStore {
+    ruleset: Map<u32, abi::ruleset>,
+    services: Map<abi::service_key, abi::service>,
     rules: Map<abi::rule_key, abi::rule>,
-    backends: Map<abi::set_key, abi::backend>,
+    members: Map<abi::set_key, abi::backend>,
     maglev: Map<abi::set_key, abi::maglev_chunk>,
-    counters: Counters,
+    counters: Banks,
     egress: Map<u32, u32>,
 }
 
@@ -30,10 +33,12 @@ impl RuleStore {
     /// The caller holds the lock on the pins, exclusively to write.
     pub fn open(pins: &Pins) -> Result<Self> {
         Ok(RuleStore {
+            ruleset: Map::open(&pins.map("ruleset"), "ruleset")?,
+            services: Map::open(&pins.map("services"), "services")?,
             rules: Map::open(&pins.map("rules"), "rules")?,
-            backends: Map::open(&pins.map("backends"), "backends")?,
+            members: Map::open(&pins.map("members"), "members")?,
             maglev: Map::open(&pins.map("maglev"), "maglev")?,
-            counters: Map::open(&pins.map("counters"), "counters")?,
+            counters: Banks::open(pins)?,
             egress: Map::open(&pins.map("egress"), "egress")?,
         })
     }
@@ -76,20 +81,17 @@ impl RuleStore {
                 index,
             };
             // One that is missing was never written by us; the rule can still be mended or deleted.
-            members.extend(self.backends.get(&key)?.as_ref().map(backend_of));
+            members.extend(self.members.get(&key)?.as_ref().map(backend_of));
         }
         Ok(members)
     }
 
-    /// The rule for exactly this match; a bare lookup would also find one with a shorter prefix.
     fn stored(&self, matches: &Match) -> Result<Option<abi::rule>> {
-        let key = key_of(matches);
-        let found = self.rules.get(&key)?;
-        Ok(found.filter(|rule| u32::from(rule.prefixlen) == key.prefixlen))
+        self.rules.get(&key_of(matches))
     }
 
     pub fn counter(&self, backend: &Backend) -> Result<Counter> {
-        Ok(self.counters.total(backend.counter)?.unwrap_or_default())
+        self.counters.total(backend.counter)
     }
 
     /// A counter at zero, for a new backend.
@@ -114,14 +116,13 @@ impl RuleStore {
         let key = key_of(&rule.matches);
         let mut new = abi::rule {
             backends: rule.backends.len() as u16,
-            prefixlen: key.prefixlen as u16,
             ..Default::default()
         };
         match rule.backends.as_slice() {
             [only] => new.only = stored_backend(only),
             _ => new.set = self.collecting_garbage(&rule.backends, || self.write_set(rule))?,
         }
-        if let Err(error) = self.rules.put(&key, &new) {
+        if let Err(error) = self.publish(&key, &new) {
             let _ = self.delete_set(&new);
             return Err(error);
         }
@@ -134,6 +135,29 @@ impl RuleStore {
         }
     }
 
+    /// The prefix length first: one that no rule has costs a lookup, a rule without it is not found.
+    fn publish(&self, key: &abi::rule_key, rule: &abi::rule) -> Result<()> {
+        let _change = self.change()?;
+        let service = service_of(key);
+        let mut lengths = self.services.get(&service)?.unwrap_or_default();
+        if add_length(&mut lengths, key) {
+            self.services.put(&service, &lengths)?;
+        }
+        self.rules.put(key, rule)
+    }
+
+    /// The flow cache rests until this is dropped, and forgets then.
+    fn change(&self) -> Result<Change<'_>> {
+        let generation = self.ruleset.get(&0)?.map_or(0, |now| now.generation);
+        // Odd already: a run was killed half-way.
+        let generation = generation | 1;
+        self.ruleset.put(&0, &abi::ruleset { generation })?;
+        Ok(Change {
+            ruleset: &self.ruleset,
+            generation,
+        })
+    }
+
     pub fn delete(&self, rule: &Rule) -> Result<()> {
         self.delete_all(std::slice::from_ref(rule))
     }
@@ -141,10 +165,13 @@ impl RuleStore {
     /// Deletes rules with their backends' counters.
     pub fn delete_all(&self, rules: &[Rule]) -> Result<()> {
         let mut sets = Vec::new();
+        let change = self.change()?;
         for rule in rules {
             sets.extend(self.stored(&rule.matches)?);
             self.rules.delete(&key_of(&rule.matches))?;
         }
+        self.forget_lengths(rules)?;
+        drop(change);
         sys::wait_for_readers();
         sets.iter().try_for_each(|set| self.delete_set(set))?;
         rules
@@ -153,16 +180,47 @@ impl RuleStore {
             .try_for_each(|b| self.delete_counter(b))
     }
 
+    /// The prefix lengths that only the deleted rules had. Looks at other rules until each length
+    /// is seen, which is soon where many have it.
+    fn forget_lengths(&self, deleted: &[Rule]) -> Result<()> {
+        let mut unseen: BTreeSet<(ServiceBytes, u8)> = deleted
+            .iter()
+            .map(|rule| key_of(&rule.matches))
+            .map(|key| (service_bytes(&key), key.prefixlen))
+            .collect();
+        for key in self.rules.each_key() {
+            if unseen.is_empty() {
+                break;
+            }
+            let key = key?;
+            unseen.remove(&(service_bytes(&key), key.prefixlen));
+        }
+        for (service, prefixlen) in unseen {
+            let service: abi::service_key = abi::from_bytes(&service)?;
+            let Some(mut lengths) = self.services.get(&service)? else {
+                continue;
+            };
+            let (word, bit) = length_bit(service.family, prefixlen);
+            lengths.lengths[word] &= !bit;
+            if lengths.lengths == [0; 3] {
+                self.services.delete(&service)?;
+            } else {
+                self.services.put(&service, &lengths)?;
+            }
+        }
+        Ok(())
+    }
+
     /// To be called once no packet is on its way to the backend.
     pub fn delete_counter(&self, backend: &Backend) -> Result<()> {
-        self.counters.delete(&backend.counter)
+        self.counters.release(backend.counter)
     }
 
     /// Writes the backends and the Maglev table under a number that no set has.
     fn write_set(&self, rule: &Rule) -> Result<u32> {
         let set = self.unused_set()?;
         for (index, backend) in (0..).zip(&rule.backends) {
-            self.backends
+            self.members
                 .put(&abi::set_key { set, index }, &stored_backend(backend))?;
         }
         let table = rule.maglev(abi::MAGLEV_SLOTS as usize);
@@ -180,7 +238,7 @@ impl RuleStore {
         loop {
             let set = fastrand::u32(1..);
             if self
-                .backends
+                .members
                 .get(&abi::set_key { set, index: 0 })?
                 .is_none()
             {
@@ -200,7 +258,7 @@ impl RuleStore {
         }
         // The first backend marks the number as in use, so it goes last.
         for index in (0..rule.backends.into()).rev() {
-            self.backends.delete(&abi::set_key { set, index })?;
+            self.members.delete(&abi::set_key { set, index })?;
         }
         Ok(())
     }
@@ -232,77 +290,166 @@ impl RuleStore {
         let counters: HashSet<u32> = named.map(|backend| backend.counter).collect();
 
         let unnamed = |key: &abi::set_key| !sets.contains(&key.set);
-        for key in self.backends.keys()?.into_iter().filter(unnamed) {
-            self.backends.delete(&key)?;
+        for key in self.members.keys()?.into_iter().filter(unnamed) {
+            self.members.delete(&key)?;
         }
         for key in self.maglev.keys()?.into_iter().filter(unnamed) {
             self.maglev.delete(&key)?;
         }
-        for key in self
-            .counters
-            .keys()?
-            .into_iter()
-            .filter(|key| !counters.contains(key))
-        {
-            self.counters.delete(&key)?;
-        }
-        Ok(())
+        self.counters.keep_only(&counters)
     }
 }
 
+/// A change of the rules, while it lasts.
+struct Change<'a> {
+    ruleset: &'a Map<u32, abi::ruleset>,
+    generation: u64,
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        let generation = self.generation.wrapping_add(1);
+        // If it fails, the flow cache rests until the next change: slow, but right.
+        let _ = self.ruleset.put(&0, &abi::ruleset { generation });
+    }
+}
+
+type ServiceBytes = [u8; size_of::<abi::service_key>()];
+
+fn service_of(key: &abi::rule_key) -> abi::service_key {
+    abi::service_key {
+        port: key.port,
+        vlan: key.vlan,
+        proto: key.proto,
+        family: key.family,
+        zero: 0,
+    }
+}
+
+fn service_bytes(key: &abi::rule_key) -> ServiceBytes {
+    let service = service_of(key);
+    let mut bytes = [0; size_of::<abi::service_key>()];
+    bytes.copy_from_slice(abi::bytes_of(&service));
+    bytes
+}
+
+/// Which bit of a service stands for a prefix length.
+fn length_bit(family: u8, prefixlen: u8) -> (usize, u64) {
+    let longest = if u32::from(family) == abi::FAMILY_IPV6 { 128 } else { 32 };
+    let missing = usize::from(u8::saturating_sub(longest, prefixlen));
+    (missing / 64, 1 << (missing % 64))
+}
+
+/// Whether that is a new one.
+fn add_length(service: &mut abi::service, key: &abi::rule_key) -> bool {
+    let (word, bit) = length_bit(key.family, key.prefixlen);
+    let new = service.lengths[word] & bit == 0;
+    service.lengths[word] |= bit;
+    new
+}
+
 fn key_of(matches: &Match) -> abi::rule_key {
+    let (saddr, family) = stored_addr(matches.src.network());
     abi::rule_key {
-        prefixlen: abi::RULE_KEY_FIXED_BITS + u32::from(matches.src.prefix_len()),
+        saddr,
+        port: matches.port.to_be(),
+        vlan: matches.vlan,
         proto: match matches.proto {
             Proto::Udp => IPPROTO_UDP,
             Proto::Tcp => IPPROTO_TCP,
         },
+        family: family as u8,
+        prefixlen: matches.src.prefix_len(),
         zero: 0,
-        port: matches.port.to_be(),
-        saddr: u32::from(matches.src.network()).to_be(),
     }
 }
 
 fn match_of(key: &abi::rule_key) -> Result<Match> {
-    let length = key.prefixlen.saturating_sub(abi::RULE_KEY_FIXED_BITS) as u8;
     Ok(Match {
-        src: Ipv4Net::new(u32::from_be(key.saddr).into(), length)?,
+        src: IpNet::new(addr_of(key.saddr, key.family.into()), key.prefixlen)?,
         proto: if key.proto == IPPROTO_TCP {
             Proto::Tcp
         } else {
             Proto::Udp
         },
         port: u16::from_be(key.port),
+        vlan: key.vlan,
     })
+}
+
+/// An address as four words in network byte order, and its family.
+fn stored_addr(addr: IpAddr) -> ([u32; 4], u32) {
+    match addr {
+        IpAddr::V4(addr) => ([u32::from(addr).to_be(), 0, 0, 0], abi::FAMILY_IPV4),
+        IpAddr::V6(addr) => {
+            let bits = u128::from(addr);
+            let word = |i: u32| ((bits >> (96 - 32 * i)) as u32).to_be();
+            ([word(0), word(1), word(2), word(3)], abi::FAMILY_IPV6)
+        }
+    }
+}
+
+fn addr_of(words: [u32; 4], family: u32) -> IpAddr {
+    let [a, b, c, d] = words.map(u32::from_be);
+    if family == abi::FAMILY_IPV6 {
+        let bits = [a, b, c, d].into_iter().fold(0u128, |bits, word| bits << 32 | u128::from(word));
+        IpAddr::V6(Ipv6Addr::from(bits))
+    } else {
+        IpAddr::V4(Ipv4Addr::from(a))
+    }
 }
 
 fn stored_backend(backend: &Backend) -> abi::backend {
     let mut frame = [0; 12];
     frame[..6].copy_from_slice(&backend.mac.0);
     frame[6..].copy_from_slice(&backend.source_mac.0);
+    let rewrite = &backend.rewrite;
+    let flags = [
+        (backend.completes_checksum, abi::BACKEND_COMPLETES_CHECKSUM),
+        (rewrite.keep_ip, abi::BACKEND_KEEP_IP),
+        (rewrite.snat.is_some(), abi::BACKEND_SNAT),
+        (rewrite.decrement_ttl, abi::BACKEND_DECREMENT_TTL),
+        (rewrite.push_vlan.is_some(), abi::BACKEND_PUSH_VLAN),
+        (rewrite.pop_vlan, abi::BACKEND_POP_VLAN),
+        (backend.server.is_ipv6(), abi::BACKEND_IPV6),
+    ];
     abi::backend {
-        addr: u32::from(backend.server).to_be(),
+        addr: stored_addr(backend.server).0,
+        snat: rewrite.snat.map_or([0; 4], |addr| stored_addr(addr).0),
         ifindex: backend.ifindex,
         counter: backend.counter,
-        weight: backend.weight.into(),
         frame,
-        flags: if backend.completes_checksum {
-            abi::BACKEND_COMPLETES_CHECKSUM
-        } else {
-            0
-        },
+        port: rewrite.to_port.unwrap_or(0).to_be(),
+        vlan: rewrite.push_vlan.unwrap_or(0).to_be(),
+        weight: backend.weight,
+        flags: flags.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag as u16).sum(),
+        zero: 0,
     }
 }
 
 fn backend_of(stored: &abi::backend) -> Backend {
     let [a, b, c, d, e, f, g, h, i, j, k, l] = stored.frame;
+    let has = |flag: u32| u32::from(stored.flags) & flag != 0;
+    let family = if has(abi::BACKEND_IPV6) {
+        abi::FAMILY_IPV6
+    } else {
+        abi::FAMILY_IPV4
+    };
     Backend {
-        server: Ipv4Addr::from(u32::from_be(stored.addr)),
+        server: addr_of(stored.addr, family),
         mac: Mac([a, b, c, d, e, f]),
         source_mac: Mac([g, h, i, j, k, l]),
         ifindex: stored.ifindex,
-        weight: stored.weight as u16,
-        completes_checksum: stored.flags & abi::BACKEND_COMPLETES_CHECKSUM != 0,
+        weight: stored.weight,
+        completes_checksum: has(abi::BACKEND_COMPLETES_CHECKSUM),
+        rewrite: Rewrite {
+            to_port: Some(u16::from_be(stored.port)).filter(|&port| port != 0),
+            snat: has(abi::BACKEND_SNAT).then(|| addr_of(stored.snat, family)),
+            keep_ip: has(abi::BACKEND_KEEP_IP),
+            decrement_ttl: has(abi::BACKEND_DECREMENT_TTL),
+            push_vlan: has(abi::BACKEND_PUSH_VLAN).then(|| u16::from_be(stored.vlan)),
+            pop_vlan: has(abi::BACKEND_POP_VLAN),
+        },
         counter: stored.counter,
     }
 }

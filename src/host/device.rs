@@ -20,6 +20,8 @@ pub struct Device {
     pub master: Option<u32>,
     /// Administratively up, and so is its link.
     pub up: bool,
+    /// Bytes of an IP packet.
+    pub mtu: u32,
 }
 
 impl Device {
@@ -116,6 +118,7 @@ fn read(link: &LinkMessage) -> Device {
         mac: None,
         kind: None,
         master: None,
+        mtu: 0,
         up: link
             .header
             .flags
@@ -127,6 +130,7 @@ fn read(link: &LinkMessage) -> Device {
             LinkAttribute::Address(bytes) => {
                 device.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
             }
+            LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
             LinkAttribute::Controller(ifindex) => device.master = Some(*ifindex),
             LinkAttribute::LinkInfo(infos) => {
                 device.kind = infos.iter().find_map(|info| match info {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::Counter;
 
@@ -42,4 +42,14 @@ pub struct Actions {
     pub pass: Counter,
     pub tx: Counter,
     pub redirect: Counter,
+}
+
+/// Packets and bytes by what became of them: one for each way out of the program.
+#[derive(Clone, Debug, Default)]
+pub struct Outcomes(pub Vec<(&'static str, Counter)>);
+
+impl Serialize for Outcomes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
 }

@@ -1,10 +1,10 @@
 //! Rules and their backends.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use clap::ValueEnum;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::{Mac, maglev};
@@ -30,18 +30,24 @@ impl fmt::Display for Proto {
 pub struct Match {
     pub proto: Proto,
     pub port: u16,
-    pub src: Ipv4Net,
+    /// VLAN identifier of the outer tag; 0: untagged.
+    pub vlan: u16,
+    pub src: IpNet,
 }
 
 impl fmt::Display for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "src {} {} port {}", self.src, self.proto, self.port)
+        write!(f, "src {} {} port {}", self.src, self.proto, self.port)?;
+        match self.vlan {
+            0 => Ok(()),
+            vlan => write!(f, " vlan {vlan}"),
+        }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
-    pub server: Ipv4Addr,
+    pub server: IpAddr,
     pub mac: Mac,
     /// The egress device's own address, the source of what it sends.
     pub source_mac: Mac,
@@ -49,8 +55,24 @@ pub struct Backend {
     pub weight: u16,
     /// Whether the egress device completes partial checksums.
     pub completes_checksum: bool,
+    pub rewrite: Rewrite,
     /// The key of its counter.
     pub counter: u32,
+}
+
+/// What becomes of a packet beside its new addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The new destination port.
+    pub to_port: Option<u16>,
+    /// The new source address; the same for all backends of a rule.
+    pub snat: Option<IpAddr>,
+    /// MAC addresses alone change.
+    pub keep_ip: bool,
+    /// The same for all backends of a rule.
+    pub decrement_ttl: bool,
+    pub push_vlan: Option<u16>,
+    pub pop_vlan: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +83,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    pub fn backend(&self, server: Ipv4Addr) -> Option<&Backend> {
+    pub fn backend(&self, server: IpAddr) -> Option<&Backend> {
         self.backends
             .iter()
             .find(|backend| backend.server == server)
@@ -78,7 +100,7 @@ impl Rule {
         }
     }
 
-    pub fn remove(&mut self, server: Ipv4Addr) -> Option<Backend> {
+    pub fn remove(&mut self, server: IpAddr) -> Option<Backend> {
         let place = self.backends.iter().position(|b| b.server == server)?;
         Some(self.backends.remove(place))
     }
@@ -89,11 +111,21 @@ impl Rule {
             .backends
             .iter()
             .map(|backend| maglev::Member {
-                identity: u64::from(u32::from(backend.server)),
+                identity: identity(backend.server),
                 weight: backend.weight,
             })
             .collect();
         maglev::table(&members, slots)
+    }
+}
+
+fn identity(server: IpAddr) -> u64 {
+    match server {
+        IpAddr::V4(addr) => u32::from(addr).into(),
+        IpAddr::V6(addr) => {
+            let bits = u128::from(addr);
+            maglev::mix((bits >> 64) as u64) ^ bits as u64
+        }
     }
 }
 
@@ -103,12 +135,13 @@ mod tests {
 
     fn backend(server: [u8; 4], weight: u16) -> Backend {
         Backend {
-            server: server.into(),
+            server: IpAddr::from(server),
             mac: Mac([2, 0, 0, 0, 0, 1]),
             source_mac: Mac([2, 0, 0, 0, 0, 2]),
             ifindex: 1,
             weight,
             completes_checksum: true,
+            rewrite: Rewrite::default(),
             counter: 7,
         }
     }
@@ -118,7 +151,8 @@ mod tests {
         let matches = Match {
             proto: Proto::Udp,
             port: 1,
-            src: Ipv4Net::default(),
+            vlan: 0,
+            src: IpNet::default(),
         };
         let mut rule = Rule {
             matches,
@@ -127,10 +161,10 @@ mod tests {
         for last in [3, 1, 2, 1] {
             rule.put(backend([10, 0, 0, last], u16::from(last) * 10));
         }
-        let servers: Vec<u8> = rule.backends.iter().map(|b| b.server.octets()[3]).collect();
+        let servers: Vec<u8> = rule.backends.iter().map(|b| b.weight as u8 / 10).collect();
         assert_eq!(servers, [1, 2, 3]);
-        assert!(rule.remove([10, 0, 0, 2].into()).is_some());
-        assert!(rule.remove([10, 0, 0, 2].into()).is_none());
-        assert_eq!(rule.backend([10, 0, 0, 3].into()).unwrap().weight, 30);
+        assert!(rule.remove(IpAddr::from([10, 0, 0, 2])).is_some());
+        assert!(rule.remove(IpAddr::from([10, 0, 0, 2])).is_none());
+        assert_eq!(rule.backend(IpAddr::from([10, 0, 0, 3])).unwrap().weight, 30);
     }
 }

@@ -1,12 +1,13 @@
 //! What scripts read. Keys are added in time, never renamed.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::model::{Actions, Backend, Counter, LinkState, Mode, Proto, Rule};
+use crate::model::{Actions, Backend, Counter, LinkState, Mode, Outcomes, Proto, Rule};
 
 /// A backend of a rule. The counters have the names of the demo that came before.
 #[derive(Clone, Debug, Serialize)]
@@ -22,10 +23,19 @@ pub struct RuleRow {
     pub weight: u16,
     pub forward_packages: u64,
     pub forward_bytes: u64,
+    /// The outer tag's VLAN identifier; None: untagged.
+    pub vlan: Option<u16>,
+    pub to_port: Option<u16>,
+    pub snat: Option<IpAddr>,
+    pub keep_ip: bool,
+    pub decrement_ttl: bool,
+    pub push_vlan: Option<u16>,
+    pub pop_vlan: bool,
 }
 
 impl RuleRow {
     pub fn new(rule: &Rule, backend: &Backend, ifname: Option<String>, counter: Counter) -> Self {
+        let rewrite = &backend.rewrite;
         RuleRow {
             src: rule.matches.src.to_string(),
             proto: rule.matches.proto,
@@ -37,6 +47,13 @@ impl RuleRow {
             weight: backend.weight,
             forward_packages: counter.packets,
             forward_bytes: counter.bytes,
+            vlan: Some(rule.matches.vlan).filter(|&vlan| vlan != 0),
+            to_port: rewrite.to_port,
+            snat: rewrite.snat,
+            keep_ip: rewrite.keep_ip,
+            decrement_ttl: rewrite.decrement_ttl,
+            push_vlan: rewrite.push_vlan,
+            pop_vlan: rewrite.pop_vlan,
         }
     }
 
@@ -48,8 +65,8 @@ impl RuleRow {
     }
 
     /// What tells it from all other backends.
-    pub fn identity(&self) -> (&str, Proto, u16, &str) {
-        (&self.src, self.proto, self.port, &self.server)
+    pub fn identity(&self) -> (&str, Proto, u16, Option<u16>, &str) {
+        (&self.src, self.proto, self.port, self.vlan, &self.server)
     }
 }
 
@@ -59,6 +76,7 @@ pub struct StatsInterface {
     pub ifindex: u32,
     pub mode: Mode,
     pub actions: Actions,
+    pub outcomes: Outcomes,
 }
 
 #[derive(Serialize)]

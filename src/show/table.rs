@@ -76,7 +76,7 @@ pub fn stats(snapshot: &Snapshot, earlier: Earlier) -> String {
 }
 
 fn interfaces(snapshot: &Snapshot, earlier: Earlier) -> String {
-    let mut table = Columns::new(&["interface", "mode", "action", "packets", "bytes"]);
+    let mut table = Columns::new(&["interface", "mode", "outcome", "packets", "bytes"]);
     table.extend_if(earlier.is_some(), RATES);
     for interface in &snapshot.interfaces {
         let before = earlier.and_then(|(snapshot, _)| {
@@ -85,16 +85,16 @@ fn interfaces(snapshot: &Snapshot, earlier: Earlier) -> String {
                 .iter()
                 .find(|other| other.ifindex == interface.ifindex)
         });
-        for (index, (action, counter)) in actions(interface).into_iter().enumerate() {
+        for (index, (name, counter)) in met(interface) {
             let first = |text: String| if index == 0 { text } else { String::new() };
             let mut cells = vec![
                 first(interface.ifname.clone()),
                 first(interface.mode.to_string()),
             ];
-            cells.push(action.to_string());
+            cells.push(name.replace('_', " "));
             cells.extend(totals(counter));
             if let Some((_, elapsed)) = earlier {
-                let before = before.map(|i| actions(i)[index].1).unwrap_or(counter);
+                let before = before.map_or(counter, |i| i.outcomes.0[index].1);
                 cells.extend(rates(counter.rate_since(before, elapsed)));
             }
             table.add(cells);
@@ -126,7 +126,10 @@ const RATES: &[&str] = &["packets/s", "bytes/s"];
 const NUMBERS: &[&str] = &["packets", "bytes", "packets/s", "bytes/s"];
 
 fn port(row: &RuleRow) -> String {
-    format!("{}/{}", row.proto, row.port)
+    match row.vlan {
+        Some(vlan) => format!("{}/{}@{vlan}", row.proto, row.port),
+        None => format!("{}/{}", row.proto, row.port),
+    }
 }
 
 fn device(row: &RuleRow) -> String {
@@ -135,15 +138,10 @@ fn device(row: &RuleRow) -> String {
         .unwrap_or_else(|| format!("{} (gone)", row.ifindex))
 }
 
-fn actions(interface: &StatsInterface) -> [(&'static str, Counter); 5] {
-    let actions = &interface.actions;
-    [
-        ("redirect", actions.redirect),
-        ("pass", actions.pass),
-        ("drop", actions.drop),
-        ("tx", actions.tx),
-        ("aborted", actions.aborted),
-    ]
+/// The outcomes that packets had; redirected and no rule even if none had.
+fn met(interface: &StatsInterface) -> impl Iterator<Item = (usize, (&'static str, Counter))> {
+    let outcomes = interface.outcomes.0.iter().copied().enumerate();
+    outcomes.filter(|(index, (_, counter))| *index < 2 || counter.packets > 0)
 }
 
 fn totals(counter: Counter) -> [String; 2] {

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Whether a packet can go where it is to go; the kernel would drop it without a word. */
+#ifndef __FORWARD_H__
+#define __FORWARD_H__
+
+static __always_inline bool outlives(const struct packet *pkt, const struct backend *backend)
+{
+	__u32 ttl;
+
+	if (!(backend->flags & BACKEND_DECREMENT_TTL))
+		return true;
+	ttl = pkt->family == FAMILY_IPV4 ? ((struct iphdr *)pkt->ip)->ttl :
+					   ((struct ipv6hdr *)pkt->ip)->hop_limit;
+	return ttl > 1;
+}
+
+/*
+ * Whether the egress device carries the frame. Not asked of what every IPv4 link
+ * carries, 68 bytes (RFC 791). One tag is not part of the MTU.
+ */
+static __always_inline bool fits(struct xdp_md *ctx, const struct packet *pkt,
+				 const struct backend *backend)
+{
+	__u32 tags = pkt->tags;
+	__u32 mtu;
+
+	if (pkt->size <= sizeof(struct ethhdr) + 68)
+		return true;
+	mtu = pkt->size - sizeof(struct ethhdr);
+	if (tags && backend->flags & BACKEND_POP_VLAN) {
+		mtu -= sizeof(struct tag);
+		tags--;
+	}
+	if (backend->flags & BACKEND_PUSH_VLAN) {
+		mtu += sizeof(struct tag);
+		tags++;
+	}
+	if (tags)
+		mtu -= sizeof(struct tag);
+	return bpf_check_mtu(ctx, backend->ifindex, &mtu, 0, 0) == 0;
+}
+
+#endif

@@ -1,0 +1,150 @@
+//! The backends' counters: banks of them, each a per-CPU array. Another bank is made when all are
+//! full, so that memory is taken for as many as there are.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use libbpf_rs::{MapHandle, MapType, libbpf_sys};
+
+use super::group::{group_of, share_pin};
+use super::maps::{Counters, Full, Map};
+use super::{Pins, abi, sys};
+use crate::model::Counter;
+
+pub struct Banks {
+    state: PathBuf,
+    /// What the program looks a bank up in.
+    outer: Map<u32, u32>,
+    banks: Map<u32, abi::bank>,
+    /// Those that there are.
+    open: std::cell::RefCell<Vec<Counters>>,
+}
+
+impl Banks {
+    pub fn open(pins: &Pins) -> Result<Self> {
+        let banks = Banks {
+            state: pins.state(),
+            outer: Map::open(&pins.map("counters"), "counters")?,
+            banks: Map::open(&pins.map("banks"), "banks")?,
+            open: Vec::new().into(),
+        };
+        for bank in 0..abi::COUNTER_BANKS {
+            if !banks.pin(bank).exists() {
+                break;
+            }
+            let counters = Counters::open(&banks.pin(bank), "counters")?;
+            banks.open.borrow_mut().push(counters);
+        }
+        Ok(banks)
+    }
+
+    fn pin(&self, bank: u32) -> PathBuf {
+        self.state.join(format!("counters-{bank}"))
+    }
+
+    pub fn total(&self, counter: u32) -> Result<Counter> {
+        let open = self.open.borrow();
+        match open.get((counter / abi::BANK_COUNTERS) as usize) {
+            Some(bank) => Ok(bank.total(counter % abi::BANK_COUNTERS)?.unwrap_or_default()),
+            None => Ok(Counter::default()),
+        }
+    }
+
+    /// A counter at zero that no backend has.
+    pub fn create(&self) -> Result<u32> {
+        for number in 0..abi::COUNTER_BANKS {
+            let mut bank = self.bank(number)?;
+            if bank.used >= abi::BANK_COUNTERS {
+                continue;
+            }
+            let Some(byte) = bank.bitmap.iter().position(|&byte| byte != 0xff) else {
+                continue;
+            };
+            self.make(number)?;
+            let bit = bank.bitmap[byte].trailing_ones();
+            let index = byte as u32 * 8 + bit;
+            self.open.borrow()[number as usize].reset(index)?;
+            bank.bitmap[byte] |= 1 << bit;
+            bank.used += 1;
+            self.banks.put(&number, &bank)?;
+            return Ok(number * abi::BANK_COUNTERS + index);
+        }
+        Err(Full {
+            name: "counters",
+            limit: abi::COUNTER_BANKS * abi::BANK_COUNTERS,
+        }
+        .into())
+    }
+
+    pub fn release(&self, counter: u32) -> Result<()> {
+        let number = counter / abi::BANK_COUNTERS;
+        let index = counter % abi::BANK_COUNTERS;
+        if number >= abi::COUNTER_BANKS {
+            return Ok(());
+        }
+        let mut bank = self.bank(number)?;
+        let (byte, bit) = ((index / 8) as usize, 1 << (index % 8));
+        if bank.bitmap[byte] & bit != 0 {
+            bank.bitmap[byte] &= !bit;
+            bank.used = bank.used.saturating_sub(1);
+            self.banks.put(&number, &bank)?;
+        }
+        Ok(())
+    }
+
+    /// Releases all counters but these.
+    pub fn keep_only(&self, counters: &HashSet<u32>) -> Result<()> {
+        for number in 0..self.open.borrow().len() as u32 {
+            let mut bank = EMPTY;
+            let first = number * abi::BANK_COUNTERS;
+            for index in (0..abi::BANK_COUNTERS).filter(|index| counters.contains(&(first + index))) {
+                bank.bitmap[(index / 8) as usize] |= 1 << (index % 8);
+                bank.used += 1;
+            }
+            self.banks.put(&number, &bank)?;
+        }
+        Ok(())
+    }
+
+    fn bank(&self, number: u32) -> Result<abi::bank> {
+        Ok(self.banks.get(&number)?.unwrap_or(EMPTY))
+    }
+
+    /// Pinned before the program knows it, so that a run that is killed leaves one to go on with.
+    fn make(&self, number: u32) -> Result<()> {
+        if (number as usize) < self.open.borrow().len() {
+            return Ok(());
+        }
+        let options = libbpf_sys::bpf_map_create_opts {
+            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+            ..Default::default()
+        };
+        let map = MapHandle::create(
+            MapType::PercpuArray,
+            Some("counters"),
+            size_of::<u32>() as u32,
+            size_of::<abi::counter>() as u32,
+            abi::BANK_COUNTERS,
+            &options,
+        )
+        .context("only root can make room for more counters, with one `rule add`")?;
+        let fd = map.as_fd().as_raw_fd() as u32;
+        let path = self.pin(number);
+        sys::pin(map.as_fd(), &path)
+            .with_context(|| format!("cannot pin {}", path.display()))?;
+        if let Some(gid) = group_of(&self.state) {
+            share_pin(&path, gid)?;
+        }
+        self.outer.put(&number, &fd)?;
+        self.open.borrow_mut().push(Counters::open(&path, "counters")?);
+        Ok(())
+    }
+}
+
+const EMPTY: abi::bank = abi::bank {
+    used: 0,
+    zero: 0,
+    bitmap: [0; abi::BANK_BITMAP as usize],
+};
