@@ -173,16 +173,18 @@ fn cases() -> Vec<Case> {
             ..Case::default()
         },
         Case {
-            what: "a first fragment passes",
+            what: "a first fragment is redirected",
             packet: Frame {
                 fragment: 0x2000,
                 ..frame()
             },
+            out: To(server, Checksum::Full),
             ..Case::default()
         },
         Case {
-            what: "a later fragment passes",
+            what: "a later fragment whose first was not seen passes",
             packet: Frame {
+                dst: [11, 22, 33, 45].into(),
                 fragment: 0x0010,
                 ..frame()
             },

@@ -74,7 +74,8 @@ fn a_rule_with_defaults_is_any_source_udp_7999_weight_1() {
     let row = json!({
         "src": "0.0.0.0/0", "proto": "udp", "port": 7999, "server": "10.1.1.1", "mac": MAC,
         "ifindex": bed.ns.ifindex("out0"), "ifname": "out0", "weight": 1,
-        "forward_packages": 0, "forward_bytes": 0,
+        "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "keep_ip": false,
+        "decrement_ttl": false, "push_vlan": null, "pop_vlan": false,
     });
     assert_eq!(bed.tool().json("rule list"), json!([row]));
     assert_eq!(bed.tool().json("stats")["rules"], json!([row]));
@@ -93,7 +94,8 @@ fn every_part_of_a_rule_is_listed_as_it_was_given() {
     let expected = json!({
         "src": "192.168.122.0/24", "proto": "tcp", "port": 65535, "server": "10.1.1.1",
         "mac": "02:00:00:00:00:ab", "ifindex": index, "ifname": "out0", "weight": 65535,
-        "forward_packages": 0, "forward_bytes": 0,
+        "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "keep_ip": false,
+        "decrement_ttl": false, "push_vlan": null, "pop_vlan": false,
     });
     assert_eq!(row, expected);
     assert_eq!(bed.tool().json("rule list"), json!([expected]));
@@ -150,19 +152,37 @@ fn the_verbs_say_that_nothing_is_attached() {
 #[test]
 fn what_cannot_be_meant_is_refused_before_anything_is_touched() {
     let bed = Bed::new();
-    let cases: [(&str, i32, &[&str]); 18] = [
+    let cases: [(&str, i32, &[&str]); 28] = [
         ("--server 10.1.1.300", 2, &["10.1.1.300"]),
         ("--server localhost", 2, &["localhost"]),
         ("--server 127.0.0.1", 2, &["127.0.0.1"]),
         ("--server 224.0.0.1", 2, &["224.0.0.1"]),
         ("--server 0.0.0.0", 2, &["0.0.0.0"]),
         ("--server 255.255.255.255", 2, &["255.255.255.255"]),
-        ("--server 2001:db8::1", 6, &["2001:db8::1", "IPv6"]),
+        ("--server ::1", 2, &["::1"]),
+        ("--server ff02::1", 2, &["ff02::1"]),
+        ("--server ::ffff:10.1.1.1", 2, &["::ffff:10.1.1.1"]),
         (
             "--server 10.1.1.1 --src 2001:db8::/32",
-            6,
-            &["2001:db8::/32", "IPv6"],
+            2,
+            &["2001:db8::/32", "10.1.1.1"],
         ),
+        ("--server 2001:db8::1 --snat 10.1.1.9", 2, &["10.1.1.9"]),
+        ("--server 10.1.1.1 --snat 224.0.0.1", 2, &["224.0.0.1"]),
+        (
+            "--server 10.1.1.1 --keep-ip --to-port 53",
+            2,
+            &["--to-port"],
+        ),
+        (
+            "--server 10.1.1.1 --keep-ip --snat 10.1.1.9",
+            2,
+            &["--snat"],
+        ),
+        ("--server 10.1.1.1 --vlan 0", 2, &["--vlan"]),
+        ("--server 10.1.1.1 --vlan 4095", 2, &["4095"]),
+        ("--server 10.1.1.1 --push-vlan 4095", 2, &["4095"]),
+        ("--server 10.1.1.1 --to-port 0", 2, &["--to-port"]),
         (
             "--server 10.1.1.1 --src 10.1.1.1/24",
             2,

@@ -191,11 +191,17 @@ fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
 /// The matches that are meant: where neither source nor server tells the family, both.
 fn candidates(args: &cli::Match, server: Option<IpAddr>) -> Result<Vec<Match>> {
     if let (None, None) = (args.src, server) {
-        let families = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let families = [
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        ];
         return families.iter().map(|&any| matches(args, any)).collect();
     }
     let of = server.or(args.src.map(|src| src.addr()));
-    Ok(vec![matches(args, of.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))?])
+    Ok(vec![matches(
+        args,
+        of.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+    )?])
 }
 
 fn report_deleted(global: &Global, deleted: usize, args: &RuleDel, matches: &Match) -> Result<()> {
@@ -327,7 +333,9 @@ fn path(server: IpAddr, args: &RuleAdd, known: Option<&Backend>) -> Result<Path>
         None => None,
     };
     // Nothing but the server given: look again, for its MAC address may be another one now.
-    let again = told.is_none() && args.mac.is_none() && args.weight.is_none()
+    let again = told.is_none()
+        && args.mac.is_none()
+        && args.weight.is_none()
         && told_rewrite(&args.rewrite, server)?.is_none();
     let same_device = |device: &Device| told.as_ref().is_none_or(|t| t.ifindex == device.ifindex);
     match before {

@@ -47,7 +47,9 @@ impl Banks {
     pub fn total(&self, counter: u32) -> Result<Counter> {
         let open = self.open.borrow();
         match open.get((counter / abi::BANK_COUNTERS) as usize) {
-            Some(bank) => Ok(bank.total(counter % abi::BANK_COUNTERS)?.unwrap_or_default()),
+            Some(bank) => Ok(bank
+                .total(counter % abi::BANK_COUNTERS)?
+                .unwrap_or_default()),
             None => Ok(Counter::default()),
         }
     }
@@ -99,7 +101,8 @@ impl Banks {
         for number in 0..self.open.borrow().len() as u32 {
             let mut bank = EMPTY;
             let first = number * abi::BANK_COUNTERS;
-            for index in (0..abi::BANK_COUNTERS).filter(|index| counters.contains(&(first + index))) {
+            for index in (0..abi::BANK_COUNTERS).filter(|index| counters.contains(&(first + index)))
+            {
                 bank.bitmap[(index / 8) as usize] |= 1 << (index % 8);
                 bank.used += 1;
             }
@@ -132,13 +135,14 @@ impl Banks {
         .context("only root can make room for more counters, with one `rule add`")?;
         let fd = map.as_fd().as_raw_fd() as u32;
         let path = self.pin(number);
-        sys::pin(map.as_fd(), &path)
-            .with_context(|| format!("cannot pin {}", path.display()))?;
+        sys::pin(map.as_fd(), &path).with_context(|| format!("cannot pin {}", path.display()))?;
         if let Some(gid) = group_of(&self.state) {
             share_pin(&path, gid)?;
         }
         self.outer.put(&number, &fd)?;
-        self.open.borrow_mut().push(Counters::open(&path, "counters")?);
+        self.open
+            .borrow_mut()
+            .push(Counters::open(&path, "counters")?);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use super::maps::{Counters, Map};
 use super::{Pins, abi, sys};
 use crate::host::device;
-use crate::model::{Actions, LinkState, Mode, Outcomes};
+use crate::model::{Actions, LinkState, Mode, Outcome, Outcomes};
 
 /// The ways out of the program, by their names in JSON.
 const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
@@ -78,13 +78,18 @@ impl Interface {
         let mut actions = Actions::default();
         let mut outcomes = Outcomes::default();
         for (number, name) in OUTCOMES {
-            let total = map.total(number)?.unwrap_or_default();
-            outcomes.0.push((name, total));
-            *match number {
-                abi::OUTCOME_REDIRECTED => &mut actions.redirect,
-                abi::OUTCOME_NO_HEADROOM => &mut actions.drop,
-                _ => &mut actions.pass,
-            } += total;
+            let counter = map.total(number)?.unwrap_or_default();
+            let (total, action) = match number {
+                abi::OUTCOME_REDIRECTED => (&mut actions.redirect, "redirect"),
+                abi::OUTCOME_NO_HEADROOM => (&mut actions.drop, "drop"),
+                _ => (&mut actions.pass, "pass"),
+            };
+            *total += counter;
+            outcomes.0.push(Outcome {
+                name,
+                action,
+                counter,
+            });
         }
         Ok((actions, outcomes))
     }

@@ -42,7 +42,9 @@ pub fn load(pins: &Pins, device: &Device, mode: Mode, frags: bool) -> Result<Own
         rodata.interface = config(device, mode, frags);
     }
     if frags {
-        open.progs.xdpredir.set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
+        open.progs
+            .xdpredir
+            .set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
     }
     let state_is_there = pins.has_state()?;
     if state_is_there {

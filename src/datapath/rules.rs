@@ -237,11 +237,7 @@ impl RuleStore {
     fn unused_set(&self) -> Result<u32> {
         loop {
             let set = fastrand::u32(1..);
-            if self
-                .members
-                .get(&abi::set_key { set, index: 0 })?
-                .is_none()
-            {
+            if self.members.get(&abi::set_key { set, index: 0 })?.is_none() {
                 return Ok(set);
             }
         }
@@ -335,7 +331,11 @@ fn service_bytes(key: &abi::rule_key) -> ServiceBytes {
 
 /// Which bit of a service stands for a prefix length.
 fn length_bit(family: u8, prefixlen: u8) -> (usize, u64) {
-    let longest = if u32::from(family) == abi::FAMILY_IPV6 { 128 } else { 32 };
+    let longest = if u32::from(family) == abi::FAMILY_IPV6 {
+        128
+    } else {
+        32
+    };
     let missing = usize::from(u8::saturating_sub(longest, prefixlen));
     (missing / 64, 1 << (missing % 64))
 }
@@ -392,7 +392,9 @@ fn stored_addr(addr: IpAddr) -> ([u32; 4], u32) {
 fn addr_of(words: [u32; 4], family: u32) -> IpAddr {
     let [a, b, c, d] = words.map(u32::from_be);
     if family == abi::FAMILY_IPV6 {
-        let bits = [a, b, c, d].into_iter().fold(0u128, |bits, word| bits << 32 | u128::from(word));
+        let bits = [a, b, c, d]
+            .into_iter()
+            .fold(0u128, |bits, word| bits << 32 | u128::from(word));
         IpAddr::V6(Ipv6Addr::from(bits))
     } else {
         IpAddr::V4(Ipv4Addr::from(a))
@@ -422,7 +424,11 @@ fn stored_backend(backend: &Backend) -> abi::backend {
         port: rewrite.to_port.unwrap_or(0).to_be(),
         vlan: rewrite.push_vlan.unwrap_or(0).to_be(),
         weight: backend.weight,
-        flags: flags.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag as u16).sum(),
+        flags: flags
+            .iter()
+            .filter(|(set, _)| *set)
+            .map(|(_, flag)| *flag as u16)
+            .sum(),
         zero: 0,
     }
 }

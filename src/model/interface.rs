@@ -46,10 +46,18 @@ pub struct Actions {
 
 /// Packets and bytes by what became of them: one for each way out of the program.
 #[derive(Clone, Debug, Default)]
-pub struct Outcomes(pub Vec<(&'static str, Counter)>);
+pub struct Outcomes(pub Vec<Outcome>);
+
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    pub name: &'static str,
+    /// The XDP action that it comes with.
+    pub action: &'static str,
+    pub counter: Counter,
+}
 
 impl Serialize for Outcomes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().copied())
+        serializer.collect_map(self.0.iter().map(|o| (o.name, o.counter)))
     }
 }

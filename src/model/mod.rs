@@ -7,6 +7,6 @@ pub mod maglev;
 mod rule;
 
 pub use counter::{Counter, Rate};
-pub use interface::{Actions, LinkState, Mode, Outcomes};
+pub use interface::{Actions, LinkState, Mode, Outcome, Outcomes};
 pub use mac::Mac;
 pub use rule::{Backend, Match, Proto, Rewrite, Rule};

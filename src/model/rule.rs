@@ -165,6 +165,9 @@ mod tests {
         assert_eq!(servers, [1, 2, 3]);
         assert!(rule.remove(IpAddr::from([10, 0, 0, 2])).is_some());
         assert!(rule.remove(IpAddr::from([10, 0, 0, 2])).is_none());
-        assert_eq!(rule.backend(IpAddr::from([10, 0, 0, 3])).unwrap().weight, 30);
+        assert_eq!(
+            rule.backend(IpAddr::from([10, 0, 0, 3])).unwrap().weight,
+            30
+        );
     }
 }

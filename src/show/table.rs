@@ -76,7 +76,7 @@ pub fn stats(snapshot: &Snapshot, earlier: Earlier) -> String {
 }
 
 fn interfaces(snapshot: &Snapshot, earlier: Earlier) -> String {
-    let mut table = Columns::new(&["interface", "mode", "outcome", "packets", "bytes"]);
+    let mut table = Columns::new(&["interface", "mode", "action", "packets", "bytes"]);
     table.extend_if(earlier.is_some(), RATES);
     for interface in &snapshot.interfaces {
         let before = earlier.and_then(|(snapshot, _)| {
@@ -85,16 +85,16 @@ fn interfaces(snapshot: &Snapshot, earlier: Earlier) -> String {
                 .iter()
                 .find(|other| other.ifindex == interface.ifindex)
         });
-        for (index, (name, counter)) in met(interface) {
+        for (index, (name, counter)) in actions(interface).into_iter().enumerate() {
             let first = |text: String| if index == 0 { text } else { String::new() };
             let mut cells = vec![
                 first(interface.ifname.clone()),
                 first(interface.mode.to_string()),
             ];
-            cells.push(name.replace('_', " "));
+            cells.push(name.clone());
             cells.extend(totals(counter));
             if let Some((_, elapsed)) = earlier {
-                let before = before.map_or(counter, |i| i.outcomes.0[index].1);
+                let before = before.map_or(counter, |i| earlier_of(i, &name));
                 cells.extend(rates(counter.rate_since(before, elapsed)));
             }
             table.add(cells);
@@ -138,10 +138,36 @@ fn device(row: &RuleRow) -> String {
         .unwrap_or_else(|| format!("{} (gone)", row.ifindex))
 }
 
-/// The outcomes that packets had; redirected and no rule even if none had.
-fn met(interface: &StatsInterface) -> impl Iterator<Item = (usize, (&'static str, Counter))> {
-    let outcomes = interface.outcomes.0.iter().copied().enumerate();
-    outcomes.filter(|(index, (_, counter))| *index < 2 || counter.packets > 0)
+/// The actions, and below each the outcomes that led to it.
+fn actions(interface: &StatsInterface) -> Vec<(String, Counter)> {
+    let actions = &interface.actions;
+    let all = [
+        ("redirect", actions.redirect),
+        ("pass", actions.pass),
+        ("drop", actions.drop),
+        ("tx", actions.tx),
+        ("aborted", actions.aborted),
+    ];
+    let outcomes = |action| {
+        let of = interface
+            .outcomes
+            .0
+            .iter()
+            .filter(move |o| o.action == action);
+        of.filter(|o| o.action != "redirect" && o.counter.packets > 0)
+            .map(|o| (format!("- {}", o.name.replace('_', " ")), o.counter))
+    };
+    all.into_iter()
+        .flat_map(|(action, counter)| {
+            std::iter::once((action.to_string(), counter)).chain(outcomes(action))
+        })
+        .collect()
+}
+
+/// Zero for an outcome that nobody had met by then.
+fn earlier_of(interface: &StatsInterface, name: &str) -> Counter {
+    let found = actions(interface).into_iter().find(|(n, _)| n == name);
+    found.map_or(Counter::default(), |(_, counter)| counter)
 }
 
 fn totals(counter: Counter) -> [String; 2] {
