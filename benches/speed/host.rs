@@ -54,7 +54,14 @@ pub fn mount_bpffs() -> Result<()> {
 pub fn enter_new_network_namespace() -> Result<File> {
     unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
     silence_ipv6()?;
+    // Replies would go nowhere, and that is no reason to drop what arrives.
+    set_sysctl("net/ipv4/conf/all/rp_filter", "0")?;
+    set_sysctl("net/ipv4/conf/default/rp_filter", "0")?;
     Ok(File::open("/proc/thread-self/ns/net")?)
+}
+
+pub fn set_sysctl(name: &str, value: &str) -> Result<()> {
+    fs::write(format!("/proc/sys/{name}"), value).with_context(|| format!("cannot set {name}"))
 }
 
 /// Timers send its solicitations from other CPUs, and a busy NAPI stays on the CPU that woke it.
@@ -79,12 +86,16 @@ pub fn within<T: Send>(netns: &File, work: impl FnOnce() -> Result<T> + Send) ->
     })
 }
 
-pub fn add_veth(far: &File, near_name: &str, far_name: &str, far_mac: &str) -> Result<()> {
+/// A pair of devices, each with its name and MAC address.
+pub fn add_veth(far: &File, near: [&str; 2], far_end: [&str; 2]) -> Result<()> {
     let netns = format!("/proc/{}/fd/{}", process::id(), far.as_raw_fd());
-    let near = ["link", "add", near_name, "up", "type", "veth"];
-    let peer = ["peer", "name", far_name, "address", far_mac];
-    run("ip", &[&near[..], &peer, &["netns", &netns]].concat())?;
-    within(far, || run("ip", &["link", "set", far_name, "up"]))
+    let near = ["link", "add", near[0], "address", near[1], "up"];
+    let peer = ["peer", "name", far_end[0], "address", far_end[1]];
+    run(
+        "ip",
+        &[&near[..], &["type", "veth"], &peer, &["netns", &netns]].concat(),
+    )?;
+    within(far, || run("ip", &["link", "set", far_end[0], "up"]))
 }
 
 pub fn ifindex(name: &str) -> Result<u32> {
@@ -102,4 +113,15 @@ pub fn run(program: &str, args: &[&str]) -> Result<()> {
         said.trim()
     );
     Ok(())
+}
+
+/// Bytes that the kernel has allocated for itself, BPF maps among them.
+pub fn kernel_memory() -> Result<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo")?;
+    let kilobytes = meminfo.lines().filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        let counts = ["Slab", "Percpu", "VmallocUsed"].contains(&name);
+        counts.then(|| value.trim().strip_suffix(" kB")?.parse::<u64>().ok())?
+    });
+    Ok(kilobytes.sum::<u64>() * 1024)
 }

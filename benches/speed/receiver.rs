@@ -1,0 +1,48 @@
+//! A server that never reads: the stack delivers each datagram up to its full socket, and counts it.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, UdpSocket};
+
+use anyhow::{Context as _, Result};
+use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
+
+use crate::host::{run, within};
+
+pub struct Receiver<'far> {
+    far: &'far File,
+    _socket: UdpSocket,
+}
+
+impl<'far> Receiver<'far> {
+    pub fn new(far: &'far File, address: Ipv4Addr, port: u16) -> Result<Self> {
+        let prefix = format!("{address}/24");
+        let socket = within(far, || {
+            run("ip", &["address", "add", &prefix, "dev", "sink"])?;
+            // Without it, what is redirected natively into a veth is dropped.
+            run("ethtool", &["-K", "sink", "gro", "on"])?;
+            let socket = UdpSocket::bind((address, port))?;
+            setsockopt(&socket, RcvBuf, &0)?; // the kernel's least
+            Ok(socket)
+        })?;
+        Ok(Self {
+            far,
+            _socket: socket,
+        })
+    }
+
+    /// Datagrams that reached the socket so far, but for the few that lie in it.
+    pub fn datagrams(&self) -> Result<u64> {
+        let snmp = within(self.far, || {
+            Ok(fs::read_to_string("/proc/thread-self/net/snmp")?)
+        })?;
+        udp_counter(&snmp, "RcvbufErrors").context("the kernel does not count UDP datagrams")
+    }
+}
+
+/// A line of names, then one of values.
+fn udp_counter(snmp: &str, name: &str) -> Option<u64> {
+    let mut lines = snmp.lines().filter(|line| line.starts_with("Udp: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let mut counters = names.split(' ').zip(values.split(' '));
+    counters.find(|counter| counter.0 == name)?.1.parse().ok()
+}
