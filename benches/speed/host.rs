@@ -2,9 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::mem::replace;
 use std::os::fd::AsRawFd;
 use std::process::{self, Command};
-use std::thread;
+use std::thread::{self, sleep};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::mount::{MsFlags, mount};
@@ -13,6 +15,10 @@ use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns
 use nix::unistd::Pid;
 
 pub const BPFFS: &str = "/sys/fs/bpf";
+
+const SETTLE_TIME: Duration = Duration::from_secs(1);
+const SETTLE_TRIES: u32 = 10;
+const SETTLED: u64 = 1 << 20;
 
 /// The CPU of the generator and of all that its packets cause. This thread and its children leave
 /// it alone where there is another one.
@@ -115,8 +121,20 @@ pub fn run(program: &str, args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that the kernel has allocated for itself, BPF maps among them.
+/// Bytes that the kernel has allocated for itself, BPF maps among them, once nothing is being freed.
 pub fn kernel_memory() -> Result<u64> {
+    let mut memory = allocated()?;
+    for _ in 0..SETTLE_TRIES {
+        sleep(SETTLE_TIME);
+        let before = replace(&mut memory, allocated()?);
+        if memory.abs_diff(before) < SETTLED {
+            break;
+        }
+    }
+    Ok(memory)
+}
+
+fn allocated() -> Result<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo")?;
     let kilobytes = meminfo.lines().filter_map(|line| {
         let (name, value) = line.split_once(':')?;

@@ -28,7 +28,7 @@ const PROTOCOL: u8 = 17;
 const FAMILY: u8 = 4;
 
 const RUNS: u32 = 4000;
-const BATCH: u32 = 10_000;
+const BATCH: usize = 10_000;
 
 struct Case {
     name: &'static str,
@@ -70,26 +70,49 @@ pub fn measure(setup: &Setup) -> Result<Section> {
 }
 
 fn measure_case(case: &Case, setup: &Setup) -> Result<Vec<Line>> {
-    let mut storage = MaybeUninit::uninit();
-    let mut skel = load(&mut storage, case, setup.rules)?;
+    let mut storage = [MaybeUninit::uninit(), MaybeUninit::uninit()];
+    let [trie_storage, hash_storage] = &mut storage;
     let prefixes = || (0..setup.rules).map(|number| prefixes::v4(number, case.lengths));
-    let memory = [
-        fill(&skel.maps.trie, prefixes().map(trie_key))?,
-        fill(&skel.maps.hash, prefixes().map(hash_key))?,
-    ];
-    let bytes = |index: usize| Spread::new([memory[index] as f64 / f64::from(setup.rules)]);
-    let line = |subject, value, unit| Line::new(case.name, subject, value, unit);
-    let mut lines = vec![
-        line("trie", bytes(0), "B per prefix"),
-        line("hash", bytes(1), "B per prefix"),
-    ];
 
+    let empty = kernel_memory()?;
+    let trie = load(trie_storage, case, [setup.rules, 1])?;
+    fill(&trie.maps.trie, prefixes().map(trie_key))?;
+    let with_trie = kernel_memory()?;
+    let hash = load(hash_storage, case, [1, setup.rules])?;
+    fill(&hash.maps.hash, prefixes().map(hash_key))?;
+    let with_both = kernel_memory()?;
+
+    let line = |subject, from, to: u64| {
+        let bytes = to.saturating_sub(from) as f64 / f64::from(setup.rules);
+        Line::new(case.name, subject, Spread::new([bytes]), "B per prefix")
+    };
+    let mut lines = vec![
+        line("trie", empty, with_trie),
+        line("hash", with_trie, with_both),
+    ];
+    let mut structures = Structures { trie, hash };
     for (name, addresses) in WORKING_SETS {
         let name = format!("{}, {name}", case.name);
+        lines.extend(structures.time_lines(&name, addresses, setup)?);
+    }
+    Ok(lines)
+}
+
+struct Structures<'obj> {
+    trie: LookupSkel<'obj>,
+    hash: LookupSkel<'obj>,
+}
+
+impl Structures<'_> {
+    fn time_lines(&mut self, name: &str, addresses: u32, setup: &Setup) -> Result<Vec<Line>> {
         let subjects = [Subject::Control, Subject::Trie, Subject::Hash];
         let ns = take_turns(setup.rounds, &subjects, |subject| {
-            draw_from(&mut skel, setup.rules, addresses)?;
-            run(&skel, subject)
+            let skel = match subject {
+                Subject::Trie => &mut self.trie,
+                Subject::Control | Subject::Hash => &mut self.hash,
+            };
+            draw_from(skel, setup.rules, addresses)?;
+            run(skel, subject)
         })?;
         let above_control = |index: usize| -> Vec<f64> {
             let pairs = ns[index].iter().zip(&ns[0]);
@@ -97,20 +120,19 @@ fn measure_case(case: &Case, setup: &Setup) -> Result<Vec<Line>> {
         };
         let (trie, hash) = (above_control(1), above_control(2));
         let value = |&ns: &f64| ns;
-        let line = |subject, value, unit| Line::new(name.as_str(), subject, value, unit);
-        lines.extend([
+        let line = |subject, value, unit| Line::new(name, subject, value, unit);
+        Ok(vec![
             line("trie", Spread::of(&trie, value), "ns per lookup"),
             line("hash", Spread::of(&hash, value), "ns per lookup"),
             line("hash", Spread::ratio(&hash, &trie, value), "× trie"),
-        ]);
+        ])
     }
-    Ok(lines)
 }
 
 fn load<'obj>(
     storage: &'obj mut MaybeUninit<OpenObject>,
     case: &Case,
-    prefixes: u32,
+    [in_trie, in_hash]: [u32; 2],
 ) -> Result<LookupSkel<'obj>> {
     let mut skel = LookupSkelBuilder::default().open(storage)?;
     let globals = skel.maps.rodata_data.as_deref_mut();
@@ -118,27 +140,19 @@ fn load<'obj>(
     globals.port = PORT.to_be();
     globals.length_count = case.lengths.len() as u32;
     globals.lengths[..case.lengths.len()].copy_from_slice(case.lengths);
-    skel.maps.trie.set_max_entries(prefixes)?;
-    skel.maps.hash.set_max_entries(prefixes)?;
+    skel.maps.trie.set_max_entries(in_trie)?;
+    skel.maps.hash.set_max_entries(in_hash)?;
     Ok(skel.load()?)
 }
 
-/// The bytes that it took.
-fn fill<const N: usize>(map: &impl MapCore, keys: impl Iterator<Item = [u8; N]>) -> Result<u64> {
-    let memory = kernel_memory()?;
+fn fill<const N: usize>(map: &impl MapCore, keys: impl Iterator<Item = [u8; N]>) -> Result<()> {
     let keys: Vec<_> = keys.collect();
-    for keys in keys.chunks(BATCH as usize) {
+    for keys in keys.chunks(BATCH) {
         let values = VALUE.repeat(keys.len());
-        let count = keys.len() as u32;
-        map.update_batch(
-            keys.as_flattened(),
-            &values,
-            count,
-            MapFlags::ANY,
-            MapFlags::NO_EXIST,
-        )?;
+        let (keys, count) = (keys.as_flattened(), keys.len() as u32);
+        map.update_batch(keys, &values, count, MapFlags::ANY, MapFlags::NO_EXIST)?;
     }
-    Ok(kernel_memory()?.saturating_sub(memory))
+    Ok(())
 }
 
 fn trie_key(prefix: ipnet::Ipv4Net) -> [u8; 28] {

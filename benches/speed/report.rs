@@ -162,7 +162,7 @@ impl Section {
     fn table(&self) -> Table {
         let mut table = Table::new();
         table
-            .load_style(presets::UTF8_HORIZONTAL_ONLY)
+            .load_style(presets::NOTHING)
             .set_header(["case", "program", "median", "min", "max", "", "goal", ""]);
         let mut previous = "";
         for line in &self.lines {

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Seek as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 
@@ -22,9 +22,6 @@ use crate::{Setup, WARM_UP};
 const LOADS: u32 = 3;
 const FEW: u32 = 10;
 const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-
-/// For what was allocated to be free again.
-const GRACE: Duration = Duration::from_secs(1);
 
 struct Rates {
     name: &'static str,
@@ -80,7 +77,6 @@ fn load_lines(bed: &Bed, many: &Product, rules: u32) -> Result<Vec<Line>> {
             many.detach()?;
         } else {
             many.run(&["detach", "dut0"])?;
-            sleep(GRACE);
         }
     }
     let seconds = Spread::of(&loads, |load| load.seconds);

@@ -130,15 +130,13 @@ impl Stack<'_, '_> {
                 "table netdev bench {{ chain ingress {{
                     type filter hook ingress device dut0 priority 0;
                     ip saddr {CLIENT} udp dport {PORT} ether daddr set {SINK_MAC} \
-                        ip daddr set {} fwd to \"dut1\"
-                }} }}",
+                        ip daddr set {} fwd to \"dut1\"; }}; }}",
                 server()
             )),
             Peer::NftDnat => nft(&format!(
                 "table ip bench {{ chain prerouting {{
                     type nat hook prerouting priority -100;
-                    ip saddr {CLIENT} udp dport {PORT} dnat to {}
-                }} }}",
+                    ip saddr {CLIENT} udp dport {PORT} dnat to {}; }}; }}",
                 server()
             )),
         }
