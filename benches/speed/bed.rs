@@ -39,6 +39,7 @@ const DUT0_MAC: &str = "02:00:00:00:00:01"; // frame.rs has it, too
 const GENERATOR_MAC: &str = "02:00:00:00:00:02";
 const DUT1_MAC: &str = "02:00:00:00:00:03";
 pub const PORT: u16 = 7999;
+pub const FIRST_PORT: u16 = 10_000; // of the client, as in ../bench.bpf.c
 pub const SERVERS: usize = 16;
 
 const FIRST_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);

@@ -1,7 +1,7 @@
 //! A server that never reads: the stack delivers each datagram up to its full socket, and counts it.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{SocketAddrV4, UdpSocket};
 
 use anyhow::{Context as _, Result};
 use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
@@ -14,13 +14,17 @@ pub struct Receiver<'far> {
 }
 
 impl<'far> Receiver<'far> {
-    pub fn new(far: &'far File, address: Ipv4Addr, port: u16) -> Result<Self> {
-        let prefix = format!("{address}/24");
+    /// Connected to the client, which is the kernel's shortest way to a socket: the less that costs,
+    /// the more the ways to it differ.
+    pub fn new(far: &'far File, server: SocketAddrV4, client: SocketAddrV4) -> Result<Self> {
+        let [address, peer] = [server, client].map(|end| end.ip().to_string());
         let socket = within(far, || {
-            run("ip", &["address", "add", &prefix, "dev", "sink"])?;
+            run("ip", &["address", "add", &address, "dev", "sink"])?;
+            run("ip", &["route", "add", &peer, "dev", "sink"])?;
             // Without it, what is redirected natively into a veth is dropped.
             run("ethtool", &["-K", "sink", "gro", "on"])?;
-            let socket = UdpSocket::bind((address, port))?;
+            let socket = UdpSocket::bind(server)?;
+            socket.connect(client)?;
             setsockopt(&socket, RcvBuf, &0)?; // the kernel's least
             Ok(socket)
         })?;
