@@ -89,7 +89,7 @@ static __always_inline bool in_hash(__u32 address)
 #define RUNS(found)                                                                                \
 	do {                                                                                       \
 		for (int i = 0; prefixes && i < LOOKUPS; i++)                                      \
-			hits += found(draw());                                             \
+			hits += found(draw());                                                     \
 		return XDP_PASS;                                                                   \
 	} while (0)
 
