@@ -54,10 +54,12 @@ struct {
 
 const volatile __be16 port = 0;
 __u64 hits = 0;
+__u64 sum = 0;
 
 static __always_inline bool in_nothing(__u32 address)
 {
-	return address != 1; /* so that it is drawn */
+	sum += address; /* so that it is drawn */
+	return true;
 }
 
 static __always_inline bool in_trie(__u32 address)
