@@ -13,8 +13,8 @@ const volatile __u32 lengths[MAX_LENGTHS] = {}; /* longest first */
 const volatile __u32 length_count = 1;
 
 __u32 prefixes = 0;  /* to draw addresses from; 0: none */
-__u32 addresses = 0; /* how many, then the same again; 0: ever new ones */
-__u32 drawn = 0;
+__u32 last_draw = 0; /* a power of two less one: after it comes the first again */
+__u32 draws = 0;
 
 /* https://github.com/skeeto/hash-prospector, lowbias32 */
 static __always_inline __u32 mixed(__u32 x)
@@ -29,11 +29,10 @@ static __always_inline __u32 mixed(__u32 x)
 /* A random address of a random prefix, in host byte order. */
 static __always_inline __u32 draw(void)
 {
-	__u32 random = mixed(drawn), prefix = random % prefixes;
+	__u32 random = mixed(draws++ & last_draw), prefix = random % prefixes;
 	__u32 length = lengths[prefix % length_count % MAX_LENGTHS];
 	__u32 network = (__u64)(prefix / length_count) * STEP << (32 - length);
 
-	drawn = drawn + 1 == addresses ? 0 : drawn + 1;
 	return network | (__u64)mixed(random) >> length;
 }
 

@@ -64,7 +64,7 @@ pub struct Traffic {
     flows: u32,
     /// Prefixes to draw source addresses from.
     prefixes: u32,
-    /// How many addresses to draw before they come again; 0: ever new ones.
+    /// A power of two: so many addresses come again and again. 0: ever new ones.
     addresses: u32,
 }
 
@@ -146,8 +146,8 @@ impl<'obj> Bed<'obj> {
         let globals = globals.context("the generator has no globals")?;
         globals.flows = traffic.flows;
         globals.prefixes = traffic.prefixes;
-        globals.addresses = traffic.addresses;
-        globals.drawn = 0;
+        globals.last_draw = traffic.addresses.wrapping_sub(1);
+        globals.draws = 0;
 
         let generator = self.start_generator()?;
         let observed = observe(self);

@@ -46,7 +46,7 @@ const CASES: [Case; 2] = [
     },
 ];
 
-/// Addresses that come again and again; 0: ever new ones.
+/// A power of two: so many addresses come again and again. 0: ever new ones.
 const WORKING_SETS: [(&str, u32); 2] = [("64 addresses", 64), ("random addresses", 0)];
 
 #[derive(Clone, Copy)]
@@ -177,7 +177,7 @@ fn draw_from(skel: &mut LookupSkel, prefixes: u32, addresses: u32) -> Result<()>
     let globals = skel.maps.bss_data.as_deref_mut();
     let globals = globals.context("the programs have no globals")?;
     globals.prefixes = prefixes;
-    globals.addresses = addresses;
+    globals.last_draw = addresses.wrapping_sub(1);
     globals.hits = 0;
     Ok(())
 }
