@@ -24,7 +24,7 @@ use clap::{Parser, ValueEnum};
 use report::{Report, Section};
 
 const WARM_UP: Duration = Duration::from_millis(100);
-const WINDOW: Duration = Duration::from_millis(600);
+const WINDOW: Duration = Duration::from_millis(400);
 
 /// Measure the shipped program beside others that do the same, or a part of it
 #[derive(Parser)]
@@ -37,7 +37,7 @@ struct Args {
     json: bool,
 
     /// Rounds for each case
-    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(3..))]
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(3..))]
     rounds: u32,
 
     /// Rules and prefixes where there are many

@@ -14,7 +14,7 @@ use crate::report::{Goal, Line, Section, Spread};
 use crate::rounds::take_turns;
 use crate::{Setup, WARM_UP, WINDOW, sys};
 
-const RUN_TIME_WINDOW: Duration = Duration::from_millis(300);
+const RUN_TIME_WINDOW: Duration = Duration::from_millis(200);
 
 struct Case {
     name: &'static str,
