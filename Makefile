@@ -11,7 +11,7 @@ SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 # Cargo builds as the user, and runs what it built as root.
 RUNNER = 'target."cfg(all())".runner = ["sudo", "-E"]'
 AS_ROOT = $(if $(SUDO),--config $(RUNNER))
-C_SOURCES = $(wildcard bpf/*.c bpf/*.h benches/*.c vmlinux/*.h)
+C_SOURCES = $(wildcard bpf/*.c bpf/*.h benches/*.c benches/*.h vmlinux/*.h)
 
 .PHONY: help deps build demo test lint bench install clean
 
@@ -45,8 +45,8 @@ lint: deps ## Check formats and run clippy
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	clang-format --dry-run --Werror $(C_SOURCES)
 
-bench: deps ## Measure the program beside a bare redirect, as root
-	$(CARGO) bench --locked --bench redirect $(AS_ROOT)
+bench: deps ## Measure the program beside others, as root; ARGS="--json redirect stack rules lookup"
+	$(CARGO) bench --locked --bench speed $(AS_ROOT) -- $(ARGS)
 
 install: build ## Install the binary and shell completions under PREFIX, below DESTDIR
 	@set -e; prefix=$(DESTDIR)$(PREFIX); as=; \

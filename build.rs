@@ -24,7 +24,10 @@ fn main() {
         return;
     };
     skeleton(&clang, "bpf/xdpredir.bpf.c", &out.join("xdpredir.skel.rs"));
-    skeleton(&clang, "benches/bench.bpf.c", &out.join("bench.skel.rs"));
+    for name in ["bench", "tc", "lookup"] {
+        let source = format!("benches/{name}.bpf.c");
+        skeleton(&clang, &source, &out.join(format!("{name}.skel.rs")));
+    }
 
     let header = fs::read_to_string(ABI).expect("the ABI header is readable");
     fs::write(out.join("limits.rs"), limits(&header)).expect("OUT_DIR is writable");

@@ -8,6 +8,9 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
+#include "checksums.h"
+#include "prefixes.h"
+
 #define FRAME_WORDS 8
 #define FIRST_PORT  10000
 #define SERVERS	    16
@@ -38,13 +41,21 @@ struct {
 	__type(value, __u32);
 } bare_egress SEC(".maps");
 
-static __always_inline void set_source_port(struct udphdr *udp, __be16 port)
+/* One UDP checksum covers the port and the address; the IP checksum only the latter. */
+static __always_inline void set_source(struct iphdr *ip, struct udphdr *udp)
 {
-	__u32 sum = (__u16)~udp->check + port;
-	__u16 check = ~((sum & 0xffff) + (sum >> 16));
+	__be32 source;
 
-	udp->source = port;
-	udp->check = check ? check : 0xffff;
+	udp->source = bpf_htons(FIRST_PORT + flow);
+	udp->check = udp_replaced(udp->check, 0, udp->source);
+	flow = flow + 1 < flows ? flow + 1 : 0;
+	if (!prefixes)
+		return;
+
+	source = bpf_htonl(draw());
+	ip->check = replaced(ip->check, ip->saddr, source);
+	udp->check = udp_replaced(udp->check, ip->saddr, source);
+	ip->saddr = source;
 }
 
 /* Pages are recycled as the receiver left them, so each frame is written anew. */
@@ -52,15 +63,14 @@ SEC("xdp")
 int generate(struct xdp_md *ctx)
 {
 	__u64 *words = (void *)(long)ctx->data;
-	struct udphdr *udp = (void *)words + sizeof(struct ethhdr) + sizeof(struct iphdr);
+	struct iphdr *ip = (void *)words + sizeof(struct ethhdr);
 
 	if ((void *)(words + FRAME_WORDS) > (void *)(long)ctx->data_end)
 		return XDP_ABORTED;
 
 	for (int i = 0; i < FRAME_WORDS; i++)
 		words[i] = frame[i];
-	set_source_port(udp, bpf_htons(FIRST_PORT + flow));
-	flow = flow + 1 < flows ? flow + 1 : 0;
+	set_source(ip, (void *)(ip + 1));
 	return bpf_redirect(generator_ifindex, 0);
 }
 

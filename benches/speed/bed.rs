@@ -6,8 +6,8 @@
 //! sink      (sink)     <-- dut1
 //! ```
 //!
-//! Neither namespace has a name, and the bpffs is mounted in a mount namespace of this process: the
-//! kernel removes all of it when the process ends, in whatever way it ends.
+//! Neither namespace has a name: the kernel removes them when the process leaves them or ends, in
+//! whatever way it ends.
 
 use std::fs::File;
 use std::mem::MaybeUninit;
@@ -22,15 +22,24 @@ use libbpf_rs::{MapCore as _, MapFlags, OpenObject, Xdp, XdpFlags};
 use nix::sched::{CloneFlags, setns};
 
 use crate::frame;
-use crate::host::{
-    add_veth, enter_new_network_namespace, ifindex, mount_bpffs, reserve_cpu, run_on, within,
-};
-use crate::skel::{BenchSkel, BenchSkelBuilder};
+use crate::host::{add_veth, enter_new_network_namespace, ifindex, run_on, within};
+use crate::prefixes;
 use crate::sys;
+
+#[allow(clippy::all)]
+mod skel {
+    include!(concat!(env!("OUT_DIR"), "/bench.skel.rs"));
+}
+
+use skel::{BenchSkel, BenchSkelBuilder};
 
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const SINK_MAC: &str = "02:00:00:00:00:04";
+const DUT0_MAC: &str = "02:00:00:00:00:01"; // frame.rs has it, too
+const GENERATOR_MAC: &str = "02:00:00:00:00:02";
+const DUT1_MAC: &str = "02:00:00:00:00:03";
 pub const PORT: u16 = 7999;
+pub const FIRST_PORT: u16 = 10_000; // of the client, as in ../bench.bpf.c
 pub const SERVERS: usize = 16;
 
 const FIRST_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
@@ -43,36 +52,65 @@ pub fn server(index: usize) -> Ipv4Addr {
 pub struct Bed<'obj> {
     pub dut0: i32,
     pub dut1: u32,
+    pub far: File,
     skel: BenchSkel<'obj>,
-    far: File,
     cpu: usize,
 }
 
+/// What the generator sends.
+#[derive(Clone, Copy)]
+pub struct Traffic {
+    /// By source port.
+    flows: u32,
+    /// Prefixes to draw source addresses from.
+    prefixes: u32,
+    /// A power of two: so many addresses come again and again. 0: ever new ones.
+    addresses: u32,
+}
+
+impl Traffic {
+    pub fn flows(flows: u32) -> Self {
+        Self {
+            flows,
+            prefixes: 0,
+            addresses: 0,
+        }
+    }
+
+    pub fn drawn(prefixes: u32, addresses: u32) -> Self {
+        Self {
+            flows: 1,
+            prefixes,
+            addresses,
+        }
+    }
+}
+
 impl<'obj> Bed<'obj> {
-    pub fn new(storage: &'obj mut MaybeUninit<OpenObject>) -> Result<Self> {
-        let cpu = reserve_cpu()?;
-        sys::catch_interrupts()?;
-        mount_bpffs()?;
+    pub fn new(storage: &'obj mut MaybeUninit<OpenObject>, cpu: usize) -> Result<Self> {
         let far = enter_new_network_namespace()?;
         enter_new_network_namespace()?;
-        add_veth(&far, "dut0", "generator", "02:00:00:00:00:01")?;
-        add_veth(&far, "dut1", "sink", SINK_MAC)?;
+        add_veth(&far, ["dut0", DUT0_MAC], ["generator", GENERATOR_MAC])?;
+        add_veth(&far, ["dut1", DUT1_MAC], ["sink", SINK_MAC])?;
 
-        let (generator, sink) = within(&far, || Ok((ifindex("generator")?, ifindex("sink")?)))?;
-        let skel = load(storage, generator)?;
-        let program = skel.progs.sink.as_fd();
-        within(&far, || attach(program, sink as i32))?;
-
+        let skel = load(storage, within(&far, || ifindex("generator"))?)?;
         let (dut0, dut1) = (ifindex("dut0")? as i32, ifindex("dut1")?);
         let map = &skel.maps.bare_egress;
         map.update(&0u32.to_ne_bytes(), &dut1.to_ne_bytes(), MapFlags::ANY)?;
         Ok(Self {
             dut0,
             dut1,
-            skel,
             far,
+            skel,
             cpu,
         })
+    }
+
+    /// Counts what arrives at the sink, and drops it there.
+    pub fn with_sink(self) -> Result<Self> {
+        let program = self.skel.progs.sink.as_fd();
+        within(&self.far, || attach(program, ifindex("sink")? as i32))?;
+        Ok(self)
     }
 
     pub fn bare(&self) -> BorrowedFd<'_> {
@@ -101,11 +139,15 @@ impl<'obj> Bed<'obj> {
     /// What `observe` returns while the generator transmits.
     pub fn transmitting<T>(
         &mut self,
-        flows: u32,
+        traffic: Traffic,
         observe: impl FnOnce(&Self) -> Result<T>,
     ) -> Result<T> {
         let globals = self.skel.maps.bss_data.as_deref_mut();
-        globals.context("the generator has no globals")?.flows = flows;
+        let globals = globals.context("the generator has no globals")?;
+        globals.flows = traffic.flows;
+        globals.prefixes = traffic.prefixes;
+        globals.last_draw = traffic.addresses.wrapping_sub(1);
+        globals.draws = 0;
 
         let generator = self.start_generator()?;
         let observed = observe(self);
@@ -198,5 +240,7 @@ fn load(storage: &mut MaybeUninit<OpenObject>, generator: u32) -> Result<BenchSk
     globals.frame = std::array::from_fn(|i| u64::from_ne_bytes(words[i]));
     globals.generator_ifindex = generator;
     globals.first_server = FIRST_SERVER.into();
+    globals.lengths = prefixes::LENGTHS;
+    globals.length_count = prefixes::LENGTHS.len() as u32;
     Ok(skel.load()?)
 }

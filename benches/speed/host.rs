@@ -2,9 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::mem::replace;
 use std::os::fd::AsRawFd;
 use std::process::{self, Command};
-use std::thread;
+use std::thread::{self, sleep};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::mount::{MsFlags, mount};
@@ -13,6 +15,10 @@ use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns
 use nix::unistd::Pid;
 
 pub const BPFFS: &str = "/sys/fs/bpf";
+
+const SETTLE_TIME: Duration = Duration::from_secs(1);
+const SETTLE_TRIES: u32 = 10;
+const SETTLED: u64 = 1 << 20;
 
 /// The CPU of the generator and of all that its packets cause. This thread and its children leave
 /// it alone where there is another one.
@@ -54,7 +60,14 @@ pub fn mount_bpffs() -> Result<()> {
 pub fn enter_new_network_namespace() -> Result<File> {
     unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
     silence_ipv6()?;
+    // Replies would go nowhere, and that is no reason to drop what arrives.
+    set_sysctl("net/ipv4/conf/all/rp_filter", "0")?;
+    set_sysctl("net/ipv4/conf/default/rp_filter", "0")?;
     Ok(File::open("/proc/thread-self/ns/net")?)
+}
+
+pub fn set_sysctl(name: &str, value: &str) -> Result<()> {
+    fs::write(format!("/proc/sys/{name}"), value).with_context(|| format!("cannot set {name}"))
 }
 
 /// Timers send its solicitations from other CPUs, and a busy NAPI stays on the CPU that woke it.
@@ -79,12 +92,16 @@ pub fn within<T: Send>(netns: &File, work: impl FnOnce() -> Result<T> + Send) ->
     })
 }
 
-pub fn add_veth(far: &File, near_name: &str, far_name: &str, far_mac: &str) -> Result<()> {
+/// A pair of devices, each with its name and MAC address.
+pub fn add_veth(far: &File, near: [&str; 2], far_end: [&str; 2]) -> Result<()> {
     let netns = format!("/proc/{}/fd/{}", process::id(), far.as_raw_fd());
-    let near = ["link", "add", near_name, "up", "type", "veth"];
-    let peer = ["peer", "name", far_name, "address", far_mac];
-    run("ip", &[&near[..], &peer, &["netns", &netns]].concat())?;
-    within(far, || run("ip", &["link", "set", far_name, "up"]))
+    let near = ["link", "add", near[0], "address", near[1], "up"];
+    let peer = ["peer", "name", far_end[0], "address", far_end[1]];
+    run(
+        "ip",
+        &[&near[..], &["type", "veth"], &peer, &["netns", &netns]].concat(),
+    )?;
+    within(far, || run("ip", &["link", "set", far_end[0], "up"]))
 }
 
 pub fn ifindex(name: &str) -> Result<u32> {
@@ -102,4 +119,27 @@ pub fn run(program: &str, args: &[&str]) -> Result<()> {
         said.trim()
     );
     Ok(())
+}
+
+/// Bytes that the kernel has allocated for itself, BPF maps among them, once nothing is being freed.
+pub fn kernel_memory() -> Result<u64> {
+    let mut memory = allocated()?;
+    for _ in 0..SETTLE_TRIES {
+        sleep(SETTLE_TIME);
+        let before = replace(&mut memory, allocated()?);
+        if memory.abs_diff(before) < SETTLED {
+            break;
+        }
+    }
+    Ok(memory)
+}
+
+fn allocated() -> Result<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo")?;
+    let kilobytes = meminfo.lines().filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        let counts = ["Slab", "Percpu", "VmallocUsed"].contains(&name);
+        counts.then(|| value.trim().strip_suffix(" kB")?.parse::<u64>().ok())?
+    });
+    Ok(kilobytes.sum::<u64>() * 1024)
 }

@@ -1,0 +1,103 @@
+//! The shipped program beside others that do the same, or a part of it: every claim of speed, each
+//! with what it is measured against in the same run.
+
+mod bed;
+mod frame;
+mod host;
+mod lookup;
+mod prefixes;
+mod product;
+mod receiver;
+mod redirect;
+mod report;
+mod rounds;
+mod rules;
+mod stack;
+mod sys;
+mod tc;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, ValueEnum};
+
+use report::{Report, Section};
+
+const WARM_UP: Duration = Duration::from_millis(100);
+const WINDOW: Duration = Duration::from_millis(400);
+
+/// Measure the shipped program beside others that do the same, or a part of it
+#[derive(Parser)]
+struct Args {
+    /// Only these sections
+    sections: Vec<Name>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Rounds for each case
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(3..))]
+    rounds: u32,
+
+    /// Rules and prefixes where there are many
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1000..))]
+    rules: u32,
+
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Name {
+    Redirect,
+    Stack,
+    Rules,
+    Lookup,
+}
+
+/// What is the same for all sections.
+struct Setup {
+    cpu: usize,
+    rounds: u32,
+    rules: u32,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let setup = Setup {
+        cpu: host::reserve_cpu()?,
+        rounds: args.rounds,
+        rules: args.rules,
+    };
+    sys::catch_interrupts()?;
+    host::mount_bpffs()?;
+
+    let chosen = |name| args.sections.is_empty() || args.sections.contains(name);
+    let sections = Name::value_variants()
+        .iter()
+        .filter(|name| chosen(name))
+        .map(|name| name.measure(&setup))
+        .collect::<Result<_>>()?;
+    let report = Report::new(args.rounds, WINDOW, sections)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(())
+}
+
+impl Name {
+    fn measure(self, setup: &Setup) -> Result<Section> {
+        let (name, measure): (_, fn(&Setup) -> Result<Section>) = match self {
+            Self::Redirect => ("redirect", redirect::measure),
+            Self::Stack => ("stack", stack::measure),
+            Self::Rules => ("rules", rules::measure),
+            Self::Lookup => ("lookup", lookup::measure),
+        };
+        eprintln!("measuring {name}");
+        measure(setup).context(name)
+    }
+}

@@ -1,0 +1,52 @@
+//! A server that never reads: the stack delivers each datagram up to its full socket, and counts it.
+
+use std::fs::{self, File};
+use std::net::{SocketAddrV4, UdpSocket};
+
+use anyhow::{Context as _, Result};
+use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
+
+use crate::host::{run, within};
+
+pub struct Receiver<'far> {
+    far: &'far File,
+    _socket: UdpSocket,
+}
+
+impl<'far> Receiver<'far> {
+    /// Connected to the client, which is the kernel's shortest way to a socket: the less that costs,
+    /// the more the ways to it differ.
+    pub fn new(far: &'far File, server: SocketAddrV4, client: SocketAddrV4) -> Result<Self> {
+        let [address, peer] = [server, client].map(|end| end.ip().to_string());
+        let socket = within(far, || {
+            run("ip", &["address", "add", &address, "dev", "sink"])?;
+            run("ip", &["route", "add", &peer, "dev", "sink"])?;
+            // Without it, what is redirected natively into a veth is dropped.
+            run("ethtool", &["-K", "sink", "gro", "on"])?;
+            let socket = UdpSocket::bind(server)?;
+            socket.connect(client)?;
+            setsockopt(&socket, RcvBuf, &0)?; // the kernel's least
+            Ok(socket)
+        })?;
+        Ok(Self {
+            far,
+            _socket: socket,
+        })
+    }
+
+    /// Datagrams that reached the socket so far, but for the few that lie in it.
+    pub fn datagrams(&self) -> Result<u64> {
+        let snmp = within(self.far, || {
+            Ok(fs::read_to_string("/proc/thread-self/net/snmp")?)
+        })?;
+        udp_counter(&snmp, "RcvbufErrors").context("the kernel does not count UDP datagrams")
+    }
+}
+
+/// A line of names, then one of values.
+fn udp_counter(snmp: &str, name: &str) -> Option<u64> {
+    let mut lines = snmp.lines().filter(|line| line.starts_with("Udp: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let mut counters = names.split(' ').zip(values.split(' '));
+    counters.find(|counter| counter.0 == name)?.1.parse().ok()
+}

@@ -1,0 +1,21 @@
+//! Speed drifts by more than the subjects differ, so they take turns: each is measured once in every
+//! round, and another one begins each round.
+
+use anyhow::Result;
+
+/// The samples of each subject, in the order of the rounds.
+pub fn take_turns<S: Copy, T>(
+    rounds: u32,
+    subjects: &[S],
+    mut measure: impl FnMut(S) -> Result<T>,
+) -> Result<Vec<Vec<T>>> {
+    let count = subjects.len();
+    let mut samples: Vec<_> = subjects.iter().map(|_| Vec::new()).collect();
+    for round in 0..rounds as usize {
+        for turn in 0..count {
+            let index = (round + turn) % count;
+            samples[index].push(measure(subjects[index])?);
+        }
+    }
+    Ok(samples)
+}

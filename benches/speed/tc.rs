@@ -1,0 +1,51 @@
+//! A program of our own at tc ingress.
+
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd as _;
+
+use anyhow::{Context as _, Result};
+use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
+use libbpf_rs::{OpenObject, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
+
+use crate::bed::{self, Bed};
+
+#[allow(clippy::all)]
+mod skel {
+    include!(concat!(env!("OUT_DIR"), "/tc.skel.rs"));
+}
+
+pub struct Tc<'obj> {
+    hook: TcHook,
+    _skel: skel::TcSkel<'obj>,
+}
+
+impl<'obj> Tc<'obj> {
+    pub fn new(storage: &'obj mut MaybeUninit<OpenObject>, bed: &Bed) -> Result<Self> {
+        let mut skel = skel::TcSkelBuilder::default().open(storage)?;
+        let globals = skel.maps.rodata_data.as_deref_mut();
+        let globals = globals.context("the program has no constants")?;
+        globals.service_source = u32::from(bed::CLIENT).to_be();
+        globals.service_port = bed::PORT.to_be();
+        globals.server = u32::from(bed::server(0)).to_be();
+        globals.egress = bed.dut1;
+        globals.macs = [2, 0, 0, 0, 0, 4, 2, 0, 0, 0, 0, 3];
+
+        let skel = skel.load()?;
+        let mut builder = TcHookBuilder::new(skel.progs.redirect.as_fd());
+        builder.ifindex(bed.dut0).handle(1).priority(1);
+        let hook = builder.hook(TC_INGRESS);
+        Ok(Self { hook, _skel: skel })
+    }
+
+    pub fn attach(&mut self) -> Result<()> {
+        self.hook.create()?;
+        self.hook.attach()?;
+        Ok(())
+    }
+
+    /// With its qdisc, which costs the others time.
+    pub fn detach(&mut self) -> Result<()> {
+        let mut qdisc = self.hook;
+        Ok(qdisc.attach_point(TC_INGRESS | TC_EGRESS).destroy()?)
+    }
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * What xdpredir does to a packet, by hand at tc ingress: for one service and one
+ * backend, both constants, and by the shortest way into the backend's namespace.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "checksums.h"
+
+const volatile __be32 service_source = 0;
+const volatile __be16 service_port = 0;
+const volatile __be32 server = 0;
+const volatile __u32 egress = 0;
+const volatile __u8 macs[2 * ETH_ALEN] = {}; /* destination, source */
+
+SEC("tc")
+int redirect(struct __sk_buff *skb)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+	struct iphdr *ip = (void *)(eth + 1);
+	struct udphdr *udp = (void *)(ip + 1);
+
+	if ((void *)(udp + 1) > (void *)(long)skb->data_end || eth->h_proto != bpf_htons(ETH_P_IP))
+		return TC_ACT_OK;
+	if (ip->ihl != 5 || ip->protocol != IPPROTO_UDP || ip->saddr != service_source ||
+	    udp->dest != service_port)
+		return TC_ACT_OK;
+
+	for (int i = 0; i < 2 * ETH_ALEN; i++)
+		((__u8 *)eth)[i] = macs[i];
+	ip->check = replaced(ip->check, ip->daddr, server);
+	if (udp->check)
+		udp->check = udp_replaced(udp->check, ip->daddr, server);
+	ip->daddr = server;
+	return bpf_redirect_peer(egress, 0);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
