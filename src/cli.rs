@@ -151,6 +151,18 @@ pub enum Rule {
     Del(RuleDel),
     /// List backends with their counters, one a row
     List,
+    /// Add rules from a file, many at once.
+    ///
+    /// One JSON object a line, or an array of them, with the keys that `rule list --json` has: src,
+    /// proto, port, server, mac, ifindex and, if need be, weight, vlan, to_port, snat, keep_ip,
+    /// decrement_ttl, push_vlan and pop_vlan. All lines are checked before the first is loaded. A
+    /// rule that is there is replaced; counters of backends that stay are kept. If the load is
+    /// interrupted, the rules loaded by then stand, each of them whole: run it again.
+    Load {
+        /// The file; - is standard input
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
 }
 
 /// What a rule matches.

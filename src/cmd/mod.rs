@@ -4,6 +4,7 @@ pub mod attach;
 pub mod completions;
 pub mod detach;
 pub mod lab;
+mod load;
 mod rows;
 pub mod rule;
 pub mod stats;

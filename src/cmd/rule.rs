@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::rows;
+use super::{load, rows};
 use crate::cli::{self, Global, RuleAdd, RuleDel};
 use crate::datapath::{self, Interface, Pins, RuleStore};
 use crate::error::{Exit, failure};
@@ -20,6 +20,7 @@ pub fn run(global: &Global, verb: &cli::Rule) -> Result<()> {
         cli::Rule::Add(args) => add(global, &pins, args),
         cli::Rule::Del(args) => delete(global, &pins, args),
         cli::Rule::List => list(global, &pins),
+        cli::Rule::Load { file } => load::run(global, &pins, file),
     }
 }
 
@@ -270,7 +271,7 @@ fn server(addr: IpAddr) -> Result<IpAddr> {
     ))
 }
 
-fn is_host(addr: IpAddr) -> bool {
+pub fn is_host(addr: IpAddr) -> bool {
     let broadcast = IpAddr::V4(Ipv4Addr::BROADCAST);
     let mapped = matches!(addr, IpAddr::V6(addr) if addr.to_ipv4_mapped().is_some());
     !(addr.is_unspecified()

@@ -73,11 +73,39 @@ impl Banks {
             self.banks.put(&number, &bank)?;
             return Ok(number * abi::BANK_COUNTERS + index);
         }
-        Err(Full {
-            name: "counters",
-            limit: abi::COUNTER_BANKS * abi::BANK_COUNTERS,
+        Err(FULL.into())
+    }
+
+    /// As many counters at zero, a bank at a time.
+    pub fn create_many(&self, count: usize) -> Result<Vec<u32>> {
+        let mut counters = Vec::with_capacity(count);
+        for number in 0..abi::COUNTER_BANKS {
+            if counters.len() == count {
+                break;
+            }
+            let mut bank = self.bank(number)?;
+            if bank.used >= abi::BANK_COUNTERS {
+                continue;
+            }
+            let fresh = self.make(number)?;
+            for index in 0..abi::BANK_COUNTERS {
+                let (byte, bit) = ((index / 8) as usize, 1 << (index % 8));
+                if counters.len() == count || bank.bitmap[byte] & bit != 0 {
+                    continue;
+                }
+                if !fresh {
+                    self.open.borrow()[number as usize].reset(index)?;
+                }
+                bank.bitmap[byte] |= bit;
+                bank.used += 1;
+                counters.push(number * abi::BANK_COUNTERS + index);
+            }
+            self.banks.put(&number, &bank)?;
         }
-        .into())
+        if counters.len() < count {
+            return Err(FULL.into());
+        }
+        Ok(counters)
     }
 
     pub fn release(&self, counter: u32) -> Result<()> {
@@ -116,9 +144,10 @@ impl Banks {
     }
 
     /// Pinned before the program knows it, so that a run that is killed leaves one to go on with.
-    fn make(&self, number: u32) -> Result<()> {
+    /// Whether it was made just now.
+    fn make(&self, number: u32) -> Result<bool> {
         if (number as usize) < self.open.borrow().len() {
-            return Ok(());
+            return Ok(false);
         }
         let options = libbpf_sys::bpf_map_create_opts {
             sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
@@ -143,9 +172,14 @@ impl Banks {
         self.open
             .borrow_mut()
             .push(Counters::open(&path, "counters")?);
-        Ok(())
+        Ok(true)
     }
 }
+
+const FULL: Full = Full {
+    name: "counters",
+    limit: abi::COUNTER_BANKS * abi::BANK_COUNTERS,
+};
 
 const EMPTY: abi::bank = abi::bank {
     used: 0,

@@ -39,6 +39,18 @@ impl<K: Plain, V: Plain> Map<K, V> {
         self.explain(result)
     }
 
+    pub fn put_many(&self, keys: &[K], values: &[V]) -> Result<()> {
+        let (keys_bytes, values_bytes) = (bytes_of_all(keys), bytes_of_all(values));
+        let result = self.handle.update_batch(
+            &keys_bytes,
+            &values_bytes,
+            keys.len() as u32,
+            MapFlags::ANY,
+            MapFlags::ANY,
+        );
+        self.explain(result)
+    }
+
     /// Nothing there is no error.
     pub fn delete(&self, key: &K) -> Result<()> {
         match self.handle.delete(abi::bytes_of(key)) {
@@ -66,6 +78,10 @@ impl<K: Plain, V: Plain> Map<K, V> {
             }
         })
     }
+}
+
+fn bytes_of_all<T: Plain>(values: &[T]) -> Vec<u8> {
+    values.iter().flat_map(abi::bytes_of).copied().collect()
 }
 
 /// A map has no room.

@@ -4,7 +4,7 @@
 //! named. A change writes a new set, then the rule: that one map update is the moment at which all
 //! packets, and all other runs, see the new state.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
@@ -18,6 +18,9 @@ use crate::model::{Backend, Counter, Mac, Match, Proto, Rewrite, Rule};
 /// Linux uapi: linux/in.h.
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
+
+/// Rules to a system call.
+const BATCH: usize = 16384;
 
 pub struct RuleStore {
     ruleset: Map<u32, abi::ruleset>,
@@ -144,6 +147,79 @@ impl RuleStore {
             self.services.put(&service, &lengths)?;
         }
         self.rules.put(key, rule)
+    }
+
+    /// Stores many rules. New ones with one backend, the many, go to the kernel in batches.
+    pub fn load(&self, rules: Vec<Rule>, mut progress: impl FnMut(usize)) -> Result<()> {
+        let empty = self.rules.each_key().next().is_none();
+        let (mut batch, mut single) = (Vec::new(), Vec::new());
+        for rule in rules {
+            if rule.backends.len() == 1 && (empty || self.stored(&rule.matches)?.is_none()) {
+                batch.push(rule);
+            } else {
+                single.push(rule);
+            }
+        }
+        let mut done = 0;
+        for chunk in batch.chunks_mut(BATCH) {
+            self.load_new(chunk)?;
+            done += chunk.len();
+            progress(done);
+        }
+        for rule in single {
+            self.replace(rule)?;
+            done += 1;
+            progress(done);
+        }
+        Ok(())
+    }
+
+    /// New rules with one backend each, without a counter yet.
+    fn load_new(&self, rules: &mut [Rule]) -> Result<()> {
+        let counters = self.collecting_garbage(&[], || self.counters.create_many(rules.len()))?;
+        let mut services: BTreeMap<ServiceBytes, abi::service> = BTreeMap::new();
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for (rule, counter) in rules.iter_mut().zip(counters) {
+            let backend = &mut rule.backends[0];
+            backend.counter = counter;
+            let key = key_of(&rule.matches);
+            add_length(services.entry(service_bytes(&key)).or_default(), &key);
+            keys.push(key);
+            values.push(abi::rule {
+                backends: 1,
+                only: stored_backend(backend),
+                ..Default::default()
+            });
+        }
+        let _change = self.change()?;
+        for (service, lengths) in services {
+            let service: abi::service_key = abi::from_bytes(&service)?;
+            let mut there = self.services.get(&service)?.unwrap_or_default();
+            for (word, more) in there.lengths.iter_mut().zip(lengths.lengths) {
+                *word |= more;
+            }
+            self.services.put(&service, &there)?;
+        }
+        self.rules.put_many(&keys, &values)
+    }
+
+    /// Stores a rule whose backends have no counters yet: those that were there keep theirs.
+    fn replace(&self, mut rule: Rule) -> Result<()> {
+        let old = self.get(&rule.matches)?;
+        for backend in &mut rule.backends {
+            let known = old.as_ref().and_then(|old| old.backend(backend.server));
+            backend.counter = match known {
+                Some(known) => known.counter,
+                None => self.new_counter()?,
+            };
+        }
+        self.put(&rule)?;
+        let gone = old.into_iter().flat_map(|old| old.backends);
+        let gone: Vec<Backend> = gone.filter(|b| rule.backend(b.server).is_none()).collect();
+        if !gone.is_empty() {
+            sys::wait_for_readers();
+        }
+        gone.iter().try_for_each(|b| self.delete_counter(b))
     }
 
     /// The flow cache rests until this is dropped, and forgets then.

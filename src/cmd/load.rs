@@ -1,0 +1,230 @@
+//! `xdpredir rule load`
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::rule::is_host;
+use crate::cli::Global;
+use crate::datapath::{Pins, RuleStore};
+use crate::error::{Exit, exit_code, failure};
+use crate::host::device;
+use crate::model::{Backend, Mac, Match, Proto, Rewrite, Rule};
+use crate::show;
+use crate::show::progress::Progress;
+
+/// A backend of a rule, as `rule list --json` has it.
+#[derive(Deserialize)]
+struct Line {
+    src: IpNet,
+    proto: Proto,
+    port: u16,
+    server: IpAddr,
+    mac: String,
+    ifindex: u32,
+    #[serde(default = "one")]
+    weight: u16,
+    vlan: Option<u16>,
+    to_port: Option<u16>,
+    snat: Option<IpAddr>,
+    #[serde(default)]
+    keep_ip: bool,
+    #[serde(default)]
+    decrement_ttl: bool,
+    push_vlan: Option<u16>,
+    #[serde(default)]
+    pop_vlan: bool,
+}
+
+fn one() -> u16 {
+    1
+}
+
+pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
+    let text = read(file)?;
+    let rules = rules(&text, file)?;
+    drop(text);
+    let _lock = pins.lock()?;
+    let store = RuleStore::open(pins)?;
+    for ifindex in egress_of(&rules) {
+        store.open_egress(ifindex)?;
+    }
+    let total = rules.len();
+    let mut progress = Progress::new("rules", total);
+    store.load(rules, |done| progress.show(done))?;
+    drop(progress);
+    if global.json {
+        return show::json::print(&serde_json::json!({ "loaded": total }));
+    }
+    println!("loaded {total} rules");
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<String> {
+    let mut text = String::new();
+    if file == Path::new("-") {
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("cannot read standard input")?;
+    } else {
+        text =
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    }
+    Ok(text)
+}
+
+fn lines(text: &str, file: &Path) -> Result<Vec<Line>> {
+    let wrong = |line: usize, error: serde_json::Error| {
+        failure(
+            Exit::Usage,
+            format!("{}, line {line}: {error}", file.display()),
+        )
+    };
+    if text.trim_start().starts_with('[') {
+        return serde_json::from_str(text).map_err(|error| wrong(error.line(), error));
+    }
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(index, line)| serde_json::from_str(line).map_err(|error| wrong(index + 1, error)))
+        .collect()
+}
+
+/// All of the file, checked.
+fn rules(text: &str, file: &Path) -> Result<Vec<Rule>> {
+    let mut devices = HashMap::new();
+    let mut rules: BTreeMap<Match, Rule> = BTreeMap::new();
+    for (index, line) in lines(text, file)?.into_iter().enumerate() {
+        let wrong = |error: anyhow::Error| {
+            let why = crate::error::one_line(&error);
+            failure(
+                exit_code(&error),
+                format!("{}, rule {}: {why}", file.display(), index + 1),
+            )
+        };
+        let matches = matches(&line).map_err(wrong)?;
+        let device = device_of(&mut devices, line.ifindex).map_err(wrong)?;
+        let backend = backend(&line, device).map_err(wrong)?;
+        let rule = rules.entry(matches).or_insert(Rule {
+            matches,
+            backends: Vec::new(),
+        });
+        rule.put(backend);
+        if rule.backends.len() > usize::from(u8::MAX) {
+            return Err(wrong(bad(format!("{matches}: more than 255 backends"))));
+        }
+    }
+    Ok(rules.into_values().collect())
+}
+
+fn bad(message: String) -> anyhow::Error {
+    failure(Exit::Usage, message)
+}
+
+fn matches(line: &Line) -> Result<Match> {
+    let vlan = line.vlan.unwrap_or(0);
+    if line.src.addr() != line.src.network() {
+        return Err(bad(format!(
+            "src {}: bits are set behind the prefix",
+            line.src
+        )));
+    }
+    if line.src.addr().is_ipv4() != line.server.is_ipv4() {
+        return Err(bad(format!(
+            "src {} and server {}: give both as IPv4 or both as IPv6",
+            line.src, line.server
+        )));
+    }
+    if line.port == 0 || vlan > 4094 || line.push_vlan.is_some_and(|id| id == 0 || id > 4094) {
+        return Err(bad(
+            "ports are 1 to 65535, VLAN identifiers 1 to 4094".into()
+        ));
+    }
+    Ok(Match {
+        proto: line.proto,
+        port: line.port,
+        vlan,
+        src: line.src,
+    })
+}
+
+/// What the host says about an egress device, asked once.
+#[derive(Clone, Copy)]
+struct Egress {
+    source_mac: Mac,
+    completes_checksum: bool,
+}
+
+fn device_of(known: &mut HashMap<u32, Egress>, ifindex: u32) -> Result<Egress> {
+    if let Some(egress) = known.get(&ifindex) {
+        return Ok(*egress);
+    }
+    let device = device::by_index(ifindex)?.ok_or_else(|| {
+        failure(
+            Exit::NotFound,
+            format!("ifindex {ifindex}: no such device in this network namespace"),
+        )
+    })?;
+    let egress = Egress {
+        source_mac: device.require_source_mac()?,
+        completes_checksum: device.completes_checksum()?,
+    };
+    known.insert(ifindex, egress);
+    Ok(egress)
+}
+
+fn backend(line: &Line, egress: Egress) -> Result<Backend> {
+    if !is_host(line.server) || line.snat.is_some_and(|snat| !is_host(snat)) {
+        return Err(bad(format!(
+            "server {}: not a host's unicast address",
+            line.server
+        )));
+    }
+    if line
+        .snat
+        .is_some_and(|snat| snat.is_ipv4() != line.server.is_ipv4())
+    {
+        return Err(bad(format!(
+            "server {} and snat: not of one family",
+            line.server
+        )));
+    }
+    if line.weight == 0 || (line.keep_ip && (line.to_port.is_some() || line.snat.is_some())) {
+        return Err(bad("weight 0, or keep_ip with to_port or snat".into()));
+    }
+    let mac = line
+        .mac
+        .parse()
+        .map_err(|error| bad(format!("mac {}: {error}", line.mac)))?;
+    Ok(Backend {
+        server: line.server,
+        mac,
+        source_mac: egress.source_mac,
+        ifindex: line.ifindex,
+        weight: line.weight,
+        completes_checksum: egress.completes_checksum,
+        rewrite: Rewrite {
+            to_port: line.to_port.filter(|&port| port != 0),
+            snat: line.snat,
+            keep_ip: line.keep_ip,
+            decrement_ttl: line.decrement_ttl,
+            push_vlan: line.push_vlan,
+            pop_vlan: line.pop_vlan,
+        },
+        counter: 0,
+    })
+}
+
+fn egress_of(rules: &[Rule]) -> Vec<u32> {
+    let backends = rules.iter().flat_map(|rule| &rule.backends);
+    let mut all: Vec<u32> = backends.map(|backend| backend.ifindex).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
