@@ -148,6 +148,64 @@ fn udp_checksum_errors(ns: &Ns) -> u64 {
     found.1.parse().unwrap()
 }
 
+/// Datagrams that travel as fragments, the later ones without ports.
+#[test]
+fn fragmented_datagrams_reach_a_container_whole() {
+    for mode in MODES {
+        let bed = Bed::new();
+        let vm = sender(&bed, true);
+        let (server, socket) = receiver(&bed, mode);
+        bed.start("lan", mode, "wan");
+        let from = vm
+            .enter(|| UdpSocket::bind("192.168.122.10:40000"))
+            .unwrap();
+        let mut buffer = vec![0; 65536];
+        for len in [1473, 4000, 20_000, 60_000] {
+            from.send_to(&payload(len), "11.22.33.44:7999").unwrap();
+            let got = socket.recv(&mut buffer).ok();
+            assert_eq!(got, Some(len), "{mode}: {len} bytes");
+            assert_eq!(buffer[..len], payload(len));
+        }
+        assert_eq!(udp_checksum_errors(&server), 0);
+    }
+}
+
+/// Natively, such frames come in several buffers.
+#[test]
+fn jumbo_frames_reach_a_container() {
+    for mode in MODES {
+        for offload in [true, false] {
+            let bed = Bed::new();
+            let vm = sender(&bed, offload);
+            let (server, socket) = receiver(&bed, mode);
+            for (ns, device) in [
+                (&vm, "eth0"),
+                (&bed.host, "lan"),
+                (&bed.host, "wan"),
+                (&server, "eth0"),
+            ] {
+                ns.ip(&format!("link set {device} mtu 9000"));
+            }
+            bed.start("lan", mode, "wan");
+            let from = vm
+                .enter(|| UdpSocket::bind("192.168.122.10:40000"))
+                .unwrap();
+            let mut buffer = vec![0; 65536];
+            let (mut packets, mut bytes) = (0, 0);
+            for len in (0..8972).step_by(97).chain([8971, 8972]) {
+                from.send_to(&payload(len), "11.22.33.44:7999").unwrap();
+                let got = socket.recv(&mut buffer).ok();
+                assert_eq!(got, Some(len), "{mode}, offload {offload}: {len} bytes");
+                assert_eq!(buffer[..len], payload(len));
+                packets += 1;
+                bytes += (ETHERNET + 28 + len) as u64;
+            }
+            assert_eq!(bed.redirected(), (packets, bytes));
+            assert_eq!(udp_checksum_errors(&server), 0);
+        }
+    }
+}
+
 #[test]
 fn datagrams_of_every_length_reach_a_vm_behind_a_tap() {
     for mode in MODES {
