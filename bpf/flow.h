@@ -40,8 +40,8 @@ static __always_inline bool same_flow(const struct packet *pkt, const struct flo
 
 	if (word[0] != key->word[0] || word[1] != key->word[1])
 		return false;
-	return pkt->family == FAMILY_IPV4 || (word[2] == key->word[2] && word[3] == key->word[3] &&
-					      word[4] == key->word[4]);
+	return pkt->family == FAMILY_IPV4 ||
+	       (word[2] == key->word[2] && word[3] == key->word[3] && word[4] == key->word[4]);
 }
 
 static __always_inline struct flow_set *flow_set(__u32 hash)

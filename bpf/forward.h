@@ -9,8 +9,8 @@ static __always_inline bool outlives(const struct packet *pkt, const struct back
 
 	if (!(backend->flags & BACKEND_DECREMENT_TTL))
 		return true;
-	ttl = pkt->family == FAMILY_IPV4 ? ((struct iphdr *)pkt->ip)->ttl :
-					   ((struct ipv6hdr *)pkt->ip)->hop_limit;
+	ttl = pkt->family == FAMILY_IPV4 ? ((struct iphdr *)pkt->ip)->ttl
+					 : ((struct ipv6hdr *)pkt->ip)->hop_limit;
 	return ttl > 1;
 }
 

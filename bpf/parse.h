@@ -157,7 +157,7 @@ __noinline __u32 skip_extensions(struct xdp_md *ctx, struct extensions *at)
 {
 	struct {
 		__u8 next;
-		__u8 len;      /* in 8 bytes, without the first 8 */
+		__u8 len; /* in 8 bytes, without the first 8 */
 		__u8 type;
 		__u8 segments; /* a routing header's: routers still to visit */
 		__be32 identification;

@@ -58,7 +58,7 @@ static __always_inline void rewrite_segment(struct xdp_md *ctx, const struct pac
 	__be16 *dport = pkt->l4 + sizeof(__be16);
 
 	if (backend->port) {
-		change->ports = (__u16)~*dport + backend->port;
+		change->ports = (__u16) ~*dport + backend->port;
 	}
 	*pkt->check = l4_checksum(ctx, pkt, backend, pseudo, change);
 	if (backend->port)
@@ -78,7 +78,8 @@ static __always_inline bool rewrite_link(struct xdp_md *ctx, const struct packet
 	struct tag *tag;
 
 	if (pop && !push) {
-		__builtin_memcpy((void *)eth + sizeof(*tag), backend->frame, sizeof(backend->frame));
+		__builtin_memcpy((void *)eth + sizeof(*tag), backend->frame,
+				 sizeof(backend->frame));
 		return bpf_xdp_adjust_head(ctx, sizeof(*tag)) == 0;
 	}
 	if (push && !pop) {
