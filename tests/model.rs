@@ -1,20 +1,41 @@
-//! The program against an independent model, on random packets and random rules.
+//! The program against an independent model, on random packets and random rules that change while
+//! packets come.
 //!
 //! `XDPREDIR_MODEL_SEED` repeats a run, `XDPREDIR_MODEL_PACKETS` sets the number of packets.
 
 mod fixture;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fastrand::Rng;
-use fixture::model::{Backend, Device, Mode, Rule, expect};
-use fixture::packet::{Checksum, Frame, TCP, UDP};
+use fixture::model::{Backend, Device, Mode, Model, Outcome, Rule};
+use fixture::packet::{TCP, UDP};
+use fixture::random::{PORTS, Packets, VLANS};
 use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT};
 use fixture::{Ns, Pins, Tool};
 
-const ROUNDS: usize = 12;
-const PORTS: [u16; 4] = [7999, 53, 80, 65535];
+/// Few enough that no round takes the 30 s after which a fragment's datagram is forgotten, or has
+/// the 8,192 fragmented datagrams after which the oldest is.
+const PACKETS_PER_ROUND: u64 = 25_000;
+const CHANGES_PER_ROUND: u64 = 12;
+
+/// Of all that can happen here; a lack of headroom can't.
+const OUTCOMES: [Outcome; 12] = [
+    "redirected",
+    "no_rule",
+    "not_ip",
+    "not_udp_tcp",
+    "truncated",
+    "malformed",
+    "too_many_tags",
+    "extension_headers",
+    "fragment_without_first",
+    "ttl_exceeded",
+    "no_device",
+    "too_long",
+];
 
 fn from_env(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
@@ -25,29 +46,44 @@ fn the_program_agrees_with_the_model_on_every_packet() {
     let seed = from_env("XDPREDIR_MODEL_SEED", fastrand::u64(..));
     let packets = from_env("XDPREDIR_MODEL_PACKETS", 300_000);
     let mut rng = Rng::with_seed(seed);
-    let (mut redirected, mut passed) = (0u64, 0u64);
-    for round in 0..ROUNDS {
-        let bed = Bed::new(&mut rng);
+    let mut total = Tally::new();
+    let rounds = packets.div_ceil(PACKETS_PER_ROUND);
+    for round in 0..rounds {
+        let (ns, pins) = (Ns::new("model"), Pins::new());
+        let mut bed = Bed::new(&ns, &pins, &mut rng);
+        bed.run = format!("seed {seed}, round {round} of {packets} packets");
         // The program asks for the MTU of devices of the namespace that it is run in.
-        bed.ns.enter(|| {
-            for _ in 0..packets / ROUNDS as u64 {
-                let packet = packet(&mut rng, &bed.rules);
-                for mode in [Mode::Skb, Mode::Native] {
-                    if bed.agree(mode, &packet, &format!("seed {seed}, round {round}")) {
-                        redirected += 1;
-                    } else {
-                        passed += 1;
-                    }
-                }
-            }
+        ns.enter(|| {
+            bed.round(
+                &mut rng,
+                PACKETS_PER_ROUND.min(packets - round * PACKETS_PER_ROUND),
+            )
         });
+        bed.compare_statistics();
+        for (outcome, count) in bed.tallies.into_iter().flatten() {
+            let sum = total.entry(outcome).or_default();
+            *sum = (sum.0 + count.0, sum.1 + count.1);
+        }
     }
-    println!("seed {seed}: {redirected} redirected, {passed} passed, no difference");
+    println!("seed {seed}: {packets} packets, no difference");
+    for (outcome, (packets, _)) in &total {
+        println!("{packets:>10} {outcome}");
+    }
+    for outcome in OUTCOMES {
+        let count = total.get(outcome).map_or(0, |count| count.0);
+        assert!(
+            count >= packets / 10_000,
+            "the packets test too little: {count} {outcome}"
+        );
+    }
     assert!(
-        redirected > packets / 4 && passed > packets / 4,
-        "the packets test too little"
+        total["redirected"].0 > packets / 4,
+        "too few are redirected"
     );
 }
+
+/// Packets and bytes by outcome.
+type Tally = BTreeMap<Outcome, (u64, u64)>;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -57,195 +93,334 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Random rules, in the kernel and in the model.
-struct Bed {
-    ns: Ns,
-    _pins: Pins,
-    rules: Vec<Rule>,
+struct Bed<'a> {
+    ns: &'a Ns,
+    tool: Tool<'a>,
+    /// For messages.
+    run: String,
+    model: Model,
     skb: Loaded,
     native: Loaded,
+    /// Of the interface in skb mode, and of the one in native mode.
+    tallies: [Tally; 2],
 }
 
-impl Bed {
-    fn new(rng: &mut Rng) -> Self {
-        let (ns, pins) = (Ns::new("model"), Pins::new());
-        for name in ["in0", "in1", "on", "off", "gone"] {
+/// Chosen at random for backends; the later two go away: one before the first packet, one between
+/// packets.
+const DEVICES: [&str; 4] = ["on", "off", "late", "gone"];
+
+impl<'a> Bed<'a> {
+    fn new(ns: &'a Ns, pins: &'a Pins, rng: &mut Rng) -> Self {
+        for name in ["in0", "in1"].into_iter().chain(DEVICES) {
             ns.ip(&format!("link add {name} type veth peer name p{name}"));
             ns.ip(&format!("link set {name} up"));
             ns.ip(&format!("link set p{name} up"));
         }
         ns.exec("ethtool -K off tx off");
-        let tool = Tool {
-            ns: &ns,
-            pins: &pins,
-        };
+        let tool = Tool { ns, pins };
         tool.ok("attach in0 --mode skb");
         tool.ok("attach in1 --mode native");
-
-        let mut rules = Vec::new();
-        for _ in 0..rng.usize(1..12) {
-            add_rule(rng, &tool, &mut rules);
-        }
-        ns.ip("link del gone");
         let status = tool.json("status");
-        let (skb, native) = (Loaded::on(&status, "in0"), Loaded::on(&status, "in1"));
-        Bed {
+
+        let mut model = Model::default();
+        for name in DEVICES {
+            let device = Device {
+                mac: ns.mac(name),
+                completes: name != "off",
+                gone: false,
+            };
+            model.devices.insert(name, device);
+        }
+        let mut bed = Bed {
             ns,
-            _pins: pins,
-            rules,
-            skb,
-            native,
+            tool,
+            run: String::new(),
+            model,
+            skb: Loaded::on(&status, "in0"),
+            native: Loaded::on(&status, "in1"),
+            tallies: Default::default(),
+        };
+        for _ in 0..rng.usize(2..12) {
+            bed.add_rule(rng);
+        }
+        bed.remove_device("gone");
+        bed
+    }
+
+    fn remove_device(&mut self, name: &str) {
+        self.ns.ip(&format!("link del {name}"));
+        self.model.devices.get_mut(name).unwrap().gone = true;
+    }
+
+    fn round(&mut self, rng: &mut Rng, count: u64) {
+        let mut packets = Packets::new();
+        let between = count.div_ceil(CHANGES_PER_ROUND).max(1);
+        let late = rng.u64(count / 3..=count);
+        for n in 0..count {
+            let change = n % between == between - 1;
+            if change {
+                self.change(rng);
+            }
+            if n == late {
+                self.remove_device("late");
+            }
+            // What the flow cache knows must not outlive that.
+            if change || n == late {
+                packets.recent().iter().for_each(|p| self.both(rng, p));
+            }
+            let packet = packets.next(rng, &self.model.rules);
+            match rng.u8(..8) {
+                0 => self.agree(Mode::Skb, &packet),
+                1 => self.agree(Mode::Native, &packet),
+                _ => self.both(rng, &packet),
+            }
         }
     }
-}
 
-impl Bed {
-    /// Whether the packet is redirected, on which program and model must agree.
-    fn agree(&self, mode: Mode, packet: &[u8], run: &str) -> bool {
+    fn both(&mut self, rng: &mut Rng, packet: &[u8]) {
+        let mut modes = [Mode::Skb, Mode::Native];
+        rng.shuffle(&mut modes);
+        modes.into_iter().for_each(|mode| self.agree(mode, packet));
+    }
+
+    /// Panics unless program and model agree on the packet. On the outcome of one that passes they
+    /// are compared by the statistics.
+    fn agree(&mut self, mode: Mode, packet: &[u8]) {
         let program = match mode {
             Mode::Skb => &self.skb,
             Mode::Native => &self.native,
         };
         let (verdict, out) = program.run(packet);
-        let expected = expect(&self.rules, mode, packet);
-        let agree = match &expected {
-            Some(expected) => verdict == XDP_REDIRECT && out == *expected,
-            None => verdict == XDP_PASS && out == packet,
+        let (outcome, expected) = self.model.judge(mode, packet);
+        let action = match outcome {
+            "redirected" => XDP_REDIRECT,
+            _ => XDP_PASS,
         };
         assert!(
-            agree,
-            "{run}, {mode:?}\npacket   {}\nprogram  {verdict} {}\nmodel    {}\nrules:\n{:#?}",
+            (verdict, &out) == (action, &expected),
+            "{}, {mode:?}\npacket   {}\nprogram  {verdict} {}\nmodel    {outcome} {}\n{}",
+            self.run,
             hex(packet),
             hex(&out),
-            expected.map_or("pass".into(), |bytes| hex(&bytes)),
-            self.rules
+            hex(&expected),
+            self.circumstances(),
         );
-        expected.is_some()
+        let tally = &mut self.tallies[if mode == Mode::Skb { 0 } else { 1 }];
+        let count = tally.entry(outcome).or_default();
+        *count = (count.0 + 1, count.1 + packet.len() as u64);
     }
-}
 
-fn add_rule(rng: &mut Rng, tool: &Tool, rules: &mut Vec<Rule>) {
-    let len = [0, 1, 8, 15, 24, 31, 32][rng.usize(..7)];
-    let any = u32::from(Ipv4Addr::new(192, 168, rng.u8(120..124), rng.u8(..)));
-    let src = Ipv4Addr::from((u64::from(any) >> (32 - len) << (32 - len)) as u32);
-    let proto = if rng.u8(..3) == 0 { TCP } else { UDP };
-    let port = PORTS[rng.usize(..PORTS.len())];
-    if rules
-        .iter()
-        .any(|r| (r.src, r.len, r.proto, r.port) == (src, len, proto, port))
-    {
-        return;
+    fn circumstances(&self) -> String {
+        let mut rules = self.model.rules.clone();
+        rules
+            .iter_mut()
+            .for_each(|rule| rule.table = Default::default());
+        format!("rules: {rules:#?}\ndevices: {:#?}", self.model.devices)
     }
-    let mut rule = Rule {
-        src,
-        len,
-        proto,
-        port,
-        backends: Vec::new(),
-        table: Default::default(),
-    };
-    let count = [1, 1, 2, 3, 7, 20][rng.usize(..6)];
-    let first = rng.u8(..200);
-    for i in 0..count {
-        let name = ["on", "on", "off", "gone"][rng.usize(..4)];
-        let server = Ipv4Addr::new(172, 17, rng.u8(..), first + i);
-        let weight = if rng.bool() { 1 } else { rng.u32(1..100) };
-        let mac = [2, 1, rng.u8(..), rng.u8(..), rng.u8(..), i];
-        let word = if proto == UDP { "udp" } else { "tcp" };
-        let mac_text = mac.map(|b| format!("{b:02x}")).join(":");
-        tool.ok(&format!(
-            "rule add --src {src}/{len} --proto {word} --port {port} --server {server} --mac {mac_text} --dev {name} --weight {weight}"
-        ));
-        let device = Device {
-            mac: tool.ns.mac(name),
-            completes: name != "off",
-            gone: name == "gone",
-        };
-        rule.backends.push(Backend {
-            server,
-            mac,
-            weight,
-            device,
-        });
-    }
-    rules.push(rule);
-}
 
-/// Mostly packets that nearly or just match, some of them damaged, some pure noise.
-fn packet(rng: &mut Rng, rules: &[Rule]) -> Vec<u8> {
-    if rng.u8(..50) == 0 {
-        return (0..rng.usize(14..200)).map(|_| rng.u8(..)).collect();
-    }
-    let rule = &rules[rng.usize(..rules.len())];
-    let mut bytes = likely(rng, rule).bytes();
-    for _ in 0..[0, 0, 0, 0, 1, 1, 3][rng.usize(..7)] {
-        damage(rng, &mut bytes);
-    }
-    bytes
-}
-
-fn likely(rng: &mut Rng, rule: &Rule) -> Frame {
-    let mut src = u32::from(rule.src) | (u64::from(rng.u32(..)) >> rule.len) as u32;
-    if rng.u8(..6) == 0 {
-        src ^= 1 << rng.u32(..32);
-    }
-    let len = match rng.u8(..8) {
-        0..4 => rng.usize(..40),
-        4..7 => rng.usize(..1473),
-        _ => rng.usize(1430..1500),
-    };
-    let checksum = match rng.u8(..10) {
-        0..4 => Checksum::Full,
-        4..8 => Checksum::Partial,
-        8 => Checksum::Zero,
-        _ => Checksum::Value([0, 1, 0xffff, 0xfffe, rng.u16(..)][rng.usize(..5)]),
-    };
-    Frame {
-        dmac: [rng.u8(..); 6],
-        src: src.into(),
-        dst: rng.u32(..).into(),
-        proto: rule.proto,
-        sport: rng.u16(..),
-        dport: if rng.u8(..6) == 0 {
-            PORTS[rng.usize(..PORTS.len())]
-        } else {
-            rule.port
-        },
-        options: if rng.u8(..4) == 0 {
-            vec![1; rng.usize(..11) * 4]
-        } else {
-            Vec::new()
-        },
-        fragment: match rng.u8(..20) {
-            0 => 0x2000,
-            1 => rng.u16(..0x2000),
-            2 => 0,
-            _ => 0x4000,
-        },
-        // Runs of one value make sums at the edges (0x0000, 0xffff) likely.
-        payload: match rng.u8(..4) {
-            0 => vec![0; len],
-            1 => vec![0xff; len],
-            _ => (0..len).map(|_| rng.u8(..)).collect(),
-        },
-        padding: if rng.u8(..4) == 0 { rng.usize(..60) } else { 0 },
-        checksum,
-        ..Frame::default()
-    }
-}
-
-/// One change, mostly in the headers, as a broken sender or a hostile one makes it.
-fn damage(rng: &mut Rng, bytes: &mut Vec<u8>) {
-    let headers = bytes.len().min(64);
-    match rng.u8(..6) {
-        0 => bytes.truncate(rng.usize(14..=bytes.len())),
-        1 => bytes.extend((0..rng.usize(..40)).map(|i| i as u8)),
-        2 => bytes[rng.usize(..headers)] = rng.u8(..),
-        3 => bytes[rng.usize(..headers)] ^= 1 << rng.u8(..8),
-        4 if bytes.len() > 18 => {
-            let value = [0, 20, 28, 60, rng.u16(..), bytes.len() as u16 - 14][rng.usize(..6)];
-            bytes[16..18].copy_from_slice(&value.to_be_bytes());
+    fn compare_statistics(&self) {
+        let stats = self.tool.json("stats");
+        for (name, tally) in ["in0", "in1"].iter().zip(&self.tallies) {
+            let interfaces = stats["interfaces"].as_array().expect("interfaces");
+            let interface = interfaces.iter().find(|i| i["ifname"] == *name).unwrap();
+            let counted: BTreeMap<&str, (u64, u64)> = interface["outcomes"]
+                .as_object()
+                .expect("outcomes")
+                .iter()
+                .map(|(outcome, count)| {
+                    let number = |key: &str| count[key].as_u64().expect("a number");
+                    (outcome.as_str(), (number("packets"), number("bytes")))
+                })
+                .filter(|(_, count)| count.0 > 0)
+                .collect();
+            assert_eq!(counted, *tally, "{}: statistics of {name}", self.run);
         }
-        _ if bytes.len() > 40 => bytes[38..40].copy_from_slice(&rng.u16(..64).to_be_bytes()),
-        _ => {}
     }
+
+    fn add_rule(&mut self, rng: &mut Rng) {
+        let v4 = rng.bool();
+        let (any, bits, lens) = if v4 {
+            let any = Ipv4Addr::new(192, 168, rng.u8(120..124), rng.u8(..));
+            (u128::from(u32::from(any)), 32, [0, 1, 8, 15, 24, 31, 32])
+        } else {
+            let any = 0x2001_0db8 << 96 | u128::from(rng.u8(..4)) << 64 | u128::from(rng.u8(..4));
+            (any, 128, [0, 3, 32, 64, 65, 127, 128])
+        };
+        let len = match rng.u8(..3) {
+            0 => rng.u32(..=bits),
+            _ => lens[rng.usize(..7)],
+        };
+        let prefix = any.checked_shr(bits - len).unwrap_or(0);
+        let prefix = prefix.checked_shl(bits - len).unwrap_or(0);
+        let rule = Rule {
+            src: if v4 {
+                Ipv4Addr::from(prefix as u32).into()
+            } else {
+                Ipv6Addr::from(prefix).into()
+            },
+            len,
+            proto: if rng.u8(..3) == 0 { TCP } else { UDP },
+            port: PORTS[rng.usize(..PORTS.len())],
+            vlan: VLANS[rng.usize(..VLANS.len())],
+            snat: None,
+            decrement_ttl: false,
+            backends: Vec::new(),
+            table: Default::default(),
+        };
+        let key = |r: &Rule| (r.src, r.len, r.proto, r.port, r.vlan);
+        if self.model.rules.iter().any(|r| key(r) == key(&rule)) {
+            return;
+        }
+        self.model.rules.push(rule);
+        for _ in 0..[1, 1, 2, 3, 7, 20][rng.usize(..6)] {
+            self.add_backend(rng, self.model.rules.len() - 1);
+        }
+    }
+
+    fn add_backend(&mut self, rng: &mut Rng, rule: usize) {
+        let v4 = self.model.rules[rule].src.is_ipv4();
+        let server = host(rng, v4);
+        if self.model.rules[rule]
+            .backends
+            .iter()
+            .any(|b| b.server == server)
+        {
+            return;
+        }
+        let backend = Backend {
+            server,
+            mac: [0; 6],
+            device: "on",
+            weight: 1,
+            to_port: None,
+            keep_ip: false,
+            push_vlan: None,
+            pop_vlan: false,
+        };
+        let (weight, rewrite) = (rng.bool(), rng.bool());
+        self.put_backend(rng, rule, backend, true, weight, rewrite);
+    }
+
+    /// Adds a backend or updates it: where it is, its weight, what becomes of its packets.
+    fn put_backend(
+        &mut self,
+        rng: &mut Rng,
+        rule: usize,
+        mut backend: Backend,
+        place: bool,
+        weight: bool,
+        rewrite: bool,
+    ) {
+        let rule = &mut self.model.rules[rule];
+        let mut words = format!("rule add {} --server {}", words(rule), backend.server);
+        if place {
+            let there: Vec<&str> = DEVICES
+                .into_iter()
+                .filter(|name| !self.model.devices[name].gone)
+                .collect();
+            backend.device = there[rng.usize(..there.len())];
+            backend.mac = [2, 1, rng.u8(..), rng.u8(..), rng.u8(..), rng.u8(..)];
+            let mac = backend.mac.map(|b| format!("{b:02x}")).join(":");
+            let _ = write!(words, " --dev {} --mac {mac}", backend.device);
+        }
+        if weight {
+            backend.weight = if rng.bool() { 1 } else { rng.u16(1..100) };
+            let _ = write!(words, " --weight {}", backend.weight);
+        }
+        rule.backends.retain(|b| b.server != backend.server);
+        if rewrite {
+            let told = rewriting(rng, rule, &mut backend);
+            words.push_str(&told);
+        }
+        rule.backends.push(backend);
+        rule.table = Default::default();
+        self.tool.ok(&words);
+    }
+
+    /// What somebody does to the rules while packets come.
+    fn change(&mut self, rng: &mut Rng) {
+        let rule = rng.usize(..self.model.rules.len());
+        let backends = &self.model.rules[rule].backends;
+        let backend = backends[rng.usize(..backends.len())].clone();
+        let gone = self.model.devices[backend.device].gone;
+        match rng.u8(..8) {
+            0 => self.add_rule(rng),
+            1 => self.add_backend(rng, rule),
+            2 if self.model.rules.len() > 2 => {
+                let all = words(&self.model.rules.remove(rule));
+                self.tool.ok(&format!("rule del {all}"));
+            }
+            3 if backends.len() > 1 => {
+                let rule = &mut self.model.rules[rule];
+                rule.backends.retain(|b| b.server != backend.server);
+                rule.table = Default::default();
+                let words = words(rule);
+                let server = backend.server;
+                self.tool.ok(&format!("rule del {words} --server {server}"));
+            }
+            4 if !gone => self.put_backend(rng, rule, backend, false, true, false),
+            5 if !gone => self.put_backend(rng, rule, backend, false, true, true),
+            6 => self.put_backend(rng, rule, backend, true, false, false),
+            _ => self.put_backend(rng, rule, backend, true, true, true),
+        }
+    }
+}
+
+/// What a rule matches, on the command line.
+fn words(rule: &Rule) -> String {
+    let proto = if rule.proto == UDP { "udp" } else { "tcp" };
+    let (src, len, port) = (rule.src, rule.len, rule.port);
+    let vlan = match rule.vlan {
+        0 => String::new(),
+        vlan => format!(" --vlan {vlan}"),
+    };
+    format!("--src {src}/{len} --proto {proto} --port {port}{vlan}")
+}
+
+fn host(rng: &mut Rng, v4: bool) -> IpAddr {
+    if v4 {
+        Ipv4Addr::new(172, 17, rng.u8(..), rng.u8(..)).into()
+    } else {
+        Ipv6Addr::from(0xfd << 120 | rng.u128(..) >> 8).into()
+    }
+}
+
+/// Chooses the rewriting of a backend that the rule doesn't have now, and gives it as words. Given
+/// any, all of it is replaced, but for what the rule's other backends have in common.
+fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend) -> String {
+    let mut words = String::new();
+    let others = !rule.backends.is_empty();
+    let mut told = |one_in: u8, word: String| {
+        let told = rng.u8(..one_in) == 0;
+        if told {
+            words.push_str(&word);
+        }
+        told
+    };
+    // A server with an address that packets are for, beside one with a new source: not both here.
+    let may_keep = !(others && rule.snat.is_some());
+    let may_snat = !rule.backends.iter().any(|b| b.keep_ip);
+    let keep_ip = may_keep && told(6, " --keep-ip".into());
+
+    let port = [7999, 53, 1, 65535, 4321][usize::from(backend.mac[3]) % 5];
+    let to_port = (!keep_ip && told(3, format!(" --to-port {port}"))).then_some(port);
+    let vlan = [1, 5, 4094][usize::from(backend.mac[3]) % 3];
+    let push_vlan = told(4, format!(" --push-vlan {vlan}")).then_some(vlan);
+    let pop_vlan = told(3, " --pop-vlan".into());
+    let decrement_ttl = told(4, " --decrement-ttl".into());
+    let source = host(
+        &mut Rng::with_seed(backend.mac[4].into()),
+        rule.src.is_ipv4(),
+    );
+    let snat = (!keep_ip && may_snat && told(3, format!(" --snat {source}"))).then_some(source);
+    if words.is_empty() {
+        return words;
+    }
+    backend.keep_ip = keep_ip;
+    backend.to_port = to_port;
+    backend.push_vlan = push_vlan;
+    backend.pop_vlan = pop_vlan;
+    rule.snat = snat.or(rule.snat.filter(|_| others));
+    rule.decrement_ttl = decrement_ttl || (others && rule.decrement_ttl);
+    words
 }
