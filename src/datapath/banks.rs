@@ -1,9 +1,12 @@
 //! The backends' counters: banks of them, each a per-CPU array. Another bank is made when all are
 //! full, so that memory is taken for as many as there are.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
+use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use libbpf_rs::{MapHandle, MapType, libbpf_sys};
@@ -19,7 +22,7 @@ pub struct Banks {
     outer: Map<u32, u32>,
     banks: Map<u32, abi::bank>,
     /// Those that there are.
-    open: std::cell::RefCell<Vec<Counters>>,
+    open: RefCell<Vec<Counters>>,
 }
 
 impl Banks {
@@ -143,8 +146,8 @@ impl Banks {
         Ok(self.banks.get(&number)?.unwrap_or(EMPTY))
     }
 
-    /// Pinned before the program knows it, so that a run that is killed leaves one to go on with.
-    /// Whether it was made just now.
+    /// Whether it was made just now. The pin, shared with the group before it has its name, comes
+    /// last: a run that is killed before leaves a bank without users, which the next one replaces.
     fn make(&self, number: u32) -> Result<bool> {
         if (number as usize) < self.open.borrow().len() {
             return Ok(false);
@@ -163,16 +166,27 @@ impl Banks {
         )
         .context("only root can make room for more counters, with one `rule add`")?;
         let fd = map.as_fd().as_raw_fd() as u32;
-        let path = self.pin(number);
-        sys::pin(map.as_fd(), &path).with_context(|| format!("cannot pin {}", path.display()))?;
-        if let Some(gid) = group_of(&self.state) {
-            share_pin(&path, gid)?;
-        }
         self.outer.put(&number, &fd)?;
+        let (path, staged) = (self.pin(number), self.state.join("counters-new"));
+        remove_pin(&staged)?;
+        sys::pin(map.as_fd(), &staged)
+            .with_context(|| format!("cannot pin {}", staged.display()))?;
+        if let Some(gid) = group_of(&self.state) {
+            share_pin(&staged, gid)?;
+        }
+        fs::rename(&staged, &path).with_context(|| format!("cannot make {}", path.display()))?;
         self.open
             .borrow_mut()
             .push(Counters::open(&path, "counters")?);
         Ok(true)
+    }
+}
+
+/// Nothing there is no error.
+fn remove_pin(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result.with_context(|| format!("cannot remove {}", path.display())),
     }
 }
 
