@@ -725,3 +725,36 @@ fn two_interfaces_share_one_set_of_rules() {
         );
     }
 }
+
+#[test]
+fn of_both_families_the_rule_that_was_deleted_is_named() {
+    let bed = Bed::new();
+    bed.add("--server fd00::9 --vlan 7 --to-port 53");
+    let listed = bed.tool().ok("rule list").out;
+    assert!(
+        listed.contains("to-port 53") && listed.contains("udp/7999@7"),
+        "{listed}"
+    );
+    let run = bed.tool().ok("rule del --vlan 7");
+    assert_eq!(
+        run.out,
+        "deleted 1 backend of src ::/0 udp port 7999 vlan 7\n"
+    );
+}
+
+#[test]
+fn source_and_ttl_are_the_same_for_all_backends_of_a_rule() {
+    let bed = Bed::new();
+    bed.add("--server 10.1.1.1 --snat 10.9.9.9 --decrement-ttl");
+    bed.add("--server 10.1.1.2 --to-port 53");
+    bed.add("--server 10.1.1.1 --snat 10.9.9.8");
+    // One that changes MAC addresses alone has none, and takes none from the others.
+    bed.add("--server 10.1.1.0 --keep-ip");
+    bed.add("--server 10.1.1.3");
+    let rows = bed.tool().json("rule list");
+    assert_eq!(rows[0]["snat"], Value::Null);
+    for row in &rows.as_array().unwrap()[1..] {
+        assert_eq!(row["snat"], "10.9.9.8", "{row}");
+        assert_eq!(row["decrement_ttl"], true, "{row}");
+    }
+}

@@ -163,6 +163,7 @@ fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
     let _lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
 
+    let mut named = &candidates[0];
     let deleted = if args.all {
         let all = store.list()?;
         store.delete_all(&all)?;
@@ -170,11 +171,15 @@ fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
     } else {
         let mut deleted = 0;
         for matches in &candidates {
-            deleted += delete_one(&store, matches, server)?;
+            let of_this = delete_one(&store, matches, server)?;
+            if of_this > 0 && deleted == 0 {
+                named = matches;
+            }
+            deleted += of_this;
         }
         deleted
     };
-    let matches = &candidates[0];
+    let matches = named;
     if deleted == 0 && !args.if_exists {
         let what = match (args.all, server) {
             (true, _) => "there are no rules".into(),
@@ -310,10 +315,10 @@ fn told_rewrite(args: &cli::Rewrite, server: IpAddr) -> Result<Option<Rewrite>> 
 
 /// What all backends of a rule have in common: as told, else as the others have it.
 fn agree_on_source(rule: &mut Rule, backend: &mut Backend, told: &cli::Rewrite) {
-    let other = rule.backends.iter().find(|b| b.server != backend.server);
-    let before = other.map(|other| other.rewrite).unwrap_or(backend.rewrite);
-    let snat = told.snat.or(before.snat);
-    let decrement_ttl = told.decrement_ttl || before.decrement_ttl;
+    let snat = told
+        .snat
+        .or(rule.backends.iter().find_map(|b| b.rewrite.snat));
+    let decrement_ttl = rule.backends.iter().any(|b| b.rewrite.decrement_ttl);
     for member in &mut rule.backends {
         member.rewrite.snat = snat.filter(|_| !member.rewrite.keep_ip);
         member.rewrite.decrement_ttl = decrement_ttl;

@@ -48,9 +48,11 @@ pub fn rules(rows: &[RuleRow]) -> String {
     let mut table = Columns::new(&[
         "source", "port", "server", "mac", "device", "weight", "packets", "bytes",
     ]);
+    let rewriting = rows.iter().any(|row| !rewriting(row).is_empty());
+    table.extend_if(rewriting, &["rewriting"]);
     for row in rows {
         let [packets, bytes] = totals(row.counter());
-        table.add([
+        let mut cells = vec![
             row.src.clone(),
             port(row),
             row.server.clone(),
@@ -59,7 +61,9 @@ pub fn rules(rows: &[RuleRow]) -> String {
             row.weight.to_string(),
             packets,
             bytes,
-        ]);
+        ];
+        cells.extend(Some(self::rewriting(row)).filter(|_| rewriting));
+        table.add(cells);
     }
     table.text(&["weight", "packets", "bytes"], &["mac"])
 }
@@ -130,6 +134,20 @@ fn port(row: &RuleRow) -> String {
         Some(vlan) => format!("{}/{}@{vlan}", row.proto, row.port),
         None => format!("{}/{}", row.proto, row.port),
     }
+}
+
+/// In the words of the command line.
+fn rewriting(row: &RuleRow) -> String {
+    let words = [
+        row.to_port.map(|port| format!("to-port {port}")),
+        row.snat.map(|addr| format!("snat {addr}")),
+        row.keep_ip.then(|| "keep-ip".into()),
+        row.decrement_ttl.then(|| "decrement-ttl".into()),
+        row.pop_vlan.then(|| "pop-vlan".into()),
+        row.push_vlan.map(|vlan| format!("push-vlan {vlan}")),
+    ];
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    words.join(" ")
 }
 
 fn device(row: &RuleRow) -> String {
