@@ -80,14 +80,11 @@ static __always_inline __u32 select_backend(const struct packet *pkt,
 					    const struct backend **backend)
 {
 	__u64 generation = generation_now();
-	bool cached = !(generation & 1);
 	__u32 hash = flow_hash(pkt);
-	struct flow_set *set = flow_set(hash);
+	struct flow_set *set = generation & 1 ? NULL : flow_set(hash);
 	const struct rule *rule;
 
-	if (!set)
-		return OUTCOME_NO_RULE;
-	if (cached) {
+	if (set) {
 		*backend = recall(set, pkt, generation);
 		if (aim(*backend))
 			return 0;
@@ -98,7 +95,7 @@ static __always_inline __u32 select_backend(const struct packet *pkt,
 
 	*backend = own(rule, hash);
 	if (aim(*backend)) {
-		if (cached)
+		if (set)
 			remember(set, pkt, *backend, generation, hash);
 		return 0;
 	}

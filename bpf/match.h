@@ -31,7 +31,7 @@ static __always_inline __u32 lowest_bit(__u64 word)
 	return bit_of[(word & -word) * 0x03f79d71b4cb0a89ull >> 58];
 }
 
-/* A word with its first bits set, as many as of 64 or more: 1 and up. */
+/* A word with that many of its first bits set: 1 to 64. */
 static __always_inline __u64 first_bits(__u32 bits)
 {
 	return ~0ull << ((64 - bits) & 63);

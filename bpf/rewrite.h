@@ -57,9 +57,8 @@ static __always_inline void rewrite_segment(struct xdp_md *ctx, const struct pac
 {
 	__be16 *dport = pkt->l4 + sizeof(__be16);
 
-	if (backend->port) {
+	if (backend->port)
 		change->ports = (__u16) ~*dport + backend->port;
-	}
 	*pkt->check = l4_checksum(ctx, pkt, backend, pseudo, change);
 	if (backend->port)
 		*dport = backend->port;

@@ -33,8 +33,10 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, struct packet *pkt, vo
 		outcome = follow_first(pkt, &backend);
 	else
 		outcome = select_backend(pkt, &backend);
-	if (outcome || !backend)
+	if (outcome)
 		return outcome;
+	if (!backend) /* never; the verifier doesn't know */
+		return OUTCOME_NO_DEVICE;
 	if (!outlives(pkt, backend))
 		return OUTCOME_TTL;
 	if (!fits(ctx, pkt, backend))

@@ -161,8 +161,6 @@ struct counter {
 
 /* The counters of a bank that backends have. For the command; the program doesn't ask. */
 struct bank {
-	__u32 used;
-	__u32 zero;
 	__u8 bitmap[BANK_BITMAP];
 };
 
@@ -189,8 +187,9 @@ _Static_assert(sizeof(struct flow) == 112, "flow");
 _Static_assert(sizeof(struct flow_set) == FLOW_WAYS * sizeof(struct flow), "flow_set");
 _Static_assert(sizeof(struct fragmented) == 72, "fragmented");
 _Static_assert(sizeof(struct counter) == 16, "counter");
-_Static_assert(sizeof(struct bank) == 8 + BANK_BITMAP, "bank");
+_Static_assert(sizeof(struct bank) == BANK_BITMAP, "bank");
 _Static_assert(sizeof(struct interface) == 28, "interface");
+_Static_assert(FLOW_WAYS == 2, "remember() tries two");
 _Static_assert(BANK_COUNTERS == BANK_BITMAP * 8, "a bit for each counter of a bank");
 _Static_assert(MAGLEV_SLOTS <= MAGLEV_CHUNK * MAGLEV_CHUNKS, "a maglev table fits its chunks");
 

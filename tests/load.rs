@@ -134,8 +134,12 @@ fn one_bad_line_is_named_and_nothing_is_loaded() {
         (with("server", json!("fd00::1")), 2, "fd00::1"),
         (with("mac", json!("nonsense")), 2, "nonsense"),
         (with("ifindex", json!(4242)), 3, "4242"),
-        (with("vlan", json!(4095)), 2, "VLAN"),
+        (with("vlan", json!(4095)), 2, "vlan 4095"),
         (with("weight", json!(0)), 2, "weight"),
+        (with("to_port", json!(0)), 2, "to_port"),
+        (with("push_vlan", json!(0)), 2, "push_vlan"),
+        (with("snat", json!("224.0.0.9")), 2, "snat 224.0.0.9"),
+        (with("snat", json!("fd00::9")), 2, "snat fd00::9"),
         (json!({"src": "10.0.0.0/8"}), 2, "missing field"),
     ] {
         let file = bed.file(&lines(&[good.clone(), line]));
@@ -147,4 +151,19 @@ fn one_bad_line_is_named_and_nothing_is_loaded() {
     bed.tool()
         .run("rule load /nowhere/rules")
         .fails(1, &["/nowhere/rules"]);
+}
+
+#[test]
+fn backends_that_disagree_on_the_source_are_refused() {
+    let bed = Bed::new();
+    let mut other = bed.line("10.0.0.0/8", "10.1.1.2");
+    for (key, value) in [("snat", json!("10.9.9.9")), ("decrement_ttl", json!(true))] {
+        other[key] = value;
+        let file = bed.file(&lines(&[bed.line("10.0.0.0/8", "10.1.1.1"), other.clone()]));
+        bed.tool()
+            .run(&format!("rule load {file}"))
+            .fails(2, &[key, "10.0.0.0/8"]);
+        assert_eq!(bed.tool().json("status")["rules"], 0);
+        other.as_object_mut().unwrap().remove(key);
+    }
 }

@@ -7,17 +7,17 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::rule::is_host;
+use super::check;
 use crate::cli::Global;
 use crate::datapath::{Pins, RuleStore};
 use crate::error::{Exit, exit_code, failure};
 use crate::host::device;
 use crate::model::{Backend, Mac, Match, Proto, Rewrite, Rule};
 use crate::show;
-use crate::show::progress::Progress;
 
 /// A backend of a rule, as `rule list --json` has it.
 #[derive(Deserialize)]
@@ -42,6 +42,9 @@ struct Line {
     pop_vlan: bool,
 }
 
+/// 802.1Q: 4095 is reserved.
+const MAX_VLAN: u16 = 4094;
+
 fn one() -> u16 {
     1
 }
@@ -56,9 +59,11 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
         store.open_egress(ifindex)?;
     }
     let total = rules.len();
-    let mut progress = Progress::new("rules", total);
-    store.load(rules, |done| progress.show(done))?;
-    drop(progress);
+    // On a terminal only, and on standard error.
+    let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} rules")?;
+    let progress = ProgressBar::new(total as u64).with_style(style);
+    store.load(rules, |done| progress.set_position(done as u64))?;
+    progress.finish_and_clear();
     if global.json {
         return show::json::print(&serde_json::json!({ "loaded": total }));
     }
@@ -116,6 +121,7 @@ fn rules(text: &str, file: &Path) -> Result<Vec<Rule>> {
             backends: Vec::new(),
         });
         rule.put(backend);
+        agree(rule).map_err(wrong)?;
         if rule.backends.len() > usize::from(u8::MAX) {
             return Err(wrong(bad(format!("{matches}: more than 255 backends"))));
         }
@@ -135,16 +141,14 @@ fn matches(line: &Line) -> Result<Match> {
             line.src
         )));
     }
-    if line.src.addr().is_ipv4() != line.server.is_ipv4() {
-        return Err(bad(format!(
-            "src {} and server {}: give both as IPv4 or both as IPv6",
-            line.src, line.server
-        )));
+    check::source("src", line.src, line.server)?;
+    if line.port == 0 {
+        return Err(bad("port 0: ports are 1 to 65535".into()));
     }
-    if line.port == 0 || vlan > 4094 || line.push_vlan.is_some_and(|id| id == 0 || id > 4094) {
-        return Err(bad(
-            "ports are 1 to 65535, VLAN identifiers 1 to 4094".into()
-        ));
+    if vlan > MAX_VLAN {
+        return Err(bad(format!(
+            "vlan {vlan}: VLAN identifiers are 1 to {MAX_VLAN}"
+        )));
     }
     Ok(Match {
         proto: line.proto,
@@ -180,23 +184,11 @@ fn device_of(known: &mut HashMap<u32, Egress>, ifindex: u32) -> Result<Egress> {
 }
 
 fn backend(line: &Line, egress: Egress) -> Result<Backend> {
-    if !is_host(line.server) || line.snat.is_some_and(|snat| !is_host(snat)) {
-        return Err(bad(format!(
-            "server {}: not a host's unicast address",
-            line.server
-        )));
-    }
-    if line
-        .snat
-        .is_some_and(|snat| snat.is_ipv4() != line.server.is_ipv4())
-    {
-        return Err(bad(format!(
-            "server {} and snat: not of one family",
-            line.server
-        )));
-    }
-    if line.weight == 0 || (line.keep_ip && (line.to_port.is_some() || line.snat.is_some())) {
-        return Err(bad("weight 0, or keep_ip with to_port or snat".into()));
+    check::server("server", line.server)?;
+    let rewrite = rewrite(line)?;
+    check::rewrite("snat", &rewrite, line.server)?;
+    if line.weight == 0 {
+        return Err(bad("weight 0: weights are 1 to 65535".into()));
     }
     let mac = line
         .mac
@@ -209,16 +201,57 @@ fn backend(line: &Line, egress: Egress) -> Result<Backend> {
         ifindex: line.ifindex,
         weight: line.weight,
         completes_checksum: egress.completes_checksum,
-        rewrite: Rewrite {
-            to_port: line.to_port.filter(|&port| port != 0),
-            snat: line.snat,
-            keep_ip: line.keep_ip,
-            decrement_ttl: line.decrement_ttl,
-            push_vlan: line.push_vlan,
-            pop_vlan: line.pop_vlan,
-        },
+        rewrite,
         counter: 0,
     })
+}
+
+fn rewrite(line: &Line) -> Result<Rewrite> {
+    if line.to_port == Some(0) {
+        return Err(bad("to_port 0: ports are 1 to 65535".into()));
+    }
+    if let Some(vlan) = line.push_vlan.filter(|&vlan| vlan == 0 || vlan > MAX_VLAN) {
+        return Err(bad(format!(
+            "push_vlan {vlan}: VLAN identifiers are 1 to {MAX_VLAN}"
+        )));
+    }
+    if line.keep_ip && (line.to_port.is_some() || line.snat.is_some()) {
+        return Err(bad(
+            "keep_ip with to_port or snat: give the one or the other".into(),
+        ));
+    }
+    Ok(Rewrite {
+        to_port: line.to_port,
+        snat: line.snat,
+        keep_ip: line.keep_ip,
+        decrement_ttl: line.decrement_ttl,
+        push_vlan: line.push_vlan,
+        pop_vlan: line.pop_vlan,
+    })
+}
+
+/// What `rule add` keeps the same for all backends of a rule.
+fn agree(rule: &Rule) -> Result<()> {
+    let with_ip = || rule.backends.iter().filter(|b| !b.rewrite.keep_ip);
+    let snat = with_ip().map(|b| b.rewrite.snat).next();
+    if with_ip().any(|b| Some(b.rewrite.snat) != snat) {
+        return Err(bad(format!(
+            "{}: backends with different snat",
+            rule.matches
+        )));
+    }
+    let ttl = |b: &Backend| b.rewrite.decrement_ttl;
+    if rule
+        .backends
+        .iter()
+        .any(|b| ttl(b) != ttl(&rule.backends[0]))
+    {
+        return Err(bad(format!(
+            "{}: backends with different decrement_ttl",
+            rule.matches
+        )));
+    }
+    Ok(())
 }
 
 fn egress_of(rules: &[Rule]) -> Vec<u32> {

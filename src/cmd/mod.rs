@@ -1,6 +1,7 @@
 //! One verb a file: gather, call, show.
 
 pub mod attach;
+mod check;
 pub mod completions;
 pub mod detach;
 pub mod lab;

@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{load, rows};
+use super::{check, load, rows};
 use crate::cli::{self, Global, RuleAdd, RuleDel};
 use crate::datapath::{self, Interface, Pins, RuleStore};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
-use crate::host::path::Path;
+use crate::host::path::{Path, is_link_local};
 use crate::model::{Backend, Match, Mode, Proto, Rewrite, Rule};
 use crate::show;
 
@@ -252,12 +252,7 @@ fn matches(args: &cli::Match, server: IpAddr) -> Result<Match> {
         IpAddr::V6(_) => Ipv6Net::default().into(),
     };
     let src: IpNet = args.src.unwrap_or(any);
-    if src.addr().is_ipv4() != server.is_ipv4() {
-        return Err(failure(
-            Exit::Usage,
-            format!("--src {src} and --server {server}: give both as IPv4 or both as IPv6"),
-        ));
-    }
+    check::source("--src", src, server)?;
     Ok(Match {
         proto: args.proto,
         port: args.port,
@@ -267,41 +262,12 @@ fn matches(args: &cli::Match, server: IpAddr) -> Result<Match> {
 }
 
 fn server(addr: IpAddr) -> Result<IpAddr> {
-    if is_host(addr) {
-        return Ok(addr);
-    }
-    Err(failure(
-        Exit::Usage,
-        format!("--server {addr}: not the unicast address of another host"),
-    ))
-}
-
-pub fn is_host(addr: IpAddr) -> bool {
-    let broadcast = IpAddr::V4(Ipv4Addr::BROADCAST);
-    let mapped = matches!(addr, IpAddr::V6(addr) if addr.to_ipv4_mapped().is_some());
-    !(addr.is_unspecified()
-        || addr.is_loopback()
-        || addr.is_multicast()
-        || addr == broadcast
-        || mapped)
+    check::server("--server", addr)?;
+    Ok(addr)
 }
 
 /// None where nothing of it was given.
 fn told_rewrite(args: &cli::Rewrite, server: IpAddr) -> Result<Option<Rewrite>> {
-    if let Some(snat) = args.snat {
-        if !is_host(snat) {
-            return Err(failure(
-                Exit::Usage,
-                format!("--snat {snat}: not a host's unicast address"),
-            ));
-        }
-        if snat.is_ipv4() != server.is_ipv4() {
-            return Err(failure(
-                Exit::Usage,
-                format!("--snat {snat} and --server {server}: give both as IPv4 or both as IPv6"),
-            ));
-        }
-    }
     let told = Rewrite {
         to_port: args.to_port,
         snat: args.snat,
@@ -310,6 +276,7 @@ fn told_rewrite(args: &cli::Rewrite, server: IpAddr) -> Result<Option<Rewrite>> 
         push_vlan: args.push_vlan,
         pop_vlan: args.pop_vlan,
     };
+    check::rewrite("--snat", &told, server)?;
     Ok(Some(told).filter(|told| *told != Rewrite::default()))
 }
 
@@ -355,10 +322,6 @@ fn path(server: IpAddr, args: &RuleAdd, known: Option<&Backend>) -> Result<Path>
         }
         _ => Path::find(server, told, args.mac),
     }
-}
-
-fn is_link_local(server: IpAddr) -> bool {
-    matches!(server, IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
 fn told_device(args: &RuleAdd) -> Result<Option<Device>> {

@@ -4,16 +4,17 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs;
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use libbpf_rs::{MapHandle, MapType, libbpf_sys};
+use libbpf_rs::{ErrorKind, MapHandle, MapType, libbpf_sys};
 
+use super::bpffs::{exists, remove_file};
 use super::group::{group_of, share_pin};
 use super::maps::{Counters, Full, Map};
 use super::{Pins, abi, sys};
+use crate::error::{Exit, failure};
 use crate::model::Counter;
 
 pub struct Banks {
@@ -34,7 +35,7 @@ impl Banks {
             open: Vec::new().into(),
         };
         for bank in 0..abi::COUNTER_BANKS {
-            if !banks.pin(bank).exists() {
+            if !exists(&banks.pin(bank))? {
                 break;
             }
             let counters = Counters::open(&banks.pin(bank), "counters")?;
@@ -57,37 +58,15 @@ impl Banks {
         }
     }
 
-    /// A counter at zero that no backend has.
-    pub fn create(&self) -> Result<u32> {
-        for number in 0..abi::COUNTER_BANKS {
-            let mut bank = self.bank(number)?;
-            if bank.used >= abi::BANK_COUNTERS {
-                continue;
-            }
-            let Some(byte) = bank.bitmap.iter().position(|&byte| byte != 0xff) else {
-                continue;
-            };
-            self.make(number)?;
-            let bit = bank.bitmap[byte].trailing_ones();
-            let index = byte as u32 * 8 + bit;
-            self.open.borrow()[number as usize].reset(index)?;
-            bank.bitmap[byte] |= 1 << bit;
-            bank.used += 1;
-            self.banks.put(&number, &bank)?;
-            return Ok(number * abi::BANK_COUNTERS + index);
-        }
-        Err(FULL.into())
-    }
-
-    /// As many counters at zero, a bank at a time.
-    pub fn create_many(&self, count: usize) -> Result<Vec<u32>> {
+    /// As many counters at zero that no backend has, a bank at a time.
+    pub fn create(&self, count: usize) -> Result<Vec<u32>> {
         let mut counters = Vec::with_capacity(count);
         for number in 0..abi::COUNTER_BANKS {
             if counters.len() == count {
                 break;
             }
             let mut bank = self.bank(number)?;
-            if bank.used >= abi::BANK_COUNTERS {
+            if bank.bitmap.iter().all(|&byte| byte == 0xff) {
                 continue;
             }
             let fresh = self.make(number)?;
@@ -100,7 +79,6 @@ impl Banks {
                     self.open.borrow()[number as usize].reset(index)?;
                 }
                 bank.bitmap[byte] |= bit;
-                bank.used += 1;
                 counters.push(number * abi::BANK_COUNTERS + index);
             }
             self.banks.put(&number, &bank)?;
@@ -121,7 +99,6 @@ impl Banks {
         let (byte, bit) = ((index / 8) as usize, 1 << (index % 8));
         if bank.bitmap[byte] & bit != 0 {
             bank.bitmap[byte] &= !bit;
-            bank.used = bank.used.saturating_sub(1);
             self.banks.put(&number, &bank)?;
         }
         Ok(())
@@ -135,7 +112,6 @@ impl Banks {
             for index in (0..abi::BANK_COUNTERS).filter(|index| counters.contains(&(first + index)))
             {
                 bank.bitmap[(index / 8) as usize] |= 1 << (index % 8);
-                bank.used += 1;
             }
             self.banks.put(&number, &bank)?;
         }
@@ -164,11 +140,17 @@ impl Banks {
             abi::BANK_COUNTERS,
             &options,
         )
-        .context("only root can make room for more counters, with one `rule add`")?;
+        .map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied => failure(
+                Exit::Permission,
+                "the counters are full, and only root can make room for more: let root add this one",
+            ),
+            _ => anyhow::Error::from(error).context("cannot make room for more counters"),
+        })?;
         let fd = map.as_fd().as_raw_fd() as u32;
         self.outer.put(&number, &fd)?;
         let (path, staged) = (self.pin(number), self.state.join("counters-new"));
-        remove_pin(&staged)?;
+        remove_file(&staged)?;
         sys::pin(map.as_fd(), &staged)
             .with_context(|| format!("cannot pin {}", staged.display()))?;
         if let Some(gid) = group_of(&self.state) {
@@ -182,21 +164,11 @@ impl Banks {
     }
 }
 
-/// Nothing there is no error.
-fn remove_pin(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        result => result.with_context(|| format!("cannot remove {}", path.display())),
-    }
-}
-
 const FULL: Full = Full {
     name: "counters",
     limit: abi::COUNTER_BANKS * abi::BANK_COUNTERS,
 };
 
 const EMPTY: abi::bank = abi::bank {
-    used: 0,
-    zero: 0,
     bitmap: [0; abi::BANK_BITMAP as usize],
 };

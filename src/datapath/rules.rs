@@ -99,7 +99,11 @@ impl RuleStore {
 
     /// A counter at zero, for a new backend.
     pub fn new_counter(&self) -> Result<u32> {
-        self.collecting_garbage(&[], || self.counters.create())
+        Ok(self.new_counters(1, &[])?[0])
+    }
+
+    fn new_counters(&self, count: usize, pending: &[Backend]) -> Result<Vec<u32>> {
+        self.collecting_garbage(pending, || self.counters.create(count))
     }
 
     /// Whether packets can be redirected to a device: the kernel forgets one that is unregistered,
@@ -176,7 +180,7 @@ impl RuleStore {
 
     /// New rules with one backend each, without a counter yet.
     fn load_new(&self, rules: &mut [Rule]) -> Result<()> {
-        let counters = self.collecting_garbage(&[], || self.counters.create_many(rules.len()))?;
+        let counters = self.new_counters(rules.len(), &[])?;
         let mut services: BTreeMap<ServiceBytes, abi::service> = BTreeMap::new();
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         for (rule, counter) in rules.iter_mut().zip(counters) {
@@ -206,11 +210,12 @@ impl RuleStore {
     /// Stores a rule whose backends have no counters yet: those that were there keep theirs.
     fn replace(&self, mut rule: Rule) -> Result<()> {
         let old = self.get(&rule.matches)?;
-        for backend in &mut rule.backends {
-            let known = old.as_ref().and_then(|old| old.backend(backend.server));
-            backend.counter = match known {
+        for index in 0..rule.backends.len() {
+            let (pending, rest) = rule.backends.split_at_mut(index);
+            let known = old.as_ref().and_then(|old| old.backend(rest[0].server));
+            rest[0].counter = match known {
                 Some(known) => known.counter,
-                None => self.new_counter()?,
+                None => self.new_counters(1, pending)?[0],
             };
         }
         self.put(&rule)?;

@@ -72,7 +72,7 @@ fn scope(server: IpAddr, device: Option<&Device>) -> Result<Option<u32>> {
 }
 
 /// IPv6 only: an IPv4 link-local address needs no device.
-fn is_link_local(addr: IpAddr) -> bool {
+pub fn is_link_local(addr: IpAddr) -> bool {
     matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 

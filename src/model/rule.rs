@@ -61,7 +61,7 @@ pub struct Backend {
 }
 
 /// What becomes of a packet beside its new addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rewrite {
     /// The new destination port.
     pub to_port: Option<u16>,

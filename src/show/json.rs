@@ -1,13 +1,12 @@
 //! What scripts read. Keys are added in time, never renamed.
 
 use std::io::Write;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::model::{Actions, Backend, Counter, LinkState, Mode, Outcomes, Proto, Rule};
+use crate::model::{Actions, Backend, Counter, LinkState, Mode, Outcomes, Proto, Rewrite, Rule};
 
 /// A backend of a rule. The counters have the names of the demo that came before.
 #[derive(Clone, Debug, Serialize)]
@@ -25,17 +24,12 @@ pub struct RuleRow {
     pub forward_bytes: u64,
     /// The outer tag's VLAN identifier; None: untagged.
     pub vlan: Option<u16>,
-    pub to_port: Option<u16>,
-    pub snat: Option<IpAddr>,
-    pub keep_ip: bool,
-    pub decrement_ttl: bool,
-    pub push_vlan: Option<u16>,
-    pub pop_vlan: bool,
+    #[serde(flatten)]
+    pub rewrite: Rewrite,
 }
 
 impl RuleRow {
     pub fn new(rule: &Rule, backend: &Backend, ifname: Option<String>, counter: Counter) -> Self {
-        let rewrite = &backend.rewrite;
         RuleRow {
             src: rule.matches.src.to_string(),
             proto: rule.matches.proto,
@@ -48,12 +42,7 @@ impl RuleRow {
             forward_packages: counter.packets,
             forward_bytes: counter.bytes,
             vlan: Some(rule.matches.vlan).filter(|&vlan| vlan != 0),
-            to_port: rewrite.to_port,
-            snat: rewrite.snat,
-            keep_ip: rewrite.keep_ip,
-            decrement_ttl: rewrite.decrement_ttl,
-            push_vlan: rewrite.push_vlan,
-            pop_vlan: rewrite.pop_vlan,
+            rewrite: backend.rewrite,
         }
     }
 

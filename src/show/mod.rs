@@ -3,6 +3,5 @@
 pub mod columns;
 mod human;
 pub mod json;
-pub mod progress;
 pub mod table;
 pub mod watch;

@@ -138,13 +138,14 @@ fn port(row: &RuleRow) -> String {
 
 /// In the words of the command line.
 fn rewriting(row: &RuleRow) -> String {
+    let rewrite = &row.rewrite;
     let words = [
-        row.to_port.map(|port| format!("to-port {port}")),
-        row.snat.map(|addr| format!("snat {addr}")),
-        row.keep_ip.then(|| "keep-ip".into()),
-        row.decrement_ttl.then(|| "decrement-ttl".into()),
-        row.pop_vlan.then(|| "pop-vlan".into()),
-        row.push_vlan.map(|vlan| format!("push-vlan {vlan}")),
+        rewrite.to_port.map(|port| format!("to-port {port}")),
+        rewrite.snat.map(|addr| format!("snat {addr}")),
+        rewrite.keep_ip.then(|| "keep-ip".into()),
+        rewrite.decrement_ttl.then(|| "decrement-ttl".into()),
+        rewrite.pop_vlan.then(|| "pop-vlan".into()),
+        rewrite.push_vlan.map(|vlan| format!("push-vlan {vlan}")),
     ];
     let words: Vec<String> = words.into_iter().flatten().collect();
     words.join(" ")
