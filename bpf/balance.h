@@ -8,13 +8,19 @@
 #ifndef __BALANCE_H__
 #define __BALANCE_H__
 
+static __always_inline __u32 set_size(__u32 set)
+{
+	return set & 0xff;
+}
+
+/* The slots lie in the chunks by turns. */
 static __always_inline __u32 maglev_index(__u32 set, __u32 hash)
 {
 	__u32 slot = (__u64)hash * MAGLEV_SLOTS >> 32;
-	struct set_key key = {.set = set, .index = slot / MAGLEV_CHUNK};
+	struct set_key key = {.set = set, .index = slot % MAGLEV_CHUNKS};
 	struct maglev_chunk *chunk = bpf_map_lookup_elem(&maglev, &key);
 
-	return chunk ? chunk->slot[slot % MAGLEV_CHUNK] : 0;
+	return chunk ? chunk->slot[slot / MAGLEV_CHUNKS] : 0;
 }
 
 static __always_inline const struct backend *member(__u32 set, __u32 index)
@@ -32,7 +38,6 @@ static __always_inline bool aim(const struct backend *backend)
 
 struct search {
 	__u32 set;
-	__u32 count;
 	__u32 index;
 	bool found;
 };
@@ -47,63 +52,70 @@ static long aim_next(__u32 step, void *arg)
 		search->found = true;
 		return 1;
 	}
-	search->index = search->index + 1 < search->count ? search->index + 1 : 0;
+	search->index = search->index + 1 < set_size(search->set) ? search->index + 1 : 0;
 	return 0;
 }
 
-/* Any one of a rule's backends that has a device, another one from flow to flow. */
-static __always_inline const struct backend *other(const struct rule *rule, __u32 hash)
+/* Any one of a set's backends that has a device, another one from flow to flow. */
+static __always_inline const struct backend *other(__u32 set, __u32 hash)
 {
-	struct search search = {
-		.set = rule->set,
-		.count = rule->backends,
-		.index = hash % rule->backends,
-	};
+	struct search search = {.set = set, .index = hash % set_size(set)};
 
-	bpf_loop(search.count, aim_next, &search, 0);
-	return search.found ? member(search.set, search.index) : NULL;
+	bpf_loop(set_size(set), aim_next, &search, 0);
+	return search.found ? member(set, search.index) : NULL;
 }
 
 /* The flow's own backend by the rule. */
-static __always_inline const struct backend *own(const struct rule *rule, __u32 hash)
+static __always_inline bool own(struct backend *backend, const struct rule *rule, __u32 hash)
 {
-	if (rule->backends > 1)
-		return member(rule->set, maglev_index(rule->set, hash));
-	return &rule->only;
+	const struct backend *found;
+
+	if (!rule->set) {
+		__builtin_memcpy(backend, rule->only, sizeof(rule->only));
+		return aim(backend);
+	}
+	found = member(rule->set, set_size(rule->set) > 1 ? maglev_index(rule->set, hash) : 0);
+	if (!aim(found))
+		return false;
+	*backend = *found;
+	return true;
 }
 
 /*
  * The packet's backend, at which the redirect is then aimed, before a byte of it has
- * changed. Only a flow's own backend is remembered, so that it comes back to it.
+ * changed. It lies in the flow cache, but only a flow's own backend is remembered
+ * there, so that the flow comes back to it.
  */
 static __always_inline __u32 select_backend(const struct packet *pkt,
 					    const struct backend **backend)
 {
 	__u64 generation = generation_now();
 	__u32 hash = flow_hash(pkt);
-	struct flow_set *set = generation & 1 ? NULL : flow_set(hash);
+	struct flow_set *set = flow_set(hash);
+	const struct backend *found;
 	const struct rule *rule;
+	struct flow *flow;
 
-	if (set) {
-		*backend = recall(set, pkt, generation);
-		if (aim(*backend))
-			return 0;
-	}
+	if (!set) /* never; the verifier doesn't know */
+		return OUTCOME_NO_DEVICE;
+	*backend = recall(set, pkt, generation);
+	if (aim(*backend))
+		return 0;
+
 	rule = match(pkt);
 	if (!rule)
 		return OUTCOME_NO_RULE;
-
-	*backend = own(rule, hash);
-	if (aim(*backend)) {
-		if (set)
-			remember(set, pkt, *backend, generation, hash);
+	flow = vacate(set, generation, hash);
+	*backend = &flow->backend;
+	if (own(&flow->backend, rule, hash)) {
+		remember(flow, pkt, generation);
 		return 0;
 	}
-	if (rule->backends > 1)
-		*backend = other(rule, hash);
-	else
-		*backend = NULL;
-	return *backend ? 0 : OUTCOME_NO_DEVICE;
+	found = rule->set ? other(rule->set, hash) : NULL;
+	if (!found)
+		return OUTCOME_NO_DEVICE;
+	flow->backend = *found;
+	return 0;
 }
 
 #endif

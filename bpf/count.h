@@ -16,10 +16,11 @@ static __always_inline void count(void *map, __u32 key, __u32 bytes)
 static __always_inline void count_backend(const struct backend *backend, __u32 bytes)
 {
 	__u32 bank = backend->counter / BANK_COUNTERS;
+	__u32 index = backend->counter % BANK_COUNTERS;
 	void *map = bpf_map_lookup_elem(&counters, &bank);
 
 	if (map)
-		count(map, backend->counter % BANK_COUNTERS, bytes);
+		count(map, bpf_get_smp_processor_id() * BANK_COUNTERS + index, bytes);
 }
 
 #endif

@@ -54,6 +54,8 @@ static __always_inline struct flow_set *flow_set(__u32 hash)
 static __always_inline const struct backend *recall(const struct flow_set *set,
 						    const struct packet *pkt, __u64 generation)
 {
+	if (generation & 1)
+		return NULL;
 	for (int i = 0; i < FLOW_WAYS; i++) {
 		const struct flow *flow = &set->way[i];
 
@@ -63,8 +65,8 @@ static __always_inline const struct backend *recall(const struct flow_set *set,
 	return NULL;
 }
 
-static __always_inline void remember(struct flow_set *set, const struct packet *pkt,
-				     const struct backend *backend, __u64 generation, __u32 hash)
+/* A flow of the set that says nothing any more: an outdated one, if there is one. */
+static __always_inline struct flow *vacate(struct flow_set *set, __u64 generation, __u32 hash)
 {
 	__u32 way = hash / FLOW_SETS % FLOW_WAYS;
 
@@ -72,9 +74,14 @@ static __always_inline void remember(struct flow_set *set, const struct packet *
 		way = 0;
 	else if (set->way[1].generation != generation)
 		way = 1;
-	set->way[way & 1].generation = generation;
-	set->way[way & 1].key = pkt->flow;
-	set->way[way & 1].backend = *backend;
+	set->way[way & 1].generation = 1;
+	return &set->way[way & 1];
+}
+
+static __always_inline void remember(struct flow *flow, const struct packet *pkt, __u64 generation)
+{
+	flow->generation = generation;
+	flow->key = pkt->flow;
 }
 
 #endif

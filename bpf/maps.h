@@ -60,21 +60,24 @@ struct {
 	__type(value, struct fragmented);
 } fragments SEC(".maps");
 
+/*
+ * The counters of one CPU after those of another: half of what a per-CPU array takes.
+ * The command makes the banks, for as many CPUs as there may be.
+ */
 struct counter_bank {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, BANK_COUNTERS);
 	__type(key, __u32);
 	__type(value, struct counter);
-} bank_0 SEC(".maps");
+};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, COUNTER_BANKS);
 	__type(key, __u32);
 	__array(values, struct counter_bank);
-} counters SEC(".maps") = {
-	.values = {&bank_0},
-};
+} counters SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

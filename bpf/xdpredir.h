@@ -7,21 +7,21 @@
 #ifndef __XDPREDIR_H__
 #define __XDPREDIR_H__
 
-#define XDPREDIR_ABI 2
+#define XDPREDIR_ABI 3
 
 /* Limits. Each is met with an error that names it, never in silence. */
 #define MAX_RULES	   1048576 /* matches in one namespace */
 #define MAX_SERVICES	   65536   /* distinct protocol, port and VLAN among them */
-#define MAX_MEMBERS	   65536   /* backends of all rules with more than one */
+#define MAX_MEMBERS	   65536   /* backends in sets */
 #define MAX_EGRESS	   16384   /* distinct egress devices */
 #define MAX_RULE_BACKENDS  255	   /* backends of one rule */
-#define MAGLEV_SLOTS	   16381   /* prime, and the same for every rule: see balance.h */
-#define MAGLEV_CHUNK	   1024	   /* slots in one value of the maglev map */
-#define MAGLEV_CHUNKS	   16	   /* values that one rule needs there */
-#define MAX_MAGLEV_CHUNKS  262144  /* MAGLEV_CHUNKS for each of 16,384 balanced rules */
-#define COUNTER_BANKS	   64	   /* maps of counters, each made when the others are full */
-#define BANK_COUNTERS	   16384   /* in one of them: 1,048,576 backends in all */
-#define BANK_BITMAP	   2048	   /* bytes: BANK_COUNTERS bits */
+#define MAGLEV_SLOTS	   16127   /* prime, and the same for every rule: see balance.h */
+#define MAGLEV_CHUNK	   4032	   /* slots in one value of the maglev map, 4 KB in the kernel */
+#define MAGLEV_CHUNKS	   4	   /* values that one rule needs there */
+#define MAX_MAGLEV_CHUNKS  65536   /* MAGLEV_CHUNKS for each of 16,384 balanced rules */
+#define COUNTER_BANKS	   256	   /* maps of counters, each made when the others are full */
+#define BANK_COUNTERS	   4096	   /* of each CPU in one of them: 1,048,576 backends in all */
+#define BANK_BITMAP	   512	   /* bytes: BANK_COUNTERS bits */
 #define FLOW_SETS	   4096	   /* of the flow cache of one CPU */
 #define FLOW_WAYS	   2	   /* flows in a set */
 #define MAX_FRAGMENTED	   8192	   /* fragmented datagrams remembered at a time */
@@ -78,16 +78,17 @@ struct service {
 
 struct backend {
 	__be32 addr[4]; /* IPv4 in the first word, the others zero */
-	__be32 snat[4]; /* source address, with BACKEND_SNAT */
 	__u32 ifindex;	/* egress device, and its key in the egress map */
 	__u32 counter;	/* bank * BANK_COUNTERS + index; kept when the backend is updated */
 	__u8 frame[12]; /* the first bytes of the frame sent: destination and source MAC */
 	__be16 port;	/* destination port; 0: as it was */
 	__be16 vlan;	/* VLAN identifier, with BACKEND_PUSH_VLAN */
 	__u16 weight;
-	__u16 flags; /* BACKEND_* */
+	__u16 flags;	/* BACKEND_* */
+	__be32 snat[4]; /* source address, with BACKEND_SNAT */
 	__u32 zero;
 };
+#define BACKEND_WORDS 11 /* of 4 bytes, before snat */
 /* The egress device, or who reads behind it, completes partial L4 checksums. */
 #define BACKEND_COMPLETES_CHECKSUM 1
 #define BACKEND_KEEP_IP		   2
@@ -98,15 +99,14 @@ struct backend {
 #define BACKEND_IPV6		   64 /* for the command; the rule's key tells the program */
 
 /*
- * A rule has its only backend in itself, or names a set of them. A set never
- * changes once a rule names it: an update writes a new one and then this value, so
- * a packet sees all or nothing.
+ * A rule has its only backend in itself, or names a set of them: where there are more,
+ * and where one has a source address, so that the many are small. A set never changes
+ * once a rule names it: an update writes a new one and then this value, so a packet
+ * sees all or nothing.
  */
 struct rule {
-	__u32 set;
-	__u16 backends; /* 1 to MAX_RULE_BACKENDS */
-	__u16 zero;
-	struct backend only; /* where there is one */
+	__u32 set;		    /* 0: none. The lowest 8 bits: how many backends it has */
+	__u32 only[BACKEND_WORDS]; /* the first bytes of a struct backend, up to snat */
 };
 
 /* Key of both members (index: 0 to backends - 1) and maglev (index: chunk). */
@@ -136,7 +136,7 @@ struct flow_key {
 	__u64 word[5];
 };
 
-/* What rules said about a flow, as long as the rules are of this generation. */
+/* What rules said about a flow, as long as the rules are of this generation; odd: about none. */
 struct flow {
 	__u64 generation;
 	struct flow_key key;
@@ -178,7 +178,8 @@ _Static_assert(sizeof(struct rule_key) == 24, "rule_key");
 _Static_assert(sizeof(struct service_key) == 8, "service_key");
 _Static_assert(sizeof(struct service) == 24, "service");
 _Static_assert(sizeof(struct backend) == 64, "backend");
-_Static_assert(sizeof(struct rule) == 72, "rule");
+_Static_assert(__builtin_offsetof(struct backend, snat) == BACKEND_WORDS * 4, "backend's snat");
+_Static_assert(sizeof(struct rule) == 48, "rule");
 _Static_assert(sizeof(struct set_key) == 8, "set_key");
 _Static_assert(sizeof(struct maglev_chunk) == MAGLEV_CHUNK, "maglev_chunk");
 _Static_assert(sizeof(struct ruleset) == 8, "ruleset");
@@ -189,7 +190,7 @@ _Static_assert(sizeof(struct fragmented) == 72, "fragmented");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct bank) == BANK_BITMAP, "bank");
 _Static_assert(sizeof(struct interface) == 28, "interface");
-_Static_assert(FLOW_WAYS == 2, "remember() tries two");
+_Static_assert(FLOW_WAYS == 2, "flow.h tries two");
 _Static_assert(BANK_COUNTERS == BANK_BITMAP * 8, "a bit for each counter of a bank");
 _Static_assert(MAGLEV_SLOTS <= MAGLEV_CHUNK * MAGLEV_CHUNKS, "a maglev table fits its chunks");
 

@@ -1,61 +1,140 @@
-//! The backends' counters: banks of them, each a per-CPU array. Another bank is made when all are
-//! full, so that memory is taken for as many as there are.
+//! The backends' counters, in banks. Another bank is made when all are full, so that memory is taken
+//! for as many as there are.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
-use libbpf_rs::{ErrorKind, MapHandle, MapType, libbpf_sys};
+use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use super::bpffs::{exists, remove_file};
 use super::group::{group_of, share_pin};
-use super::maps::{Counters, Full, Map};
+use super::maps::{Full, Map};
 use super::{Pins, abi, sys};
 use crate::error::{Exit, failure};
+use crate::host::kernel;
 use crate::model::Counter;
 
 pub struct Banks {
     state: PathBuf,
     /// What the program looks a bank up in.
-    outer: Map<u32, u32>,
+    outer: MapHandle,
     banks: Map<u32, abi::bank>,
-    /// Those that there are.
-    open: RefCell<Vec<Counters>>,
+    /// Those that were needed so far.
+    open: RefCell<BTreeMap<u32, Rc<Bank>>>,
+}
+
+/// For each CPU in turn, `BANK_COUNTERS` counters of two words.
+struct Bank(sys::Words);
+
+impl Bank {
+    fn open(path: &Path) -> Result<Self> {
+        let map = open(path)?;
+        let words = map.max_entries() as usize * COUNTER_WORDS;
+        let words = NonZeroUsize::new(words).context("a bank without counters")?;
+        let words = sys::Words::map(map.as_fd(), words)
+            .with_context(|| format!("cannot map {}", path.display()))?;
+        Ok(Bank(words))
+    }
+
+    /// A counter on each CPU.
+    fn cells(&self, index: u32) -> impl Iterator<Item = &[AtomicU64]> {
+        self.0
+            .chunks_exact(COUNTER_WORDS)
+            .skip(index as usize)
+            .step_by(abi::BANK_COUNTERS as usize)
+    }
+
+    fn total(&self, index: u32) -> Counter {
+        let mut total = Counter::default();
+        for cell in self.cells(index) {
+            total += Counter {
+                packets: cell[0].load(Relaxed),
+                bytes: cell[1].load(Relaxed),
+            };
+        }
+        total
+    }
+
+    fn reset(&self, index: u32) {
+        for cell in self.cells(index) {
+            cell.iter().for_each(|word| word.store(0, Relaxed));
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<MapHandle> {
+    MapHandle::from_pinned_path(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// The pin of a bank.
+pub fn pin(number: u32) -> String {
+    format!("counters-{number}")
+}
+
+/// A bank that is nowhere yet.
+pub fn create() -> Result<MapHandle> {
+    let counters = kernel::cpu_numbers()? * abi::BANK_COUNTERS;
+    let options = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+        map_flags: libbpf_sys::BPF_F_MMAPABLE,
+        ..Default::default()
+    };
+    Ok(MapHandle::create(
+        MapType::Array,
+        Some("counters"),
+        size_of::<u32>() as u32,
+        size_of::<abi::counter>() as u32,
+        counters,
+        &options,
+    )?)
+}
+
+/// Puts a bank where the program looks it up.
+pub fn put(outer: &impl MapCore, number: u32, bank: &MapHandle) -> Result<()> {
+    let fd = bank.as_fd().as_raw_fd();
+    Ok(outer.update(&number.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)?)
 }
 
 impl Banks {
     pub fn open(pins: &Pins) -> Result<Self> {
-        let banks = Banks {
+        Ok(Banks {
             state: pins.state(),
-            outer: Map::open(&pins.map("counters"), "counters")?,
+            outer: open(&pins.map("counters"))?,
             banks: Map::open(&pins.map("banks"), "banks")?,
-            open: Vec::new().into(),
-        };
-        for bank in 0..abi::COUNTER_BANKS {
-            if !exists(&banks.pin(bank))? {
-                break;
-            }
-            let counters = Counters::open(&banks.pin(bank), "counters")?;
-            banks.open.borrow_mut().push(counters);
+            open: RefCell::default(),
+        })
+    }
+
+    fn pin(&self, number: u32) -> PathBuf {
+        self.state.join(pin(number))
+    }
+
+    fn bank(&self, number: u32) -> Result<Option<Rc<Bank>>> {
+        if let Some(open) = self.open.borrow().get(&number) {
+            return Ok(Some(open.clone()));
         }
-        Ok(banks)
+        let path = self.pin(number);
+        if !exists(&path)? {
+            return Ok(None);
+        }
+        let bank = Rc::new(Bank::open(&path)?);
+        self.open.borrow_mut().insert(number, bank.clone());
+        Ok(Some(bank))
     }
 
-    fn pin(&self, bank: u32) -> PathBuf {
-        self.state.join(format!("counters-{bank}"))
-    }
-
+    /// Zero where there is no such bank: the counter was never written by us.
     pub fn total(&self, counter: u32) -> Result<Counter> {
-        let open = self.open.borrow();
-        match open.get((counter / abi::BANK_COUNTERS) as usize) {
-            Some(bank) => Ok(bank
-                .total(counter % abi::BANK_COUNTERS)?
-                .unwrap_or_default()),
-            None => Ok(Counter::default()),
-        }
+        let bank = self.bank(counter / abi::BANK_COUNTERS)?;
+        Ok(bank.map_or_else(Counter::default, |bank| {
+            bank.total(counter % abi::BANK_COUNTERS)
+        }))
     }
 
     /// As many counters at zero that no backend has, a bank at a time.
@@ -65,18 +144,21 @@ impl Banks {
             if counters.len() == count {
                 break;
             }
-            let mut bank = self.bank(number)?;
+            let mut bank = self.used(number)?;
             if bank.bitmap.iter().all(|&byte| byte == 0xff) {
                 continue;
             }
-            let fresh = self.make(number)?;
+            let used_before = self.bank(number)?;
+            if used_before.is_none() {
+                self.make(number)?;
+            }
             for index in 0..abi::BANK_COUNTERS {
                 let (byte, bit) = ((index / 8) as usize, 1 << (index % 8));
                 if counters.len() == count || bank.bitmap[byte] & bit != 0 {
                     continue;
                 }
-                if !fresh {
-                    self.open.borrow()[number as usize].reset(index)?;
+                if let Some(bank) = &used_before {
+                    bank.reset(index);
                 }
                 bank.bitmap[byte] |= bit;
                 counters.push(number * abi::BANK_COUNTERS + index);
@@ -95,7 +177,7 @@ impl Banks {
         if number >= abi::COUNTER_BANKS {
             return Ok(());
         }
-        let mut bank = self.bank(number)?;
+        let mut bank = self.used(number)?;
         let (byte, bit) = ((index / 8) as usize, 1 << (index % 8));
         if bank.bitmap[byte] & bit != 0 {
             bank.bitmap[byte] &= !bit;
@@ -106,7 +188,7 @@ impl Banks {
 
     /// Releases all counters but these.
     pub fn keep_only(&self, counters: &HashSet<u32>) -> Result<()> {
-        for number in 0..self.open.borrow().len() as u32 {
+        for number in 0..abi::COUNTER_BANKS {
             let mut bank = EMPTY;
             let first = number * abi::BANK_COUNTERS;
             for index in (0..abi::BANK_COUNTERS).filter(|index| counters.contains(&(first + index)))
@@ -118,37 +200,24 @@ impl Banks {
         Ok(())
     }
 
-    fn bank(&self, number: u32) -> Result<abi::bank> {
+    fn used(&self, number: u32) -> Result<abi::bank> {
         Ok(self.banks.get(&number)?.unwrap_or(EMPTY))
     }
 
-    /// Whether it was made just now. The pin, shared with the group before it has its name, comes
-    /// last: a run that is killed before leaves a bank without users, which the next one replaces.
-    fn make(&self, number: u32) -> Result<bool> {
-        if (number as usize) < self.open.borrow().len() {
-            return Ok(false);
-        }
-        let options = libbpf_sys::bpf_map_create_opts {
-            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
-            ..Default::default()
-        };
-        let map = MapHandle::create(
-            MapType::PercpuArray,
-            Some("counters"),
-            size_of::<u32>() as u32,
-            size_of::<abi::counter>() as u32,
-            abi::BANK_COUNTERS,
-            &options,
-        )
-        .map_err(|error| match error.kind() {
-            ErrorKind::PermissionDenied => failure(
-                Exit::Permission,
-                "the counters are full, and only root can make room for more: let root add this one",
-            ),
-            _ => anyhow::Error::from(error).context("cannot make room for more counters"),
+    /// The pin, shared with the group before it has its name, comes last: a run that is killed
+    /// before leaves a bank without users, which the next one replaces.
+    fn make(&self, number: u32) -> Result<()> {
+        let map = create().map_err(|error| {
+            let error = error.context("cannot make room for more counters");
+            match error.downcast_ref::<libbpf_rs::Error>() {
+                Some(refused) if refused.kind() == ErrorKind::PermissionDenied => failure(
+                    Exit::Permission,
+                    "the counters are full, and only root can make room for more: let root add this one",
+                ),
+                _ => error,
+            }
         })?;
-        let fd = map.as_fd().as_raw_fd() as u32;
-        self.outer.put(&number, &fd)?;
+        put(&self.outer, number, &map)?;
         let (path, staged) = (self.pin(number), self.state.join("counters-new"));
         remove_file(&staged)?;
         sys::pin(map.as_fd(), &staged)
@@ -156,13 +225,11 @@ impl Banks {
         if let Some(gid) = group_of(&self.state) {
             share_pin(&staged, gid)?;
         }
-        fs::rename(&staged, &path).with_context(|| format!("cannot make {}", path.display()))?;
-        self.open
-            .borrow_mut()
-            .push(Counters::open(&path, "counters")?);
-        Ok(true)
+        fs::rename(&staged, &path).with_context(|| format!("cannot make {}", path.display()))
     }
 }
+
+const COUNTER_WORDS: usize = size_of::<abi::counter>() / size_of::<u64>();
 
 const FULL: Full = Full {
     name: "counters",

@@ -3,21 +3,21 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{MapCore, Object, OpenObject, libbpf_sys};
+use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, libbpf_sys};
 
 use super::bpffs::{mkdir, remove_tree};
 use super::group::{group_of, share_pins_of};
-use super::{Pins, abi, sys};
+use super::{Pins, abi, banks, sys};
 use crate::host::device::Device;
 use crate::model::Mode;
 
 /// The maps that all interfaces of a network namespace share; their names are those of their pins.
-const SHARED: [(&str, &str); 11] = [
+const SHARED: [(&str, &str); 10] = [
     ("ruleset", "ruleset"),
     ("services", "services"),
     ("rules", "rules"),
@@ -25,7 +25,6 @@ const SHARED: [(&str, &str); 11] = [
     ("maglev", "maglev"),
     ("flows", "flows"),
     ("fragments", "fragments"),
-    ("bank_0", "counters-0"),
     ("counters", "counters"),
     ("banks", "banks"),
     ("egress", "egress"),
@@ -47,6 +46,9 @@ pub fn load(pins: &Pins, device: &Device, mode: Mode, frags: bool) -> Result<Own
             .set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
     }
     let state_is_there = pins.has_state()?;
+    let bank = banks::create().context("cannot make the counters")?;
+    // Tells the kernel how large a bank is.
+    open.maps.counters.set_inner_map_fd(bank.as_fd())?;
     if state_is_there {
         reuse_shared(pins, open.open_object_mut())?;
     }
@@ -54,7 +56,8 @@ pub fn load(pins: &Pins, device: &Device, mode: Mode, frags: bool) -> Result<Own
         .load()
         .context("the kernel refused the program; -v shows why")?;
     if !state_is_there {
-        pin_state(pins, loaded.object_mut())?;
+        banks::put(&loaded.maps.counters, 0, &bank)?;
+        pin_state(pins, &bank, loaded.object_mut())?;
     }
     pin_interface(pins, device.ifindex, loaded.object_mut())?;
     Ok(loaded.progs.xdpredir.as_fd().try_clone_to_owned()?)
@@ -88,9 +91,10 @@ fn reuse_shared(pins: &Pins, object: &mut OpenObject) -> Result<()> {
 }
 
 /// All shared maps at once: a directory in the making, then renamed.
-fn pin_state(pins: &Pins, object: &mut Object) -> Result<()> {
+fn pin_state(pins: &Pins, bank: &MapHandle, object: &mut Object) -> Result<()> {
     let staged = pins.staged();
     pin_maps(&staged, &SHARED, object)?;
+    pin(bank.as_fd(), &staged.join(banks::pin(0)))?;
     fs::rename(&staged, pins.state())
         .with_context(|| format!("cannot make {}", pins.state().display()))
 }
@@ -109,12 +113,14 @@ fn pin_maps(directory: &Path, names: &[(&str, &str)], object: &mut Object) -> Re
     mkdir(directory, 0o700).with_context(|| format!("cannot make {}", directory.display()))?;
     for map in object.maps_mut() {
         if let Some(pin) = pin_of(names, map.name()) {
-            let path = directory.join(pin);
-            sys::pin(map.as_fd(), &path)
-                .with_context(|| format!("cannot pin {}", path.display()))?;
+            self::pin(map.as_fd(), &directory.join(pin))?;
         }
     }
     Ok(())
+}
+
+fn pin(map: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    sys::pin(map, path).with_context(|| format!("cannot pin {}", path.display()))
 }
 
 fn pin_of<'a>(names: &[(&str, &'a str)], map: &OsStr) -> Option<&'a str> {

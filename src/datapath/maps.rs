@@ -2,13 +2,18 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
 
 use super::abi::{self, Plain};
+use super::sys;
 use crate::model::Counter;
+
+/// Entries to a system call: more than ever are in one bucket.
+const BATCH: usize = 16384;
 
 pub struct Map<K, V> {
     handle: MapHandle,
@@ -65,6 +70,34 @@ impl<K: Plain, V: Plain> Map<K, V> {
 
     pub fn each_key(&self) -> impl Iterator<Item = Result<K>> {
         self.handle.keys().map(|key| abi::from_bytes(&key))
+    }
+
+    /// All entries of a hash map, many to a system call.
+    pub fn entries(&self) -> Result<Vec<(K, V)>>
+    where
+        K: Default,
+        V: Default,
+    {
+        self.require_sizes()?;
+        let (mut keys, mut values) = (vec![K::default(); BATCH], vec![V::default(); BATCH]);
+        let (mut entries, mut cursor) = (Vec::new(), sys::Cursor::default());
+        while !cursor.done {
+            let count = sys::lookup_batch(self.handle.as_fd(), &mut cursor, &mut keys, &mut values)
+                .with_context(|| format!("cannot read the map {}", self.name))?;
+            entries.extend(keys.iter().copied().zip(values.iter().copied()).take(count));
+        }
+        Ok(entries)
+    }
+
+    /// That the kernel writes no more than there is room for.
+    fn require_sizes(&self) -> Result<()> {
+        let there = [self.handle.key_size(), self.handle.value_size()];
+        ensure!(
+            there.map(|size| size as usize) == [size_of::<K>(), size_of::<V>()],
+            "the map {} has entries of an unexpected size",
+            self.name
+        );
+        Ok(())
     }
 
     /// A full map says so in words.
@@ -125,13 +158,5 @@ impl Counters {
             total += Counter { packets, bytes };
         }
         Ok(Some(total))
-    }
-
-    pub fn reset(&self, key: u32) -> Result<()> {
-        let zeros = vec![vec![0; size_of::<abi::counter>()]; libbpf_rs::num_possible_cpus()?];
-        let result = self
-            .handle
-            .update_percpu(abi::bytes_of(&key), &zeros, MapFlags::ANY);
-        self.explain(result)
     }
 }

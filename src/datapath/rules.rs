@@ -48,43 +48,38 @@ impl RuleStore {
 
     /// How many matches have a rule.
     pub fn count(&self) -> Result<usize> {
-        Ok(self.rules.keys()?.len())
+        Ok(self.rules.entries()?.len())
     }
 
     /// All rules, in the order of protocol, port and source.
     pub fn list(&self) -> Result<Vec<Rule>> {
-        let mut rules = Vec::new();
-        for key in self.rules.keys()? {
-            let matches = match_of(&key)?;
-            rules.extend(self.get(&matches)?);
-        }
+        let entries = self.rules.entries()?.into_iter();
+        let mut rules = entries
+            .map(|(key, value)| self.rule(match_of(&key)?, &value))
+            .collect::<Result<Vec<_>>>()?;
         rules.sort_by_key(|rule| rule.matches);
         Ok(rules)
     }
 
     pub fn get(&self, matches: &Match) -> Result<Option<Rule>> {
-        let Some(value) = self.stored(matches)? else {
-            return Ok(None);
-        };
-        let backends = match value.backends {
-            0 | 1 => vec![backend_of(&value.only)],
-            _ => self.members(&value)?,
-        };
-        Ok(Some(Rule {
-            matches: *matches,
-            backends,
-        }))
+        let stored = self.stored(matches)?;
+        stored.map(|value| self.rule(*matches, &value)).transpose()
     }
 
-    fn members(&self, rule: &abi::rule) -> Result<Vec<Backend>> {
+    fn rule(&self, matches: Match, value: &abi::rule) -> Result<Rule> {
+        let backends = match value.set {
+            0 => vec![backend_of(&only_of(value))],
+            set => self.members(set)?,
+        };
+        Ok(Rule { matches, backends })
+    }
+
+    fn members(&self, set: u32) -> Result<Vec<Backend>> {
         let mut members = Vec::new();
-        for index in 0..u32::from(rule.backends).min(abi::MAX_RULE_BACKENDS) {
-            let key = abi::set_key {
-                set: rule.set,
-                index,
-            };
+        for index in 0..set_size(set) {
+            let member = self.members.get(&abi::set_key { set, index })?;
             // One that is missing was never written by us; the rule can still be mended or deleted.
-            members.extend(self.members.get(&key)?.as_ref().map(backend_of));
+            members.extend(member.as_ref().map(backend_of));
         }
         Ok(members)
     }
@@ -121,22 +116,21 @@ impl RuleStore {
     pub fn put(&self, rule: &Rule) -> Result<()> {
         let old = self.stored(&rule.matches)?;
         let key = key_of(&rule.matches);
-        let mut new = abi::rule {
-            backends: rule.backends.len() as u16,
-            ..Default::default()
+        let new = match in_itself(rule) {
+            Some(value) => value,
+            None => abi::rule {
+                set: self.collecting_garbage(&rule.backends, || self.write_set(rule))?,
+                ..Default::default()
+            },
         };
-        match rule.backends.as_slice() {
-            [only] => new.only = stored_backend(only),
-            _ => new.set = self.collecting_garbage(&rule.backends, || self.write_set(rule))?,
-        }
         if let Err(error) = self.publish(&key, &new) {
-            let _ = self.delete_set(&new);
+            let _ = self.delete_set(new.set);
             return Err(error);
         }
         match old {
-            Some(old) if old.backends > 1 => {
+            Some(old) if old.set != 0 => {
                 sys::wait_for_readers();
-                self.delete_set(&old)
+                self.delete_set(old.set)
             }
             _ => Ok(()),
         }
@@ -153,12 +147,12 @@ impl RuleStore {
         self.rules.put(key, rule)
     }
 
-    /// Stores many rules. New ones with one backend, the many, go to the kernel in batches.
+    /// Stores many rules. New ones without a set, the many, go to the kernel in batches.
     pub fn load(&self, rules: Vec<Rule>, mut progress: impl FnMut(usize)) -> Result<()> {
         let empty = self.rules.each_key().next().is_none();
         let (mut batch, mut single) = (Vec::new(), Vec::new());
         for rule in rules {
-            if rule.backends.len() == 1 && (empty || self.stored(&rule.matches)?.is_none()) {
+            if in_itself(&rule).is_some() && (empty || self.stored(&rule.matches)?.is_none()) {
                 batch.push(rule);
             } else {
                 single.push(rule);
@@ -178,22 +172,17 @@ impl RuleStore {
         Ok(())
     }
 
-    /// New rules with one backend each, without a counter yet.
+    /// New rules without a set, whose only backend has no counter yet.
     fn load_new(&self, rules: &mut [Rule]) -> Result<()> {
         let counters = self.new_counters(rules.len(), &[])?;
         let mut services: BTreeMap<ServiceBytes, abi::service> = BTreeMap::new();
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         for (rule, counter) in rules.iter_mut().zip(counters) {
-            let backend = &mut rule.backends[0];
-            backend.counter = counter;
+            rule.backends[0].counter = counter;
             let key = key_of(&rule.matches);
             add_length(services.entry(service_bytes(&key)).or_default(), &key);
             keys.push(key);
-            values.push(abi::rule {
-                backends: 1,
-                only: stored_backend(backend),
-                ..Default::default()
-            });
+            values.extend(in_itself(rule));
         }
         let _change = self.change()?;
         for (service, lengths) in services {
@@ -248,13 +237,13 @@ impl RuleStore {
         let mut sets = Vec::new();
         let change = self.change()?;
         for rule in rules {
-            sets.extend(self.stored(&rule.matches)?);
+            sets.extend(self.stored(&rule.matches)?.map(|stored| stored.set));
             self.rules.delete(&key_of(&rule.matches))?;
         }
         self.forget_lengths(rules)?;
         drop(change);
         sys::wait_for_readers();
-        sets.iter().try_for_each(|set| self.delete_set(set))?;
+        sets.into_iter().try_for_each(|set| self.delete_set(set))?;
         rules
             .iter()
             .flat_map(|rule| &rule.backends)
@@ -299,25 +288,38 @@ impl RuleStore {
 
     /// Writes the backends and the Maglev table under a number that no set has.
     fn write_set(&self, rule: &Rule) -> Result<u32> {
-        let set = self.unused_set()?;
+        let set = self.unused_set(rule.backends.len())?;
         for (index, backend) in (0..).zip(&rule.backends) {
             self.members
                 .put(&abi::set_key { set, index }, &stored_backend(backend))?;
         }
-        let table = rule.maglev(abi::MAGLEV_SLOTS as usize);
-        for (index, slots) in (0..).zip(table.chunks(abi::MAGLEV_CHUNK as usize)) {
-            let mut chunk = abi::maglev_chunk {
-                slot: [0; abi::MAGLEV_CHUNK as usize],
-            };
-            chunk.slot[..slots.len()].copy_from_slice(slots);
-            self.maglev.put(&abi::set_key { set, index }, &chunk)?;
+        if rule.backends.len() > 1 {
+            self.write_maglev(set, &rule.maglev(abi::MAGLEV_SLOTS as usize))?;
         }
         Ok(set)
     }
 
-    fn unused_set(&self) -> Result<u32> {
+    /// The slots go to the chunks by turns.
+    fn write_maglev(&self, set: u32, table: &[u8]) -> Result<()> {
+        for index in 0..abi::MAGLEV_CHUNKS {
+            let mut chunk = abi::maglev_chunk {
+                slot: [0; abi::MAGLEV_CHUNK as usize],
+            };
+            let slots = table.iter().skip(index as usize);
+            let slots = slots.step_by(abi::MAGLEV_CHUNKS as usize);
+            chunk
+                .slot
+                .iter_mut()
+                .zip(slots)
+                .for_each(|(to, from)| *to = *from);
+            self.maglev.put(&abi::set_key { set, index }, &chunk)?;
+        }
+        Ok(())
+    }
+
+    fn unused_set(&self, backends: usize) -> Result<u32> {
         loop {
-            let set = fastrand::u32(1..);
+            let set = fastrand::u32(..) << 8 | backends as u32;
             if self.members.get(&abi::set_key { set, index: 0 })?.is_none() {
                 return Ok(set);
             }
@@ -325,16 +327,14 @@ impl RuleStore {
     }
 
     /// To be called once no packet is on its way through the set.
-    fn delete_set(&self, rule: &abi::rule) -> Result<()> {
-        let set = rule.set;
-        if rule.backends <= 1 {
-            return Ok(());
-        }
-        for index in 0..abi::MAGLEV_CHUNKS {
-            self.maglev.delete(&abi::set_key { set, index })?;
+    fn delete_set(&self, set: u32) -> Result<()> {
+        if set_size(set) > 1 {
+            for index in 0..abi::MAGLEV_CHUNKS {
+                self.maglev.delete(&abi::set_key { set, index })?;
+            }
         }
         // The first backend marks the number as in use, so it goes last.
-        for index in (0..rule.backends.into()).rev() {
+        for index in (0..set_size(set)).rev() {
             self.members.delete(&abi::set_key { set, index })?;
         }
         Ok(())
@@ -358,20 +358,22 @@ impl RuleStore {
     }
 
     fn collect_garbage(&self, pending: &[Backend]) -> Result<()> {
-        let mut sets = HashSet::new();
-        for key in self.rules.keys()? {
-            sets.extend(self.rules.get(&key)?.map(|rule| rule.set));
-        }
+        let sets: HashSet<u32> = self
+            .rules
+            .entries()?
+            .iter()
+            .map(|(_, rule)| rule.set)
+            .collect();
         let rules = self.list()?;
         let named = rules.iter().flat_map(|rule| &rule.backends).chain(pending);
         let counters: HashSet<u32> = named.map(|backend| backend.counter).collect();
 
-        let unnamed = |key: &abi::set_key| !sets.contains(&key.set);
-        for key in self.members.keys()?.into_iter().filter(unnamed) {
-            self.members.delete(&key)?;
+        let unnamed = |key: &&abi::set_key| !sets.contains(&key.set);
+        for key in self.members.keys()?.iter().filter(unnamed) {
+            self.members.delete(key)?;
         }
-        for key in self.maglev.keys()?.into_iter().filter(unnamed) {
-            self.maglev.delete(&key)?;
+        for key in self.maglev.keys()?.iter().filter(unnamed) {
+            self.maglev.delete(key)?;
         }
         self.counters.keep_only(&counters)
     }
@@ -480,6 +482,35 @@ fn addr_of(words: [u32; 4], family: u32) -> IpAddr {
     } else {
         IpAddr::V4(Ipv4Addr::from(a))
     }
+}
+
+fn set_size(set: u32) -> u32 {
+    set & 0xff
+}
+
+/// The value of a rule that needs no set.
+fn in_itself(rule: &Rule) -> Option<abi::rule> {
+    let [only] = rule.backends.as_slice() else {
+        return None;
+    };
+    if only.rewrite.snat.is_some() {
+        return None;
+    }
+    let mut value = abi::rule::default();
+    let stored = stored_backend(only);
+    let bytes = abi::bytes_of(&stored).chunks_exact(size_of::<u32>());
+    for (word, bytes) in value.only.iter_mut().zip(bytes) {
+        *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    }
+    Some(value)
+}
+
+/// Its only backend, of a rule without a set.
+fn only_of(value: &abi::rule) -> abi::backend {
+    let mut stored = abi::backend::default();
+    abi::bytes_of_mut(&mut stored)[..size_of_val(&value.only)]
+        .copy_from_slice(&value.only.map(u32::to_ne_bytes).concat());
+    stored
 }
 
 fn stored_backend(backend: &Backend) -> abi::backend {

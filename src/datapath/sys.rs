@@ -1,13 +1,18 @@
 //! libbpf calls that libbpf-rs has no safe form of.
 
-use std::ffi::CString;
+use std::ffi::{CString, c_void};
 use std::io;
+use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::AtomicU64;
 
 use libbpf_rs::libbpf_sys;
 use nix::libc;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::model::Mode;
 
@@ -147,4 +152,81 @@ pub fn wait_for_readers() {
         // Refused with nohz_full; no packet stays in a program for this long.
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
+}
+
+/// The values of an array map with `BPF_F_MMAPABLE` (Linux 5.5), as the program has them.
+pub struct Words {
+    start: NonNull<c_void>,
+    count: usize,
+}
+
+impl Words {
+    pub fn map(map: BorrowedFd<'_>, count: NonZeroUsize) -> io::Result<Self> {
+        let bytes = count.saturating_mul(NonZeroUsize::new(8).expect("not zero"));
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping, at an address that nobody has.
+        let start = unsafe { mmap(None, bytes, access, MapFlags::MAP_SHARED, map, 0) }?;
+        let count = count.get();
+        Ok(Words { start, count })
+    }
+}
+
+impl Deref for Words {
+    type Target = [AtomicU64];
+
+    fn deref(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is that long (mmap refuses a longer one than the map), starts a page,
+        // and lives as long as `self`. Any bytes are an integer.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.count) }
+    }
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        // SAFETY: nobody has a reference into the mapping any more.
+        let _ = unsafe { munmap(self.start, self.count * 8) };
+    }
+}
+
+/// Where a walk over a hash map is.
+#[derive(Default)]
+pub struct Cursor {
+    bucket: Option<u32>,
+    pub done: bool,
+}
+
+/// The next entries of a hash map, as many as whole buckets fit `keys` and `values`; how many
+/// (Linux 5.6). Done or not, there may be none.
+pub fn lookup_batch<K, V>(
+    map: BorrowedFd<'_>,
+    cursor: &mut Cursor,
+    keys: &mut [K],
+    values: &mut [V],
+) -> io::Result<usize> {
+    let mut count = keys.len().min(values.len()) as u32;
+    let mut next = 0u32;
+    let bucket = match &mut cursor.bucket {
+        Some(bucket) => std::ptr::from_mut(bucket),
+        None => null_mut(),
+    };
+    // SAFETY: `count` elements fit both slices, whose types the caller took from the map's own sizes;
+    // a hash map's cursor is a u32.
+    let result = unsafe {
+        libbpf_sys::bpf_map_lookup_batch(
+            map.as_raw_fd(),
+            bucket.cast(),
+            (&raw mut next).cast(),
+            keys.as_mut_ptr().cast(),
+            values.as_mut_ptr().cast(),
+            &raw mut count,
+            std::ptr::null(),
+        )
+    };
+    cursor.bucket = Some(next);
+    match check(result) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => cursor.done = true,
+        Err(error) => return Err(error),
+    }
+    Ok(count as usize)
 }

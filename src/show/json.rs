@@ -1,6 +1,6 @@
 //! What scripts read. Keys are added in time, never renamed.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -98,8 +98,8 @@ pub fn line<T: Serialize>(value: &T) -> Result<String> {
 }
 
 pub fn print<T: Serialize>(value: &T) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = BufWriter::new(std::io::stdout().lock());
     serde_json::to_writer_pretty(&mut out, value)?;
     writeln!(out)?;
-    Ok(())
+    Ok(out.flush()?)
 }
