@@ -87,6 +87,14 @@ struct {
 } banks SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_ORIGINS);
+	__type(key, __u32);
+	__type(value, struct origin);
+} origins SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
 	__uint(max_entries, MAX_EGRESS);
 	__type(key, __u32);

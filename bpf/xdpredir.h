@@ -22,13 +22,18 @@
 #define COUNTER_BANKS	   256	   /* maps of counters, each made when the others are full */
 #define BANK_COUNTERS	   4096	   /* of each CPU in one of them: 1,048,576 backends in all */
 #define BANK_BITMAP	   512	   /* bytes: BANK_COUNTERS bits */
-#define FLOW_SETS	   4096	   /* of the flow cache of one CPU */
-#define FLOW_WAYS	   2	   /* flows in a set */
-#define MAX_FRAGMENTED	   8192	   /* fragmented datagrams remembered at a time */
-#define MAX_TAGS	   2	   /* VLAN tags: 802.1Q, 802.1ad */
-#define MAX_EXTENSIONS	   8	   /* IPv6 extension headers before UDP or TCP */
-#define MAX_L4_OFFSET	   1024	   /* bytes of headers before UDP or TCP */
-#define INTERFACE_NAME_LEN 16	   /* IFNAMSIZ, with the final NUL */
+#define MAX_ORIGINS	   65536   /* backends that remember how they were found */
+#define ORIGIN_LEN	   128	   /* bytes of text, with the final NUL */
+#define LEDGER_DEVICES	   256 /* egress devices that a CPU keeps apart, by their index modulo this */
+#define LEDGER_FRAMES	   32	 /* more than one bulk of the kernel holds */
+#define MAX_FAILURES	   65536 /* backends and reasons */
+#define FLOW_SETS	   4096	 /* of the flow cache of one CPU */
+#define FLOW_WAYS	   2	 /* flows in a set */
+#define MAX_FRAGMENTED	   8192	 /* fragmented datagrams remembered at a time */
+#define MAX_TAGS	   2	 /* VLAN tags: 802.1Q, 802.1ad */
+#define MAX_EXTENSIONS	   8	 /* IPv6 extension headers before UDP or TCP */
+#define MAX_L4_OFFSET	   1024	 /* bytes of headers before UDP or TCP */
+#define INTERFACE_NAME_LEN 16	 /* IFNAMSIZ, with the final NUL */
 
 /* The outcomes: one for each way out of the program, counted by interface and CPU. */
 #define OUTCOME_REDIRECTED	  0
@@ -105,7 +110,7 @@ struct backend {
  * sees all or nothing.
  */
 struct rule {
-	__u32 set;		    /* 0: none. The lowest 8 bits: how many backends it has */
+	__u32 set;		   /* 0: none. The lowest 8 bits: how many backends it has */
 	__u32 only[BACKEND_WORDS]; /* the first bytes of a struct backend, up to snat */
 };
 
@@ -164,15 +169,55 @@ struct bank {
 	__u8 bitmap[BANK_BITMAP];
 };
 
+/* How a backend was found, so that it can be found again. Key: its counter. For the command alone.
+ */
+struct origin {
+	char text[ORIGIN_LEN];
+};
+
+/*
+ * The ledger: what the kernel said of frames after the program had redirected them.
+ * Of one egress device, on one CPU: whose the frames are that the kernel has taken
+ * and not yet handed to the device.
+ */
+struct ledger {
+	__u32 ifindex;
+	__u32 last;    /* the counter of the backend chosen last, with LEDGER_NATIVE */
+	__u32 taken;   /* frames so far; their backends' counters, modulo LEDGER_FRAMES: */
+	__u32 settled; /* handed over or lost, of those taken */
+	__u32 counter[LEDGER_FRAMES];
+};
+#define LEDGER_NATIVE 0x80000000
+
+/* What a failed redirect is counted under. */
+struct failure_key {
+	__u32 counter; /* of the backend, or NOBODYS */
+	__u32 reason;  /* FAILURE_* */
+};
+#define NOBODYS 4294967295
+
+#define FAILURE_NOT_SUPPORTED 0 /* EOPNOTSUPP: by the device, or by its peer */
+#define FAILURE_MTU	      1 /* EMSGSIZE */
+#define FAILURE_LINK_DOWN     2 /* ENETDOWN, ENXIO */
+#define FAILURE_NO_DEVICE     3 /* EINVAL, ENODEV: gone since the program looked */
+#define FAILURE_QUEUE_FULL    4 /* ENOSPC, ENOBUFS, or frames left over without an error */
+#define FAILURE_OTHER	      5
+#define FAILURES	      6
+
 /* In .rodata of each interface's own load of the program. */
 struct interface {
 	__u32 ifindex;
-	__u32 mode;  /* MODE_* */
-	__u32 frags; /* 1: frames in several buffers come along (xdp.frags) */
+	__u32 mode;   /* MODE_* */
+	__u32 frags;  /* 1: frames in several buffers come along (xdp.frags) */
+	__u32 ledger; /* LEDGER_* */
 	char name[INTERFACE_NAME_LEN];
 };
 #define MODE_NATIVE 1
 #define MODE_SKB    2
+
+#define LEDGER_ON	   0
+#define LEDGER_UNWANTED	   1 /* attach --no-ledger */
+#define LEDGER_UNAVAILABLE 2 /* the kernel has no BTF, or refused the tracing programs */
 
 _Static_assert(sizeof(struct rule_key) == 24, "rule_key");
 _Static_assert(sizeof(struct service_key) == 8, "service_key");
@@ -189,7 +234,10 @@ _Static_assert(sizeof(struct flow_set) == FLOW_WAYS * sizeof(struct flow), "flow
 _Static_assert(sizeof(struct fragmented) == 72, "fragmented");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct bank) == BANK_BITMAP, "bank");
-_Static_assert(sizeof(struct interface) == 28, "interface");
+_Static_assert(sizeof(struct origin) == ORIGIN_LEN, "origin");
+_Static_assert(sizeof(struct ledger) == 16 + 4 * LEDGER_FRAMES, "ledger");
+_Static_assert(sizeof(struct failure_key) == 8, "failure_key");
+_Static_assert(sizeof(struct interface) == 32, "interface");
 _Static_assert(FLOW_WAYS == 2, "flow.h tries two");
 _Static_assert(BANK_COUNTERS == BANK_BITMAP * 8, "a bit for each counter of a bank");
 _Static_assert(MAGLEV_SLOTS <= MAGLEV_CHUNK * MAGLEV_CHUNKS, "a maglev table fits its chunks");

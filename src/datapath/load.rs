@@ -17,7 +17,7 @@ use crate::host::device::Device;
 use crate::model::Mode;
 
 /// The maps that all interfaces of a network namespace share; their names are those of their pins.
-const SHARED: [(&str, &str); 10] = [
+const SHARED: [(&str, &str); 11] = [
     ("ruleset", "ruleset"),
     ("services", "services"),
     ("rules", "rules"),
@@ -27,6 +27,7 @@ const SHARED: [(&str, &str); 10] = [
     ("fragments", "fragments"),
     ("counters", "counters"),
     ("banks", "banks"),
+    ("origins", "origins"),
     ("egress", "egress"),
 ];
 
