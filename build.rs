@@ -23,7 +23,10 @@ fn main() {
         );
         return;
     };
-    skeleton(&clang, "bpf/xdpredir.bpf.c", &out.join("xdpredir.skel.rs"));
+    for name in ["xdpredir", "ledger"] {
+        let source = format!("bpf/{name}.bpf.c");
+        skeleton(&clang, &source, &out.join(format!("{name}.skel.rs")));
+    }
     for name in ["bench", "tc", "lookup"] {
         let source = format!("benches/{name}.bpf.c");
         skeleton(&clang, &source, &out.join(format!("{name}.skel.rs")));
@@ -40,6 +43,7 @@ fn skeleton(clang: &Path, source: &str, output: &Path) {
         .clang_args([
             "-Wall",
             "-Wextra",
+            "-Wno-unused-parameter",
             "-Werror",
             "-mcpu=v3",
             "-Ivmlinux",

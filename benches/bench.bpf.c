@@ -77,14 +77,12 @@ int generate(struct xdp_md *ctx)
 SEC("xdp")
 int bare(struct xdp_md *ctx)
 {
-	(void)ctx;
 	return bpf_redirect_map(&bare_egress, 0, 0);
 }
 
 SEC("xdp")
 int pass(struct xdp_md *ctx)
 {
-	(void)ctx;
 	return XDP_PASS;
 }
 

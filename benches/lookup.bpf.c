@@ -99,21 +99,18 @@ static __always_inline bool in_hash(__u32 address)
 SEC("xdp")
 int control(struct xdp_md *ctx)
 {
-	(void)ctx;
 	RUNS(in_nothing);
 }
 
 SEC("xdp")
 int ask_trie(struct xdp_md *ctx)
 {
-	(void)ctx;
 	RUNS(in_trie);
 }
 
 SEC("xdp")
 int ask_hash(struct xdp_md *ctx)
 {
-	(void)ctx;
 	RUNS(in_hash);
 }
 

@@ -47,7 +47,6 @@ static long aim_next(__u32 step, void *arg)
 {
 	struct search *search = arg;
 
-	(void)step;
 	if (aim(member(search->set, search->index))) {
 		search->found = true;
 		return 1;

@@ -7,6 +7,8 @@
 #ifndef __MAPS_H__
 #define __MAPS_H__
 
+#include "ledger_maps.h"
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

@@ -44,7 +44,6 @@ static long match_length(__u32 step, void *arg)
 	__u64 high = 0, low = 0;
 	__u32 word = 0, prefixlen;
 
-	(void)step;
 	if (!lookup->lengths[0])
 		word = lookup->lengths[1] ? 1 : 2;
 	if (!lookup->lengths[word])

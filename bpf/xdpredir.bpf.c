@@ -11,6 +11,7 @@
 const volatile struct interface interface = {};
 
 #include "maps.h"
+#include "account.h"
 #include "count.h"
 #include "parse.h"
 #include "flow.h"
@@ -46,6 +47,7 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, struct packet *pkt, vo
 		remember_fragment(pkt, backend);
 	if (!rewrite(ctx, pkt, backend))
 		return OUTCOME_NO_HEADROOM;
+	account(backend);
 	count_backend(backend, pkt->size);
 	return OUTCOME_REDIRECTED;
 }

@@ -107,6 +107,10 @@ pub struct Attach {
     /// Replace another program's XDP attachment
     #[arg(long)]
     pub force: bool,
+
+    /// Do not count frames that the kernel loses after they were redirected
+    #[arg(long)]
+    pub no_ledger: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

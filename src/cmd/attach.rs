@@ -28,6 +28,7 @@ pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
         mode: mode(args.mode),
         group: group.as_ref().map(|g| g.gid),
         force: args.force,
+        ledger: !args.no_ledger,
     };
     let attached = datapath::attach(&pins, &request)?;
     if global.json {
@@ -66,6 +67,9 @@ fn describe(attached: &Attached) {
     }
     let verb = if attached.already { "" } else { "attached " };
     println!("{}: {verb}in {mode} mode ({reason})", device.name);
+    if let Some(why) = &attached.no_ledger {
+        println!("  no ledger of lost frames: {why}");
+    }
 }
 
 fn json(attached: &Attached) -> serde_json::Value {
@@ -74,6 +78,7 @@ fn json(attached: &Attached) -> serde_json::Value {
         "ifindex": attached.device.ifindex,
         "mode": attached.mode,
         "reason": attached.reason,
+        "ledger": attached.ledger,
         "changed": !attached.already,
     })
 }

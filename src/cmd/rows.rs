@@ -7,10 +7,11 @@ use anyhow::Result;
 
 use crate::datapath::RuleStore;
 use crate::host::device;
-use crate::model::{Backend, Rule};
+use crate::model::{Backend, Failures, Rule};
 use crate::show::json::RuleRow;
 
 pub fn all(store: &RuleStore) -> Result<Vec<RuleRow>> {
+    let failures = store.failures()?;
     let mut names = HashMap::new();
     let mut rows = Vec::new();
     for rule in store.list()? {
@@ -20,7 +21,8 @@ pub fn all(store: &RuleStore) -> Result<Vec<RuleRow>> {
                 Vacant(new) => new.insert(name_in_service(store, backend.ifindex)?),
             };
             let counter = store.counter(backend)?;
-            rows.push(RuleRow::new(&rule, backend, ifname.clone(), counter));
+            let lost = lost(failures.as_ref(), backend);
+            rows.push(RuleRow::new(&rule, backend, ifname.clone(), counter, lost));
         }
     }
     Ok(rows)
@@ -28,7 +30,15 @@ pub fn all(store: &RuleStore) -> Result<Vec<RuleRow>> {
 
 pub fn one(store: &RuleStore, rule: &Rule, backend: &Backend) -> Result<RuleRow> {
     let ifname = name_in_service(store, backend.ifindex)?;
-    Ok(RuleRow::new(rule, backend, ifname, store.counter(backend)?))
+    // The losses first, so that there are no more of them than packets.
+    let lost = lost(store.failures()?.as_ref(), backend);
+    let counter = store.counter(backend)?;
+    Ok(RuleRow::new(rule, backend, ifname, counter, lost))
+}
+
+/// None where nobody counts them.
+fn lost(failures: Option<&HashMap<u32, Failures>>, backend: &Backend) -> Option<Failures> {
+    failures.map(|failures| failures.get(&backend.counter).copied().unwrap_or_default())
 }
 
 /// The name of an egress device; none where packets cannot be redirected to it.

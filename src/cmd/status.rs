@@ -25,6 +25,7 @@ pub fn run(global: &Global) -> Result<()> {
                 program_id: ids.program,
                 link_id: ids.link,
                 state: ids.state,
+                ledger: interface.ledger,
             });
         }
         status.rules = RuleStore::open(&pins)?.count()?;

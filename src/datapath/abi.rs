@@ -7,11 +7,18 @@ mod skel {
     include!(concat!(env!("OUT_DIR"), "/xdpredir.skel.rs"));
 }
 
+#[allow(clippy::all, clippy::pedantic, dead_code, non_camel_case_types, unused)]
+mod ledger {
+    include!(concat!(env!("OUT_DIR"), "/ledger.skel.rs"));
+}
+
 #[allow(dead_code)]
 mod limits {
     include!(concat!(env!("OUT_DIR"), "/limits.rs"));
 }
 
+pub use ledger::LedgerSkelBuilder;
+pub use ledger::types::failure_key;
 pub use limits::*;
 pub use skel::XdpredirSkelBuilder;
 pub use skel::types::{
@@ -47,6 +54,10 @@ unsafe impl Plain for service_key {}
 unsafe impl Plain for set_key {}
 // SAFETY: as above.
 unsafe impl Plain for u32 {}
+// SAFETY: as above.
+unsafe impl Plain for u64 {}
+// SAFETY: as above.
+unsafe impl Plain for failure_key {}
 
 pub fn bytes_of<T: Plain>(value: &T) -> &[u8] {
     // SAFETY: a Plain value has no padding, so each of its bytes is initialised.

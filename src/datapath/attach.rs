@@ -10,12 +10,12 @@ use nix::unistd::Gid;
 use super::bpffs::remove_tree;
 use super::foreign::{self, Foreign, Replaced};
 use super::interface::{Interface, interfaces};
-use super::load::load;
-use super::{Pins, log, sys};
+use super::load::{Variant, load};
+use super::{Pins, ledger, log, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
 use crate::host::kernel;
-use crate::model::{LinkState, Mode};
+use crate::model::{LedgerState, LinkState, Mode};
 
 /// The oldest kernel with all that the program calls: bpf_xdp_load_bytes.
 const OLDEST_KERNEL: (u32, u32) = (5, 18);
@@ -30,6 +30,8 @@ pub struct Request<'a> {
     pub group: Option<Gid>,
     /// Replace other people's programs.
     pub force: bool,
+    /// Ask the kernel what becomes of redirected frames.
+    pub ledger: bool,
 }
 
 /// What became of one device of a request.
@@ -42,6 +44,9 @@ pub struct Attached {
     pub already: bool,
     /// The program that was replaced.
     pub replaced: Option<String>,
+    pub ledger: LedgerState,
+    /// Why there is no ledger, though it was wanted.
+    pub no_ledger: Option<String>,
 }
 
 /// Attaches to all devices or to none.
@@ -60,13 +65,19 @@ pub fn attach(pins: &Pins, request: &Request) -> Result<Vec<Attached>> {
 }
 
 fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result<Vec<Attached>> {
+    let no_ledger = ledger::require().err().filter(|_| request.ledger);
+    let ledger = match (request.ledger, &no_ledger) {
+        (false, _) => LedgerState::Unwanted,
+        (true, None) => LedgerState::On,
+        (true, Some(_)) => LedgerState::Unavailable,
+    };
     let mut done = Vec::new();
     let mut loaded = Vec::new();
     let mut seen = HashSet::new();
     for device in request.devices.iter().filter(|d| seen.insert(d.ifindex)) {
         match live(pins, before, device.ifindex)? {
             Some(interface) => done.push(already(interface, device, request.mode)?),
-            None => loaded.push(Loaded::new(pins, device, request)?),
+            None => loaded.push(Loaded::new(pins, device, request, ledger)?),
         }
     }
     if let Some(gid) = request.group {
@@ -81,7 +92,10 @@ fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result
         .map(|program| program.link(pins, request.mode))
         .collect::<Result<Vec<_>>>()?;
     for attachment in linked {
-        done.push(attachment.describe());
+        done.push(Attached {
+            no_ledger: no_ledger.as_ref().map(crate::error::one_line),
+            ..attachment.describe()
+        });
         attachment.keep(pins)?;
     }
     Ok(done)
@@ -148,20 +162,22 @@ fn already(interface: &Interface, device: &Device, wanted: Option<Mode>) -> Resu
         reason: "already attached".into(),
         already: true,
         replaced: None,
+        ledger: interface.ledger,
+        no_ledger: None,
     })
 }
 
 /// A program that is loaded for a device, and the one that it is to replace.
 struct Loaded {
     device: Device,
-    mode: Mode,
+    variant: Variant,
     reason: String,
     program: OwnedFd,
     foreign: Option<Foreign>,
 }
 
 impl Loaded {
-    fn new(pins: &Pins, device: &Device, request: &Request) -> Result<Self> {
+    fn new(pins: &Pins, device: &Device, request: &Request, ledger: LedgerState) -> Result<Self> {
         let foreign = Foreign::find(device.ifindex)?;
         if let Some(foreign) = &foreign
             && !request.force
@@ -173,10 +189,15 @@ impl Loaded {
             ));
         }
         let (mode, reason) = choose(device, request.mode)?;
-        let program = load(pins, device, mode, false)?;
+        let variant = Variant {
+            mode,
+            frags: false,
+            ledger,
+        };
+        let program = load(pins, device, variant)?;
         Ok(Loaded {
             device: device.clone(),
-            mode,
+            variant,
             reason,
             program,
             foreign,
@@ -187,7 +208,7 @@ impl Loaded {
     fn link(self, pins: &Pins, wanted: Option<Mode>) -> Result<Attachment> {
         let Loaded {
             device,
-            mut mode,
+            mut variant,
             mut reason,
             mut program,
             foreign,
@@ -195,26 +216,29 @@ impl Loaded {
         let replaced = foreign
             .map(|foreign| Replaced::new(foreign, &device))
             .transpose()?;
-        let mut linked = link(&program, &device, mode);
-        if linked.is_err() && mode == Mode::Native && device.mtu > ETHERNET_MTU {
-            program = load(pins, &device, mode, true)?;
-            linked = link(&program, &device, mode);
+        let native = variant.mode == Mode::Native;
+        let mut linked = link(&program, &device, variant.mode);
+        if linked.is_err() && native && device.mtu > ETHERNET_MTU {
+            variant.frags = true;
+            program = load(pins, &device, variant)?;
+            linked = link(&program, &device, variant.mode);
             if linked.is_ok() {
                 reason += ", in several buffers a frame";
             }
         }
         let link = match linked {
-            Err(refused) if wanted.is_none() && mode == Mode::Native => {
-                mode = Mode::Skb;
+            Err(refused) if wanted.is_none() && native => {
+                variant.mode = Mode::Skb;
+                variant.frags = false;
                 reason = format!("native was refused: {}", crate::error::one_line(&refused));
-                program = load(pins, &device, mode, false)?;
-                link(&program, &device, mode)
+                program = load(pins, &device, variant)?;
+                link(&program, &device, variant.mode)
             }
             result => result,
         }?;
         Ok(Attachment {
             device,
-            mode,
+            variant,
             reason,
             link,
             replaced,
@@ -225,7 +249,7 @@ impl Loaded {
 /// A program that is attached for as long as this run lives, unless it is kept.
 struct Attachment {
     device: Device,
-    mode: Mode,
+    variant: Variant,
     reason: String,
     link: OwnedFd,
     replaced: Option<Replaced>,
@@ -235,10 +259,12 @@ impl Attachment {
     fn describe(&self) -> Attached {
         Attached {
             device: self.device.clone(),
-            mode: self.mode,
+            mode: self.variant.mode,
             reason: self.reason.clone(),
             already: false,
             replaced: self.replaced.as_ref().map(Replaced::describe),
+            ledger: self.variant.ledger,
+            no_ledger: None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use super::maps::{Counters, Map};
 use super::{Pins, abi, sys};
 use crate::host::device;
-use crate::model::{Actions, LinkState, Mode, Outcome, Outcomes};
+use crate::model::{Actions, LedgerState, LinkState, Mode, Outcome, Outcomes};
 
 /// The ways out of the program, by their names in JSON.
 const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
@@ -31,6 +31,7 @@ const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
 pub struct Interface {
     pub ifindex: u32,
     pub mode: Mode,
+    pub ledger: LedgerState,
     name: String,
 }
 
@@ -59,6 +60,11 @@ impl Interface {
                 Mode::Native
             } else {
                 Mode::Skb
+            },
+            ledger: match config.ledger {
+                abi::LEDGER_ON => LedgerState::On,
+                abi::LEDGER_UNWANTED => LedgerState::Unwanted,
+                _ => LedgerState::Unavailable,
             },
             name: String::from_utf8_lossy(&name).into_owned(),
         })

@@ -12,12 +12,13 @@ use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, libbpf_sys};
 
 use super::bpffs::{mkdir, remove_tree};
 use super::group::{group_of, share_pins_of};
-use super::{Pins, abi, banks, sys};
+use super::ledger::Ledger;
+use super::{Pins, abi, banks, ledger, sys};
 use crate::host::device::Device;
-use crate::model::Mode;
+use crate::model::{LedgerState, Mode};
 
 /// The maps that all interfaces of a network namespace share; their names are those of their pins.
-const SHARED: [(&str, &str); 11] = [
+const SHARED: [(&str, &str); 13] = [
     ("ruleset", "ruleset"),
     ("services", "services"),
     ("rules", "rules"),
@@ -28,20 +29,31 @@ const SHARED: [(&str, &str); 11] = [
     ("counters", "counters"),
     ("banks", "banks"),
     ("origins", "origins"),
+    ("ledgers", "ledgers"),
+    ("failures", "failures"),
     ("egress", "egress"),
 ];
 
 /// An interface's own maps, and the names of their pins.
 const OWN: [(&str, &str); 2] = [("outcomes", "outcomes"), ("xdpredir.rodata", "config")];
 
+/// What the verifier folds into an interface's own copy of the program.
+#[derive(Clone, Copy)]
+pub struct Variant {
+    pub mode: Mode,
+    /// Frames in several buffers come along.
+    pub frags: bool,
+    pub ledger: LedgerState,
+}
+
 /// The program with the interface's constants, on the namespace's maps; its own maps are pinned.
-pub fn load(pins: &Pins, device: &Device, mode: Mode, frags: bool) -> Result<OwnedFd> {
+pub fn load(pins: &Pins, device: &Device, variant: Variant) -> Result<OwnedFd> {
     let mut storage = MaybeUninit::<OpenObject>::uninit();
     let mut open = abi::XdpredirSkelBuilder::default().open(&mut storage)?;
     if let Some(rodata) = &mut open.maps.rodata_data {
-        rodata.interface = config(device, mode, frags);
+        rodata.interface = config(device, variant);
     }
-    if frags {
+    if variant.frags {
         open.progs
             .xdpredir
             .set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
@@ -60,18 +72,26 @@ pub fn load(pins: &Pins, device: &Device, mode: Mode, frags: bool) -> Result<Own
         banks::put(&loaded.maps.counters, 0, &bank)?;
         pin_state(pins, &bank, loaded.object_mut())?;
     }
+    if variant.ledger == LedgerState::On {
+        ledger::start(pins)?;
+    }
     pin_interface(pins, device.ifindex, loaded.object_mut())?;
     Ok(loaded.progs.xdpredir.as_fd().try_clone_to_owned()?)
 }
 
-fn config(device: &Device, mode: Mode, frags: bool) -> abi::interface {
+fn config(device: &Device, variant: Variant) -> abi::interface {
     let mut config = abi::interface {
         ifindex: device.ifindex,
-        mode: match mode {
+        mode: match variant.mode {
             Mode::Native => abi::MODE_NATIVE,
             Mode::Skb => abi::MODE_SKB,
         },
-        frags: frags.into(),
+        frags: variant.frags.into(),
+        ledger: match variant.ledger {
+            LedgerState::On => abi::LEDGER_ON,
+            LedgerState::Unwanted => abi::LEDGER_UNWANTED,
+            LedgerState::Unavailable => abi::LEDGER_UNAVAILABLE,
+        },
         ..Default::default()
     };
     for (to, from) in config.name.iter_mut().zip(device.name.bytes()) {
@@ -96,6 +116,7 @@ fn pin_state(pins: &Pins, bank: &MapHandle, object: &mut Object) -> Result<()> {
     let staged = pins.staged();
     pin_maps(&staged, &SHARED, object)?;
     pin(bank.as_fd(), &staged.join(banks::pin(0)))?;
+    Ledger::open(&staged)?.make_room()?;
     fs::rename(&staged, pins.state())
         .with_context(|| format!("cannot make {}", pins.state().display()))
 }

@@ -8,6 +8,7 @@ mod detach;
 mod foreign;
 mod group;
 mod interface;
+mod ledger;
 mod load;
 mod lock;
 mod log;

@@ -3,6 +3,7 @@
 //! ```text
 //! <pin-dir>/netns-<cookie>/        locked by every run
 //!     abi-<N>/                     rules, services, members, counters, …: see load.rs
+//!     abi-<N>/ledger/              links of the tracing programs
 //!     abi-<N>/if-<ifindex>/        outcomes, config, link; attached if, and only if, link is there
 //! ```
 //! An ifindex means something in one network namespace only, hence the cookie.
@@ -135,6 +136,9 @@ impl Pins {
     pub fn sweep(&self) -> Result<()> {
         remove_tree(&self.staged())?;
         let attached = self.interfaces()?;
+        if attached.is_empty() {
+            self.end_ledger()?;
+        }
         for name in entries(&self.state())? {
             if let Some(ifindex) = name.strip_prefix("if-").and_then(|n| n.parse().ok())
                 && !attached.contains(&ifindex)

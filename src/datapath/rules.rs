@@ -4,16 +4,17 @@
 //! named. A change writes a new set, then the rule: that one map update is the moment at which all
 //! packets, and all other runs, see the new state.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 use ipnet::IpNet;
 
 use super::banks::Banks;
+use super::ledger::Ledger;
 use super::maps::{Full, Map};
 use super::{Pins, abi, sys};
-use crate::model::{Backend, Counter, Mac, Match, Proto, Rewrite, Rule};
+use crate::model::{Backend, Counter, Failures, Mac, Match, Proto, Rewrite, Rule};
 
 /// Linux uapi: linux/in.h.
 const IPPROTO_TCP: u8 = 6;
@@ -29,6 +30,7 @@ pub struct RuleStore {
     members: Map<abi::set_key, abi::backend>,
     maglev: Map<abi::set_key, abi::maglev_chunk>,
     counters: Banks,
+    ledger: Ledger,
     egress: Map<u32, u32>,
 }
 
@@ -42,6 +44,7 @@ impl RuleStore {
             members: Map::open(&pins.map("members"), "members")?,
             maglev: Map::open(&pins.map("maglev"), "maglev")?,
             counters: Banks::open(pins)?,
+            ledger: Ledger::open(&pins.state())?,
             egress: Map::open(&pins.map("egress"), "egress")?,
         })
     }
@@ -98,7 +101,14 @@ impl RuleStore {
     }
 
     fn new_counters(&self, count: usize, pending: &[Backend]) -> Result<Vec<u32>> {
-        self.collecting_garbage(pending, || self.counters.create(count))
+        let counters = self.collecting_garbage(pending, || self.counters.create(count))?;
+        self.ledger.forget(&counters)?;
+        Ok(counters)
+    }
+
+    /// What was lost after it was redirected, by the backends' counters; None: nobody counts.
+    pub fn failures(&self) -> Result<Option<HashMap<u32, Failures>>> {
+        self.ledger.failures()
     }
 
     /// Whether packets can be redirected to a device: the kernel forgets one that is unregistered,

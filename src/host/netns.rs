@@ -1,7 +1,8 @@
 //! Network namespaces.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -49,6 +50,13 @@ fn path(name: &str) -> PathBuf {
     } else {
         Path::new(NAMED).join(name)
     }
+}
+
+/// The number by which the kernel's own structures name the current namespace.
+pub fn inode() -> Result<u32> {
+    let metadata = fs::metadata("/proc/thread-self/ns/net")
+        .context("cannot tell the network namespace: is /proc mounted?")?;
+    Ok(metadata.ino() as u32)
 }
 
 /// What tells the current namespace from all others until the next boot.

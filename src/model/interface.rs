@@ -34,6 +34,17 @@ pub enum LinkState {
     Detached,
 }
 
+/// Whether the kernel is asked what became of redirected frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LedgerState {
+    On,
+    /// `attach --no-ledger`.
+    Unwanted,
+    /// The kernel has no BTF, or refused the tracing programs.
+    Unavailable,
+}
+
 /// Packets and bytes by XDP action.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Actions {

@@ -1,12 +1,14 @@
 //! What a rule, a backend and a counter are. Pure: no I/O, no libbpf.
 
 mod counter;
+mod failures;
 mod interface;
 mod mac;
 pub mod maglev;
 mod rule;
 
 pub use counter::{Counter, Rate};
-pub use interface::{Actions, LinkState, Mode, Outcome, Outcomes};
+pub use failures::Failures;
+pub use interface::{Actions, LedgerState, LinkState, Mode, Outcome, Outcomes};
 pub use mac::Mac;
 pub use rule::{Backend, Match, Proto, Rewrite, Rule};

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::model::{Actions, Backend, Counter, LinkState, Mode, Outcomes, Proto, Rewrite, Rule};
+use crate::model::{
+    Actions, Backend, Counter, Failures, LedgerState, LinkState, Mode, Outcomes, Proto, Rewrite,
+    Rule,
+};
 
 /// A backend of a rule. The counters have the names of the demo that came before.
 #[derive(Clone, Debug, Serialize)]
@@ -26,10 +29,19 @@ pub struct RuleRow {
     pub vlan: Option<u16>,
     #[serde(flatten)]
     pub rewrite: Rewrite,
+    /// Of those forwarded, the frames that reached the device. None: no ledger is kept.
+    pub delivered: Option<u64>,
+    pub failures: Option<Failures>,
 }
 
 impl RuleRow {
-    pub fn new(rule: &Rule, backend: &Backend, ifname: Option<String>, counter: Counter) -> Self {
+    pub fn new(
+        rule: &Rule,
+        backend: &Backend,
+        ifname: Option<String>,
+        counter: Counter,
+        failures: Option<Failures>,
+    ) -> Self {
         RuleRow {
             src: rule.matches.src.to_string(),
             proto: rule.matches.proto,
@@ -43,7 +55,19 @@ impl RuleRow {
             forward_bytes: counter.bytes,
             vlan: Some(rule.matches.vlan).filter(|&vlan| vlan != 0),
             rewrite: backend.rewrite,
+            delivered: failures.map(|lost| counter.packets.saturating_sub(lost.total())),
+            failures,
         }
+    }
+
+    /// For people: its name, or that it is gone.
+    pub fn device(&self) -> String {
+        let gone = || format!("{} (gone)", self.ifindex);
+        self.ifname.clone().unwrap_or_else(gone)
+    }
+
+    pub fn lost(&self) -> u64 {
+        self.failures.map_or(0, |failures| failures.total())
     }
 
     pub fn counter(&self) -> Counter {
@@ -84,6 +108,7 @@ pub struct StatusInterface {
     pub program_id: u32,
     pub link_id: u32,
     pub state: LinkState,
+    pub ledger: LedgerState,
 }
 
 #[derive(Serialize)]

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::columns::Columns;
-use super::human;
-use super::json::{RuleRow, Snapshot, StatsInterface, Status};
-use crate::model::{Counter, LinkState, Rate};
+use super::json::{RuleRow, Snapshot, StatsInterface, Status, StatusInterface};
+use super::{failures, human};
+use crate::model::{Counter, LedgerState, LinkState, Rate};
 
 /// An earlier snapshot and the time since.
 type Earlier<'a> = Option<(&'a Snapshot, Duration)>;
@@ -35,10 +35,25 @@ pub fn status(status: &Status) -> String {
             interface.link_id.to_string(),
         ]);
     }
-    format!(
-        "{}{summary}",
-        table.text(&["ifindex", "program", "link"], &[])
-    )
+    let table = table.text(&["ifindex", "program", "link"], &[]);
+    format!("{table}{}{summary}", no_ledger(&status.interfaces))
+}
+
+fn no_ledger(interfaces: &[StatusInterface]) -> String {
+    let line = |interface: &StatusInterface| {
+        let why = match interface.ledger {
+            LedgerState::On => return None,
+            LedgerState::Unwanted => "attached with --no-ledger",
+            LedgerState::Unavailable => {
+                "this kernel refused the tracing programs; `attach -v` shows why"
+            }
+        };
+        Some(format!(
+            "{}: no ledger of lost frames: {why}\n",
+            interface.ifname
+        ))
+    };
+    interfaces.iter().filter_map(line).collect()
 }
 
 pub fn rules(rows: &[RuleRow]) -> String {
@@ -57,7 +72,7 @@ pub fn rules(rows: &[RuleRow]) -> String {
             port(row),
             row.server.clone(),
             row.mac.clone(),
-            device(row),
+            row.device(),
             row.weight.to_string(),
             packets,
             bytes,
@@ -75,6 +90,7 @@ pub fn stats(snapshot: &Snapshot, earlier: Earlier) -> String {
     }
     if !snapshot.rules.is_empty() {
         text += &format!("\n{}", backends(snapshot, earlier));
+        text += &failures::lines(&snapshot.rules);
     }
     text
 }
@@ -109,10 +125,13 @@ fn interfaces(snapshot: &Snapshot, earlier: Earlier) -> String {
 
 fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
     let mut table = Columns::new(&["source", "port", "server", "device", "packets", "bytes"]);
+    let lost = snapshot.rules.iter().any(|row| row.lost() > 0);
+    table.extend_if(lost, &["lost"]);
     table.extend_if(earlier.is_some(), RATES);
     for row in &snapshot.rules {
-        let mut cells = vec![row.src.clone(), port(row), row.server.clone(), device(row)];
+        let mut cells = vec![row.src.clone(), port(row), row.server.clone(), row.device()];
         cells.extend(totals(row.counter()));
+        cells.extend(Some(human::number(row.lost() as f64)).filter(|_| lost));
         if let Some((snapshot, elapsed)) = earlier {
             let before = snapshot
                 .rules
@@ -127,7 +146,7 @@ fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
 }
 
 const RATES: &[&str] = &["packets/s", "bytes/s"];
-const NUMBERS: &[&str] = &["packets", "bytes", "packets/s", "bytes/s"];
+const NUMBERS: &[&str] = &["packets", "bytes", "lost", "packets/s", "bytes/s"];
 
 fn port(row: &RuleRow) -> String {
     match row.vlan {
@@ -149,12 +168,6 @@ fn rewriting(row: &RuleRow) -> String {
     ];
     let words: Vec<String> = words.into_iter().flatten().collect();
     words.join(" ")
-}
-
-fn device(row: &RuleRow) -> String {
-    row.ifname
-        .clone()
-        .unwrap_or_else(|| format!("{} (gone)", row.ifindex))
 }
 
 /// The actions, and below each the outcomes that led to it.

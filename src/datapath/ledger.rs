@@ -1,0 +1,148 @@
+//! The ledger: tracing programs that count, by backend and reason, the frames that were lost after
+//! the XDP program had redirected them.
+//!
+//! They run for as long as their links are pinned, in `<state>/ledger/`: from the first `attach` to the
+//! last `detach`.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::mem::MaybeUninit;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{Link, MapCore, MapHandle, OpenObject};
+
+use super::Pins;
+use super::abi::{self, LedgerSkelBuilder};
+use super::bpffs::{exists, mkdir, remove_tree};
+use super::maps::Map;
+use crate::host::netns;
+use crate::model::Failures;
+
+const LINKS: &str = "ledger";
+
+impl Pins {
+    fn ledger(&self) -> PathBuf {
+        self.state().join(LINKS)
+    }
+
+    fn ledger_in_the_making(&self) -> PathBuf {
+        self.state().join("ledger-new")
+    }
+
+    /// Ends the tracing programs, and removes what an interrupted run has left of them.
+    pub(super) fn end_ledger(&self) -> Result<()> {
+        remove_tree(&self.ledger_in_the_making())?;
+        remove_tree(&self.ledger())
+    }
+}
+
+/// That this kernel runs the tracing programs.
+pub fn require() -> Result<()> {
+    attach(None).map(drop)
+}
+
+/// Starts the tracing programs, unless they run.
+pub fn start(pins: &Pins) -> Result<()> {
+    if exists(&pins.ledger())? {
+        return Ok(());
+    }
+    let links =
+        attach(Some(pins)).context("cannot start the ledger; attach --no-ledger goes without")?;
+    let staged = pins.ledger_in_the_making();
+    remove_tree(&staged)?;
+    mkdir(&staged, 0o700).with_context(|| format!("cannot make {}", staged.display()))?;
+    for (name, mut link) in links {
+        let path = staged.join(name);
+        link.pin(&path)
+            .with_context(|| format!("cannot pin {}", path.display()))?;
+    }
+    fs::rename(&staged, pins.ledger())
+        .with_context(|| format!("cannot make {}", pins.ledger().display()))
+}
+
+/// Without pins, on maps of their own.
+fn attach(pins: Option<&Pins>) -> Result<Vec<(&'static str, Link)>> {
+    let mut storage = MaybeUninit::<OpenObject>::uninit();
+    let mut open = LedgerSkelBuilder::default().open(&mut storage)?;
+    let constants = open.maps.rodata_data.as_deref_mut();
+    constants.context("the ledger has no constants")?.netns = netns::inode()?;
+    if let Some(pins) = pins {
+        open.maps.ledgers.reuse_pinned_map(pins.map("ledgers"))?;
+        open.maps.failures.reuse_pinned_map(pins.map("failures"))?;
+    }
+    let mut skel = open.load()?;
+    if let Some(pins) = pins {
+        let egress = MapHandle::from_pinned_path(pins.map("egress"))?;
+        let data = skel.maps.bss_data.as_deref_mut();
+        data.context("the ledger has no variables")?.egress_id = egress.info()?.info.id;
+    }
+    let programs = &skel.progs;
+    Ok(vec![
+        ("redirect_err", programs.redirect_err.attach_trace()?),
+        ("devmap_xmit", programs.devmap_xmit.attach_trace()?),
+        ("exception", programs.exception.attach_trace()?),
+    ])
+}
+
+/// What was lost, by backend.
+pub struct Ledger {
+    failures: Map<abi::failure_key, u64>,
+    /// Whether anybody counts.
+    runs: bool,
+}
+
+impl Ledger {
+    pub fn open(state: &Path) -> Result<Self> {
+        Ok(Ledger {
+            failures: Map::open(&state.join("failures"), "failures")?,
+            runs: exists(&state.join(LINKS))?,
+        })
+    }
+
+    /// Room for what finds none, so that nothing is lost without being counted.
+    pub fn make_room(&self) -> Result<()> {
+        (0..abi::FAILURES).try_for_each(|reason| {
+            let counter = abi::NOBODYS;
+            self.failures.put(&abi::failure_key { counter, reason }, &0)
+        })
+    }
+
+    /// By the backends' counters, those that have any; None where no ledger is kept.
+    pub fn failures(&self) -> Result<Option<HashMap<u32, Failures>>> {
+        if !self.runs {
+            return Ok(None);
+        }
+        let mut all: HashMap<u32, Failures> = HashMap::new();
+        for (key, frames) in self.failures.entries()? {
+            if frames > 0 {
+                *reason(all.entry(key.counter).or_default(), key.reason) += frames;
+            }
+        }
+        Ok(Some(all))
+    }
+
+    /// Forgets what was lost under counters that others had before.
+    pub fn forget(&self, counters: &[u32]) -> Result<()> {
+        let entries = self.failures.entries()?;
+        if entries.len() <= abi::FAILURES as usize {
+            return Ok(());
+        }
+        let counters: HashSet<&u32> = counters.iter().collect();
+        let keys = entries.iter().map(|(key, _)| key);
+        keys.filter(|key| counters.contains(&key.counter))
+            .try_for_each(|key| self.failures.delete(key))
+    }
+}
+
+fn reason(failures: &mut Failures, reason: u32) -> &mut u64 {
+    match reason {
+        abi::FAILURE_NOT_SUPPORTED => &mut failures.not_supported,
+        abi::FAILURE_MTU => &mut failures.mtu,
+        abi::FAILURE_LINK_DOWN => &mut failures.link_down,
+        abi::FAILURE_NO_DEVICE => &mut failures.no_device,
+        abi::FAILURE_QUEUE_FULL => &mut failures.queue_full,
+        _ => &mut failures.other,
+    }
+}

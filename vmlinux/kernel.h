@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * What the tracing programs read of the kernel's own types. Not user-space API:
+ * libbpf looks up the running kernel's layout (CO-RE).
+ */
+#ifndef __KERNEL_H__
+#define __KERNEL_H__
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* include/linux/ns_common.h */
+struct ns_common {
+	unsigned int inum;
+};
+
+/* include/net/net_namespace.h */
+struct net {
+	struct ns_common ns;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+/* include/linux/netdevice.h */
+struct net_device {
+	int ifindex;
+	possible_net_t nd_net;
+};
+
+/* include/linux/bpf.h */
+struct bpf_prog_aux {
+	char name[16];
+};
+
+struct bpf_prog {
+	struct bpf_prog_aux *aux;
+};
+
+#pragma clang attribute pop
+
+#endif
