@@ -101,10 +101,7 @@ fn find(request: LinkMessage) -> Result<Option<Device>> {
     match netlink::get(RouteNetlinkMessage::GetLink(request)) {
         Ok(Some(RouteNetlinkMessage::NewLink(link))) => Ok(Some(read(&link))),
         Ok(_) => Ok(None),
-        Err(error) => match error
-            .downcast_ref::<std::io::Error>()
-            .and_then(|e| e.raw_os_error())
-        {
+        Err(error) => match netlink::errno(&error) {
             Some(nix::libc::ENODEV | nix::libc::ERANGE | nix::libc::EINVAL) => Ok(None),
             _ => Err(error),
         },
