@@ -1,6 +1,7 @@
 //! Tables and JSON.
 
 pub mod columns;
+pub mod features;
 mod human;
 pub mod json;
 pub mod table;
