@@ -22,6 +22,16 @@ const NETDEV_XDP_ACT_XSK_ZEROCOPY: u64 = 8;
 const NETDEV_XDP_ACT_RX_SG: u64 = 32;
 const NETDEV_XDP_ACT_NDO_XMIT_SG: u64 = 64;
 
+/// The features of one device; None where this kernel (before 6.3) doesn't tell.
+pub fn of(ifindex: u32) -> Result<Option<XdpFeatures>> {
+    let Some(family) = genetlink::family(FAMILY)? else {
+        return Ok(None);
+    };
+    let ifindex = (NETDEV_A_DEV_IFINDEX, ifindex.to_ne_bytes().to_vec());
+    let answer = netlink::get(request(family, vec![ifindex]))?;
+    Ok(answer.as_ref().and_then(read).map(|(_, features)| features))
+}
+
 /// The features of all devices of this namespace, by ifindex; None where this kernel doesn't tell.
 pub fn all() -> Result<Option<HashMap<u32, XdpFeatures>>> {
     let Some(family) = genetlink::family(FAMILY)? else {
