@@ -63,6 +63,8 @@ pub enum Command {
     Detach(Detach),
     /// Show interfaces, modes, program ids and the number of rules
     Status,
+    /// Show what devices can do with XDP, and what they are connected to
+    Features(Features),
     /// Add, delete and list rules
     #[command(subcommand)]
     Rule(Rule),
@@ -85,6 +87,7 @@ impl Command {
             Command::Rule(_) | Command::Stats(_) => {
                 "needs root, or membership in the group given to `attach --group`"
             }
+            Command::Features(_) => "needs root (CAP_SYS_ADMIN) to enter network namespaces",
             _ => "needs root (CAP_BPF, CAP_NET_ADMIN)",
         }
     }
@@ -140,6 +143,13 @@ pub struct Detach {
     /// Keep rules and counters after the last interface
     #[arg(long)]
     pub keep_rules: bool,
+}
+
+#[derive(Args)]
+pub struct Features {
+    /// Devices to show in full [default: a table of all in this network namespace]
+    #[arg(value_name = "IFACE", value_hint = ValueHint::Other)]
+    pub interfaces: Vec<String>,
 }
 
 #[derive(Subcommand)]

@@ -11,6 +11,7 @@ use crate::datapath::{self, Interface, Pins, RuleStore};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
 use crate::host::path::{Path, is_link_local};
+use crate::host::xdp;
 use crate::model::{Backend, Match, Mode, Proto, Rewrite, Rule};
 use crate::show;
 
@@ -126,7 +127,8 @@ fn warnings(pins: &Pins, matches: &Match, egress: &Device) -> Result<Vec<String>
         ));
     }
     if let Some(native) = first(Mode::Native)
-        && datapath::redirects_into(egress) == Some(false)
+        && let Ok(Some(xdp)) = xdp::of(egress.ifindex)
+        && xdp.redirect_target == Some(false)
     {
         warnings.push(not_redirected_into(egress, &native));
     }

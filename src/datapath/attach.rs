@@ -8,13 +8,13 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Gid;
 
 use super::bpffs::remove_tree;
-use super::foreign::{self, Foreign, Replaced};
+use super::foreign::{Foreign, Replaced};
 use super::interface::{Interface, interfaces};
 use super::load::{Variant, load};
 use super::{Pins, ledger, log, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
-use crate::host::kernel;
+use crate::host::{kernel, xdp};
 use crate::model::{LedgerState, LinkState, Mode};
 
 /// The oldest kernel with all that the program calls: bpf_xdp_load_bytes.
@@ -291,7 +291,7 @@ fn choose(device: &Device, wanted: Option<Mode>) -> Result<(Mode, String)> {
             Mode::Skb,
             "on a veth, generic is faster for what sockets send",
         )
-    } else if foreign::runs_native(&sys::xdp_query(device.ifindex)?) == Some(false) {
+    } else if xdp::of(device.ifindex)?.and_then(|xdp| xdp.redirect) == Some(false) {
         (Mode::Skb, "its driver has no native mode")
     } else {
         (Mode::Native, "its driver runs XDP")

@@ -1,4 +1,4 @@
-//! Other people's XDP programs, and what devices say of themselves.
+//! Other people's XDP programs.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,33 +7,10 @@ use anyhow::{Context, Result};
 use libbpf_rs::Program;
 use libbpf_rs::query::{LinkInfoIter, LinkTypeInfo, ProgInfoIter};
 
-use super::sys::{self, XdpState};
+use super::sys;
 use crate::error::{Exit, failure};
 use crate::host::device::Device;
-use crate::host::kernel;
 use crate::model::Mode;
-
-/// Linux uapi: enum netdev_xdp_act in linux/netdev.h, since 6.3.
-const NETDEV_XDP_ACT_REDIRECT: u64 = 2;
-const NETDEV_XDP_ACT_NDO_XMIT: u64 = 4;
-
-/// Whether the device's driver takes frames that a native program redirects; None where this kernel
-/// (before 6.3) doesn't tell.
-pub fn redirects_into(device: &Device) -> Option<bool> {
-    let features = sys::xdp_query(device.ifindex).ok()?.features;
-    (features != 0 || tells_features()).then_some(features & NETDEV_XDP_ACT_NDO_XMIT != 0)
-}
-
-/// Whether the device's driver runs programs that redirect; None where this kernel doesn't tell.
-pub fn runs_native(state: &XdpState) -> Option<bool> {
-    (state.features != 0 || tells_features())
-        .then_some(state.features & NETDEV_XDP_ACT_REDIRECT != 0)
-}
-
-/// A device without features looks like a kernel without the question: the version decides.
-fn tells_features() -> bool {
-    kernel::version().is_some_and(|version| version >= (6, 3))
-}
 
 /// Another program's attachment, held so that it can be put back.
 pub struct Foreign {

@@ -19,7 +19,6 @@ mod sys;
 
 pub use attach::{Attached, Request, attach};
 pub use detach::detach;
-pub use foreign::redirects_into;
 pub use interface::{Interface, interfaces};
 pub use log::route as log_libbpf;
 pub use pins::Pins;

@@ -81,14 +81,12 @@ pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     check(unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), path.as_ptr()) }).map(drop)
 }
 
-/// What the kernel says of a device and XDP.
+/// The programs on a device.
 #[derive(Clone, Copy, Debug)]
 pub struct XdpState {
     pub native_program: u32,
     pub skb_program: u32,
     pub hardware_program: u32,
-    /// NETDEV_XDP_ACT_*; 0 also before Linux 6.3, which doesn't tell.
-    pub features: u64,
 }
 
 pub fn xdp_query(ifindex: u32) -> io::Result<XdpState> {
@@ -102,7 +100,6 @@ pub fn xdp_query(ifindex: u32) -> io::Result<XdpState> {
         native_program: opts.drv_prog_id,
         skb_program: opts.skb_prog_id,
         hardware_program: opts.hw_prog_id,
-        features: opts.feature_flags,
     };
     // With a program in one mode only, the kernel may name it in prog_id alone.
     if opts.prog_id != 0 && state.programs().is_empty() {

@@ -1,15 +1,18 @@
 //! Network devices.
 
 use anyhow::{Context, Result};
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
+    XdpAttached,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use nix::sys::socket::{AddressFamily as SocketFamily, SockFlag, SockType, socket};
 
-use super::{netlink, sys};
+use super::ethtool::Ethtool;
+use super::netlink;
 use crate::error::{Exit, failure};
 use crate::model::Mac;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Device {
     pub ifindex: u32,
     pub name: String,
@@ -22,6 +25,14 @@ pub struct Device {
     pub up: bool,
     /// Bytes of an IP packet.
     pub mtu: u32,
+    /// The peer of a veth; the device that a VLAN or a tunnel sends by.
+    pub link: Option<u32>,
+    /// The namespace that `link` counts in, as this namespace calls it; None: this one.
+    pub link_nsid: Option<i32>,
+    /// The VLAN identifier of a VLAN device.
+    pub vlan: Option<u16>,
+    /// It runs an XDP program in its driver.
+    pub native_program: bool,
 }
 
 impl Device {
@@ -31,6 +42,11 @@ impl Device {
 
     pub fn is_veth(&self) -> bool {
         self.kind == Some(InfoKind::Veth)
+    }
+
+    /// Whether it is one end of a pair, whose other end is its `link`.
+    pub fn is_pair(&self) -> bool {
+        matches!(self.kind, Some(InfoKind::Veth | InfoKind::Netkit))
     }
 
     /// Exit 6 where frames have no Ethernet header to read.
@@ -57,13 +73,7 @@ impl Device {
         if !ends {
             return Ok(true);
         }
-        let socket = socket(
-            SocketFamily::Inet,
-            SockType::Datagram,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )?;
-        Ok(sys::tx_checksum(&socket, &self.name).unwrap_or(false))
+        Ok(Ethtool::open()?.tx_checksum(&self.name).unwrap_or(false))
     }
 }
 
@@ -90,6 +100,17 @@ pub fn by_index(ifindex: u32) -> Result<Option<Device>> {
     find(request).with_context(|| format!("cannot look up ifindex {ifindex}"))
 }
 
+/// All devices of this namespace.
+pub fn all() -> Result<Vec<Device>> {
+    let links = netlink::dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))
+        .context("cannot list the devices")?;
+    let device = |link| match link {
+        RouteNetlinkMessage::NewLink(link) => Some(read(&link)),
+        _ => None,
+    };
+    Ok(links.into_iter().filter_map(device).collect())
+}
+
 /// The name behind an index; None where the device is gone.
 pub fn name_of(ifindex: u32) -> Option<String> {
     let name = nix::net::if_::if_indextoname(ifindex).ok()?;
@@ -101,10 +122,7 @@ fn find(request: LinkMessage) -> Result<Option<Device>> {
     match netlink::get(RouteNetlinkMessage::GetLink(request)) {
         Ok(Some(RouteNetlinkMessage::NewLink(link))) => Ok(Some(read(&link))),
         Ok(_) => Ok(None),
-        Err(error) => match error
-            .downcast_ref::<std::io::Error>()
-            .and_then(|e| e.raw_os_error())
-        {
+        Err(error) => match netlink::errno(&error) {
             Some(nix::libc::ENODEV | nix::libc::ERANGE | nix::libc::EINVAL) => Ok(None),
             _ => Err(error),
         },
@@ -114,15 +132,11 @@ fn find(request: LinkMessage) -> Result<Option<Device>> {
 fn read(link: &LinkMessage) -> Device {
     let mut device = Device {
         ifindex: link.header.index,
-        name: String::new(),
-        mac: None,
-        kind: None,
-        master: None,
-        mtu: 0,
         up: link
             .header
             .flags
             .contains(LinkFlags::Up | LinkFlags::LowerUp),
+        ..Device::default()
     };
     for attribute in &link.attributes {
         match attribute {
@@ -132,16 +146,38 @@ fn read(link: &LinkMessage) -> Device {
             }
             LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
             LinkAttribute::Controller(ifindex) => device.master = Some(*ifindex),
+            LinkAttribute::Link(ifindex) => device.link = Some(*ifindex).filter(|&i| i != 0),
+            LinkAttribute::LinkNetNsId(nsid) => device.link_nsid = Some(*nsid),
             LinkAttribute::LinkInfo(infos) => {
                 device.kind = infos.iter().find_map(|info| match info {
                     LinkInfo::Kind(kind) => Some(kind.clone()),
                     _ => None,
                 });
+                device.vlan = infos.iter().find_map(vlan);
             }
+            LinkAttribute::Xdp(xdp) => device.native_program = xdp.iter().any(is_native),
             _ => {}
         }
     }
     device
+}
+
+fn vlan(info: &LinkInfo) -> Option<u16> {
+    let LinkInfo::Data(InfoData::Vlan(all)) = info else {
+        return None;
+    };
+    all.iter().find_map(|info| match info {
+        InfoVlan::Id(vlan) => Some(*vlan),
+        _ => None,
+    })
+}
+
+/// Programs in several modes at once have an attribute each.
+fn is_native(xdp: &LinkXdp) -> bool {
+    matches!(
+        xdp,
+        LinkXdp::Attached(XdpAttached::Driver) | LinkXdp::DrvProgId(_)
+    )
 }
 
 /// The port of a bridge behind which a MAC address was last seen.
@@ -162,4 +198,43 @@ pub fn bridge_port(bridge: u32, mac: Mac) -> Result<Option<u32>> {
         }
         _ => None,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vlan_tells_its_identifier_and_the_device_below() {
+        let mut link = LinkMessage::default();
+        link.attributes = vec![
+            LinkAttribute::Link(7),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Vlan),
+                LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(5)])),
+            ]),
+        ];
+        let device = read(&link);
+        assert_eq!((device.vlan, device.link), (Some(5), Some(7)));
+        assert!(!device.is_pair());
+    }
+
+    #[test]
+    fn a_program_in_generic_mode_is_no_native_one() {
+        let native = |xdp| {
+            let mut link = LinkMessage::default();
+            link.attributes.push(LinkAttribute::Xdp(xdp));
+            read(&link).native_program
+        };
+        assert!(native(vec![LinkXdp::Attached(XdpAttached::Driver)]));
+        assert!(native(vec![
+            LinkXdp::Attached(XdpAttached::Multiple),
+            LinkXdp::SkbProgId(1),
+            LinkXdp::DrvProgId(2),
+        ]));
+        assert!(!native(vec![
+            LinkXdp::Attached(XdpAttached::SocketBuffer),
+            LinkXdp::SkbProgId(1),
+        ]));
+    }
 }

@@ -1,11 +1,18 @@
-//! All that asks the host: namespaces, devices, routes and neighbours.
+//! All that asks the host: namespaces, devices and their features, routes and neighbours.
 
 pub mod device;
+mod ethtool;
+pub mod features;
+mod genetlink;
+mod guess;
 pub mod kernel;
+mod namespaces;
 mod netlink;
 pub mod netns;
 pub mod path;
+pub mod peer;
 mod route;
 mod sys;
+pub mod xdp;
 
 pub use sys::default_sigpipe;

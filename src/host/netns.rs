@@ -12,7 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use super::sys;
 use crate::error::{Exit, failure};
 
-const NAMED: &str = "/run/netns";
+pub const NAMED: &str = "/run/netns";
 
 /// Enters the network namespace, and only that: mounts stay, so that pins are found and survive.
 pub fn enter(name: &str) -> Result<()> {
@@ -41,6 +41,18 @@ pub fn enter(name: &str) -> Result<()> {
         ),
         _ => anyhow::Error::from(errno).context(format!("--netns {name}")),
     })
+}
+
+/// Does work in another network namespace, on a thread of its own: only that one enters.
+pub fn within<T: Send>(path: &Path, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let context = || format!("cannot enter the network namespace {}", path.display());
+    let file = File::open(path).with_context(context)?;
+    let enter_and_work = || {
+        setns(&file, CloneFlags::CLONE_NEWNET).with_context(context)?;
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(enter_and_work).join())
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// A name stands under /run/netns; whatever has a slash is a path.

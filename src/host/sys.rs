@@ -9,8 +9,30 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// Linux uapi: asm-generic/socket.h.
 const SO_NETNS_COOKIE: libc::c_int = 71;
-/// Linux uapi: linux/ethtool.h, struct ethtool_value.
-const ETHTOOL_GTXCSUM: u32 = 0x16;
+
+/// Linux uapi: linux/ethtool.h. The commands that go with a struct ethtool_value.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum EthtoolValue {
+    GetTxChecksum = 0x16,
+    GetTso = 0x1e,
+    GetGso = 0x23,
+    GetFlags = 0x25,
+    GetGro = 0x2b,
+    SetGro = 0x2c,
+}
+
+const ETHTOOL_GDRVINFO: u32 = 3;
+
+/// Linux uapi: struct ethtool_drvinfo.
+#[repr(C)]
+pub struct Drvinfo {
+    command: u32,
+    pub driver: [u8; 32],
+    versions: [[u8; 32]; 2],
+    pub bus_info: [u8; 32],
+    rest: [u8; 64],
+}
 
 nix::ioctl_readwrite_bad!(siocethtool, libc::SIOCETHTOOL, libc::ifreq);
 
@@ -35,20 +57,45 @@ pub fn netns_cookie(socket: &OwnedFd) -> io::Result<u64> {
     }
 }
 
-/// Whether the device completes L4 checksums on transmission, as `ethtool -k` has it.
-pub fn tx_checksum(socket: &OwnedFd, name: &str) -> io::Result<bool> {
-    let mut value = [ETHTOOL_GTXCSUM, 0];
+/// Gets a value of a device, or sets it; returns what the kernel left there.
+pub fn ethtool_value(
+    socket: &OwnedFd,
+    name: &str,
+    command: EthtoolValue,
+    value: u32,
+) -> io::Result<u32> {
+    let mut data = [command as u32, value];
+    // SAFETY: for these commands the kernel reads and writes the two words of `data`.
+    unsafe { ethtool(socket, name, data.as_mut_ptr().cast()) }?;
+    Ok(data[1])
+}
+
+pub fn ethtool_drvinfo(socket: &OwnedFd, name: &str) -> io::Result<Drvinfo> {
+    let mut info = Drvinfo {
+        command: ETHTOOL_GDRVINFO,
+        driver: [0; 32],
+        versions: [[0; 32]; 2],
+        bus_info: [0; 32],
+        rest: [0; 64],
+    };
+    // SAFETY: for this command the kernel writes a struct ethtool_drvinfo, which `info` is.
+    unsafe { ethtool(socket, name, (&raw mut info).cast()) }?;
+    Ok(info)
+}
+
+/// # Safety
+/// `data` is what the kernel reads and writes for the command in its first word.
+unsafe fn ethtool(socket: &OwnedFd, name: &str, data: *mut libc::c_char) -> io::Result<()> {
     // SAFETY: ifreq is plain old data.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     let last = request.ifr_name.len() - 1;
     for (to, from) in request.ifr_name[..last].iter_mut().zip(name.bytes()) {
         *to = from as libc::c_char;
     }
-    request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
-    // SAFETY: for this command the kernel reads and writes the two words of `value`, which outlives
-    // the call.
+    request.ifr_ifru.ifru_data = data;
+    // SAFETY: `request` and, as the caller promises, `data` outlive the call and have their sizes.
     unsafe { siocethtool(socket.as_raw_fd(), &raw mut request) }?;
-    Ok(value[1] != 0)
+    Ok(())
 }
 
 /// When the reader of standard output goes away, so does this run, without a word. Rust ignores

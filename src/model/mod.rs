@@ -1,7 +1,8 @@
-//! What a rule, a backend and a counter are. Pure: no I/O, no libbpf.
+//! What a rule, a backend, a counter and a device's features are. Pure: no I/O, no libbpf.
 
 mod counter;
 mod failures;
+mod features;
 mod interface;
 mod mac;
 pub mod maglev;
@@ -9,6 +10,7 @@ mod rule;
 
 pub use counter::{Counter, Rate};
 pub use failures::Failures;
+pub use features::{Features, Netns, Offloads, Peer, Related, Remote, Source, XdpFeatures};
 pub use interface::{Actions, LedgerState, LinkState, Mode, Outcome, Outcomes};
 pub use mac::Mac;
 pub use rule::{Backend, Match, Proto, Rewrite, Rule};

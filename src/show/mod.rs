@@ -2,6 +2,7 @@
 
 pub mod columns;
 mod failures;
+pub mod features;
 mod human;
 pub mod json;
 pub mod table;

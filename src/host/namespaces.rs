@@ -1,0 +1,99 @@
+//! The other network namespaces of this host, by the numbers that this one has given them.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+
+use super::{netlink, netns};
+use crate::model::Netns;
+
+/// By nsid. A namespace that neither a name nor a process keeps is not among them.
+pub struct Namespaces(HashMap<i32, Netns>);
+
+impl Namespaces {
+    /// Looks through the names and then, for what has none, through the processes.
+    pub fn find() -> Self {
+        let mut found = HashMap::new();
+        for netns in named().into_iter().chain(processes()) {
+            if let Some(nsid) = nsid(&netns.path) {
+                found.entry(nsid).or_insert(netns);
+            }
+        }
+        Namespaces(found)
+    }
+
+    pub fn get(&self, nsid: i32) -> Option<&Netns> {
+        self.0.get(&nsid)
+    }
+}
+
+fn named() -> Vec<Netns> {
+    let mut names = entries(Path::new(netns::NAMED));
+    names.sort();
+    let netns = |name: String| Netns {
+        path: Path::new(netns::NAMED).join(&name),
+        name: Some(name),
+        pid: None,
+        command: None,
+    };
+    names.into_iter().map(netns).collect()
+}
+
+/// One process of each namespace: the one with the lowest number.
+fn processes() -> Vec<Netns> {
+    let mut pids: Vec<u32> = entries(Path::new("/proc"))
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    for pid in pids {
+        let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+        let inode = fs::metadata(&path).map(|file| file.ino());
+        if inode.is_ok_and(|inode| seen.insert(inode)) {
+            found.push(process(pid, path));
+        }
+    }
+    found
+}
+
+fn process(pid: u32, path: PathBuf) -> Netns {
+    let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    Netns {
+        path,
+        name: None,
+        pid: Some(pid),
+        command: command.map(|command| command.trim_end().to_string()),
+    }
+}
+
+fn entries(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().ok();
+    entries.filter_map(name).collect()
+}
+
+/// None where this namespace has given it no number, as it has a device with a link there.
+fn nsid(path: &Path) -> Option<i32> {
+    let file = File::open(path).ok()?;
+    let mut request = NsidMessage::default();
+    let fd = file.as_fd().as_raw_fd() as u32;
+    request.attributes.push(NsidAttribute::Fd(fd));
+    let answer = netlink::get(RouteNetlinkMessage::GetNsId(request)).ok()?;
+    let Some(RouteNetlinkMessage::NewNsId(answer)) = answer else {
+        return None;
+    };
+    answer
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NsidAttribute::Id(nsid) => Some(*nsid).filter(|&nsid| nsid >= 0),
+            _ => None,
+        })
+}

@@ -1,0 +1,69 @@
+//! What drivers can do with XDP, as the kernel tells it.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use netlink_packet_core::{parse_u32, parse_u64};
+
+use super::genetlink::{self, Message};
+use super::netlink;
+use crate::model::{Source, XdpFeatures};
+
+/// Linux uapi: linux/netdev.h, since 6.3.
+const FAMILY: &str = "netdev";
+const NETDEV_CMD_DEV_GET: u8 = 1;
+const NETDEV_A_DEV_IFINDEX: u16 = 1;
+const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
+
+const NETDEV_XDP_ACT_BASIC: u64 = 1;
+const NETDEV_XDP_ACT_REDIRECT: u64 = 2;
+const NETDEV_XDP_ACT_NDO_XMIT: u64 = 4;
+const NETDEV_XDP_ACT_XSK_ZEROCOPY: u64 = 8;
+const NETDEV_XDP_ACT_RX_SG: u64 = 32;
+const NETDEV_XDP_ACT_NDO_XMIT_SG: u64 = 64;
+
+/// The features of one device; None where this kernel (before 6.3) doesn't tell.
+pub fn of(ifindex: u32) -> Result<Option<XdpFeatures>> {
+    let Some(family) = genetlink::family(FAMILY)? else {
+        return Ok(None);
+    };
+    let ifindex = (NETDEV_A_DEV_IFINDEX, ifindex.to_ne_bytes().to_vec());
+    let answer = netlink::get(request(family, vec![ifindex]))?;
+    Ok(answer.as_ref().and_then(read).map(|(_, features)| features))
+}
+
+/// The features of all devices of this namespace, by ifindex; None where this kernel doesn't tell.
+pub fn all() -> Result<Option<HashMap<u32, XdpFeatures>>> {
+    let Some(family) = genetlink::family(FAMILY)? else {
+        return Ok(None);
+    };
+    let answers = netlink::dump(request(family, Vec::new()))?;
+    Ok(Some(answers.iter().filter_map(read).collect()))
+}
+
+fn request(family: u16, attributes: Vec<(u16, Vec<u8>)>) -> Message {
+    Message {
+        family,
+        command: NETDEV_CMD_DEV_GET,
+        attributes,
+    }
+}
+
+fn read(answer: &Message) -> Option<(u32, XdpFeatures)> {
+    let ifindex = parse_u32(answer.attribute(NETDEV_A_DEV_IFINDEX)?).ok()?;
+    let bits = parse_u64(answer.attribute(NETDEV_A_DEV_XDP_FEATURES)?).ok()?;
+    Some((ifindex, features(bits)))
+}
+
+fn features(bits: u64) -> XdpFeatures {
+    let has = |bit| Some(bits & bit != 0);
+    XdpFeatures {
+        source: Source::Kernel,
+        native: has(NETDEV_XDP_ACT_BASIC),
+        redirect: has(NETDEV_XDP_ACT_REDIRECT),
+        redirect_target: has(NETDEV_XDP_ACT_NDO_XMIT),
+        multi_buffer_rx: has(NETDEV_XDP_ACT_RX_SG),
+        multi_buffer_tx: has(NETDEV_XDP_ACT_NDO_XMIT_SG),
+        zero_copy: has(NETDEV_XDP_ACT_XSK_ZEROCOPY),
+    }
+}
