@@ -113,6 +113,15 @@ impl<'obj> Bed<'obj> {
         Ok(self)
     }
 
+    /// The same where the stack of the sink's namespace begins, while the returned descriptor is open.
+    pub fn attach_stack_sink(&self) -> Result<OwnedFd> {
+        let program = self.skel.progs.stack_sink.as_fd();
+        within(&self.far, || {
+            sys::attach_ingress(program, ifindex("sink")?)
+                .context("cannot count where the stack begins: needs Linux 6.6 or later")
+        })
+    }
+
     pub fn bare(&self) -> BorrowedFd<'_> {
         self.skel.progs.bare.as_fd()
     }

@@ -2,10 +2,13 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddrV4, UdpSocket};
+use std::thread::sleep;
+use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
 
+use crate::WINDOW;
 use crate::host::{run, within};
 
 pub struct Receiver<'far> {
@@ -34,8 +37,17 @@ impl<'far> Receiver<'far> {
         })
     }
 
+    /// Millions of datagrams per second that reach the socket.
+    pub fn datagram_rate(&self) -> Result<f64> {
+        let (before, start) = (self.datagrams()?, Instant::now());
+        sleep(WINDOW);
+        let (after, elapsed) = (self.datagrams()?, start.elapsed());
+        ensure!(after > before, "no packet reached the socket");
+        Ok((after - before) as f64 / elapsed.as_secs_f64() / 1e6)
+    }
+
     /// Datagrams that reached the socket so far, but for the few that lie in it.
-    pub fn datagrams(&self) -> Result<u64> {
+    fn datagrams(&self) -> Result<u64> {
         let snmp = within(self.far, || {
             Ok(fs::read_to_string("/proc/thread-self/net/snmp")?)
         })?;

@@ -4,18 +4,18 @@
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::thread::sleep;
-use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::bed::{self, Bed, CLIENT, FIRST_PORT, PORT, SINK_MAC, Traffic};
 use crate::host::{run, set_sysctl};
 use crate::product::Product;
 use crate::receiver::Receiver;
+use crate::redirect::{check_rewritten, packet_rate};
 use crate::report::{Goal, Line, Section, Spread};
 use crate::rounds::take_turns;
 use crate::tc::Tc;
-use crate::{Setup, WARM_UP, WINDOW};
+use crate::{Setup, WARM_UP};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Peer {
@@ -40,10 +40,9 @@ const GOALS: [(Peer, Peer, &str, f64); 3] = [
     (Peer::Generic, Peer::Tc, "× tc", 1.0),
 ];
 
-struct Stack<'bed, 'obj> {
-    bed: &'bed mut Bed<'obj>,
+struct Ways<'obj> {
     product: Product,
-    tc: Tc<'bed>,
+    tc: Tc<'obj>,
 }
 
 pub fn measure(setup: &Setup) -> Result<Section> {
@@ -58,34 +57,39 @@ pub fn measure(setup: &Setup) -> Result<Section> {
     product.prepare(|product| product.add_rule(&bed, &CLIENT.to_string(), 0))?;
 
     let tc = Tc::new(&mut tc_storage, &bed)?;
-    let mut stack = Stack {
-        bed: &mut bed,
-        product,
-        tc,
-    };
-    let peers = stack.those_that_work();
-    let mpps = take_turns(setup.rounds, &peers, |peer| {
-        stack.install(peer)?;
-        let mpps = stack.packet_rate(&receiver)?;
-        stack.remove(peer)?;
-        Ok(mpps)
-    })?;
+    let mut ways = Ways { product, tc };
+    let peers = ways.those_that_work();
+    let rewritten = |bed: &Bed| packet_rate(bed, |seen| check_rewritten(seen, 1));
+    let sink = bed.attach_stack_sink()?;
+    let to_stack = ways.mpps(&mut bed, setup.rounds, &peers, rewritten)?;
+    drop(sink);
+    let to_socket = ways.mpps(&mut bed, setup.rounds, &peers, |_| receiver.datagram_rate())?;
+    let to_stack = lines("to the stack", &peers, &to_stack, |goal, line| {
+        line.goal(goal)
+    });
+    let to_socket = lines("to a socket", &peers, &to_socket, |_, line| line);
     Ok(Section {
         name: "stack",
-        about: "from veth to veth, rewritten, delivered to a UDP socket; 1 flow, 1 backend",
-        lines: lines(&peers, &mpps),
+        about: "from veth to veth, rewritten, into the stack there; 1 flow, 1 backend",
+        lines: to_stack.into_iter().chain(to_socket).collect(),
     })
 }
 
-fn lines(peers: &[Peer], mpps: &[Vec<f64>]) -> Vec<Line> {
+fn lines(
+    case: &str,
+    peers: &[Peer],
+    mpps: &[Vec<f64>],
+    judged: impl Fn(Goal, Line) -> Line,
+) -> Vec<Line> {
     let samples = |peer| Some(&mpps[peers.iter().position(|&other| other == peer)?]);
     let rate = |peer: &Peer| {
         let value = Spread::of(samples(*peer)?, |&mpps| mpps);
-        Some(Line::new("to a socket", peer.name(), value, "Mpps"))
+        Some(Line::new(case, peer.name(), value, "Mpps"))
     };
     let ratio = |&(peer, reference, unit, goal): &(Peer, Peer, _, f64)| {
         let value = Spread::ratio(samples(peer)?, samples(reference)?, |&mpps| mpps);
-        Some(Line::new("to a socket", peer.name(), value, unit).goal(Goal::AtLeast(goal)))
+        let line = Line::new(case, peer.name(), value, unit);
+        Some(judged(Goal::AtLeast(goal), line))
     };
     let rates = peers.iter().filter_map(rate);
     rates.chain(GOALS.iter().filter_map(ratio)).collect()
@@ -119,7 +123,7 @@ impl Peer {
     }
 }
 
-impl Stack<'_, '_> {
+impl Ways<'_> {
     /// A kernel need not have nft's.
     fn those_that_work(&mut self) -> Vec<Peer> {
         let mut works = |peer: &Peer| match self.install(*peer).and_then(|()| self.remove(*peer)) {
@@ -161,15 +165,22 @@ impl Stack<'_, '_> {
         }
     }
 
-    /// Millions of datagrams per second that reach the socket.
-    fn packet_rate(&mut self, receiver: &Receiver) -> Result<f64> {
-        self.bed.transmitting(Traffic::flows(1), |_| {
-            sleep(WARM_UP);
-            let (before, start) = (receiver.datagrams()?, Instant::now());
-            sleep(WINDOW);
-            let (after, elapsed) = (receiver.datagrams()?, start.elapsed());
-            ensure!(after > before, "no packet reached the socket");
-            Ok((after - before) as f64 / elapsed.as_secs_f64() / 1e6)
+    /// The packet rates of the peers, as `arriving` sees them.
+    fn mpps(
+        &mut self,
+        bed: &mut Bed,
+        rounds: u32,
+        peers: &[Peer],
+        arriving: impl Fn(&Bed) -> Result<f64>,
+    ) -> Result<Vec<Vec<f64>>> {
+        take_turns(rounds, peers, |peer| {
+            self.install(peer)?;
+            let mpps = bed.transmitting(Traffic::flows(1), |bed| {
+                sleep(WARM_UP);
+                arriving(bed).with_context(|| peer.name())
+            })?;
+            self.remove(peer)?;
+            Ok(mpps)
         })
     }
 }

@@ -1,8 +1,10 @@
-//! What has no safe wrapper: transmitting test runs, run time statistics, and a signal to a thread.
+//! What has no safe wrapper: transmitting test runs, run time statistics, a program at tcx, and a
+//! signal to a thread.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::thread::JoinHandleExt;
+use std::ptr;
 use std::thread::JoinHandle;
 
 use libbpf_rs::libbpf_sys;
@@ -56,6 +58,21 @@ pub fn transmit(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<()> {
 pub fn enable_run_time_stats() -> io::Result<OwnedFd> {
     // SAFETY: takes a plain number.
     let fd = unsafe { libbpf_sys::bpf_enable_stats(libbpf_sys::BPF_STATS_RUN_TIME) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Runs the program at the ingress of a device of this namespace for as long as the returned
+/// descriptor is open. Without a qdisc, which is why it needs Linux 6.6.
+pub fn attach_ingress(program: BorrowedFd, ifindex: u32) -> io::Result<OwnedFd> {
+    let (program, device) = (program.as_raw_fd(), ifindex as i32);
+    // SAFETY: takes plain numbers, and no options.
+    let fd = unsafe {
+        libbpf_sys::bpf_link_create(program, device, libbpf_sys::BPF_TCX_INGRESS, ptr::null())
+    };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
