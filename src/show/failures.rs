@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::human;
 use super::json::RuleRow;
 use crate::model::Failures;
 
@@ -46,6 +45,6 @@ fn of_device(device: &str, failures: &Failures) -> String {
     reasons
         .into_iter()
         .filter(|(frames, _)| *frames > 0)
-        .map(|(frames, why)| format!("{} lost at {device}: {why}\n", human::number(frames as f64)))
+        .map(|(frames, why)| format!("{frames} frames lost at {device}: {why}\n"))
         .collect()
 }

@@ -1,0 +1,253 @@
+//! What is lost after a redirect is counted: for a burst of known size, what was forwarded is what was
+//! delivered and what failed, and what was delivered is what the receiver has.
+
+mod fixture;
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use fixture::lan::{ANYWHERE, Lan, socket};
+use fixture::tap::Tap;
+use fixture::{Pins, Tool};
+use serde_json::{Value, json};
+
+const BURST: u64 = 1000;
+
+/// One server, and the interface `lan` attached.
+fn lan(mode: &str) -> Lan {
+    let lan = Lan::new(false, 1);
+    lan.tool().ok(&format!("attach lan --mode {mode}"));
+    lan.add_backend(0, "");
+    lan
+}
+
+fn send(from: &UdpSocket, to: &str, frames: u64) {
+    for number in 0..frames {
+        from.send_to(&number.to_be_bytes(), to).expect("it is sent");
+    }
+}
+
+/// The row of a port's only backend, once it has that many packets.
+#[track_caller]
+fn row(tool: &Tool, port: u16, packets: u64) -> Value {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let stats = tool.json("stats");
+        let mut rows = stats["rules"].as_array().unwrap().iter();
+        let row = rows.find(|row| row["port"] == port).expect("the rule");
+        if row["forward_packages"] == packets {
+            return row.clone();
+        }
+        assert!(Instant::now() < end, "not {packets} packets: {row}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// That of a burst all failed for one reason, and says so for people.
+#[track_caller]
+fn assert_all_lost(lan: &Lan, reason: &str, words: &str) {
+    let row = row(&lan.tool(), 7999, BURST);
+    assert_eq!(row["delivered"], 0, "{row}");
+    let mut expected = json!({
+        "not_supported": 0, "mtu": 0, "link_down": 0, "no_device": 0, "queue_full": 0, "other": 0,
+    });
+    expected[reason] = BURST.into();
+    assert_eq!(row["failures"], expected);
+    let text = lan.tool().ok("stats").out;
+    let line = text.lines().find(|line| line.contains("lost at wan0"));
+    let line = line.unwrap_or_else(|| panic!("no word about it: {text}"));
+    assert!(line.starts_with("1000 frames"), "{line}");
+    assert!(line.contains(words), "{line}");
+}
+
+fn receive_all(server: &UdpSocket) -> u64 {
+    server
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    let mut datagrams = 0;
+    while server.recv(&mut [0; 2048]).is_ok() {
+        datagrams += 1;
+    }
+    datagrams
+}
+
+#[test]
+fn all_that_arrives_is_delivered() {
+    for mode in ["native", "skb"] {
+        let lan = lan(mode);
+        let (vm, server) = (lan.vm_socket(), lan.server_socket(0));
+        send(&vm, ANYWHERE, 100);
+        let row = row(&lan.tool(), 7999, 100);
+        assert_eq!(row["delivered"], 100, "{mode}: {row}");
+        assert_eq!(receive_all(&server), 100, "{mode}");
+        assert!(!lan.tool().ok("stats").out.contains("lost"), "{mode}");
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_poll_loses_all_until_it_does() {
+    let lan = lan("native");
+    lan.servers[0].exec("ethtool -K eth0 gro off");
+    send(&lan.vm_socket(), ANYWHERE, BURST);
+    assert_all_lost(&lan, "not_supported", "ethtool -K PEER gro on");
+
+    lan.servers[0].exec("ethtool -K eth0 gro on");
+    let server = lan.server_socket(0);
+    send(&lan.vm_socket(), ANYWHERE, 100);
+    let row = row(&lan.tool(), 7999, BURST + 100);
+    assert_eq!(row["delivered"], 100, "{row}");
+    assert_eq!(receive_all(&server), 100);
+}
+
+#[test]
+fn a_peer_that_is_down_loses_all() {
+    let lan = lan("native");
+    lan.servers[0].ip("link set eth0 down");
+    send(&lan.vm_socket(), ANYWHERE, BURST);
+    assert_all_lost(&lan, "link_down", "ip link set dev wan0 up");
+}
+
+#[test]
+fn a_device_that_is_down_loses_all_in_either_mode() {
+    for mode in ["native", "skb"] {
+        let lan = lan(mode);
+        lan.host.ip("link set wan0 down");
+        send(&lan.vm_socket(), ANYWHERE, BURST);
+        assert_all_lost(&lan, "link_down", "ip link set dev wan0 up");
+    }
+}
+
+#[test]
+fn a_peer_with_a_smaller_mtu_leaves_frames_over() {
+    let lan = lan("native");
+    lan.servers[0].ip("link set eth0 mtu 600");
+    let vm = lan.vm_socket();
+    for _ in 0..BURST {
+        vm.send_to(&[0; 1000], ANYWHERE).unwrap();
+    }
+    assert_all_lost(&lan, "queue_full", "its peer's MTU is smaller");
+}
+
+/// The frames of two backends lie in the same bulks, of which the device takes a part.
+#[test]
+fn a_full_queue_is_counted_for_the_backend_whose_frame_it_was() {
+    const PORTS: [u16; 2] = [7999, 8000];
+    let lan = Lan::new(false, 0);
+    let tool = lan.tool();
+    let mut tap = Tap::new(&lan.host, "tap0", false);
+    lan.host.ip("link set tap0 txqueuelen 500");
+    tool.ok("attach lan --mode native");
+    for (number, port) in PORTS.iter().enumerate() {
+        tool.ok(&format!(
+            "rule add --port {port} --server 172.17.0.{number} --mac 02:42:ac:11:00:02 --dev tap0"
+        ));
+    }
+    poll_in_bulks(&lan);
+
+    // Three of one to one of the other, in no even pattern.
+    let vm = lan.vm_socket();
+    let mut sent = [0; 2];
+    for number in 0..BURST {
+        let which = usize::from(number * number % 7 == 2);
+        sent[which] += 1;
+        let to = format!("11.22.33.44:{}", PORTS[which]);
+        vm.send_to(&[0; 8], to).unwrap();
+    }
+    let rows = [0, 1].map(|which| row(&tool, PORTS[which], sent[which]));
+    let mut arrived = [0; 2];
+    while arrived.iter().sum::<u64>() < BURST
+        && let Some(frame) = tap.read()
+    {
+        let ports = PORTS.map(u16::to_be_bytes);
+        arrived[usize::from(frame[36..38] == ports[1])] += 1;
+    }
+    assert!(
+        arrived.iter().sum::<u64>() < BURST,
+        "nothing was lost: {rows:?}"
+    );
+    for which in [0, 1] {
+        let row = &rows[which];
+        let lost = row["failures"]["queue_full"].as_u64().unwrap();
+        assert_eq!(row["delivered"], arrived[which], "{row}");
+        assert_eq!(arrived[which] + lost, sent[which], "{row}");
+    }
+}
+
+/// A thread of the kernel polls the device, and has to wait for a CPU that is busy sending.
+fn poll_in_bulks(lan: &Lan) {
+    let net = format!("--net={}", lan.host.path().display());
+    let script = "mount -t sysfs sysfs /sys && echo 1 > /sys/class/net/lan/threaded";
+    fixture::command("nsenter", &[&net, "unshare", "-m", "sh", "-c", script]);
+}
+
+#[test]
+fn without_the_ledger_nothing_is_said_of_losses() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    tool.ok("attach lan --mode native --no-ledger");
+    lan.add_backend(0, "");
+    assert_eq!(tool.json("status")["interfaces"][0]["ledger"], "unwanted");
+    assert!(
+        tool.ok("status")
+            .out
+            .contains("lan: no ledger of lost frames")
+    );
+    lan.host.ip("link set wan0 down");
+    send(&lan.vm_socket(), ANYWHERE, 10);
+    let row = row(&tool, 7999, 10);
+    assert_eq!(row["delivered"], Value::Null);
+    assert_eq!(row["failures"], Value::Null);
+}
+
+#[test]
+fn a_new_backend_has_no_losses_of_one_that_was_deleted() {
+    let lan = lan("native");
+    lan.host.ip("link set wan0 down");
+    send(&lan.vm_socket(), ANYWHERE, 10);
+    assert_eq!(row(&lan.tool(), 7999, 10)["failures"]["link_down"], 10);
+    lan.tool().ok("rule del --all");
+    lan.add_backend(0, "");
+    assert_eq!(row(&lan.tool(), 7999, 0)["failures"]["link_down"], 0);
+}
+
+#[test]
+fn losses_of_another_set_of_rules_are_not_counted() {
+    let mut lan = lan("native");
+    lan.host.veth("lan1", &lan.vm, "eth1");
+    lan.vm.ip("addr add 192.168.123.10/24 dev eth1");
+    lan.vm.ip("route add 55.0.0.0/8 via 192.168.123.1 dev eth1");
+    lan.vm.ip(&format!(
+        "neigh add 192.168.123.1 lladdr {} dev eth1",
+        fixture::lan::mac(&lan.host, "lan1")
+    ));
+    let pins = std::mem::replace(&mut lan.pins, Pins::new());
+    lan.tool().ok("attach lan1 --mode native");
+    lan.add_backend(0, "");
+    lan.host.ip("link set wan0 down");
+    send(&socket(&lan.vm, "192.168.123.10:0"), "55.1.1.1:7999", 10);
+    assert_eq!(row(&lan.tool(), 7999, 10)["failures"]["link_down"], 10);
+
+    let first = Tool {
+        ns: &lan.host,
+        pins: &pins,
+    };
+    assert_eq!(row(&first, 7999, 0)["failures"]["link_down"], 0);
+}
+
+#[test]
+fn the_ledger_ends_with_the_last_interface_and_goes_on_with_the_next() {
+    let lan = lan("native");
+    let tool = lan.tool();
+    lan.host.ip("link set wan0 down");
+    send(&lan.vm_socket(), ANYWHERE, 10);
+    row(&tool, 7999, 10);
+    tool.ok("detach lan --keep-rules");
+    let links = lan.pins.left();
+    assert!(
+        links.iter().all(|path| !path.ends_with("ledger")),
+        "{links:?}"
+    );
+    tool.ok("attach lan --mode native");
+    send(&lan.vm_socket(), ANYWHERE, 10);
+    assert_eq!(row(&tool, 7999, 20)["failures"]["link_down"], 20);
+}
