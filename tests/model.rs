@@ -333,7 +333,7 @@ impl<'a> Bed<'a> {
             words.push_str(&told);
         }
         rule.backends.push(backend);
-        rule.table = Default::default();
+        rule.backends_changed();
         self.tool.ok(&words);
     }
 
@@ -353,7 +353,7 @@ impl<'a> Bed<'a> {
             3 if backends.len() > 1 => {
                 let rule = &mut self.model.rules[rule];
                 rule.backends.retain(|b| b.server != backend.server);
-                rule.table = Default::default();
+                rule.backends_changed();
                 let words = words(rule);
                 let server = backend.server;
                 self.tool.ok(&format!("rule del {words} --server {server}"));
@@ -389,7 +389,6 @@ fn host(rng: &mut Rng, v4: bool) -> IpAddr {
 /// any, all of it is replaced, but for what the rule's other backends have in common.
 fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend) -> String {
     let mut words = String::new();
-    let others = !rule.backends.is_empty();
     let mut told = |one_in: u8, word: String| {
         let told = rng.u8(..one_in) == 0;
         if told {
@@ -397,10 +396,7 @@ fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend) -> String {
         }
         told
     };
-    // A server with an address that packets are for, beside one with a new source: not both here.
-    let may_keep = !(others && rule.snat.is_some());
-    let may_snat = !rule.backends.iter().any(|b| b.keep_ip);
-    let keep_ip = may_keep && told(6, " --keep-ip".into());
+    let keep_ip = told(5, " --keep-ip".into());
 
     let port = [7999, 53, 1, 65535, 4321][usize::from(backend.mac[3]) % 5];
     let to_port = (!keep_ip && told(3, format!(" --to-port {port}"))).then_some(port);
@@ -412,7 +408,7 @@ fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend) -> String {
         &mut Rng::with_seed(backend.mac[4].into()),
         rule.src.is_ipv4(),
     );
-    let snat = (!keep_ip && may_snat && told(3, format!(" --snat {source}"))).then_some(source);
+    let snat = (!keep_ip && told(3, format!(" --snat {source}"))).then_some(source);
     if words.is_empty() {
         return words;
     }
@@ -420,7 +416,8 @@ fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend) -> String {
     backend.to_port = to_port;
     backend.push_vlan = push_vlan;
     backend.pop_vlan = pop_vlan;
-    rule.snat = snat.or(rule.snat.filter(|_| others));
+    let others = !rule.backends.is_empty();
+    rule.snat = snat.or(rule.snat.filter(|_| rule.rewrites_addresses()));
     rule.decrement_ttl = decrement_ttl || (others && rule.decrement_ttl);
     words
 }
