@@ -8,16 +8,17 @@ mod fixture;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use fastrand::Rng;
 use fixture::model::{Backend, Device, Mode, Model, Outcome, Rule};
 use fixture::packet::{TCP, UDP};
 use fixture::random::{PORTS, Packets, VLANS};
-use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT};
+use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT, age_fragments};
 use fixture::{Ns, Pins, Tool};
 
-/// Few enough that no round takes the 30 s after which a fragment's datagram is forgotten, or has
-/// the 8,192 fragmented datagrams after which the oldest is.
+/// Few enough that no round takes the 30 s after which a fragment's datagram is forgotten unless
+/// the test says so, or has the 8,192 fragmented datagrams after which the oldest is.
 const PACKETS_PER_ROUND: u64 = 25_000;
 const CHANGES_PER_ROUND: u64 = 12;
 
@@ -163,6 +164,10 @@ impl<'a> Bed<'a> {
             }
             if n == late {
                 self.remove_device("late");
+            }
+            if rng.u64(..between) == 0 {
+                age_fragments(self.tool.pins, Duration::from_secs(31));
+                self.model.forget_fragments();
             }
             // What the flow cache knows must not outlive that.
             if change || n == late {
