@@ -145,6 +145,7 @@ struct extensions {
 	__u32 offset; /* of the next header, from the start of the frame */
 	__u32 end;    /* of the IPv6 packet */
 	__u32 next;   /* its protocol number */
+	__u32 fragment_headers;
 	__u32 fragment;
 	__u32 identification;
 };
@@ -179,7 +180,7 @@ __noinline __u32 skip_extensions(struct xdp_md *ctx, struct extensions *at)
 			return OUTCOME_TRUNCATED;
 
 		if (at->next == IPPROTO_FRAGMENT) {
-			if (at->fragment)
+			if (at->fragment_headers++)
 				return OUTCOME_EXTENSION_HEADERS;
 			at->offset += sizeof(header);
 			at->next = header.next;

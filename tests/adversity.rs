@@ -15,7 +15,7 @@ use serde_json::json;
 const NOBODY: u32 = 65534;
 
 fn pinned(lan: &Lan, name: &str) -> MapHandle {
-    MapHandle::from_pinned_path(lan.pins.namespace().join("abi-2").join(name)).unwrap()
+    fixture::run::pinned(&lan.pins, name)
 }
 
 #[test]
@@ -215,6 +215,29 @@ fn garbage_gives_way_to_rules() {
     assert_eq!(lan.forwarded(0).0, 0, "of port 1");
     assert_eq!(rows[4]["forward_packages"], 1, "{rows:#}");
     assert_eq!(backends.keys().count(), 6);
+}
+
+/// They also leave services that no rule has.
+#[test]
+fn services_without_rules_give_way_to_others() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    tool.ok("attach lan");
+    lan.add_backend(0, "--port 1");
+    let services = pinned(&lan, "services");
+    let value = vec![1; services.value_size() as usize];
+    let full = (0..=u16::MAX).any(|port| {
+        let key = [&port.to_be_bytes()[..], &5u16.to_ne_bytes(), &[17, 4, 0, 0]].concat();
+        services.update(&key, &value, MapFlags::ANY).is_err()
+    });
+    assert!(full);
+
+    lan.add_backend(0, "");
+    let server = lan.server_socket(0);
+    lan.vm_socket().send_to(b"hello", ANYWHERE).unwrap();
+    assert_eq!(receive(&server).0, "hello");
+    assert_eq!(tool.json("rule list").as_array().unwrap().len(), 2);
+    assert_eq!(services.keys().count(), 2);
 }
 
 /// While one backend stands, no packet sees a rule that is half changed: each is redirected.

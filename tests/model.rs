@@ -8,16 +8,17 @@ mod fixture;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use fastrand::Rng;
 use fixture::model::{Backend, Device, Mode, Model, Outcome, Rule};
 use fixture::packet::{TCP, UDP};
 use fixture::random::{PORTS, Packets, VLANS};
-use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT};
+use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT, age_fragments};
 use fixture::{Ns, Pins, Tool};
 
-/// Few enough that no round takes the 30 s after which a fragment's datagram is forgotten, or has
-/// the 8,192 fragmented datagrams after which the oldest is.
+/// Few enough that no round takes the 30 s after which a fragment's datagram is forgotten unless
+/// the test says so, or has the 8,192 fragmented datagrams after which the oldest is.
 const PACKETS_PER_ROUND: u64 = 25_000;
 const CHANGES_PER_ROUND: u64 = 12;
 
@@ -46,7 +47,7 @@ fn the_program_agrees_with_the_model_on_every_packet() {
     let seed = from_env("XDPREDIR_MODEL_SEED", fastrand::u64(..));
     let packets = from_env("XDPREDIR_MODEL_PACKETS", 300_000);
     let mut rng = Rng::with_seed(seed);
-    let mut total = Tally::new();
+    let (mut total, mut long) = (Tally::new(), 0);
     let rounds = packets.div_ceil(PACKETS_PER_ROUND);
     for round in 0..rounds {
         let (ns, pins) = (Ns::new("model"), Pins::new());
@@ -60,7 +61,8 @@ fn the_program_agrees_with_the_model_on_every_packet() {
             )
         });
         bed.compare_statistics();
-        for (outcome, count) in bed.tallies.into_iter().flatten() {
+        long += bed.long;
+        for (outcome, count) in bed.interfaces.into_iter().flat_map(|i| i.tally) {
             let sum = total.entry(outcome).or_default();
             *sum = (sum.0 + count.0, sum.1 + count.1);
         }
@@ -69,6 +71,7 @@ fn the_program_agrees_with_the_model_on_every_packet() {
     for (outcome, (packets, _)) in &total {
         println!("{packets:>10} {outcome}");
     }
+    println!("{long:>10} redirected in several buffers");
     for outcome in OUTCOMES {
         let count = total.get(outcome).map_or(0, |count| count.0);
         assert!(
@@ -80,6 +83,7 @@ fn the_program_agrees_with_the_model_on_every_packet() {
         total["redirected"].0 > packets / 4,
         "too few are redirected"
     );
+    assert!(long > packets / 1000, "too few are long: {long}");
 }
 
 /// Packets and bytes by outcome.
@@ -99,46 +103,74 @@ struct Bed<'a> {
     /// For messages.
     run: String,
     model: Model,
-    skb: Loaded,
-    native: Loaded,
-    /// Of the interface in skb mode, and of the one in native mode.
-    tallies: [Tally; 2],
+    interfaces: Vec<Interface>,
+    /// Packets in several buffers that were redirected.
+    long: u64,
 }
+
+struct Interface {
+    name: &'static str,
+    mode: Mode,
+    program: Loaded,
+    tally: Tally,
+}
+
+/// The last one's program takes frames in several buffers (xdp.frags).
+const INTERFACES: [(&str, Mode); 3] = [
+    ("in0", Mode::Skb),
+    ("in1", Mode::Native),
+    ("in2", Mode::Native),
+];
+/// Bytes of a frame that any program takes.
+const ONE_BUFFER: usize = 2048;
+/// Bytes of the page that a buffer is part of.
+const PAGE: usize = 4096;
 
 /// Chosen at random for backends; the later two go away: one before the first packet, one between
 /// packets.
 const DEVICES: [&str; 4] = ["on", "off", "late", "gone"];
 
+fn add_veth(ns: &Ns, name: &str, mtu: usize) {
+    ns.ip(&format!("link add {name} type veth peer name p{name}"));
+    for end in [name, &format!("p{name}")] {
+        ns.ip(&format!("link set {end} mtu {mtu} up"));
+    }
+}
+
 impl<'a> Bed<'a> {
     fn new(ns: &'a Ns, pins: &'a Pins, rng: &mut Rng) -> Self {
-        for name in ["in0", "in1"].into_iter().chain(DEVICES) {
-            ns.ip(&format!("link add {name} type veth peer name p{name}"));
-            ns.ip(&format!("link set {name} up"));
-            ns.ip(&format!("link set p{name} up"));
-        }
-        ns.exec("ethtool -K off tx off");
-        let tool = Tool { ns, pins };
-        tool.ok("attach in0 --mode skb");
-        tool.ok("attach in1 --mode native");
-        let status = tool.json("status");
-
         let mut model = Model::default();
         for name in DEVICES {
+            let mtu = [1500, 9000][rng.usize(..2)];
+            add_veth(ns, name, mtu);
             let device = Device {
                 mac: ns.mac(name),
+                mtu,
                 completes: name != "off",
                 gone: false,
             };
             model.devices.insert(name, device);
         }
+        ns.exec("ethtool -K off tx off");
+        let tool = Tool { ns, pins };
+        let interfaces = INTERFACES.map(|(name, mode)| {
+            add_veth(ns, name, if name == "in2" { 9000 } else { 1500 });
+            let words = if mode == Mode::Skb { "skb" } else { "native" };
+            tool.ok(&format!("attach {name} --mode {words}"));
+            Interface {
+                name,
+                mode,
+                program: Loaded::on(&tool.json("status"), name),
+                tally: Tally::new(),
+            }
+        });
         let mut bed = Bed {
             ns,
             tool,
             run: String::new(),
             model,
-            skb: Loaded::on(&status, "in0"),
-            native: Loaded::on(&status, "in1"),
-            tallies: Default::default(),
+            interfaces: interfaces.into(),
+            long: 0,
         };
         for _ in 0..rng.usize(2..12) {
             bed.add_rule(rng);
@@ -164,33 +196,35 @@ impl<'a> Bed<'a> {
             if n == late {
                 self.remove_device("late");
             }
+            if rng.u64(..between) == 0 {
+                age_fragments(self.tool.pins, Duration::from_secs(31));
+                self.model.forget_fragments();
+            }
             // What the flow cache knows must not outlive that.
             if change || n == late {
-                packets.recent().iter().for_each(|p| self.both(rng, p));
+                packets.recent().iter().for_each(|p| self.arrives(rng, p));
             }
             let packet = packets.next(rng, &self.model.rules);
-            match rng.u8(..8) {
-                0 => self.agree(Mode::Skb, &packet),
-                1 => self.agree(Mode::Native, &packet),
-                _ => self.both(rng, &packet),
-            }
+            self.arrives(rng, &packet);
         }
     }
 
-    fn both(&mut self, rng: &mut Rng, packet: &[u8]) {
-        let mut modes = [Mode::Skb, Mode::Native];
-        rng.shuffle(&mut modes);
-        modes.into_iter().for_each(|mode| self.agree(mode, packet));
+    /// At one interface or at two, in any order.
+    fn arrives(&mut self, rng: &mut Rng, packet: &[u8]) {
+        let mut at: Vec<usize> = (0..INTERFACES.len()).collect();
+        rng.shuffle(&mut at);
+        at.truncate(if rng.u8(..4) == 0 { 1 } else { 2 });
+        if packet.len() > ONE_BUFFER {
+            at = vec![2];
+        }
+        at.into_iter().for_each(|at| self.agree(at, packet));
     }
 
     /// Panics unless program and model agree on the packet. On the outcome of one that passes they
     /// are compared by the statistics.
-    fn agree(&mut self, mode: Mode, packet: &[u8]) {
-        let program = match mode {
-            Mode::Skb => &self.skb,
-            Mode::Native => &self.native,
-        };
-        let (verdict, out) = program.run(packet);
+    fn agree(&mut self, at: usize, packet: &[u8]) {
+        let Interface { name, mode, .. } = self.interfaces[at];
+        let (verdict, out) = self.interfaces[at].program.run(packet);
         let (outcome, expected) = self.model.judge(mode, packet);
         let action = match outcome {
             "redirected" => XDP_REDIRECT,
@@ -198,15 +232,17 @@ impl<'a> Bed<'a> {
         };
         assert!(
             (verdict, &out) == (action, &expected),
-            "{}, {mode:?}\npacket   {}\nprogram  {verdict} {}\nmodel    {outcome} {}\n{}",
+            "{}, {name}, {mode:?}\npacket   {}\nprogram  {verdict} {}\nmodel    {outcome} {}\n{}",
             self.run,
             hex(packet),
             hex(&out),
             hex(&expected),
             self.circumstances(),
         );
-        let tally = &mut self.tallies[if mode == Mode::Skb { 0 } else { 1 }];
-        let count = tally.entry(outcome).or_default();
+        if packet.len() > PAGE && outcome == "redirected" {
+            self.long += 1;
+        }
+        let count = self.interfaces[at].tally.entry(outcome).or_default();
         *count = (count.0 + 1, count.1 + packet.len() as u64);
     }
 
@@ -220,7 +256,7 @@ impl<'a> Bed<'a> {
 
     fn compare_statistics(&self) {
         let stats = self.tool.json("stats");
-        for (name, tally) in ["in0", "in1"].iter().zip(&self.tallies) {
+        for Interface { name, tally, .. } in &self.interfaces {
             let interfaces = stats["interfaces"].as_array().expect("interfaces");
             let interface = interfaces.iter().find(|i| i["ifname"] == *name).unwrap();
             let counted: BTreeMap<&str, (u64, u64)> = interface["outcomes"]
@@ -333,7 +369,7 @@ impl<'a> Bed<'a> {
             words.push_str(&told);
         }
         rule.backends.push(backend);
-        rule.table = Default::default();
+        rule.backends_changed();
         self.tool.ok(&words);
     }
 
@@ -353,7 +389,7 @@ impl<'a> Bed<'a> {
             3 if backends.len() > 1 => {
                 let rule = &mut self.model.rules[rule];
                 rule.backends.retain(|b| b.server != backend.server);
-                rule.table = Default::default();
+                rule.backends_changed();
                 let words = words(rule);
                 let server = backend.server;
                 self.tool.ok(&format!("rule del {words} --server {server}"));
@@ -389,7 +425,6 @@ fn host(rng: &mut Rng, v4: bool) -> IpAddr {
 /// any, all of it is replaced, but for what the rule's other backends have in common.
 fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend) -> String {
     let mut words = String::new();
-    let others = !rule.backends.is_empty();
     let mut told = |one_in: u8, word: String| {
         let told = rng.u8(..one_in) == 0;
         if told {
@@ -397,10 +432,7 @@ fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend) -> String {
         }
         told
     };
-    // A server with an address that packets are for, beside one with a new source: not both here.
-    let may_keep = !(others && rule.snat.is_some());
-    let may_snat = !rule.backends.iter().any(|b| b.keep_ip);
-    let keep_ip = may_keep && told(6, " --keep-ip".into());
+    let keep_ip = told(5, " --keep-ip".into());
 
     let port = [7999, 53, 1, 65535, 4321][usize::from(backend.mac[3]) % 5];
     let to_port = (!keep_ip && told(3, format!(" --to-port {port}"))).then_some(port);
@@ -412,7 +444,7 @@ fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend) -> String {
         &mut Rng::with_seed(backend.mac[4].into()),
         rule.src.is_ipv4(),
     );
-    let snat = (!keep_ip && may_snat && told(3, format!(" --snat {source}"))).then_some(source);
+    let snat = (!keep_ip && told(3, format!(" --snat {source}"))).then_some(source);
     if words.is_empty() {
         return words;
     }
@@ -420,7 +452,8 @@ fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend) -> String {
     backend.to_port = to_port;
     backend.push_vlan = push_vlan;
     backend.pop_vlan = pop_vlan;
-    rule.snat = snat.or(rule.snat.filter(|_| others));
+    let others = !rule.backends.is_empty();
+    rule.snat = snat.or(rule.snat.filter(|_| rule.rewrites_addresses()));
     rule.decrement_ttl = decrement_ttl || (others && rule.decrement_ttl);
     words
 }

@@ -508,3 +508,59 @@ fn a_wrong_checksum_is_not_made_right() {
         }
     });
 }
+
+/// An IPv6 packet with these fragment headers, for port 7999, without a UDP checksum.
+fn ipv6(fragment_headers: &[[u8; 8]]) -> Vec<u8> {
+    let mut after = vec![44; fragment_headers.len()];
+    after.push(17);
+    let mut chain = fragment_headers.concat();
+    for (header, next) in chain.chunks_mut(8).zip(&after[1..]) {
+        header[0] = *next;
+    }
+    let udp = [0x9c, 0x40, 0x1f, 0x3f, 0, 16, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    let mut packet = [[2; 12].as_slice(), &[0x86, 0xdd, 0x60, 0, 0, 0, 0]].concat();
+    packet.extend([(chain.len() + udp.len()) as u8, after[0], 64]);
+    packet.extend([[0xfd; 16], [0x20; 16]].concat());
+    packet.extend(chain);
+    packet.extend(udp);
+    packet
+}
+
+/// No sender makes two: neither RFC 8200, section 4.5, nor RFC 6946 knows of such a packet.
+#[test]
+fn an_ipv6_packet_with_two_fragment_headers_passes() {
+    const ATOMIC: [u8; 8] = [0; 8];
+    const FIRST: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 7];
+    const LATER: [u8; 8] = [0, 0, 0, 16, 0, 0, 0, 7];
+    on_bed(|bed| {
+        bed.set_rules(&["--server fd00::2"], "out");
+        let redirected = |packet: &[u8]| {
+            let mut out = [&BACKEND_MAC, &bed.out_mac, &packet[12..]].concat();
+            out[38..54].copy_from_slice(&[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+            (XDP_REDIRECT, out)
+        };
+        let one: [&[[u8; 8]]; 4] = [&[], &[ATOMIC], &[FIRST], &[LATER]];
+        let two: [&[[u8; 8]]; 5] = [
+            &[ATOMIC, ATOMIC],
+            &[ATOMIC, FIRST],
+            &[ATOMIC, LATER],
+            &[FIRST, ATOMIC],
+            &[FIRST, LATER],
+        ];
+        for program in [&bed.skb, &bed.native] {
+            for headers in one {
+                let packet = ipv6(headers);
+                assert_eq!(program.run(&packet), redirected(&packet), "{headers:?}");
+            }
+            for headers in two {
+                let packet = ipv6(headers);
+                assert_eq!(program.run(&packet), (XDP_PASS, packet), "{headers:?}");
+            }
+        }
+        let stats = bed.tool().json("stats");
+        for interface in stats["interfaces"].as_array().unwrap() {
+            let count = &interface["outcomes"]["extension_headers"]["packets"];
+            assert_eq!(*count, two.len(), "{stats}");
+        }
+    });
+}

@@ -149,12 +149,43 @@ impl RuleStore {
     /// The prefix length first: one that no rule has costs a lookup, a rule without it is not found.
     fn publish(&self, key: &abi::rule_key, rule: &abi::rule) -> Result<()> {
         let _change = self.change()?;
-        let service = service_of(key);
-        let mut lengths = self.services.get(&service)?.unwrap_or_default();
-        if add_length(&mut lengths, key) {
-            self.services.put(&service, &lengths)?;
-        }
+        self.put_lengths(&BTreeMap::from([(service_bytes(key), length_of(key))]))?;
         self.rules.put(key, rule)
+    }
+
+    /// Adds prefix lengths to services. Runs that were killed half-way leave services without rules,
+    /// and their room is needed only when the map is full.
+    fn put_lengths(&self, wanted: &BTreeMap<ServiceBytes, abi::service>) -> Result<()> {
+        let put = || {
+            wanted.iter().try_for_each(|(service, lengths)| {
+                let service: abi::service_key = abi::from_bytes(service)?;
+                let before = self.services.get(&service)?.unwrap_or_default();
+                let after = union(before, *lengths);
+                if after.lengths == before.lengths {
+                    return Ok(());
+                }
+                self.services.put(&service, &after)
+            })
+        };
+        match put() {
+            Err(error) if error.is::<Full>() => {
+                self.forget_unused_services(wanted)?;
+                put()
+            }
+            result => result,
+        }
+    }
+
+    fn forget_unused_services(&self, wanted: &BTreeMap<ServiceBytes, abi::service>) -> Result<()> {
+        let rules = self.rules.entries()?;
+        let used: HashSet<ServiceBytes> = rules.iter().map(|(key, _)| service_bytes(key)).collect();
+        for service in self.services.keys()? {
+            let bytes = bytes_of_service(&service);
+            if !used.contains(&bytes) && !wanted.contains_key(&bytes) {
+                self.services.delete(&service)?;
+            }
+        }
+        Ok(())
     }
 
     /// Stores many rules. New ones without a set, the many, go to the kernel in batches.
@@ -190,19 +221,13 @@ impl RuleStore {
         for (rule, counter) in rules.iter_mut().zip(counters) {
             rule.backends[0].counter = counter;
             let key = key_of(&rule.matches);
-            add_length(services.entry(service_bytes(&key)).or_default(), &key);
+            let lengths = services.entry(service_bytes(&key)).or_default();
+            *lengths = union(*lengths, length_of(&key));
             keys.push(key);
             values.extend(in_itself(rule));
         }
         let _change = self.change()?;
-        for (service, lengths) in services {
-            let service: abi::service_key = abi::from_bytes(&service)?;
-            let mut there = self.services.get(&service)?.unwrap_or_default();
-            for (word, more) in there.lengths.iter_mut().zip(lengths.lengths) {
-                *word |= more;
-            }
-            self.services.put(&service, &there)?;
-        }
+        self.put_lengths(&services)?;
         self.rules.put_many(&keys, &values)
     }
 
@@ -416,9 +441,12 @@ fn service_of(key: &abi::rule_key) -> abi::service_key {
 }
 
 fn service_bytes(key: &abi::rule_key) -> ServiceBytes {
-    let service = service_of(key);
+    bytes_of_service(&service_of(key))
+}
+
+fn bytes_of_service(service: &abi::service_key) -> ServiceBytes {
     let mut bytes = [0; size_of::<abi::service_key>()];
-    bytes.copy_from_slice(abi::bytes_of(&service));
+    bytes.copy_from_slice(abi::bytes_of(service));
     bytes
 }
 
@@ -433,12 +461,21 @@ fn length_bit(family: u8, prefixlen: u8) -> (usize, u64) {
     (missing / 64, 1 << (missing % 64))
 }
 
-/// Whether that is a new one.
-fn add_length(service: &mut abi::service, key: &abi::rule_key) -> bool {
+/// A rule's own prefix length.
+fn length_of(key: &abi::rule_key) -> abi::service {
     let (word, bit) = length_bit(key.family, key.prefixlen);
-    let new = service.lengths[word] & bit == 0;
-    service.lengths[word] |= bit;
-    new
+    let mut service = abi::service::default();
+    service.lengths[word] = bit;
+    service
+}
+
+fn union(one: abi::service, other: abi::service) -> abi::service {
+    let mut lengths = one.lengths;
+    lengths
+        .iter_mut()
+        .zip(other.lengths)
+        .for_each(|(word, more)| *word |= more);
+    abi::service { lengths }
 }
 
 fn key_of(matches: &Match) -> abi::rule_key {
