@@ -43,6 +43,10 @@ impl Product {
         self.run(&["attach", "dut0", "--mode", mode])
     }
 
+    pub fn attach_without_ledger(&self) -> Result<()> {
+        self.run(&["attach", "dut0", "--mode", "native", "--no-ledger"])
+    }
+
     /// Its rules stay.
     pub fn detach(&self) -> Result<()> {
         self.run(&["detach", "dut0", "--keep-rules"])

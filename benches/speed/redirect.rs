@@ -41,6 +41,8 @@ enum Subject {
     Pass,
     Bare,
     Xdpredir,
+    /// The same with `attach --no-ledger`.
+    NoLedger,
 }
 
 struct Sample {
@@ -69,11 +71,16 @@ fn measure_case(bed: &mut Bed, case: &Case, product: &Product, rounds: u32) -> R
         (0..case.backends)
             .try_for_each(|index| product.add_rule(bed, &bed::CLIENT.to_string(), index))
     })?;
-    let subjects = [Subject::Pass, Subject::Bare, Subject::Xdpredir];
+    let subjects = [
+        Subject::Pass,
+        Subject::Bare,
+        Subject::Xdpredir,
+        Subject::NoLedger,
+    ];
     let samples = take_turns(rounds, &subjects, |subject| {
         measure_one(bed, case, product, subject)
     })?;
-    let [pass, bare, xdpredir] = &samples[..] else {
+    let [pass, bare, xdpredir, no_ledger] = &samples[..] else {
         unreachable!("as many as there are subjects")
     };
 
@@ -89,8 +96,16 @@ fn measure_case(bed: &mut Bed, case: &Case, product: &Product, rounds: u32) -> R
         line("bare redirect_map", Spread::of(bare, mpps), "Mpps"),
         line("xdpredir", Spread::of(xdpredir, mpps), "Mpps"),
         line("xdpredir", Spread::ratio(xdpredir, bare, mpps), "× bare").goal(Goal::AtLeast(0.89)),
+        line("without ledger", Spread::of(no_ledger, mpps), "Mpps"),
+        line(
+            "xdpredir",
+            Spread::ratio(xdpredir, no_ledger, mpps),
+            "× without ledger",
+        )
+        .goal(Goal::AtLeast(0.97)),
         line("bare redirect_map", ns(bare), "ns over pass"),
         line("xdpredir", ns(xdpredir), "ns over pass").goal(Goal::AtMost(22.0)),
+        line("without ledger", ns(no_ledger), "ns over pass"),
         line("xdpredir", Spread::new(insns), "verified insns"),
         line("xdpredir", Spread::new([stack]), "B of stack"),
     ])
@@ -101,6 +116,7 @@ fn measure_one(bed: &mut Bed, case: &Case, product: &Product, subject: Subject) 
         Subject::Pass => bed.attach(bed.pass())?,
         Subject::Bare => bed.attach(bed.bare())?,
         Subject::Xdpredir => product.attach("native")?,
+        Subject::NoLedger => product.attach_without_ledger()?,
     }
     let id = bed.program_id()?;
     let sample = bed.transmitting(Traffic::flows(case.flows), |bed| {
@@ -108,7 +124,9 @@ fn measure_one(bed: &mut Bed, case: &Case, product: &Product, subject: Subject) 
         let mpps = match subject {
             Subject::Pass => 0.0,
             Subject::Bare => packet_rate(bed, check_untouched)?,
-            Subject::Xdpredir => packet_rate(bed, |seen| check_rewritten(seen, case.backends))?,
+            Subject::Xdpredir | Subject::NoLedger => {
+                packet_rate(bed, |seen| check_rewritten(seen, case.backends))?
+            }
         };
         Ok(Sample {
             mpps,
@@ -119,7 +137,7 @@ fn measure_one(bed: &mut Bed, case: &Case, product: &Product, subject: Subject) 
     match subject {
         Subject::Pass => bed.detach(bed.pass())?,
         Subject::Bare => bed.detach(bed.bare())?,
-        Subject::Xdpredir => product.detach()?,
+        Subject::Xdpredir | Subject::NoLedger => product.detach()?,
     }
     Ok(sample)
 }
