@@ -83,7 +83,7 @@ pub fn mix(value: u64) -> u64 {
 mod tests {
     use super::*;
 
-    const SLOTS: usize = 16381;
+    const SLOTS: usize = 16127;
 
     fn members(n: u64) -> Vec<Member> {
         (0..n)
