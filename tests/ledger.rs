@@ -260,3 +260,19 @@ fn the_ledger_ends_with_the_last_interface_and_goes_on_with_the_next() {
     send(&lan.vm_socket(), ANYWHERE, 10);
     assert_eq!(row(&tool, 7999, 20)["failures"]["link_down"], 20);
 }
+
+#[test]
+fn in_generic_mode_what_a_device_drops_shows_as_its_own() {
+    let lan = lan("skb");
+    lan.servers[0].ip("link set eth0 down");
+    send(&lan.vm_socket(), ANYWHERE, 100);
+    row(&lan.tool(), 7999, 100);
+    let egress = &lan.tool().json("stats")["egress"][0];
+    assert_eq!(egress["ifname"], "wan0");
+    assert_eq!(egress["tx_dropped"], 100);
+    let text = lan.tool().ok("stats").out;
+    assert!(
+        text.contains("wan0 has dropped 100 frames itself"),
+        "{text}"
+    );
+}

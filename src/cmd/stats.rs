@@ -1,5 +1,6 @@
 //! `xdpredir stats`
 
+use std::collections::BTreeSet;
 use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
@@ -7,7 +8,8 @@ use anyhow::Result;
 use super::rows;
 use crate::cli::{self, Global};
 use crate::datapath::{self, Pins, RuleStore};
-use crate::show::json::{Snapshot, StatsInterface};
+use crate::host::device;
+use crate::show::json::{RuleRow, Snapshot, StatsEgress, StatsInterface};
 use crate::show::{self, watch};
 
 pub fn run(global: &Global, args: &cli::Stats) -> Result<()> {
@@ -50,9 +52,26 @@ fn take(pins: &Pins) -> Result<Snapshot> {
             })
         })
         .collect::<Result<_>>()?;
+    let rules = rows::all(&RuleStore::open(pins)?)?;
     Ok(Snapshot {
         timestamp: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         interfaces,
-        rules: rows::all(&RuleStore::open(pins)?)?,
+        egress: egress(&rules)?,
+        rules,
     })
+}
+
+/// Those that are there.
+fn egress(rules: &[RuleRow]) -> Result<Vec<StatsEgress>> {
+    let there = rules.iter().filter(|row| row.ifname.is_some());
+    let indexes: BTreeSet<u32> = there.map(|row| row.ifindex).collect();
+    let mut devices = Vec::new();
+    for ifindex in indexes {
+        devices.extend(device::by_index(ifindex)?.map(|device| StatsEgress {
+            ifname: device.name,
+            ifindex,
+            tx_dropped: device.tx_dropped,
+        }));
+    }
+    Ok(devices)
 }

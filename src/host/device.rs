@@ -33,6 +33,8 @@ pub struct Device {
     pub vlan: Option<u16>,
     /// It runs an XDP program in its driver.
     pub native_program: bool,
+    /// Frames that it was given and dropped, since it was made.
+    pub tx_dropped: u64,
 }
 
 impl Device {
@@ -155,6 +157,7 @@ fn read(link: &LinkMessage) -> Device {
                 });
                 device.vlan = infos.iter().find_map(vlan);
             }
+            LinkAttribute::Stats64(stats) => device.tx_dropped = stats.tx_dropped,
             LinkAttribute::Xdp(xdp) => device.native_program = xdp.iter().any(is_native),
             _ => {}
         }

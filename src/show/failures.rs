@@ -2,19 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use super::json::RuleRow;
-use crate::model::Failures;
+use super::json::{Snapshot, StatsEgress};
+use crate::model::{Failures, Mode};
 
 /// A line for each device and reason; none where all arrived.
-pub fn lines(rows: &[RuleRow]) -> String {
+pub fn lines(snapshot: &Snapshot) -> String {
     let mut lost: BTreeMap<String, Failures> = BTreeMap::new();
-    for row in rows {
+    for row in &snapshot.rules {
         let failures = row.failures.unwrap_or_default();
         *lost.entry(row.device()).or_default() += failures;
     }
-    lost.iter()
-        .map(|(device, failures)| of_device(device, failures))
-        .collect()
+    let by_kernel = lost
+        .iter()
+        .map(|(device, failures)| of_device(device, failures));
+    by_kernel.chain(dropped_by_devices(snapshot)).collect()
+}
+
+/// In generic mode, the kernel doesn't say whether a device keeps what it was given.
+fn dropped_by_devices(snapshot: &Snapshot) -> impl Iterator<Item = String> {
+    let generic = snapshot.interfaces.iter().any(|i| i.mode == Mode::Skb);
+    let dropped = move |device: &&StatsEgress| generic && device.tx_dropped > 0;
+    snapshot.egress.iter().filter(dropped).map(|device| {
+        format!(
+            "{} has dropped {} frames itself, of all that it was given (its tx_dropped)\n",
+            device.ifname, device.tx_dropped
+        )
+    })
 }
 
 fn of_device(device: &str, failures: &Failures) -> String {

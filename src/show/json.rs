@@ -92,11 +92,21 @@ pub struct StatsInterface {
     pub outcomes: Outcomes,
 }
 
+/// A backend's device.
+#[derive(Serialize)]
+pub struct StatsEgress {
+    pub ifname: String,
+    pub ifindex: u32,
+    /// The kernel's own count: also of what others sent, since the device was made.
+    pub tx_dropped: u64,
+}
+
 #[derive(Serialize)]
 pub struct Snapshot {
     /// RFC 3339, UTC.
     pub timestamp: String,
     pub interfaces: Vec<StatsInterface>,
+    pub egress: Vec<StatsEgress>,
     pub rules: Vec<RuleRow>,
 }
 

@@ -90,7 +90,7 @@ pub fn stats(snapshot: &Snapshot, earlier: Earlier) -> String {
     }
     if !snapshot.rules.is_empty() {
         text += &format!("\n{}", backends(snapshot, earlier));
-        text += &failures::lines(&snapshot.rules);
+        text += &failures::lines(snapshot);
     }
     text
 }
