@@ -65,7 +65,10 @@ pub fn attach(pins: &Pins, request: &Request) -> Result<Vec<Attached>> {
 }
 
 fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result<Vec<Attached>> {
-    let no_ledger = ledger::require().err().filter(|_| request.ledger);
+    let no_ledger = request
+        .ledger
+        .then(|| ledger::require(pins))
+        .and_then(Result::err);
     let ledger = match (request.ledger, &no_ledger) {
         (false, _) => LedgerState::Unwanted,
         (true, None) => LedgerState::On,

@@ -39,7 +39,10 @@ impl Pins {
 }
 
 /// That this kernel runs the tracing programs.
-pub fn require() -> Result<()> {
+pub fn require(pins: &Pins) -> Result<()> {
+    if exists(&pins.ledger())? {
+        return Ok(());
+    }
     attach(None).map(drop)
 }
 
