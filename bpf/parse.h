@@ -12,6 +12,8 @@
 #define IP6_MF	   0x0001 /* RFC 8200, section 4.5 */
 #define IP6_OFFSET 0xfff8
 
+#define VLAN_ID 0x0fff /* IEEE 802.1Q: the rest of the tag is priority and drop eligibility */
+
 enum fragment { WHOLE, FIRST, LATER };
 
 struct packet {
@@ -56,7 +58,7 @@ static __always_inline __u32 parse_link(struct packet *pkt, void *data, void *en
 		if ((void *)(tag + 1) > end)
 			return OUTCOME_TRUNCATED;
 		if (i == 0)
-			pkt->vlan = bpf_ntohs(tag->tci) & 0xfff;
+			pkt->vlan = bpf_ntohs(tag->tci) & VLAN_ID;
 		*proto = tag->proto;
 		pkt->tags++;
 	}

@@ -89,9 +89,11 @@ static __always_inline bool rewrite_link(struct xdp_md *ctx, const struct packet
 			return false;
 	}
 	__builtin_memcpy(eth, backend->frame, sizeof(backend->frame));
-	if (push) {
+	tag = (void *)(eth + 1);
+	if (push && pop) { /* its kind, priority and drop eligibility stay */
+		tag->tci = (tag->tci & ~bpf_htons(VLAN_ID)) | backend->vlan;
+	} else if (push) {
 		eth->h_proto = bpf_htons(ETH_P_8021Q);
-		tag = (void *)(eth + 1);
 		tag->tci = backend->vlan;
 	}
 	return true;

@@ -317,7 +317,7 @@ pub enum Bed {
     Gateway,
 }
 
-fn parse_source(text: &str) -> Result<IpNet, String> {
+pub fn parse_source(text: &str) -> Result<IpNet, String> {
     let net: IpNet = match text.parse::<IpAddr>() {
         Ok(addr) => addr.into(),
         Err(_) => text

@@ -139,8 +139,13 @@ fn a_device_that_comes_back_under_its_index_is_gone_until_it_is_added_again() {
     make();
     assert_eq!(tool.json("rule list")[0]["ifname"], json!(null));
     assert!(tool.ok("rule list").out.contains("777 (gone)"));
+    // Nor does another rule bring it back.
+    tool.ok(&format!("{add} --port 53"));
+    let rows = tool.json("rule list");
+    assert_eq!(rows[0]["ifname"], "out", "{rows}");
+    assert_eq!(rows[1]["ifname"], json!(null), "{rows}");
     tool.ok(add);
-    assert_eq!(tool.json("rule list")[0]["ifname"], "out");
+    assert_eq!(tool.json("rule list")[1]["ifname"], "out");
 }
 
 #[test]

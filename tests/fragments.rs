@@ -126,3 +126,18 @@ fn of_more_datagrams_than_are_remembered_each_fragment_follows_its_first_or_pass
         "{followed} followed"
     );
 }
+
+/// They follow their first one, but they are not the packets of who has its backend's counter next.
+#[test]
+fn fragments_of_a_deleted_rule_are_not_counted_for_the_next_one() {
+    let bed = Bed::new();
+    let (ns, pins) = (&bed.ns, &bed.pins);
+    let tool = Tool { ns, pins };
+    bed.send(1, 7999, FIRST);
+    tool.ok("rule del");
+    tool.ok("rule add --port 9 --server 172.17.0.9 --mac 02:00:00:00:00:01 --dev out");
+    assert_eq!(bed.send(1, 0, LATER), Some(SERVERS[0]));
+    let rows = tool.json("rule list");
+    assert_eq!(rows[0]["port"], 9);
+    assert_eq!(rows[0]["forward_packages"], 0, "{rows}");
+}

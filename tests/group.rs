@@ -227,3 +227,37 @@ fn an_unknown_group_is_named() {
         .fails(2, &["no-such-group"]);
     assert!(lan.pins.left().is_empty());
 }
+
+/// Only root can make room for more than 4,096 backends. A member who asks for more has the others
+/// still to give.
+#[test]
+fn a_member_who_loads_too_many_rules_can_go_on_with_fewer() {
+    let lan = Lan::new(false, 1);
+    let index = lan.host.ifindex("wan0");
+    let rules = |count: u32| {
+        let lines = (0..count).map(|number| {
+            let src = std::net::Ipv4Addr::from(0x0a00_0000 + number);
+            json!({"src": format!("{src}/32"), "proto": "udp", "port": 1, "server": "10.1.1.1",
+                   "mac": "02:00:00:00:00:01", "ifindex": index})
+            .to_string()
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    lan.host.enter(|| {
+        let _mounts = Mounts::new();
+        root(&format!("attach lan --group {GROUP}")).ok();
+        let load = |count: u32| {
+            let file = format!("/run/rules-{count}");
+            std::fs::write(&file, rules(count)).unwrap();
+            member(&format!("rule load {file}"))
+        };
+        load(5000).fails(5, &["only root can make room"]);
+        assert_eq!(member("rule list --json").ok().json(), json!([]));
+        load(4096).ok();
+        member("rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev wan0")
+            .fails(5, &["only root can make room"]);
+        root("rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev wan0").ok();
+        member("rule del --all").ok();
+        root("detach --all").ok();
+    });
+}

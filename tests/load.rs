@@ -111,6 +111,14 @@ fn what_was_listed_can_be_loaded_again() {
 }
 
 #[test]
+fn a_source_without_a_length_is_one_host() {
+    let bed = Bed::new();
+    let file = bed.file(&lines(&[bed.line("10.0.0.1", "10.1.1.1")]));
+    bed.tool().ok(&format!("rule load {file}"));
+    assert_eq!(bed.tool().json("rule list")[0]["src"], "10.0.0.1/32");
+}
+
+#[test]
 fn a_rule_that_is_there_is_replaced() {
     let bed = Bed::new();
     let tool = bed.tool();
@@ -151,6 +159,17 @@ fn one_bad_line_is_named_and_nothing_is_loaded() {
         (with("snat", json!("224.0.0.9")), 2, "snat 224.0.0.9"),
         (with("snat", json!("fd00::9")), 2, "snat fd00::9"),
         (json!({"src": "10.0.0.0/8"}), 2, "missing field"),
+        (with("wieght", json!(5)), 2, "wieght"),
+        (
+            json!(5),
+            2,
+            "line 2, column 1: invalid type: integer `5`, expected an object",
+        ),
+        (
+            good.clone(),
+            2,
+            "line 2: src 10.0.0.0/8 udp port 7999 -> 10.1.1.1: a second time",
+        ),
     ] {
         let file = bed.file(&lines(&[good.clone(), line]));
         bed.tool()
@@ -158,6 +177,11 @@ fn one_bad_line_is_named_and_nothing_is_loaded() {
             .fails(code, &[&file, said]);
         assert_eq!(bed.tool().json("status")["rules"], 0);
     }
+    let file = bed.file("");
+    std::fs::write(&file, [0xff]).unwrap();
+    bed.tool()
+        .run(&format!("rule load {file}"))
+        .fails(2, &["UTF-8"]);
     bed.tool()
         .run("rule load /nowhere/rules")
         .fails(1, &["/nowhere/rules"]);

@@ -4,6 +4,7 @@ mod fixture;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::io::Read;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,12 @@ fn servers(tool: &Tool) -> Vec<String> {
         .collect()
 }
 
+fn no_failures() -> Value {
+    json!({
+        "not_supported": 0, "mtu": 0, "link_down": 0, "no_device": 0, "queue_full": 0, "other": 0,
+    })
+}
+
 #[test]
 fn a_rule_with_defaults_is_any_source_udp_7999_weight_1() {
     let bed = Bed::new();
@@ -75,7 +82,7 @@ fn a_rule_with_defaults_is_any_source_udp_7999_weight_1() {
         "src": "0.0.0.0/0", "proto": "udp", "port": 7999, "server": "10.1.1.1", "mac": MAC,
         "ifindex": bed.ns.ifindex("out0"), "ifname": "out0", "weight": 1,
         "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "keep_ip": false,
-        "decrement_ttl": false, "push_vlan": null, "pop_vlan": false,
+        "decrement_ttl": false, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
     });
     assert_eq!(bed.tool().json("rule list"), json!([row]));
     assert_eq!(bed.tool().json("stats")["rules"], json!([row]));
@@ -95,7 +102,7 @@ fn every_part_of_a_rule_is_listed_as_it_was_given() {
         "src": "192.168.122.0/24", "proto": "tcp", "port": 65535, "server": "10.1.1.1",
         "mac": "02:00:00:00:00:ab", "ifindex": index, "ifname": "out0", "weight": 65535,
         "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "keep_ip": false,
-        "decrement_ttl": false, "push_vlan": null, "pop_vlan": false,
+        "decrement_ttl": false, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
     });
     assert_eq!(row, expected);
     assert_eq!(bed.tool().json("rule list"), json!([expected]));
@@ -757,4 +764,35 @@ fn source_and_ttl_are_the_same_for_all_backends_of_a_rule() {
         assert_eq!(row["snat"], "10.9.9.8", "{row}");
         assert_eq!(row["decrement_ttl"], true, "{row}");
     }
+}
+
+/// A pager takes its time; others go on.
+#[test]
+fn a_list_that_nobody_reads_holds_up_nobody() {
+    let bed = Bed::new();
+    let lines: Vec<String> = (0..4000u32)
+        .map(|number| {
+            let src = std::net::Ipv4Addr::from(0x0a00_0000 + number);
+            let index = bed.ns.ifindex("out0");
+            json!({"src": format!("{src}/32"), "proto": "udp", "port": 1, "server": "10.1.1.1",
+                   "mac": MAC, "ifindex": index})
+            .to_string()
+        })
+        .collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), lines.join("\n")).unwrap();
+    bed.tool()
+        .ok(&format!("rule load {}", file.path().display()));
+    let mut unread = bed.tool().spawn("rule list");
+    // More than a pipe holds is under way once the first line is there.
+    let mut first = [0];
+    unread
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    bed.add("--server 10.1.1.1");
+    unread.kill().unwrap();
+    unread.wait().unwrap();
 }

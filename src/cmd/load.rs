@@ -1,5 +1,6 @@
 //! `xdpredir rule load`
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::Read;
@@ -9,10 +10,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::de::{Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 
 use super::check;
-use crate::cli::Global;
+use crate::cli::{self, Global};
 use crate::datapath::{Pins, RuleStore};
 use crate::error::{Exit, exit_code, failure};
 use crate::host::device;
@@ -21,7 +23,9 @@ use crate::show;
 
 /// A backend of a rule, as `rule list --json` has it.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Line {
+    #[serde(deserialize_with = "source")]
     src: IpNet,
     proto: Proto,
     port: u16,
@@ -40,6 +44,23 @@ struct Line {
     push_vlan: Option<u16>,
     #[serde(default)]
     pop_vlan: bool,
+    // Listed beside, and of no account here.
+    #[serde(default, rename = "ifname")]
+    _ifname: IgnoredAny,
+    #[serde(default, rename = "forward_packages")]
+    _packages: IgnoredAny,
+    #[serde(default, rename = "forward_bytes")]
+    _bytes: IgnoredAny,
+    #[serde(default, rename = "delivered")]
+    _delivered: IgnoredAny,
+    #[serde(default, rename = "failures")]
+    _failures: IgnoredAny,
+}
+
+/// An address or a prefix, as `rule add` takes it.
+fn source<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
+    let text = Cow::<str>::deserialize(deserializer)?;
+    cli::parse_source(&text).map_err(|why| D::Error::custom(format!("src {text}: {why}")))
 }
 
 /// 802.1Q: 4095 is reserved.
@@ -62,7 +83,12 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     // On a terminal only, and on standard error.
     let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} rules")?;
     let progress = ProgressBar::new(total as u64).with_style(style);
-    store.load(rules, |done| progress.set_position(done as u64))?;
+    store
+        .load(rules, |done| progress.set_position(done as u64))
+        .map_err(|error| {
+            let done = progress.position();
+            error.context(format!("after {done} of {total} rules"))
+        })?;
     progress.finish_and_clear();
     if global.json {
         return show::json::print(&serde_json::json!({ "loaded": total }));
@@ -72,45 +98,55 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
 }
 
 fn read(file: &Path) -> Result<String> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     if file == Path::new("-") {
         std::io::stdin()
-            .read_to_string(&mut text)
+            .read_to_end(&mut bytes)
             .context("cannot read standard input")?;
     } else {
-        text =
-            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|_| bad(format!("{}: not UTF-8", file.display())))
 }
 
-fn lines(text: &str, file: &Path) -> Result<Vec<Line>> {
+/// With the number of each: of its line or, in an array, of the rule.
+fn lines(text: &str, file: &Path) -> Result<(&'static str, Vec<(usize, Line)>)> {
     let wrong = |line: usize, error: serde_json::Error| {
-        failure(
-            Exit::Usage,
-            format!("{}, line {line}: {error}", file.display()),
-        )
+        let text = error.to_string();
+        let what = text
+            .rsplit_once(" at line ")
+            .map_or(text.as_str(), |split| split.0);
+        let column = error.column();
+        bad(format!(
+            "{}, line {line}, column {column}: {what}",
+            file.display()
+        ))
     };
     if text.trim_start().starts_with('[') {
-        return serde_json::from_str(text).map_err(|error| wrong(error.line(), error));
+        let all: Vec<Line> =
+            serde_json::from_str(text).map_err(|error| wrong(error.line(), error))?;
+        return Ok(("rule", (1..).zip(all).collect()));
     }
-    text.lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(index, line)| serde_json::from_str(line).map_err(|error| wrong(index + 1, error)))
-        .collect()
+    let lines = (1..).zip(text.lines());
+    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+    let parse = |(number, line)| match serde_json::from_str(line) {
+        Ok(line) => Ok((number, line)),
+        Err(error) => Err(wrong(number, error)),
+    };
+    Ok(("line", lines.map(parse).collect::<Result<_>>()?))
 }
 
 /// All of the file, checked.
 fn rules(text: &str, file: &Path) -> Result<Vec<Rule>> {
     let mut devices = HashMap::new();
     let mut rules: BTreeMap<Match, Rule> = BTreeMap::new();
-    for (index, line) in lines(text, file)?.into_iter().enumerate() {
+    let (noun, lines) = lines(text, file)?;
+    for (number, line) in lines {
         let wrong = |error: anyhow::Error| {
             let why = crate::error::one_line(&error);
             failure(
                 exit_code(&error),
-                format!("{}, rule {}: {why}", file.display(), index + 1),
+                format!("{}, {noun} {number}: {why}", file.display()),
             )
         };
         let matches = matches(&line).map_err(wrong)?;
@@ -120,6 +156,10 @@ fn rules(text: &str, file: &Path) -> Result<Vec<Rule>> {
             matches,
             backends: Vec::new(),
         });
+        if rule.backend(backend.server).is_some() {
+            let server = backend.server;
+            return Err(wrong(bad(format!("{matches} -> {server}: a second time"))));
+        }
         rule.put(backend);
         agree(rule).map_err(wrong)?;
         if rule.backends.len() > usize::from(u8::MAX) {
@@ -135,12 +175,6 @@ fn bad(message: String) -> anyhow::Error {
 
 fn matches(line: &Line) -> Result<Match> {
     let vlan = line.vlan.unwrap_or(0);
-    if line.src.addr() != line.src.network() {
-        return Err(bad(format!(
-            "src {}: bits are set behind the prefix",
-            line.src
-        )));
-    }
     check::source("src", line.src, line.server)?;
     if line.port == 0 {
         return Err(bad("port 0: ports are 1 to 65535".into()));

@@ -26,10 +26,12 @@ pub fn run(global: &Global, verb: &cli::Rule) -> Result<()> {
 }
 
 fn list(global: &Global, pins: &Pins) -> Result<()> {
-    let Some(_lock) = pins.lock_shared()? else {
+    let Some(lock) = pins.lock_shared()? else {
         return Err(pins.not_attached());
     };
     let rows = rows::all(&RuleStore::open(pins)?)?;
+    // Whoever reads the output may take their time.
+    drop(lock);
     if global.json {
         return show::json::print(&rows);
     }
@@ -242,8 +244,7 @@ fn delete_one(store: &RuleStore, matches: &Match, server: Option<IpAddr>) -> Res
     if rule.backends.is_empty() {
         store.delete(&whole)?;
     } else {
-        store.put(&rule)?;
-        store.delete_counter(&gone)?;
+        store.put_without(&rule, &[gone])?;
     }
     Ok(1)
 }

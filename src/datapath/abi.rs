@@ -22,8 +22,8 @@ pub use ledger::types::failure_key;
 pub use limits::*;
 pub use skel::XdpredirSkelBuilder;
 pub use skel::types::{
-    backend, bank, counter, interface, maglev_chunk, rule, rule_key, ruleset, service, service_key,
-    set_key,
+    backend, bank, counter, flow_key, fragmented, interface, maglev_chunk, rule, rule_key, ruleset,
+    service, service_key, set_key,
 };
 
 /// # Safety
@@ -36,6 +36,10 @@ unsafe impl Plain for backend {}
 unsafe impl Plain for bank {}
 // SAFETY: as above.
 unsafe impl Plain for counter {}
+// SAFETY: as above.
+unsafe impl Plain for flow_key {}
+// SAFETY: as above.
+unsafe impl Plain for fragmented {}
 // SAFETY: as above.
 unsafe impl Plain for interface {}
 // SAFETY: as above.

@@ -2,7 +2,7 @@
 //! for as many as there are.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd};
@@ -137,50 +137,46 @@ impl Banks {
         }))
     }
 
-    /// As many counters at zero that no backend has, a bank at a time.
+    /// As many counters at zero that no backend has. All banks that they need are made first.
     pub fn create(&self, count: usize) -> Result<Vec<u32>> {
         let mut counters = Vec::with_capacity(count);
+        let mut taken = Vec::new();
         for number in 0..abi::COUNTER_BANKS {
             if counters.len() == count {
                 break;
             }
-            let mut bank = self.used(number)?;
-            if bank.bitmap.iter().all(|&byte| byte == 0xff) {
+            let mut used = self.used(number)?;
+            let free = take(&mut used, count - counters.len());
+            if free.is_empty() {
                 continue;
             }
-            let used_before = self.bank(number)?;
-            if used_before.is_none() {
-                self.make(number)?;
+            match self.bank(number)? {
+                Some(bank) => free.iter().for_each(|&index| bank.reset(index)),
+                None => self.make(number)?,
             }
-            for index in 0..abi::BANK_COUNTERS {
-                let (byte, bit) = ((index / 8) as usize, 1 << (index % 8));
-                if counters.len() == count || bank.bitmap[byte] & bit != 0 {
-                    continue;
-                }
-                if let Some(bank) = &used_before {
-                    bank.reset(index);
-                }
-                bank.bitmap[byte] |= bit;
-                counters.push(number * abi::BANK_COUNTERS + index);
-            }
-            self.banks.put(&number, &bank)?;
+            taken.push((number, used));
+            let first = number * abi::BANK_COUNTERS;
+            counters.extend(free.iter().map(|index| first + index));
         }
         if counters.len() < count {
             return Err(FULL.into());
         }
+        for (number, used) in taken {
+            self.banks.put(&number, &used)?;
+        }
         Ok(counters)
     }
 
-    pub fn release(&self, counter: u32) -> Result<()> {
-        let number = counter / abi::BANK_COUNTERS;
-        let index = counter % abi::BANK_COUNTERS;
-        if number >= abi::COUNTER_BANKS {
-            return Ok(());
-        }
-        let mut bank = self.used(number)?;
-        let (byte, bit) = ((index / 8) as usize, 1 << (index % 8));
-        if bank.bitmap[byte] & bit != 0 {
-            bank.bitmap[byte] &= !bit;
+    /// To be called once no packet is on its way to the backends.
+    pub fn release(&self, counters: &HashSet<u32>) -> Result<()> {
+        let banks: BTreeSet<u32> = counters.iter().map(|c| c / abi::BANK_COUNTERS).collect();
+        for number in banks.into_iter().filter(|&n| n < abi::COUNTER_BANKS) {
+            let mut bank = self.used(number)?;
+            let first = number * abi::BANK_COUNTERS;
+            for index in (0..abi::BANK_COUNTERS).filter(|index| counters.contains(&(first + index)))
+            {
+                bank.bitmap[(index / 8) as usize] &= !(1 << (index % 8));
+            }
             self.banks.put(&number, &bank)?;
         }
         Ok(())
@@ -227,6 +223,16 @@ impl Banks {
         }
         fs::rename(&staged, &path).with_context(|| format!("cannot make {}", path.display()))
     }
+}
+
+/// Marks as many counters of a bank as are free, up to a number.
+fn take(bank: &mut abi::bank, most: usize) -> Vec<u32> {
+    let free = |index: &u32| bank.bitmap[(index / 8) as usize] & 1 << (index % 8) == 0;
+    let taken: Vec<u32> = (0..abi::BANK_COUNTERS).filter(free).take(most).collect();
+    for index in &taken {
+        bank.bitmap[(index / 8) as usize] |= 1 << (index % 8);
+    }
+    taken
 }
 
 const COUNTER_WORDS: usize = size_of::<abi::counter>() / size_of::<u64>();

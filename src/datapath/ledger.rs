@@ -51,6 +51,7 @@ pub fn start(pins: &Pins) -> Result<()> {
     if exists(&pins.ledger())? {
         return Ok(());
     }
+    Ledger::open(&pins.state())?.make_room()?;
     let links =
         attach(Some(pins)).context("cannot start the ledger; attach --no-ledger goes without")?;
     let staged = pins.ledger_in_the_making();
@@ -90,35 +91,33 @@ fn attach(pins: Option<&Pins>) -> Result<Vec<(&'static str, Link)>> {
 }
 
 /// What was lost, by backend.
-pub struct Ledger {
-    failures: Map<abi::failure_key, u64>,
-    /// Whether anybody counts.
-    runs: bool,
-}
+pub struct Ledger(Map<abi::failure_key, u64>);
 
 impl Ledger {
     pub fn open(state: &Path) -> Result<Self> {
-        Ok(Ledger {
-            failures: Map::open(&state.join("failures"), "failures")?,
-            runs: exists(&state.join(LINKS))?,
-        })
+        Ok(Ledger(Map::open(&state.join("failures"), "failures")?))
     }
 
     /// Room for what finds none, so that nothing is lost without being counted.
-    pub fn make_room(&self) -> Result<()> {
-        (0..abi::FAILURES).try_for_each(|reason| {
+    fn make_room(&self) -> Result<()> {
+        for reason in 0..abi::FAILURES {
             let counter = abi::NOBODYS;
-            self.failures.put(&abi::failure_key { counter, reason }, &0)
-        })
+            let key = abi::failure_key { counter, reason };
+            if self.0.get(&key)?.is_none() {
+                self.0.put(&key, &0)?;
+            }
+        }
+        Ok(())
     }
 
-    /// By the backends' counters, those that have any; None where no ledger is kept.
+    /// By the backends' counters, those that have any; None where no ledger was ever kept.
     pub fn failures(&self) -> Result<Option<HashMap<u32, Failures>>> {
-        if !self.runs {
+        let entries = self.0.entries()?;
+        if entries.is_empty() {
             return Ok(None);
         }
         let mut all: HashMap<u32, Failures> = HashMap::new();
-        for (key, frames) in self.failures.entries()? {
+        for (key, frames) in entries {
             if frames > 0 {
                 *reason(all.entry(key.counter).or_default(), key.reason) += frames;
             }
@@ -128,14 +127,14 @@ impl Ledger {
 
     /// Forgets what was lost under counters that others had before.
     pub fn forget(&self, counters: &[u32]) -> Result<()> {
-        let entries = self.failures.entries()?;
+        let entries = self.0.entries()?;
         if entries.len() <= abi::FAILURES as usize {
             return Ok(());
         }
         let counters: HashSet<&u32> = counters.iter().collect();
         let keys = entries.iter().map(|(key, _)| key);
         keys.filter(|key| counters.contains(&key.counter))
-            .try_for_each(|key| self.failures.delete(key))
+            .try_for_each(|key| self.0.delete(key))
     }
 }
 

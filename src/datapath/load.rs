@@ -12,7 +12,6 @@ use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, libbpf_sys};
 
 use super::bpffs::{mkdir, remove_tree};
 use super::group::{group_of, share_pins_of};
-use super::ledger::Ledger;
 use super::{Pins, abi, banks, ledger, sys};
 use crate::host::device::Device;
 use crate::model::{LedgerState, Mode};
@@ -116,7 +115,6 @@ fn pin_state(pins: &Pins, bank: &MapHandle, object: &mut Object) -> Result<()> {
     let staged = pins.staged();
     pin_maps(&staged, &SHARED, object)?;
     pin(bank.as_fd(), &staged.join(banks::pin(0)))?;
-    Ledger::open(&staged)?.make_room()?;
     fs::rename(&staged, pins.state())
         .with_context(|| format!("cannot make {}", pins.state().display()))
 }

@@ -72,21 +72,43 @@ impl<K: Plain, V: Plain> Map<K, V> {
         self.handle.keys().map(|key| abi::from_bytes(&key))
     }
 
-    /// All entries of a hash map, many to a system call.
+    /// All entries of a hash map.
     pub fn entries(&self) -> Result<Vec<(K, V)>>
     where
         K: Default,
         V: Default,
     {
-        self.require_sizes()?;
-        let (mut keys, mut values) = (vec![K::default(); BATCH], vec![V::default(); BATCH]);
-        let (mut entries, mut cursor) = (Vec::new(), sys::Cursor::default());
-        while !cursor.done {
-            let count = sys::lookup_batch(self.handle.as_fd(), &mut cursor, &mut keys, &mut values)
-                .with_context(|| format!("cannot read the map {}", self.name))?;
-            entries.extend(keys.iter().copied().zip(values.iter().copied()).take(count));
+        let mut entries = Vec::new();
+        for batch in self.batches()? {
+            entries.extend(batch?);
         }
         Ok(entries)
+    }
+
+    /// The entries of a hash map, many to a system call.
+    pub fn batches(&self) -> Result<impl Iterator<Item = Result<Vec<(K, V)>>>>
+    where
+        K: Default,
+        V: Default,
+    {
+        self.require_sizes()?;
+        let most = BATCH.min(self.handle.max_entries() as usize);
+        let (mut keys, mut values) = (vec![K::default(); most], vec![V::default(); most]);
+        let mut cursor = sys::Cursor::default();
+        Ok(std::iter::from_fn(move || {
+            if cursor.done {
+                return None;
+            }
+            let map = self.handle.as_fd();
+            let count = sys::lookup_batch(map, &mut cursor, &mut keys, &mut values);
+            cursor.done |= count.is_err();
+            let entries = |count| {
+                let entries = keys.iter().copied().zip(values.iter().copied());
+                entries.take(count).collect()
+            };
+            let context = || format!("cannot read the map {}", self.name);
+            Some(count.map(entries).with_context(context))
+        }))
     }
 
     /// That the kernel writes no more than there is room for.

@@ -14,6 +14,7 @@ use super::banks::Banks;
 use super::ledger::Ledger;
 use super::maps::{Full, Map};
 use super::{Pins, abi, sys};
+use crate::error::{Exit, exit_code};
 use crate::model::{Backend, Counter, Failures, Mac, Match, Proto, Rewrite, Rule};
 
 /// Linux uapi: linux/in.h.
@@ -23,12 +24,16 @@ const IPPROTO_UDP: u8 = 17;
 /// Rules to a system call.
 const BATCH: usize = 16384;
 
+/// Rules that are replaced before their old sets and counters are freed.
+const REPLACED: usize = 1024;
+
 pub struct RuleStore {
     ruleset: Map<u32, abi::ruleset>,
     services: Map<abi::service_key, abi::service>,
     rules: Map<abi::rule_key, abi::rule>,
     members: Map<abi::set_key, abi::backend>,
     maglev: Map<abi::set_key, abi::maglev_chunk>,
+    fragments: Map<abi::flow_key, abi::fragmented>,
     counters: Banks,
     ledger: Ledger,
     egress: Map<u32, u32>,
@@ -43,6 +48,7 @@ impl RuleStore {
             rules: Map::open(&pins.map("rules"), "rules")?,
             members: Map::open(&pins.map("members"), "members")?,
             maglev: Map::open(&pins.map("maglev"), "maglev")?,
+            fragments: Map::open(&pins.map("fragments"), "fragments")?,
             counters: Banks::open(pins)?,
             ledger: Ledger::open(&pins.state())?,
             egress: Map::open(&pins.map("egress"), "egress")?,
@@ -117,19 +123,55 @@ impl RuleStore {
         Ok(self.egress.get(&ifindex)?.is_some())
     }
 
-    /// Makes a device one that packets can be redirected to.
+    /// Makes a device one that packets can be redirected to. Rules of one that is gone and had the
+    /// same index stay without a device.
     pub fn open_egress(&self, ifindex: u32) -> Result<()> {
+        if self.has_egress(ifindex)? {
+            return Ok(());
+        }
+        self.orphan(ifindex)?;
         self.egress.put(&ifindex, &ifindex)
+    }
+
+    fn orphan(&self, ifindex: u32) -> Result<()> {
+        let _change = self.change()?;
+        for (key, mut value) in self.rules.entries()? {
+            let mut only = only_of(&value);
+            if value.set == 0 && only.ifindex == ifindex {
+                only.ifindex = 0;
+                value.only = words_of(&only);
+                self.rules.put(&key, &value)?;
+            }
+        }
+        for (key, mut member) in self.members.entries()? {
+            if member.ifindex == ifindex {
+                member.ifindex = 0;
+                self.members.put(&key, &member)?;
+            }
+        }
+        Ok(())
     }
 
     /// Stores a rule in place of the one that has its match.
     pub fn put(&self, rule: &Rule) -> Result<()> {
+        self.put_without(rule, &[])
+    }
+
+    /// The same, where these backends are no longer among the rule's.
+    pub fn put_without(&self, rule: &Rule, gone: &[Backend]) -> Result<()> {
+        let old = self.swap(rule, &rule.backends)?;
+        self.retire(&Vec::from_iter(old), gone)
+    }
+
+    /// The set of the rule before, which is nobody's now. The counters of `pending` backends are in
+    /// use, though no rule may name them yet.
+    fn swap(&self, rule: &Rule, pending: &[Backend]) -> Result<Option<u32>> {
         let old = self.stored(&rule.matches)?;
         let key = key_of(&rule.matches);
         let new = match in_itself(rule) {
             Some(value) => value,
             None => abi::rule {
-                set: self.collecting_garbage(&rule.backends, || self.write_set(rule))?,
+                set: self.collecting_garbage(pending, || self.write_set(rule))?,
                 ..Default::default()
             },
         };
@@ -137,13 +179,31 @@ impl RuleStore {
             let _ = self.delete_set(new.set);
             return Err(error);
         }
-        match old {
-            Some(old) if old.set != 0 => {
-                sys::wait_for_readers();
-                self.delete_set(old.set)
-            }
-            _ => Ok(()),
+        Ok(old.map(|old| old.set).filter(|&set| set != 0))
+    }
+
+    /// Frees sets and backends' counters that no rule names any more.
+    fn retire(&self, sets: &[u32], gone: &[Backend]) -> Result<()> {
+        if sets.is_empty() && gone.is_empty() {
+            return Ok(());
         }
+        sys::wait_for_readers();
+        sets.iter().try_for_each(|&set| self.delete_set(set))?;
+        let counters: HashSet<u32> = gone.iter().map(|backend| backend.counter).collect();
+        self.forget_fragments(&counters)?;
+        self.counters.release(&counters)
+    }
+
+    /// Fragments follow their first one whatever becomes of the rule; who gets its counter next
+    /// shall not have them counted.
+    fn forget_fragments(&self, counters: &HashSet<u32>) -> Result<()> {
+        for (key, mut first) in self.fragments.entries()? {
+            if counters.contains(&first.backend.counter) {
+                first.backend.counter = abi::NOBODYS;
+                self.fragments.put(&key, &first)?;
+            }
+        }
+        Ok(())
     }
 
     /// The prefix length first: one that no rule has costs a lookup, a rule without it is not found.
@@ -205,9 +265,9 @@ impl RuleStore {
             done += chunk.len();
             progress(done);
         }
-        for rule in single {
-            self.replace(rule)?;
-            done += 1;
+        for chunk in single.chunks_mut(REPLACED) {
+            self.load_others(chunk)?;
+            done += chunk.len();
             progress(done);
         }
         Ok(())
@@ -231,24 +291,42 @@ impl RuleStore {
         self.rules.put_many(&keys, &values)
     }
 
-    /// Stores a rule whose backends have no counters yet: those that were there keep theirs.
-    fn replace(&self, mut rule: Rule) -> Result<()> {
-        let old = self.get(&rule.matches)?;
-        for index in 0..rule.backends.len() {
-            let (pending, rest) = rule.backends.split_at_mut(index);
-            let known = old.as_ref().and_then(|old| old.backend(rest[0].server));
-            rest[0].counter = match known {
-                Some(known) => known.counter,
-                None => self.new_counters(1, pending)?[0],
-            };
+    /// Rules that are there already, or need a set. Backends that were there keep their counters.
+    fn load_others(&self, rules: &mut [Rule]) -> Result<()> {
+        let before = rules
+            .iter()
+            .map(|rule| self.get(&rule.matches))
+            .collect::<Result<Vec<_>>>()?;
+        let known = |before: &Option<Rule>, backend: &Backend| {
+            let rule = before.as_ref()?;
+            rule.backend(backend.server).map(|known| known.counter)
+        };
+        let pairs = || rules.iter().zip(&before);
+        let new = pairs().flat_map(|(rule, old)| rule.backends.iter().map(move |b| known(old, b)));
+        let new = new.filter(Option::is_none).count();
+        let mut counters = self.new_counters(new, &[])?.into_iter();
+        for (rule, before) in rules.iter_mut().zip(&before) {
+            for backend in &mut rule.backends {
+                let counter = known(before, backend).or_else(|| counters.next());
+                backend.counter = counter.unwrap_or_default();
+            }
         }
-        self.put(&rule)?;
-        let gone = old.into_iter().flat_map(|old| old.backends);
-        let gone: Vec<Backend> = gone.filter(|b| rule.backend(b.server).is_none()).collect();
-        if !gone.is_empty() {
-            sys::wait_for_readers();
-        }
-        gone.iter().try_for_each(|b| self.delete_counter(b))
+        let (mut sets, mut gone) = (Vec::new(), Vec::new());
+        let pending: Vec<Backend> = rules
+            .iter()
+            .flat_map(|rule| rule.backends.clone())
+            .collect();
+        let stored = rules.iter().zip(before).try_for_each(|(rule, before)| {
+            if before.as_ref() == Some(rule) {
+                return Ok(());
+            }
+            sets.extend(self.swap(rule, &pending)?);
+            let old = before.into_iter().flat_map(|old| old.backends);
+            gone.extend(old.filter(|old| rule.backend(old.server).is_none()));
+            Ok(())
+        });
+        self.retire(&sets, &gone)?;
+        stored
     }
 
     /// The flow cache rests until this is dropped, and forgets then.
@@ -272,17 +350,17 @@ impl RuleStore {
         let mut sets = Vec::new();
         let change = self.change()?;
         for rule in rules {
-            sets.extend(self.stored(&rule.matches)?.map(|stored| stored.set));
+            let old = self.stored(&rule.matches)?.map(|stored| stored.set);
+            sets.extend(old.filter(|&set| set != 0));
             self.rules.delete(&key_of(&rule.matches))?;
         }
-        self.forget_lengths(rules)?;
         drop(change);
-        sys::wait_for_readers();
-        sets.into_iter().try_for_each(|set| self.delete_set(set))?;
-        rules
+        self.forget_lengths(rules)?;
+        let gone: Vec<Backend> = rules
             .iter()
-            .flat_map(|rule| &rule.backends)
-            .try_for_each(|b| self.delete_counter(b))
+            .flat_map(|rule| rule.backends.clone())
+            .collect();
+        self.retire(&sets, &gone)
     }
 
     /// The prefix lengths that only the deleted rules had. Looks at other rules until each length
@@ -293,12 +371,13 @@ impl RuleStore {
             .map(|rule| key_of(&rule.matches))
             .map(|key| (service_bytes(&key), key.prefixlen))
             .collect();
-        for key in self.rules.each_key() {
+        for batch in self.rules.batches()? {
             if unseen.is_empty() {
                 break;
             }
-            let key = key?;
-            unseen.remove(&(service_bytes(&key), key.prefixlen));
+            for (key, _) in batch? {
+                unseen.remove(&(service_bytes(&key), key.prefixlen));
+            }
         }
         for (service, prefixlen) in unseen {
             let service: abi::service_key = abi::from_bytes(&service)?;
@@ -314,11 +393,6 @@ impl RuleStore {
             }
         }
         Ok(())
-    }
-
-    /// To be called once no packet is on its way to the backend.
-    pub fn delete_counter(&self, backend: &Backend) -> Result<()> {
-        self.counters.release(backend.counter)
     }
 
     /// Writes the backends and the Maglev table under a number that no set has.
@@ -376,15 +450,15 @@ impl RuleStore {
     }
 
     /// Tries, and once more after a sweep: runs that were killed half-way leave sets and counters
-    /// that no rule names, and their room is needed only when a map is full. The counters of
-    /// `pending` backends are in use, though no rule names them yet.
+    /// that no rule names, and their room is needed only when a map is full, or when only root could
+    /// make more. The counters of `pending` backends are in use, though no rule names them yet.
     fn collecting_garbage<T>(
         &self,
         pending: &[Backend],
         attempt: impl Fn() -> Result<T>,
     ) -> Result<T> {
         match attempt() {
-            Err(error) if error.is::<Full>() => {
+            Err(error) if error.is::<Full>() || exit_code(&error) == Exit::Permission => {
                 self.collect_garbage(pending)?;
                 attempt()
             }
@@ -403,6 +477,7 @@ impl RuleStore {
         let named = rules.iter().flat_map(|rule| &rule.backends).chain(pending);
         let counters: HashSet<u32> = named.map(|backend| backend.counter).collect();
 
+        sys::wait_for_readers();
         let unnamed = |key: &&abi::set_key| !sets.contains(&key.set);
         for key in self.members.keys()?.iter().filter(unnamed) {
             self.members.delete(key)?;
@@ -543,13 +618,16 @@ fn in_itself(rule: &Rule) -> Option<abi::rule> {
     if only.rewrite.snat.is_some() {
         return None;
     }
-    let mut value = abi::rule::default();
-    let stored = stored_backend(only);
-    let bytes = abi::bytes_of(&stored).chunks_exact(size_of::<u32>());
-    for (word, bytes) in value.only.iter_mut().zip(bytes) {
-        *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    }
-    Some(value)
+    Some(abi::rule {
+        set: 0,
+        only: words_of(&stored_backend(only)),
+    })
+}
+
+/// A backend as a rule without a set has it.
+fn words_of(backend: &abi::backend) -> [u32; abi::BACKEND_WORDS as usize] {
+    let (words, _) = abi::bytes_of(backend).as_chunks();
+    std::array::from_fn(|i| u32::from_ne_bytes(words[i]))
 }
 
 /// Its only backend, of a rule without a set.
