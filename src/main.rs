@@ -42,7 +42,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Attach(args) => cmd::attach::run(global, &args)?,
         Command::Detach(args) => cmd::detach::run(global, &args)?,
         Command::Status => cmd::status::run(global)?,
-        Command::Rule(verb) => cmd::rule::run(global, &verb)?,
+        Command::Rule(verb) => return cmd::rule::run(global, &verb),
         Command::Stats(args) => cmd::stats::run(global, &args)?,
         Command::Lab(verb) => return cmd::lab::run(global, &verb),
         Command::Completions { shell } => cmd::completions::run(shell),

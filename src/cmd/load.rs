@@ -16,7 +16,7 @@ use crate::cli::Global;
 use crate::datapath::{Pins, RuleStore};
 use crate::error::{Exit, exit_code, failure};
 use crate::host::device;
-use crate::model::{Backend, Mac, Match, Proto, Rewrite, Rule};
+use crate::model::{Backend, Mac, Match, Origin, Proto, Rewrite, Rule};
 use crate::show;
 
 /// A backend of a rule, as `rule list --json` has it.
@@ -40,6 +40,7 @@ struct Line {
     push_vlan: Option<u16>,
     #[serde(default)]
     pop_vlan: bool,
+    origin: Option<String>,
 }
 
 /// 802.1Q: 4095 is reserved.
@@ -203,7 +204,16 @@ fn backend(line: &Line, egress: Egress) -> Result<Backend> {
         completes_checksum: egress.completes_checksum,
         rewrite,
         counter: 0,
+        origin: line.origin.as_deref().map(origin).transpose()?,
     })
+}
+
+fn origin(text: &str) -> Result<Origin> {
+    let origin = text
+        .parse()
+        .map_err(|error| bad(format!("origin {text:?}: {error}")))?;
+    check::origin("origin", &origin)?;
+    Ok(origin)
 }
 
 fn rewrite(line: &Line) -> Result<Rewrite> {

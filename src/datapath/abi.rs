@@ -15,8 +15,8 @@ mod limits {
 pub use limits::*;
 pub use skel::XdpredirSkelBuilder;
 pub use skel::types::{
-    backend, bank, counter, interface, maglev_chunk, rule, rule_key, ruleset, service, service_key,
-    set_key,
+    backend, bank, counter, interface, maglev_chunk, origin, rule, rule_key, ruleset, service,
+    service_key, set_key,
 };
 
 /// # Safety
@@ -33,6 +33,8 @@ unsafe impl Plain for counter {}
 unsafe impl Plain for interface {}
 // SAFETY: as above.
 unsafe impl Plain for maglev_chunk {}
+// SAFETY: as above.
+unsafe impl Plain for origin {}
 // SAFETY: as above.
 unsafe impl Plain for rule {}
 // SAFETY: as above.

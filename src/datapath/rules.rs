@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use super::banks::Banks;
 use super::maps::{Full, Map};
+use super::origins::Origins;
 use super::{Pins, abi, sys};
 use crate::model::{Backend, Counter, Mac, Match, Proto, Rewrite, Rule};
 
@@ -29,6 +30,7 @@ pub struct RuleStore {
     members: Map<abi::set_key, abi::backend>,
     maglev: Map<abi::set_key, abi::maglev_chunk>,
     counters: Banks,
+    origins: Origins,
     egress: Map<u32, u32>,
 }
 
@@ -42,6 +44,7 @@ impl RuleStore {
             members: Map::open(&pins.map("members"), "members")?,
             maglev: Map::open(&pins.map("maglev"), "maglev")?,
             counters: Banks::open(pins)?,
+            origins: Origins::open(pins)?,
             egress: Map::open(&pins.map("egress"), "egress")?,
         })
     }
@@ -57,15 +60,26 @@ impl RuleStore {
         let mut rules = entries
             .map(|(key, value)| self.rule(match_of(&key)?, &value))
             .collect::<Result<Vec<_>>>()?;
+        let mut origins = self.origins.all()?;
+        for backend in rules.iter_mut().flat_map(|rule| &mut rule.backends) {
+            backend.origin = origins.remove(&backend.counter);
+        }
         rules.sort_by_key(|rule| rule.matches);
         Ok(rules)
     }
 
     pub fn get(&self, matches: &Match) -> Result<Option<Rule>> {
-        let stored = self.stored(matches)?;
-        stored.map(|value| self.rule(*matches, &value)).transpose()
+        let Some(stored) = self.stored(matches)? else {
+            return Ok(None);
+        };
+        let mut rule = self.rule(*matches, &stored)?;
+        for backend in &mut rule.backends {
+            backend.origin = self.origins.get(backend.counter)?;
+        }
+        Ok(Some(rule))
     }
 
+    /// All but its backends' origins.
     fn rule(&self, matches: Match, value: &abi::rule) -> Result<Rule> {
         let backends = match value.set {
             0 => vec![backend_of(&only_of(value))],
@@ -113,7 +127,34 @@ impl RuleStore {
     }
 
     /// Stores a rule in place of the one that has its match.
+    ///
+    /// The origins come first: a run that is killed in between leaves the old way to a backend, which
+    /// `rule refresh` makes the new one.
     pub fn put(&self, rule: &Rule) -> Result<()> {
+        let mut before = Vec::new();
+        for backend in &rule.backends {
+            let known = self.origins.get(backend.counter)?;
+            if known != backend.origin {
+                before.push((backend, known));
+            }
+        }
+        let remember = || {
+            before
+                .iter()
+                .try_for_each(|(b, _)| self.origins.put(b.counter, b.origin.as_ref()))
+        };
+        let stored = self
+            .collecting_garbage(&rule.backends, remember)
+            .and_then(|()| self.store(rule));
+        if stored.is_err() {
+            for (backend, known) in &before {
+                let _ = self.origins.put(backend.counter, known.as_ref());
+            }
+        }
+        stored
+    }
+
+    fn store(&self, rule: &Rule) -> Result<()> {
         let old = self.stored(&rule.matches)?;
         let key = key_of(&rule.matches);
         let new = match in_itself(rule) {
@@ -178,7 +219,11 @@ impl RuleStore {
         let mut services: BTreeMap<ServiceBytes, abi::service> = BTreeMap::new();
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         for (rule, counter) in rules.iter_mut().zip(counters) {
-            rule.backends[0].counter = counter;
+            let backend = &mut rule.backends[0];
+            backend.counter = counter;
+            if backend.origin.is_some() {
+                self.origins.put(counter, backend.origin.as_ref())?;
+            }
             let key = key_of(&rule.matches);
             add_length(services.entry(service_bytes(&key)).or_default(), &key);
             keys.push(key);
@@ -283,6 +328,8 @@ impl RuleStore {
 
     /// To be called once no packet is on its way to the backend.
     pub fn delete_counter(&self, backend: &Backend) -> Result<()> {
+        // In this order: what no backend has, has no origin.
+        self.origins.put(backend.counter, None)?;
         self.counters.release(backend.counter)
     }
 
@@ -375,6 +422,7 @@ impl RuleStore {
         for key in self.maglev.keys()?.iter().filter(unnamed) {
             self.maglev.delete(key)?;
         }
+        self.origins.keep_only(&counters)?;
         self.counters.keep_only(&counters)
     }
 }
@@ -569,5 +617,6 @@ fn backend_of(stored: &abi::backend) -> Backend {
             pop_vlan: has(abi::BACKEND_POP_VLAN),
         },
         counter: stored.counter,
+        origin: None,
     }
 }

@@ -9,7 +9,7 @@ use super::{netlink, sys};
 use crate::error::{Exit, failure};
 use crate::model::Mac;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Device {
     pub ifindex: u32,
     pub name: String,
@@ -22,6 +22,12 @@ pub struct Device {
     pub up: bool,
     /// Bytes of an IP packet.
     pub mtu: u32,
+    /// The peer of a veth; the device that a VLAN or a tunnel sends by.
+    pub link: Option<u32>,
+    /// The namespace that `link` counts in, as this namespace calls it; None: this one.
+    pub link_nsid: Option<i32>,
+    /// It takes frames for others, too, as a port of a bridge or under a macvlan.
+    pub promiscuous: bool,
 }
 
 impl Device {
@@ -31,6 +37,11 @@ impl Device {
 
     pub fn is_veth(&self) -> bool {
         self.kind == Some(InfoKind::Veth)
+    }
+
+    /// Whether it is one end of a pair, whose other end is its `link`.
+    pub fn is_pair(&self) -> bool {
+        matches!(self.kind, Some(InfoKind::Veth | InfoKind::Netkit))
     }
 
     /// Exit 6 where frames have no Ethernet header to read.
@@ -90,6 +101,30 @@ pub fn by_index(ifindex: u32) -> Result<Option<Device>> {
     find(request).with_context(|| format!("cannot look up ifindex {ifindex}"))
 }
 
+/// All devices of this namespace.
+pub fn all() -> Result<Vec<Device>> {
+    let links = netlink::dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))
+        .context("cannot list the devices")?;
+    let device = |link| match link {
+        RouteNetlinkMessage::NewLink(link) => Some(read(&link)),
+        _ => None,
+    };
+    Ok(links.into_iter().filter_map(device).collect())
+}
+
+/// The other end of a pair, in whatever network namespace it is (Linux 4.15); None where it has
+/// gone meanwhile, or the device is no pair's.
+pub fn peer(device: &Device) -> Result<Option<Device>> {
+    let Some(link) = device.link.filter(|_| device.is_pair()) else {
+        return Ok(None);
+    };
+    let mut request = LinkMessage::default();
+    request.header.index = link;
+    let there = device.link_nsid.map(LinkAttribute::IfNetnsId);
+    request.attributes.extend(there);
+    find(request).with_context(|| format!("cannot look up the peer of {}", device.name))
+}
+
 /// The name behind an index; None where the device is gone.
 pub fn name_of(ifindex: u32) -> Option<String> {
     let name = nix::net::if_::if_indextoname(ifindex).ok()?;
@@ -101,10 +136,7 @@ fn find(request: LinkMessage) -> Result<Option<Device>> {
     match netlink::get(RouteNetlinkMessage::GetLink(request)) {
         Ok(Some(RouteNetlinkMessage::NewLink(link))) => Ok(Some(read(&link))),
         Ok(_) => Ok(None),
-        Err(error) => match error
-            .downcast_ref::<std::io::Error>()
-            .and_then(|e| e.raw_os_error())
-        {
+        Err(error) => match netlink::errno(&error) {
             Some(nix::libc::ENODEV | nix::libc::ERANGE | nix::libc::EINVAL) => Ok(None),
             _ => Err(error),
         },
@@ -114,15 +146,11 @@ fn find(request: LinkMessage) -> Result<Option<Device>> {
 fn read(link: &LinkMessage) -> Device {
     let mut device = Device {
         ifindex: link.header.index,
-        name: String::new(),
-        mac: None,
-        kind: None,
-        master: None,
-        mtu: 0,
         up: link
             .header
             .flags
             .contains(LinkFlags::Up | LinkFlags::LowerUp),
+        ..Device::default()
     };
     for attribute in &link.attributes {
         match attribute {
@@ -132,6 +160,9 @@ fn read(link: &LinkMessage) -> Device {
             }
             LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
             LinkAttribute::Controller(ifindex) => device.master = Some(*ifindex),
+            LinkAttribute::Link(ifindex) => device.link = Some(*ifindex).filter(|&i| i != 0),
+            LinkAttribute::Promiscuity(users) => device.promiscuous = *users > 0,
+            LinkAttribute::LinkNetNsId(nsid) => device.link_nsid = Some(*nsid),
             LinkAttribute::LinkInfo(infos) => {
                 device.kind = infos.iter().find_map(|info| match info {
                     LinkInfo::Kind(kind) => Some(kind.clone()),

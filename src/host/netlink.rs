@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -17,10 +17,22 @@ pub fn dump(request: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>> {
     exchange(request, NLM_F_REQUEST | NLM_F_DUMP)
 }
 
+/// Makes a change.
+pub fn change(request: RouteNetlinkMessage) -> Result<()> {
+    exchange(request, NLM_F_REQUEST | NLM_F_ACK).map(drop)
+}
+
+/// The kernel's error number, where it answered a request with one.
+pub fn errno(error: &anyhow::Error) -> Option<i32> {
+    error.downcast_ref::<std::io::Error>()?.raw_os_error()
+}
+
 fn exchange(request: RouteNetlinkMessage, flags: u16) -> Result<Vec<RouteNetlinkMessage>> {
     let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
+    // Without it (Linux 4.20) a dump takes no notice of what its request asks for.
+    let _ = socket.set_netlink_get_strict_chk(true);
 
     let mut header = NetlinkHeader::default();
     header.flags = flags;

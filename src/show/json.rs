@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::model::{Actions, Backend, Counter, LinkState, Mode, Outcomes, Proto, Rewrite, Rule};
+use crate::model::{
+    Actions, Backend, BackendState, Counter, LinkState, Mode, Origin, Outcomes, Proto, Rewrite,
+    Rule,
+};
 
 /// A backend of a rule. The counters have the names of the demo that came before.
 #[derive(Clone, Debug, Serialize)]
@@ -26,10 +29,19 @@ pub struct RuleRow {
     pub vlan: Option<u16>,
     #[serde(flatten)]
     pub rewrite: Rewrite,
+    pub state: BackendState,
+    /// How it was found; None: it was told by hand.
+    pub origin: Option<String>,
 }
 
 impl RuleRow {
-    pub fn new(rule: &Rule, backend: &Backend, ifname: Option<String>, counter: Counter) -> Self {
+    pub fn new(
+        rule: &Rule,
+        backend: &Backend,
+        state: BackendState,
+        ifname: Option<String>,
+        counter: Counter,
+    ) -> Self {
         RuleRow {
             src: rule.matches.src.to_string(),
             proto: rule.matches.proto,
@@ -43,6 +55,8 @@ impl RuleRow {
             forward_bytes: counter.bytes,
             vlan: Some(rule.matches.vlan).filter(|&vlan| vlan != 0),
             rewrite: backend.rewrite,
+            state,
+            origin: backend.origin.as_ref().map(Origin::to_string),
         }
     }
 
