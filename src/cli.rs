@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use ipnet::IpNet;
 
@@ -157,14 +157,22 @@ pub enum Rule {
     /// Add a backend to the rule for a match, or update it.
     ///
     /// The same server again is an update: its counters are kept, and so is what isn't given; with
-    /// nothing but the server given, MAC address and device are found anew. Of the rewriting, giving
+    /// nothing but the server given, MAC address and device are found anew, the way they were found
+    /// before. `rule refresh` does that for all backends that were not told by hand. Of the rewriting, giving
     /// any replaces all. A rule has up to 255 backends.
     Add(RuleAdd),
     /// Delete one backend, a rule with all its backends, or all rules; the match must be as it was
     /// added
     Del(RuleDel),
-    /// List backends with their counters, one a row
+    /// List backends with their counters, one a row; and their states, where not all are up
     List,
+    /// Find backends anew, the way they were found when they were added.
+    ///
+    /// What is another now, such as the device and MAC address of a container that was restarted, is
+    /// changed in place; counters are kept. All backends that were found, or those of the rules that
+    /// are told; what was told by hand (--mac) stays. One that can't be found stays as it is: exit 1
+    /// once the others are refreshed.
+    Refresh(RuleRefresh),
     /// Add rules from a file, many at once.
     ///
     /// One JSON object a line, or an array of them, with the keys that `rule list --json` has: src,
@@ -200,13 +208,15 @@ pub struct Match {
 }
 
 #[derive(Args)]
+#[command(group = ArgGroup::new("namespace").conflicts_with_all(["mac", "ifindex", "dev"]))]
 pub struct RuleAdd {
     #[command(flatten)]
     pub matches: Match,
 
-    /// Address of the backend: the packet's new destination
-    #[arg(long, value_name = "ADDR")]
-    pub server: IpAddr,
+    /// Address of the backend: the packet's new destination [default: as the backend's network
+    /// namespace has it]
+    #[arg(long, value_name = "ADDR", required_unless_present_any = ["dev", "pid", "server_netns", "container"])]
+    pub server: Option<IpAddr>,
 
     /// MAC address of the backend [default: as the neighbour table has it, asked for if need be]
     #[arg(long)]
@@ -216,9 +226,21 @@ pub struct RuleAdd {
     #[arg(long, value_name = "N", conflicts_with = "dev", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
     pub ifindex: Option<u32>,
 
-    /// Egress device by its name
+    /// Egress device by its name; of a veth, the peer tells the rest
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     pub dev: Option<String>,
+
+    /// Find address, MAC address and device in the network namespace of this process
+    #[arg(long, value_name = "PID", group = "namespace", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
+    pub pid: Option<u32>,
+
+    /// The same in this network namespace: a name under /run/netns, or a path
+    #[arg(long, value_name = "NAME|PATH", group = "namespace")]
+    pub server_netns: Option<String>,
+
+    /// The same in the network namespace of this container, of docker or podman
+    #[arg(long, value_name = "NAME", group = "namespace", value_hint = ValueHint::Other)]
+    pub container: Option<String>,
 
     /// Share of the flows, relative to the rule's other backends: 1 to 65535 [default: 1, or what
     /// the backend has]
@@ -275,6 +297,29 @@ pub struct RuleDel {
     /// Succeed where there is nothing to delete
     #[arg(long)]
     pub if_exists: bool,
+}
+
+#[derive(Args)]
+pub struct RuleRefresh {
+    /// Only rules with this source
+    #[arg(long, value_name = "ADDR[/LEN]", value_parser = parse_source)]
+    pub src: Option<IpNet>,
+
+    /// Only rules with this protocol
+    #[arg(long, value_enum)]
+    pub proto: Option<Proto>,
+
+    /// Only rules with this destination port
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+
+    /// Only rules with this VLAN identifier
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4094))]
+    pub vlan: Option<u16>,
+
+    /// Only backends with this address
+    #[arg(long, value_name = "ADDR")]
+    pub server: Option<IpAddr>,
 }
 
 #[derive(Args)]

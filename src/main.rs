@@ -43,7 +43,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Detach(args) => cmd::detach::run(global, &args)?,
         Command::Status => cmd::status::run(global)?,
         Command::Features(args) => cmd::features::run(global, &args)?,
-        Command::Rule(verb) => cmd::rule::run(global, &verb)?,
+        Command::Rule(verb) => return cmd::rule::run(global, &verb),
         Command::Stats(args) => cmd::stats::run(global, &args)?,
         Command::Lab(verb) => return cmd::lab::run(global, &verb),
         Command::Completions { shell } => cmd::completions::run(shell),

@@ -137,7 +137,10 @@ fn members_use_the_default_pins_without_root_and_nobody_else_does() {
         for words in RULE_VERBS {
             outsider(words).fails(5, &["ermission"]);
         }
-        // Attaching and detaching stay root's.
+        // Looking into other network namespaces stays root's, as attaching and detaching do.
+        for words in ["--dev wan0", "--pid 1"] {
+            member(&format!("rule add {words}")).fails(5, &["only root"]);
+        }
         for words in [
             "attach wan0",
             "attach lan --force",

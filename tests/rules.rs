@@ -83,6 +83,7 @@ fn a_rule_with_defaults_is_any_source_udp_7999_weight_1() {
         "ifindex": bed.ns.ifindex("out0"), "ifname": "out0", "weight": 1,
         "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "keep_ip": false,
         "decrement_ttl": false, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
+        "state": "stale_mac", "origin": null,
     });
     assert_eq!(bed.tool().json("rule list"), json!([row]));
     assert_eq!(bed.tool().json("stats")["rules"], json!([row]));
@@ -103,6 +104,7 @@ fn every_part_of_a_rule_is_listed_as_it_was_given() {
         "mac": "02:00:00:00:00:ab", "ifindex": index, "ifname": "out0", "weight": 65535,
         "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "keep_ip": false,
         "decrement_ttl": false, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
+        "state": "stale_mac", "origin": null,
     });
     assert_eq!(row, expected);
     assert_eq!(bed.tool().json("rule list"), json!([expected]));
@@ -449,7 +451,9 @@ fn the_server_alone_finds_a_new_mac_and_a_weight_alone_keeps_the_old() {
     // Nobody answers any more: what was known stays.
     lan.host.ip("addr del 172.17.0.1/16 dev wan0");
     tool.ok("rule add --server 172.17.0.2");
-    assert_eq!(tool.json("rule list")[0], row);
+    let mut stays = row;
+    stays["state"] = json!("no_route");
+    assert_eq!(tool.json("rule list")[0], stays);
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
 
+use crate::datapath;
 use crate::error::{Exit, failure};
-use crate::model::Rewrite;
+use crate::model::{Origin, Rewrite};
 
 fn usage(message: String) -> anyhow::Error {
     failure(Exit::Usage, message)
@@ -19,6 +20,19 @@ pub fn server(what: &str, addr: IpAddr) -> Result<()> {
         is_host(addr),
         usage(format!(
             "{what} {addr}: not the unicast address of another host"
+        ))
+    );
+    Ok(())
+}
+
+/// What is remembered has to fit.
+pub fn origin(what: &str, origin: &Origin) -> Result<()> {
+    let text = origin.to_string();
+    let over = text.len().saturating_sub(datapath::MAX_ORIGIN);
+    ensure!(
+        over == 0,
+        usage(format!(
+            "{what}: the name or path is too long to be remembered, by {over} bytes: use a shorter one"
         ))
     );
     Ok(())

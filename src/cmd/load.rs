@@ -18,7 +18,7 @@ use crate::cli::{self, Global};
 use crate::datapath::{Pins, RuleStore};
 use crate::error::{Exit, exit_code, failure};
 use crate::host::device;
-use crate::model::{Backend, Mac, Match, Proto, Rewrite, Rule};
+use crate::model::{Backend, Mac, Match, Origin, Proto, Rewrite, Rule};
 use crate::show;
 
 /// A backend of a rule, as `rule list --json` has it.
@@ -55,6 +55,9 @@ struct Line {
     _delivered: IgnoredAny,
     #[serde(default, rename = "failures")]
     _failures: IgnoredAny,
+    #[serde(default, rename = "state")]
+    _state: IgnoredAny,
+    origin: Option<String>,
 }
 
 /// An address or a prefix, as `rule add` takes it.
@@ -237,7 +240,16 @@ fn backend(line: &Line, egress: Egress) -> Result<Backend> {
         completes_checksum: egress.completes_checksum,
         rewrite,
         counter: 0,
+        origin: line.origin.as_deref().map(origin).transpose()?,
     })
+}
+
+fn origin(text: &str) -> Result<Origin> {
+    let origin = text
+        .parse()
+        .map_err(|error| bad(format!("origin {text:?}: {error}")))?;
+    check::origin("origin", &origin)?;
+    Ok(origin)
 }
 
 fn rewrite(line: &Line) -> Result<Rewrite> {

@@ -1,48 +1,54 @@
 //! The rules as rows, for `rule list` and `stats`.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry::{Occupied, Vacant};
 
 use anyhow::Result;
 
+use super::state::States;
 use crate::datapath::RuleStore;
-use crate::host::device;
 use crate::model::{Backend, Failures, Rule};
 use crate::show::json::RuleRow;
 
 pub fn all(store: &RuleStore) -> Result<Vec<RuleRow>> {
-    let failures = store.failures()?;
-    let mut names = HashMap::new();
-    let mut rows = Vec::new();
+    let mut rows = Rows::new(store)?;
+    let mut all = Vec::new();
     for rule in store.list()? {
         for backend in &rule.backends {
-            let ifname = match names.entry(backend.ifindex) {
-                Occupied(known) => known.into_mut(),
-                Vacant(new) => new.insert(name_in_service(store, backend.ifindex)?),
-            };
-            let counter = store.counter(backend)?;
-            let lost = lost(failures.as_ref(), backend);
-            rows.push(RuleRow::new(&rule, backend, ifname.clone(), counter, lost));
+            all.push(rows.row(&rule, backend)?);
         }
     }
-    Ok(rows)
+    Ok(all)
 }
 
 pub fn one(store: &RuleStore, rule: &Rule, backend: &Backend) -> Result<RuleRow> {
-    let ifname = name_in_service(store, backend.ifindex)?;
-    // The losses first, so that there are no more of them than packets.
-    let lost = lost(store.failures()?.as_ref(), backend);
-    let counter = store.counter(backend)?;
-    Ok(RuleRow::new(rule, backend, ifname, counter, lost))
+    Rows::new(store)?.row(rule, backend)
 }
 
-/// None where nobody counts them.
-fn lost(failures: Option<&HashMap<u32, Failures>>, backend: &Backend) -> Option<Failures> {
-    failures.map(|failures| failures.get(&backend.counter).copied().unwrap_or_default())
+/// What is asked once for all rows.
+struct Rows<'store> {
+    store: &'store RuleStore,
+    states: States<'store>,
+    /// Read before the counters, so that no more are lost than there are. None: nobody counts.
+    failures: Option<HashMap<u32, Failures>>,
 }
 
-/// The name of an egress device; none where packets cannot be redirected to it.
-fn name_in_service(store: &RuleStore, ifindex: u32) -> Result<Option<String>> {
-    let in_service = store.has_egress(ifindex)?;
-    Ok(device::name_of(ifindex).filter(|_| in_service))
+impl<'store> Rows<'store> {
+    fn new(store: &'store RuleStore) -> Result<Self> {
+        Ok(Rows {
+            store,
+            states: States::new(store),
+            failures: store.failures()?,
+        })
+    }
+
+    fn row(&mut self, rule: &Rule, backend: &Backend) -> Result<RuleRow> {
+        let (state, ifname) = self.states.of(backend)?;
+        let lost = |all: &HashMap<u32, Failures>| all.get(&backend.counter).copied();
+        let failures = self.failures.as_ref();
+        let failures = failures.map(|all| lost(all).unwrap_or_default());
+        let counter = self.store.counter(backend)?;
+        Ok(RuleRow::new(
+            rule, backend, state, ifname, counter, failures,
+        ))
+    }
 }

@@ -1,28 +1,31 @@
 //! `xdpredir rule`
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{check, load, rows};
+use super::find::{self, Found};
+use super::{check, load, refresh, rows};
 use crate::cli::{self, Global, RuleAdd, RuleDel};
 use crate::datapath::{self, Interface, Pins, RuleStore};
 use crate::error::{Exit, failure};
-use crate::host::device::{self, Device};
-use crate::host::path::{Path, is_link_local};
+use crate::host::device::Device;
 use crate::host::xdp;
 use crate::model::{Backend, Match, Mode, Proto, Rewrite, Rule};
 use crate::show;
 
-pub fn run(global: &Global, verb: &cli::Rule) -> Result<()> {
+pub fn run(global: &Global, verb: &cli::Rule) -> Result<ExitCode> {
     let pins = Pins::locate(global.pin_dir.as_deref())?;
     match verb {
-        cli::Rule::Add(args) => add(global, &pins, args),
-        cli::Rule::Del(args) => delete(global, &pins, args),
-        cli::Rule::List => list(global, &pins),
-        cli::Rule::Load { file } => load::run(global, &pins, file),
+        cli::Rule::Add(args) => add(global, &pins, args)?,
+        cli::Rule::Del(args) => delete(global, &pins, args)?,
+        cli::Rule::List => list(global, &pins)?,
+        cli::Rule::Refresh(args) => return refresh::run(global, &pins, args),
+        cli::Rule::Load { file } => load::run(global, &pins, file)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn list(global: &Global, pins: &Pins) -> Result<()> {
@@ -40,7 +43,10 @@ fn list(global: &Global, pins: &Pins) -> Result<()> {
 }
 
 fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
-    let server = server(args.server)?;
+    args.server.map(server).transpose()?;
+    let in_namespace = find::in_namespace(args)?;
+    let found = in_namespace.as_ref().map(|found| found.path.server);
+    let server = server(found.or(args.server).context("--server is missing")?)?;
     let matches = matches(&args.matches, server)?;
     let rewrite = told_rewrite(&args.rewrite, server)?;
     let _lock = pins.lock()?;
@@ -58,9 +64,13 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
             format!("{matches}: has {most} backends already, the most of a rule"),
         ));
     }
-    let path = path(server, args, known.as_ref())?;
+    let found = match in_namespace {
+        Some(found) => found,
+        None => find::path(server, args, rewrite.as_ref(), known.as_ref())?,
+    };
+    let path = &found.path;
     let warnings = warnings(pins, &matches, &path.device)?;
-    let mut backend = backend(&store, server, args, known.as_ref(), &path)?;
+    let mut backend = backend(&store, args, known.as_ref(), &found)?;
     if let Some(rewrite) = rewrite {
         backend.rewrite = rewrite;
     }
@@ -86,11 +96,11 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
 /// The backend as it is to be, its device open to redirects and its counter there.
 fn backend(
     store: &RuleStore,
-    server: IpAddr,
     args: &RuleAdd,
     known: Option<&Backend>,
-    path: &Path,
+    found: &Found,
 ) -> Result<Backend> {
+    let path = &found.path;
     let device = &path.device;
     let source_mac = device.require_source_mac()?;
     let completes_checksum = device.completes_checksum()?;
@@ -98,7 +108,7 @@ fn backend(
         .open_egress(device.ifindex)
         .with_context(|| format!("device {}", device.name))?;
     Ok(Backend {
-        server,
+        server: path.server,
         mac: path.mac,
         source_mac,
         ifindex: device.ifindex,
@@ -109,6 +119,7 @@ fn backend(
             Some(known) => known.counter,
             None => store.new_counter()?,
         },
+        origin: found.origin.clone(),
     })
 }
 
@@ -296,45 +307,4 @@ fn agree_on_source(rule: &mut Rule, backend: &mut Backend, told: &cli::Rewrite) 
     if let Some(member) = rule.backend(backend.server) {
         *backend = member.clone();
     }
-}
-
-/// The way to the backend: as told; for a backend that is there, as it was; else as the host knows it.
-fn path(server: IpAddr, args: &RuleAdd, known: Option<&Backend>) -> Result<Path> {
-    let told = told_device(args)?;
-    if let (Some(device), Some(mac)) = (&told, args.mac) {
-        return Ok(Path::told(device.clone(), mac));
-    }
-    let before = match known {
-        Some(known) => device::by_index(known.ifindex)?.map(|device| (device, known.mac)),
-        None => None,
-    };
-    // Nothing but the server given: look again, for its MAC address may be another one now.
-    let again = told.is_none()
-        && args.mac.is_none()
-        && args.weight.is_none()
-        && told_rewrite(&args.rewrite, server)?.is_none();
-    let same_device = |device: &Device| told.as_ref().is_none_or(|t| t.ifindex == device.ifindex);
-    match before {
-        Some((device, mac)) if !again && same_device(&device) => {
-            Ok(Path::told(device, args.mac.unwrap_or(mac)))
-        }
-        Some((device, mac)) if again => {
-            // Where the host can't tell now, what was known stays.
-            let on = Some(device.clone()).filter(|_| is_link_local(server));
-            Ok(Path::find(server, on, None).unwrap_or_else(|_| Path::told(device, mac)))
-        }
-        _ => Path::find(server, told, args.mac),
-    }
-}
-
-fn told_device(args: &RuleAdd) -> Result<Option<Device>> {
-    if let Some(name) = &args.dev {
-        return device::by_name(name).map(Some);
-    }
-    let Some(ifindex) = args.ifindex else {
-        return Ok(None);
-    };
-    device::by_index(ifindex)?.map(Some).ok_or_else(|| {
-        failure(Exit::NotFound, format!("--ifindex {ifindex}: no such device in this network namespace; `ip link` lists them"))
-    })
 }

@@ -22,8 +22,8 @@ pub use ledger::types::failure_key;
 pub use limits::*;
 pub use skel::XdpredirSkelBuilder;
 pub use skel::types::{
-    backend, bank, counter, flow_key, fragmented, interface, maglev_chunk, rule, rule_key, ruleset,
-    service, service_key, set_key,
+    backend, bank, counter, flow_key, fragmented, interface, maglev_chunk, origin, rule, rule_key,
+    ruleset, service, service_key, set_key,
 };
 
 /// # Safety
@@ -44,6 +44,8 @@ unsafe impl Plain for fragmented {}
 unsafe impl Plain for interface {}
 // SAFETY: as above.
 unsafe impl Plain for maglev_chunk {}
+// SAFETY: as above.
+unsafe impl Plain for origin {}
 // SAFETY: as above.
 unsafe impl Plain for rule {}
 // SAFETY: as above.

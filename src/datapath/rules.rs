@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use super::banks::Banks;
 use super::ledger::Ledger;
 use super::maps::{Full, Map};
+use super::origins::Origins;
 use super::{Pins, abi, sys};
 use crate::error::{Exit, exit_code};
 use crate::model::{Backend, Counter, Failures, Mac, Match, Proto, Rewrite, Rule};
@@ -36,6 +37,7 @@ pub struct RuleStore {
     fragments: Map<abi::flow_key, abi::fragmented>,
     counters: Banks,
     ledger: Ledger,
+    origins: Origins,
     egress: Map<u32, u32>,
 }
 
@@ -51,6 +53,7 @@ impl RuleStore {
             fragments: Map::open(&pins.map("fragments"), "fragments")?,
             counters: Banks::open(pins)?,
             ledger: Ledger::open(&pins.state())?,
+            origins: Origins::open(pins)?,
             egress: Map::open(&pins.map("egress"), "egress")?,
         })
     }
@@ -66,15 +69,26 @@ impl RuleStore {
         let mut rules = entries
             .map(|(key, value)| self.rule(match_of(&key)?, &value))
             .collect::<Result<Vec<_>>>()?;
+        let mut origins = self.origins.all()?;
+        for backend in rules.iter_mut().flat_map(|rule| &mut rule.backends) {
+            backend.origin = origins.remove(&backend.counter);
+        }
         rules.sort_by_key(|rule| rule.matches);
         Ok(rules)
     }
 
     pub fn get(&self, matches: &Match) -> Result<Option<Rule>> {
-        let stored = self.stored(matches)?;
-        stored.map(|value| self.rule(*matches, &value)).transpose()
+        let Some(stored) = self.stored(matches)? else {
+            return Ok(None);
+        };
+        let mut rule = self.rule(*matches, &stored)?;
+        for backend in &mut rule.backends {
+            backend.origin = self.origins.get(backend.counter)?;
+        }
+        Ok(Some(rule))
     }
 
+    /// All but its backends' origins.
     fn rule(&self, matches: Match, value: &abi::rule) -> Result<Rule> {
         let backends = match value.set {
             0 => vec![backend_of(&only_of(value))],
@@ -165,7 +179,34 @@ impl RuleStore {
 
     /// The set of the rule before, which is nobody's now. The counters of `pending` backends are in
     /// use, though no rule may name them yet.
+    ///
+    /// The origins come first: a run that is killed in between leaves the old way to a backend, which
+    /// `rule refresh` makes the new one.
     fn swap(&self, rule: &Rule, pending: &[Backend]) -> Result<Option<u32>> {
+        let mut before = Vec::new();
+        for backend in &rule.backends {
+            let known = self.origins.get(backend.counter)?;
+            if known != backend.origin {
+                before.push((backend, known));
+            }
+        }
+        let remember = || {
+            before
+                .iter()
+                .try_for_each(|(b, _)| self.origins.put(b.counter, b.origin.as_ref()))
+        };
+        let stored = self
+            .collecting_garbage(pending, remember)
+            .and_then(|()| self.store(rule, pending));
+        if stored.is_err() {
+            for (backend, known) in &before {
+                let _ = self.origins.put(backend.counter, known.as_ref());
+            }
+        }
+        stored
+    }
+
+    fn store(&self, rule: &Rule, pending: &[Backend]) -> Result<Option<u32>> {
         let old = self.stored(&rule.matches)?;
         let key = key_of(&rule.matches);
         let new = match in_itself(rule) {
@@ -191,6 +232,8 @@ impl RuleStore {
         sets.iter().try_for_each(|&set| self.delete_set(set))?;
         let counters: HashSet<u32> = gone.iter().map(|backend| backend.counter).collect();
         self.forget_fragments(&counters)?;
+        // In this order: what no backend has, has no origin.
+        self.origins.forget(&counters)?;
         self.counters.release(&counters)
     }
 
@@ -279,7 +322,11 @@ impl RuleStore {
         let mut services: BTreeMap<ServiceBytes, abi::service> = BTreeMap::new();
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         for (rule, counter) in rules.iter_mut().zip(counters) {
-            rule.backends[0].counter = counter;
+            let backend = &mut rule.backends[0];
+            backend.counter = counter;
+            if backend.origin.is_some() {
+                self.origins.put(counter, backend.origin.as_ref())?;
+            }
             let key = key_of(&rule.matches);
             let lengths = services.entry(service_bytes(&key)).or_default();
             *lengths = union(*lengths, length_of(&key));
@@ -485,6 +532,7 @@ impl RuleStore {
         for key in self.maglev.keys()?.iter().filter(unnamed) {
             self.maglev.delete(key)?;
         }
+        self.origins.keep_only(&counters)?;
         self.counters.keep_only(&counters)
     }
 }
@@ -694,5 +742,6 @@ fn backend_of(stored: &abi::backend) -> Backend {
             pop_vlan: has(abi::BACKEND_POP_VLAN),
         },
         counter: stored.counter,
+        origin: None,
     }
 }

@@ -35,6 +35,8 @@ pub struct Device {
     pub native_program: bool,
     /// Frames that it was given and dropped, since it was made.
     pub tx_dropped: u64,
+    /// It takes frames for others, too, as a port of a bridge or under a macvlan.
+    pub promiscuous: bool,
 }
 
 impl Device {
@@ -113,6 +115,19 @@ pub fn all() -> Result<Vec<Device>> {
     Ok(links.into_iter().filter_map(device).collect())
 }
 
+/// The other end of a pair, in whatever network namespace it is (Linux 4.15); None where it has
+/// gone meanwhile, or the device is no pair's.
+pub fn peer(device: &Device) -> Result<Option<Device>> {
+    let Some(link) = device.link.filter(|_| device.is_pair()) else {
+        return Ok(None);
+    };
+    let mut request = LinkMessage::default();
+    request.header.index = link;
+    let there = device.link_nsid.map(LinkAttribute::IfNetnsId);
+    request.attributes.extend(there);
+    find(request).with_context(|| format!("cannot look up the peer of {}", device.name))
+}
+
 /// The name behind an index; None where the device is gone.
 pub fn name_of(ifindex: u32) -> Option<String> {
     let name = nix::net::if_::if_indextoname(ifindex).ok()?;
@@ -149,6 +164,7 @@ fn read(link: &LinkMessage) -> Device {
             LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
             LinkAttribute::Controller(ifindex) => device.master = Some(*ifindex),
             LinkAttribute::Link(ifindex) => device.link = Some(*ifindex).filter(|&i| i != 0),
+            LinkAttribute::Promiscuity(users) => device.promiscuous = *users > 0,
             LinkAttribute::LinkNetNsId(nsid) => device.link_nsid = Some(*nsid),
             LinkAttribute::LinkInfo(infos) => {
                 device.kind = infos.iter().find_map(|info| match info {

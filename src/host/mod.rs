@@ -1,5 +1,6 @@
 //! All that asks the host: namespaces, devices and their features, routes and neighbours.
 
+pub mod container;
 pub mod device;
 mod ethtool;
 pub mod features;
@@ -7,11 +8,14 @@ mod genetlink;
 mod guess;
 pub mod kernel;
 mod namespaces;
+pub mod neighbour;
 mod netlink;
 pub mod netns;
 pub mod path;
 pub mod peer;
-mod route;
+pub mod process;
+pub mod route;
+pub mod server;
 mod sys;
 pub mod xdp;
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
     NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
@@ -27,6 +27,11 @@ pub fn dump<M: Message>(request: M) -> Result<Vec<M>> {
     exchange(request, NLM_F_REQUEST | NLM_F_DUMP)
 }
 
+/// Makes a change.
+pub fn change(request: RouteNetlinkMessage) -> Result<()> {
+    exchange(request, NLM_F_REQUEST | NLM_F_ACK).map(drop)
+}
+
 /// The kernel's error number, where it answered a request with one.
 pub fn errno(error: &anyhow::Error) -> Option<i32> {
     error.downcast_ref::<std::io::Error>()?.raw_os_error()
@@ -36,6 +41,8 @@ fn exchange<M: Message>(request: M, flags: u16) -> Result<Vec<M>> {
     let mut socket = Socket::new(M::PROTOCOL).context("cannot open a netlink socket")?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
+    // Without it (Linux 4.20) a dump takes no notice of what its request asks for.
+    let _ = socket.set_netlink_get_strict_chk(true);
 
     let mut header = NetlinkHeader::default();
     header.flags = flags;

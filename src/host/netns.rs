@@ -17,16 +17,7 @@ pub const NAMED: &str = "/run/netns";
 /// Enters the network namespace, and only that: mounts stay, so that pins are found and survive.
 pub fn enter(name: &str) -> Result<()> {
     let path = path(name);
-    let file = File::open(&path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => failure(
-            Exit::NotFound,
-            format!(
-                "--netns {name}: no such network namespace ({})",
-                path.display()
-            ),
-        ),
-        _ => anyhow::Error::from(error).context(format!("--netns {name}: {}", path.display())),
-    })?;
+    let file = named(&format!("--netns {name}"), name)?;
     setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
         nix::errno::Errno::EINVAL => failure(
             Exit::Usage,
@@ -53,6 +44,33 @@ pub fn within<T: Send>(path: &Path, work: impl FnOnce() -> Result<T> + Send) -> 
     };
     std::thread::scope(|scope| scope.spawn(enter_and_work).join())
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The namespace of a name or path, open. `what` is how the user named it.
+pub fn named(what: &str, name: &str) -> Result<File> {
+    let path = path(name);
+    let missing = format!("no such network namespace ({})", path.display());
+    open(what, &path, &missing)
+}
+
+/// The namespace of a process, open.
+pub fn of_process(pid: u32) -> Result<File> {
+    let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+    open(&format!("pid {pid}"), &path, "no such process")
+}
+
+fn open(what: &str, path: &Path, missing: &str) -> Result<File> {
+    File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => failure(Exit::NotFound, format!("{what}: {missing}")),
+        _ => anyhow::Error::from(error).context(format!("{what}: {}", path.display())),
+    })
+}
+
+/// Whether that is the namespace that we are in.
+pub fn is_current(namespace: &File) -> Result<bool> {
+    let own = File::open("/proc/thread-self/ns/net").context("is /proc mounted?")?;
+    let (own, other) = (own.metadata()?, namespace.metadata()?);
+    Ok((own.dev(), own.ino()) == (other.dev(), other.ino()))
 }
 
 /// A name stands under /run/netns; whatever has a slash is a path.

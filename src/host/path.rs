@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use netlink_packet_route::link::InfoKind;
 
 use super::device::{self, Device};
+use super::neighbour;
 use super::route::{self, NextHop};
 use crate::error::{Exit, failure};
 use crate::model::Mac;
@@ -19,15 +20,24 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const DISCARD_PORT: u16 = 9;
 
 pub struct Path {
+    pub server: IpAddr,
     pub device: Device,
     pub mac: Mac,
     /// What was found rather than told, for people.
     pub found: Vec<String>,
 }
 
+/// Whether a neighbour is asked that is known already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    IfUnknown,
+    Anew,
+}
+
 impl Path {
-    pub fn told(device: Device, mac: Mac) -> Self {
+    pub fn told(server: IpAddr, device: Device, mac: Mac) -> Self {
         Path {
+            server,
             device,
             mac,
             found: Vec::new(),
@@ -36,20 +46,30 @@ impl Path {
 
     /// Finds what wasn't told: the route names a device and a next hop, the neighbour table the hop's
     /// MAC address, and a bridge the port behind which that is.
-    pub fn find(server: IpAddr, device: Option<Device>, mac: Option<Mac>) -> Result<Self> {
+    pub fn find(
+        server: IpAddr,
+        device: Option<Device>,
+        mac: Option<Mac>,
+        how: Ask,
+    ) -> Result<Self> {
         let hop = route::next_hop(server, scope(server, device.as_ref())?)?;
         let on = device::by_index(hop.ifindex)?
             .with_context(|| format!("the device of the route to {server} is gone"))?;
         let mut found = Vec::new();
         let mac = match mac {
             Some(mac) => mac,
-            None => neighbour(server, &hop, &on, &mut found)?,
+            None => neighbour(server, &hop, &on, how, &mut found)?,
         };
         let device = match device {
             Some(device) => device,
             None => egress(server, on, mac, &mut found)?,
         };
-        Ok(Path { device, mac, found })
+        Ok(Path {
+            server,
+            device,
+            mac,
+            found,
+        })
     }
 }
 
@@ -76,9 +96,19 @@ pub fn is_link_local(addr: IpAddr) -> bool {
     matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
-fn neighbour(server: IpAddr, hop: &NextHop, on: &Device, found: &mut Vec<String>) -> Result<Mac> {
+fn neighbour(
+    server: IpAddr,
+    hop: &NextHop,
+    on: &Device,
+    how: Ask,
+    found: &mut Vec<String>,
+) -> Result<Mac> {
     let (addr, name) = (hop.addr, &on.name);
-    let mac = ask(addr, on.ifindex, || route::neighbour(addr, on.ifindex))?.ok_or_else(|| {
+    if how == Ask::Anew {
+        // Refused to who is not root, for whom what is known has to do.
+        let _ = neighbour::forget(addr, on.ifindex);
+    }
+    let mac = ask(addr, on.ifindex, || neighbour::mac(addr, on.ifindex))?.ok_or_else(|| {
         let message = format!(
             "--server {server}: the neighbour {addr} doesn't answer on {name}: is it up? Or give --mac"
         );

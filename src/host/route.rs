@@ -1,11 +1,8 @@
-//! Where the host itself would send a packet: route and neighbour.
+//! Where the host itself would send a packet.
 
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
-};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
 };
@@ -13,7 +10,6 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::netlink;
 use crate::error::{Exit, failure};
-use crate::model::Mac;
 
 pub struct NextHop {
     /// The device that the route leaves by.
@@ -80,37 +76,4 @@ fn read(route: &RouteMessage, to: IpAddr) -> Option<NextHop> {
         }
     }
     (hop.ifindex != 0).then_some(hop)
-}
-
-/// The neighbour table's MAC address for an address on a device; None where it has no valid one.
-pub fn neighbour(addr: IpAddr, ifindex: u32) -> Result<Option<Mac>> {
-    let mut request = NeighbourMessage::default();
-    request.header.family = family(addr);
-    let destination = NeighbourAttribute::Destination(match addr {
-        IpAddr::V4(addr) => NeighbourAddress::Inet(addr),
-        IpAddr::V6(addr) => NeighbourAddress::Inet6(addr),
-    });
-    let entries = netlink::dump(RouteNetlinkMessage::GetNeighbour(request))
-        .context("cannot read the neighbour table")?;
-    Ok(entries.into_iter().find_map(|entry| match entry {
-        RouteNetlinkMessage::NewNeighbour(entry)
-            if entry.header.ifindex == ifindex
-                && !matches!(
-                    entry.header.state,
-                    NeighbourState::Failed | NeighbourState::Incomplete | NeighbourState::None
-                )
-                && entry.attributes.contains(&destination) =>
-        {
-            entry
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    NeighbourAttribute::LinkLayerAddress(bytes) => {
-                        <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac)
-                    }
-                    _ => None,
-                })
-        }
-        _ => None,
-    }))
 }

@@ -6,11 +6,15 @@ mod features;
 mod interface;
 mod mac;
 pub mod maglev;
+mod origin;
 mod rule;
+mod state;
 
 pub use counter::{Counter, Rate};
 pub use failures::Failures;
 pub use features::{Features, Netns, Offloads, Peer, Related, Remote, Source, XdpFeatures};
 pub use interface::{Actions, LedgerState, LinkState, Mode, Outcome, Outcomes};
 pub use mac::Mac;
+pub use origin::Origin;
 pub use rule::{Backend, Match, Proto, Rewrite, Rule};
+pub use state::BackendState;

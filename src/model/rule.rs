@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Mac, maglev};
+use super::{Mac, Origin, maglev};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -58,6 +58,8 @@ pub struct Backend {
     pub rewrite: Rewrite,
     /// The key of its counter.
     pub counter: u32,
+    /// None: told by hand.
+    pub origin: Option<Origin>,
 }
 
 /// What becomes of a packet beside its new addresses.
@@ -143,6 +145,7 @@ mod tests {
             completes_checksum: true,
             rewrite: Rewrite::default(),
             counter: 7,
+            origin: None,
         }
     }
 

@@ -7,8 +7,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::model::{
-    Actions, Backend, Counter, Failures, LedgerState, LinkState, Mode, Outcomes, Proto, Rewrite,
-    Rule,
+    Actions, Backend, BackendState, Counter, Failures, LedgerState, LinkState, Mode, Origin,
+    Outcomes, Proto, Rewrite, Rule,
 };
 
 /// A backend of a rule. The counters have the names of the demo that came before.
@@ -32,12 +32,16 @@ pub struct RuleRow {
     /// Of those forwarded, the frames that reached the device. None: no ledger is kept.
     pub delivered: Option<u64>,
     pub failures: Option<Failures>,
+    pub state: BackendState,
+    /// How it was found; None: it was told by hand.
+    pub origin: Option<String>,
 }
 
 impl RuleRow {
     pub fn new(
         rule: &Rule,
         backend: &Backend,
+        state: BackendState,
         ifname: Option<String>,
         counter: Counter,
         failures: Option<Failures>,
@@ -57,6 +61,8 @@ impl RuleRow {
             rewrite: backend.rewrite,
             delivered: failures.map(|lost| counter.packets.saturating_sub(lost.total())),
             failures,
+            state,
+            origin: backend.origin.as_ref().map(Origin::to_string),
         }
     }
 

@@ -5,5 +5,6 @@ mod failures;
 pub mod features;
 mod human;
 pub mod json;
+pub mod refresh;
 pub mod table;
 pub mod watch;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::columns::Columns;
 use super::json::{RuleRow, Snapshot, StatsInterface, Status, StatusInterface};
 use super::{failures, human};
-use crate::model::{Counter, LedgerState, LinkState, Rate};
+use crate::model::{BackendState, Counter, LedgerState, LinkState, Rate};
 
 /// An earlier snapshot and the time since.
 type Earlier<'a> = Option<(&'a Snapshot, Duration)>;
@@ -63,6 +63,8 @@ pub fn rules(rows: &[RuleRow]) -> String {
     let mut table = Columns::new(&[
         "source", "port", "server", "mac", "device", "weight", "packets", "bytes",
     ]);
+    let state = rows.iter().any(|row| row.state != BackendState::Up);
+    table.extend_if(state, &["state"]);
     let rewriting = rows.iter().any(|row| !rewriting(row).is_empty());
     table.extend_if(rewriting, &["rewriting"]);
     for row in rows {
@@ -77,10 +79,11 @@ pub fn rules(rows: &[RuleRow]) -> String {
             packets,
             bytes,
         ];
+        cells.extend(Some(row.state.to_string()).filter(|_| state));
         cells.extend(Some(self::rewriting(row)).filter(|_| rewriting));
         table.add(cells);
     }
-    table.text(&["weight", "packets", "bytes"], &["mac"])
+    table.text(&["weight", "packets", "bytes"], &["mac", "weight", "bytes"])
 }
 
 pub fn stats(snapshot: &Snapshot, earlier: Earlier) -> String {

@@ -1,0 +1,216 @@
+//! Finding a backend: as the command line says, or as it was found before.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::path;
+
+use anyhow::{Context, Result};
+
+use super::check;
+use crate::cli::RuleAdd;
+use crate::error::{Exit, exit_code, failure};
+use crate::host::device::{self, Device};
+use crate::host::path::{Ask, Path, is_link_local};
+use crate::host::server::{self, Wanted};
+use crate::host::{container, netns, process};
+use crate::model::{Backend, Origin, Rewrite};
+
+/// The way to a backend.
+pub struct Found {
+    pub path: Path,
+    /// None: it was told by hand.
+    pub origin: Option<Origin>,
+}
+
+impl Found {
+    fn by(origin: Origin, path: Path) -> Self {
+        let origin = Some(origin);
+        Found { path, origin }
+    }
+
+    fn by_hand(path: Path) -> Self {
+        Found { path, origin: None }
+    }
+}
+
+/// The way to a backend whose address the host knows better: in a network namespace, or at the other
+/// end of a device. None where the command line has the address, and no namespace.
+pub fn in_namespace(args: &RuleAdd) -> Result<Option<Found>> {
+    let wanted = match args.server {
+        Some(server) => Wanted::This(server),
+        None => Wanted::Only { ipv6: family(args) },
+    };
+    if let Some(origin) = namespace(args)? {
+        let path = locate(&origin, wanted, Ask::Anew)?;
+        return Ok(Some(Found::by(origin, path)));
+    }
+    let (None, Some(name)) = (args.server, &args.dev) else {
+        return Ok(None);
+    };
+    let origin = Origin::Device(name.clone());
+    let mut path = locate(&origin, wanted, Ask::IfUnknown)?;
+    Ok(Some(match args.mac {
+        Some(mac) => {
+            path.mac = mac;
+            Found::by_hand(path)
+        }
+        None => Found::by(origin, path),
+    }))
+}
+
+/// Whether only IPv6 addresses will do, or only IPv4 ones.
+fn family(args: &RuleAdd) -> Option<bool> {
+    let source = args.matches.src.map(|src| src.addr());
+    source.or(args.rewrite.snat).map(|addr| addr.is_ipv6())
+}
+
+fn namespace(args: &RuleAdd) -> Result<Option<Origin>> {
+    let (option, origin) = if let Some(pid) = args.pid {
+        let started = process::started(pid)?;
+        ("--pid", Origin::Pid { pid, started })
+    } else if let Some(name) = &args.server_netns {
+        ("--server-netns", Origin::Netns(absolute(name)?))
+    } else if let Some(name) = &args.container {
+        ("--container", Origin::Container(name.clone()))
+    } else {
+        return Ok(None);
+    };
+    check::origin(option, &origin)?;
+    Ok(Some(origin))
+}
+
+/// A name as it is; a path so that it can be followed from anywhere.
+fn absolute(name: &str) -> Result<String> {
+    if !name.contains('/') {
+        return Ok(name.into());
+    }
+    let path = path::absolute(name).with_context(|| format!("--server-netns {name}"))?;
+    Ok(path.display().to_string())
+}
+
+/// The way to a backend whose address is told: as told; for a backend that is there, as it was; else
+/// as the host knows it.
+pub fn path(
+    server: IpAddr,
+    args: &RuleAdd,
+    rewrite: Option<&Rewrite>,
+    known: Option<&Backend>,
+) -> Result<Found> {
+    let told = told_device(args)?;
+    if let (Some(device), Some(mac)) = (&told, args.mac) {
+        return Ok(Found::by_hand(Path::told(server, device.clone(), mac)));
+    }
+    let before = match known {
+        Some(known) => device::by_index(known.ifindex)?.map(|device| (device, known)),
+        None => None,
+    };
+    // Nothing but the server given: look again, for its MAC address may be another one now.
+    let nothing_told =
+        told.is_none() && args.mac.is_none() && args.weight.is_none() && rewrite.is_none();
+    if nothing_told && let Some(known) = known {
+        return again(server, known, before.map(|(device, _)| device));
+    }
+    let same_device = |device: &Device| told.as_ref().is_none_or(|t| t.ifindex == device.ifindex);
+    match before {
+        Some((device, known)) if same_device(&device) => Ok(Found {
+            path: Path::told(server, device, args.mac.unwrap_or(known.mac)),
+            origin: known.origin.clone().filter(|_| args.mac.is_none()),
+        }),
+        _ => find(server, told, args),
+    }
+}
+
+fn find(server: IpAddr, told: Option<Device>, args: &RuleAdd) -> Result<Found> {
+    if args.mac.is_some() {
+        let path = Path::find(server, told, args.mac, Ask::IfUnknown)?;
+        return Ok(Found::by_hand(path));
+    }
+    let origin = told
+        .as_ref()
+        .map_or(Origin::Route, |device| Origin::Device(device.name.clone()));
+    let path = match told {
+        Some(device) => on_device(server, device, Ask::IfUnknown)?,
+        None => Path::find(server, None, None, Ask::IfUnknown)?,
+    };
+    Ok(Found::by(origin, path))
+}
+
+/// Where the host can't tell now, what was known stays, as long as its device is there.
+fn again(server: IpAddr, known: &Backend, before: Option<Device>) -> Result<Found> {
+    let on = before.as_ref().filter(|_| is_link_local(server));
+    let by_hand = on.map_or(Origin::Route, |device| Origin::Device(device.name.clone()));
+    let origin = known.origin.clone().unwrap_or(by_hand);
+    match (locate(&origin, Wanted::This(server), Ask::Anew), before) {
+        (Ok(path), _) => Ok(Found::by(origin, path)),
+        (Err(_), Some(device)) => Ok(Found {
+            path: Path::told(server, device, known.mac),
+            origin: known.origin.clone(),
+        }),
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// The way to a backend, found as its origin says.
+pub fn locate(origin: &Origin, wanted: Wanted, ask: Ask) -> Result<Path> {
+    let what = origin.to_string();
+    let namespace = match origin {
+        Origin::Route | Origin::Device(_) => return locate_here(origin, wanted, ask),
+        Origin::Pid { pid, started } => of_process(*pid, *started),
+        Origin::Netns(name) => netns::named(&what, name),
+        Origin::Container(name) => container::pid(name).and_then(netns::of_process),
+    };
+    for_root(
+        &what,
+        namespace.and_then(|namespace| server::within(&what, &namespace, wanted)),
+    )
+}
+
+fn of_process(pid: u32, started: u64) -> Result<File> {
+    let namespace = netns::of_process(pid)?;
+    if process::started(pid)? != started {
+        let message = format!("pid {pid}: another process has that number now");
+        return Err(failure(Exit::NotFound, message));
+    }
+    Ok(namespace)
+}
+
+/// Members of the group may change rules, but are not let into namespaces.
+fn for_root<T>(what: &str, result: Result<T>) -> Result<T> {
+    result.map_err(|error| match exit_code(&error) {
+        Exit::Permission => failure(
+            Exit::Permission,
+            format!("{what}: only root sees into other network namespaces"),
+        ),
+        _ => error,
+    })
+}
+
+fn locate_here(origin: &Origin, wanted: Wanted, ask: Ask) -> Result<Path> {
+    match (origin, wanted.address()) {
+        (Origin::Device(name), Some(server)) => on_device(server, device::by_name(name)?, ask),
+        (Origin::Device(name), None) => {
+            let device = device::by_name(name)?;
+            for_root(&origin.to_string(), server::behind(device, wanted))
+        }
+        (_, Some(server)) => Path::find(server, None, None, ask),
+        (_, None) => Err(failure(Exit::Usage, "--server is missing")),
+    }
+}
+
+/// The MAC address is that of the device's peer where that has the server's address.
+fn on_device(server: IpAddr, device: Device, ask: Ask) -> Result<Path> {
+    server::behind(device.clone(), Wanted::This(server))
+        .or_else(|_| Path::find(server, Some(device), None, ask))
+}
+
+fn told_device(args: &RuleAdd) -> Result<Option<Device>> {
+    if let Some(name) = &args.dev {
+        return device::by_name(name).map(Some);
+    }
+    let Some(ifindex) = args.ifindex else {
+        return Ok(None);
+    };
+    device::by_index(ifindex)?.map(Some).ok_or_else(|| {
+        failure(Exit::NotFound, format!("--ifindex {ifindex}: no such device in this network namespace; `ip link` lists them"))
+    })
+}

@@ -1,0 +1,69 @@
+//! How backends were found, by their counters.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::Result;
+
+use super::maps::Map;
+use super::{Pins, abi};
+use crate::model::Origin;
+
+/// Bytes of the longest text that can be remembered.
+pub const MAX_TEXT: usize = abi::ORIGIN_LEN as usize - 1;
+
+pub struct Origins(Map<u32, abi::origin>);
+
+impl Origins {
+    pub fn open(pins: &Pins) -> Result<Self> {
+        Ok(Origins(Map::open(&pins.map("origins"), "origins")?))
+    }
+
+    pub fn get(&self, counter: u32) -> Result<Option<Origin>> {
+        Ok(self.0.get(&counter)?.as_ref().and_then(read))
+    }
+
+    pub fn all(&self) -> Result<HashMap<u32, Origin>> {
+        let entries = self.0.entries()?;
+        let known = |(counter, stored)| Some((counter, read(&stored)?));
+        Ok(entries.into_iter().filter_map(known).collect())
+    }
+
+    pub fn put(&self, counter: u32, origin: Option<&Origin>) -> Result<()> {
+        match origin {
+            Some(origin) => self.0.put(&counter, &stored(origin)),
+            None => self.0.delete(&counter),
+        }
+    }
+
+    pub fn forget(&self, counters: &HashSet<u32>) -> Result<()> {
+        let entries = self.0.entries()?;
+        let named = entries.iter().map(|(counter, _)| counter);
+        named
+            .filter(|counter| counters.contains(counter))
+            .try_for_each(|counter| self.0.delete(counter))
+    }
+
+    pub fn keep_only(&self, counters: &HashSet<u32>) -> Result<()> {
+        let unnamed = |counter: &&u32| !counters.contains(counter);
+        for counter in self.0.keys()?.iter().filter(unnamed) {
+            self.0.delete(counter)?;
+        }
+        Ok(())
+    }
+}
+
+fn stored(origin: &Origin) -> abi::origin {
+    let mut stored = abi::origin::default();
+    let text = origin.to_string();
+    for (to, from) in stored.text[..MAX_TEXT].iter_mut().zip(text.bytes()) {
+        *to = from as _;
+    }
+    stored
+}
+
+/// None where another version has written it.
+fn read(stored: &abi::origin) -> Option<Origin> {
+    let text = stored.text.iter().map(|&c| c as u8);
+    let text: Vec<u8> = text.take_while(|&c| c != 0).collect();
+    String::from_utf8(text).ok()?.parse().ok()
+}

@@ -1,0 +1,30 @@
+//! Whether packets can reach a backend, as far as the host knows without asking anyone.
+
+use std::fmt;
+
+use serde::Serialize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendState {
+    Up,
+    /// The device that the backend was added with is unregistered.
+    DeviceGone,
+    LinkDown,
+    /// The server has another MAC address now.
+    StaleMac,
+    /// It was found by a route that is gone.
+    NoRoute,
+}
+
+impl fmt::Display for BackendState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BackendState::Up => "up",
+            BackendState::DeviceGone => "device gone",
+            BackendState::LinkDown => "link down",
+            BackendState::StaleMac => "stale MAC",
+            BackendState::NoRoute => "no route",
+        })
+    }
+}
