@@ -13,13 +13,17 @@ mod load;
 mod lock;
 mod log;
 mod maps;
+mod mends;
 mod pins;
+mod remains;
 mod rules;
 mod sys;
 
 pub use attach::{Attached, Request, attach};
 pub use detach::detach;
+pub use foreign::Foreign;
 pub use interface::{Interface, interfaces};
 pub use log::route as log_libbpf;
+pub use mends::Mends;
 pub use pins::Pins;
 pub use rules::RuleStore;

@@ -1,18 +1,19 @@
 //! All that asks the host: namespaces, devices and their features, routes and neighbours.
 
 pub mod device;
-mod ethtool;
+pub mod ethtool;
 pub mod features;
 mod genetlink;
 mod guess;
 pub mod kernel;
-mod namespaces;
+pub mod namespaces;
 mod netlink;
 pub mod netns;
 pub mod path;
 pub mod peer;
-mod route;
+pub mod route;
 mod sys;
+pub mod sysctl;
 pub mod xdp;
 
 pub use sys::default_sigpipe;

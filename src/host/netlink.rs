@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
     NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
@@ -25,6 +25,11 @@ pub fn get<M: Message>(request: M) -> Result<Option<M>> {
 /// All messages that answer a request.
 pub fn dump<M: Message>(request: M) -> Result<Vec<M>> {
     exchange(request, NLM_F_REQUEST | NLM_F_DUMP)
+}
+
+/// A request that changes something, and is acknowledged.
+pub fn change<M: Message>(request: M) -> Result<()> {
+    exchange(request, NLM_F_REQUEST | NLM_F_ACK).map(drop)
 }
 
 /// The kernel's error number, where it answered a request with one.

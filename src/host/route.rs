@@ -1,5 +1,6 @@
 //! Where the host itself would send a packet: route and neighbour.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
@@ -22,28 +23,44 @@ pub struct NextHop {
     pub addr: IpAddr,
 }
 
+/// Where this namespace would send a packet.
+pub enum Route {
+    /// To itself.
+    Local,
+    Hop(NextHop),
+    None,
+}
+
 /// The host's unicast route to another host's address; with an ifindex, the one by that device.
 pub fn next_hop(to: IpAddr, ifindex: Option<u32>) -> Result<NextHop> {
-    let no_route = || {
-        let message = format!("--server {to}: the host has no route to it: give --mac and --dev");
-        failure(Exit::NotFound, message)
-    };
-    let request = RouteNetlinkMessage::GetRoute(request(to, ifindex));
-    let route = match netlink::get(request) {
-        Ok(Some(RouteNetlinkMessage::NewRoute(route))) => route,
-        Ok(_) => return Err(no_route()),
-        // The kernel says "no route" as an error: ENETUNREACH and its like.
-        Err(error) if error.is::<std::io::Error>() => return Err(no_route()),
-        Err(error) => return Err(error).context(format!("cannot ask for the route to {to}")),
-    };
-    match route.header.kind {
-        RouteType::Local => {
+    match lookup(to, ifindex)? {
+        Route::Hop(hop) => Ok(hop),
+        Route::Local => {
             let message = format!("--server {to}: an address of this host: name another host's");
             Err(failure(Exit::Usage, message))
         }
-        RouteType::Unicast => read(&route, to).ok_or_else(no_route),
-        _ => Err(no_route()),
+        Route::None => {
+            let message =
+                format!("--server {to}: the host has no route to it: give --mac and --dev");
+            Err(failure(Exit::NotFound, message))
+        }
     }
+}
+
+pub fn lookup(to: IpAddr, ifindex: Option<u32>) -> Result<Route> {
+    let request = RouteNetlinkMessage::GetRoute(request(to, ifindex));
+    let route = match netlink::get(request) {
+        Ok(Some(RouteNetlinkMessage::NewRoute(route))) => route,
+        Ok(_) => return Ok(Route::None),
+        // The kernel says "no route" as an error: ENETUNREACH and its like.
+        Err(error) if error.is::<std::io::Error>() => return Ok(Route::None),
+        Err(error) => return Err(error).context(format!("cannot ask for the route to {to}")),
+    };
+    Ok(match route.header.kind {
+        RouteType::Local => Route::Local,
+        RouteType::Unicast => read(&route, to).map_or(Route::None, Route::Hop),
+        _ => Route::None,
+    })
 }
 
 fn request(to: IpAddr, ifindex: Option<u32>) -> RouteMessage {
@@ -84,33 +101,49 @@ fn read(route: &RouteMessage, to: IpAddr) -> Option<NextHop> {
 
 /// The neighbour table's MAC address for an address on a device; None where it has no valid one.
 pub fn neighbour(addr: IpAddr, ifindex: u32) -> Result<Option<Mac>> {
+    Ok(neighbours(family(addr))?.get(&(ifindex, addr)).copied())
+}
+
+/// All valid entries of the neighbour table, by device and address.
+pub fn all_neighbours() -> Result<HashMap<(u32, IpAddr), Mac>> {
+    let mut all = neighbours(AddressFamily::Inet)?;
+    all.extend(neighbours(AddressFamily::Inet6)?);
+    Ok(all)
+}
+
+fn neighbours(family: AddressFamily) -> Result<HashMap<(u32, IpAddr), Mac>> {
     let mut request = NeighbourMessage::default();
-    request.header.family = family(addr);
-    let destination = NeighbourAttribute::Destination(match addr {
-        IpAddr::V4(addr) => NeighbourAddress::Inet(addr),
-        IpAddr::V6(addr) => NeighbourAddress::Inet6(addr),
-    });
+    request.header.family = family;
     let entries = netlink::dump(RouteNetlinkMessage::GetNeighbour(request))
         .context("cannot read the neighbour table")?;
-    Ok(entries.into_iter().find_map(|entry| match entry {
-        RouteNetlinkMessage::NewNeighbour(entry)
-            if entry.header.ifindex == ifindex
-                && !matches!(
-                    entry.header.state,
-                    NeighbourState::Failed | NeighbourState::Incomplete | NeighbourState::None
-                )
-                && entry.attributes.contains(&destination) =>
-        {
-            entry
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    NeighbourAttribute::LinkLayerAddress(bytes) => {
-                        <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac)
-                    }
-                    _ => None,
-                })
-        }
+    let valid = |entry| match entry {
+        RouteNetlinkMessage::NewNeighbour(entry) => valid(&entry),
         _ => None,
-    }))
+    };
+    Ok(entries.into_iter().filter_map(valid).collect())
+}
+
+fn valid(entry: &NeighbourMessage) -> Option<((u32, IpAddr), Mac)> {
+    if matches!(
+        entry.header.state,
+        NeighbourState::Failed | NeighbourState::Incomplete | NeighbourState::None
+    ) {
+        return None;
+    }
+    let (mut addr, mut mac) = (None, None);
+    for attribute in &entry.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => {
+                addr = Some((*v4).into())
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
+                addr = Some((*v6).into())
+            }
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
+            }
+            _ => {}
+        }
+    }
+    Some(((entry.header.ifindex, addr?), mac?))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::human;
 use super::json::RuleRow;
-use crate::model::Failures;
+use crate::model::{Failures, Reason};
 
 /// A line for each device and reason; none where all arrived.
 pub fn lines(rows: &[RuleRow]) -> String {
@@ -19,33 +19,11 @@ pub fn lines(rows: &[RuleRow]) -> String {
 }
 
 fn of_device(device: &str, failures: &Failures) -> String {
-    let reasons = [
-        (
-            failures.not_supported,
-            "it, or its peer, takes no redirected frames: `ethtool -K PEER gro on` at a veth's other end"
-                .into(),
-        ),
-        (
-            failures.mtu,
-            "longer than its MTU: raise it, or lower the senders'".into(),
-        ),
-        (
-            failures.link_down,
-            format!("it or its peer is down: `ip link set dev {device} up`, and the same at the other end"),
-        ),
-        (
-            failures.no_device,
-            "it went away: `rule add` the backend again".into(),
-        ),
-        (
-            failures.queue_full,
-            "it left them over: its queue was full, or its peer's MTU is smaller".into(),
-        ),
-        (failures.other, "for a reason that is not listed".into()),
-    ];
-    reasons
-        .into_iter()
-        .filter(|(frames, _)| *frames > 0)
-        .map(|(frames, why)| format!("{} lost at {device}: {why}\n", human::number(frames as f64)))
-        .collect()
+    let lost = |reason: &Reason| reason.frames > 0;
+    let line = |Reason { frames, why, mend }| {
+        let frames = human::number(frames as f64);
+        format!("{frames} lost at {device}: {why}: {mend}\n")
+    };
+    let reasons = failures.reasons(device).into_iter();
+    reasons.filter(lost).map(line).collect()
 }

@@ -1,0 +1,55 @@
+//! Rules that others shadow: with a rule for each half of its source prefix, none is left.
+
+use std::collections::HashSet;
+
+use ipnet::IpNet;
+
+use super::Setup;
+use crate::model::{Finding, Match};
+
+pub fn check(setup: &Setup) -> Vec<Finding> {
+    let mut matches: Vec<&Match> = setup.matches.iter().collect();
+    matches.sort_by_key(|matches| std::cmp::Reverse(matches.src.prefix_len()));
+    let mut covered = Covered::default();
+    let shadowed = matches.into_iter().filter(|matches| !covered.add(matches));
+    shadowed.map(finding).collect()
+}
+
+fn finding(matches: &Match) -> Finding {
+    Finding::warning("shadowed-rule", format!("rule {matches}"))
+        .consequence("it never sees a packet")
+        .evidence("rules with longer source prefixes cover all of its source")
+        .mend("`xdpredir rule del` it, or one of those")
+}
+
+/// The prefixes all of whose addresses have a rule so far, from the longest on.
+#[derive(Default)]
+struct Covered(HashSet<Match>);
+
+impl Covered {
+    /// False where longer ones cover it already.
+    fn add(&mut self, matches: &Match) -> bool {
+        let mut now = *matches;
+        if !self.0.insert(now) {
+            return false;
+        }
+        // Two halves cover the whole, which may be a half itself.
+        while let Some((sibling, whole)) = pair(now.src) {
+            if !self.0.contains(&Match {
+                src: sibling,
+                ..now
+            }) {
+                break;
+            }
+            now.src = whole;
+            self.0.insert(now);
+        }
+        true
+    }
+}
+
+fn pair(src: IpNet) -> Option<(IpNet, IpNet)> {
+    let whole = src.supernet()?;
+    let mut halves = whole.subnets(src.prefix_len()).ok()?;
+    Some((halves.find(|half| *half != src)?, whole))
+}
