@@ -45,3 +45,42 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
     let all = [kernel, bpffs, capabilities, btf, features];
     all.into_iter().flatten().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Host;
+    use super::*;
+
+    fn names(host: Host) -> Vec<&'static str> {
+        let setup = Setup {
+            host,
+            ..Setup::default()
+        };
+        check(&setup).iter().map(|finding| finding.check).collect()
+    }
+
+    fn well() -> Host {
+        Host {
+            kernel: Some((5, 18)),
+            has_btf: true,
+            tells_features: true,
+            ..Host::default()
+        }
+    }
+
+    #[test]
+    fn what_this_kernel_has_and_others_lack_is_named() {
+        assert!(names(well()).is_empty());
+        let old = Host {
+            kernel: Some((5, 17)),
+            ..well()
+        };
+        assert_eq!(names(old), ["kernel"]);
+        let bare = Host {
+            has_btf: false,
+            tells_features: false,
+            ..well()
+        };
+        assert_eq!(names(bare), ["btf", "netdev"]);
+    }
+}

@@ -3,6 +3,7 @@
 
 mod address;
 mod bridge;
+mod checksums;
 mod devices;
 mod foreign;
 mod host;
@@ -15,22 +16,28 @@ mod remains;
 mod replies;
 mod segments;
 mod shadow;
+mod strays;
 mod targets;
+#[cfg(test)]
+mod testing;
 
 mod setup;
 
-pub use setup::{AtServer, Delivery, Host, Ingress, Link, Remains, Reply, Setup, Target, There};
+pub use setup::{
+    AtServer, Delivery, Host, Ingress, Link, Remains, Reply, Setup, Stray, Target, There,
+};
 
 use crate::model::{Finding, Severity};
 
 type Check = fn(&Setup) -> Vec<Finding>;
 
 /// Of the way to the backends.
-const WAY: [Check; 8] = [
+const WAY: [Check; 9] = [
     targets::check,
     mtu::check,
     links::check,
     macs::check,
+    checksums::check,
     address::check,
     foreign::check,
     replies::check,
@@ -41,11 +48,12 @@ const WAY: [Check; 8] = [
 const INTERFACES: [Check; 2] = [modes::check, bridge::check];
 
 /// Of what has become of it all.
-const STATE: [Check; 5] = [
+const STATE: [Check; 6] = [
     host::check,
     remains::check,
     devices::check,
     shadow::check,
+    strays::check,
     losses::check,
 ];
 

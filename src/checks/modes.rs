@@ -41,3 +41,37 @@ fn finding(interface: &Ingress, link: &Link) -> Option<Finding> {
             )),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::nic;
+    use super::*;
+    use crate::model::LinkState;
+
+    /// The evidence, for a NIC in a mode.
+    fn found(mode: Mode, lro: bool, mtu: u32) -> Option<String> {
+        let mut link = nic(1);
+        link.features.offloads.lro = Some(lro);
+        link.features.mtu = mtu;
+        let interface = Ingress {
+            ifindex: 1,
+            name: link.name().to_string(),
+            mode,
+            state: LinkState::Attached,
+            successor: None,
+            foreign: None,
+        };
+        let mut setup = Setup::default();
+        setup.interfaces.push(interface);
+        setup.devices.insert(1, link);
+        check(&setup).pop().map(|finding| finding.evidence)
+    }
+
+    #[test]
+    fn lro_or_a_large_mtu_is_named_where_skb_mode_is_second_best() {
+        assert!(found(Mode::Skb, true, 1500).unwrap().contains("LRO is on"));
+        assert!(found(Mode::Skb, false, 9000).unwrap().contains("9000"));
+        assert_eq!(found(Mode::Skb, false, 1500), None);
+        assert_eq!(found(Mode::Native, true, 9000), None);
+    }
+}

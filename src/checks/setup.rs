@@ -17,6 +17,16 @@ pub struct Setup {
     /// Lost frames, by egress device.
     pub losses: BTreeMap<u32, Failures>,
     pub remains: Vec<Remains>,
+    pub strays: Vec<Stray>,
+}
+
+/// A source that its bridge has seen behind a port that is not attached, while others of its ports
+/// are.
+pub struct Stray {
+    pub source: IpAddr,
+    pub mac: Mac,
+    pub bridge: String,
+    pub port: String,
 }
 
 #[derive(Default)]
@@ -49,6 +59,8 @@ pub struct Link {
     pub promiscuous: bool,
     /// Packets can be redirected to it.
     pub in_service: bool,
+    /// Whether it completes partial checksums.
+    pub completes_checksum: bool,
     /// None where it has no peer, or the peer's namespace can't be entered.
     pub there: Option<There>,
 }
@@ -72,6 +84,7 @@ pub struct Target {
     pub server: IpAddr,
     pub mac: Mac,
     pub source_mac: Mac,
+    pub completes_checksum: bool,
     pub ifindex: u32,
     pub keep_ip: bool,
     pub protos: Vec<Proto>,

@@ -53,3 +53,42 @@ fn pair(src: IpNet) -> Option<(IpNet, IpNet)> {
     let mut halves = whole.subnets(src.prefix_len()).ok()?;
     Some((halves.find(|half| *half != src)?, whole))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Proto;
+
+    fn shadowed(sources: &[&str]) -> Vec<String> {
+        let matches = sources.iter().map(|source| Match {
+            proto: Proto::Udp,
+            port: 7999,
+            vlan: 0,
+            src: source.parse().expect("a prefix"),
+        });
+        let setup = Setup {
+            matches: matches.collect(),
+            ..Setup::default()
+        };
+        let findings = check(&setup).into_iter();
+        findings.map(|finding| finding.subject).collect()
+    }
+
+    #[test]
+    fn only_a_rule_that_is_covered_completely_is_shadowed() {
+        let halves = ["10.0.0.0/9", "10.128.0.0/9"];
+        assert!(shadowed(&halves).is_empty());
+        assert!(shadowed(&["10.0.0.0/8", "10.0.0.0/9", "11.0.0.0/9"]).is_empty());
+        let all = ["10.0.0.0/8", halves[0], halves[1]];
+        assert_eq!(shadowed(&all), ["rule src 10.0.0.0/8 udp port 7999"]);
+        assert_eq!(
+            shadowed(&["::/0", "::/1", "8000::/1", "0.0.0.0/0"]).len(),
+            1
+        );
+        // With everything covered, even the rule for any source.
+        assert_eq!(
+            shadowed(&["0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/2"]).len(),
+            1
+        );
+    }
+}

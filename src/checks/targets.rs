@@ -24,14 +24,8 @@ fn finding(link: &Link, natives: &str) -> Finding {
     let (check, evidence, mend, fix) = match &link.features.peer {
         Some(peer) if link.is("veth") => (
             "peer-napi",
-            format!(
-                "its peer {} has neither GRO nor a native XDP program",
-                peer.device
-            ),
-            format!(
-                "`ethtool -K {} gro on` there, or attach {natives} with --mode skb",
-                peer.device.name()
-            ),
+            lacking(peer),
+            format!("{}, or attach {natives} with --mode skb", gro_on(peer)),
             gro(peer),
         ),
         _ => (
@@ -51,6 +45,23 @@ fn finding(link: &Link, natives: &str) -> Finding {
         .evidence(format!("{evidence}{guess}"))
         .mend(mend)
         .fix(fix)
+}
+
+fn lacking(peer: &Peer) -> String {
+    let device = &peer.device;
+    match peer.gro {
+        Some(false) => format!("its peer {device} has neither GRO nor a native XDP program"),
+        Some(true) => format!("GRO was switched on at its peer {device} while that was down"),
+        None => format!("its peer {device} needs GRO or a native XDP program"),
+    }
+}
+
+fn gro_on(peer: &Peer) -> String {
+    let name = peer.device.name();
+    match peer.gro {
+        Some(true) => format!("`ethtool -K {name} gro off` and then `gro on` there"),
+        _ => format!("`ethtool -K {name} gro on` there"),
+    }
 }
 
 fn gro(peer: &Peer) -> Option<Fix> {

@@ -18,15 +18,21 @@ pub fn run(global: &Global, args: &cli::Doctor) -> Result<ExitCode> {
     if args.undo {
         return undo(global, &pins);
     }
-    if args.fix && !args.yes && !stdin().is_terminal() {
-        let message = "doctor --fix asks before it changes anything, and standard input is no terminal: --yes answers";
+    if args.fix && !args.yes && (global.json || !stdin().is_terminal()) {
+        let message = "doctor --fix asks before it changes anything, which it can only on a terminal and without --json: --yes answers";
         return Err(failure(Exit::Usage, message));
     }
     let setup = doctor::whole(&pins)?;
     let found = checks::all(&setup);
     let fixable = found.iter().filter(|finding| finding.fixable).count();
-    if !args.fix || fixable == 0 || !agreed(args, &found, &setup, fixable)? {
+    if !args.fix || fixable == 0 {
         return report(global, &found, &setup);
+    }
+    if !args.yes {
+        let code = report(global, &found, &setup)?;
+        if !agreed(fixable)? {
+            return Ok(code);
+        }
     }
     let mended = doctor::mend(&pins, &found)?;
     complain(&mended.errors);
@@ -41,14 +47,8 @@ pub fn run(global: &Global, args: &cli::Doctor) -> Result<ExitCode> {
     report(global, &left, &setup)
 }
 
-/// Shows what there is to mend, and asks.
-fn agreed(args: &cli::Doctor, found: &[Finding], setup: &Setup, fixable: usize) -> Result<bool> {
-    if args.yes {
-        return Ok(true);
-    }
-    let mut out = stderr().lock();
-    write!(out, "{}", show::doctor::findings(found, setup))?;
-    write!(out, "Mend {fixable} now? [y/N] ")?;
+fn agreed(fixable: usize) -> Result<bool> {
+    write!(stderr(), "Mend {fixable} now? [y/N] ")?;
     let mut answer = String::new();
     stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

@@ -9,7 +9,7 @@ use anyhow::Result;
 use ipnet::IpNet;
 
 use super::place;
-use crate::checks::{Host, Ingress, Link, Remains, Setup, Target};
+use crate::checks::{Host, Ingress, Link, Remains, Setup, Stray, Target};
 use crate::datapath::{self, Foreign, Interface, Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::features::Survey;
@@ -20,6 +20,9 @@ use crate::model::{Backend, Failures, LinkState, Mac, Match, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
 const SOURCES: usize = 16;
+
+type Neighbours = HashMap<(u32, IpAddr), Mac>;
+type Ports = HashMap<(u32, Mac), u32>;
 
 /// The whole setup of this network namespace.
 pub fn whole(pins: &Pins) -> Result<Setup> {
@@ -95,7 +98,9 @@ fn live(
         let link = link(device, store, survey)?;
         setup.devices.insert(device.ifindex, link);
     }
-    host_side(setup)?;
+    let (neighbours, ports) = (route::all_neighbours()?, device::bridge_ports()?);
+    host_side(setup, &neighbours, &ports)?;
+    setup.strays = strays(setup, rules, &neighbours, &ports);
     other_side(setup);
     Ok(())
 }
@@ -175,15 +180,24 @@ fn targets(rules: &[Rule]) -> Vec<Target> {
     targets.into_values().collect()
 }
 
-fn identity(backend: &Backend) -> (IpAddr, u32, Mac, Mac, bool) {
+fn identity(backend: &Backend) -> (IpAddr, u32, Mac, Mac, bool, bool) {
     let Backend {
         server,
         ifindex,
         mac,
         source_mac,
+        completes_checksum,
         ..
     } = *backend;
-    (server, ifindex, mac, source_mac, backend.rewrite.keep_ip)
+    let keep_ip = backend.rewrite.keep_ip;
+    (
+        server,
+        ifindex,
+        mac,
+        source_mac,
+        completes_checksum,
+        keep_ip,
+    )
 }
 
 fn target(backend: &Backend) -> Target {
@@ -191,6 +205,7 @@ fn target(backend: &Backend) -> Target {
         server: backend.server,
         mac: backend.mac,
         source_mac: backend.source_mac,
+        completes_checksum: backend.completes_checksum,
         ifindex: backend.ifindex,
         keep_ip: backend.rewrite.keep_ip,
         protos: Vec::new(),
@@ -221,19 +236,19 @@ fn link(device: &Device, store: &RuleStore, survey: &Survey) -> Result<Link> {
         enabled: device.enabled,
         promiscuous: device.promiscuous,
         in_service: store.has_egress(device.ifindex)?,
+        completes_checksum: device.completes_checksum()?,
         there: None,
     })
 }
 
 /// What this namespace knows of the backends.
-fn host_side(setup: &mut Setup) -> Result<()> {
-    let (neighbours, ports) = (route::all_neighbours()?, device::bridge_ports()?);
+fn host_side(setup: &mut Setup, neighbours: &Neighbours, ports: &Ports) -> Result<()> {
     for target in &mut setup.backends {
         let Some(link) = setup.devices.get(&target.ifindex) else {
             continue;
         };
         target.host_forwards = sysctl::forwards(target.server);
-        target.neighbour = neighbour(target, link, &neighbours)?;
+        target.neighbour = neighbour(target, link, neighbours)?;
         let master = link.features.master.as_ref();
         let port = master.and_then(|master| ports.get(&(master.ifindex, target.mac)));
         let other = port.filter(|&&port| port != target.ifindex);
@@ -246,7 +261,7 @@ fn host_side(setup: &mut Setup) -> Result<()> {
 fn neighbour(
     target: &Target,
     link: &Link,
-    neighbours: &HashMap<(u32, IpAddr), Mac>,
+    neighbours: &Neighbours,
 ) -> Result<Option<(Mac, String)>> {
     let Route::Hop(hop) = route::lookup(target.server, None)? else {
         return Ok(None);
@@ -257,6 +272,34 @@ fn neighbour(
     }
     let known = neighbours.get(&(hop.ifindex, hop.addr)).copied();
     Ok(known.zip(device::name_of(hop.ifindex)))
+}
+
+/// Where all attached interfaces are ports of one bridge, the sources that it has elsewhere.
+fn strays(setup: &Setup, rules: &[Rule], neighbours: &Neighbours, ports: &Ports) -> Vec<Stray> {
+    let attached: Vec<u32> = setup.live().map(|interface| interface.ifindex).collect();
+    let master = |ifindex: &u32| setup.devices.get(ifindex)?.features.master.as_ref();
+    let Some(bridge) = attached.first().and_then(master) else {
+        return Vec::new();
+    };
+    if bridge.kind.as_deref() != Some("bridge")
+        || !attached.iter().all(|port| master(port) == Some(bridge))
+    {
+        return Vec::new();
+    }
+    let of = |source: IpAddr| {
+        let mac = *neighbours.get(&(bridge.ifindex, source))?;
+        let port = ports.get(&(bridge.ifindex, mac))?;
+        Some(Stray {
+            source,
+            mac,
+            bridge: bridge.ifname.clone(),
+            port: device::name_of(*port).filter(|_| !attached.contains(port))?,
+        })
+    };
+    let hosts = rules.iter().map(|rule| rule.matches.src);
+    let hosts = hosts.filter(|src| src.prefix_len() == src.max_prefix_len());
+    let sources: BTreeSet<IpAddr> = hosts.map(|src| src.addr()).collect();
+    sources.into_iter().filter_map(of).collect()
 }
 
 /// What the peers' namespaces know of them, each entered once.

@@ -30,6 +30,8 @@ pub fn mend(pins: &Pins, findings: &[Finding]) -> Result<Mended> {
         mended: Mended::default(),
     };
     let fixes = findings.iter().filter_map(|f| Some((f, f.fix.as_ref()?)));
+    let mut fixes: Vec<_> = fixes.collect();
+    fixes.sort_by_key(|(_, fix)| order(fix));
     for (finding, fix) in fixes {
         if let Err(error) = work.fix(fix) {
             let error = error.context(finding.subject.clone());
@@ -37,6 +39,15 @@ pub fn mend(pins: &Pins, findings: &[Finding]) -> Result<Mended> {
         }
     }
     Ok(work.mended)
+}
+
+/// A veth that is down when its GRO is switched on takes no redirected frames afterwards.
+fn order(fix: &Fix) -> u8 {
+    match fix {
+        Fix::LinkUp(_) => 0,
+        Fix::Gro(_) => 1,
+        Fix::Refresh { .. } => 2,
+    }
 }
 
 struct Work {

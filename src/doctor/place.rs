@@ -35,6 +35,10 @@ pub fn look(peer: &Remote, targets: &mut [&mut Target]) -> Option<There> {
         Ok((there, answers.collect::<Result<Vec<_>>>()?))
     };
     let (there, answers) = peer::within(peer, look_there).ok()?;
+    if there.is_port {
+        // The server is elsewhere, behind that bridge.
+        return Some(there);
+    }
     for (target, (address, back)) in targets.iter_mut().zip(answers) {
         target.there = Some(AtServer {
             address,
