@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
 use fixture::tap::Tap;
-use fixture::{BINARY, Ns, Run, Tool};
+use fixture::{BINARY, Ns, Run, Tool, command};
 use libbpf_rs::libbpf_sys;
 use serde_json::Value;
 
@@ -846,12 +846,56 @@ fn detaching_the_last_interface_puts_back_and_leaves_nothing() {
 
 #[test]
 fn what_is_gone_needs_no_undo() {
-    let bed = Bed::new("native");
-    bed.gro_off();
+    for namespace in [false, true] {
+        let bed = Bed::new("native");
+        bed.gro_off();
+        bed.fix();
+        bed.server().ip("link del eth0");
+        if namespace {
+            command("ip", &["netns", "del", &bed.server().name]);
+        }
+        let run = bed.tool().ok("doctor --undo");
+        assert_eq!(run.out, "nothing to undo\n");
+    }
+}
+
+/// As containers' namespaces are: none has a name.
+#[test]
+fn a_peer_is_mended_in_a_namespace_that_a_process_keeps() {
+    let bed = Bed::bare();
+    let mut container = std::process::Command::new("unshare")
+        .args(["--net", "sh", "-c", "echo in; read end"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("unshare runs");
+    let out = container.stdout.as_mut().expect("a pipe");
+    std::io::Read::read_exact(out, &mut [0; 3]).expect("it is in");
+    let pid = container.id().to_string();
+    let there = |words: &str| {
+        let mut all = vec!["--net", "--target", &pid];
+        all.extend(words.split_whitespace());
+        command("nsenter", &all)
+    };
+    bed.host()
+        .ip(&format!("link add c0 type veth peer name eth0 netns {pid}"));
+    bed.host().ip("link set c0 up");
+    there("ip link set eth0 up");
+    there("ip addr add 172.18.0.2/32 dev eth0");
+    let link = there("ip -brief link show eth0");
+    let mac = link.split_whitespace().nth(2).expect("a MAC address");
+    bed.tool().ok("attach lan --mode native");
+    bed.tool().ok(&format!(
+        "rule add --server 172.18.0.2 --mac {mac} --dev c0"
+    ));
+    bed.finds("peer-napi", "problem", &["peer eth0 in pid"]);
+    let gro = || there("ethtool -k eth0").contains("generic-receive-offload: on");
     bed.fix();
-    bed.server().ip("link del eth0");
-    let run = bed.tool().ok("doctor --undo");
-    assert_eq!(run.out, "nothing to undo\n");
+    assert!(gro());
+    bed.tool().ok("doctor --undo");
+    assert!(!gro());
+    drop(container.stdin.take());
+    container.wait().expect("it ends");
 }
 
 /// Each change was written down before it was made, so undo finds it.
