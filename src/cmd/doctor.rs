@@ -100,9 +100,15 @@ pub fn told(undone: &Undone) -> ExitCode {
     }
 }
 
+/// What was changed alike in many rules is said once.
 pub fn said(what: &str, changes: &[Change]) {
-    for change in changes {
-        println!("{what}: {change}");
+    let lines: Vec<String> = changes.iter().map(Change::to_string).collect();
+    for alike in lines.chunk_by(|a, b| a == b) {
+        let rules = match alike.len() {
+            1 => String::new(),
+            count => format!(" in {count} rules"),
+        };
+        println!("{what}: {}{rules}", alike[0]);
     }
 }
 

@@ -76,14 +76,9 @@ impl fmt::Display for Change {
         match self {
             Change::Gro(place) => write!(f, "GRO on at {place}"),
             Change::LinkUp(place) => write!(f, "{place} up"),
-            Change::Backend {
-                matches,
-                server,
-                after,
-                ..
-            } => write!(
+            Change::Backend { server, after, .. } => write!(
                 f,
-                "{matches} -> {server} {} via ifindex {}",
+                "server {server} {} via ifindex {}",
                 after.mac, after.ifindex
             ),
         }
