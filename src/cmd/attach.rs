@@ -33,7 +33,7 @@ pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
         ledger: !args.no_ledger,
     };
     let attached = datapath::attach(&pins, &request)?;
-    warn(&pins, &attached)?;
+    warn(&pins, &attached);
     if global.json {
         return show::json::print(&attached.iter().map(json).collect::<Vec<_>>());
     }
@@ -42,14 +42,13 @@ pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
 }
 
 /// Of what they would lose, with the rules that are there.
-fn warn(pins: &Pins, attached: &[Attached]) -> Result<()> {
+fn warn(pins: &Pins, attached: &[Attached]) {
     let new = attached.iter().filter(|attached| !attached.already);
     let ifindexes: Vec<u32> = new.map(|attached| attached.device.ifindex).collect();
     if !ifindexes.is_empty() {
-        let setup = doctor::of_interfaces(pins, &ifindexes)?;
-        doctor::warn(&checks::of_interfaces(&setup));
+        let setup = doctor::of_interfaces(pins, &ifindexes);
+        doctor::warn(setup, checks::of_interfaces);
     }
-    Ok(())
 }
 
 fn mode(choice: ModeChoice) -> Option<Mode> {

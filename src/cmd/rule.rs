@@ -66,8 +66,8 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     agree_on_source(&mut rule, &mut backend, &args.rewrite);
     store.put(&rule)?;
 
-    let setup = doctor::of_backend(pins, &store, matches, &backend)?;
-    doctor::warn(&checks::of_backend(&setup));
+    let setup = doctor::of_backend(pins, &store, matches, &backend);
+    doctor::warn(setup, checks::of_backend);
     if global.json {
         return show::json::print(&rows::one(&store, &rule, &backend)?);
     }

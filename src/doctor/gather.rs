@@ -15,7 +15,7 @@ use crate::host::device::{self, Device};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::route::{self, Route};
-use crate::host::{kernel, sysctl};
+use crate::host::{kernel, neighbour, sysctl};
 use crate::model::{Backend, Failures, LinkState, Mac, Match, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
@@ -98,7 +98,7 @@ fn live(
         let link = link(device, store, survey)?;
         setup.devices.insert(device.ifindex, link);
     }
-    let (neighbours, ports) = (route::all_neighbours()?, device::bridge_ports()?);
+    let (neighbours, ports) = (neighbour::all()?, device::bridge_ports()?);
     host_side(setup, &neighbours, &ports)?;
     setup.strays = strays(setup, rules, &neighbours, &ports);
     other_side(setup);

@@ -9,11 +9,23 @@ pub use gather::{of_backend, of_interfaces, whole};
 pub use mend::mend;
 pub use undo::{Undone, undo};
 
+use anyhow::Result;
+
+use crate::checks::Setup;
+use crate::error::one_line;
 use crate::model::Finding;
 
-/// As `attach` and `rule add` say it.
-pub fn warn(findings: &[Finding]) {
-    for finding in findings {
-        eprintln!("xdpredir: warning: {finding}");
+/// For `attach` and `rule add`, which have done their work: nothing here is their failure.
+pub fn warn(setup: Result<Setup>, checks: fn(&Setup) -> Vec<Finding>) {
+    match setup {
+        Ok(setup) => {
+            for finding in checks(&setup) {
+                eprintln!("xdpredir: warning: {finding}");
+            }
+        }
+        Err(error) => {
+            let why = one_line(&error);
+            eprintln!("xdpredir: warning: cannot check what becomes of packets: {why}");
+        }
     }
 }

@@ -7,6 +7,7 @@ mod genetlink;
 mod guess;
 pub mod kernel;
 pub mod namespaces;
+pub mod neighbour;
 mod netlink;
 pub mod netns;
 pub mod path;

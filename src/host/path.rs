@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use netlink_packet_route::link::InfoKind;
 
 use super::device::{self, Device};
+use super::neighbour;
 use super::route::{self, NextHop};
 use crate::error::{Exit, failure};
 use crate::model::Mac;
@@ -78,7 +79,7 @@ pub fn is_link_local(addr: IpAddr) -> bool {
 
 fn neighbour(server: IpAddr, hop: &NextHop, on: &Device, found: &mut Vec<String>) -> Result<Mac> {
     let (addr, name) = (hop.addr, &on.name);
-    let mac = ask(addr, on.ifindex, || route::neighbour(addr, on.ifindex))?.ok_or_else(|| {
+    let mac = ask(addr, on.ifindex, || neighbour::mac(addr, on.ifindex))?.ok_or_else(|| {
         let message = format!(
             "--server {server}: the neighbour {addr} doesn't answer on {name}: is it up? Or give --mac"
         );

@@ -1,12 +1,8 @@
-//! Where the host itself would send a packet: route and neighbour.
+//! Where the host itself would send a packet.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
-};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
 };
@@ -14,7 +10,6 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::netlink;
 use crate::error::{Exit, failure};
-use crate::model::Mac;
 
 pub struct NextHop {
     /// The device that the route leaves by.
@@ -97,53 +92,4 @@ fn read(route: &RouteMessage, to: IpAddr) -> Option<NextHop> {
         }
     }
     (hop.ifindex != 0).then_some(hop)
-}
-
-/// The neighbour table's MAC address for an address on a device; None where it has no valid one.
-pub fn neighbour(addr: IpAddr, ifindex: u32) -> Result<Option<Mac>> {
-    Ok(neighbours(family(addr))?.get(&(ifindex, addr)).copied())
-}
-
-/// All valid entries of the neighbour table, by device and address.
-pub fn all_neighbours() -> Result<HashMap<(u32, IpAddr), Mac>> {
-    let mut all = neighbours(AddressFamily::Inet)?;
-    all.extend(neighbours(AddressFamily::Inet6)?);
-    Ok(all)
-}
-
-fn neighbours(family: AddressFamily) -> Result<HashMap<(u32, IpAddr), Mac>> {
-    let mut request = NeighbourMessage::default();
-    request.header.family = family;
-    let entries = netlink::dump(RouteNetlinkMessage::GetNeighbour(request))
-        .context("cannot read the neighbour table")?;
-    let valid = |entry| match entry {
-        RouteNetlinkMessage::NewNeighbour(entry) => valid(&entry),
-        _ => None,
-    };
-    Ok(entries.into_iter().filter_map(valid).collect())
-}
-
-fn valid(entry: &NeighbourMessage) -> Option<((u32, IpAddr), Mac)> {
-    if matches!(
-        entry.header.state,
-        NeighbourState::Failed | NeighbourState::Incomplete | NeighbourState::None
-    ) {
-        return None;
-    }
-    let (mut addr, mut mac) = (None, None);
-    for attribute in &entry.attributes {
-        match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => {
-                addr = Some((*v4).into())
-            }
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
-                addr = Some((*v6).into())
-            }
-            NeighbourAttribute::LinkLayerAddress(bytes) => {
-                mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
-            }
-            _ => {}
-        }
-    }
-    Some(((entry.header.ifindex, addr?), mac?))
 }
