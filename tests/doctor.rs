@@ -465,6 +465,42 @@ fn a_backend_follows_a_restarted_container_to_its_new_device_and_back() {
 }
 
 #[test]
+fn a_backend_follows_a_restarted_container_behind_its_bridge() {
+    let mut bed = Bed::bare();
+    let host = bed.host();
+    host.ip("addr flush dev wan0");
+    // With an address of its own, as Docker's has: one that changes with its ports clears its neighbours.
+    host.ip("link add docker0 address 02:42:00:00:00:01 type bridge");
+    let other = Ns::new("other");
+    host.veth("wan9", &other, "eth0");
+    host.ip("link set wan9 master docker0");
+    host.ip("link set docker0 up");
+    host.ip("addr add 172.17.0.1/16 dev docker0");
+    host.ip("link set wan0 master docker0");
+    bed.tool().ok("attach lan --mode skb");
+    bed.tool()
+        .ok(&format!("rule add --src {CLIENT} --server {SERVER}"));
+    assert!(bed.arrives());
+    let before = bed.backend();
+
+    // The neighbour table still has the MAC address that the server had before.
+    let started = Ns::new("server");
+    bed.host().ip("link del wan0");
+    bed.host().veth("wan1", &started, "eth0");
+    bed.host().ip("link set wan1 master docker0");
+    started.ip(&format!("addr add {SERVER}/16 dev eth0"));
+    started.ip("route add default via 172.17.0.1");
+    bed.lan.servers[0] = started;
+    assert!(!bed.arrives());
+    bed.finds("device", "problem", &["is gone"]);
+    bed.fix();
+    assert!(bed.arrives());
+    assert_eq!(bed.backend()["ifname"], "wan1");
+    bed.tool().ok("doctor --undo");
+    assert_eq!(bed.backend()["mac"], before["mac"]);
+}
+
+#[test]
 fn a_server_that_nobody_finds_is_left_as_it_is_and_said() {
     let bed = Bed::new("skb");
     bed.host().ip("link del wan0");

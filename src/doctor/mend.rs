@@ -9,7 +9,8 @@ use crate::datapath::{Mends, Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
 use crate::host::path::Path;
-use crate::host::{netns, peer};
+use crate::host::route::{self, Route};
+use crate::host::{neighbour, netns, peer};
 use crate::model::{Change, Finding, Fix, Mac, Place, Refreshed, Remote, Rule, Way};
 
 /// What became of the attempts.
@@ -132,6 +133,13 @@ impl Work {
     }
 }
 
+/// A server that moved may have another MAC address now, which the neighbour table learns too late.
+fn forget_neighbour(server: IpAddr) {
+    if let Ok(Route::Hop(hop)) = route::lookup(server, None) {
+        let _ = neighbour::forget(hop.addr, hop.ifindex);
+    }
+}
+
 /// Where a device is, if it is there and as expected.
 fn place(
     remote: &Remote,
@@ -158,6 +166,7 @@ fn way(server: IpAddr, ifindex: u32, to: Refreshed) -> Result<Way> {
             None => bail!("its device is gone"),
         },
         Refreshed::Path => {
+            forget_neighbour(server);
             let path = Path::find(server, None, None)?;
             (path.device, path.mac)
         }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 
 use super::netlink;
@@ -26,6 +26,27 @@ pub fn all() -> Result<HashMap<(u32, IpAddr), Mac>> {
         Some((key, mac_of(&entry)?))
     };
     Ok(entries()?.filter_map(valid).collect())
+}
+
+/// Forgets what was learned of an address, so that the next packet asks for it. What somebody has
+/// set stays.
+pub fn forget(addr: IpAddr, ifindex: u32) -> Result<()> {
+    use NeighbourState::{Delay, Probe, Reachable, Stale};
+    let learned = |entry: &NeighbourMessage| {
+        matches!(entry.header.state, Reachable | Stale | Delay | Probe)
+            && !entry.header.flags.contains(NeighbourFlags::ExtLearned)
+    };
+    let found =
+        entries()?.find(|entry| entry.header.ifindex == ifindex && addr_of(entry) == Some(addr));
+    let Some(entry) = found.filter(learned) else {
+        return Ok(());
+    };
+    let mut request = NeighbourMessage::default();
+    request.header.family = entry.header.family;
+    request.header.ifindex = ifindex;
+    let destination = |a: &NeighbourAttribute| matches!(a, NeighbourAttribute::Destination(_));
+    request.attributes = entry.attributes.into_iter().filter(destination).collect();
+    netlink::change(RouteNetlinkMessage::DelNeighbour(request))
 }
 
 fn entries() -> Result<impl Iterator<Item = NeighbourMessage>> {
