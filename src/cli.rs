@@ -23,7 +23,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed at run time; 2 usage; 3 not found or not attached; 4 conflict; \
-5 no permission; 6 not supported by this kernel, device or version";
+5 no permission; 6 not supported by this kernel, device or version; 7 problems found";
 
 #[derive(Args)]
 pub struct Global {
@@ -65,6 +65,9 @@ pub enum Command {
     Status,
     /// Show what devices can do with XDP, and what they are connected to
     Features(Features),
+    /// Look for all that keeps packets from arriving, say what it does and how to mend it; exit 7
+    /// where there are problems
+    Doctor(Doctor),
     /// Add, delete and list rules
     #[command(subcommand)]
     Rule(Rule),
@@ -150,6 +153,22 @@ pub struct Features {
     /// Devices to show in full [default: a table of all in this network namespace]
     #[arg(value_name = "IFACE", value_hint = ValueHint::Other)]
     pub interfaces: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct Doctor {
+    /// Mend what can be put back: GRO at a veth's peer, links that are down, MAC addresses and
+    /// devices of backends. Asks first; `detach` of the last interface puts it back
+    #[arg(long)]
+    pub fix: bool,
+
+    /// Do not ask
+    #[arg(long, requires = "fix")]
+    pub yes: bool,
+
+    /// Put back what --fix changed
+    #[arg(long, conflicts_with = "fix")]
+    pub undo: bool,
 }
 
 #[derive(Subcommand)]

@@ -14,6 +14,7 @@ pub enum Exit {
     Conflict = 4,
     Permission = 5,
     Unsupported = 6,
+    Problems = 7,
 }
 
 /// A failure that knows its exit code. Its text names the input and, where there is one, the remedy.

@@ -1,8 +1,10 @@
 //! Parse, run, print one error line, exit code.
 
+mod checks;
 mod cli;
 mod cmd;
 mod datapath;
+mod doctor;
 mod error;
 mod host;
 mod lab;
@@ -43,6 +45,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Detach(args) => cmd::detach::run(global, &args)?,
         Command::Status => cmd::status::run(global)?,
         Command::Features(args) => cmd::features::run(global, &args)?,
+        Command::Doctor(args) => return cmd::doctor::run(global, &args),
         Command::Rule(verb) => return cmd::rule::run(global, &verb),
         Command::Stats(args) => cmd::stats::run(global, &args)?,
         Command::Lab(verb) => return cmd::lab::run(global, &verb),

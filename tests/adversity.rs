@@ -156,7 +156,11 @@ fn a_device_that_is_down_is_warned_of() {
     let run = lan
         .tool()
         .ok("rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev wan0");
-    assert!(run.err.contains("wan0 is down"), "{run:?}");
+    assert!(
+        run.err
+            .contains("wan0: what is redirected to it is lost (it is down)"),
+        "{run:?}"
+    );
 }
 
 /// A member of the group may write anything to the maps.

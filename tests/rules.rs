@@ -513,7 +513,8 @@ fn a_native_redirect_into_a_veth_that_drops_it_is_warned_of() {
     let lan = Lan::new(false, 1);
     lan.servers[0].exec("ethtool -K eth0 gro off");
     lan.tool().ok("attach lan --mode native");
-    let add = format!("rule add --server 172.17.0.2 --mac {MAC} --dev wan0");
+    let mac = mac(&lan.servers[0], "eth0");
+    let add = format!("rule add --server 172.17.0.2 --mac {mac} --dev wan0");
     let warned = lan.tool().ok(&add);
     assert_eq!(warned.err.lines().count(), 1, "{warned:?}");
     assert!(

@@ -3,8 +3,10 @@
 use anyhow::Result;
 use nix::unistd::Group;
 
+use crate::checks;
 use crate::cli::{self, Global, ModeChoice};
 use crate::datapath::{self, Attached, Pins, Request};
+use crate::doctor;
 use crate::error::{Exit, failure};
 use crate::host::device;
 use crate::model::Mode;
@@ -31,11 +33,22 @@ pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
         ledger: !args.no_ledger,
     };
     let attached = datapath::attach(&pins, &request)?;
+    warn(&pins, &attached);
     if global.json {
         return show::json::print(&attached.iter().map(json).collect::<Vec<_>>());
     }
     attached.iter().for_each(describe);
     Ok(())
+}
+
+/// Of what they would lose, with the rules that are there.
+fn warn(pins: &Pins, attached: &[Attached]) {
+    let new = attached.iter().filter(|attached| !attached.already);
+    let ifindexes: Vec<u32> = new.map(|attached| attached.device.ifindex).collect();
+    if !ifindexes.is_empty() {
+        let setup = doctor::of_interfaces(pins, &ifindexes);
+        doctor::warn(setup, checks::of_interfaces);
+    }
 }
 
 fn mode(choice: ModeChoice) -> Option<Mode> {

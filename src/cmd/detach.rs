@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::cli::{self, Global};
 use crate::datapath::{self, Interface, Pins};
+use crate::doctor::{self, Undone};
 use crate::error::{Exit, failure};
 use crate::host::device;
 
@@ -11,17 +12,25 @@ pub fn run(global: &Global, args: &cli::Detach) -> Result<()> {
     let pins = Pins::locate(global.pin_dir.as_deref())?;
     let _lock = pins.lock_to_detach()?;
     let all = datapath::interfaces(&pins)?;
+    let count = all.len();
     let which = if args.all {
         all
     } else {
         named(all, &args.interfaces)?
     };
+    // What was changed for the sake of rules stays as long as they.
+    let mut undone = Undone::default();
+    if which.len() == count && !args.keep_rules {
+        undone = doctor::undo(&pins)?;
+        super::doctor::complain(&undone.errors);
+    }
     datapath::detach(&pins, &which, args.keep_rules)?;
 
     if global.json {
         let names: Vec<String> = which.iter().map(Interface::name).collect();
         return crate::show::json::print(&serde_json::json!({ "detached": names }));
     }
+    super::doctor::said("undone", &undone.changes);
     for interface in &which {
         println!("{}: detached", interface.name());
     }

@@ -4,6 +4,7 @@ pub mod attach;
 mod check;
 pub mod completions;
 pub mod detach;
+pub mod doctor;
 pub mod features;
 mod find;
 pub mod lab;

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use super::find;
 use crate::cli::{Global, RuleRefresh};
 use crate::datapath::{Pins, RuleStore};
 use crate::error::{Exit, failure, one_line};
 use crate::host::device;
+use crate::host::origin::locate;
 use crate::host::path::Ask;
 use crate::host::server::Wanted;
 use crate::model::{Backend, Mac, Match, Origin, Rule};
@@ -82,7 +82,7 @@ struct Now {
 
 impl Now {
     fn find(origin: &Origin, server: IpAddr) -> Result<Self> {
-        let path = find::locate(origin, Wanted::Formerly(server), Ask::Anew)?;
+        let path = locate(origin, Wanted::Formerly(server), Ask::Anew)?;
         Ok(Now {
             server: path.server,
             mac: path.mac,

@@ -8,12 +8,12 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::find::{self, Found};
 use super::{check, load, refresh, rows};
+use crate::checks;
 use crate::cli::{self, Global, RuleAdd, RuleDel};
-use crate::datapath::{self, Interface, Pins, RuleStore};
+use crate::datapath::{Pins, RuleStore};
+use crate::doctor;
 use crate::error::{Exit, failure};
-use crate::host::device::Device;
-use crate::host::xdp;
-use crate::model::{Backend, Match, Mode, Proto, Rewrite, Rule};
+use crate::model::{Backend, Match, Rewrite, Rule};
 use crate::show;
 
 pub fn run(global: &Global, verb: &cli::Rule) -> Result<ExitCode> {
@@ -69,7 +69,6 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
         None => find::path(server, args, rewrite.as_ref(), known.as_ref())?,
     };
     let path = &found.path;
-    let warnings = warnings(pins, &matches, &path.device)?;
     let mut backend = backend(&store, args, known.as_ref(), &found)?;
     if let Some(rewrite) = rewrite {
         backend.rewrite = rewrite;
@@ -78,9 +77,8 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     agree_on_source(&mut rule, &mut backend, &args.rewrite);
     store.put(&rule)?;
 
-    for warning in warnings {
-        eprintln!("xdpredir: warning: {warning}");
-    }
+    let setup = doctor::of_backend(pins, &store, matches, &backend);
+    doctor::warn(setup, checks::of_backend);
     if global.json {
         return show::json::print(&rows::one(&store, &rule, &backend)?);
     }
@@ -121,52 +119,6 @@ fn backend(
         },
         origin: found.origin.clone(),
     })
-}
-
-/// What would lose packets, or keep them from the backend, though nothing is wrong with the rule.
-fn warnings(pins: &Pins, matches: &Match, egress: &Device) -> Result<Vec<String>> {
-    let interfaces = datapath::interfaces(pins)?;
-    let first = |mode| {
-        interfaces
-            .iter()
-            .find(|i| i.mode == mode)
-            .map(Interface::name)
-    };
-    let mut warnings = Vec::new();
-    if !egress.up {
-        warnings.push(format!(
-            "{} is down: what is redirected to it is lost",
-            egress.name
-        ));
-    }
-    if let Some(native) = first(Mode::Native)
-        && let Ok(Some(xdp)) = xdp::of(egress.ifindex)
-        && xdp.redirect_target == Some(false)
-    {
-        warnings.push(not_redirected_into(egress, &native));
-    }
-    if let Some(skb) = first(Mode::Skb)
-        && matches.proto == Proto::Tcp
-    {
-        warnings.push(format!(
-            "{skb} is in skb mode, where a local sender's segments arrive in bundles that no device carries, and pass: `ethtool -K DEV tso off gso off` at the sender"
-        ));
-    }
-    Ok(warnings)
-}
-
-/// In native mode, a device whose driver takes no redirected frames loses every packet, and nothing
-/// a user looks at says so.
-fn not_redirected_into(egress: &Device, native: &str) -> String {
-    let mend = if egress.is_veth() {
-        "switch GRO on at its peer (`ethtool -K DEV gro on` in the peer's namespace), or "
-    } else {
-        ""
-    };
-    format!(
-        "{} takes no packets that {native} redirects in native mode, they would be lost: {mend}attach {native} with --mode skb",
-        egress.name
-    )
 }
 
 fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {

@@ -64,6 +64,8 @@ unsafe impl Plain for u32 {}
 unsafe impl Plain for u64 {}
 // SAFETY: as above.
 unsafe impl Plain for failure_key {}
+// SAFETY: bytes are bytes.
+unsafe impl<const N: usize> Plain for [u8; N] {}
 
 pub fn bytes_of<T: Plain>(value: &T) -> &[u8] {
     // SAFETY: a Plain value has no padding, so each of its bytes is initialised.

@@ -22,6 +22,10 @@ pub struct Foreign {
 }
 
 impl Foreign {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The program on an interface that isn't ours; None where there is none.
     pub fn find(ifindex: u32) -> Result<Option<Self>> {
         let state = sys::xdp_query(ifindex)

@@ -1,10 +1,13 @@
 //! Network devices.
 
+use std::collections::HashMap;
+
 use anyhow::{Context, Result};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
     XdpAttached,
 };
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::ethtool::Ethtool;
@@ -23,6 +26,10 @@ pub struct Device {
     pub master: Option<u32>,
     /// Administratively up, and so is its link.
     pub up: bool,
+    /// Administratively up.
+    pub enabled: bool,
+    /// It takes frames for other MAC addresses than its own, as a port of a bridge or under a macvlan.
+    pub promiscuous: bool,
     /// Bytes of an IP packet.
     pub mtu: u32,
     /// The peer of a veth; the device that a VLAN or a tunnel sends by.
@@ -35,8 +42,6 @@ pub struct Device {
     pub native_program: bool,
     /// Frames that it was given and dropped, since it was made.
     pub tx_dropped: u64,
-    /// It takes frames for others, too, as a port of a bridge or under a macvlan.
-    pub promiscuous: bool,
 }
 
 impl Device {
@@ -128,6 +133,18 @@ pub fn peer(device: &Device) -> Result<Option<Device>> {
     find(request).with_context(|| format!("cannot look up the peer of {}", device.name))
 }
 
+/// Sets a device administratively up or down.
+pub fn set_enabled(ifindex: u32, enabled: bool) -> Result<()> {
+    let mut request = LinkMessage::default();
+    request.header.index = ifindex;
+    request.header.change_mask = LinkFlags::Up;
+    if enabled {
+        request.header.flags = LinkFlags::Up;
+    }
+    netlink::change(RouteNetlinkMessage::SetLink(request))
+        .with_context(|| format!("cannot change the link of ifindex {ifindex}"))
+}
+
 /// The name behind an index; None where the device is gone.
 pub fn name_of(ifindex: u32) -> Option<String> {
     let name = nix::net::if_::if_indextoname(ifindex).ok()?;
@@ -153,6 +170,7 @@ fn read(link: &LinkMessage) -> Device {
             .header
             .flags
             .contains(LinkFlags::Up | LinkFlags::LowerUp),
+        enabled: link.header.flags.contains(LinkFlags::Up),
         ..Device::default()
     };
     for attribute in &link.attributes {
@@ -201,22 +219,40 @@ fn is_native(xdp: &LinkXdp) -> bool {
 
 /// The port of a bridge behind which a MAC address was last seen.
 pub fn bridge_port(bridge: u32, mac: Mac) -> Result<Option<u32>> {
-    use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
+    Ok(bridge_ports()?.get(&(bridge, mac)).copied())
+}
 
+/// The ports behind which the bridges have seen MAC addresses, by bridge and address.
+pub fn bridge_ports() -> Result<HashMap<(u32, Mac), u32>> {
     let mut request = NeighbourMessage::default();
     request.header.family = AddressFamily::Bridge;
     let entries = netlink::dump(RouteNetlinkMessage::GetNeighbour(request))
-        .context("cannot read the bridge's forwarding table")?;
-    Ok(entries.into_iter().find_map(|entry| match entry {
-        RouteNetlinkMessage::NewNeighbour(entry) => {
-            let has = |wanted| entry.attributes.contains(&wanted);
-            (has(NeighbourAttribute::Controller(bridge))
-                && has(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()))
-                && entry.header.ifindex != bridge)
-                .then_some(entry.header.ifindex)
+        .context("cannot read the bridges' forwarding tables")?;
+    let mut ports = HashMap::new();
+    for entry in entries {
+        if let RouteNetlinkMessage::NewNeighbour(entry) = entry
+            && let Some((bridge, mac)) = behind(&entry)
+            && entry.header.ifindex != bridge
+        {
+            // With VLANs, an address may have several entries.
+            ports.entry((bridge, mac)).or_insert(entry.header.ifindex);
         }
-        _ => None,
-    }))
+    }
+    Ok(ports)
+}
+
+fn behind(entry: &NeighbourMessage) -> Option<(u32, Mac)> {
+    let (mut bridge, mut mac) = (None, None);
+    for attribute in &entry.attributes {
+        match attribute {
+            NeighbourAttribute::Controller(ifindex) => bridge = Some(*ifindex),
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
+            }
+            _ => {}
+        }
+    }
+    Some((bridge?, mac?))
 }
 
 #[cfg(test)]

@@ -35,6 +35,11 @@ impl Survey {
         &self.devices
     }
 
+    /// Whether the kernel tells what drivers can do with XDP.
+    pub fn is_told(&self) -> bool {
+        self.xdp.is_some()
+    }
+
     pub fn features(&self, device: &Device) -> Features {
         let driver = self.ethtool.driver(&device.name);
         let peer = peer::peer(device, &self.namespaces);

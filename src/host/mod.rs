@@ -2,21 +2,23 @@
 
 pub mod container;
 pub mod device;
-mod ethtool;
+pub mod ethtool;
 pub mod features;
 mod genetlink;
 mod guess;
 pub mod kernel;
-mod namespaces;
+pub mod namespaces;
 pub mod neighbour;
 mod netlink;
 pub mod netns;
+pub mod origin;
 pub mod path;
 pub mod peer;
 pub mod process;
 pub mod route;
 pub mod server;
 mod sys;
+pub mod sysctl;
 pub mod xdp;
 
 pub use sys::default_sigpipe;

@@ -19,7 +19,7 @@ impl Namespaces {
     /// Looks through the names and then, for what has none, through the processes.
     pub fn find() -> Self {
         let mut found = HashMap::new();
-        for netns in named().into_iter().chain(processes()) {
+        for netns in all() {
             if let Some(nsid) = nsid(&netns.path) {
                 found.entry(nsid).or_insert(netns);
             }
@@ -27,9 +27,27 @@ impl Namespaces {
         Namespaces(found)
     }
 
+    /// The namespace that has a cookie, under whatever name or process.
+    pub fn with_cookie(cookie: u64) -> Option<Netns> {
+        let has_it =
+            |netns: &Netns| netns::within(&netns.path, netns::cookie).is_ok_and(|it| it == cookie);
+        all().find(has_it)
+    }
+
+    /// The cookies of all namespaces that have a name or a process.
+    pub fn cookies() -> HashSet<u64> {
+        all()
+            .filter_map(|netns| netns::within(&netns.path, netns::cookie).ok())
+            .collect()
+    }
+
     pub fn get(&self, nsid: i32) -> Option<&Netns> {
         self.0.get(&nsid)
     }
+}
+
+fn all() -> impl Iterator<Item = Netns> {
+    named().into_iter().chain(processes())
 }
 
 fn named() -> Vec<Netns> {

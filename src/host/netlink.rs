@@ -27,8 +27,8 @@ pub fn dump<M: Message>(request: M) -> Result<Vec<M>> {
     exchange(request, NLM_F_REQUEST | NLM_F_DUMP)
 }
 
-/// Makes a change.
-pub fn change(request: RouteNetlinkMessage) -> Result<()> {
+/// A request that changes something, and is acknowledged.
+pub fn change<M: Message>(request: M) -> Result<()> {
     exchange(request, NLM_F_REQUEST | NLM_F_ACK).map(drop)
 }
 

@@ -42,7 +42,6 @@ pub fn peer(device: &Device, namespaces: &LazyCell<Namespaces>) -> Option<Peer> 
 }
 
 /// Switches GRO at the other end of a pair, in its namespace.
-#[allow(dead_code, reason = "for a mend of what `features` finds")]
 pub fn set_gro(remote: &Remote, on: bool) -> Result<()> {
     within(remote, || match device::by_index(remote.ifindex)? {
         Some(device) => Ethtool::open()?.set_gro(&device.name, on),

@@ -18,28 +18,44 @@ pub struct NextHop {
     pub addr: IpAddr,
 }
 
+/// Where this namespace would send a packet.
+pub enum Route {
+    /// To itself.
+    Local,
+    Hop(NextHop),
+    None,
+}
+
 /// The host's unicast route to another host's address; with an ifindex, the one by that device.
 pub fn next_hop(to: IpAddr, ifindex: Option<u32>) -> Result<NextHop> {
-    let no_route = || {
-        let message = format!("--server {to}: the host has no route to it: give --mac and --dev");
-        failure(Exit::NotFound, message)
-    };
-    let request = RouteNetlinkMessage::GetRoute(request(to, ifindex));
-    let route = match netlink::get(request) {
-        Ok(Some(RouteNetlinkMessage::NewRoute(route))) => route,
-        Ok(_) => return Err(no_route()),
-        // The kernel says "no route" as an error: ENETUNREACH and its like.
-        Err(error) if error.is::<std::io::Error>() => return Err(no_route()),
-        Err(error) => return Err(error).context(format!("cannot ask for the route to {to}")),
-    };
-    match route.header.kind {
-        RouteType::Local => {
+    match lookup(to, ifindex)? {
+        Route::Hop(hop) => Ok(hop),
+        Route::Local => {
             let message = format!("--server {to}: an address of this host: name another host's");
             Err(failure(Exit::Usage, message))
         }
-        RouteType::Unicast => read(&route, to).ok_or_else(no_route),
-        _ => Err(no_route()),
+        Route::None => {
+            let message =
+                format!("--server {to}: the host has no route to it: give --mac and --dev");
+            Err(failure(Exit::NotFound, message))
+        }
     }
+}
+
+pub fn lookup(to: IpAddr, ifindex: Option<u32>) -> Result<Route> {
+    let request = RouteNetlinkMessage::GetRoute(request(to, ifindex));
+    let route = match netlink::get(request) {
+        Ok(Some(RouteNetlinkMessage::NewRoute(route))) => route,
+        Ok(_) => return Ok(Route::None),
+        // The kernel says "no route" as an error: ENETUNREACH and its like.
+        Err(error) if error.is::<std::io::Error>() => return Ok(Route::None),
+        Err(error) => return Err(error).context(format!("cannot ask for the route to {to}")),
+    };
+    Ok(match route.header.kind {
+        RouteType::Local => Route::Local,
+        RouteType::Unicast => read(&route, to).map_or(Route::None, Route::Hop),
+        _ => Route::None,
+    })
 }
 
 fn request(to: IpAddr, ifindex: Option<u32>) -> RouteMessage {

@@ -41,3 +41,53 @@ impl Failures {
             + self.other
     }
 }
+
+/// Why frames were lost, in words.
+pub struct Reason {
+    pub frames: u64,
+    pub why: &'static str,
+    pub mend: String,
+}
+
+impl Failures {
+    /// All reasons, of frames lost at a device.
+    pub fn reasons(&self, device: &str) -> [Reason; 6] {
+        let reason = |frames, why, mend: &str| Reason {
+            frames,
+            why,
+            mend: mend.into(),
+        };
+        [
+            reason(
+                self.not_supported,
+                "it, or its peer, takes no redirected frames",
+                "`ethtool -K PEER gro on` at a veth's other end",
+            ),
+            reason(
+                self.mtu,
+                "longer than its MTU",
+                "raise it, or lower the senders'",
+            ),
+            Reason {
+                frames: self.link_down,
+                why: "it or its peer is down",
+                mend: format!("`ip link set dev {device} up`, and the same at the other end"),
+            },
+            reason(
+                self.no_device,
+                "it went away",
+                "`rule add` the backend again",
+            ),
+            reason(
+                self.queue_full,
+                "it left them over: its queue was full, or its peer's MTU is smaller",
+                "a faster reader, or the same MTU at both ends",
+            ),
+            reason(
+                self.other,
+                "for a reason that is not listed",
+                "the kernel's tracepoint xdp:xdp_redirect_err has its number",
+            ),
+        ]
+    }
+}

@@ -1,5 +1,6 @@
 //! What a device can do, as far as XDP minds, and what it belongs to.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -84,7 +85,7 @@ pub struct Related {
 }
 
 /// A device that may be in another namespace.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Remote {
     /// As its own namespace counts.
     pub ifindex: u32,
@@ -105,6 +106,52 @@ pub struct Netns {
     /// Where it has no name: a process in it.
     pub pid: Option<u32>,
     pub command: Option<String>,
+}
+
+impl Remote {
+    /// A device of this namespace.
+    pub fn here(ifindex: u32, ifname: &str) -> Self {
+        Remote {
+            ifindex,
+            ifname: Some(ifname.to_string()),
+            nsid: None,
+            netns: None,
+        }
+    }
+
+    pub fn name(&self) -> String {
+        let ifindex = || format!("ifindex {}", self.ifindex);
+        self.ifname.clone().unwrap_or_else(ifindex)
+    }
+
+    /// Whether it is where this process is, or where it can go.
+    pub fn is_within_reach(&self) -> bool {
+        self.netns.is_some() || self.nsid.is_none()
+    }
+}
+
+/// With the namespace where it is, if that is another one.
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())?;
+        match (&self.netns, self.nsid) {
+            (Some(netns), _) => write!(f, " in {netns}"),
+            (None, Some(nsid)) => {
+                write!(f, " in nsid {nsid}, which has no name or process here")
+            }
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Netns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.name, self.pid, &self.command) {
+            (Some(name), ..) => f.write_str(name),
+            (None, Some(pid), Some(command)) => write!(f, "pid {pid} ({command})"),
+            _ => write!(f, "{}", self.path.display()),
+        }
+    }
 }
 
 /// None where the peer's namespace can't be entered.

@@ -1,8 +1,10 @@
 //! What a rule, a backend, a counter and a device's features are. Pure: no I/O, no libbpf.
 
+mod change;
 mod counter;
 mod failures;
 mod features;
+mod finding;
 mod interface;
 mod mac;
 pub mod maglev;
@@ -10,9 +12,11 @@ mod origin;
 mod rule;
 mod state;
 
+pub use change::{Change, Place, Way};
 pub use counter::{Counter, Rate};
-pub use failures::Failures;
+pub use failures::{Failures, Reason};
 pub use features::{Features, Netns, Offloads, Peer, Related, Remote, Source, XdpFeatures};
+pub use finding::{Finding, Fix, Refreshed, Severity};
 pub use interface::{Actions, LedgerState, LinkState, Mode, Outcome, Outcomes};
 pub use mac::Mac;
 pub use origin::Origin;

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Mac, Origin, maglev};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Proto {
     Udp,
@@ -26,7 +28,7 @@ impl fmt::Display for Proto {
 }
 
 /// What a rule matches. Of several, the one with the longest source prefix wins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Match {
     pub proto: Proto,
     pub port: u16,

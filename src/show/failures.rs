@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::json::{Snapshot, StatsEgress};
-use crate::model::{Failures, Mode};
+use crate::model::{Failures, Mode, Reason};
 
 /// A line for each device and reason; none where all arrived.
 pub fn lines(snapshot: &Snapshot) -> String {
@@ -31,33 +31,9 @@ fn dropped_by_devices(snapshot: &Snapshot) -> impl Iterator<Item = String> {
 }
 
 fn of_device(device: &str, failures: &Failures) -> String {
-    let reasons = [
-        (
-            failures.not_supported,
-            "it, or its peer, takes no redirected frames: `ethtool -K PEER gro on` at a veth's other end"
-                .into(),
-        ),
-        (
-            failures.mtu,
-            "longer than its MTU: raise it, or lower the senders'".into(),
-        ),
-        (
-            failures.link_down,
-            format!("it or its peer is down: `ip link set dev {device} up`, and the same at the other end"),
-        ),
-        (
-            failures.no_device,
-            "it went away: `rule add` the backend again".into(),
-        ),
-        (
-            failures.queue_full,
-            "it left them over: its queue was full, or its peer's MTU is smaller".into(),
-        ),
-        (failures.other, "for a reason that is not listed".into()),
-    ];
-    reasons
-        .into_iter()
-        .filter(|(frames, _)| *frames > 0)
-        .map(|(frames, why)| format!("{frames} frames lost at {device}: {why}\n"))
-        .collect()
+    let lost = |reason: &Reason| reason.frames > 0;
+    let line =
+        |Reason { frames, why, mend }| format!("{frames} frames lost at {device}: {why}: {mend}\n");
+    let reasons = failures.reasons(device).into_iter();
+    reasons.filter(lost).map(line).collect()
 }

@@ -1,7 +1,7 @@
 //! What devices can do, for people.
 
 use super::columns::Columns;
-use crate::model::{Features, Netns, Offloads, Peer, Related, Remote, Source, XdpFeatures};
+use crate::model::{Features, Offloads, Peer, Related, Source, XdpFeatures};
 
 const GUESSED: &str = "a guess from drivers and peers: this kernel (before 6.3) doesn't tell\n";
 
@@ -218,7 +218,7 @@ fn connections(features: &Features) -> Vec<String> {
 }
 
 fn lower(features: &Features) -> Option<String> {
-    let lower = place(features.lower.as_ref()?);
+    let lower = features.lower.as_ref()?;
     Some(match features.vlan {
         Some(vlan) => format!("VLAN {vlan} on {lower}"),
         None => format!("on {lower}"),
@@ -231,28 +231,5 @@ fn peer(peer: &Peer) -> String {
         Some(false) => ", GRO off",
         None => "",
     };
-    format!("peer {}{gro}", place(&peer.device))
-}
-
-/// A device, and the namespace where it is if that is another one.
-fn place(device: &Remote) -> String {
-    let name = name(device);
-    match (&device.netns, device.nsid) {
-        (Some(netns), _) => format!("{name} in {}", self::netns(netns)),
-        (None, Some(nsid)) => format!("{name} in nsid {nsid}, which has no name or process here"),
-        (None, None) => name,
-    }
-}
-
-fn name(device: &Remote) -> String {
-    let ifindex = || format!("ifindex {}", device.ifindex);
-    device.ifname.clone().unwrap_or_else(ifindex)
-}
-
-fn netns(netns: &Netns) -> String {
-    match (&netns.name, netns.pid, &netns.command) {
-        (Some(name), ..) => name.clone(),
-        (None, Some(pid), Some(command)) => format!("pid {pid} ({command})"),
-        _ => netns.path.display().to_string(),
-    }
+    format!("peer {}{gro}", peer.device)
 }

@@ -1,0 +1,26 @@
+//! Servers whose address is not where their packets go.
+
+use super::{AtServer, Delivery, Link, Setup, Target};
+use crate::model::Finding;
+
+pub fn check(setup: &Setup) -> Vec<Finding> {
+    setup
+        .served()
+        .filter_map(|(target, link)| missing(target, link))
+        .collect()
+}
+
+/// With --keep-ip the server has the packets' own destinations, which nobody can list.
+fn missing(target: &Target, link: &Link) -> Option<Finding> {
+    let AtServer { address, .. } = target.there.as_ref().filter(|_| !target.keep_ip)?;
+    let (server, peer) = (target.server, link.peer()?);
+    (*address == Delivery::Nowhere).then(|| {
+        Finding::problem("address", format!("server {server} by {}", link.name()))
+            .consequence("packets arrive where nobody takes them")
+            .evidence(format!("{server} is no address in the network namespace of {peer}"))
+            .mend(format!(
+                "`ip addr add {server} dev {}` there, or `xdpredir rule add` with the server's address",
+                link.features.peer.as_ref().map_or_else(String::new, |p| p.device.name())
+            ))
+    })
+}

@@ -1,0 +1,32 @@
+//! Egress devices that complete checksums, or don't, unlike what the rules remember.
+
+use super::{Link, Setup, Target};
+use crate::model::{Finding, Fix, Mode, Refreshed};
+
+/// Natively, the program completes all itself.
+pub fn check(setup: &Setup) -> Vec<Finding> {
+    if setup.live().all(|interface| interface.mode == Mode::Native) {
+        return Vec::new();
+    }
+    let stale =
+        |(target, link): &(&Target, &Link)| target.completes_checksum != link.completes_checksum;
+    let stale = setup.served().filter(stale);
+    stale.map(|(target, link)| finding(target, link)).collect()
+}
+
+fn finding(target: &Target, link: &Link) -> Finding {
+    let (server, name) = (target.server, link.name());
+    let now = if link.completes_checksum { "on" } else { "off" };
+    Finding::problem("checksum", format!("server {server} by {name}"))
+        .consequence("packets of local senders may arrive with checksums that are refused")
+        .evidence(format!(
+            "tx-checksum of {name} is {now} now, and was not when the rule was made"
+        ))
+        .mend("`xdpredir rule add` with the same match and server looks anew")
+        .fix(Some(Fix::Refresh {
+            server,
+            ifindex: target.ifindex,
+            mac: target.mac,
+            to: Refreshed::Mac(target.mac),
+        }))
+}

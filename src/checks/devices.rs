@@ -1,0 +1,73 @@
+//! Devices that are gone, and programs that were taken off theirs.
+
+use super::{Ingress, Setup, Target};
+use crate::model::{Finding, Fix, LinkState, Refreshed};
+
+pub fn check(setup: &Setup) -> Vec<Finding> {
+    let interfaces = setup.interfaces.iter().filter_map(interface);
+    let gone = |target: &&Target| setup.serving(target.ifindex).is_none();
+    let backends = setup.backends.iter().filter(gone);
+    interfaces
+        .chain(backends.map(|target| backend(setup, target)))
+        .collect()
+}
+
+fn interface(interface: &Ingress) -> Option<Finding> {
+    let name = &interface.name;
+    let finding =
+        Finding::problem("interface", name).consequence("nothing that arrives there is redirected");
+    match (interface.state, interface.successor, &interface.foreign) {
+        (LinkState::Attached, ..) => None,
+        (LinkState::Gone, Some(now), _) => Some(
+            finding
+                .evidence(format!(
+                    "the device that was attached, ifindex {}, is gone; {name} is another one now, ifindex {now}",
+                    interface.ifindex
+                ))
+                .mend(format!("`xdpredir attach {name}`")),
+        ),
+        (LinkState::Gone, None, _) => Some(
+            finding
+                .evidence(format!("the device, ifindex {}, is gone", interface.ifindex))
+                .mend(format!("`xdpredir detach {name}`, or attach its successor")),
+        ),
+        (LinkState::Detached, _, Some(program)) => Some(
+            finding
+                .evidence(format!("somebody put {program} in place of ours"))
+                .mend(format!("`xdpredir attach {name} --force`")),
+        ),
+        (LinkState::Detached, ..) => Some(
+            finding
+                .evidence("somebody detached our program by force")
+                .mend(format!("`xdpredir attach {name}`")),
+        ),
+    }
+}
+
+fn backend(setup: &Setup, target: &Target) -> Finding {
+    let Target {
+        server,
+        ifindex,
+        mac,
+        ..
+    } = target;
+    let evidence = match setup.devices.get(ifindex) {
+        Some(other) => format!(
+            "the device that its rules were made for is gone; ifindex {ifindex} is another one now, {}",
+            other.name()
+        ),
+        None => format!("the device that its rules were made for, ifindex {ifindex}, is gone"),
+    };
+    Finding::problem("device", format!("server {server} by ifindex {ifindex}"))
+        .consequence(
+            "packets are not redirected to it: they go to another server of the rule, or pass",
+        )
+        .evidence(evidence)
+        .mend("`xdpredir rule add` with the same match and server finds its device anew")
+        .fix(Some(Fix::Refresh {
+            server: *server,
+            ifindex: *ifindex,
+            mac: *mac,
+            to: Refreshed::Path,
+        }))
+}

@@ -1,0 +1,86 @@
+//! What the host lacks.
+
+use super::Setup;
+use crate::model::Finding;
+
+pub fn check(setup: &Setup) -> Vec<Finding> {
+    let host = &setup.host;
+    let kernel = host
+        .kernel
+        .filter(|kernel| *kernel < (5, 18))
+        .map(|(major, minor)| {
+            Finding::problem("kernel", "kernel")
+                .consequence("the program can't be loaded")
+                .evidence(format!(
+                    "it is {major}.{minor}, and has no bpf_xdp_load_bytes"
+                ))
+                .mend("boot Linux 5.18 or later")
+        });
+    let bpffs = host.no_bpffs.as_ref().map(|why| {
+        let (evidence, mend) = why.rsplit_once(": ").unwrap_or((why, "mount one"));
+        Finding::problem("bpffs", "pins")
+            .consequence("nothing can be attached or kept")
+            .evidence(evidence)
+            .mend(mend)
+    });
+    let capabilities = Some(&host.missing_capabilities).filter(|missing| !missing.is_empty());
+    let capabilities = capabilities.map(|missing| {
+        Finding::problem("capabilities", "this process")
+            .consequence("`attach`, `detach` and some of these checks are refused")
+            .evidence(format!("it lacks {}", missing.join(", ")))
+            .mend("run as root, in a container with these capabilities added")
+    });
+    let btf = (!host.has_btf).then(|| {
+        Finding::warning("btf", "kernel")
+            .consequence("frames that are lost after they were redirected are not counted")
+            .evidence("it has no BTF (/sys/kernel/btf/vmlinux)")
+            .mend("boot a kernel built with CONFIG_DEBUG_INFO_BTF")
+    });
+    let features = (!host.tells_features).then(|| {
+        Finding::warning("netdev", "kernel")
+            .consequence("what drivers can do with XDP is guessed")
+            .evidence("it has no netdev family of generic netlink")
+            .mend("boot Linux 6.3 or later")
+    });
+    let all = [kernel, bpffs, capabilities, btf, features];
+    all.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Host;
+    use super::*;
+
+    fn names(host: Host) -> Vec<&'static str> {
+        let setup = Setup {
+            host,
+            ..Setup::default()
+        };
+        check(&setup).iter().map(|finding| finding.check).collect()
+    }
+
+    fn well() -> Host {
+        Host {
+            kernel: Some((5, 18)),
+            has_btf: true,
+            tells_features: true,
+            ..Host::default()
+        }
+    }
+
+    #[test]
+    fn what_this_kernel_has_and_others_lack_is_named() {
+        assert!(names(well()).is_empty());
+        let old = Host {
+            kernel: Some((5, 17)),
+            ..well()
+        };
+        assert_eq!(names(old), ["kernel"]);
+        let bare = Host {
+            has_btf: false,
+            tells_features: false,
+            ..well()
+        };
+        assert_eq!(names(bare), ["btf", "netdev"]);
+    }
+}

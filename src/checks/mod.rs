@@ -1,0 +1,79 @@
+//! What keeps packets from arriving: one check a file, each from the gathered setup to findings.
+//! Pure: no I/O.
+
+mod address;
+mod bridge;
+mod checksums;
+mod devices;
+mod foreign;
+mod host;
+mod links;
+mod losses;
+mod macs;
+mod modes;
+mod mtu;
+mod remains;
+mod replies;
+mod segments;
+mod shadow;
+mod strays;
+mod targets;
+#[cfg(test)]
+mod testing;
+
+mod setup;
+
+pub use setup::{
+    AtServer, Delivery, Host, Ingress, Link, Remains, Reply, Setup, Stray, Target, There,
+};
+
+use crate::model::{Finding, Severity};
+
+type Check = fn(&Setup) -> Vec<Finding>;
+
+/// Of the way to the backends.
+const WAY: [Check; 9] = [
+    targets::check,
+    mtu::check,
+    links::check,
+    macs::check,
+    checksums::check,
+    address::check,
+    foreign::check,
+    replies::check,
+    segments::check,
+];
+
+/// Of the interfaces.
+const INTERFACES: [Check; 2] = [modes::check, bridge::check];
+
+/// Of what has become of it all.
+const STATE: [Check; 6] = [
+    host::check,
+    remains::check,
+    devices::check,
+    shadow::check,
+    strays::check,
+    losses::check,
+];
+
+/// All checks, problems first.
+pub fn all(setup: &Setup) -> Vec<Finding> {
+    run(setup, STATE.into_iter().chain(WAY).chain(INTERFACES))
+}
+
+/// Those that concern a backend just added.
+pub fn of_backend(setup: &Setup) -> Vec<Finding> {
+    run(setup, WAY)
+}
+
+/// Those that concern interfaces just attached.
+pub fn of_interfaces(setup: &Setup) -> Vec<Finding> {
+    run(setup, WAY.into_iter().chain(INTERFACES))
+}
+
+fn run(setup: &Setup, checks: impl IntoIterator<Item = Check>) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = checks.into_iter().flat_map(|check| check(setup)).collect();
+    findings.sort_by_key(|finding| finding.severity == Severity::Warning);
+    findings
+}

@@ -1,0 +1,49 @@
+//! Frames that are too long on the way.
+
+use super::{Link, Setup};
+use crate::model::Finding;
+
+pub fn check(setup: &Setup) -> Vec<Finding> {
+    setup
+        .egress()
+        .flat_map(|link| [below_ingress(setup, link), peer_below(link)])
+        .flatten()
+        .collect()
+}
+
+/// The program lets pass what the egress device can't send.
+fn below_ingress(setup: &Setup, egress: &Link) -> Option<Finding> {
+    let ingress = setup
+        .live()
+        .filter_map(|interface| setup.devices.get(&interface.ifindex))
+        // lo has an MTU like no other device's, and no address.
+        .filter(|link| link.features.mac.is_some_and(|mac| mac.is_unicast()))
+        .max_by_key(|link| link.features.mtu)?;
+    let (name, mtu) = (egress.name(), egress.features.mtu);
+    let (from, longest) = (ingress.name(), ingress.features.mtu);
+    (mtu < longest).then(|| {
+        Finding::problem("mtu", name)
+            .consequence(format!("packets longer than {mtu} bytes are not redirected, and pass"))
+            .evidence(format!("its MTU is {mtu}, that of {from} {longest}"))
+            .mend(format!(
+                "`ip link set dev {name} mtu {longest}` and the same beyond it, or a lower MTU at {from} and its senders"
+            ))
+    })
+}
+
+fn peer_below(egress: &Link) -> Option<Finding> {
+    let peer = egress.features.peer.as_ref()?;
+    let (mtu, there) = (egress.features.mtu, peer.mtu?);
+    (there < mtu).then(|| {
+        Finding::problem("peer-mtu", egress.name())
+            .consequence(format!("packets longer than {there} bytes are lost"))
+            .evidence(format!(
+                "its MTU is {mtu}, that of its peer {} {there}",
+                peer.device
+            ))
+            .mend(format!(
+                "`ip link set dev {} mtu {mtu}` there",
+                peer.device.name()
+            ))
+    })
+}

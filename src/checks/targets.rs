@@ -1,0 +1,74 @@
+//! Egress devices that take no frames from native programs.
+
+use super::{Link, Setup};
+use crate::model::{Finding, Fix, Peer, Source};
+
+pub fn check(setup: &Setup) -> Vec<Finding> {
+    if setup.native().next().is_none() {
+        return Vec::new();
+    }
+    let refuses = |link: &&Link| link.features.xdp.redirect_target == Some(false);
+    let natives = setup.native_names();
+    setup
+        .egress()
+        .filter(refuses)
+        .map(|link| finding(link, &natives))
+        .collect()
+}
+
+fn finding(link: &Link, natives: &str) -> Finding {
+    let guess = match link.features.xdp.source {
+        Source::Kernel => "",
+        Source::Guess => ", as far as can be told on this kernel",
+    };
+    let (check, evidence, mend, fix) = match &link.features.peer {
+        Some(peer) if link.is("veth") => (
+            "peer-napi",
+            lacking(peer),
+            format!("{}, or attach {natives} with --mode skb", gro_on(peer)),
+            gro(peer),
+        ),
+        _ => (
+            "redirect-target",
+            format!(
+                "its driver {} takes no redirected frames (NDO_XMIT)",
+                driver(link)
+            ),
+            format!("attach {natives} with --mode skb"),
+            None,
+        ),
+    };
+    Finding::problem(check, link.name())
+        .consequence(format!(
+            "what {natives} redirects to it in native mode is lost"
+        ))
+        .evidence(format!("{evidence}{guess}"))
+        .mend(mend)
+        .fix(fix)
+}
+
+fn lacking(peer: &Peer) -> String {
+    let device = &peer.device;
+    match peer.gro {
+        Some(false) => format!("its peer {device} has neither GRO nor a native XDP program"),
+        Some(true) => format!("GRO was switched on at its peer {device} while that was down"),
+        None => format!("its peer {device} needs GRO or a native XDP program"),
+    }
+}
+
+fn gro_on(peer: &Peer) -> String {
+    let name = peer.device.name();
+    match peer.gro {
+        Some(true) => format!("`ethtool -K {name} gro off` and then `gro on` there"),
+        _ => format!("`ethtool -K {name} gro on` there"),
+    }
+}
+
+fn gro(peer: &Peer) -> Option<Fix> {
+    let device = Some(&peer.device).filter(|device| device.is_within_reach())?;
+    (peer.gro == Some(false)).then(|| Fix::Gro(device.clone()))
+}
+
+fn driver(link: &Link) -> &str {
+    link.features.driver.as_deref().unwrap_or("(none)")
+}

@@ -1,0 +1,119 @@
+//! `xdpredir doctor`
+
+use std::io::{IsTerminal, Write, stderr, stdin};
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::checks::{self, Setup};
+use crate::cli::{self, Global};
+use crate::datapath::Pins;
+use crate::doctor::{self, Undone};
+use crate::error::{Exit, failure, one_line};
+use crate::model::{Change, Finding, Severity};
+use crate::show;
+
+pub fn run(global: &Global, args: &cli::Doctor) -> Result<ExitCode> {
+    let pins = Pins::locate(global.pin_dir.as_deref())?;
+    if args.undo {
+        return undo(global, &pins);
+    }
+    if args.fix && !args.yes && (global.json || !stdin().is_terminal()) {
+        let message = "doctor --fix asks before it changes anything, which it can only on a terminal and without --json: --yes answers";
+        return Err(failure(Exit::Usage, message));
+    }
+    let setup = doctor::whole(&pins)?;
+    let found = checks::all(&setup);
+    let fixable = found.iter().filter(|finding| finding.fixable).count();
+    if !args.fix || fixable == 0 {
+        return report(global, &found, &setup);
+    }
+    if !args.yes {
+        let code = report(global, &found, &setup)?;
+        if !agreed(fixable)? {
+            return Ok(code);
+        }
+    }
+    let mended = doctor::mend(&pins, &found)?;
+    complain(&mended.errors);
+    if !global.json {
+        said("mended", &mended.changes);
+    }
+    let setup = doctor::whole(&pins)?;
+    let left = checks::all(&setup);
+    if global.json {
+        return report(global, &with_fixed(found, left), &setup);
+    }
+    report(global, &left, &setup)
+}
+
+fn agreed(fixable: usize) -> Result<bool> {
+    write!(stderr(), "Mend {fixable} now? [y/N] ")?;
+    let mut answer = String::new();
+    stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn report(global: &Global, findings: &[Finding], setup: &Setup) -> Result<ExitCode> {
+    if global.json {
+        show::json::print(&findings)?;
+    } else {
+        print!("{}", show::doctor::findings(findings, setup));
+    }
+    let is_left = |finding: &Finding| finding.severity == Severity::Problem && !finding.fixed;
+    Ok(if findings.iter().any(is_left) {
+        ExitCode::from(Exit::Problems as u8)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// What was found and is no more, then what is left.
+fn with_fixed(found: Vec<Finding>, left: Vec<Finding>) -> Vec<Finding> {
+    let is_gone = |finding: &Finding| !left.iter().any(|other| other.is_same(finding));
+    let mut all: Vec<Finding> = found.into_iter().filter(is_gone).collect();
+    all.iter_mut().for_each(|finding| finding.fixed = true);
+    all.extend(left);
+    all
+}
+
+fn undo(global: &Global, pins: &Pins) -> Result<ExitCode> {
+    let _lock = pins.lock()?;
+    let undone = doctor::undo(pins)?;
+    if global.json {
+        let changes: Vec<String> = undone.changes.iter().map(Change::to_string).collect();
+        show::json::print(&serde_json::json!({ "undone": changes }))?;
+    } else if undone.changes.is_empty() && undone.errors.is_empty() {
+        println!("nothing to undo");
+    } else {
+        said("undone", &undone.changes);
+    }
+    Ok(told(&undone))
+}
+
+pub fn told(undone: &Undone) -> ExitCode {
+    complain(&undone.errors);
+    if undone.errors.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(Exit::Failed as u8)
+    }
+}
+
+/// What was changed alike in many rules is said once.
+pub fn said(what: &str, changes: &[Change]) {
+    let lines: Vec<String> = changes.iter().map(Change::to_string).collect();
+    for alike in lines.chunk_by(|a, b| a == b) {
+        let rules = match alike.len() {
+            1 => String::new(),
+            count => format!(" in {count} rules"),
+        };
+        println!("{what}: {}{rules}", alike[0]);
+    }
+}
+
+pub fn complain(errors: &[anyhow::Error]) {
+    for error in errors {
+        eprintln!("xdpredir: {}", one_line(error));
+    }
+}

@@ -1,0 +1,319 @@
+//! Asks the kernel, the host and the peers' namespaces.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::Result;
+use ipnet::IpNet;
+
+use super::place;
+use crate::checks::{Host, Ingress, Link, Remains, Setup, Stray, Target};
+use crate::datapath::{self, Foreign, Interface, Pins, RuleStore};
+use crate::host::device::{self, Device};
+use crate::host::features::Survey;
+use crate::host::namespaces::Namespaces;
+use crate::host::route::{self, Route};
+use crate::host::{kernel, neighbour, sysctl};
+use crate::model::{Backend, Failures, LinkState, Mac, Match, Rule};
+
+/// Of a backend's rules, how many are asked for their way back.
+const SOURCES: usize = 16;
+
+type Neighbours = HashMap<(u32, IpAddr), Mac>;
+type Ports = HashMap<(u32, Mac), u32>;
+
+/// The whole setup of this network namespace.
+pub fn whole(pins: &Pins) -> Result<Setup> {
+    let survey = Survey::take()?;
+    let mut setup = Setup {
+        host: host(pins, &survey),
+        remains: remains(pins)?,
+        ..Setup::default()
+    };
+    let is_ours = |remains: &Remains| matches!(remains, Remains::OtherVersion(_));
+    if setup.remains.iter().any(is_ours) {
+        return Ok(setup);
+    }
+    let Some(_lock) = pins.lock_shared()? else {
+        return Ok(setup);
+    };
+    let store = RuleStore::open(pins)?;
+    let interfaces = datapath::interfaces(pins)?;
+    let rules = store.list()?;
+    setup.losses = losses(&store, &rules)?;
+    setup.matches = rules.iter().map(|rule| rule.matches).collect();
+    live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
+    Ok(setup)
+}
+
+/// What concerns one backend of a rule. The caller holds the lock.
+pub fn of_backend(pins: &Pins, store: &RuleStore, rule: Match, backend: &Backend) -> Result<Setup> {
+    let rule = Rule {
+        matches: rule,
+        backends: vec![backend.clone()],
+    };
+    let interfaces = datapath::interfaces(pins)?;
+    let mut setup = Setup::default();
+    let survey = Survey::take()?;
+    live(&mut setup, pins, store, &survey, &interfaces, &[rule])?;
+    Ok(setup)
+}
+
+/// What concerns some interfaces.
+pub fn of_interfaces(pins: &Pins, ifindexes: &[u32]) -> Result<Setup> {
+    let mut setup = Setup::default();
+    let Some(_lock) = pins.lock_shared()? else {
+        return Ok(setup);
+    };
+    let store = RuleStore::open(pins)?;
+    let mut interfaces = datapath::interfaces(pins)?;
+    interfaces.retain(|interface| ifindexes.contains(&interface.ifindex));
+    let (survey, rules) = (Survey::take()?, store.list()?);
+    live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
+    Ok(setup)
+}
+
+/// Interfaces, backends, and the devices of both.
+fn live(
+    setup: &mut Setup,
+    pins: &Pins,
+    store: &RuleStore,
+    survey: &Survey,
+    interfaces: &[Interface],
+    rules: &[Rule],
+) -> Result<()> {
+    setup.interfaces = interfaces
+        .iter()
+        .map(|interface| ingress(interface, pins, survey))
+        .collect();
+    setup.backends = targets(rules);
+    let used = setup.interfaces.iter().map(|i| i.ifindex);
+    let used: BTreeSet<u32> = used
+        .chain(setup.backends.iter().map(|b| b.ifindex))
+        .collect();
+    let devices = survey.devices().iter();
+    for device in devices.filter(|device| used.contains(&device.ifindex)) {
+        let link = link(device, store, survey)?;
+        setup.devices.insert(device.ifindex, link);
+    }
+    let (neighbours, ports) = (neighbour::all()?, device::bridge_ports()?);
+    host_side(setup, &neighbours, &ports)?;
+    setup.strays = strays(setup, rules, &neighbours, &ports);
+    other_side(setup);
+    Ok(())
+}
+
+fn host(pins: &Pins, survey: &Survey) -> Host {
+    Host {
+        kernel: kernel::version(),
+        no_bpffs: pins.no_bpffs(),
+        missing_capabilities: kernel::missing_capabilities(),
+        has_btf: Path::new(kernel::BTF).exists(),
+        tells_features: survey.is_told(),
+    }
+}
+
+fn remains(pins: &Pins) -> Result<Vec<Remains>> {
+    let mut remains: Vec<Remains> = pins
+        .other_versions()?
+        .into_iter()
+        .map(Remains::OtherVersion)
+        .collect();
+    let others = pins.other_namespaces()?;
+    if !others.is_empty() {
+        let living = Namespaces::cookies();
+        let dead = others
+            .into_iter()
+            .filter(|(cookie, _)| !living.contains(cookie));
+        remains.extend(dead.map(|(_, path)| Remains::OtherNamespace(path)));
+    }
+    Ok(remains)
+}
+
+fn losses(store: &RuleStore, rules: &[Rule]) -> Result<BTreeMap<u32, Failures>> {
+    let mut losses: BTreeMap<u32, Failures> = BTreeMap::new();
+    let by_counter = store.failures()?.unwrap_or_default();
+    for backend in rules.iter().flat_map(|rule| &rule.backends) {
+        if let Some(failures) = by_counter.get(&backend.counter) {
+            *losses.entry(backend.ifindex).or_default() += *failures;
+        }
+    }
+    Ok(losses)
+}
+
+fn ingress(interface: &Interface, pins: &Pins, survey: &Survey) -> Ingress {
+    let (ifindex, name) = (interface.ifindex, interface.name());
+    // Members of a group can't ask.
+    let state = interface.ids(pins).map_or(LinkState::Attached, |i| i.state);
+    let namesake = survey.devices().iter().find(|device| device.name == name);
+    let foreign = Some(ifindex)
+        .filter(|_| state == LinkState::Detached)
+        .and_then(|ifindex| Foreign::find(ifindex).ok().flatten());
+    Ingress {
+        ifindex,
+        mode: interface.mode,
+        state,
+        successor: namesake.map(|d| d.ifindex).filter(|&now| now != ifindex),
+        foreign: foreign.map(|foreign| foreign.describe()),
+        name,
+    }
+}
+
+fn targets(rules: &[Rule]) -> Vec<Target> {
+    let mut targets = BTreeMap::new();
+    for rule in rules {
+        for backend in &rule.backends {
+            let target = match targets.entry(identity(backend)) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(target(backend)),
+            };
+            if !target.protos.contains(&rule.matches.proto) {
+                target.protos.push(rule.matches.proto);
+            }
+            if target.sources.len() < SOURCES {
+                target.sources.extend(source(rule, backend));
+            }
+        }
+    }
+    targets.into_values().collect()
+}
+
+fn identity(backend: &Backend) -> (IpAddr, u32, Mac, Mac, bool, bool) {
+    let Backend {
+        server,
+        ifindex,
+        mac,
+        source_mac,
+        completes_checksum,
+        ..
+    } = *backend;
+    let keep_ip = backend.rewrite.keep_ip;
+    (
+        server,
+        ifindex,
+        mac,
+        source_mac,
+        completes_checksum,
+        keep_ip,
+    )
+}
+
+fn target(backend: &Backend) -> Target {
+    Target {
+        server: backend.server,
+        mac: backend.mac,
+        source_mac: backend.source_mac,
+        completes_checksum: backend.completes_checksum,
+        ifindex: backend.ifindex,
+        keep_ip: backend.rewrite.keep_ip,
+        protos: Vec::new(),
+        sources: Vec::new(),
+        neighbour: None,
+        other_port: None,
+        there: None,
+        host_forwards: false,
+    }
+}
+
+/// An address that packets to the backend bear as their source; None where that can be any.
+fn source(rule: &Rule, backend: &Backend) -> Option<IpAddr> {
+    let prefix: IpNet = match backend.rewrite.snat {
+        Some(snat) => snat.into(),
+        None => rule.matches.src,
+    };
+    // The first may be the network's own.
+    let of = |prefix: IpNet| prefix.hosts().take(2).last();
+    Some(prefix)
+        .filter(|prefix| prefix.prefix_len() > 0)
+        .and_then(of)
+}
+
+fn link(device: &Device, store: &RuleStore, survey: &Survey) -> Result<Link> {
+    Ok(Link {
+        features: survey.features(device),
+        enabled: device.enabled,
+        promiscuous: device.promiscuous,
+        in_service: store.has_egress(device.ifindex)?,
+        completes_checksum: device.completes_checksum()?,
+        there: None,
+    })
+}
+
+/// What this namespace knows of the backends.
+fn host_side(setup: &mut Setup, neighbours: &Neighbours, ports: &Ports) -> Result<()> {
+    for target in &mut setup.backends {
+        let Some(link) = setup.devices.get(&target.ifindex) else {
+            continue;
+        };
+        target.host_forwards = sysctl::forwards(target.server);
+        target.neighbour = neighbour(target, link, neighbours)?;
+        let master = link.features.master.as_ref();
+        let port = master.and_then(|master| ports.get(&(master.ifindex, target.mac)));
+        let other = port.filter(|&&port| port != target.ifindex);
+        target.other_port = other.and_then(|&port| device::name_of(port));
+    }
+    Ok(())
+}
+
+/// Where the host itself reaches the server by the same device, or by the bridge above it.
+fn neighbour(
+    target: &Target,
+    link: &Link,
+    neighbours: &Neighbours,
+) -> Result<Option<(Mac, String)>> {
+    let Route::Hop(hop) = route::lookup(target.server, None)? else {
+        return Ok(None);
+    };
+    let master = link.features.master.as_ref().map(|master| master.ifindex);
+    if hop.ifindex != target.ifindex && Some(hop.ifindex) != master {
+        return Ok(None);
+    }
+    let known = neighbours.get(&(hop.ifindex, hop.addr)).copied();
+    Ok(known.zip(device::name_of(hop.ifindex)))
+}
+
+/// Where all attached interfaces are ports of one bridge, the sources that it has elsewhere.
+fn strays(setup: &Setup, rules: &[Rule], neighbours: &Neighbours, ports: &Ports) -> Vec<Stray> {
+    let attached: Vec<u32> = setup.live().map(|interface| interface.ifindex).collect();
+    let master = |ifindex: &u32| setup.devices.get(ifindex)?.features.master.as_ref();
+    let Some(bridge) = attached.first().and_then(master) else {
+        return Vec::new();
+    };
+    if bridge.kind.as_deref() != Some("bridge")
+        || !attached.iter().all(|port| master(port) == Some(bridge))
+    {
+        return Vec::new();
+    }
+    let of = |source: IpAddr| {
+        let mac = *neighbours.get(&(bridge.ifindex, source))?;
+        let port = ports.get(&(bridge.ifindex, mac))?;
+        Some(Stray {
+            source,
+            mac,
+            bridge: bridge.ifname.clone(),
+            port: device::name_of(*port).filter(|_| !attached.contains(port))?,
+        })
+    };
+    let hosts = rules.iter().map(|rule| rule.matches.src);
+    let hosts = hosts.filter(|src| src.prefix_len() == src.max_prefix_len());
+    let sources: BTreeSet<IpAddr> = hosts.map(|src| src.addr()).collect();
+    sources.into_iter().filter_map(of).collect()
+}
+
+/// What the peers' namespaces know of them, each entered once.
+fn other_side(setup: &mut Setup) {
+    for link in setup.devices.values_mut() {
+        let ifindex = link.features.ifindex;
+        let mut targets: Vec<&mut Target> = setup
+            .backends
+            .iter_mut()
+            .filter(|target| target.ifindex == ifindex)
+            .collect();
+        let peer = link.features.peer.as_ref().map(|peer| &peer.device);
+        if let Some(peer) = peer.filter(|_| !targets.is_empty()) {
+            link.there = place::look(peer, &mut targets);
+        }
+    }
+}

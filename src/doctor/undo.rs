@@ -1,0 +1,96 @@
+//! Puts back what mends changed.
+
+use anyhow::Result;
+
+use crate::datapath::{Mends, Pins, RuleStore};
+use crate::host::device;
+use crate::host::ethtool::Ethtool;
+use crate::host::namespaces::Namespaces;
+use crate::host::netns;
+use crate::model::{Change, Place};
+
+#[derive(Default)]
+pub struct Undone {
+    pub changes: Vec<Change>,
+    pub errors: Vec<anyhow::Error>,
+}
+
+/// Puts all back, the last change first; what could not be is still written down. The caller holds
+/// the lock.
+pub fn undo(pins: &Pins) -> Result<Undone> {
+    let mut undone = Undone::default();
+    let Some(mends) = Mends::open(pins)? else {
+        return Ok(undone);
+    };
+    for (number, change) in mends.list()? {
+        match put_back(pins, &change) {
+            Ok(was_there) => {
+                mends.forget(number)?;
+                undone.changes.extend(Some(change).filter(|_| was_there));
+            }
+            Err(error) => undone.errors.push(error.context(change.to_string())),
+        }
+    }
+    Ok(undone)
+}
+
+/// False where what was changed is gone.
+fn put_back(pins: &Pins, change: &Change) -> Result<bool> {
+    match change {
+        Change::Gro(place) => at(place, || {
+            device::by_index(place.ifindex)?
+                .map(|device| Ethtool::open()?.set_gro(&device.name, false))
+                .transpose()
+        }),
+        Change::LinkUp(place) => at(place, || {
+            device::by_index(place.ifindex)?
+                .map(|device| device::set_enabled(device.ifindex, false))
+                .transpose()
+        }),
+        Change::Backend { .. } => backend(pins, change),
+    }
+}
+
+/// Does work in the namespace that the place was in, if that is still there.
+fn at(place: &Place, work: impl FnOnce() -> Result<Option<()>> + Send) -> Result<bool> {
+    let Some(path) = &place.netns else {
+        return Ok(work()?.is_some());
+    };
+    let is_it = netns::within(path, netns::cookie).is_ok_and(|cookie| cookie == place.cookie);
+    let path = if is_it {
+        Some(path.clone())
+    } else {
+        Namespaces::with_cookie(place.cookie).map(|netns| netns.path)
+    };
+    match path {
+        Some(path) => Ok(netns::within(&path, work)?.is_some()),
+        None => Ok(false),
+    }
+}
+
+/// Unless somebody has changed it since.
+fn backend(pins: &Pins, change: &Change) -> Result<bool> {
+    let Change::Backend {
+        matches,
+        server,
+        before,
+        after,
+    } = change
+    else {
+        return Ok(false);
+    };
+    let store = RuleStore::open(pins)?;
+    let Some(mut rule) = store.get(matches)? else {
+        return Ok(false);
+    };
+    let mut backends = rule.backends.iter_mut();
+    let Some(backend) = backends.find(|backend| backend.server == *server) else {
+        return Ok(false);
+    };
+    if crate::model::Way::of(backend) != *after {
+        return Ok(false);
+    }
+    before.give(backend);
+    store.put(&rule)?;
+    Ok(true)
+}

@@ -1,0 +1,66 @@
+//! Backends found again, as they were found before.
+
+use std::fs::File;
+use std::net::IpAddr;
+
+use anyhow::Result;
+
+use super::device::{self, Device};
+use super::path::{Ask, Path};
+use super::server::{self, Wanted};
+use super::{container, netns, process};
+use crate::error::{Exit, exit_code, failure};
+use crate::model::Origin;
+
+/// The way to a backend, found as its origin says.
+pub fn locate(origin: &Origin, wanted: Wanted, ask: Ask) -> Result<Path> {
+    let what = origin.to_string();
+    let namespace = match origin {
+        Origin::Route | Origin::Device(_) => return locate_here(origin, wanted, ask),
+        Origin::Pid { pid, started } => of_process(*pid, *started),
+        Origin::Netns(name) => netns::named(&what, name),
+        Origin::Container(name) => container::pid(name).and_then(netns::of_process),
+    };
+    for_root(
+        &what,
+        namespace.and_then(|namespace| server::within(&what, &namespace, wanted)),
+    )
+}
+
+fn of_process(pid: u32, started: u64) -> Result<File> {
+    let namespace = netns::of_process(pid)?;
+    if process::started(pid)? != started {
+        let message = format!("pid {pid}: another process has that number now");
+        return Err(failure(Exit::NotFound, message));
+    }
+    Ok(namespace)
+}
+
+/// Members of the group may change rules, but are not let into namespaces.
+fn for_root<T>(what: &str, result: Result<T>) -> Result<T> {
+    result.map_err(|error| match exit_code(&error) {
+        Exit::Permission => failure(
+            Exit::Permission,
+            format!("{what}: only root sees into other network namespaces"),
+        ),
+        _ => error,
+    })
+}
+
+fn locate_here(origin: &Origin, wanted: Wanted, ask: Ask) -> Result<Path> {
+    match (origin, wanted.address()) {
+        (Origin::Device(name), Some(server)) => on_device(server, device::by_name(name)?, ask),
+        (Origin::Device(name), None) => {
+            let device = device::by_name(name)?;
+            for_root(&origin.to_string(), server::behind(device, wanted))
+        }
+        (_, Some(server)) => Path::find(server, None, None, ask),
+        (_, None) => Err(failure(Exit::Usage, "--server is missing")),
+    }
+}
+
+/// The MAC address is that of the device's peer where that has the server's address.
+pub fn on_device(server: IpAddr, device: Device, ask: Ask) -> Result<Path> {
+    server::behind(device.clone(), Wanted::This(server))
+        .or_else(|_| Path::find(server, Some(device), None, ask))
+}

@@ -1,0 +1,1005 @@
+//! What keeps packets from arriving is found, said and mended, and mends are put back.
+
+mod fixture;
+
+use std::io::Write;
+use std::net::UdpSocket;
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
+use fixture::tap::Tap;
+use fixture::{BINARY, Ns, Run, Tool, command};
+use libbpf_rs::libbpf_sys;
+use serde_json::Value;
+
+const CLIENT: &str = "192.168.122.10";
+const SERVER: &str = "172.17.0.2";
+const OTHER_MAC: &str = "02:00:00:00:00:77";
+
+/// A host, a VM and a server that lack nothing: packets arrive, and replies find their way.
+struct Bed {
+    lan: Lan,
+}
+
+impl Bed {
+    fn bare() -> Self {
+        let lan = Lan::new(false, 1);
+        lan.host.ip("addr add 172.17.0.1/16 dev wan0");
+        lan.host.sysctl("net/ipv4/ip_forward", "1");
+        lan.servers[0].ip("route add default via 172.17.0.1");
+        Bed { lan }
+    }
+
+    fn new(mode: &str) -> Self {
+        let bed = Bed::bare();
+        bed.tool().ok(&format!("attach lan --mode {mode}"));
+        bed.tool()
+            .ok(&format!("rule add --src {CLIENT} --server {SERVER}"));
+        bed
+    }
+
+    fn tool(&self) -> Tool<'_> {
+        self.lan.tool()
+    }
+
+    fn host(&self) -> &Ns {
+        &self.lan.host
+    }
+
+    fn server(&self) -> &Ns {
+        &self.lan.servers[0]
+    }
+
+    fn findings(&self) -> Vec<Value> {
+        self.findings_of("doctor --json")
+    }
+
+    #[track_caller]
+    fn findings_of(&self, words: &str) -> Vec<Value> {
+        let run = self.tool().run(words);
+        let all = run.json().as_array().expect("an array").clone();
+        let is_problem = |f: &Value| f["severity"] == "problem" && f["fixed"] == false;
+        let code = if all.iter().any(is_problem) { 7 } else { 0 };
+        assert_eq!(run.code, code, "{run:?}");
+        all
+    }
+
+    /// The only finding.
+    #[track_caller]
+    fn finds(&self, check: &str, severity: &str, evidence: &[&str]) -> Value {
+        let all = self.findings();
+        assert_eq!(all.len(), 1, "{all:#?}");
+        assert_finding(&all[0], check, severity, evidence);
+        all[0].clone()
+    }
+
+    #[track_caller]
+    fn finds_nothing(&self) {
+        let all = self.findings();
+        assert!(all.is_empty(), "{all:#?}");
+    }
+
+    /// Mends all that is found, and leaves no problem.
+    #[track_caller]
+    fn fix(&self) -> String {
+        self.tool().ok("doctor --fix --yes").out
+    }
+
+    /// Whether a datagram from the VM reaches the server.
+    fn arrives(&self) -> bool {
+        let from = self.lan.vm_socket();
+        let to = socket(self.server(), "0.0.0.0:7999");
+        to.set_read_timeout(Some(Duration::from_millis(500)))
+            .expect("a timeout");
+        send(&from);
+        to.recv(&mut [0; 64]).is_ok()
+    }
+
+    fn backend(&self) -> Value {
+        self.tool().json("rule list")[0].clone()
+    }
+
+    fn gro(&self) -> bool {
+        let features = self.server().exec("ethtool -k eth0");
+        features.contains("generic-receive-offload: on")
+    }
+
+    fn gro_off(&self) {
+        self.server().exec("ethtool -K eth0 gro off");
+    }
+}
+
+fn send(from: &UdpSocket) {
+    from.send_to(b"hello ebpf", ANYWHERE).expect("it is sent");
+}
+
+#[track_caller]
+fn assert_finding(finding: &Value, check: &str, severity: &str, evidence: &[&str]) {
+    assert_eq!(finding["check"], check, "{finding:#}");
+    assert_eq!(finding["severity"], severity, "{finding:#}");
+    for text in ["subject", "consequence", "mend"] {
+        assert_ne!(finding[text], "", "{finding:#}");
+    }
+    let said = finding["evidence"].as_str().expect("evidence");
+    for word in evidence {
+        assert!(said.contains(word), "{word:?} is missing: {finding:#}");
+    }
+}
+
+/// Lets the host hear of a server, and of its MAC address.
+fn speak(server: &Ns) {
+    let from = socket(server, "0.0.0.0:0");
+    from.send_to(b"here", "172.17.0.1:9").expect("it is sent");
+    sleep(Duration::from_millis(200));
+}
+
+fn is_up(ns: &Ns, device: &str) -> bool {
+    ns.ip(&format!("link show {device}")).contains(",UP")
+}
+
+#[test]
+fn where_all_is_well_it_says_so_and_what_it_looked_at() {
+    let bed = Bed::bare();
+    let run = bed.tool().ok("doctor");
+    assert!(run.out.starts_with("no problems found"), "{run:?}");
+    assert!(run.out.contains("nothing is attached"), "{run:?}");
+    for mode in ["native", "skb"] {
+        let bed = Bed::new(mode);
+        assert!(bed.arrives());
+        bed.finds_nothing();
+        let run = bed.tool().ok("doctor");
+        let looked = "1 interface, 1 rule, 1 server and 1 egress device";
+        assert!(run.out.contains(looked), "{run:?}");
+        let run = bed.tool().ok("doctor --fix --yes");
+        assert!(run.out.starts_with("no problems found"), "{run:?}");
+        bed.tool().ok("detach --all");
+        assert!(bed.lan.pins.left().is_empty());
+    }
+}
+
+#[test]
+fn gro_is_switched_on_at_a_peer_that_loses_all_and_off_again() {
+    let bed = Bed::new("native");
+    bed.gro_off();
+    assert!(!bed.arrives());
+    let found = bed.findings();
+    let words = ["peer eth0 in", &bed.server().name, "neither GRO"];
+    assert_finding(&found[0], "peer-napi", "problem", &words);
+    assert_eq!(found[0]["fixable"], true);
+    // And the loss itself, which is history afterwards.
+    assert_finding(&found[1], "losses", "warning", &["takes no redirected"]);
+    assert_eq!(found[1]["consequence"], "1 frame was lost there");
+
+    let out = bed.fix();
+    assert!(out.contains("mended: GRO on at eth0 in"), "{out}");
+    assert!(out.contains("no problems found, 1 warning"), "{out}");
+    assert!(bed.gro() && bed.arrives());
+
+    let run = bed.tool().ok("doctor --undo");
+    assert!(run.out.contains("undone: GRO on at eth0"), "{run:?}");
+    assert!(!bed.gro() && !bed.arrives());
+    assert_eq!(bed.tool().run("doctor").code, 7);
+    let run = bed.tool().ok("doctor --undo");
+    assert_eq!(run.out, "nothing to undo\n");
+}
+
+#[test]
+fn in_skb_mode_a_peer_without_gro_is_no_finding() {
+    let bed = Bed::new("skb");
+    bed.gro_off();
+    assert!(bed.arrives());
+    bed.finds_nothing();
+}
+
+#[test]
+fn json_says_what_was_fixed() {
+    let bed = Bed::new("native");
+    bed.gro_off();
+    let all = bed.findings_of("doctor --fix --yes --json");
+    assert_eq!(all.len(), 1, "{all:#?}");
+    assert_finding(&all[0], "peer-napi", "problem", &[]);
+    assert_eq!(all[0]["fixed"], true);
+    let keys: Vec<&String> = all[0].as_object().expect("an object").keys().collect();
+    assert_eq!(
+        keys,
+        [
+            "check",
+            "consequence",
+            "evidence",
+            "fixable",
+            "fixed",
+            "mend",
+            "severity",
+            "subject"
+        ]
+    );
+    let undone = bed.tool().json("doctor --undo");
+    assert_eq!(undone["undone"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn a_link_that_is_down_at_either_end_is_set_up_and_down_again() {
+    for mode in ["native", "skb"] {
+        let bed = Bed::new(mode);
+        for (ns, device, words) in [
+            (bed.host(), "wan0", "it is down"),
+            (bed.server(), "eth0", "its peer eth0 in"),
+        ] {
+            // A device that goes down loses its routes.
+            ns.ip(&format!("link set {device} down"));
+            let found = bed.findings();
+            assert_finding(&found[0], "link", "problem", &[words]);
+            bed.fix();
+            assert!(is_up(ns, device));
+            bed.tool().ok("doctor --undo");
+            assert!(!is_up(ns, device));
+            bed.fix();
+            assert!(bed.arrives(), "{mode} {device}");
+            bed.tool().ok("doctor --undo");
+            ns.ip(&format!("link set {device} up"));
+            if device == "eth0" {
+                ns.ip("route add default via 172.17.0.1");
+            }
+        }
+    }
+}
+
+#[test]
+fn gro_and_link_are_mended_together() {
+    let bed = Bed::new("native");
+    bed.gro_off();
+    bed.server().ip("link set eth0 down");
+    bed.fix();
+    assert!(bed.arrives());
+    bed.tool().ok("doctor --undo");
+    assert!(!bed.gro() && !is_up(bed.server(), "eth0"));
+}
+
+#[test]
+fn gro_that_was_switched_on_while_the_peer_was_down_is_told_apart() {
+    let bed = Bed::new("native");
+    bed.gro_off();
+    bed.server().ip("link set eth0 down");
+    bed.server().exec("ethtool -K eth0 gro on");
+    bed.server().ip("link set eth0 up");
+    bed.server().ip("route add default via 172.17.0.1");
+    assert!(!bed.arrives());
+    let found = bed.findings();
+    assert_finding(&found[0], "peer-napi", "problem", &["while that was down"]);
+    bed.server().exec("ethtool -K eth0 gro off");
+    bed.server().exec("ethtool -K eth0 gro on");
+    assert!(bed.arrives());
+}
+
+#[test]
+fn a_tap_without_a_reader_has_no_link() {
+    let bed = Bed::new("skb");
+    bed.host().ip("tuntap add tap0 mode tap");
+    bed.host().ip("link set tap0 up");
+    let words = format!("rule add --port 1 --server 172.17.0.9 --mac {OTHER_MAC} --dev tap0");
+    bed.tool().ok(&words);
+    bed.finds("link", "problem", &["no link"]);
+}
+
+#[test]
+fn a_mac_address_that_the_peer_has_no_more_is_refreshed_in_all_rules_and_put_back() {
+    let bed = Bed::new("native");
+    bed.tool().ok(&format!(
+        "rule add --src {CLIENT} --port 1 --server {SERVER}"
+    ));
+    assert!(bed.arrives());
+    let before = mac(bed.server(), "eth0");
+    bed.server()
+        .ip(&format!("link set eth0 address {OTHER_MAC}"));
+    assert!(!bed.arrives());
+    let finding = bed.finds("mac", "problem", &[&before, OTHER_MAC, "eth0 in"]);
+    assert_eq!(finding["fixable"], true);
+
+    let out = bed.fix();
+    assert!(out.contains("mended: server 172.17.0.2"), "{out}");
+    assert!(out.contains("in 2 rules"), "{out}");
+    assert!(bed.arrives());
+    let rules = bed.tool().json("rule list");
+    assert!(
+        rules
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|r| r["mac"] == OTHER_MAC)
+    );
+    // 2 before the mend, one after it: counters are kept.
+    let packets = |rules: &Value| {
+        let rules = rules.as_array().unwrap().iter();
+        rules
+            .map(|r| r["forward_packages"].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    assert_eq!(packets(&rules), 3);
+
+    bed.tool().ok("doctor --undo");
+    let rules = bed.tool().json("rule list");
+    assert!(
+        rules
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|r| r["mac"] == before.as_str())
+    );
+    assert_eq!(packets(&rules), 3);
+    assert!(!bed.arrives());
+}
+
+#[test]
+fn a_backend_that_somebody_has_changed_since_is_not_put_back() {
+    let bed = Bed::new("skb");
+    bed.server()
+        .ip(&format!("link set eth0 address {OTHER_MAC}"));
+    bed.fix();
+    let another = "02:00:00:00:00:78";
+    bed.tool().ok(&format!(
+        "rule add --src {CLIENT} --server {SERVER} --mac {another}"
+    ));
+    bed.tool().ok("doctor --undo");
+    assert_eq!(bed.backend()["mac"], another);
+}
+
+/// A bridge in the server's namespace: the peer can't tell the MAC address, the neighbour table can.
+#[test]
+fn a_mac_address_that_the_neighbour_table_contradicts_is_refreshed() {
+    let bed = Bed::bare();
+    let inner = Ns::new("inner");
+    bed.server().ip("addr flush dev eth0");
+    bed.server().ip("link add br0 type bridge");
+    bed.server().ip("link set br0 up");
+    bed.server().ip("link set eth0 master br0");
+    bed.server().veth("in0", &inner, "eth0");
+    bed.server().ip("link set in0 master br0");
+    inner.ip(&format!("addr add {SERVER}/16 dev eth0"));
+    bed.tool().ok("attach lan --mode skb");
+    bed.tool().ok(&format!("rule add --server {SERVER}"));
+    bed.finds_nothing();
+
+    let before = bed.backend()["mac"].clone();
+    inner.ip(&format!("link set eth0 address {OTHER_MAC}"));
+    speak(&inner);
+    bed.finds("mac", "problem", &["neighbour table", OTHER_MAC, "wan0"]);
+    bed.fix();
+    assert_eq!(bed.backend()["mac"], OTHER_MAC);
+    bed.tool().ok("doctor --undo");
+    assert_eq!(bed.backend()["mac"], before);
+}
+
+#[test]
+fn an_egress_device_with_another_mac_address_than_the_rules_remember_is_refreshed() {
+    let bed = Bed::new("skb");
+    bed.host().ip(&format!("link set wan0 address {OTHER_MAC}"));
+    bed.finds("source-mac", "problem", &[OTHER_MAC]);
+    bed.fix();
+    bed.finds_nothing();
+    bed.tool().ok("doctor --undo");
+    bed.finds("source-mac", "problem", &[OTHER_MAC]);
+}
+
+#[test]
+fn a_changed_tx_checksum_feature_is_told_to_the_rules() {
+    let bed = Bed::new("skb");
+    for word in ["off", "on"] {
+        bed.host().exec(&format!("ethtool -K wan0 tx {word}"));
+        let now = format!("is {word} now");
+        bed.finds("checksum", "problem", &[&now]);
+        bed.fix();
+        assert!(bed.arrives());
+        bed.finds_nothing();
+    }
+    // Natively the program completes all.
+    let bed = Bed::new("native");
+    bed.host().exec("ethtool -K wan0 tx off");
+    bed.finds_nothing();
+}
+
+#[test]
+fn a_bridge_that_sends_replies_past_the_client_is_a_warning() {
+    let lan = Lan::new(true, 1);
+    let bed = Bed { lan };
+    bed.host().ip("addr add 172.17.0.1/16 dev wan0");
+    bed.host().sysctl("net/ipv4/ip_forward", "1");
+    bed.server().ip("route add default via 172.17.0.1");
+    let other = Ns::new("other");
+    bed.host().veth("lan2", &other, "eth0");
+    bed.host().ip("link set lan2 master virbr0");
+    bed.tool().ok("attach lan");
+    bed.tool()
+        .ok(&format!("rule add --src {CLIENT} --server {SERVER}"));
+    let (from, to) = (bed.lan.vm_socket(), bed.lan.server_socket(0));
+    from.set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let answered = || {
+        send(&from);
+        let (_, client) = receive(&to);
+        to.send_to(b"answer", client).expect("it is sent");
+        from.recv(&mut [0; 64]).is_ok()
+    };
+    assert!(answered());
+    bed.finds_nothing();
+    let vm = mac(&bed.lan.vm, "eth0");
+    bed.host()
+        .exec(&format!("bridge fdb replace {vm} dev lan2 master static"));
+    assert!(!answered());
+    bed.finds("bridge-entry", "warning", &["virbr0", &vm, "lan2"]);
+}
+
+#[test]
+fn a_backend_follows_a_restarted_container_to_its_new_device_and_back() {
+    for mode in ["native", "skb"] {
+        let mut bed = Bed::new(mode);
+        assert!(bed.arrives());
+        let before = bed.backend();
+        let started = Ns::new("server");
+        // Removed with the old namespace's end, made anew with the same name.
+        bed.host().ip("link del wan0");
+        bed.host().veth("wan0", &started, "eth0");
+        bed.host().ip("addr add 172.17.0.1/16 dev wan0");
+        started.ip(&format!("addr add {SERVER}/16 dev eth0"));
+        started.ip("route add default via 172.17.0.1");
+        started.exec("ethtool -K eth0 gro on");
+        bed.lan.servers[0] = started;
+        assert!(!bed.arrives());
+
+        let gone = format!("ifindex {}, is gone", before["ifindex"]);
+        let finding = bed.finds("device", "problem", &[&gone]);
+        assert_eq!(finding["fixable"], true);
+        bed.fix();
+        assert!(bed.arrives());
+        let after = bed.backend();
+        assert_eq!(after["ifname"], "wan0");
+        assert_eq!(after["forward_packages"], 2);
+
+        bed.tool().ok("doctor --undo");
+        let back = bed.backend();
+        assert_eq!(back["ifindex"], before["ifindex"]);
+        assert_eq!(back["mac"], before["mac"]);
+        bed.finds("device", "problem", &[&gone]);
+    }
+}
+
+#[test]
+fn a_backend_follows_a_restarted_container_behind_its_bridge() {
+    let mut bed = Bed::bare();
+    let host = bed.host();
+    host.ip("addr flush dev wan0");
+    // With an address of its own, as Docker's has: one that changes with its ports clears its neighbours.
+    host.ip("link add docker0 address 02:42:00:00:00:01 type bridge");
+    let other = Ns::new("other");
+    host.veth("wan9", &other, "eth0");
+    host.ip("link set wan9 master docker0");
+    host.ip("link set docker0 up");
+    host.ip("addr add 172.17.0.1/16 dev docker0");
+    host.ip("link set wan0 master docker0");
+    bed.tool().ok("attach lan --mode skb");
+    bed.tool()
+        .ok(&format!("rule add --src {CLIENT} --server {SERVER}"));
+    assert!(bed.arrives());
+    let before = bed.backend();
+
+    // The neighbour table still has the MAC address that the server had before.
+    let started = Ns::new("server");
+    bed.host().ip("link del wan0");
+    bed.host().veth("wan1", &started, "eth0");
+    bed.host().ip("link set wan1 master docker0");
+    started.ip(&format!("addr add {SERVER}/16 dev eth0"));
+    started.ip("route add default via 172.17.0.1");
+    bed.lan.servers[0] = started;
+    assert!(!bed.arrives());
+    bed.finds("device", "problem", &["is gone"]);
+    bed.fix();
+    assert!(bed.arrives());
+    assert_eq!(bed.backend()["ifname"], "wan1");
+    bed.tool().ok("doctor --undo");
+    assert_eq!(bed.backend()["mac"], before["mac"]);
+}
+
+#[test]
+fn a_server_that_nobody_finds_is_left_as_it_is_and_said() {
+    let bed = Bed::new("skb");
+    bed.host().ip("link del wan0");
+    let run = bed.tool().run("doctor --fix --yes");
+    assert_eq!(run.code, 7, "{run:?}");
+    assert!(run.err.contains("no route"), "{run:?}");
+    assert!(run.out.contains("is gone"), "{run:?}");
+}
+
+#[test]
+fn a_backend_behind_another_port_of_its_bridge_moves_there() {
+    let bed = Bed::bare();
+    let (host, server) = (bed.host(), bed.server());
+    host.ip("addr flush dev wan0");
+    host.ip("link add docker0 type bridge");
+    host.ip("link set docker0 up");
+    host.ip("addr add 172.17.0.1/16 dev docker0");
+    host.ip("link set wan0 master docker0");
+    let other = Ns::new("other");
+    host.veth("wan1", &other, "eth0");
+    host.ip("link set wan1 master docker0");
+    let mac = mac(server, "eth0");
+    bed.tool().ok("attach lan --mode skb");
+    bed.tool().ok(&format!(
+        "rule add --src {CLIENT} --server {SERVER} --mac {mac} --dev wan1"
+    ));
+    assert!(!bed.arrives());
+    speak(server);
+    let found = bed.findings();
+    assert_finding(&found[0], "bridge-port", "problem", &[&mac, "wan0"]);
+    bed.fix();
+    assert_eq!(bed.backend()["ifname"], "wan0");
+    assert!(bed.arrives());
+    bed.tool().ok("doctor --undo");
+    assert_eq!(bed.backend()["ifname"], "wan1");
+}
+
+#[test]
+fn an_attached_device_that_is_gone_or_replaced_is_named() {
+    let bed = Bed::new("skb");
+    bed.host().ip("link del lan");
+    bed.finds("interface", "problem", &["is gone"]);
+    bed.host().veth("lan", &bed.lan.vm, "eth0");
+    let now = format!("ifindex {}", bed.host().ifindex("lan"));
+    let finding = bed.finds("interface", "problem", &["is another one now", &now]);
+    assert_eq!(finding["mend"], "`xdpredir attach lan`");
+    bed.tool().ok("attach lan --mode skb");
+    bed.finds_nothing();
+}
+
+#[test]
+fn mtus_that_are_too_small_are_told_apart() {
+    let bed = Bed::new("native");
+    bed.host().ip("link set wan0 mtu 1400");
+    bed.finds("mtu", "problem", &["1400", "lan 1500"]);
+    bed.host().ip("link set wan0 mtu 1500");
+    bed.server().ip("link set eth0 mtu 1300");
+    bed.finds("peer-mtu", "problem", &["1500", "1300", "eth0 in"]);
+    bed.server().ip("link set eth0 mtu 1500");
+    bed.finds_nothing();
+}
+
+#[test]
+fn an_egress_device_that_takes_no_native_redirect_is_named() {
+    let bed = Bed::new("native");
+    bed.host().ip("link add br9 type bridge");
+    bed.host().ip("link set br9 up");
+    let run = bed.tool().ok(&format!(
+        "rule add --port 1 --server 172.17.0.9 --mac {OTHER_MAC} --dev br9"
+    ));
+    assert!(run.err.contains("NDO_XMIT"), "{run:?}");
+    let found = bed.findings();
+    assert_finding(
+        &found[0],
+        "redirect-target",
+        "problem",
+        &["bridge", "NDO_XMIT"],
+    );
+    assert!(found[0]["mend"].as_str().unwrap().contains("--mode skb"));
+}
+
+#[test]
+fn a_server_that_has_not_its_address_is_named_unless_it_keeps_the_packets() {
+    let bed = Bed::new("skb");
+    bed.server().ip(&format!("addr del {SERVER}/16 dev eth0"));
+    bed.server().ip("addr add 172.17.0.3/16 dev eth0");
+    bed.server().ip("route replace default via 172.17.0.1");
+    assert!(!bed.arrives());
+    bed.finds("address", "problem", &["172.17.0.2 is no address"]);
+    // On another device of the server it counts.
+    bed.server().ip(&format!("addr add {SERVER}/32 dev lo"));
+    assert!(bed.arrives());
+    bed.finds_nothing();
+    bed.server().ip(&format!("addr del {SERVER}/32 dev lo"));
+    bed.tool().ok(&format!(
+        "rule add --src {CLIENT} --server {SERVER} --keep-ip"
+    ));
+    bed.finds_nothing();
+}
+
+#[test]
+fn a_server_that_drops_by_source_is_named() {
+    let bed = Bed::new("skb");
+    let side = Ns::new("side");
+    bed.server().veth("side0", &side, "eth0");
+    bed.server().ip("addr add 10.0.0.1/24 dev side0");
+    bed.server().ip("route replace default via 10.0.0.2");
+    assert!(bed.arrives());
+    bed.finds_nothing();
+    bed.server().sysctl("net/ipv4/conf/eth0/rp_filter", "1");
+    assert!(!bed.arrives());
+    bed.finds(
+        "rp-filter",
+        "problem",
+        &["rp_filter is 1", CLIENT, "another device"],
+    );
+    bed.server().sysctl("net/ipv4/conf/eth0/rp_filter", "2");
+    assert!(bed.arrives());
+    bed.finds_nothing();
+    bed.server().ip("route del default");
+    assert!(!bed.arrives());
+    bed.finds("rp-filter", "problem", &["rp_filter is 2", "missing"]);
+}
+
+#[test]
+fn replies_that_get_lost_are_a_warning() {
+    let bed = Bed::new("skb");
+    let (from, to) = (bed.lan.vm_socket(), bed.lan.server_socket(0));
+    let answered = || {
+        from.set_read_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        send(&from);
+        let (_, client) = receive(&to);
+        let _ = to.send_to(b"answer", client);
+        from.recv(&mut [0; 64]).is_ok()
+    };
+    assert!(answered());
+    bed.host().sysctl("net/ipv4/ip_forward", "0");
+    assert!(!answered());
+    let finding = bed.finds("replies", "warning", &["forwarding is off"]);
+    assert!(finding["mend"].as_str().unwrap().contains("ip_forward=1"));
+    bed.server().ip("route del default");
+    bed.finds("replies", "warning", &["no route to 192.168.122.10"]);
+}
+
+#[test]
+fn a_shadowed_rule_never_sees_a_packet() {
+    let bed = Bed::bare();
+    bed.tool().ok("attach lan --mode skb");
+    let add = |src: &str, port: u16| {
+        bed.tool().ok(&format!(
+            "rule add --src {src} --port {port} --server {SERVER}"
+        ));
+    };
+    // A half of a half: three rules cover the fourth.
+    for src in ["192.168.0.0/16", "192.168.0.0/17", "192.168.128.0/18"] {
+        add(src, 7999);
+    }
+    add("192.168.192.0/18", 8000);
+    bed.finds_nothing();
+    add("192.168.192.0/18", 7999);
+    let finding = bed.finds("shadowed-rule", "warning", &["longer source prefixes"]);
+    let subject = finding["subject"].as_str().unwrap();
+    assert!(
+        subject.contains("192.168.0.0/16 udp port 7999"),
+        "{subject}"
+    );
+}
+
+#[test]
+fn a_bridge_that_switches_past_the_program_is_a_warning() {
+    let lan = Lan::new(true, 1);
+    let bed = Bed { lan };
+    bed.host().ip("link set wan0 master virbr0");
+    bed.server().ip("addr flush dev eth0");
+    bed.server().ip("addr add 192.168.122.20/24 dev eth0");
+    bed.tool().ok("attach virbr0");
+    bed.tool().ok("rule add --server 192.168.122.20");
+    bed.finds("bridge", "warning", &["wan0", "its ports"]);
+    bed.host().ip("link set virbr0 promisc on");
+    bed.finds_nothing();
+}
+
+#[test]
+fn a_large_mtu_that_keeps_native_mode_away_is_a_warning() {
+    let bed = Bed::bare();
+    let _tap = Tap::new(bed.host(), "tap0", false);
+    bed.tool().ok("attach tap0 --mode skb");
+    bed.finds_nothing();
+    bed.host().ip("link set tap0 mtu 9000");
+    bed.finds("mode", "warning", &["MTU of 9000"]);
+}
+
+#[test]
+fn tcp_in_skb_mode_is_a_warning() {
+    let bed = Bed::new("skb");
+    bed.tool()
+        .ok(&format!("rule add --proto tcp --server {SERVER}"));
+    let finding = bed.finds("segments", "warning", &["bundles"]);
+    assert_eq!(finding["subject"], "lan");
+}
+
+/// Loads a program that drops everything, and puts it on a device, natively.
+fn drop_all(ns: &Ns, device: &str) {
+    // r0 = XDP_DROP; exit
+    let program = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0u8]];
+    // SAFETY: the instructions, name and licence outlive the call, which reads as many as are told.
+    let fd = unsafe {
+        libbpf_sys::bpf_prog_load(
+            libbpf_sys::BPF_PROG_TYPE_XDP,
+            c"stranger".as_ptr(),
+            c"GPL".as_ptr(),
+            program.as_ptr().cast(),
+            program.len() as libbpf_sys::size_t,
+            std::ptr::null_mut(),
+        )
+    };
+    assert!(fd > 0, "the kernel takes the program: {fd}");
+    let ifindex = ns.ifindex(device) as i32;
+    // SAFETY: no options.
+    let attach = || unsafe {
+        libbpf_sys::bpf_xdp_attach(
+            ifindex,
+            fd,
+            libbpf_sys::XDP_FLAGS_DRV_MODE,
+            std::ptr::null(),
+        )
+    };
+    assert_eq!(ns.enter(attach), 0);
+}
+
+#[test]
+fn another_program_at_the_peer_is_a_warning() {
+    for mode in ["native", "skb"] {
+        let bed = Bed::new(mode);
+        drop_all(bed.server(), "eth0");
+        assert!(!bed.arrives());
+        bed.finds("foreign-program", "warning", &["stranger", "eth0 in"]);
+    }
+}
+
+#[test]
+fn a_program_that_was_taken_off_by_force_is_missed() {
+    let bed = Bed::new("skb");
+    let links = bed.tool().json("status");
+    let id = links["interfaces"][0]["link_id"].as_u64().unwrap() as u32;
+    // SAFETY: takes no pointer.
+    let fd = unsafe { libbpf_sys::bpf_link_get_fd_by_id(id) };
+    // SAFETY: the descriptor is open.
+    assert_eq!(unsafe { libbpf_sys::bpf_link_detach(fd) }, 0);
+    bed.finds("interface", "problem", &["detached our program"]);
+    drop_all(bed.host(), "lan");
+    bed.finds("interface", "problem", &["stranger", "in place of ours"]);
+}
+
+#[test]
+fn pins_that_serve_nobody_are_named() {
+    let bed = Bed::new("skb");
+    let root = bed.lan.pins.dir();
+    let dead = root.join("netns-4000000000");
+    std::fs::create_dir(&dead).unwrap();
+    let finding = bed.finds("other-namespace", "warning", &["no process"]);
+    assert_eq!(finding["subject"], dead.to_str().unwrap());
+    std::fs::remove_dir(&dead).unwrap();
+
+    // Those of a namespace that lives are no finding.
+    let there = Tool {
+        ns: bed.server(),
+        pins: &bed.lan.pins,
+    };
+    there.ok("attach eth0 --mode skb");
+    bed.finds_nothing();
+    there.ok("detach --all");
+
+    let other = bed.lan.pins.namespace().join("abi-1");
+    std::fs::create_dir(&other).unwrap();
+    bed.finds("other-version", "problem", &["another version"]);
+    std::fs::remove_dir(&other).unwrap();
+    bed.finds_nothing();
+}
+
+#[test]
+fn what_the_host_lacks_is_named() {
+    let words = format!("--bounding-set -sys_admin,-bpf,-perfmon {BINARY} --json doctor");
+    let without = |words: &str| -> Value {
+        let run = std::process::Command::new("setpriv")
+            .args(words.split_whitespace())
+            .output()
+            .expect("setpriv runs");
+        let run = Run::from(run);
+        assert_eq!(run.code, 7, "{run:?}");
+        run.json()
+    };
+    let all = without(&words);
+    let lacks = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|f| f["check"] == "capabilities");
+    assert_finding(
+        lacks.unwrap(),
+        "capabilities",
+        "problem",
+        &["CAP_BPF", "CAP_PERFMON"],
+    );
+
+    let plain = tempfile::tempdir().unwrap();
+    let path = plain.path().join("pins");
+    let all = without(&format!(
+        "{BINARY} --json --pin-dir {} doctor",
+        path.display()
+    ));
+    assert_finding(&all[0], "bpffs", "problem", &["no bpffs is mounted"]);
+}
+
+#[test]
+fn without_a_terminal_or_yes_nothing_is_changed() {
+    let bed = Bed::new("native");
+    bed.gro_off();
+    bed.tool()
+        .run("doctor --fix")
+        .fails(2, &["terminal", "--yes"]);
+    assert!(!bed.gro());
+    bed.tool().run("doctor --yes").fails(2, &["--fix"]);
+    bed.tool().run("doctor --undo --fix").fails(2, &["--undo"]);
+}
+
+/// Runs the command on a terminal of its own, and answers.
+fn on_a_terminal(bed: &Bed, answer: &str) -> Run {
+    let tool = format!(
+        "{BINARY} --netns {} --pin-dir {} doctor --fix",
+        bed.host().name,
+        bed.lan.pins.dir().display()
+    );
+    let mut child: Child = std::process::Command::new("script")
+        .args(["--quiet", "--return", "--command", &tool, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("script runs");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    writeln!(stdin, "{answer}").expect("an answer");
+    child.wait_with_output().expect("it ends").into()
+}
+
+#[test]
+fn on_a_terminal_it_asks_first() {
+    let bed = Bed::new("native");
+    bed.gro_off();
+    for answer in ["n", "", "what?"] {
+        let run = on_a_terminal(&bed, answer);
+        assert_eq!(run.code, 7, "{run:?}");
+        assert!(run.out.contains("Mend 1 now? [y/N]"), "{run:?}");
+        assert!(run.out.contains("neither GRO"), "{run:?}");
+        assert!(!bed.gro());
+    }
+    let run = on_a_terminal(&bed, "y");
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(bed.gro());
+}
+
+#[test]
+fn detaching_the_last_interface_puts_back_and_leaves_nothing() {
+    let bed = Bed::new("native");
+    bed.tool().ok("attach wan0 --mode skb");
+    bed.gro_off();
+    bed.fix();
+    bed.tool().ok("detach wan0");
+    assert!(bed.gro());
+    // Rules that are kept need what was mended for them.
+    bed.tool().ok("detach --all --keep-rules");
+    assert!(bed.gro());
+    bed.tool().ok("attach lan --mode native");
+    assert!(bed.arrives());
+    let run = bed.tool().ok("detach --all");
+    assert!(run.out.contains("undone: GRO on"), "{run:?}");
+    assert!(!bed.gro());
+    assert!(bed.lan.pins.left().is_empty());
+}
+
+#[test]
+fn what_is_gone_needs_no_undo() {
+    for namespace in [false, true] {
+        let bed = Bed::new("native");
+        bed.gro_off();
+        bed.fix();
+        bed.server().ip("link del eth0");
+        if namespace {
+            command("ip", &["netns", "del", &bed.server().name]);
+        }
+        let run = bed.tool().ok("doctor --undo");
+        assert_eq!(run.out, "nothing to undo\n");
+    }
+}
+
+/// As containers' namespaces are: none has a name.
+#[test]
+fn a_peer_is_mended_in_a_namespace_that_a_process_keeps() {
+    let bed = Bed::bare();
+    let mut container = std::process::Command::new("unshare")
+        .args(["--net", "sh", "-c", "echo in; read end"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("unshare runs");
+    let out = container.stdout.as_mut().expect("a pipe");
+    std::io::Read::read_exact(out, &mut [0; 3]).expect("it is in");
+    let pid = container.id().to_string();
+    let there = |words: &str| {
+        let mut all = vec!["--net", "--target", &pid];
+        all.extend(words.split_whitespace());
+        command("nsenter", &all)
+    };
+    bed.host()
+        .ip(&format!("link add c0 type veth peer name eth0 netns {pid}"));
+    bed.host().ip("link set c0 up");
+    there("ip link set eth0 up");
+    there("ip addr add 172.18.0.2/32 dev eth0");
+    let link = there("ip -brief link show eth0");
+    let mac = link.split_whitespace().nth(2).expect("a MAC address");
+    bed.tool().ok("attach lan --mode native");
+    bed.tool().ok(&format!(
+        "rule add --server 172.18.0.2 --mac {mac} --dev c0"
+    ));
+    bed.finds("peer-napi", "problem", &["peer eth0 in pid"]);
+    let gro = || there("ethtool -k eth0").contains("generic-receive-offload: on");
+    bed.fix();
+    assert!(gro());
+    bed.tool().ok("doctor --undo");
+    assert!(!gro());
+    drop(container.stdin.take());
+    container.wait().expect("it ends");
+}
+
+/// Each change was written down before it was made, so undo finds it.
+#[test]
+fn a_mend_that_was_killed_at_any_instant_can_be_undone() {
+    let bed = Bed::new("native");
+    let stale = bed.backend()["mac"].clone();
+    bed.gro_off();
+    bed.host().ip("link set wan0 down");
+    bed.server()
+        .ip(&format!("link set eth0 address {OTHER_MAC}"));
+    let mut mended = 0;
+    for delay in 0..40 {
+        let mut run = bed.tool().spawn("doctor --fix --yes");
+        sleep(Duration::from_micros(delay * 1000));
+        let _ = run.kill();
+        run.wait().expect("it ends");
+        mended += usize::from(bed.gro());
+        let undo = bed.tool().ok("doctor --undo");
+        assert!(undo.err.is_empty(), "{undo:?}");
+        assert!(!bed.gro() && !is_up(bed.host(), "wan0"), "{delay} ms");
+        assert_eq!(bed.backend()["mac"], stale, "{delay} ms");
+    }
+    assert!(mended > 0, "no run came far enough");
+    bed.tool().ok("detach --all");
+    assert!(bed.lan.pins.left().is_empty());
+}
+
+#[test]
+fn attach_and_rule_add_warn_in_the_same_words() {
+    let bed = Bed::bare();
+    bed.gro_off();
+    bed.tool().ok("attach lan --mode native");
+    let run = bed
+        .tool()
+        .ok(&format!("rule add --src {CLIENT} --server {SERVER}"));
+    let line = run.err.trim_end().strip_prefix("xdpredir: warning: ");
+    let said = line.expect("one warning").to_string();
+    assert!(said.contains("neither GRO"), "{said}");
+    let doctor = bed.tool().run("doctor").out;
+    assert!(doctor.contains(&said), "{doctor}");
+    // Without state, as before the first attach, there is nothing to say.
+    bed.tool().ok("detach lan --keep-rules");
+    let run = bed.tool().ok("attach lan --mode native");
+    assert!(run.err.contains(&said), "{run:?}");
+    bed.tool().ok("detach lan --keep-rules");
+    let run = bed.tool().ok("attach lan --mode skb");
+    assert_eq!(run.err, "");
+}
+
+#[test]
+fn a_namespace_is_looked_at_by_its_name() {
+    let bed = Bed::new("native");
+    bed.gro_off();
+    let run = bed.tool().run("doctor");
+    assert_eq!(run.code, 7);
+    // Each finding is one line, with consequence, evidence and mend, and a last one counts them.
+    let lines: Vec<&str> = run.out.lines().collect();
+    assert_eq!(lines.len(), 2, "{run:?}");
+    assert!(
+        lines[0].starts_with("problem  wan0: what lan redirects"),
+        "{run:?}"
+    );
+    assert!(
+        lines[0].contains("`ethtool -K eth0 gro on` there"),
+        "{run:?}"
+    );
+    assert_eq!(lines[1], "1 problem; `xdpredir doctor --fix` can mend 1");
+}
