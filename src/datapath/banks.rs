@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -102,6 +102,22 @@ pub fn put(outer: &impl MapCore, number: u32, bank: &MapHandle) -> Result<()> {
     Ok(outer.update(&number.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)?)
 }
 
+/// At once, because the kernel waits for all programs after each change (Linux 5.19; before, one by
+/// one).
+fn put_all(outer: &MapHandle, numbers: &[u32], banks: &[MapHandle]) -> Result<()> {
+    let keys: Vec<u8> = numbers.iter().flat_map(|n| n.to_ne_bytes()).collect();
+    let fds = banks.iter().map(|bank| bank.as_fd().as_raw_fd());
+    let values: Vec<u8> = fds.flat_map(RawFd::to_ne_bytes).collect();
+    let (count, any) = (numbers.len() as u32, MapFlags::ANY);
+    if outer.update_batch(&keys, &values, count, any, any).is_ok() {
+        return Ok(());
+    }
+    numbers
+        .iter()
+        .zip(banks)
+        .try_for_each(|(&number, bank)| put(outer, number, bank))
+}
+
 impl Banks {
     pub fn open(pins: &Pins) -> Result<Self> {
         Ok(Banks {
@@ -140,7 +156,7 @@ impl Banks {
     /// As many counters at zero that no backend has. All banks that they need are made first.
     pub fn create(&self, count: usize) -> Result<Vec<u32>> {
         let mut counters = Vec::with_capacity(count);
-        let mut taken = Vec::new();
+        let (mut taken, mut missing) = (Vec::new(), Vec::new());
         for number in 0..abi::COUNTER_BANKS {
             if counters.len() == count {
                 break;
@@ -152,7 +168,7 @@ impl Banks {
             }
             match self.bank(number)? {
                 Some(bank) => free.iter().for_each(|&index| bank.reset(index)),
-                None => self.make(number)?,
+                None => missing.push(number),
             }
             taken.push((number, used));
             let first = number * abi::BANK_COUNTERS;
@@ -161,6 +177,7 @@ impl Banks {
         if counters.len() < count {
             return Err(FULL.into());
         }
+        self.make(&missing)?;
         for (number, used) in taken {
             self.banks.put(&number, &used)?;
         }
@@ -200,28 +217,42 @@ impl Banks {
         Ok(self.banks.get(&number)?.unwrap_or(EMPTY))
     }
 
-    /// The pin, shared with the group before it has its name, comes last: a run that is killed
-    /// before leaves a bank without users, which the next one replaces.
-    fn make(&self, number: u32) -> Result<()> {
-        let map = create().map_err(|error| {
-            let error = error.context("cannot make room for more counters");
-            match error.downcast_ref::<libbpf_rs::Error>() {
-                Some(refused) if refused.kind() == ErrorKind::PermissionDenied => failure(
-                    Exit::Permission,
-                    "the counters are full, and only root can make room for more: let root add this one",
-                ),
-                _ => error,
-            }
-        })?;
-        put(&self.outer, number, &map)?;
+    /// The pins come last: a run that is killed before leaves banks without users, which the next one
+    /// replaces.
+    fn make(&self, numbers: &[u32]) -> Result<()> {
+        let banks = numbers
+            .iter()
+            .map(|_| create())
+            .collect::<Result<Vec<_>>>()
+            .map_err(no_room)?;
+        put_all(&self.outer, numbers, &banks)?;
+        numbers
+            .iter()
+            .zip(banks)
+            .try_for_each(|(&number, bank)| self.keep(number, &bank))
+    }
+
+    /// Pins a bank, shared with the group before it has its name.
+    fn keep(&self, number: u32, bank: &MapHandle) -> Result<()> {
         let (path, staged) = (self.pin(number), self.state.join("counters-new"));
         remove_file(&staged)?;
-        sys::pin(map.as_fd(), &staged)
+        sys::pin(bank.as_fd(), &staged)
             .with_context(|| format!("cannot pin {}", staged.display()))?;
         if let Some(gid) = group_of(&self.state) {
             share_pin(&staged, gid)?;
         }
         fs::rename(&staged, &path).with_context(|| format!("cannot make {}", path.display()))
+    }
+}
+
+fn no_room(error: anyhow::Error) -> anyhow::Error {
+    let error = error.context("cannot make room for more counters");
+    match error.downcast_ref::<libbpf_rs::Error>() {
+        Some(refused) if refused.kind() == ErrorKind::PermissionDenied => failure(
+            Exit::Permission,
+            "the counters are full, and only root can make room for more: let root add this one",
+        ),
+        _ => error,
     }
 }
 

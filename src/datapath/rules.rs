@@ -302,8 +302,12 @@ impl RuleStore {
                 single.push(rule);
             }
         }
+        let counters = self.new_counters(batch.len(), &[])?;
+        for (rule, counter) in batch.iter_mut().zip(counters) {
+            rule.backends[0].counter = counter;
+        }
         let mut done = 0;
-        for chunk in batch.chunks_mut(BATCH) {
+        for chunk in batch.chunks(BATCH) {
             self.load_new(chunk)?;
             done += chunk.len();
             progress(done);
@@ -316,16 +320,14 @@ impl RuleStore {
         Ok(())
     }
 
-    /// New rules without a set, whose only backend has no counter yet.
-    fn load_new(&self, rules: &mut [Rule]) -> Result<()> {
-        let counters = self.new_counters(rules.len(), &[])?;
+    /// New rules without a set.
+    fn load_new(&self, rules: &[Rule]) -> Result<()> {
         let mut services: BTreeMap<ServiceBytes, abi::service> = BTreeMap::new();
         let (mut keys, mut values) = (Vec::new(), Vec::new());
-        for (rule, counter) in rules.iter_mut().zip(counters) {
-            let backend = &mut rule.backends[0];
-            backend.counter = counter;
+        for rule in rules {
+            let backend = &rule.backends[0];
             if backend.origin.is_some() {
-                self.origins.put(counter, backend.origin.as_ref())?;
+                self.origins.put(backend.counter, backend.origin.as_ref())?;
             }
             let key = key_of(&rule.matches);
             let lengths = services.entry(service_bytes(&key)).or_default();
