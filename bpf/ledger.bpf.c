@@ -136,17 +136,18 @@ int BPF_PROG(devmap_xmit, const struct net_device *from, const struct net_device
 	struct lost lost = {};
 	__u32 waiting;
 
-	if (!ledger || !is_here(to))
+	if (!ledger)
 		return 0;
 	waiting = ledger->taken - ledger->settled;
-	if (waiting < frames) /* somebody else's */
+	if (waiting < frames || (drops && !is_here(to))) /* somebody else's */
 		return 0;
 	ledger->settled = ledger->taken - (frames == BULK && waiting > BULK);
+	if (drops <= 0 || drops > BULK)
+		return 0;
 	lost.ledger = ledger;
 	lost.frame = ledger->settled - drops;
 	lost.reason = reason_of(error);
-	if (drops > 0 && drops <= BULK)
-		bpf_loop(drops, lose, &lost, 0);
+	bpf_loop(drops, lose, &lost, 0);
 	return 0;
 }
 

@@ -49,7 +49,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Rule(verb) => return cmd::rule::run(global, &verb),
         Command::Stats(args) => cmd::stats::run(global, &args)?,
         Command::Lab(verb) => return cmd::lab::run(global, &verb),
-        Command::Completions { shell } => cmd::completions::run(shell),
+        Command::Completions { shell } => cmd::completions::run(shell)?,
     }
     Ok(ExitCode::SUCCESS)
 }

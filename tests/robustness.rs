@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use fixture::lan::Lan;
 use fixture::{BINARY, Ns, Pins, Run, Tool, chmod, install};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -366,5 +367,27 @@ fn pins_are_for_root_alone_unless_a_group_is_named() {
             0o600
         };
         assert_eq!(mode, expected, "{}", path.display());
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_an_error_of_one_line() {
+    let lan = Lan::new(false, 1);
+    lan.tool().ok("attach lan");
+    lan.add_backend(0, "");
+    for words in [
+        "status",
+        "rule list",
+        "stats",
+        "stats --json",
+        "features",
+        "doctor",
+    ] {
+        let full = std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let output = lan.tool().command(words).stdout(full).output().unwrap();
+        Run::from(output).fails(1, &["cannot write to standard output"]);
     }
 }

@@ -37,8 +37,7 @@ pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
     if global.json {
         return show::json::print(&attached.iter().map(json).collect::<Vec<_>>());
     }
-    attached.iter().for_each(describe);
-    Ok(())
+    attached.iter().try_for_each(describe)
 }
 
 /// Of what they would lose, with the rules that are there.
@@ -68,7 +67,7 @@ fn group(name: &str) -> Result<Group> {
     })
 }
 
-fn describe(attached: &Attached) {
+fn describe(attached: &Attached) -> Result<()> {
     let Attached {
         device,
         mode,
@@ -76,13 +75,17 @@ fn describe(attached: &Attached) {
         ..
     } = attached;
     if let Some(program) = &attached.replaced {
-        println!("{}: replaced {program}", device.name);
+        show::line(format_args!("{}: replaced {program}", device.name))?;
     }
     let verb = if attached.already { "" } else { "attached " };
-    println!("{}: {verb}in {mode} mode ({reason})", device.name);
+    show::line(format_args!(
+        "{}: {verb}in {mode} mode ({reason})",
+        device.name
+    ))?;
     if let Some(why) = &attached.no_ledger {
-        println!("  no ledger of lost frames: {why}");
+        show::line(format_args!("  no ledger of lost frames: {why}"))?;
     }
+    Ok(())
 }
 
 fn json(attached: &Attached) -> serde_json::Value {

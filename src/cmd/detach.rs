@@ -7,6 +7,7 @@ use crate::datapath::{self, Interface, Pins};
 use crate::doctor::{self, Undone};
 use crate::error::{Exit, failure};
 use crate::host::device;
+use crate::show;
 
 pub fn run(global: &Global, args: &cli::Detach) -> Result<()> {
     let pins = Pins::locate(global.pin_dir.as_deref())?;
@@ -28,19 +29,22 @@ pub fn run(global: &Global, args: &cli::Detach) -> Result<()> {
 
     if global.json {
         let names: Vec<String> = which.iter().map(Interface::name).collect();
-        return crate::show::json::print(&serde_json::json!({ "detached": names }));
+        return show::json::print(&serde_json::json!({ "detached": names }));
     }
-    super::doctor::said("undone", &undone.changes);
+    super::doctor::said("undone", &undone.changes)?;
     for interface in &which {
-        println!("{}: detached", interface.name());
+        show::line(format_args!("{}: detached", interface.name()))?;
     }
     if !pins.root().exists() {
-        println!("nothing is left under {}", pins.root().display());
+        show::line(format_args!(
+            "nothing is left under {}",
+            pins.root().display()
+        ))?;
     } else if args.keep_rules && pins.interfaces()?.is_empty() {
-        println!(
+        show::line(format_args!(
             "rules and counters are kept under {}",
             pins.root().display()
-        );
+        ))?;
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ pub fn run(global: &Global, args: &cli::Doctor) -> Result<ExitCode> {
     let mended = doctor::mend(&pins, &found)?;
     complain(&mended.errors);
     if !global.json {
-        said("mended", &mended.changes);
+        said("mended", &mended.changes)?;
     }
     let setup = doctor::whole(&pins)?;
     let left = checks::all(&setup);
@@ -58,7 +58,7 @@ fn report(global: &Global, findings: &[Finding], setup: &Setup) -> Result<ExitCo
     if global.json {
         show::json::print(&findings)?;
     } else {
-        print!("{}", show::doctor::findings(findings, setup));
+        show::text(show::doctor::findings(findings, setup))?;
     }
     let is_left = |finding: &Finding| finding.severity == Severity::Problem && !finding.fixed;
     Ok(if findings.iter().any(is_left) {
@@ -84,9 +84,9 @@ fn undo(global: &Global, pins: &Pins) -> Result<ExitCode> {
         let changes: Vec<String> = undone.changes.iter().map(Change::to_string).collect();
         show::json::print(&serde_json::json!({ "undone": changes }))?;
     } else if undone.changes.is_empty() && undone.errors.is_empty() {
-        println!("nothing to undo");
+        show::line("nothing to undo")?;
     } else {
-        said("undone", &undone.changes);
+        said("undone", &undone.changes)?;
     }
     Ok(told(&undone))
 }
@@ -101,15 +101,16 @@ pub fn told(undone: &Undone) -> ExitCode {
 }
 
 /// What was changed alike in many rules is said once.
-pub fn said(what: &str, changes: &[Change]) {
+pub fn said(what: &str, changes: &[Change]) -> Result<()> {
     let lines: Vec<String> = changes.iter().map(Change::to_string).collect();
     for alike in lines.chunk_by(|a, b| a == b) {
         let rules = match alike.len() {
             1 => String::new(),
             count => format!(" in {count} rules"),
         };
-        println!("{what}: {}{rules}", alike[0]);
+        show::line(format_args!("{what}: {}{rules}", alike[0]))?;
     }
+    Ok(())
 }
 
 pub fn complain(errors: &[anyhow::Error]) {

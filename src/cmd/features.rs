@@ -18,7 +18,7 @@ pub fn run(global: &Global, args: &cli::Features) -> Result<()> {
     } else {
         show::features::listing(&features)
     };
-    print!("{text}");
+    show::text(text)?;
     Ok(())
 }
 

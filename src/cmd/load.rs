@@ -96,7 +96,7 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     if global.json {
         return show::json::print(&serde_json::json!({ "loaded": total }));
     }
-    println!("loaded {total} rules");
+    show::line(format_args!("loaded {total} rules"))?;
     Ok(())
 }
 

@@ -14,8 +14,8 @@ use crate::host::origin::locate;
 use crate::host::path::Ask;
 use crate::host::server::Wanted;
 use crate::model::{Backend, Mac, Match, Origin, Rule};
-use crate::show::json;
 use crate::show::refresh::{Failed, Refreshed, Report};
+use crate::show::{self, json};
 
 pub fn run(global: &Global, pins: &Pins, args: &RuleRefresh) -> Result<ExitCode> {
     let rules = chosen(pins, args)?;
@@ -28,7 +28,7 @@ pub fn run(global: &Global, pins: &Pins, args: &RuleRefresh) -> Result<ExitCode>
     if global.json {
         json::print(&report)?;
     } else {
-        print!("{report}");
+        show::text(&report)?;
     }
     let all = report.failed.is_empty();
     Ok(ExitCode::from(if all { 0 } else { Exit::Failed as u8 }))

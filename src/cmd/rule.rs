@@ -38,7 +38,7 @@ fn list(global: &Global, pins: &Pins) -> Result<()> {
     if global.json {
         return show::json::print(&rows);
     }
-    print!("{}", show::table::rules(&rows));
+    show::text(show::table::rules(&rows))?;
     Ok(())
 }
 
@@ -83,12 +83,13 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
         return show::json::print(&rows::one(&store, &rule, &backend)?);
     }
     let verb = if known.is_some() { "updated" } else { "added" };
-    println!(
+    show::line(format_args!(
         "{verb} {matches} -> {server} {} via {} weight {}",
         backend.mac, path.device.name, backend.weight
-    );
-    path.found.iter().for_each(|found| println!("  {found}"));
-    Ok(())
+    ))?;
+    path.found
+        .iter()
+        .try_for_each(|found| show::line(format_args!("  {found}")))
 }
 
 /// The backend as it is to be, its device open to redirects and its counter there.
@@ -187,7 +188,7 @@ fn report_deleted(global: &Global, deleted: usize, args: &RuleDel, matches: &Mat
     } else {
         matches.to_string()
     };
-    println!("deleted {deleted} {backends} of {of}");
+    show::line(format_args!("deleted {deleted} {backends} of {of}"))?;
     Ok(())
 }
 

@@ -19,7 +19,7 @@ pub fn run(global: &Global, args: &cli::Stats) -> Result<()> {
         if global.json {
             return show::json::print(&snapshot);
         }
-        print!("{}", show::table::stats(&snapshot, None));
+        show::text(show::table::stats(&snapshot, None))?;
         return Ok(());
     };
 

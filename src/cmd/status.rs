@@ -33,9 +33,9 @@ pub fn run(global: &Global) -> Result<()> {
     if global.json {
         show::json::print(&status)
     } else {
-        print!("{}", show::table::status(&status));
+        show::text(show::table::status(&status))?;
         if let Some(why) = pins.no_bpffs() {
-            println!("{why}");
+            show::line(why)?;
         }
         Ok(())
     }

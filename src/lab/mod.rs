@@ -54,9 +54,9 @@ pub fn status(global: &Global) -> Result<()> {
     };
     let report = inspect::report(bed)?;
     if global.json {
-        println!("{}", serde_json::to_string(&report)?);
+        crate::show::line(serde_json::to_string(&report)?)?;
     } else {
-        println!("{}", show::text(&state, &report));
+        crate::show::line(show::text(&state, &report))?;
     }
     Ok(())
 }

@@ -6,6 +6,9 @@ mod failures;
 pub mod features;
 mod human;
 pub mod json;
+mod out;
 pub mod refresh;
 pub mod table;
 pub mod watch;
+
+pub use out::{line, text};

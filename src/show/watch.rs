@@ -31,8 +31,7 @@ pub fn screen(interval: Duration, mut next: impl FnMut() -> Result<String>) -> R
     });
     execute!(stdout(), cursor::Show, terminal::LeaveAlternateScreen)?;
     // What was last on the screen stays to be read.
-    print!("{last}");
-    result
+    result.and_then(|()| super::text(last))
 }
 
 fn draw(text: &str) -> std::io::Result<()> {
