@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use fixture::lan::{ANYWHERE, Lan, socket};
 use fixture::tap::Tap;
 use fixture::{Pins, Tool};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
 const BURST: u64 = 1000;
@@ -178,9 +180,45 @@ fn a_full_queue_is_counted_for_the_backend_whose_frame_it_was() {
 
 /// A thread of the kernel polls the device, and has to wait for a CPU that is busy sending.
 fn poll_in_bulks(lan: &Lan) {
-    let net = format!("--net={}", lan.host.path().display());
-    let script = "mount -t sysfs sysfs /sys && echo 1 > /sys/class/net/lan/threaded";
-    fixture::command("nsenter", &[&net, "unshare", "-m", "sh", "-c", script]);
+    let sys = tempfile::tempdir().unwrap();
+    let (path, nothing) = (sys.path(), None::<&str>);
+    let write = || {
+        // It shows the devices of the namespace that it is mounted from.
+        mount(nothing, path, Some("sysfs"), MsFlags::empty(), nothing).expect("a sysfs");
+        let written = std::fs::write(path.join("class/net/lan/threaded"), "1");
+        umount2(path, MntFlags::MNT_DETACH).expect("it is mounted");
+        written.expect("the device can be polled by a thread");
+    };
+    lan.host.enter(write);
+}
+
+/// As on a kernel without BTF, which the tracing programs need to be loaded.
+#[test]
+fn where_the_kernel_cannot_trace_all_else_works() {
+    const BTF: &str = "/sys/kernel/btf";
+    let lan = Lan::new(false, 1);
+    let (vm, server) = (lan.vm_socket(), lan.server_socket(0));
+    let nothing = None::<&str>;
+    let attached = lan.host.enter(|| {
+        unshare(CloneFlags::CLONE_NEWNS).expect("mounts of its own");
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(nothing, "/sys", nothing, private, nothing).expect("nobody else sees it");
+        mount(nothing, BTF, Some("tmpfs"), MsFlags::empty(), nothing).expect("an empty directory");
+        let attached = lan.tool().run("attach lan");
+        umount2(BTF, MntFlags::MNT_DETACH).expect("it is mounted");
+        attached
+    });
+    assert!(attached.ok().out.contains("no ledger of lost frames: "));
+    let tool = lan.tool();
+    assert_eq!(
+        tool.json("status")["interfaces"][0]["ledger"],
+        "unavailable"
+    );
+    assert!(tool.ok("status").out.contains("this kernel refused"));
+    lan.add_backend(0, "");
+    send(&vm, ANYWHERE, 10);
+    assert_eq!(row(&tool, 7999, 10)["failures"], Value::Null);
+    assert_eq!(receive_all(&server), 10);
 }
 
 #[test]
