@@ -177,8 +177,9 @@ pub enum Rule {
     ///
     /// The same server again is an update: its counters are kept, and so is what isn't given; with
     /// nothing but the server given, MAC address and device are found anew, the way they were found
-    /// before. `rule refresh` does that for all backends that were not told by hand. Of the rewriting, giving
-    /// any replaces all. A rule has up to 255 backends.
+    /// before. `rule refresh` does that for all backends that were not told by hand. Of the
+    /// rewriting, giving any replaces all but what the rule's other backends have in common with it
+    /// (--snat, --decrement-ttl). A rule has up to 255 backends.
     Add(RuleAdd),
     /// Delete one backend, a rule with all its backends, or all rules; the match must be as it was
     /// added

@@ -170,7 +170,7 @@ fn gro_is_switched_on_at_a_peer_that_loses_all_and_off_again() {
     assert_eq!(found[0]["fixable"], true);
     // And the loss itself, which is history afterwards.
     assert_finding(&found[1], "losses", "warning", &["takes no redirected"]);
-    assert_eq!(found[1]["consequence"], "1 frame was lost there");
+    assert_eq!(found[1]["consequence"], "1 frame was lost there since the backends were added");
 
     let out = bed.fix();
     assert!(out.contains("mended: GRO on at eth0 in"), "{out}");
@@ -178,7 +178,7 @@ fn gro_is_switched_on_at_a_peer_that_loses_all_and_off_again() {
     assert!(bed.gro() && bed.arrives());
 
     let run = bed.tool().ok("doctor --undo");
-    assert!(run.out.contains("undone: GRO on at eth0"), "{run:?}");
+    assert!(run.out.contains("put back: GRO off at eth0"), "{run:?}");
     assert!(!bed.gro() && !bed.arrives());
     assert_eq!(bed.tool().run("doctor").code, 7);
     let run = bed.tool().ok("doctor --undo");
@@ -699,7 +699,7 @@ fn tcp_in_skb_mode_is_a_warning() {
     let bed = Bed::new("skb");
     bed.tool()
         .ok(&format!("rule add --proto tcp --server {SERVER}"));
-    let finding = bed.finds("segments", "warning", &["bundles"]);
+    let finding = bed.finds("segments", "warning", &["undivided"]);
     assert_eq!(finding["subject"], "lan");
 }
 
@@ -877,7 +877,7 @@ fn detaching_the_last_interface_puts_back_and_leaves_nothing() {
     bed.tool().ok("attach lan --mode native");
     assert!(bed.arrives());
     let run = bed.tool().ok("detach --all");
-    assert!(run.out.contains("undone: GRO on"), "{run:?}");
+    assert!(run.out.contains("put back: GRO off"), "{run:?}");
     assert!(!bed.gro());
     assert!(bed.lan.pins.left().is_empty());
 }

@@ -152,6 +152,7 @@ fn one_bad_line_is_named_and_nothing_is_loaded() {
         (with("server", json!("fd00::1")), 2, "fd00::1"),
         (with("mac", json!("nonsense")), 2, "nonsense"),
         (with("ifindex", json!(4242)), 3, "4242"),
+        (with("ifname", json!("out1")), 2, "ifname out1"),
         (with("vlan", json!(4095)), 2, "vlan 4095"),
         (with("weight", json!(0)), 2, "weight"),
         (with("to_port", json!(0)), 2, "to_port"),

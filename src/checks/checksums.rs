@@ -22,7 +22,7 @@ fn finding(target: &Target, link: &Link) -> Finding {
         .evidence(format!(
             "tx-checksum of {name} is {now} now, and was not when the rule was made"
         ))
-        .mend("`xdpredir rule add` with the same match and server looks anew")
+        .mend("`xdpredir rule refresh`, or `rule add` again what was told by hand")
         .fix(Some(Fix::Refresh {
             server,
             ifindex: target.ifindex,

@@ -63,7 +63,7 @@ fn backend(setup: &Setup, target: &Target) -> Finding {
             "packets are not redirected to it: they go to another server of the rule, or pass",
         )
         .evidence(evidence)
-        .mend("`xdpredir rule add` with the same match and server finds its device anew")
+        .mend("`xdpredir rule refresh`, or `rule add` again what was told by hand")
         .fix(Some(Fix::Refresh {
             server: *server,
             ifindex: *ifindex,

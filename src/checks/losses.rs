@@ -24,7 +24,10 @@ fn of_device(name: &str, failures: &Failures) -> Vec<Finding> {
             "frames were"
         };
         Finding::warning("losses", name)
-            .consequence(format!("{} {frames} lost there", reason.frames))
+            .consequence(format!(
+                "{} {frames} lost there since the backends were added",
+                reason.frames
+            ))
             .evidence(reason.why)
             .mend(reason.mend)
     })

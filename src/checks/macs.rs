@@ -85,7 +85,7 @@ fn source(target: &Target, link: &Link) -> Option<Finding> {
 fn finding(target: &Target, link: &Link, check: &'static str, to: Refreshed) -> Finding {
     let (server, name) = (target.server, link.name());
     Finding::problem(check, format!("server {server} by {name}"))
-        .mend("`xdpredir rule add` with the same match and server finds it anew")
+        .mend("`xdpredir rule refresh`, or `rule add` again what was told by hand")
         .fix(Some(Fix::Refresh {
             server,
             ifindex: target.ifindex,

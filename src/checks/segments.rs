@@ -11,8 +11,8 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
     let skb = setup.live().filter(|i| i.mode == Mode::Skb);
     skb.map(|interface| {
         Finding::warning("segments", &interface.name)
-            .consequence("a local sender's TCP segments are not redirected, and pass")
-            .evidence("in skb mode they arrive in bundles that no device carries")
+            .consequence("what a local sender hands over as one large TCP segment is not redirected, and passes")
+            .evidence("in skb mode it arrives undivided (TSO, GSO), longer than any device carries")
             .mend("`ethtool -K DEV tso off gso off` at the sender")
     })
     .collect()

@@ -7,6 +7,7 @@ use crate::datapath::{self, Interface, Pins};
 use crate::doctor::{self, Undone};
 use crate::error::{Exit, failure};
 use crate::host::device;
+use crate::model::Change;
 use crate::show;
 
 pub fn run(global: &Global, args: &cli::Detach) -> Result<()> {
@@ -31,7 +32,7 @@ pub fn run(global: &Global, args: &cli::Detach) -> Result<()> {
         let names: Vec<String> = which.iter().map(Interface::name).collect();
         return show::json::print(&serde_json::json!({ "detached": names }));
     }
-    super::doctor::said("undone", &undone.changes)?;
+    super::doctor::said("put back", undone.changes.iter().map(Change::undone))?;
     for interface in &which {
         show::line(format_args!("{}: detached", interface.name()))?;
     }

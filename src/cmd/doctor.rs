@@ -37,7 +37,7 @@ pub fn run(global: &Global, args: &cli::Doctor) -> Result<ExitCode> {
     let mended = doctor::mend(&pins, &found)?;
     complain(&mended.errors);
     if !global.json {
-        said("mended", &mended.changes)?;
+        said("mended", mended.changes.iter().map(Change::to_string))?;
     }
     let setup = doctor::whole(&pins)?;
     let left = checks::all(&setup);
@@ -81,12 +81,12 @@ fn undo(global: &Global, pins: &Pins) -> Result<ExitCode> {
     let _lock = pins.lock()?;
     let undone = doctor::undo(pins)?;
     if global.json {
-        let changes: Vec<String> = undone.changes.iter().map(Change::to_string).collect();
+        let changes: Vec<String> = undone.changes.iter().map(Change::undone).collect();
         show::json::print(&serde_json::json!({ "undone": changes }))?;
     } else if undone.changes.is_empty() && undone.errors.is_empty() {
         show::line("nothing to undo")?;
     } else {
-        said("undone", &undone.changes)?;
+        said("put back", undone.changes.iter().map(Change::undone))?;
     }
     Ok(told(&undone))
 }
@@ -101,8 +101,8 @@ pub fn told(undone: &Undone) -> ExitCode {
 }
 
 /// What was changed alike in many rules is said once.
-pub fn said(what: &str, changes: &[Change]) -> Result<()> {
-    let lines: Vec<String> = changes.iter().map(Change::to_string).collect();
+pub fn said(what: &str, changes: impl IntoIterator<Item = String>) -> Result<()> {
+    let lines: Vec<String> = changes.into_iter().collect();
     for alike in lines.chunk_by(|a, b| a == b) {
         let rules = match alike.len() {
             1 => String::new(),

@@ -1,6 +1,7 @@
 //! `xdpredir rule load`
 
 use std::borrow::Cow;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::Read;
@@ -45,8 +46,7 @@ struct Line {
     #[serde(default)]
     pop_vlan: bool,
     // Listed beside, and of no account here.
-    #[serde(default, rename = "ifname")]
-    _ifname: IgnoredAny,
+    ifname: Option<String>,
     #[serde(default, rename = "forward_packages")]
     _packages: IgnoredAny,
     #[serde(default, rename = "forward_bytes")]
@@ -96,7 +96,10 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     if global.json {
         return show::json::print(&serde_json::json!({ "loaded": total }));
     }
-    show::line(format_args!("loaded {total} rules"))?;
+    show::line(format_args!(
+        "loaded {total} {}",
+        if total == 1 { "rule" } else { "rules" }
+    ))?;
     Ok(())
 }
 
@@ -196,32 +199,41 @@ fn matches(line: &Line) -> Result<Match> {
 }
 
 /// What the host says about an egress device, asked once.
-#[derive(Clone, Copy)]
 struct Egress {
+    name: String,
     source_mac: Mac,
     completes_checksum: bool,
 }
 
-fn device_of(known: &mut HashMap<u32, Egress>, ifindex: u32) -> Result<Egress> {
-    if let Some(egress) = known.get(&ifindex) {
-        return Ok(*egress);
+fn device_of(known: &mut HashMap<u32, Egress>, ifindex: u32) -> Result<&Egress> {
+    match known.entry(ifindex) {
+        Occupied(egress) => Ok(egress.into_mut()),
+        Vacant(new) => Ok(new.insert(look_up(ifindex)?)),
     }
+}
+
+fn look_up(ifindex: u32) -> Result<Egress> {
     let device = device::by_index(ifindex)?.ok_or_else(|| {
         failure(
             Exit::NotFound,
             format!("ifindex {ifindex}: no such device in this network namespace"),
         )
     })?;
-    let egress = Egress {
+    Ok(Egress {
         source_mac: device.require_source_mac()?,
         completes_checksum: device.completes_checksum()?,
-    };
-    known.insert(ifindex, egress);
-    Ok(egress)
+        name: device.name,
+    })
 }
 
-fn backend(line: &Line, egress: Egress) -> Result<Backend> {
+fn backend(line: &Line, egress: &Egress) -> Result<Backend> {
     check::server("server", line.server)?;
+    if let Some(name) = line.ifname.as_ref().filter(|name| **name != egress.name) {
+        let (ifindex, now) = (line.ifindex, &egress.name);
+        return Err(bad(format!(
+            "ifname {name}: ifindex {ifindex} is {now} now"
+        )));
+    }
     let rewrite = rewrite(line)?;
     check::rewrite("snat", &rewrite, line.server)?;
     if line.weight == 0 {

@@ -9,7 +9,7 @@ use super::device::{self, Device};
 use super::path::{Ask, Path};
 use super::server::{self, Wanted};
 use super::{container, netns, process};
-use crate::error::{Exit, exit_code, failure};
+use crate::error::{Exit, exit_code, failure, one_line};
 use crate::model::Origin;
 
 /// The way to a backend, found as its origin says.
@@ -41,7 +41,10 @@ fn for_root<T>(what: &str, result: Result<T>) -> Result<T> {
     result.map_err(|error| match exit_code(&error) {
         Exit::Permission => failure(
             Exit::Permission,
-            format!("{what}: only root sees into other network namespaces"),
+            format!(
+                "{what}: cannot see into that network namespace, which takes root with CAP_SYS_PTRACE and CAP_SYS_ADMIN: {}",
+                one_line(&error)
+            ),
         ),
         _ => error,
     })

@@ -70,6 +70,22 @@ impl fmt::Display for Place {
     }
 }
 
+impl Change {
+    /// As it is once the change is undone.
+    pub fn undone(&self) -> String {
+        match self {
+            Change::Gro(place) => format!("GRO off at {place}"),
+            Change::LinkUp(place) => format!("{place} down"),
+            Change::Backend { server, before, .. } => {
+                format!(
+                    "server {server} {} via ifindex {}",
+                    before.mac, before.ifindex
+                )
+            }
+        }
+    }
+}
+
 /// As it is now.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

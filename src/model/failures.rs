@@ -61,7 +61,7 @@ impl Failures {
             reason(
                 self.not_supported,
                 "it, or its peer, takes no redirected frames",
-                "`ethtool -K PEER gro on` at a veth's other end",
+                "GRO on at a veth's other end (`ethtool -K PEER gro on` there), or attach with --mode skb",
             ),
             reason(
                 self.mtu,

@@ -32,8 +32,10 @@ fn dropped_by_devices(snapshot: &Snapshot) -> impl Iterator<Item = String> {
 
 fn of_device(device: &str, failures: &Failures) -> String {
     let lost = |reason: &Reason| reason.frames > 0;
-    let line =
-        |Reason { frames, why, mend }| format!("{frames} frames lost at {device}: {why}: {mend}\n");
+    let line = |Reason { frames, why, mend }| {
+        let noun = if frames == 1 { "frame" } else { "frames" };
+        format!("{frames} {noun} lost at {device}: {why}: {mend}\n")
+    };
     let reasons = failures.reasons(device).into_iter();
     reasons.filter(lost).map(line).collect()
 }

@@ -63,6 +63,8 @@ pub fn rules(rows: &[RuleRow]) -> String {
     let mut table = Columns::new(&[
         "source", "port", "server", "mac", "device", "weight", "packets", "bytes",
     ]);
+    let lost = rows.iter().any(|row| row.lost() > 0);
+    table.extend_if(lost, &["lost"]);
     let state = rows.iter().any(|row| row.state != BackendState::Up);
     table.extend_if(state, &["state"]);
     let rewriting = rows.iter().any(|row| !rewriting(row).is_empty());
@@ -79,11 +81,13 @@ pub fn rules(rows: &[RuleRow]) -> String {
             packets,
             bytes,
         ];
+        cells.extend(Some(human::number(row.lost() as f64)).filter(|_| lost));
         cells.extend(Some(row.state.to_string()).filter(|_| state));
         cells.extend(Some(self::rewriting(row)).filter(|_| rewriting));
         table.add(cells);
     }
-    table.text(&["weight", "packets", "bytes"], &["mac", "weight", "bytes"])
+    let numbers = ["weight", "packets", "bytes", "lost"];
+    table.text(&numbers, &["mac", "weight", "bytes"])
 }
 
 pub fn stats(snapshot: &Snapshot, earlier: Earlier) -> String {
