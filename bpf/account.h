@@ -7,20 +7,35 @@
 #ifndef __ACCOUNT_H__
 #define __ACCOUNT_H__
 
+/* The device's place; else one that nobody's frames wait in. */
+static __always_inline struct ledger *ledger_for(__u32 ifindex)
+{
+	struct ledger *ledger = ledger_of(ifindex);
+
+	if (ledger)
+		return ledger;
+	for (int way = 0; way < LEDGER_WAYS; way++) {
+		ledger = ledger_place(ifindex, way);
+		if (ledger && ledger->taken == ledger->settled)
+			break;
+	}
+	if (!ledger)
+		return NULL;
+	ledger->ifindex = ifindex;
+	ledger->settled = ledger->taken;
+	return ledger;
+}
+
 static __always_inline void account(const struct backend *backend)
 {
-	__u32 slot = backend->ifindex % LEDGER_DEVICES;
 	struct ledger *ledger;
 
 	if (interface.ledger != LEDGER_ON)
 		return;
-	ledger = bpf_map_lookup_elem(&ledgers, &slot);
+	ledger = ledger_for(backend->ifindex);
 	if (!ledger)
 		return;
-	if (ledger->ifindex != backend->ifindex) {
-		ledger->ifindex = backend->ifindex;
-		ledger->settled = ledger->taken;
-	}
+	ledger->ingress = interface.ifindex;
 	ledger->last = backend->counter;
 	if (interface.mode == MODE_SKB) /* which knows no bulks */
 		return;

@@ -34,14 +34,6 @@ static __always_inline bool is_here(const struct net_device *dev)
 	return dev->nd_net.net->ns.inum == netns;
 }
 
-static __always_inline struct ledger *ledger_of(__u32 ifindex)
-{
-	__u32 slot = ifindex % LEDGER_DEVICES;
-	struct ledger *ledger = bpf_map_lookup_elem(&ledgers, &slot);
-
-	return ledger && ledger->ifindex == ifindex ? ledger : NULL;
-}
-
 static __always_inline __u32 reason_of(int error)
 {
 	switch (-error) {
@@ -99,9 +91,9 @@ int BPF_PROG(redirect_err, const struct net_device *dev, const struct bpf_prog *
 	if (!egress_id || map_id != egress_id)
 		return 0;
 	ledger = ledger_of(index);
-	if (!ledger)
+	if (!ledger || ledger->ingress != (__u32)dev->ifindex)
 		return 0;
-	if (ledger->last & LEDGER_NATIVE)
+	if (ledger->last & LEDGER_NATIVE && ledger->taken != ledger->settled)
 		ledger->taken--;
 	fail(ledger->last & ~LEDGER_NATIVE, reason_of(error));
 	return 0;
@@ -136,7 +128,7 @@ int BPF_PROG(devmap_xmit, const struct net_device *from, const struct net_device
 	struct lost lost = {};
 	__u32 waiting;
 
-	if (!ledger)
+	if (!ledger || ledger->ingress != (__u32)from->ifindex)
 		return 0;
 	waiting = ledger->taken - ledger->settled;
 	if (waiting < frames || (drops && !is_here(to))) /* somebody else's */

@@ -24,16 +24,17 @@
 #define BANK_BITMAP	   512	   /* bytes: BANK_COUNTERS bits */
 #define MAX_ORIGINS	   65536   /* backends that remember how they were found */
 #define ORIGIN_LEN	   128	   /* bytes of text, with the final NUL */
-#define LEDGER_DEVICES	   256 /* egress devices that a CPU keeps apart, by their index modulo this */
-#define LEDGER_FRAMES	   32	 /* more than one bulk of the kernel holds */
-#define MAX_FAILURES	   65536 /* backends and reasons */
-#define FLOW_SETS	   4096	 /* of the flow cache of one CPU */
-#define FLOW_WAYS	   2	 /* flows in a set */
-#define MAX_FRAGMENTED	   8192	 /* fragmented datagrams remembered at a time */
-#define MAX_TAGS	   2	 /* VLAN tags: 802.1Q, 802.1ad */
-#define MAX_EXTENSIONS	   8	 /* IPv6 extension headers before UDP or TCP */
-#define MAX_L4_OFFSET	   1024	 /* bytes of headers before UDP or TCP */
-#define INTERFACE_NAME_LEN 16	 /* IFNAMSIZ, with the final NUL */
+#define LEDGER_DEVICES	   256	   /* places for egress devices that one CPU has */
+#define LEDGER_WAYS	   4	   /* places that a device can have */
+#define LEDGER_FRAMES	   32	   /* more than one bulk of the kernel holds */
+#define MAX_FAILURES	   65536   /* backends and reasons */
+#define FLOW_SETS	   4096	   /* of the flow cache of one CPU */
+#define FLOW_WAYS	   2	   /* flows in a set */
+#define MAX_FRAGMENTED	   8192	   /* fragmented datagrams remembered at a time */
+#define MAX_TAGS	   2	   /* VLAN tags: 802.1Q, 802.1ad */
+#define MAX_EXTENSIONS	   8	   /* IPv6 extension headers before UDP or TCP */
+#define MAX_L4_OFFSET	   1024	   /* bytes of headers before UDP or TCP */
+#define INTERFACE_NAME_LEN 16	   /* IFNAMSIZ, with the final NUL */
 
 /* The outcomes: one for each way out of the program, counted by interface and CPU. */
 #define OUTCOME_REDIRECTED	  0
@@ -182,10 +183,12 @@ struct origin {
  */
 struct ledger {
 	__u32 ifindex;
+	__u32 ingress; /* the interface whose program chose last */
 	__u32 last;    /* the counter of the backend chosen last, with LEDGER_NATIVE */
 	__u32 taken;   /* frames so far; their backends' counters, modulo LEDGER_FRAMES: */
 	__u32 settled; /* handed over or lost, of those taken */
 	__u32 counter[LEDGER_FRAMES];
+	__u32 zero;
 };
 #define LEDGER_NATIVE 0x80000000
 
@@ -235,7 +238,7 @@ _Static_assert(sizeof(struct fragmented) == 72, "fragmented");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct bank) == BANK_BITMAP, "bank");
 _Static_assert(sizeof(struct origin) == ORIGIN_LEN, "origin");
-_Static_assert(sizeof(struct ledger) == 16 + 4 * LEDGER_FRAMES, "ledger");
+_Static_assert(sizeof(struct ledger) == 24 + 4 * LEDGER_FRAMES, "ledger");
 _Static_assert(sizeof(struct failure_key) == 8, "failure_key");
 _Static_assert(sizeof(struct interface) == 32, "interface");
 _Static_assert(FLOW_WAYS == 2, "flow.h tries two");

@@ -170,7 +170,10 @@ fn gro_is_switched_on_at_a_peer_that_loses_all_and_off_again() {
     assert_eq!(found[0]["fixable"], true);
     // And the loss itself, which is history afterwards.
     assert_finding(&found[1], "losses", "warning", &["takes no redirected"]);
-    assert_eq!(found[1]["consequence"], "1 frame was lost there since the backends were added");
+    assert_eq!(
+        found[1]["consequence"],
+        "1 frame was lost there since the backends were added"
+    );
 
     let out = bed.fix();
     assert!(out.contains("mended: GRO on at eth0 in"), "{out}");

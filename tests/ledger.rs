@@ -240,6 +240,67 @@ fn without_the_ledger_nothing_is_said_of_losses() {
     assert_eq!(row["failures"], Value::Null);
 }
 
+/// A second interface of the host, and a socket of the VM that sends by it to 55.0.0.0/8.
+fn second_interface(lan: &Lan) -> UdpSocket {
+    lan.host.veth("lan1", &lan.vm, "eth1");
+    lan.vm.ip("addr add 192.168.123.10/24 dev eth1");
+    lan.vm.ip("route add 55.0.0.0/8 via 192.168.123.1 dev eth1");
+    lan.vm.ip(&format!(
+        "neigh add 192.168.123.1 lladdr {} dev eth1",
+        fixture::lan::mac(&lan.host, "lan1")
+    ));
+    socket(&lan.vm, "192.168.123.10:0")
+}
+
+#[test]
+fn losses_of_an_interface_without_a_ledger_are_nobodys() {
+    let lan = lan("native");
+    let tool = lan.tool();
+    let vm1 = second_interface(&lan);
+    tool.ok("attach lan1 --mode native --no-ledger");
+    lan.add_backend(0, "--port 8000");
+    lan.servers[0].exec("ethtool -K eth0 gro off");
+    send(&lan.vm_socket(), ANYWHERE, 10);
+    send(&vm1, "55.1.1.1:8000", 20);
+    // What is not counted is not said to have arrived.
+    assert_eq!(row(&tool, 8000, 20)["delivered"], Value::Null);
+    tool.ok("detach lan1");
+    assert_eq!(row(&tool, 8000, 20)["failures"]["not_supported"], 0);
+    assert_eq!(row(&tool, 7999, 10)["failures"]["not_supported"], 10);
+}
+
+/// They have the same places in the ledger.
+#[test]
+fn devices_whose_indexes_differ_by_256_are_counted_apart() {
+    let lan = Lan::new(false, 0);
+    let tool = lan.tool();
+    tool.ok("attach lan --mode native");
+    for (number, index) in [300, 556, 812].into_iter().enumerate() {
+        let (device, port) = (format!("out{number}"), 8000 + number);
+        lan.host.ip(&format!(
+            "link add {device} index {index} type veth peer name {device}p"
+        ));
+        lan.host.ip(&format!("link set {device} up"));
+        lan.host.ip(&format!("link set {device}p up"));
+        lan.host.exec(&format!("ethtool -K {device}p gro on"));
+        lan.host.ip(&format!("link set {device}p down"));
+        tool.ok(&format!(
+            "rule add --port {port} --server 10.1.1.{number} --mac 02:00:00:00:00:01 --dev {device}"
+        ));
+    }
+    poll_in_bulks(&lan);
+    let vm = lan.vm_socket();
+    // Less than the 256 that a veth holds.
+    for number in 0..240 {
+        let to = format!("11.22.33.44:{}", 8000 + number % 3);
+        vm.send_to(&[0; 8], to).unwrap();
+    }
+    for port in [8000, 8001, 8002] {
+        let row = row(&tool, port, 80);
+        assert_eq!(row["failures"]["link_down"], 80, "{row}");
+    }
+}
+
 #[test]
 fn a_new_backend_has_no_losses_of_one_that_was_deleted() {
     let lan = lan("native");
@@ -254,19 +315,12 @@ fn a_new_backend_has_no_losses_of_one_that_was_deleted() {
 #[test]
 fn losses_of_another_set_of_rules_are_not_counted() {
     let mut lan = lan("native");
-    lan.host.veth("lan1", &lan.vm, "eth1");
-    lan.vm.ip("addr add 192.168.123.10/24 dev eth1");
-    lan.vm.ip("route add 55.0.0.0/8 via 192.168.123.1 dev eth1");
-    lan.vm.ip(&format!(
-        "neigh add 192.168.123.1 lladdr {} dev eth1",
-        fixture::lan::mac(&lan.host, "lan1")
-    ));
+    let vm = second_interface(&lan);
     send(&lan.vm_socket(), ANYWHERE, 10);
     row(&lan.tool(), 7999, 10);
     let pins = std::mem::replace(&mut lan.pins, Pins::new());
     lan.tool().ok("attach lan1 --mode native");
     lan.add_backend(0, "");
-    let vm = socket(&lan.vm, "192.168.123.10:0");
     for (down, packets) in [(&lan.servers[0], 10), (&lan.host, 20)] {
         let device = if packets == 10 { "eth0" } else { "wan0" };
         down.ip(&format!("link set {device} down"));

@@ -33,14 +33,14 @@ enum Answer {
     Unknown,
 }
 
-/// Any device of the peer's namespace may be a VLAN or a macvlan on it, or the peer itself.
+/// Where it takes frames for others, it says nothing.
 fn by_peer(target: &Target, link: &Link) -> Answer {
     let (Some(there), Some(peer)) = (&link.there, &link.features.peer) else {
         return Answer::Unknown;
     };
     match peer.mac {
-        Some(_) if there.is_port => Answer::Unknown,
-        Some(_) if there.macs.contains(&target.mac) => Answer::Right,
+        Some(mac) if mac == target.mac => Answer::Right,
+        Some(_) if there.is_port || there.promiscuous => Answer::Unknown,
         Some(mac) => {
             let evidence = format!("the rule has {}, {} has {mac}", target.mac, peer.device);
             Answer::Other(mac, evidence)

@@ -71,8 +71,8 @@ pub struct There {
     pub enabled: bool,
     /// It is a port of a bridge or a bond.
     pub is_port: bool,
-    /// Of all devices of its namespace.
-    pub macs: Vec<Mac>,
+    /// It takes frames for others: a macvlan above it, for one, that may be in any namespace.
+    pub promiscuous: bool,
     pub rp_filter: u32,
     /// The XDP program there.
     pub program: Option<String>,

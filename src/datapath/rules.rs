@@ -11,12 +11,13 @@ use anyhow::Result;
 use ipnet::IpNet;
 
 use super::banks::Banks;
+use super::interface::interfaces;
 use super::ledger::Ledger;
 use super::maps::{Full, Map};
 use super::origins::Origins;
 use super::{Pins, abi, sys};
 use crate::error::{Exit, exit_code};
-use crate::model::{Backend, Counter, Failures, Mac, Match, Proto, Rewrite, Rule};
+use crate::model::{Backend, Counter, Failures, LedgerState, Mac, Match, Proto, Rewrite, Rule};
 
 /// Linux uapi: linux/in.h.
 const IPPROTO_TCP: u8 = 6;
@@ -37,6 +38,8 @@ pub struct RuleStore {
     fragments: Map<abi::flow_key, abi::fragmented>,
     counters: Banks,
     ledger: Ledger,
+    /// All interfaces keep a ledger.
+    counts_all: bool,
     origins: Origins,
     egress: Map<u32, u32>,
 }
@@ -53,6 +56,9 @@ impl RuleStore {
             fragments: Map::open(&pins.map("fragments"), "fragments")?,
             counters: Banks::open(pins)?,
             ledger: Ledger::open(&pins.state())?,
+            counts_all: interfaces(pins)?
+                .iter()
+                .all(|interface| interface.ledger == LedgerState::On),
             origins: Origins::open(pins)?,
             egress: Map::open(&pins.map("egress"), "egress")?,
         })
@@ -126,8 +132,12 @@ impl RuleStore {
         Ok(counters)
     }
 
-    /// What was lost after it was redirected, by the backends' counters; None: nobody counts.
+    /// What was lost after it was redirected, by the backends' counters; None where nobody counts, or
+    /// not all do.
     pub fn failures(&self) -> Result<Option<HashMap<u32, Failures>>> {
+        if !self.counts_all {
+            return Ok(None);
+        }
         self.ledger.failures()
     }
 

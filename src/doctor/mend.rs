@@ -152,6 +152,13 @@ fn place(
 ) -> Result<Option<Place>> {
     peer::within(remote, || {
         let device = device::by_index(remote.ifindex)?.context("the device is gone")?;
+        if remote
+            .ifname
+            .as_ref()
+            .is_some_and(|name| *name != device.name)
+        {
+            bail!("another device is in its place now, {}", device.name);
+        }
         if !is_so(&device)? {
             return Ok(None);
         }

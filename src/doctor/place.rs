@@ -35,8 +35,8 @@ pub fn look(peer: &Remote, targets: &mut [&mut Target]) -> Option<There> {
         Ok((there, answers.collect::<Result<Vec<_>>>()?))
     };
     let (there, answers) = peer::within(peer, look_there).ok()?;
-    if there.is_port {
-        // The server is elsewhere, behind that bridge.
+    if there.is_port || there.promiscuous {
+        // The server may be elsewhere, behind that bridge or macvlan.
         return Some(there);
     }
     for (target, (address, back)) in targets.iter_mut().zip(answers) {
@@ -49,14 +49,12 @@ pub fn look(peer: &Remote, targets: &mut [&mut Target]) -> Option<There> {
 }
 
 fn there(ifindex: u32) -> Result<There> {
-    let devices = device::all()?;
-    let own = devices.iter().find(|device| device.ifindex == ifindex);
-    let own = own.context("the peer is gone")?;
+    let own = device::by_index(ifindex)?.context("the peer is gone")?;
     let program = Foreign::find(ifindex)?.filter(|program| program.name() != OURS);
     Ok(There {
         enabled: own.enabled,
         is_port: own.master.is_some(),
-        macs: devices.iter().filter_map(|device| device.mac).collect(),
+        promiscuous: own.promiscuous,
         rp_filter: sysctl::rp_filter(&own.name),
         program: program.map(|program| program.describe()),
     })

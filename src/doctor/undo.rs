@@ -3,11 +3,11 @@
 use anyhow::Result;
 
 use crate::datapath::{Mends, Pins, RuleStore};
-use crate::host::device;
+use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
 use crate::host::namespaces::Namespaces;
 use crate::host::netns;
-use crate::model::{Change, Place};
+use crate::model::{Change, Place, Way};
 
 #[derive(Default)]
 pub struct Undone {
@@ -34,21 +34,31 @@ pub fn undo(pins: &Pins) -> Result<Undone> {
     Ok(undone)
 }
 
-/// False where what was changed is gone.
+/// False where what was changed is gone, or was changed since.
 fn put_back(pins: &Pins, change: &Change) -> Result<bool> {
     match change {
         Change::Gro(place) => at(place, || {
-            device::by_index(place.ifindex)?
-                .map(|device| Ethtool::open()?.set_gro(&device.name, false))
+            let device = still_there(place)?;
+            let ethtool = Ethtool::open()?;
+            let device = device.filter(|device| ethtool.gro(&device.name) == Some(true));
+            device
+                .map(|device| ethtool.set_gro(&device.name, false))
                 .transpose()
         }),
         Change::LinkUp(place) => at(place, || {
-            device::by_index(place.ifindex)?
+            let device = still_there(place)?.filter(|device| device.enabled);
+            device
                 .map(|device| device::set_enabled(device.ifindex, false))
                 .transpose()
         }),
         Change::Backend { .. } => backend(pins, change),
     }
+}
+
+/// None where another device has its index now.
+fn still_there(place: &Place) -> Result<Option<Device>> {
+    let device = device::by_index(place.ifindex)?;
+    Ok(device.filter(|device| device.name == place.ifname))
 }
 
 /// Does work in the namespace that the place was in, if that is still there.
@@ -87,7 +97,12 @@ fn backend(pins: &Pins, change: &Change) -> Result<bool> {
     let Some(backend) = backends.find(|backend| backend.server == *server) else {
         return Ok(false);
     };
-    if crate::model::Way::of(backend) != *after {
+    if Way::of(backend) != *after {
+        return Ok(false);
+    }
+    let moves_back = before.ifindex != after.ifindex;
+    let is_another = |device: &Device| device.mac != Some(before.source_mac);
+    if moves_back && device::by_index(before.ifindex)?.is_some_and(|d| is_another(&d)) {
         return Ok(false);
     }
     before.give(backend);
