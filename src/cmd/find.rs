@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::check;
 use crate::cli::RuleAdd;
-use crate::error::{Exit, failure};
+use crate::error::{Exit, failure, one_line};
 use crate::host::device::{self, Device};
 use crate::host::origin::{locate, on_device};
 use crate::host::path::{Ask, Path, is_link_local};
@@ -142,10 +142,14 @@ fn again(server: IpAddr, known: &Backend, before: Option<Device>) -> Result<Foun
     let origin = known.origin.clone().unwrap_or(by_hand);
     match (locate(&origin, Wanted::This(server), Ask::Anew), before) {
         (Ok(path), _) => Ok(Found::by(origin, path)),
-        (Err(_), Some(device)) => Ok(Found {
-            path: Path::told(server, device, known.mac),
-            origin: known.origin.clone(),
-        }),
+        (Err(error), Some(device)) => {
+            let why = one_line(&error);
+            eprintln!("xdpredir: warning: {server} stays as it was, for it was not found: {why}");
+            Ok(Found {
+                path: Path::told(server, device, known.mac),
+                origin: known.origin.clone(),
+            })
+        }
         (Err(error), None) => Err(error),
     }
 }
