@@ -35,12 +35,12 @@ static __always_inline void account(const struct backend *backend)
 	ledger = ledger_for(backend->ifindex);
 	if (!ledger)
 		return;
+	ledger->counter[ledger->taken % LEDGER_FRAMES] = backend->counter;
 	ledger->ingress = interface.ifindex;
-	ledger->last = backend->counter;
 	if (interface.mode == MODE_SKB) /* which knows no bulks */
 		return;
-	ledger->last |= LEDGER_NATIVE;
-	ledger->counter[ledger->taken++ % LEDGER_FRAMES] = backend->counter;
+	ledger->ingress |= LEDGER_NATIVE;
+	ledger->taken++;
 }
 
 #endif

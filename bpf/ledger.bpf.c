@@ -34,6 +34,11 @@ static __always_inline bool is_here(const struct net_device *dev)
 	return dev->nd_net.net->ns.inum == netns;
 }
 
+static __always_inline bool came_by(const struct ledger *ledger, const struct net_device *dev)
+{
+	return (ledger->ingress & ~LEDGER_NATIVE) == (__u32)dev->ifindex;
+}
+
 static __always_inline __u32 reason_of(int error)
 {
 	switch (-error) {
@@ -91,11 +96,11 @@ int BPF_PROG(redirect_err, const struct net_device *dev, const struct bpf_prog *
 	if (!egress_id || map_id != egress_id)
 		return 0;
 	ledger = ledger_of(index);
-	if (!ledger || ledger->ingress != (__u32)dev->ifindex)
+	if (!ledger || !came_by(ledger, dev))
 		return 0;
-	if (ledger->last & LEDGER_NATIVE && ledger->taken != ledger->settled)
+	if (ledger->ingress & LEDGER_NATIVE && ledger->taken != ledger->settled)
 		ledger->taken--;
-	fail(ledger->last & ~LEDGER_NATIVE, reason_of(error));
+	fail(ledger->counter[ledger->taken % LEDGER_FRAMES], reason_of(error));
 	return 0;
 }
 
@@ -128,7 +133,7 @@ int BPF_PROG(devmap_xmit, const struct net_device *from, const struct net_device
 	struct lost lost = {};
 	__u32 waiting;
 
-	if (!ledger || ledger->ingress != (__u32)from->ifindex)
+	if (!ledger || !came_by(ledger, from))
 		return 0;
 	waiting = ledger->taken - ledger->settled;
 	if (waiting < frames || (drops && !is_here(to))) /* somebody else's */
@@ -160,10 +165,10 @@ int BPF_PROG(exception, const struct net_device *dev, const struct bpf_prog *xdp
 {
 	struct ledger *ledger = ledger_of(dev->ifindex);
 
-	if (!ledger || ledger->last & LEDGER_NATIVE || action != XDP_TX)
+	if (!ledger || ledger->ingress & LEDGER_NATIVE || action != XDP_TX)
 		return 0;
 	if (is_here(dev) && is_ours(xdp))
-		fail(ledger->last, FAILURE_QUEUE_FULL);
+		fail(ledger->counter[ledger->taken % LEDGER_FRAMES], FAILURE_QUEUE_FULL);
 	return 0;
 }
 

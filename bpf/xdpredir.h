@@ -183,14 +183,12 @@ struct origin {
  */
 struct ledger {
 	__u32 ifindex;
-	__u32 ingress; /* the interface whose program chose last */
-	__u32 last;    /* the counter of the backend chosen last, with LEDGER_NATIVE */
+	__u32 ingress; /* the interface whose program chose last, with LEDGER_NATIVE */
 	__u32 taken;   /* frames so far; their backends' counters, modulo LEDGER_FRAMES: */
 	__u32 settled; /* handed over or lost, of those taken */
 	__u32 counter[LEDGER_FRAMES];
-	__u32 zero;
 };
-#define LEDGER_NATIVE 0x80000000
+#define LEDGER_NATIVE 0x80000000 /* in generic mode the next one of these is the only one */
 
 /* What a failed redirect is counted under. */
 struct failure_key {
@@ -238,7 +236,7 @@ _Static_assert(sizeof(struct fragmented) == 72, "fragmented");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct bank) == BANK_BITMAP, "bank");
 _Static_assert(sizeof(struct origin) == ORIGIN_LEN, "origin");
-_Static_assert(sizeof(struct ledger) == 24 + 4 * LEDGER_FRAMES, "ledger");
+_Static_assert(sizeof(struct ledger) == 16 + 4 * LEDGER_FRAMES, "ledger");
 _Static_assert(sizeof(struct failure_key) == 8, "failure_key");
 _Static_assert(sizeof(struct interface) == 32, "interface");
 _Static_assert(FLOW_WAYS == 2, "flow.h tries two");

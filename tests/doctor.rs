@@ -1006,3 +1006,25 @@ fn a_namespace_is_looked_at_by_its_name() {
     );
     assert_eq!(lines[1], "1 problem; `xdpredir doctor --fix` can mend 1");
 }
+
+#[test]
+fn a_device_that_takes_no_frames_in_several_buffers_is_a_problem() {
+    let lan = Lan::new(false, 0);
+    lan.host.ip("link set lan mtu 9000");
+    lan.vm.ip("link set eth0 mtu 9000");
+    let _reader = Tap::new(&lan.host, "tap0", false);
+    lan.host.ip("link set tap0 mtu 9000");
+    let tool = lan.tool();
+    tool.ok("attach lan --mode native");
+    let rule = format!("rule add --server {SERVER} --mac 02:00:00:00:00:01 --dev tap0");
+    assert!(tool.ok(&rule).err.contains("NDO_XMIT_SG"));
+    let bed = Bed { lan };
+    bed.finds("multi-buffer", "problem", &["several buffers"]);
+
+    bed.tool().ok("detach lan --keep-rules");
+    bed.host().ip("link set lan mtu 1500");
+    bed.lan.vm.ip("link set eth0 mtu 1500");
+    bed.host().ip("link set tap0 mtu 1500");
+    bed.tool().ok("attach lan --mode native");
+    bed.finds_nothing();
+}

@@ -57,6 +57,7 @@ mod tests {
             ifindex: 1,
             name: link.name().to_string(),
             mode,
+            frags: false,
             state: LinkState::Attached,
             successor: None,
             foreign: None,

@@ -45,6 +45,8 @@ pub struct Ingress {
     pub ifindex: u32,
     pub name: String,
     pub mode: Mode,
+    /// Frames in several buffers come along.
+    pub frags: bool,
     pub state: LinkState,
     /// The index of the device that has its name now.
     pub successor: Option<u32>,

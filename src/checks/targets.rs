@@ -1,4 +1,4 @@
-//! Egress devices that take no frames from native programs.
+//! Egress devices that take no frames from native programs, or none in several buffers.
 
 use super::{Link, Setup};
 use crate::model::{Finding, Fix, Peer, Source};
@@ -9,11 +9,31 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
     }
     let refuses = |link: &&Link| link.features.xdp.redirect_target == Some(false);
     let natives = setup.native_names();
-    setup
-        .egress()
-        .filter(refuses)
-        .map(|link| finding(link, &natives))
-        .collect()
+    let refused = setup.egress().filter(refuses);
+    let refused = refused.map(|link| finding(link, &natives));
+    refused.chain(multi_buffer(setup)).collect()
+}
+
+/// Of devices that take frames in one buffer.
+fn multi_buffer(setup: &Setup) -> impl Iterator<Item = Finding> {
+    let from = setup.native().find(|interface| interface.frags);
+    let one_alone = |link: &&Link| {
+        let xdp = &link.features.xdp;
+        xdp.redirect_target == Some(true) && xdp.multi_buffer_tx == Some(false)
+    };
+    let links = setup.egress().filter(one_alone);
+    links.filter_map(move |link| {
+        let from = &from?.name;
+        let finding = Finding::problem("multi-buffer", link.name())
+            .consequence(format!(
+                "long frames that {from} redirects to it in native mode are lost"
+            ))
+            .evidence("they lie in several buffers, and it takes none such (NDO_XMIT_SG)")
+            .mend(format!(
+                "attach {from} with --mode skb, or give it an MTU whose frames fit one buffer"
+            ));
+        Some(finding)
+    })
 }
 
 fn finding(link: &Link, natives: &str) -> Finding {

@@ -49,6 +49,14 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     let server = server(found.or(args.server).context("--server is missing")?)?;
     let matches = matches(&args.matches, server)?;
     let rewrite = told_rewrite(&args.rewrite, server)?;
+    // Before the lock is taken: who is asked may take seconds to answer.
+    let found = match in_namespace {
+        Some(found) => found,
+        None => {
+            let known = known(pins, &matches, server)?;
+            find::path(server, args, rewrite.as_ref(), known.as_ref())?
+        }
+    };
     let _lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
 
@@ -64,10 +72,6 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
             format!("{matches}: has {most} backends already, the most of a rule"),
         ));
     }
-    let found = match in_namespace {
-        Some(found) => found,
-        None => find::path(server, args, rewrite.as_ref(), known.as_ref())?,
-    };
     let path = &found.path;
     let mut backend = backend(&store, args, known.as_ref(), &found)?;
     if let Some(rewrite) = rewrite {
@@ -90,6 +94,14 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     path.found
         .iter()
         .try_for_each(|found| show::line(format_args!("  {found}")))
+}
+
+fn known(pins: &Pins, matches: &Match, server: IpAddr) -> Result<Option<Backend>> {
+    let Some(_lock) = pins.lock_shared()? else {
+        return Err(pins.not_attached());
+    };
+    let rule = RuleStore::open(pins)?.get(matches)?;
+    Ok(rule.and_then(|rule| rule.backend(server).cloned()))
 }
 
 /// The backend as it is to be, its device open to redirects and its counter there.

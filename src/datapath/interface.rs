@@ -32,6 +32,8 @@ pub struct Interface {
     pub ifindex: u32,
     pub mode: Mode,
     pub ledger: LedgerState,
+    /// Frames in several buffers come along.
+    pub frags: bool,
     name: String,
 }
 
@@ -66,6 +68,7 @@ impl Interface {
                 abi::LEDGER_UNWANTED => LedgerState::Unwanted,
                 _ => LedgerState::Unavailable,
             },
+            frags: config.frags != 0,
             name: String::from_utf8_lossy(&name).into_owned(),
         })
     }

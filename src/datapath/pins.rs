@@ -18,8 +18,10 @@ use nix::unistd::geteuid;
 use super::abi;
 use super::bpffs::{entries, exists, is_bpffs, remove_directory, remove_tree};
 use super::group::{self, MEMBERS};
+use super::interface::{Interface, interfaces};
 use crate::error::{Exit, failure};
 use crate::host::netns;
+use crate::model::LedgerState;
 
 const DEFAULT: &str = "/sys/fs/bpf/xdpredir";
 
@@ -136,7 +138,7 @@ impl Pins {
     pub fn sweep(&self) -> Result<()> {
         remove_tree(&self.staged())?;
         let attached = self.interfaces()?;
-        if attached.is_empty() {
+        if !self.is_ledger_wanted() {
             self.end_ledger()?;
         }
         for name in entries(&self.state())? {
@@ -147,6 +149,12 @@ impl Pins {
             }
         }
         Ok(())
+    }
+
+    /// What can't be read is no reason to end it.
+    fn is_ledger_wanted(&self) -> bool {
+        let keeps_one = |interface: &Interface| interface.ledger == LedgerState::On;
+        interfaces(self).map_or(true, |all| all.iter().any(keeps_one))
     }
 
     /// State in the making, which nobody reads before it is renamed to `state`.

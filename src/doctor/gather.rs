@@ -154,6 +154,7 @@ fn ingress(interface: &Interface, pins: &Pins, survey: &Survey) -> Ingress {
     Ingress {
         ifindex,
         mode: interface.mode,
+        frags: interface.frags,
         state,
         successor: namesake.map(|d| d.ifindex).filter(|&now| now != ifindex),
         foreign: foreign.map(|foreign| foreign.describe()),

@@ -15,6 +15,7 @@ use crate::model::Mac;
 
 /// How long a neighbour has to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const ASKED: u32 = 4;
 
 /// RFC 863: what arrives here is thrown away.
 const DISCARD_PORT: u16 = 9;
@@ -126,13 +127,16 @@ fn ask<T>(addr: IpAddr, ifindex: u32, known: impl Fn() -> Result<Option<T>>) -> 
     if let Some(known) = known()? {
         return Ok(Some(known));
     }
-    send_nothing(addr, ifindex)?;
-    let deadline = Instant::now() + ANSWER_WITHIN;
-    while Instant::now() < deadline {
-        if let Some(known) = known()? {
-            return Ok(Some(known));
+    // More than once: an entry that is about to fail takes the first with it.
+    for _ in 0..ASKED {
+        send_nothing(addr, ifindex)?;
+        let deadline = Instant::now() + ANSWER_WITHIN / ASKED;
+        while Instant::now() < deadline {
+            if let Some(known) = known()? {
+                return Ok(Some(known));
+            }
+            sleep(Duration::from_millis(10));
         }
-        sleep(Duration::from_millis(10));
     }
     Ok(None)
 }
