@@ -146,6 +146,16 @@ fn a_device_that_comes_back_under_its_index_is_gone_until_it_is_added_again() {
     assert_eq!(rows[1]["ifname"], json!(null), "{rows}");
     tool.ok(add);
     assert_eq!(tool.json("rule list")[1]["ifname"], "out");
+
+    // Nor another backend of the same rule.
+    let second = "rule add --server 10.1.1.2 --mac 02:00:00:00:00:01 --ifindex 777";
+    tool.ok(second);
+    lan.host.ip("link del out");
+    make();
+    tool.ok(second);
+    let rows = tool.json("rule list");
+    assert_eq!(rows[1]["ifname"], json!(null), "{rows}");
+    assert_eq!(rows[2]["ifname"], "out", "{rows}");
 }
 
 #[test]

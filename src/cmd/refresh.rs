@@ -175,7 +175,9 @@ fn renew(
             .open_egress(new.ifindex)
             .with_context(|| format!("ifindex {}", new.ifindex))?;
     }
-    store.put(&changed(rule, &changes))?;
+    // Again: where a device took another's index, the other backends have lost theirs.
+    let now = store.get(&rule.matches)?;
+    store.put(&changed(now.as_ref().unwrap_or(rule), &changes))?;
     for (place, new) in changes {
         let names = [rule.backends[place].ifindex, new.ifindex].map(device::name_of);
         let refreshed = Refreshed::new(rule, &rule.backends[place], &new, names);

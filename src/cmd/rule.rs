@@ -60,10 +60,11 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     let _lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
 
-    let mut rule = store.get(&matches)?.unwrap_or(Rule {
+    let empty = Rule {
         matches,
         backends: Vec::new(),
-    });
+    };
+    let rule = store.get(&matches)?.unwrap_or_else(|| empty.clone());
     let known = rule.backend(server).cloned();
     let most = usize::from(u8::MAX);
     if known.is_none() && rule.backends.len() == most {
@@ -74,6 +75,8 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     }
     let path = &found.path;
     let mut backend = backend(&store, args, known.as_ref(), &found)?;
+    // Again: where the device took another's index, the other backends have lost theirs.
+    let mut rule = store.get(&matches)?.unwrap_or(empty);
     if let Some(rewrite) = rewrite {
         backend.rewrite = rewrite;
     }
