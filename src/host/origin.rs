@@ -42,7 +42,7 @@ fn for_root<T>(what: &str, result: Result<T>) -> Result<T> {
         Exit::Permission => failure(
             Exit::Permission,
             format!(
-                "{what}: cannot see into that network namespace, which takes root with CAP_SYS_PTRACE and CAP_SYS_ADMIN: {}",
+                "{what}: only root, with CAP_SYS_PTRACE and CAP_SYS_ADMIN, sees into other network namespaces: {}",
                 one_line(&error)
             ),
         ),
