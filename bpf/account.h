@@ -7,7 +7,7 @@
 #ifndef __ACCOUNT_H__
 #define __ACCOUNT_H__
 
-/* The device's place; else one that nobody's frames wait in. */
+/* The device's place; else one that nobody's frames wait in, or the last one if there is none. */
 static __always_inline struct ledger *ledger_for(__u32 ifindex)
 {
 	struct ledger *ledger = ledger_of(ifindex);

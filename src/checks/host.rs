@@ -1,20 +1,23 @@
 //! What the host lacks.
 
 use super::Setup;
-use crate::model::Finding;
+use crate::model::{Finding, OLDEST_KERNEL};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
     let host = &setup.host;
     let kernel = host
         .kernel
-        .filter(|kernel| *kernel < (5, 18))
+        .filter(|kernel| *kernel < OLDEST_KERNEL)
         .map(|(major, minor)| {
             Finding::problem("kernel", "kernel")
                 .consequence("the program can't be loaded")
                 .evidence(format!(
                     "it is {major}.{minor}, and has no bpf_xdp_load_bytes"
                 ))
-                .mend("boot Linux 5.18 or later")
+                .mend(format!(
+                    "boot Linux {}.{} or later",
+                    OLDEST_KERNEL.0, OLDEST_KERNEL.1
+                ))
         });
     let bpffs = host.no_bpffs.as_ref().map(|why| {
         let (evidence, mend) = why.rsplit_once(": ").unwrap_or((why, "mount one"));
@@ -61,7 +64,7 @@ mod tests {
 
     fn well() -> Host {
         Host {
-            kernel: Some((5, 18)),
+            kernel: Some(OLDEST_KERNEL),
             has_btf: true,
             tells_features: true,
             ..Host::default()

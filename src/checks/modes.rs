@@ -1,10 +1,7 @@
 //! Interfaces that could run the program natively.
 
 use super::{Ingress, Link, Setup};
-use crate::model::{Finding, Mode};
-
-/// Bytes; above it, a driver may refuse a native program.
-const ETHERNET_MTU: u32 = 1500;
+use crate::model::{ETHERNET_MTU, Finding, Mode};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
     let skb = setup.live().filter(|i| i.mode == Mode::Skb);

@@ -15,13 +15,7 @@ use super::{Pins, ledger, log, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
 use crate::host::{kernel, xdp};
-use crate::model::{LedgerState, LinkState, Mode};
-
-/// The oldest kernel with all that the program calls: bpf_xdp_load_bytes.
-const OLDEST_KERNEL: (u32, u32) = (5, 18);
-
-/// Bytes; above it, a driver may want a program that takes frames in several buffers (xdp.frags).
-const ETHERNET_MTU: u32 = 1500;
+use crate::model::{ETHERNET_MTU, LedgerState, LinkState, Mode, OLDEST_KERNEL};
 
 pub struct Request<'a> {
     pub devices: &'a [Device],

@@ -192,7 +192,7 @@ impl Banks {
             let first = number * abi::BANK_COUNTERS;
             for index in (0..abi::BANK_COUNTERS).filter(|index| counters.contains(&(first + index)))
             {
-                bank.bitmap[(index / 8) as usize] &= !(1 << (index % 8));
+                bank.bitmap[byte(index)] &= !bit(index);
             }
             self.banks.put(&number, &bank)?;
         }
@@ -206,7 +206,7 @@ impl Banks {
             let first = number * abi::BANK_COUNTERS;
             for index in (0..abi::BANK_COUNTERS).filter(|index| counters.contains(&(first + index)))
             {
-                bank.bitmap[(index / 8) as usize] |= 1 << (index % 8);
+                bank.bitmap[byte(index)] |= bit(index);
             }
             self.banks.put(&number, &bank)?;
         }
@@ -261,12 +261,21 @@ fn no_room(error: anyhow::Error) -> anyhow::Error {
 
 /// Marks as many counters of a bank as are free, up to a number.
 fn take(bank: &mut abi::bank, most: usize) -> Vec<u32> {
-    let free = |index: &u32| bank.bitmap[(index / 8) as usize] & 1 << (index % 8) == 0;
+    let free = |&index: &u32| bank.bitmap[byte(index)] & bit(index) == 0;
     let taken: Vec<u32> = (0..abi::BANK_COUNTERS).filter(free).take(most).collect();
-    for index in &taken {
-        bank.bitmap[(index / 8) as usize] |= 1 << (index % 8);
+    for &index in &taken {
+        bank.bitmap[byte(index)] |= bit(index);
     }
     taken
+}
+
+/// Where a bank's bitmap has a counter.
+fn byte(index: u32) -> usize {
+    (index / 8) as usize
+}
+
+fn bit(index: u32) -> u8 {
+    1 << (index % 8)
 }
 
 const COUNTER_WORDS: usize = size_of::<abi::counter>() / size_of::<u64>();

@@ -19,6 +19,7 @@ mod pins;
 mod remains;
 mod rules;
 mod sys;
+mod values;
 
 pub use attach::{Attached, Request, attach};
 pub use detach::detach;

@@ -5,23 +5,21 @@
 //! packets, and all other runs, see the new state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
-use ipnet::IpNet;
 
 use super::banks::Banks;
 use super::interface::interfaces;
 use super::ledger::Ledger;
 use super::maps::{Full, Map};
 use super::origins::Origins;
+use super::values::{
+    ServiceBytes, backend_of, bytes_of_service, in_itself, key_of, length_bit, length_of, match_of,
+    only_of, service_bytes, set_size, stored_backend, union, words_of,
+};
 use super::{Pins, abi, sys};
 use crate::error::{Exit, exit_code};
-use crate::model::{Backend, Counter, Failures, LedgerState, Mac, Match, Proto, Rewrite, Rule};
-
-/// Linux uapi: linux/in.h.
-const IPPROTO_TCP: u8 = 6;
-const IPPROTO_UDP: u8 = 17;
+use crate::model::{Backend, Counter, Failures, LedgerState, Match, Rule};
 
 /// Rules to a system call.
 const BATCH: usize = 16384;
@@ -560,200 +558,5 @@ impl Drop for Change<'_> {
         let generation = self.generation.wrapping_add(1);
         // If it fails, the flow cache rests until the next change: slow, but right.
         let _ = self.ruleset.put(&0, &abi::ruleset { generation });
-    }
-}
-
-type ServiceBytes = [u8; size_of::<abi::service_key>()];
-
-fn service_of(key: &abi::rule_key) -> abi::service_key {
-    abi::service_key {
-        port: key.port,
-        vlan: key.vlan,
-        proto: key.proto,
-        family: key.family,
-        zero: 0,
-    }
-}
-
-fn service_bytes(key: &abi::rule_key) -> ServiceBytes {
-    bytes_of_service(&service_of(key))
-}
-
-fn bytes_of_service(service: &abi::service_key) -> ServiceBytes {
-    let mut bytes = [0; size_of::<abi::service_key>()];
-    bytes.copy_from_slice(abi::bytes_of(service));
-    bytes
-}
-
-/// Which bit of a service stands for a prefix length.
-fn length_bit(family: u8, prefixlen: u8) -> (usize, u64) {
-    let longest = if u32::from(family) == abi::FAMILY_IPV6 {
-        128
-    } else {
-        32
-    };
-    let missing = usize::from(u8::saturating_sub(longest, prefixlen));
-    (missing / 64, 1 << (missing % 64))
-}
-
-/// A rule's own prefix length.
-fn length_of(key: &abi::rule_key) -> abi::service {
-    let (word, bit) = length_bit(key.family, key.prefixlen);
-    let mut service = abi::service::default();
-    service.lengths[word] = bit;
-    service
-}
-
-fn union(one: abi::service, other: abi::service) -> abi::service {
-    let mut lengths = one.lengths;
-    lengths
-        .iter_mut()
-        .zip(other.lengths)
-        .for_each(|(word, more)| *word |= more);
-    abi::service { lengths }
-}
-
-fn key_of(matches: &Match) -> abi::rule_key {
-    let (saddr, family) = stored_addr(matches.src.network());
-    abi::rule_key {
-        saddr,
-        port: matches.port.to_be(),
-        vlan: matches.vlan,
-        proto: match matches.proto {
-            Proto::Udp => IPPROTO_UDP,
-            Proto::Tcp => IPPROTO_TCP,
-        },
-        family: family as u8,
-        prefixlen: matches.src.prefix_len(),
-        zero: 0,
-    }
-}
-
-fn match_of(key: &abi::rule_key) -> Result<Match> {
-    Ok(Match {
-        src: IpNet::new(addr_of(key.saddr, key.family.into()), key.prefixlen)?,
-        proto: if key.proto == IPPROTO_TCP {
-            Proto::Tcp
-        } else {
-            Proto::Udp
-        },
-        port: u16::from_be(key.port),
-        vlan: key.vlan,
-    })
-}
-
-/// An address as four words in network byte order, and its family.
-fn stored_addr(addr: IpAddr) -> ([u32; 4], u32) {
-    match addr {
-        IpAddr::V4(addr) => ([u32::from(addr).to_be(), 0, 0, 0], abi::FAMILY_IPV4),
-        IpAddr::V6(addr) => {
-            let bits = u128::from(addr);
-            let word = |i: u32| ((bits >> (96 - 32 * i)) as u32).to_be();
-            ([word(0), word(1), word(2), word(3)], abi::FAMILY_IPV6)
-        }
-    }
-}
-
-fn addr_of(words: [u32; 4], family: u32) -> IpAddr {
-    let [a, b, c, d] = words.map(u32::from_be);
-    if family == abi::FAMILY_IPV6 {
-        let bits = [a, b, c, d]
-            .into_iter()
-            .fold(0u128, |bits, word| bits << 32 | u128::from(word));
-        IpAddr::V6(Ipv6Addr::from(bits))
-    } else {
-        IpAddr::V4(Ipv4Addr::from(a))
-    }
-}
-
-fn set_size(set: u32) -> u32 {
-    set & 0xff
-}
-
-/// The value of a rule that needs no set.
-fn in_itself(rule: &Rule) -> Option<abi::rule> {
-    let [only] = rule.backends.as_slice() else {
-        return None;
-    };
-    if only.rewrite.snat.is_some() {
-        return None;
-    }
-    Some(abi::rule {
-        set: 0,
-        only: words_of(&stored_backend(only)),
-    })
-}
-
-/// A backend as a rule without a set has it.
-fn words_of(backend: &abi::backend) -> [u32; abi::BACKEND_WORDS as usize] {
-    let (words, _) = abi::bytes_of(backend).as_chunks();
-    std::array::from_fn(|i| u32::from_ne_bytes(words[i]))
-}
-
-/// Its only backend, of a rule without a set.
-fn only_of(value: &abi::rule) -> abi::backend {
-    let mut stored = abi::backend::default();
-    abi::bytes_of_mut(&mut stored)[..size_of_val(&value.only)]
-        .copy_from_slice(&value.only.map(u32::to_ne_bytes).concat());
-    stored
-}
-
-fn stored_backend(backend: &Backend) -> abi::backend {
-    let mut frame = [0; 12];
-    frame[..6].copy_from_slice(&backend.mac.0);
-    frame[6..].copy_from_slice(&backend.source_mac.0);
-    let rewrite = &backend.rewrite;
-    let flags = [
-        (backend.completes_checksum, abi::BACKEND_COMPLETES_CHECKSUM),
-        (rewrite.keep_ip, abi::BACKEND_KEEP_IP),
-        (rewrite.snat.is_some(), abi::BACKEND_SNAT),
-        (rewrite.decrement_ttl, abi::BACKEND_DECREMENT_TTL),
-        (rewrite.push_vlan.is_some(), abi::BACKEND_PUSH_VLAN),
-        (rewrite.pop_vlan, abi::BACKEND_POP_VLAN),
-        (backend.server.is_ipv6(), abi::BACKEND_IPV6),
-    ];
-    abi::backend {
-        addr: stored_addr(backend.server).0,
-        snat: rewrite.snat.map_or([0; 4], |addr| stored_addr(addr).0),
-        ifindex: backend.ifindex,
-        counter: backend.counter,
-        frame,
-        port: rewrite.to_port.unwrap_or(0).to_be(),
-        vlan: rewrite.push_vlan.unwrap_or(0).to_be(),
-        weight: backend.weight,
-        flags: flags
-            .iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, flag)| *flag as u16)
-            .sum(),
-        zero: 0,
-    }
-}
-
-fn backend_of(stored: &abi::backend) -> Backend {
-    let [a, b, c, d, e, f, g, h, i, j, k, l] = stored.frame;
-    let has = |flag: u32| u32::from(stored.flags) & flag != 0;
-    let family = if has(abi::BACKEND_IPV6) {
-        abi::FAMILY_IPV6
-    } else {
-        abi::FAMILY_IPV4
-    };
-    Backend {
-        server: addr_of(stored.addr, family),
-        mac: Mac([a, b, c, d, e, f]),
-        source_mac: Mac([g, h, i, j, k, l]),
-        ifindex: stored.ifindex,
-        weight: stored.weight,
-        completes_checksum: has(abi::BACKEND_COMPLETES_CHECKSUM),
-        rewrite: Rewrite {
-            to_port: Some(u16::from_be(stored.port)).filter(|&port| port != 0),
-            snat: has(abi::BACKEND_SNAT).then(|| addr_of(stored.snat, family)),
-            keep_ip: has(abi::BACKEND_KEEP_IP),
-            decrement_ttl: has(abi::BACKEND_DECREMENT_TTL),
-            push_vlan: has(abi::BACKEND_PUSH_VLAN).then(|| u16::from_be(stored.vlan)),
-            pop_vlan: has(abi::BACKEND_POP_VLAN),
-        },
-        counter: stored.counter,
-        origin: None,
     }
 }

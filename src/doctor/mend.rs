@@ -130,14 +130,24 @@ impl Work {
             if Way::of(backend) == after {
                 return Ok(());
             }
+            let before = Way::of(backend);
             self.store.open_egress(after.ifindex)?;
+            // Again: where the device took another's index, the other backends have lost theirs.
+            let Some(mut now) = self.store.get(&matches)? else {
+                return Ok(());
+            };
+            let mut backends = now.backends.iter_mut();
+            let Some(backend) = backends.find(|backend| backend.server == server) else {
+                return Ok(());
+            };
+            after.give(backend);
+            *rule = now;
             let change = Change::Backend {
                 matches,
                 server,
-                before: Way::of(backend),
+                before,
                 after,
             };
-            after.give(backend);
             self.change(change, |work| work.store.put(rule))
         });
         self.rules = Some(rules);

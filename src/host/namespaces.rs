@@ -2,14 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
-
-use super::{netlink, netns};
+use super::netns;
 use crate::model::Netns;
 
 /// By nsid. A namespace that neither a name nor a process keeps is not among them.
@@ -20,7 +16,10 @@ impl Namespaces {
     pub fn find() -> Self {
         let mut found = HashMap::new();
         for netns in all() {
-            if let Some(nsid) = nsid(&netns.path) {
+            let nsid = File::open(&netns.path)
+                .ok()
+                .and_then(|file| netns::nsid(&file).ok()?);
+            if let Some(nsid) = nsid {
                 found.entry(nsid).or_insert(netns);
             }
         }
@@ -95,23 +94,4 @@ fn entries(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let name = |entry: fs::DirEntry| entry.file_name().into_string().ok();
     entries.filter_map(name).collect()
-}
-
-/// None where this namespace has given it no number, as it has a device with a link there.
-fn nsid(path: &Path) -> Option<i32> {
-    let file = File::open(path).ok()?;
-    let mut request = NsidMessage::default();
-    let fd = file.as_fd().as_raw_fd() as u32;
-    request.attributes.push(NsidAttribute::Fd(fd));
-    let answer = netlink::get(RouteNetlinkMessage::GetNsId(request)).ok()?;
-    let Some(RouteNetlinkMessage::NewNsId(answer)) = answer else {
-        return None;
-    };
-    answer
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            NsidAttribute::Id(nsid) => Some(*nsid).filter(|&nsid| nsid >= 0),
-            _ => None,
-        })
 }

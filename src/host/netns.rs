@@ -2,14 +2,17 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::sys;
+use super::{netlink, sys};
 use crate::error::{Exit, failure};
 
 pub const NAMED: &str = "/run/netns";
@@ -80,6 +83,23 @@ fn path(name: &str) -> PathBuf {
     } else {
         Path::new(NAMED).join(name)
     }
+}
+
+/// The number that this namespace has for another one. None where it has given it none, as it does
+/// where it has a device with a link there.
+pub fn nsid(namespace: &File) -> Result<Option<i32>> {
+    let mut request = NsidMessage::default();
+    let fd = namespace.as_fd().as_raw_fd() as u32;
+    request.attributes.push(NsidAttribute::Fd(fd));
+    let answer = netlink::get(RouteNetlinkMessage::GetNsId(request))?;
+    let Some(RouteNetlinkMessage::NewNsId(answer)) = answer else {
+        return Ok(None);
+    };
+    let id = |attribute: &NsidAttribute| match attribute {
+        NsidAttribute::Id(nsid) => Some(*nsid).filter(|&nsid| nsid >= 0),
+        _ => None,
+    };
+    Ok(answer.attributes.iter().find_map(id))
 }
 
 /// The number by which the kernel's own structures name the current namespace.

@@ -3,14 +3,12 @@
 
 use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
-use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 
 use super::device::{self, Device};
 use super::path::Path;
@@ -95,26 +93,11 @@ pub fn behind(here: Device, wanted: Wanted) -> Result<Path> {
     choose(&what, vec![pair], wanted)
 }
 
-/// None where this namespace has given it no number, as it does where it has a peer there.
 fn nsid(what: &str, namespace: &File) -> Result<Option<i32>> {
-    let mut request = NsidMessage::default();
-    let fd = namespace.as_fd().as_raw_fd() as u32;
-    request.attributes.push(NsidAttribute::Fd(fd));
-    let answer = match netlink::get(RouteNetlinkMessage::GetNsId(request)) {
-        Err(error) if netlink::errno(&error) == Some(nix::libc::EINVAL) => {
-            let message = format!("{what}: not a network namespace");
-            return Err(failure(Exit::Usage, message));
-        }
-        answer => answer.with_context(|| what.to_string())?,
-    };
-    let Some(RouteNetlinkMessage::NewNsId(answer)) = answer else {
-        return Ok(None);
-    };
-    let id = |attribute: &NsidAttribute| match attribute {
-        NsidAttribute::Id(nsid) => Some(*nsid).filter(|&nsid| nsid >= 0),
-        _ => None,
-    };
-    Ok(answer.attributes.iter().find_map(id))
+    netns::nsid(namespace).map_err(|error| match netlink::errno(&error) {
+        Some(nix::libc::EINVAL) => failure(Exit::Usage, format!("{what}: not a network namespace")),
+        _ => error.context(what.to_string()),
+    })
 }
 
 /// None where the device is no pair's, or its peer has gone meanwhile.
