@@ -12,6 +12,7 @@ use crate::doctor::{self, Undone};
 use crate::error::{Exit, failure, one_line};
 use crate::model::{Change, Finding, Severity};
 use crate::show;
+use crate::show::doctor::LookedAt;
 
 pub fn run(global: &Global, args: &cli::Doctor) -> Result<ExitCode> {
     let pins = Pins::locate(global.pin_dir.as_deref())?;
@@ -58,7 +59,13 @@ fn report(global: &Global, findings: &[Finding], setup: &Setup) -> Result<ExitCo
     if global.json {
         show::json::print(&findings)?;
     } else {
-        show::text(show::doctor::findings(findings, setup))?;
+        let looked_at = LookedAt {
+            interfaces: setup.interfaces.len(),
+            rules: setup.matches.len(),
+            servers: setup.backends.len(),
+            egress_devices: setup.egress().count(),
+        };
+        show::text(show::doctor::findings(findings, &looked_at))?;
     }
     let is_left = |finding: &Finding| finding.severity == Severity::Problem && !finding.fixed;
     Ok(if findings.iter().any(is_left) {

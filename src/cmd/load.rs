@@ -96,11 +96,7 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     if global.json {
         return show::json::print(&serde_json::json!({ "loaded": total }));
     }
-    show::line(format_args!(
-        "loaded {total} {}",
-        if total == 1 { "rule" } else { "rules" }
-    ))?;
-    Ok(())
+    show::line(format_args!("loaded {}", show::count(total, "rule")))
 }
 
 fn read(file: &Path) -> Result<String> {

@@ -197,14 +197,13 @@ fn report_deleted(global: &Global, deleted: usize, args: &RuleDel, matches: &Mat
     if global.json {
         return show::json::print(&serde_json::json!({ "deleted": deleted }));
     }
-    let backends = if deleted == 1 { "backend" } else { "backends" };
+    let backends = show::count(deleted, "backend");
     let of = if args.all {
         "all rules".into()
     } else {
         matches.to_string()
     };
-    show::line(format_args!("deleted {deleted} {backends} of {of}"))?;
-    Ok(())
+    show::line(format_args!("deleted {backends} of {of}"))
 }
 
 /// How many backends went: one, or all of a rule.

@@ -1,12 +1,20 @@
 //! What the checks found.
 
-use crate::checks::Setup;
+use super::human::count;
 use crate::model::{Finding, Severity};
 
+/// How many of each the checks looked at.
+pub struct LookedAt {
+    pub interfaces: usize,
+    pub rules: usize,
+    pub servers: usize,
+    pub egress_devices: usize,
+}
+
 /// One line each, then a line that counts them.
-pub fn findings(findings: &[Finding], setup: &Setup) -> String {
+pub fn findings(findings: &[Finding], looked_at: &LookedAt) -> String {
     let lines: String = findings.iter().map(line).collect();
-    lines + &summary(findings, setup)
+    lines + &summary(findings, looked_at)
 }
 
 fn line(finding: &Finding) -> String {
@@ -16,7 +24,7 @@ fn line(finding: &Finding) -> String {
     format!("{:<8} {finding}\n", finding.severity)
 }
 
-fn summary(findings: &[Finding], setup: &Setup) -> String {
+fn summary(findings: &[Finding], looked_at: &LookedAt) -> String {
     let left = || findings.iter().filter(|finding| !finding.fixed);
     let of = |severity| left().filter(|f| f.severity == severity).count();
     let (problems, warnings) = (of(Severity::Problem), of(Severity::Warning));
@@ -27,7 +35,7 @@ fn summary(findings: &[Finding], setup: &Setup) -> String {
     if problems == 0 {
         return format!(
             "no problems found{warnings}: looked at {}\n",
-            looked_at(setup)
+            in_words(looked_at)
         );
     }
     let fixable = left().filter(|finding| finding.fixable).count();
@@ -38,20 +46,15 @@ fn summary(findings: &[Finding], setup: &Setup) -> String {
     format!("{}{warnings}{fixable}\n", count(problems, "problem"))
 }
 
-fn looked_at(setup: &Setup) -> String {
-    if setup.interfaces.is_empty() && setup.matches.is_empty() {
+fn in_words(looked_at: &LookedAt) -> String {
+    if looked_at.interfaces == 0 && looked_at.rules == 0 {
         return "the host; nothing is attached in this network namespace".into();
     }
     format!(
         "the host, {}, {}, {} and {}",
-        count(setup.interfaces.len(), "interface"),
-        count(setup.matches.len(), "rule"),
-        count(setup.backends.len(), "server"),
-        count(setup.egress().count(), "egress device")
+        count(looked_at.interfaces, "interface"),
+        count(looked_at.rules, "rule"),
+        count(looked_at.servers, "server"),
+        count(looked_at.egress_devices, "egress device")
     )
-}
-
-pub fn count(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::human::count;
 use super::json::{Snapshot, StatsEgress};
 use crate::model::{Failures, Mode, Reason};
 
@@ -33,8 +34,8 @@ fn dropped_by_devices(snapshot: &Snapshot) -> impl Iterator<Item = String> {
 fn of_device(device: &str, failures: &Failures) -> String {
     let lost = |reason: &Reason| reason.frames > 0;
     let line = |Reason { frames, why, mend }| {
-        let noun = if frames == 1 { "frame" } else { "frames" };
-        format!("{frames} {noun} lost at {device}: {why}: {mend}\n")
+        let frames = count(frames as usize, "frame");
+        format!("{frames} lost at {device}: {why}: {mend}\n")
     };
     let reasons = failures.reasons(device).into_iter();
     reasons.filter(lost).map(line).collect()

@@ -1,5 +1,11 @@
 //! Numbers for people; JSON has the exact ones.
 
+/// So many of something that takes an s.
+pub fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
 /// Three significant digits and a decimal prefix: 950, 1.23k, 56.8M.
 pub fn number(value: f64) -> String {
     let mut value = value;

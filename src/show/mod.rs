@@ -11,4 +11,5 @@ pub mod refresh;
 pub mod table;
 pub mod watch;
 
+pub use human::count;
 pub use out::{line, text};

@@ -11,12 +11,8 @@ use crate::model::{BackendState, Counter, LedgerState, LinkState, Rate};
 type Earlier<'a> = Option<(&'a Snapshot, Duration)>;
 
 pub fn status(status: &Status) -> String {
-    let rules = if status.rules == 1 { "rule" } else { "rules" };
-    let summary = format!(
-        "{} {rules} under {}\n",
-        status.rules,
-        status.pin_dir.display()
-    );
+    let rules = human::count(status.rules, "rule");
+    let summary = format!("{rules} under {}\n", status.pin_dir.display());
     if status.interfaces.is_empty() {
         return format!("not attached in this network namespace; {summary}");
     }
