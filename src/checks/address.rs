@@ -1,7 +1,7 @@
 //! Servers whose address is not where their packets go.
 
 use super::{AtServer, Delivery, Link, Setup, Target};
-use crate::model::Finding;
+use crate::model::{Finding, Refreshed};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
     setup
@@ -15,12 +15,17 @@ fn missing(target: &Target, link: &Link) -> Option<Finding> {
     let AtServer { address, .. } = target.there.as_ref().filter(|_| !target.keep_ip)?;
     let (server, peer) = (target.server, link.peer()?);
     (*address == Delivery::Nowhere).then(|| {
-        Finding::problem("address", format!("server {server} by {}", link.name()))
+        let finding = Finding::problem("address", format!("server {server} by {}", link.name()))
             .consequence("packets arrive where nobody takes them")
-            .evidence(format!("{server} is no address in the network namespace of {peer}"))
-            .mend(format!(
-                "`ip addr add {server} dev {}` there, or `xdpredir rule add` with the server's address",
-                link.features.peer.as_ref().map_or_else(String::new, |p| p.device.name())
-            ))
+            .evidence(format!("{server} is no address in the network namespace of {peer}"));
+        if target.followed {
+            return finding
+                .mend("`xdpredir rule refresh`, which follows it to its new one")
+                .fix(Some(target.refresh(Refreshed::Path)));
+        }
+        let device = link.features.peer.as_ref().map_or_else(String::new, |p| p.device.name());
+        finding.mend(format!(
+            "`ip addr add {server} dev {device}` there, or `xdpredir rule add` with the server's address"
+        ))
     })
 }

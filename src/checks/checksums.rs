@@ -1,7 +1,7 @@
 //! Egress devices that complete checksums, or don't, unlike what the rules remember.
 
 use super::{Link, Setup, Target};
-use crate::model::{Finding, Fix, Mode, Refreshed};
+use crate::model::{Finding, Mode, Refreshed};
 
 /// Natively, the program completes all itself.
 pub fn check(setup: &Setup) -> Vec<Finding> {
@@ -23,10 +23,5 @@ fn finding(target: &Target, link: &Link) -> Finding {
             "tx-checksum of {name} is {now} now, and was not when the rule was made"
         ))
         .mend("`xdpredir rule refresh`, or `rule add` again what was told by hand")
-        .fix(Some(Fix::Refresh {
-            server,
-            ifindex: target.ifindex,
-            mac: target.mac,
-            to: Refreshed::Mac(target.mac),
-        }))
+        .fix(Some(target.refresh(Refreshed::Mac(target.mac))))
 }

@@ -1,7 +1,7 @@
 //! Devices that are gone, and programs that were taken off theirs.
 
 use super::{Ingress, Setup, Target};
-use crate::model::{Finding, Fix, LinkState, Refreshed};
+use crate::model::{Finding, LinkState, Refreshed};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
     let interfaces = setup.interfaces.iter().filter_map(interface);
@@ -46,10 +46,7 @@ fn interface(interface: &Ingress) -> Option<Finding> {
 
 fn backend(setup: &Setup, target: &Target) -> Finding {
     let Target {
-        server,
-        ifindex,
-        mac,
-        ..
+        server, ifindex, ..
     } = target;
     let evidence = match setup.devices.get(ifindex) {
         Some(other) => format!(
@@ -64,10 +61,5 @@ fn backend(setup: &Setup, target: &Target) -> Finding {
         )
         .evidence(evidence)
         .mend("`xdpredir rule refresh`, or `rule add` again what was told by hand")
-        .fix(Some(Fix::Refresh {
-            server: *server,
-            ifindex: *ifindex,
-            mac: *mac,
-            to: Refreshed::Path,
-        }))
+        .fix(Some(target.refresh(Refreshed::Path)))
 }

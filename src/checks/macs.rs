@@ -1,7 +1,7 @@
 //! Backends whose MAC addresses are no longer those that the rules have.
 
 use super::{Link, Setup, Target};
-use crate::model::{Finding, Fix, Mac, Refreshed};
+use crate::model::{Finding, Mac, Refreshed};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
     setup
@@ -83,13 +83,10 @@ fn source(target: &Target, link: &Link) -> Option<Finding> {
 }
 
 fn finding(target: &Target, link: &Link, check: &'static str, to: Refreshed) -> Finding {
-    let (server, name) = (target.server, link.name());
-    Finding::problem(check, format!("server {server} by {name}"))
-        .mend("`xdpredir rule refresh`, or `rule add` again what was told by hand")
-        .fix(Some(Fix::Refresh {
-            server,
-            ifindex: target.ifindex,
-            mac: target.mac,
-            to,
-        }))
+    Finding::problem(
+        check,
+        format!("server {} by {}", target.server, link.name()),
+    )
+    .mend("`xdpredir rule refresh`, or `rule add` again what was told by hand")
+    .fix(Some(target.refresh(to)))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::model::{Failures, Features, LinkState, Mac, Match, Mode, Proto};
+use crate::model::{Failures, Features, Fix, LinkState, Mac, Match, Mode, Proto, Refreshed};
 
 #[derive(Default)]
 pub struct Setup {
@@ -89,6 +89,8 @@ pub struct Target {
     pub completes_checksum: bool,
     pub ifindex: u32,
     pub keep_ip: bool,
+    /// Some of its rules know how to find it again if its address changes.
+    pub followed: bool,
     pub protos: Vec<Proto>,
     /// Some of the source addresses that its packets bear.
     pub sources: Vec<IpAddr>,
@@ -176,6 +178,16 @@ impl Setup {
 impl Target {
     fn ifindex(&self) -> u32 {
         self.ifindex
+    }
+
+    /// In all rules that have the backend as it was gathered.
+    pub fn refresh(&self, to: Refreshed) -> Fix {
+        Fix::Refresh {
+            server: self.server,
+            ifindex: self.ifindex,
+            mac: self.mac,
+            to,
+        }
     }
 }
 

@@ -80,7 +80,7 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     let _lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
     for ifindex in egress_of(&rules) {
-        store.open_egress(ifindex)?;
+        store.open_egress(ifindex, &mut [])?;
     }
     let total = rules.len();
     // On a terminal only, and on standard error.

@@ -1,19 +1,15 @@
 //! `xdpredir rule refresh`
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::cli::{Global, RuleRefresh};
 use crate::datapath::{Pins, RuleStore};
-use crate::error::{Exit, failure, one_line};
+use crate::doctor::{Renewal, Ways};
+use crate::error::{Exit, failure};
 use crate::host::device;
-use crate::host::origin::locate;
-use crate::host::path::Ask;
-use crate::host::server::Wanted;
-use crate::model::{Backend, Mac, Match, Origin, Rule};
+use crate::model::{Backend, Match, Rule};
 use crate::show::refresh::{Failed, Refreshed, Report};
 use crate::show::{self, json};
 
@@ -69,55 +65,11 @@ fn is_wanted(args: &RuleRefresh, backend: &Backend) -> bool {
     args.server.is_none_or(|server| server == backend.server)
 }
 
-/// The way to a backend as it is now; else why it can't be found.
-type Way = Result<Now, String>;
-
-struct Now {
-    server: IpAddr,
-    mac: Mac,
-    source_mac: Mac,
-    ifindex: u32,
-    completes_checksum: bool,
-}
-
-impl Now {
-    fn find(origin: &Origin, server: IpAddr) -> Result<Self> {
-        let path = locate(origin, Wanted::Formerly(server), Ask::Anew)?;
-        Ok(Now {
-            server: path.server,
-            mac: path.mac,
-            source_mac: path.device.require_source_mac()?,
-            ifindex: path.device.ifindex,
-            completes_checksum: path.device.completes_checksum()?,
-        })
-    }
-
-    fn of(&self, backend: &Backend) -> Backend {
-        Backend {
-            server: self.server,
-            mac: self.mac,
-            source_mac: self.source_mac,
-            ifindex: self.ifindex,
-            completes_checksum: self.completes_checksum,
-            ..backend.clone()
-        }
-    }
-}
-
-/// By origin and former address: what many rules have in common is looked for once.
-type Ways = HashMap<(Origin, IpAddr), Way>;
-
 fn ways(rules: &[Rule], args: &RuleRefresh) -> Ways {
-    let mut ways = Ways::new();
     let backends = rules.iter().flat_map(|rule| &rule.backends);
-    for backend in backends.filter(|b| is_wanted(args, b)) {
-        let Some(origin) = &backend.origin else {
-            continue;
-        };
-        ways.entry((origin.clone(), backend.server))
-            .or_insert_with(|| Now::find(origin, backend.server).map_err(|error| one_line(&error)));
-    }
-    ways
+    let wanted = backends.filter(|backend| is_wanted(args, backend));
+    let sought = |backend: &Backend| Some((backend.origin.clone()?, backend.server));
+    Ways::find(wanted.filter_map(sought).collect())
 }
 
 fn apply(pins: &Pins, rules: &[Rule], args: &RuleRefresh, ways: &Ways) -> Result<Report> {
@@ -125,92 +77,31 @@ fn apply(pins: &Pins, rules: &[Rule], args: &RuleRefresh, ways: &Ways) -> Result
     if ways.is_empty() {
         return Ok(report);
     }
+    let way = |backend: &Backend| {
+        let origin = backend.origin.as_ref()?;
+        ways.get(origin, backend.server)
+            .filter(|_| is_wanted(args, backend))
+    };
     let _lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
     for rule in rules {
         // As it is by now: another run may have changed it meanwhile.
         if let Some(rule) = store.get(&rule.matches)? {
-            renew(&store, &rule, args, ways, &mut report)?;
+            let renewal = Renewal::plan(&store, rule, way)?;
+            renewal.carry_out(&store)?;
+            tell(&renewal, &mut report);
         }
     }
     Ok(report)
 }
 
-fn renew(
-    store: &RuleStore,
-    rule: &Rule,
-    args: &RuleRefresh,
-    ways: &Ways,
-    report: &mut Report,
-) -> Result<()> {
-    let mut changes = Changes::new();
-    for (place, backend) in rule.backends.iter().enumerate() {
-        let way = backend.origin.as_ref().filter(|_| is_wanted(args, backend));
-        let way = way.and_then(|origin| ways.get(&(origin.clone(), backend.server)));
-        match way {
-            Some(Ok(now)) => {
-                let new = now.of(backend);
-                if new != *backend || !store.has_egress(new.ifindex)? {
-                    changes.insert(place, new);
-                }
-            }
-            Some(Err(why)) => report.failed.push(Failed::new(rule, backend, why)),
-            None => {}
-        }
+fn tell(renewal: &Renewal, report: &mut Report) {
+    let rule = renewal.rule();
+    for (old, new) in renewal.changes() {
+        let names = [old.ifindex, new.ifindex].map(device::name_of);
+        report.refreshed.push(Refreshed::new(rule, old, new, names));
     }
-    while let Some(place) = taken(rule, &changes) {
-        let why = format!(
-            "its new address {} is another backend's",
-            changes[&place].server
-        );
-        changes.remove(&place);
-        let failed = Failed::new(rule, &rule.backends[place], &why);
-        report.failed.push(failed);
-    }
-    if changes.is_empty() {
-        return Ok(());
-    }
-    for new in changes.values() {
-        store
-            .open_egress(new.ifindex)
-            .with_context(|| format!("ifindex {}", new.ifindex))?;
-    }
-    // Again: where a device took another's index, the other backends have lost theirs.
-    let now = store.get(&rule.matches)?;
-    store.put(&changed(now.as_ref().unwrap_or(rule), &changes))?;
-    for (place, new) in changes {
-        let names = [rule.backends[place].ifindex, new.ifindex].map(device::name_of);
-        let refreshed = Refreshed::new(rule, &rule.backends[place], &new, names);
-        report.refreshed.push(refreshed);
-    }
-    Ok(())
-}
-
-/// The backends to be, by the places of those that were.
-type Changes = BTreeMap<usize, Backend>;
-
-/// One whose new address another backend of the rule has, or is to have.
-fn taken(rule: &Rule, changes: &Changes) -> Option<usize> {
-    let server = |place: usize| {
-        let new = changes.get(&place);
-        new.unwrap_or(&rule.backends[place]).server
-    };
-    let others = |place| (0..rule.backends.len()).filter(move |&other| other != place);
-    let moved = |place: &usize| server(*place) != rule.backends[*place].server;
-    changes
-        .keys()
-        .copied()
-        .filter(moved)
-        .find(|&place| others(place).any(|other| server(other) == server(place)))
-}
-
-fn changed(rule: &Rule, changes: &Changes) -> Rule {
-    let mut new = Rule {
-        matches: rule.matches,
-        backends: Vec::new(),
-    };
-    for (place, backend) in rule.backends.iter().enumerate() {
-        new.put(changes.get(&place).unwrap_or(backend).clone());
-    }
-    new
+    let failed = renewal.failed.iter();
+    let failed = failed.map(|(backend, why)| Failed::new(rule, backend, why));
+    report.failed.extend(failed);
 }

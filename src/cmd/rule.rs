@@ -60,11 +60,10 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     let _lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
 
-    let empty = Rule {
+    let mut rule = store.get(&matches)?.unwrap_or(Rule {
         matches,
         backends: Vec::new(),
-    };
-    let rule = store.get(&matches)?.unwrap_or_else(|| empty.clone());
+    });
     let known = rule.backend(server).cloned();
     let most = usize::from(u8::MAX);
     if known.is_none() && rule.backends.len() == most {
@@ -74,9 +73,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
         ));
     }
     let path = &found.path;
-    let mut backend = backend(&store, args, known.as_ref(), &found)?;
-    // Again: where the device took another's index, the other backends have lost theirs.
-    let mut rule = store.get(&matches)?.unwrap_or(empty);
+    let mut backend = backend(&store, args, &mut rule, &found)?;
     if let Some(rewrite) = rewrite {
         backend.rewrite = rewrite;
     }
@@ -107,20 +104,16 @@ fn known(pins: &Pins, matches: &Match, server: IpAddr) -> Result<Option<Backend>
     Ok(rule.and_then(|rule| rule.backend(server).cloned()))
 }
 
-/// The backend as it is to be, its device open to redirects and its counter there.
-fn backend(
-    store: &RuleStore,
-    args: &RuleAdd,
-    known: Option<&Backend>,
-    found: &Found,
-) -> Result<Backend> {
+/// The backend of the rule as it is to be, its device open to redirects and its counter there.
+fn backend(store: &RuleStore, args: &RuleAdd, rule: &mut Rule, found: &Found) -> Result<Backend> {
     let path = &found.path;
     let device = &path.device;
     let source_mac = device.require_source_mac()?;
     let completes_checksum = device.completes_checksum()?;
     store
-        .open_egress(device.ifindex)
+        .open_egress(device.ifindex, &mut rule.backends)
         .with_context(|| format!("device {}", device.name))?;
+    let known = rule.backend(path.server);
     Ok(Backend {
         server: path.server,
         mac: path.mac,

@@ -145,13 +145,16 @@ impl RuleStore {
         Ok(self.egress.get(&ifindex)?.is_some())
     }
 
-    /// Makes a device one that packets can be redirected to. Rules of one that is gone and had the
-    /// same index stay without a device.
-    pub fn open_egress(&self, ifindex: u32) -> Result<()> {
+    /// Makes a device one that packets can be redirected to. Backends of one that is gone and had the
+    /// same index stay without a device: in the kernel, and among those held by the caller.
+    pub fn open_egress(&self, ifindex: u32, held: &mut [Backend]) -> Result<()> {
         if self.has_egress(ifindex)? {
             return Ok(());
         }
         self.orphan(ifindex)?;
+        for backend in held.iter_mut().filter(|held| held.ifindex == ifindex) {
+            backend.ifindex = 0;
+        }
         self.egress.put(&ifindex, &ifindex)
     }
 

@@ -16,7 +16,7 @@ use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::route::{self, Route};
 use crate::host::{kernel, neighbour, sysctl};
-use crate::model::{Backend, Failures, LinkState, Mac, Match, Rule};
+use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
 const SOURCES: usize = 16;
@@ -170,6 +170,7 @@ fn targets(rules: &[Rule]) -> Vec<Target> {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => new.insert(target(backend)),
             };
+            target.followed |= backend.origin.as_ref().is_some_and(Origin::is_followed);
             if !target.protos.contains(&rule.matches.proto) {
                 target.protos.push(rule.matches.proto);
             }
@@ -209,6 +210,7 @@ fn target(backend: &Backend) -> Target {
         completes_checksum: backend.completes_checksum,
         ifindex: backend.ifindex,
         keep_ip: backend.rewrite.keep_ip,
+        followed: false,
         protos: Vec::new(),
         sources: Vec::new(),
         neighbour: None,

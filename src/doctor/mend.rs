@@ -1,22 +1,18 @@
 //! Mends what can be put back. What it is about to change is written down first, so that a run that
 //! is killed at any instant can be undone.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry::{Occupied, Vacant};
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 
-use crate::datapath::{Mends, Pins, RuleStore};
+use super::notes::Notes;
+use super::stale::Stale;
+use super::{Renewal, Ways};
+use crate::datapath::{Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
-use crate::host::origin::locate;
-use crate::host::path::Ask;
-use crate::host::server::Wanted;
 use crate::host::{netns, peer};
-use crate::model::{
-    Backend, Change, Finding, Fix, Mac, Origin, Place, Refreshed, Remote, Rule, Way,
-};
+use crate::model::{Backend, Change, Finding, Fix, Place, Remote, Way};
 
 /// What became of the attempts.
 #[derive(Default)]
@@ -25,134 +21,84 @@ pub struct Mended {
     pub errors: Vec<anyhow::Error>,
 }
 
+/// The devices first: over a link that is down, nobody is found.
 pub fn mend(pins: &Pins, findings: &[Finding]) -> Result<Mended> {
+    let mut mended = Mended::default();
+    mend_devices(pins, findings, &mut mended)?;
+    let stale = Stale::of(findings);
+    if !stale.is_empty() {
+        mend_backends(pins, &stale, &mut mended)?;
+    }
+    Ok(mended)
+}
+
+fn mend_devices(pins: &Pins, findings: &[Finding], mended: &mut Mended) -> Result<()> {
     let _lock = pins.lock()?;
-    let mends = Mends::open_or_create(pins)?;
-    let mut work = Work {
-        store: RuleStore::open(pins)?,
-        rules: None,
-        next: mends.next()?,
-        mends,
-        mended: Mended::default(),
-    };
-    let fixes = findings.iter().filter_map(|f| Some((f, f.fix.as_ref()?)));
-    let mut fixes: Vec<_> = fixes.collect();
-    fixes.sort_by_key(|(_, fix)| order(fix));
+    let mut notes = Notes::open(pins)?;
+    let mut fixes: Vec<_> = findings
+        .iter()
+        .filter_map(|finding| Some((finding, finding.fix.as_ref()?)))
+        .collect();
+    // A veth that is down when its GRO is switched on takes no redirected frames afterwards.
+    fixes.sort_by_key(|(_, fix)| !matches!(fix, Fix::LinkUp(_)));
     for (finding, fix) in fixes {
-        if let Err(error) = work.fix(fix) {
-            let error = error.context(finding.subject.clone());
-            work.mended.errors.push(error);
+        let made = match fix {
+            Fix::LinkUp(remote) => link_up(&mut notes, remote),
+            Fix::Gro(remote) => gro(&mut notes, remote),
+            Fix::Refresh { .. } => Ok(None),
+        };
+        match made {
+            Ok(change) => mended.changes.extend(change),
+            Err(error) => mended.errors.push(error.context(finding.subject.clone())),
         }
     }
-    Ok(work.mended)
+    Ok(())
 }
 
-/// A veth that is down when its GRO is switched on takes no redirected frames afterwards.
-fn order(fix: &Fix) -> u8 {
-    match fix {
-        Fix::LinkUp(_) => 0,
-        Fix::Gro(_) => 1,
-        Fix::Refresh { .. } => 2,
-    }
+fn gro(notes: &mut Notes, remote: &Remote) -> Result<Option<Change>> {
+    let is_off = |device: &Device| Ok(Ethtool::open()?.gro(&device.name) == Some(false));
+    let change = place(remote, is_off)?.map(Change::Gro);
+    notes.made(change, || peer::set_gro(remote, true))
 }
 
-struct Work {
-    store: RuleStore,
-    /// Read when they are first needed.
-    rules: Option<Vec<Rule>>,
-    mends: Mends,
-    next: u32,
-    mended: Mended,
+fn link_up(notes: &mut Notes, remote: &Remote) -> Result<Option<Change>> {
+    let change = place(remote, |device| Ok(!device.enabled))?.map(Change::LinkUp);
+    let make = || device::set_enabled(remote.ifindex, true);
+    notes.made(change, || peer::within(remote, make))
 }
 
-impl Work {
-    fn fix(&mut self, fix: &Fix) -> Result<()> {
-        match fix {
-            Fix::Gro(remote) => self.gro(remote),
-            Fix::LinkUp(remote) => self.link_up(remote),
-            Fix::Refresh {
-                server,
-                ifindex,
-                mac,
-                to,
-            } => self.refresh((*server, *ifindex, *mac), *to),
+fn mend_backends(pins: &Pins, stale: &Stale, mended: &mut Mended) -> Result<()> {
+    let rules = stale.rules(pins)?;
+    // Without the lock: who is asked may take seconds to answer.
+    let found = Ways::find(stale.sought(&rules));
+    let way = |backend: &Backend| stale.way(&found, backend);
+    let _lock = pins.lock()?;
+    let (store, mut notes) = (RuleStore::open(pins)?, Notes::open(pins)?);
+    let mut errors = BTreeSet::new();
+    for rule in rules {
+        let Some(rule) = store.get(&rule.matches)? else {
+            continue;
+        };
+        let renewal = Renewal::plan(&store, rule, way)?;
+        let failed = renewal.failed.iter();
+        errors.extend(failed.map(|(backend, why)| format!("server {}: {why}", backend.server)));
+        let changes = changes(&renewal);
+        match notes.made(changes, || renewal.carry_out(&store)) {
+            Ok(changes) => mended.changes.extend(changes),
+            Err(error) => mended.errors.push(error.context(renewal.rule().matches)),
         }
     }
+    mended.errors.extend(errors.into_iter().map(Error::msg));
+    Ok(())
+}
 
-    /// Writes the change down, then makes it.
-    fn change(&mut self, change: Change, make: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
-        let number = self.next;
-        self.mends.note(number, &change)?;
-        self.next += 1;
-        if let Err(error) = make(self) {
-            self.mends.forget(number)?;
-            return Err(error);
-        }
-        self.mended.changes.push(change);
-        Ok(())
-    }
-
-    fn gro(&mut self, remote: &Remote) -> Result<()> {
-        let is_off = |device: &Device| Ok(Ethtool::open()?.gro(&device.name) == Some(false));
-        match place(remote, is_off)? {
-            Some(place) => self.change(Change::Gro(place), |_| peer::set_gro(remote, true)),
-            None => Ok(()),
-        }
-    }
-
-    fn link_up(&mut self, remote: &Remote) -> Result<()> {
-        let make = || device::set_enabled(remote.ifindex, true);
-        match place(remote, |device| Ok(!device.enabled))? {
-            Some(place) => self.change(Change::LinkUp(place), |_| peer::within(remote, make)),
-            None => Ok(()),
-        }
-    }
-
-    /// In all rules that have the backend as the finding has it.
-    fn refresh(&mut self, (server, ifindex, mac): (IpAddr, u32, Mac), to: Refreshed) -> Result<()> {
-        if self.rules.is_none() {
-            self.rules = Some(self.store.list()?);
-        }
-        let mut rules = self.rules.take().unwrap_or_default();
-        let mut ways: HashMap<Option<Origin>, Way> = HashMap::new();
-        let result = rules.iter_mut().try_for_each(|rule| {
-            let matches = rule.matches;
-            let mut backends = rule.backends.iter_mut();
-            let stale =
-                backends.find(|b| b.server == server && b.ifindex == ifindex && b.mac == mac);
-            let Some(backend) = stale else {
-                return Ok(());
-            };
-            let after = match ways.entry(backend.origin.clone()) {
-                Occupied(known) => *known.get(),
-                Vacant(new) => *new.insert(way(backend, to)?),
-            };
-            if Way::of(backend) == after {
-                return Ok(());
-            }
-            let before = Way::of(backend);
-            self.store.open_egress(after.ifindex)?;
-            // Again: where the device took another's index, the other backends have lost theirs.
-            let Some(mut now) = self.store.get(&matches)? else {
-                return Ok(());
-            };
-            let mut backends = now.backends.iter_mut();
-            let Some(backend) = backends.find(|backend| backend.server == server) else {
-                return Ok(());
-            };
-            after.give(backend);
-            *rule = now;
-            let change = Change::Backend {
-                matches,
-                server,
-                before,
-                after,
-            };
-            self.change(change, |work| work.store.put(rule))
-        });
-        self.rules = Some(rules);
-        result
-    }
+fn changes(renewal: &Renewal) -> Vec<Change> {
+    let change = |(old, new)| Change::Backend {
+        matches: renewal.rule().matches,
+        before: Way::of(old),
+        after: Way::of(new),
+    };
+    renewal.changes().map(change).collect()
 }
 
 /// Where a device is, if it is there and as expected.
@@ -178,31 +124,5 @@ fn place(
             cookie: netns::cookie()?,
             netns: remote.netns.as_ref().map(|netns| netns.path.clone()),
         }))
-    })
-}
-
-fn way(backend: &Backend, to: Refreshed) -> Result<Way> {
-    let (device, mac) = match to {
-        Refreshed::Mac(mac) => match device::by_index(backend.ifindex)? {
-            Some(device) => (device, mac),
-            None => bail!("its device is gone"),
-        },
-        Refreshed::Path => {
-            let origin = backend.origin.as_ref().unwrap_or(&Origin::Route);
-            let path = locate(origin, Wanted::Formerly(backend.server), Ask::Anew)?;
-            if path.server != backend.server {
-                bail!(
-                    "its address is {} now: `xdpredir rule refresh`",
-                    path.server
-                );
-            }
-            (path.device, path.mac)
-        }
-    };
-    Ok(Way {
-        mac,
-        source_mac: device.require_source_mac()?,
-        ifindex: device.ifindex,
-        completes_checksum: device.completes_checksum()?,
     })
 }

@@ -1,13 +1,19 @@
-//! Gathers what the checks look at, and mends what they find.
+//! Gathers what the checks look at, and mends what they find; finds backends again that moved.
 
 mod gather;
 mod mend;
+mod notes;
 mod place;
+mod renewal;
+mod stale;
 mod undo;
+mod ways;
 
 pub use gather::{of_backend, of_interfaces, whole};
 pub use mend::mend;
+pub use renewal::Renewal;
 pub use undo::{Undone, undo};
+pub use ways::Ways;
 
 use anyhow::Result;
 

@@ -7,7 +7,7 @@ use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
 use crate::host::namespaces::Namespaces;
 use crate::host::netns;
-use crate::model::{Change, Place, Way};
+use crate::model::{Change, Match, Place, Way};
 
 #[derive(Default)]
 pub struct Undone {
@@ -51,7 +51,11 @@ fn put_back(pins: &Pins, change: &Change) -> Result<bool> {
                 .map(|device| device::set_enabled(device.ifindex, false))
                 .transpose()
         }),
-        Change::Backend { .. } => backend(pins, change),
+        Change::Backend {
+            matches,
+            before,
+            after,
+        } => backend(pins, matches, before, after),
     }
 }
 
@@ -78,26 +82,17 @@ fn at(place: &Place, work: impl FnOnce() -> Result<Option<()>> + Send) -> Result
     }
 }
 
-/// Unless somebody has changed it since.
-fn backend(pins: &Pins, change: &Change) -> Result<bool> {
-    let Change::Backend {
-        matches,
-        server,
-        before,
-        after,
-    } = change
-    else {
-        return Ok(false);
-    };
+/// Unless somebody has changed it since, or has given another the address.
+fn backend(pins: &Pins, matches: &Match, before: &Way, after: &Way) -> Result<bool> {
     let store = RuleStore::open(pins)?;
     let Some(mut rule) = store.get(matches)? else {
         return Ok(false);
     };
-    let mut backends = rule.backends.iter_mut();
-    let Some(backend) = backends.find(|backend| backend.server == *server) else {
+    let now = rule.backend(after.server);
+    let Some(now) = now.filter(|now| Way::of(now) == *after).cloned() else {
         return Ok(false);
     };
-    if Way::of(backend) != *after {
+    if before.server != after.server && rule.backend(before.server).is_some() {
         return Ok(false);
     }
     let moves_back = before.ifindex != after.ifindex;
@@ -105,7 +100,8 @@ fn backend(pins: &Pins, change: &Change) -> Result<bool> {
     if moves_back && device::by_index(before.ifindex)?.is_some_and(|d| is_another(&d)) {
         return Ok(false);
     }
-    before.give(backend);
+    rule.remove(after.server);
+    rule.put(before.given_to(&now));
     store.put(&rule)?;
     Ok(true)
 }

@@ -1,12 +1,11 @@
 //! A change that a mend made, and all that is needed to take it back.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, Mac, Match};
+use super::{Match, Way};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
@@ -16,7 +15,6 @@ pub enum Change {
     LinkUp(Place),
     Backend {
         matches: Match,
-        server: IpAddr,
         before: Way,
         after: Way,
     },
@@ -31,33 +29,6 @@ pub struct Place {
     pub cookie: u64,
     /// The way there at that time; None: the namespace whose mends these are.
     pub netns: Option<PathBuf>,
-}
-
-/// The part of a backend that a mend changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Way {
-    pub mac: Mac,
-    pub source_mac: Mac,
-    pub ifindex: u32,
-    pub completes_checksum: bool,
-}
-
-impl Way {
-    pub fn of(backend: &Backend) -> Self {
-        Way {
-            mac: backend.mac,
-            source_mac: backend.source_mac,
-            ifindex: backend.ifindex,
-            completes_checksum: backend.completes_checksum,
-        }
-    }
-
-    pub fn give(self, backend: &mut Backend) {
-        backend.mac = self.mac;
-        backend.source_mac = self.source_mac;
-        backend.ifindex = self.ifindex;
-        backend.completes_checksum = self.completes_checksum;
-    }
 }
 
 impl fmt::Display for Place {
@@ -76,12 +47,7 @@ impl Change {
         match self {
             Change::Gro(place) => format!("GRO off at {place}"),
             Change::LinkUp(place) => format!("{place} down"),
-            Change::Backend { server, before, .. } => {
-                format!(
-                    "server {server} {} via ifindex {}",
-                    before.mac, before.ifindex
-                )
-            }
+            Change::Backend { before, .. } => way(before),
         }
     }
 }
@@ -92,11 +58,20 @@ impl fmt::Display for Change {
         match self {
             Change::Gro(place) => write!(f, "GRO on at {place}"),
             Change::LinkUp(place) => write!(f, "{place} up"),
-            Change::Backend { server, after, .. } => write!(
-                f,
-                "server {server} {} via ifindex {}",
-                after.mac, after.ifindex
-            ),
+            Change::Backend { before, after, .. } if before.server != after.server => {
+                write!(f, "{} -> {}", before.server, way(after))
+            }
+            Change::Backend { after, .. } => f.write_str(&way(after)),
         }
     }
+}
+
+fn way(way: &Way) -> String {
+    let Way {
+        server,
+        mac,
+        ifindex,
+        ..
+    } = way;
+    format!("server {server} {mac} via ifindex {ifindex}")
 }

@@ -11,8 +11,9 @@ pub mod maglev;
 mod origin;
 mod rule;
 mod state;
+mod way;
 
-pub use change::{Change, Place, Way};
+pub use change::{Change, Place};
 pub use counter::{Counter, Rate};
 pub use failures::{Failures, Reason};
 pub use features::{Features, Netns, Offloads, Peer, Related, Remote, Source, XdpFeatures};
@@ -24,3 +25,4 @@ pub use mac::Mac;
 pub use origin::Origin;
 pub use rule::{Backend, Match, Proto, Rewrite, Rule};
 pub use state::BackendState;
+pub use way::Way;

@@ -17,6 +17,16 @@ pub enum Origin {
     Container(String),
 }
 
+impl Origin {
+    /// Whether it leads to the server's new address too, if that changes.
+    pub fn is_followed(&self) -> bool {
+        matches!(
+            self,
+            Origin::Pid { .. } | Origin::Netns(_) | Origin::Container(_)
+        )
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,0 +1,97 @@
+//! The backends that findings name, and where their new ways come from.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+
+use super::ways::{self, Ways};
+use crate::datapath::{Pins, RuleStore};
+use crate::error::one_line;
+use crate::host::device;
+use crate::model::{Backend, Finding, Fix, Mac, Origin, Refreshed, Rule, Way};
+
+/// The backends that the findings name, as the rules have them, and where the new way comes from.
+pub struct Stale(HashMap<(IpAddr, u32, Mac), To>);
+
+enum To {
+    /// From the finding.
+    Told(Result<Way, String>),
+    /// From the host, as the backend was found before.
+    Found,
+}
+
+impl Stale {
+    pub fn of(findings: &[Finding]) -> Self {
+        let mut stale = HashMap::new();
+        for fix in findings.iter().filter_map(|finding| finding.fix.as_ref()) {
+            let Fix::Refresh {
+                server,
+                ifindex,
+                mac,
+                to,
+            } = *fix
+            else {
+                continue;
+            };
+            let key = (server, ifindex, mac);
+            match to {
+                Refreshed::Path => {
+                    stale.insert(key, To::Found);
+                }
+                Refreshed::Mac(now) => {
+                    let told = || To::Told(told(server, ifindex, now).map_err(|e| one_line(&e)));
+                    stale.entry(key).or_insert_with(told);
+                }
+            }
+        }
+        Stale(stale)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The new way to a backend; None where no finding names it.
+    pub fn way<'a>(
+        &'a self,
+        found: &'a Ways,
+        backend: &Backend,
+    ) -> Option<&'a Result<Way, String>> {
+        match self.to(backend)? {
+            To::Told(way) => Some(way),
+            To::Found => found.get(origin(backend), backend.server),
+        }
+    }
+
+    fn to(&self, backend: &Backend) -> Option<&To> {
+        self.0.get(&(backend.server, backend.ifindex, backend.mac))
+    }
+
+    /// The rules that have such backends.
+    pub fn rules(&self, pins: &Pins) -> Result<Vec<Rule>> {
+        let Some(_lock) = pins.lock_shared()? else {
+            return Ok(Vec::new());
+        };
+        let mut rules = RuleStore::open(pins)?.list()?;
+        rules.retain(|rule| rule.backends.iter().any(|b| self.to(b).is_some()));
+        Ok(rules)
+    }
+
+    /// What is to be looked for.
+    pub fn sought(&self, rules: &[Rule]) -> HashSet<(Origin, IpAddr)> {
+        let backends = rules.iter().flat_map(|rule| &rule.backends);
+        let sought = backends.filter(|b| matches!(self.to(b), Some(To::Found)));
+        sought.map(|b| (origin(b).clone(), b.server)).collect()
+    }
+}
+
+/// One told by hand is looked for by its route.
+fn origin(backend: &Backend) -> &Origin {
+    backend.origin.as_ref().unwrap_or(&Origin::Route)
+}
+
+fn told(server: IpAddr, ifindex: u32, mac: Mac) -> Result<Way> {
+    let device = device::by_index(ifindex)?.context("its device is gone")?;
+    ways::by_device(server, mac, &device)
+}
