@@ -347,6 +347,25 @@ fn a_container_that_cannot_be_found_is_exit_3_with_the_engines_words() {
     assert_eq!((rows(&tool).len(), remembered(&lan)), (0, 0));
 }
 
+/// As with a daemon that hangs.
+#[test]
+fn an_engine_that_never_answers_is_left_and_the_next_one_asked() {
+    let (lan, server) = (attached(), Ns::new("server"));
+    connect(&lan.host, "wan", &server, &["172.17.0.2/16"]);
+    let (tool, sleeper) = (lan.tool(), Sleeper::new(&server));
+    let engines = Engines::new(&["podman"]);
+    std::fs::write(engines.path("hangs"), "#!/bin/sh\nexec sleep 600\n").unwrap();
+    command(
+        "install",
+        &["-m", "755", &engines.path("hangs"), &engines.path("docker")],
+    );
+    let add = || engines.run(&tool, "rule add --container web");
+    add().fails(3, &["cannot run docker", "no answer within", "podman says"]);
+    engines.start("web", sleeper.pid());
+    add().ok();
+    assert_eq!(only_row(&tool)["server"], "172.17.0.2");
+}
+
 #[test]
 fn several_addresses_are_named_and_one_of_them_can_be_chosen() {
     let (lan, server) = (attached(), Ns::dual_stack("server"));
@@ -844,4 +863,23 @@ fn a_mac_that_is_not_the_peers_own_is_stale_unless_the_peer_takes_frames_for_oth
     server.ip("link add link eth0 name own0 address 02:00:00:00:00:01 type macvlan");
     server.ip("link set own0 up");
     assert_eq!(state(), "up");
+}
+
+#[test]
+fn a_gateway_with_another_mac_makes_the_servers_behind_it_stale() {
+    let (lan, gateway) = (attached(), Ns::new("gateway"));
+    connect(&lan.host, "wan", &gateway, &["172.17.0.2/16"]);
+    gateway.ip("link add br0 address 02:00:00:00:00:55 type bridge");
+    gateway.ip("link set br0 up");
+    gateway.ip("addr flush dev eth0");
+    gateway.ip("link set eth0 master br0");
+    gateway.ip("addr add 172.17.0.2/16 dev br0");
+    lan.host.ip("addr add 172.17.0.1/16 dev wan");
+    lan.host.ip("route add 10.99.0.0/24 via 172.17.0.2");
+    let tool = lan.tool();
+    tool.ok("rule add --server 10.99.0.5");
+    assert_eq!(only_row(&tool)["state"], "up");
+    lan.host
+        .ip("neigh replace 172.17.0.2 lladdr 02:00:00:00:00:54 dev wan");
+    assert_eq!(only_row(&tool)["state"], "stale_mac");
 }

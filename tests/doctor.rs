@@ -504,6 +504,66 @@ fn a_backend_follows_a_restarted_container_behind_its_bridge() {
 }
 
 #[test]
+fn a_backend_follows_its_namespace_to_a_new_address_and_back() {
+    let replaced = |bed: &Bed| {
+        bed.server().ip("addr flush dev eth0");
+        bed.server().ip("addr add 172.17.0.7/16 dev eth0");
+        bed.server().ip("route add default via 172.17.0.1");
+    };
+    let restarted = |bed: &Bed| {
+        bed.host().ip("link del wan0");
+        bed.host().veth("wan7", bed.server(), "eth0");
+        bed.host().ip("addr add 172.17.0.1/16 dev wan7");
+        replaced(bed);
+    };
+    let changes: [(&str, &dyn Fn(&Bed)); 2] = [("address", &replaced), ("device", &restarted)];
+    for (check, change) in changes {
+        let bed = Bed::bare();
+        bed.tool().ok("attach lan --mode skb");
+        let netns = &bed.server().name;
+        let port = |port| format!("rule add --src {CLIENT} --server-netns {netns} --port {port}");
+        bed.tool().ok(&port(7999));
+        bed.tool().ok(&port(1));
+        assert!(bed.arrives());
+        let before = bed.backend();
+        change(&bed);
+        assert!(!bed.arrives());
+        assert_eq!(bed.finds(check, "problem", &[])["fixable"], true);
+
+        let said = bed.fix();
+        assert!(said.contains("172.17.0.2 -> server 172.17.0.7"), "{said}");
+        assert!(said.contains("in 2 rules"), "{said}");
+        assert!(bed.arrives());
+        bed.finds_nothing();
+        assert_eq!(bed.backend()["server"], "172.17.0.7");
+
+        let said = bed.tool().ok("doctor --undo").out;
+        assert!(said.contains("server 172.17.0.2"), "{said}");
+        let back = bed.backend();
+        for key in ["server", "mac", "ifindex", "origin"] {
+            assert_eq!(back[key], before[key]);
+        }
+    }
+}
+
+#[test]
+fn an_address_that_another_backend_has_now_is_not_put_back() {
+    let bed = Bed::bare();
+    bed.tool().ok("attach lan --mode skb");
+    let netns = format!("rule add --server-netns {}", bed.server().name);
+    bed.tool().ok(&netns);
+    bed.server().ip("addr flush dev eth0");
+    bed.server().ip("addr add 172.17.0.7/16 dev eth0");
+    bed.fix();
+    bed.tool().ok(&format!(
+        "rule add --server {SERVER} --mac {OTHER_MAC} --dev lan"
+    ));
+    let before = bed.tool().json("rule list");
+    assert_eq!(bed.tool().ok("doctor --undo").out, "nothing to undo\n");
+    assert_eq!(bed.tool().json("rule list"), before);
+}
+
+#[test]
 fn a_server_that_nobody_finds_is_left_as_it_is_and_said() {
     let bed = Bed::new("skb");
     bed.host().ip("link del wan0");

@@ -15,47 +15,50 @@ fn destination(target: &Target, link: &Link) -> Option<Finding> {
     if let Some(port) = &target.other_port {
         return Some(wrong_port(target, link, port));
     }
-    let (now, evidence) = match by_peer(target, link) {
-        Answer::Right => return None,
-        Answer::Other(mac, evidence) => (mac, evidence),
-        Answer::Unknown => by_neighbour(target)?,
+    let neighbour = target.neighbour.as_ref();
+    let (now, evidence) = match contradiction(target.mac, end(link), neighbour.map(|n| n.0))? {
+        Witness::Peer(mac) => (mac, format!("{} has {mac}", link.peer()?)),
+        Witness::Neighbour(mac) => {
+            let (_, device) = neighbour?;
+            (mac, format!("the host's neighbour table {mac} on {device}"))
+        }
     };
     Some(
         finding(target, link, "mac", Refreshed::Mac(now))
             .consequence("packets reach nobody: they bear a MAC address that it has not")
-            .evidence(evidence),
+            .evidence(format!("the rule has {}, {evidence}", target.mac)),
     )
 }
 
-enum Answer {
-    Right,
-    Other(Mac, String),
-    Unknown,
+/// The other end of a veth.
+pub struct End {
+    pub mac: Mac,
+    /// It takes frames for other MAC addresses too, as a bridge's port does.
+    pub takes_others: bool,
 }
 
-/// Where it takes frames for others, it says nothing.
-fn by_peer(target: &Target, link: &Link) -> Answer {
-    let (Some(there), Some(peer)) = (&link.there, &link.features.peer) else {
-        return Answer::Unknown;
-    };
-    match peer.mac {
-        Some(mac) if mac == target.mac => Answer::Right,
-        Some(_) if there.is_port || there.promiscuous => Answer::Unknown,
-        Some(mac) => {
-            let evidence = format!("the rule has {}, {} has {mac}", target.mac, peer.device);
-            Answer::Other(mac, evidence)
-        }
-        None => Answer::Unknown,
+pub enum Witness {
+    Peer(Mac),
+    Neighbour(Mac),
+}
+
+/// Who says that a backend has another MAC address than the rule, and which.
+pub fn contradiction(of_rule: Mac, end: Option<End>, neighbour: Option<Mac>) -> Option<Witness> {
+    match end {
+        Some(end) if end.mac == of_rule => None,
+        Some(end) if !end.takes_others => Some(Witness::Peer(end.mac)),
+        _ => neighbour
+            .filter(|mac| *mac != of_rule)
+            .map(Witness::Neighbour),
     }
 }
 
-fn by_neighbour(target: &Target) -> Option<(Mac, String)> {
-    let (mac, device) = target.neighbour.as_ref()?;
-    let evidence = format!(
-        "the rule has {}, the host's neighbour table {mac} on {device}",
-        target.mac
-    );
-    Some((*mac, evidence)).filter(|(mac, _)| *mac != target.mac)
+fn end(link: &Link) -> Option<End> {
+    let there = link.there.as_ref()?;
+    Some(End {
+        mac: link.features.peer.as_ref()?.mac?,
+        takes_others: there.is_port || there.promiscuous,
+    })
 }
 
 fn wrong_port(target: &Target, link: &Link, port: &str) -> Finding {

@@ -23,6 +23,7 @@ mod testing;
 
 mod setup;
 
+pub use macs::{End, contradiction};
 pub use setup::{
     AtServer, Delivery, Host, Ingress, Link, Remains, Reply, Setup, Stray, Target, There,
 };

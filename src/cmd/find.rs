@@ -10,8 +10,9 @@ use crate::cli::RuleAdd;
 use crate::error::{Exit, failure, one_line};
 use crate::host::device::{self, Device};
 use crate::host::origin::{locate, on_device};
-use crate::host::path::{Ask, Path, is_link_local};
+use crate::host::path::{Ask, Path};
 use crate::host::process;
+use crate::host::route::is_link_local;
 use crate::host::server::Wanted;
 use crate::model::{Backend, Origin, Rewrite};
 

@@ -36,7 +36,7 @@ impl<'store> Rows<'store> {
     fn new(store: &'store RuleStore) -> Result<Self> {
         Ok(Rows {
             store,
-            states: States::new(store),
+            states: States::new(store)?,
             failures: store.failures()?,
         })
     }

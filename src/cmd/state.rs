@@ -1,104 +1,109 @@
-//! Whether packets can reach the backends, as far as the host knows without asking anyone. A million
-//! rules share few devices, and the neighbour table is read once.
+//! Whether packets can reach the backends, as far as the host knows without asking anyone.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use anyhow::Result;
 
+use crate::checks::{End, contradiction};
 use crate::datapath::RuleStore;
 use crate::host::device::{self, Device};
-use crate::host::{neighbour, route};
+use crate::host::neighbour::Neighbours;
+use crate::host::route;
 use crate::model::{Backend, BackendState, Mac, Origin};
 
 pub struct States<'a> {
     store: &'a RuleStore,
+    neighbours: Neighbours,
     /// By index; none where packets cannot be redirected to it.
-    devices: HashMap<u32, Option<Egress>>,
-    neighbours: OnceCell<HashMap<(u32, IpAddr), Mac>>,
-    routes: HashMap<IpAddr, bool>,
+    devices: HashMap<u32, Option<Rc<Egress>>>,
+    /// A million rules share few servers.
+    known: HashMap<Identity, State>,
 }
 
-/// An egress device.
+/// What a backend's state depends on; last, whether it was found by its route.
+type Identity = (IpAddr, u32, Mac, bool);
+
+/// With the egress device's name.
+type State = (BackendState, Option<String>);
+
 struct Egress {
     device: Device,
-    /// The only address that frames sent there can have; none where that can't be told.
-    peer: Option<Mac>,
+    /// None where it is no veth, or who asks is not root.
+    peer: Option<Device>,
 }
 
 impl<'a> States<'a> {
-    pub fn new(store: &'a RuleStore) -> Self {
-        States {
+    pub fn new(store: &'a RuleStore) -> Result<Self> {
+        Ok(States {
             store,
+            neighbours: Neighbours::read()?,
             devices: HashMap::new(),
-            neighbours: OnceCell::new(),
-            routes: HashMap::new(),
-        }
+            known: HashMap::new(),
+        })
     }
 
-    /// A backend's state, and its device's name.
-    pub fn of(&mut self, backend: &Backend) -> Result<(BackendState, Option<String>)> {
-        let ifindex = backend.ifindex;
-        if !self.devices.contains_key(&ifindex) {
-            let egress = egress(self.store, ifindex)?;
-            self.devices.insert(ifindex, egress);
+    pub fn of(&mut self, backend: &Backend) -> Result<State> {
+        let by_route = backend.origin == Some(Origin::Route);
+        let identity = (backend.server, backend.ifindex, backend.mac, by_route);
+        if let Some(known) = self.known.get(&identity) {
+            return Ok(known.clone());
         }
-        let Some(egress) = &self.devices[&ifindex] else {
-            return Ok((BackendState::DeviceGone, None));
+        let state = match self.egress(backend.ifindex)? {
+            Some(egress) => {
+                let name = egress.device.name.clone();
+                (self.through(&egress, backend, by_route)?, Some(name))
+            }
+            None => (BackendState::DeviceGone, None),
         };
-        let state = if !egress.device.up {
+        self.known.insert(identity, state.clone());
+        Ok(state)
+    }
+
+    fn through(&self, egress: &Egress, backend: &Backend, by_route: bool) -> Result<BackendState> {
+        let Device {
+            ifindex,
+            master,
+            up,
+            ..
+        } = egress.device;
+        let neighbour = self.neighbours.next_hop(backend.server, ifindex, master)?;
+        let neighbour = neighbour.map(|(mac, _)| mac);
+        Ok(if !up {
             BackendState::LinkDown
-        } else if self.is_stale(egress, backend)? {
+        } else if contradiction(backend.mac, egress.end(), neighbour).is_some() {
             BackendState::StaleMac
+        } else if by_route && route::next_hop(backend.server, None).is_err() {
+            BackendState::NoRoute
         } else {
             BackendState::Up
-        };
-        let name = Some(egress.device.name.clone());
-        if state == BackendState::Up && !self.has_route(backend) {
-            return Ok((BackendState::NoRoute, name));
-        }
-        Ok((state, name))
+        })
     }
 
-    fn is_stale(&self, egress: &Egress, backend: &Backend) -> Result<bool> {
-        if let Some(peer) = egress.peer {
-            return Ok(peer != backend.mac);
+    fn egress(&mut self, ifindex: u32) -> Result<Option<Rc<Egress>>> {
+        if let Some(known) = self.devices.get(&ifindex) {
+            return Ok(known.clone());
         }
-        let neighbours = match self.neighbours.get() {
-            Some(known) => known,
-            None => {
-                let read = neighbour::all()?;
-                self.neighbours.get_or_init(|| read)
-            }
-        };
-        // A port's neighbours are its bridge's.
-        let Device {
-            ifindex, master, ..
-        } = egress.device;
-        let on = |ifindex| neighbours.get(&(ifindex, backend.server));
-        let known = on(ifindex).or_else(|| master.and_then(on));
-        Ok(known.is_some_and(|mac| *mac != backend.mac))
-    }
-
-    /// Only a backend that was found by its route is lost without it.
-    fn has_route(&mut self, backend: &Backend) -> bool {
-        if backend.origin != Some(Origin::Route) {
-            return true;
-        }
-        let known = self.routes.entry(backend.server);
-        *known.or_insert_with(|| route::next_hop(backend.server, None).is_ok())
+        let device = device::by_index(ifindex)?;
+        let in_service = self.store.has_egress(ifindex)?;
+        let egress = device.filter(|_| in_service).map(Egress::new).map(Rc::new);
+        self.devices.insert(ifindex, egress.clone());
+        Ok(egress)
     }
 }
 
-fn egress(store: &RuleStore, ifindex: u32) -> Result<Option<Egress>> {
-    let device = match device::by_index(ifindex)? {
-        Some(device) if store.has_egress(ifindex)? => device,
-        _ => return Ok(None),
-    };
-    // Refused to who is not root.
-    let peer = device::peer(&device).ok().flatten();
-    let peer = peer.filter(|peer| !peer.promiscuous);
-    let peer = peer.and_then(|peer| peer.mac);
-    Ok(Some(Egress { device, peer }))
+impl Egress {
+    fn new(device: Device) -> Self {
+        let peer = device::peer(&device).ok().flatten();
+        Egress { device, peer }
+    }
+
+    fn end(&self) -> Option<End> {
+        let peer = self.peer.as_ref()?;
+        Some(End {
+            mac: peer.mac?,
+            takes_others: peer.promiscuous || peer.master.is_some(),
+        })
+    }
 }

@@ -14,14 +14,13 @@ use crate::datapath::{self, Foreign, Interface, Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
-use crate::host::route::{self, Route};
-use crate::host::{kernel, neighbour, sysctl};
+use crate::host::neighbour::Neighbours;
+use crate::host::{kernel, sysctl};
 use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
 const SOURCES: usize = 16;
 
-type Neighbours = HashMap<(u32, IpAddr), Mac>;
 type Ports = HashMap<(u32, Mac), u32>;
 
 /// The whole setup of this network namespace.
@@ -98,7 +97,7 @@ fn live(
         let link = link(device, store, survey)?;
         setup.devices.insert(device.ifindex, link);
     }
-    let (neighbours, ports) = (neighbour::all()?, device::bridge_ports()?);
+    let (neighbours, ports) = (Neighbours::read()?, device::bridge_ports()?);
     host_side(setup, &neighbours, &ports)?;
     setup.strays = strays(setup, rules, &neighbours, &ports);
     other_side(setup);
@@ -251,30 +250,15 @@ fn host_side(setup: &mut Setup, neighbours: &Neighbours, ports: &Ports) -> Resul
             continue;
         };
         target.host_forwards = sysctl::forwards(target.server);
-        target.neighbour = neighbour(target, link, neighbours)?;
         let master = link.features.master.as_ref();
+        let above = master.map(|master| master.ifindex);
+        let known = neighbours.next_hop(target.server, target.ifindex, above)?;
+        target.neighbour = known.and_then(|(mac, on)| Some((mac, device::name_of(on)?)));
         let port = master.and_then(|master| ports.get(&(master.ifindex, target.mac)));
         let other = port.filter(|&&port| port != target.ifindex);
         target.other_port = other.and_then(|&port| device::name_of(port));
     }
     Ok(())
-}
-
-/// Where the host itself reaches the server by the same device, or by the bridge above it.
-fn neighbour(
-    target: &Target,
-    link: &Link,
-    neighbours: &Neighbours,
-) -> Result<Option<(Mac, String)>> {
-    let Route::Hop(hop) = route::lookup(target.server, None)? else {
-        return Ok(None);
-    };
-    let master = link.features.master.as_ref().map(|master| master.ifindex);
-    if hop.ifindex != target.ifindex && Some(hop.ifindex) != master {
-        return Ok(None);
-    }
-    let known = neighbours.get(&(hop.ifindex, hop.addr)).copied();
-    Ok(known.zip(device::name_of(hop.ifindex)))
 }
 
 /// Where all attached interfaces are ports of one bridge, the sources that it has elsewhere.
@@ -290,7 +274,7 @@ fn strays(setup: &Setup, rules: &[Rule], neighbours: &Neighbours, ports: &Ports)
         return Vec::new();
     }
     let of = |source: IpAddr| {
-        let mac = *neighbours.get(&(bridge.ifindex, source))?;
+        let mac = neighbours.get(bridge.ifindex, source)?;
         let port = ports.get(&(bridge.ifindex, mac))?;
         Some(Stray {
             source,

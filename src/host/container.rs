@@ -1,20 +1,30 @@
 //! Containers, as their engine's command line knows them.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::error::{Exit, failure, join_lines};
+use crate::error::{Exit, failure, join_lines, one_line};
 
 const ENGINES: [&str; 2] = ["docker", "podman"];
+
+/// An engine whose daemon hangs never answers.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The first process of a running container, by the first engine that knows it.
 pub fn pid(name: &str) -> Result<u32> {
     let mut refusals = Vec::new();
     for engine in ENGINES {
-        let Some(output) = inspect(engine, name)? else {
-            continue;
+        let output = match inspect(engine, name) {
+            Ok(Some(output)) => output,
+            Ok(None) => continue,
+            Err(error) => {
+                refusals.push(one_line(&error));
+                continue;
+            }
         };
         if output.status.success() {
             return running(engine, name, &output.stdout);
@@ -38,12 +48,29 @@ fn inspect(engine: &str, name: &str) -> Result<Option<Output>> {
     let format = ["--type", "container", "--format", "{{.State.Pid}}", "--"];
     let mut command = Command::new(engine);
     command.arg("inspect").args(format).arg(name);
-    match command.stdin(Stdio::null()).output() {
+    match output(&mut command) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         output => output
             .map(Some)
             .with_context(|| format!("cannot run {engine}")),
     }
+}
+
+/// It is a few words, which a pipe takes whole.
+fn output(command: &mut Command) -> io::Result<Output> {
+    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.stdin(Stdio::null()).spawn()?;
+    let deadline = Instant::now() + ANSWER_WITHIN;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            let message = format!("no answer within {} s", ANSWER_WITHIN.as_secs());
+            return Err(io::Error::new(ErrorKind::TimedOut, message));
+        }
+        sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output()
 }
 
 fn running(engine: &str, name: &str, said: &[u8]) -> Result<u32> {

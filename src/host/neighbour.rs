@@ -10,22 +10,53 @@ use netlink_packet_route::neighbour::{
 };
 
 use super::netlink;
+use super::route::{self, Route};
 use crate::model::Mac;
 
 /// The MAC address that the table has for an address on a device; None where it has no valid one.
 pub fn mac(addr: IpAddr, ifindex: u32) -> Result<Option<Mac>> {
-    let found =
-        entries()?.find(|entry| entry.header.ifindex == ifindex && addr_of(entry) == Some(addr));
-    Ok(found.as_ref().and_then(mac_of))
+    Ok(entry(addr, ifindex)?.as_ref().and_then(mac_of))
 }
 
 /// All of the table that is valid, by device and address.
-pub fn all() -> Result<HashMap<(u32, IpAddr), Mac>> {
-    let valid = |entry: NeighbourMessage| {
-        let key = (entry.header.ifindex, addr_of(&entry)?);
-        Some((key, mac_of(&entry)?))
-    };
-    Ok(entries()?.filter_map(valid).collect())
+pub struct Neighbours(HashMap<(u32, IpAddr), Mac>);
+
+impl Neighbours {
+    pub fn read() -> Result<Self> {
+        let request = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+        let entries = netlink::dump(request).context("cannot read the neighbour table")?;
+        let valid = |entry| match entry {
+            RouteNetlinkMessage::NewNeighbour(entry) => {
+                let key = (entry.header.ifindex, addr_of(&entry)?);
+                Some((key, mac_of(&entry)?))
+            }
+            _ => None,
+        };
+        Ok(Neighbours(entries.into_iter().filter_map(valid).collect()))
+    }
+
+    /// What the host knows of a server's next hop: its MAC address, and the device that it is on.
+    /// None where that is another than the egress device, or the bridge above it.
+    pub fn next_hop(
+        &self,
+        server: IpAddr,
+        egress: u32,
+        master: Option<u32>,
+    ) -> Result<Option<(Mac, u32)>> {
+        let devices = || [Some(egress), master].into_iter().flatten();
+        let mac = |on, addr| Some((self.get(on, addr)?, on));
+        if route::is_link_local(server) {
+            return Ok(devices().find_map(|on| mac(on, server)));
+        }
+        Ok(match route::lookup(server, None)? {
+            Route::Hop(hop) if devices().any(|on| on == hop.ifindex) => mac(hop.ifindex, hop.addr),
+            _ => None,
+        })
+    }
+
+    pub fn get(&self, ifindex: u32, addr: IpAddr) -> Option<Mac> {
+        self.0.get(&(ifindex, addr)).copied()
+    }
 }
 
 /// Forgets what was learned of an address, so that the next packet asks for it. What somebody has
@@ -36,9 +67,7 @@ pub fn forget(addr: IpAddr, ifindex: u32) -> Result<()> {
         matches!(entry.header.state, Reachable | Stale | Delay | Probe)
             && !entry.header.flags.contains(NeighbourFlags::ExtLearned)
     };
-    let found =
-        entries()?.find(|entry| entry.header.ifindex == ifindex && addr_of(entry) == Some(addr));
-    let Some(entry) = found.filter(learned) else {
+    let Some(entry) = entry(addr, ifindex)?.filter(learned) else {
         return Ok(());
     };
     let mut request = NeighbourMessage::default();
@@ -49,13 +78,22 @@ pub fn forget(addr: IpAddr, ifindex: u32) -> Result<()> {
     netlink::change(RouteNetlinkMessage::DelNeighbour(request))
 }
 
-fn entries() -> Result<impl Iterator<Item = NeighbourMessage>> {
-    let request = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
-    let entries = netlink::dump(request).context("cannot read the neighbour table")?;
-    Ok(entries.into_iter().filter_map(|entry| match entry {
-        RouteNetlinkMessage::NewNeighbour(entry) => Some(entry),
-        _ => None,
-    }))
+fn entry(addr: IpAddr, ifindex: u32) -> Result<Option<NeighbourMessage>> {
+    let mut request = NeighbourMessage::default();
+    request.header.family = route::family(addr);
+    request.header.ifindex = ifindex;
+    let destination = match addr {
+        IpAddr::V4(addr) => NeighbourAddress::Inet(addr),
+        IpAddr::V6(addr) => NeighbourAddress::Inet6(addr),
+    };
+    request.attributes = vec![NeighbourAttribute::Destination(destination)];
+    // Linux 5.0: one entry can be asked for.
+    match netlink::get(RouteNetlinkMessage::GetNeighbour(request)) {
+        Ok(Some(RouteNetlinkMessage::NewNeighbour(entry))) => Ok(Some(entry)),
+        Ok(_) => Ok(None),
+        Err(error) if netlink::errno(&error) == Some(nix::libc::ENOENT) => Ok(None),
+        Err(error) => Err(error).context("cannot read the neighbour table"),
+    }
 }
 
 fn addr_of(entry: &NeighbourMessage) -> Option<IpAddr> {

@@ -76,7 +76,7 @@ impl Path {
 
 /// The device that a link-local address needs to mean anything; None for other addresses.
 fn scope(server: IpAddr, device: Option<&Device>) -> Result<Option<u32>> {
-    if !is_link_local(server) {
+    if !route::is_link_local(server) {
         return Ok(None);
     }
     let device = device.ok_or_else(|| {
@@ -90,11 +90,6 @@ fn scope(server: IpAddr, device: Option<&Device>) -> Result<Option<u32>> {
         Some(master) if master.kind != Some(InfoKind::Vrf) => Ok(Some(master.ifindex)),
         _ => Ok(Some(device.ifindex)),
     }
-}
-
-/// IPv6 only: an IPv4 link-local address needs no device.
-pub fn is_link_local(addr: IpAddr) -> bool {
-    matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
 fn neighbour(
@@ -149,7 +144,11 @@ fn send_nothing(addr: IpAddr, ifindex: u32) -> Result<()> {
             SocketAddr::new(addr, DISCARD_PORT),
         ),
         IpAddr::V6(v6) => {
-            let scope = if is_link_local(addr) { ifindex } else { 0 };
+            let scope = if route::is_link_local(addr) {
+                ifindex
+            } else {
+                0
+            };
             let to = SocketAddrV6::new(v6, DISCARD_PORT, 0, scope);
             (Ipv6Addr::UNSPECIFIED.into(), to.into())
         }

@@ -58,6 +58,11 @@ pub fn lookup(to: IpAddr, ifindex: Option<u32>) -> Result<Route> {
     })
 }
 
+/// IPv6 only: an IPv4 link-local address needs no device.
+pub fn is_link_local(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
+}
+
 fn request(to: IpAddr, ifindex: Option<u32>) -> RouteMessage {
     let mut request = RouteMessage::default();
     request.header.address_family = family(to);
@@ -68,7 +73,7 @@ fn request(to: IpAddr, ifindex: Option<u32>) -> RouteMessage {
     request
 }
 
-fn family(addr: IpAddr) -> AddressFamily {
+pub fn family(addr: IpAddr) -> AddressFamily {
     match addr {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
