@@ -531,7 +531,7 @@ fn a_backend_follows_its_namespace_to_a_new_address_and_back() {
         assert_eq!(bed.finds(check, "problem", &[])["fixable"], true);
 
         let said = bed.fix();
-        assert!(said.contains("172.17.0.2 -> server 172.17.0.7"), "{said}");
+        assert!(said.contains("server 172.17.0.2 -> 172.17.0.7"), "{said}");
         assert!(said.contains("in 2 rules"), "{said}");
         assert!(bed.arrives());
         bed.finds_nothing();

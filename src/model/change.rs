@@ -47,7 +47,7 @@ impl Change {
         match self {
             Change::Gro(place) => format!("GRO off at {place}"),
             Change::LinkUp(place) => format!("{place} down"),
-            Change::Backend { before, .. } => way(before),
+            Change::Backend { before, .. } => format!("server {}", way(before)),
         }
     }
 }
@@ -59,9 +59,9 @@ impl fmt::Display for Change {
             Change::Gro(place) => write!(f, "GRO on at {place}"),
             Change::LinkUp(place) => write!(f, "{place} up"),
             Change::Backend { before, after, .. } if before.server != after.server => {
-                write!(f, "{} -> {}", before.server, way(after))
+                write!(f, "server {} -> {}", before.server, way(after))
             }
-            Change::Backend { after, .. } => f.write_str(&way(after)),
+            Change::Backend { after, .. } => write!(f, "server {}", way(after)),
         }
     }
 }
@@ -73,5 +73,5 @@ fn way(way: &Way) -> String {
         ifindex,
         ..
     } = way;
-    format!("server {server} {mac} via ifindex {ifindex}")
+    format!("{server} {mac} via ifindex {ifindex}")
 }
