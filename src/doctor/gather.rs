@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::Result;
-use ipnet::IpNet;
 
 use super::place;
-use crate::checks::{Host, Ingress, Link, Remains, Setup, Stray, Target};
+use super::sources::Networks;
+use crate::checks::{Arrival, Host, Ingress, Link, Remains, Setup, Stray, Target};
 use crate::datapath::{self, Foreign, Interface, Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::features::Survey;
@@ -40,10 +40,10 @@ pub fn whole(pins: &Pins) -> Result<Setup> {
         return Ok(setup);
     };
     let store = RuleStore::open(pins)?;
+    setup.host.may_change_rules = true;
     let interfaces = datapath::interfaces(pins)?;
     let rules = store.list()?;
     setup.losses = losses(&store, &rules)?;
-    setup.matches = rules.iter().map(|rule| rule.matches).collect();
     live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
     Ok(setup)
 }
@@ -84,11 +84,14 @@ fn live(
     interfaces: &[Interface],
     rules: &[Rule],
 ) -> Result<()> {
+    setup.matches = rules.iter().map(|rule| rule.matches).collect();
+    setup.attached = pins.interfaces()?;
     setup.interfaces = interfaces
         .iter()
         .map(|interface| ingress(interface, pins, survey))
         .collect();
-    setup.backends = targets(rules);
+    let networks = Networks::behind(&leading(setup, survey))?;
+    setup.backends = targets(rules, &networks);
     let used = setup.interfaces.iter().map(|i| i.ifindex);
     let used: BTreeSet<u32> = used
         .chain(setup.backends.iter().map(|b| b.ifindex))
@@ -110,6 +113,7 @@ fn host(pins: &Pins, survey: &Survey) -> Host {
         kernel: kernel::version(),
         no_bpffs: pins.no_bpffs(),
         missing_capabilities: kernel::missing_capabilities(),
+        may_change_rules: false,
         has_btf: Path::new(kernel::BTF).exists(),
         tells_features: survey.is_told(),
     }
@@ -162,7 +166,16 @@ fn ingress(interface: &Interface, pins: &Pins, survey: &Survey) -> Ingress {
     }
 }
 
-fn targets(rules: &[Rule]) -> Vec<Target> {
+/// The live interfaces and the bridges above them, which have the addresses in their stead.
+fn leading(setup: &Setup, survey: &Survey) -> BTreeSet<u32> {
+    let live: BTreeSet<u32> = setup.live().map(|interface| interface.ifindex).collect();
+    let devices = survey.devices().iter();
+    let ports = devices.filter(|device| live.contains(&device.ifindex));
+    let masters: BTreeSet<u32> = ports.filter_map(|port| port.master).collect();
+    &live | &masters
+}
+
+fn targets(rules: &[Rule], networks: &Networks) -> Vec<Target> {
     let mut targets = BTreeMap::new();
     for rule in rules {
         for backend in &rule.backends {
@@ -174,7 +187,9 @@ fn targets(rules: &[Rule]) -> Vec<Target> {
                 target.protos.push(rule.matches.proto);
             }
             if target.sources.len() < SOURCES {
-                target.sources.extend(source(rule, backend));
+                let mut sources = networks.sources(rule, backend);
+                sources.retain(|source| !target.sources.contains(source));
+                target.sources.extend(sources);
             }
         }
     }
@@ -214,21 +229,8 @@ fn target(backend: &Backend) -> Target {
         neighbour: None,
         other_port: None,
         there: None,
-        host_forwards: false,
+        answers: None,
     }
-}
-
-/// An address that packets to the backend bear as their source; None where that can be any.
-fn source(rule: &Rule, backend: &Backend) -> Option<IpAddr> {
-    let prefix: IpNet = match backend.rewrite.snat {
-        Some(snat) => snat.into(),
-        None => rule.matches.src,
-    };
-    // The first may be the network's own.
-    let of = |prefix: IpNet| prefix.hosts().take(2).last();
-    Some(prefix)
-        .filter(|prefix| prefix.prefix_len() > 0)
-        .and_then(of)
 }
 
 fn link(device: &Device, store: &RuleStore, survey: &Survey) -> Result<Link> {
@@ -248,7 +250,7 @@ fn host_side(setup: &mut Setup, neighbours: &Neighbours, ports: &Ports) -> Resul
         let Some(link) = setup.devices.get(&target.ifindex) else {
             continue;
         };
-        target.host_forwards = sysctl::forwards(target.server);
+        target.answers = Some(answers(target, link)?);
         target.neighbour = neighbour(target, link, neighbours)?;
         let master = link.features.master.as_ref();
         let port = master.and_then(|master| ports.get(&(master.ifindex, target.mac)));
@@ -256,6 +258,19 @@ fn host_side(setup: &mut Setup, neighbours: &Neighbours, ports: &Ports) -> Resul
         target.other_port = other.and_then(|&port| device::name_of(port));
     }
     Ok(())
+}
+
+/// Where the host gets what the server answers.
+fn answers(target: &Target, link: &Link) -> Result<Arrival> {
+    let own = (link.features.ifindex, link.name());
+    let master = link.features.master.as_ref();
+    let (ifindex, device) = master.map_or(own, |master| (master.ifindex, &master.ifname));
+    Ok(Arrival {
+        device: device.to_string(),
+        rp_filter: sysctl::rp_filter(device),
+        forwards: sysctl::forwards(target.server, device),
+        back: place::back(target.server, ifindex)?.way,
+    })
 }
 
 /// Where the host itself reaches the server by the same device, or by the bridge above it.
@@ -313,8 +328,6 @@ fn other_side(setup: &mut Setup) {
             .filter(|target| target.ifindex == ifindex)
             .collect();
         let peer = link.features.peer.as_ref().map(|peer| &peer.device);
-        if let Some(peer) = peer.filter(|_| !targets.is_empty()) {
-            link.there = place::look(peer, &mut targets);
-        }
+        link.there = peer.and_then(|peer| place::look(peer, &mut targets));
     }
 }

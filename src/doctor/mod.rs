@@ -3,6 +3,7 @@
 mod gather;
 mod mend;
 mod place;
+mod sources;
 mod undo;
 
 pub use gather::{of_backend, of_interfaces, whole};
