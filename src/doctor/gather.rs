@@ -27,9 +27,10 @@ type Ports = HashMap<(u32, Mac), u32>;
 /// The whole setup of this network namespace.
 pub fn whole(pins: &Pins) -> Result<Setup> {
     let survey = Survey::take()?;
+    let host = host(pins, &survey);
     let mut setup = Setup {
-        host: host(pins, &survey),
-        remains: remains(pins)?,
+        remains: remains(pins, &host)?,
+        host,
         ..Setup::default()
     };
     let is_ours = |remains: &Remains| matches!(remains, Remains::OtherVersion(_));
@@ -119,14 +120,16 @@ fn host(pins: &Pins, survey: &Survey) -> Host {
     }
 }
 
-fn remains(pins: &Pins) -> Result<Vec<Remains>> {
+fn remains(pins: &Pins, host: &Host) -> Result<Vec<Remains>> {
     let mut remains: Vec<Remains> = pins
         .other_versions()?
         .into_iter()
         .map(Remains::OtherVersion)
         .collect();
     let others = pins.other_namespaces()?;
-    if !others.is_empty() {
+    // Who doesn't see into namespaces can't tell which of them live.
+    let sees_in = host.missing_capabilities.is_empty();
+    if sees_in && !others.is_empty() {
         let living = Namespaces::cookies();
         let dead = others
             .into_iter()
