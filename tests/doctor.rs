@@ -608,6 +608,19 @@ fn an_attached_device_that_is_gone_or_replaced_is_named() {
 }
 
 #[test]
+fn an_egress_device_whose_index_another_one_has_now_is_named() {
+    let bed = Bed::new("skb");
+    let index = bed.host().ifindex("wan0");
+    bed.host().ip("link del wan0");
+    bed.host().ip(&format!(
+        "link add other0 index {index} type veth peer name p0"
+    ));
+    bed.host().ip("link set other0 up");
+    assert!(!bed.arrives());
+    bed.finds("device", "problem", &["is another one now", "other0"]);
+}
+
+#[test]
 fn mtus_that_are_too_small_are_told_apart() {
     let bed = Bed::new("native");
     bed.host().ip("link set wan0 mtu 1400");
@@ -1067,6 +1080,29 @@ fn another_program_at_the_peer_is_a_warning() {
         assert!(!bed.arrives());
         bed.finds("foreign-program", "warning", &["stranger", "eth0 in"]);
     }
+}
+
+#[test]
+fn another_program_below_an_attached_bridge_is_a_warning() {
+    let lan = Lan::new(true, 1);
+    let bed = Bed { lan };
+    bed.host().ip("addr add 172.17.0.1/16 dev wan0");
+    bed.host().sysctl("net/ipv4/ip_forward", "1");
+    bed.server().ip("route add default via 172.17.0.1");
+    // The kernel takes none at a port of a bridge that has one.
+    drop_all(bed.host(), "lan");
+    let run = bed.tool().ok("attach virbr0");
+    assert!(run.err.contains("stranger"), "{run:?}");
+    bed.tool().ok(&format!("rule add --server {SERVER}"));
+    assert!(!bed.arrives());
+    let finding = bed.finds("foreign-program", "warning", &["lan", "stranger"]);
+    assert_eq!(finding["subject"], "virbr0");
+    // Ours at the port, in its place, is no stranger.
+    bed.tool().ok("detach virbr0 --keep-rules");
+    bed.host().ip("link set lan xdp off");
+    bed.tool().ok("attach lan virbr0");
+    assert!(bed.arrives());
+    bed.finds_nothing();
 }
 
 #[test]

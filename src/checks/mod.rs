@@ -48,7 +48,12 @@ const WAY: [Check; 10] = [
 ];
 
 /// Of the interfaces.
-const INTERFACES: [Check; 3] = [modes::check, bridge::check, links::interfaces];
+const INTERFACES: [Check; 4] = [
+    modes::check,
+    bridge::check,
+    links::interfaces,
+    foreign::interfaces,
+];
 
 /// Of what has become of it all.
 const STATE: [Check; 6] = [

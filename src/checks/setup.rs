@@ -73,6 +73,8 @@ pub struct Link {
     pub completes_checksum: bool,
     /// None where it has no peer, or the peer's namespace can't be entered.
     pub there: Option<There>,
+    /// The ports of an interface that run other people's XDP programs, with these.
+    pub below: Vec<(String, String)>,
 }
 
 /// At the other end of a veth.

@@ -16,7 +16,7 @@ use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::route::{self, Route};
 use crate::host::{kernel, neighbour, sysctl};
-use crate::model::{Backend, Failures, LinkState, Mac, Match, Rule};
+use crate::model::{Backend, Failures, LinkState, Mac, Match, Related, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
 const SOURCES: usize = 16;
@@ -99,7 +99,10 @@ fn live(
         .collect();
     let devices = survey.devices().iter();
     for device in devices.filter(|device| used.contains(&device.ifindex)) {
-        let link = link(device, store, survey)?;
+        let mut link = link(device, store, survey)?;
+        if setup.live().any(|i| i.ifindex == device.ifindex) {
+            link.below = strangers(&link);
+        }
         setup.devices.insert(device.ifindex, link);
     }
     let (neighbours, ports) = (neighbour::all()?, device::bridge_ports()?);
@@ -244,7 +247,17 @@ fn link(device: &Device, store: &RuleStore, survey: &Survey) -> Result<Link> {
         in_service: store.has_egress(device.ifindex)?,
         completes_checksum: device.completes_checksum()?,
         there: None,
+        below: Vec::new(),
     })
+}
+
+/// At the ports of a device. Members of a group can't ask.
+fn strangers(link: &Link) -> Vec<(String, String)> {
+    let program = |port: &Related| {
+        let program = place::stranger(port.ifindex).ok().flatten()?;
+        Some((port.ifname.clone(), program))
+    };
+    link.features.ports.iter().filter_map(program).collect()
 }
 
 /// What this namespace knows of the backends.

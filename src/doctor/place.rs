@@ -12,7 +12,6 @@ use crate::host::route::{self, NextHop, Route};
 use crate::host::{device, path, peer, sysctl};
 use crate::model::Remote;
 
-/// Ours: a redirect after a redirect.
 const OURS: &str = "xdpredir";
 
 /// The route back to where packets come from.
@@ -53,15 +52,21 @@ pub fn look(peer: &Remote, targets: &mut [&mut Target]) -> Option<There> {
 
 fn there(ifindex: u32) -> Result<There> {
     let own = device::by_index(ifindex)?.context("the peer is gone")?;
-    let program = Foreign::find(ifindex)?.filter(|program| program.name() != OURS);
+    let program = stranger(ifindex)?;
     Ok(There {
         enabled: own.enabled,
         is_port: own.master.is_some(),
         promiscuous: own.promiscuous,
         tx_vlan: Ethtool::open()?.offloads(&own.name).tx_vlan,
         rp_filter: sysctl::rp_filter(&own.name),
-        program: program.map(|program| program.describe()),
+        program,
     })
+}
+
+/// Other people's XDP program on a device. Ours is a redirect after a redirect.
+pub fn stranger(ifindex: u32) -> Result<Option<String>> {
+    let program = Foreign::find(ifindex)?.filter(|program| program.name() != OURS);
+    Ok(program.map(|program| program.describe()))
 }
 
 fn delivery(server: IpAddr, arrival: u32) -> Result<Delivery> {
