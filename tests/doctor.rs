@@ -4,11 +4,13 @@ mod fixture;
 
 use std::io::Write;
 use std::net::UdpSocket;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
 use fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
+use fixture::packet::{Checksum, Frame};
 use fixture::tap::Tap;
 use fixture::{BINARY, Ns, Run, Tool, command};
 use libbpf_rs::libbpf_sys;
@@ -93,7 +95,8 @@ impl Bed {
         let to = socket(self.server(), "0.0.0.0:7999");
         to.set_read_timeout(Some(Duration::from_millis(500)))
             .expect("a timeout");
-        send(&from);
+        // Refused where the VM itself has no link.
+        let _ = from.send_to(b"hello ebpf", ANYWHERE);
         to.recv(&mut [0; 64]).is_ok()
     }
 
@@ -247,6 +250,56 @@ fn a_link_that_is_down_at_either_end_is_set_up_and_down_again() {
             }
         }
     }
+}
+
+#[test]
+fn an_attached_interface_without_a_link_is_mended_at_either_end() {
+    for mode in ["native", "skb"] {
+        let bed = Bed::new(mode);
+        let vm = &bed.lan.vm;
+        for (ns, device, words) in [
+            (bed.host(), "lan", "it is down"),
+            (vm, "eth0", "its peer eth0 in"),
+        ] {
+            ns.ip(&format!("link set {device} down"));
+            assert!(!bed.arrives());
+            let finding = bed.finds("link", "problem", &[words]);
+            assert_eq!(finding["subject"], "lan");
+            assert_eq!(finding["consequence"], "nothing arrives there");
+            bed.fix();
+            vm.ip("route replace default via 192.168.122.1");
+            assert!(bed.arrives(), "{mode} {device}");
+            bed.tool().ok("doctor --undo");
+            assert!(!is_up(ns, device));
+            ns.ip(&format!("link set {device} up"));
+        }
+    }
+}
+
+#[test]
+fn a_device_that_is_both_interface_and_egress_is_said_once_to_be_down() {
+    let bed = Bed::new("skb");
+    bed.tool().ok("attach wan0 --mode skb");
+    bed.host().ip("link set wan0 down");
+    let found = bed.findings();
+    let links = found.iter().filter(|finding| finding["check"] == "link");
+    let links: Vec<_> = links.collect();
+    assert_eq!(links.len(), 1, "{found:#?}");
+    assert_eq!(links[0]["consequence"], "what is redirected to it is lost");
+}
+
+#[test]
+fn attach_says_that_nothing_arrives() {
+    let bed = Bed::bare();
+    bed.host().ip("link set lan down");
+    let run = bed.tool().ok("attach lan");
+    assert!(run.err.contains("lan: nothing arrives there"), "{run:?}");
+    bed.host().ip("link add br9 type bridge");
+    bed.host().ip("link add p0 type veth peer name p1");
+    bed.host().ip("link set p0 master br9");
+    bed.host().ip("link set br9 up");
+    let run = bed.tool().ok("attach br9");
+    assert!(run.err.contains("none of its ports"), "{run:?}");
 }
 
 #[test]
@@ -516,8 +569,7 @@ fn a_backend_follows_its_namespace_to_a_new_address_and_back() {
         bed.host().ip("addr add 172.17.0.1/16 dev wan7");
         replaced(bed);
     };
-    let changes: [(&str, &dyn Fn(&Bed)); 2] = [("address", &replaced), ("device", &restarted)];
-    for (check, change) in changes {
+    for check in ["address", "device"] {
         let bed = Bed::bare();
         bed.tool().ok("attach lan --mode skb");
         let netns = &bed.server().name;
@@ -526,7 +578,11 @@ fn a_backend_follows_its_namespace_to_a_new_address_and_back() {
         bed.tool().ok(&port(1));
         assert!(bed.arrives());
         let before = bed.backend();
-        change(&bed);
+        if check == "address" {
+            replaced(&bed);
+        } else {
+            restarted(&bed);
+        }
         assert!(!bed.arrives());
         assert_eq!(bed.finds(check, "problem", &[])["fixable"], true);
 
@@ -615,6 +671,19 @@ fn an_attached_device_that_is_gone_or_replaced_is_named() {
 }
 
 #[test]
+fn an_egress_device_whose_index_another_one_has_now_is_named() {
+    let bed = Bed::new("skb");
+    let index = bed.host().ifindex("wan0");
+    bed.host().ip("link del wan0");
+    bed.host().ip(&format!(
+        "link add other0 index {index} type veth peer name p0"
+    ));
+    bed.host().ip("link set other0 up");
+    assert!(!bed.arrives());
+    bed.finds("device", "problem", &["is another one now", "other0"]);
+}
+
+#[test]
 fn mtus_that_are_too_small_are_told_apart() {
     let bed = Bed::new("native");
     bed.host().ip("link set wan0 mtu 1400");
@@ -664,6 +733,54 @@ fn a_server_that_has_not_its_address_is_named_unless_it_keeps_the_packets() {
     bed.finds_nothing();
 }
 
+/// Between the host and a server that has another router than the host: the router has one device.
+#[test]
+fn a_router_on_a_stick_sends_on_by_the_device_of_arrival() {
+    let bed = Bed::bare();
+    let (host, router, server) = (bed.host(), bed.server(), Ns::new("behind"));
+    host.ip("addr flush dev wan0");
+    host.ip("link add br0 type bridge");
+    host.ip("link set br0 up");
+    host.ip("addr add 172.17.0.1/16 dev br0");
+    host.ip("link set wan0 master br0");
+    host.veth("wan1", &server, "eth0");
+    host.ip("link set wan1 master br0");
+    router.ip("addr flush dev eth0");
+    router.ip("addr add 172.17.0.3/16 dev eth0");
+    router.ip("route add default via 172.17.0.1");
+    router.sysctl("net/ipv4/ip_forward", "1");
+    let mac = mac(router, "eth0");
+    bed.tool().ok("attach lan --mode skb");
+    bed.tool().ok(&format!(
+        "rule add --src {CLIENT} --server {SERVER} --mac {mac} --dev wan0"
+    ));
+    let to = socket(&server, "0.0.0.0:7999");
+    to.set_read_timeout(Some(Duration::from_millis(700)))
+        .expect("a timeout");
+    let from = bed.lan.vm_socket();
+    // More than once: a neighbour that is about to be given up takes the first with it.
+    let arrives = || {
+        (0..4).any(|_| {
+            send(&from);
+            to.recv(&mut [0; 64]).is_ok()
+        })
+    };
+    // On the link, but nobody has it.
+    assert!(!arrives());
+    bed.finds("address", "problem", &["172.17.0.2 is no address"]);
+    server.ip(&format!("addr add {SERVER}/16 dev eth0"));
+    assert!(arrives());
+    bed.finds_nothing();
+    // By a gateway on it.
+    server.ip("addr add 172.17.0.4/16 dev eth0");
+    router.ip(&format!("route add {SERVER}/32 via 172.17.0.4"));
+    assert!(arrives());
+    bed.finds_nothing();
+    router.sysctl("net/ipv4/ip_forward", "0");
+    assert!(!arrives());
+    bed.finds("address", "problem", &["172.17.0.2 is no address"]);
+}
+
 #[test]
 fn a_server_that_drops_by_source_is_named() {
     let bed = Bed::new("skb");
@@ -689,6 +806,50 @@ fn a_server_that_drops_by_source_is_named() {
 }
 
 #[test]
+fn a_server_that_drops_what_a_rule_for_any_source_brings_is_named() {
+    let bed = Bed::bare();
+    bed.tool().ok("attach lan --mode skb");
+    bed.tool().ok(&format!("rule add --server {SERVER}"));
+    bed.server().sysctl("net/ipv4/conf/eth0/rp_filter", "1");
+    assert!(bed.arrives());
+    bed.finds_nothing();
+    let side = Ns::new("side");
+    bed.server().veth("side0", &side, "eth0");
+    bed.server().ip("addr add 10.0.0.1/24 dev side0");
+    bed.server().ip("route replace default via 10.0.0.2");
+    assert!(!bed.arrives());
+    // All that is known to be behind the interface.
+    let words = ["rp_filter is 1", "192.168.122.0/24", "by another device"];
+    bed.finds("rp-filter", "problem", &words);
+    bed.server().ip("route add 192.168.122.0/24 via 172.17.0.1");
+    assert!(bed.arrives());
+    bed.finds_nothing();
+
+    // What comes by the host's default route can be from anywhere.
+    bed.host().ip("route add default via 192.168.122.10");
+    let words = ["any other network", "by another device"];
+    let finding = bed.finds("rp-filter", "warning", &words);
+    let consequence = finding["consequence"].as_str().unwrap();
+    assert!(consequence.contains("may be dropped"), "{finding:#}");
+    bed.server().ip("route replace default via 172.17.0.1");
+    bed.finds_nothing();
+}
+
+#[test]
+fn where_nothing_tells_the_sources_they_may_be_dropped() {
+    let bed = Bed::bare();
+    bed.host().ip("addr flush dev lan");
+    bed.tool().ok("attach lan --mode skb");
+    bed.tool().ok(&format!("rule add --server {SERVER}"));
+    bed.finds_nothing();
+    bed.server().ip("route del default");
+    bed.finds_nothing();
+    bed.server().sysctl("net/ipv4/conf/eth0/rp_filter", "2");
+    let words = ["rp_filter is 2", "any other network", "missing"];
+    bed.finds("rp-filter", "warning", &words);
+}
+
+#[test]
 fn replies_that_get_lost_are_a_warning() {
     let bed = Bed::new("skb");
     let (from, to) = (bed.lan.vm_socket(), bed.lan.server_socket(0));
@@ -705,6 +866,25 @@ fn replies_that_get_lost_are_a_warning() {
     assert!(!answered());
     let finding = bed.finds("replies", "warning", &["forwarding is off"]);
     assert!(finding["mend"].as_str().unwrap().contains("ip_forward=1"));
+    bed.host().sysctl("net/ipv4/ip_forward", "1");
+    assert!(answered());
+    bed.host().sysctl("net/ipv4/conf/wan0/forwarding", "0");
+    assert!(!answered());
+    bed.finds("replies", "warning", &["by wan0", "forwarding is off"]);
+    bed.host().sysctl("net/ipv4/conf/wan0/forwarding", "1");
+
+    let elsewhere = format!("route add {SERVER}/32 via 192.168.122.10");
+    bed.host().ip(&elsewhere);
+    assert!(answered());
+    bed.finds_nothing();
+    bed.host().sysctl("net/ipv4/conf/wan0/rp_filter", "1");
+    assert!(!answered());
+    let words = ["rp_filter is 1", SERVER, "by another device"];
+    bed.finds("replies", "warning", &words);
+    bed.host().ip(&elsewhere.replace("add", "del"));
+    assert!(answered());
+    bed.finds_nothing();
+
     bed.server().ip("route del default");
     bed.finds("replies", "warning", &["no route to 192.168.122.10"]);
 }
@@ -745,6 +925,166 @@ fn a_bridge_that_switches_past_the_program_is_a_warning() {
     bed.finds("bridge", "warning", &["wan0", "its ports"]);
     bed.host().ip("link set virbr0 promisc on");
     bed.finds_nothing();
+}
+
+#[test]
+fn a_bridge_whose_clients_ports_are_attached_too_is_none() {
+    let lan = Lan::new(true, 1);
+    let bed = Bed { lan };
+    bed.host().ip("link set wan0 master virbr0");
+    bed.server().ip("addr flush dev eth0");
+    bed.server().ip("addr add 192.168.122.20/24 dev eth0");
+    bed.tool().ok("attach lan");
+    bed.tool().ok("rule add --server 192.168.122.20");
+    // It is attached later, and looks at all that are.
+    assert_eq!(bed.tool().ok("attach virbr0").err, "");
+    bed.finds_nothing();
+
+    let (other, at) = (Ns::new("other"), "192.168.122.11");
+    bed.host().veth("lan2", &other, "eth0");
+    bed.host().ip("link set lan2 master virbr0");
+    other.ip(&format!("addr add {at}/24 dev eth0"));
+    // What goes to the server itself is switched from port to port.
+    let to = socket(bed.server(), "0.0.0.0:7999");
+    let forwarded = || bed.backend()["forward_packages"].as_u64().unwrap();
+    let switch = |client: &Ns| {
+        let from = socket(client, "0.0.0.0:0");
+        from.send_to(b"hello", "192.168.122.20:7999")
+            .expect("it is sent");
+        receive(&to);
+    };
+    switch(&bed.lan.vm);
+    assert_eq!(forwarded(), 1);
+    switch(&other);
+    assert_eq!(forwarded(), 1);
+    bed.finds("bridge", "warning", &["wan0", "lan2"]);
+    bed.tool().ok("detach virbr0 --keep-rules");
+    bed.tool().ok("attach lan2 virbr0");
+    switch(&other);
+    assert_eq!(forwarded(), 2);
+    bed.finds_nothing();
+}
+
+/// Puts all that leaves by a device in a VLAN, as a VLAN device above it does, while it is open.
+fn tag_all(ns: &Ns, device: &str, vlan: i32) -> OwnedFd {
+    // r2 = 802.1Q in network order; r3 = vlan; bpf_skb_vlan_push(r1, r2, r3); r0 = TCX_PASS; exit
+    let instruction = |code: u8, register: u8, value: i32| {
+        let mut bytes = [code, register, 0, 0, 0, 0, 0, 0];
+        bytes[4..].copy_from_slice(&value.to_ne_bytes());
+        bytes
+    };
+    let program = [
+        instruction(0xb7, 2, 0x8100u16.to_be().into()),
+        instruction(0xb7, 3, vlan),
+        instruction(0x85, 0, libbpf_sys::BPF_FUNC_skb_vlan_push as i32),
+        instruction(0xb7, 0, 0),
+        instruction(0x95, 0, 0),
+    ];
+    // SAFETY: the instructions, name and licence outlive the call, which reads as many as are told.
+    let program = unsafe {
+        OwnedFd::from_raw_fd(libbpf_sys::bpf_prog_load(
+            libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
+            c"tag_all".as_ptr(),
+            c"GPL".as_ptr(),
+            program.as_ptr().cast(),
+            program.len() as libbpf_sys::size_t,
+            std::ptr::null_mut(),
+        ))
+    };
+    let (fd, ifindex) = (program.as_raw_fd(), ns.ifindex(device) as i32);
+    let kind = libbpf_sys::BPF_TCX_EGRESS;
+    // SAFETY: no options.
+    let attach = || unsafe { libbpf_sys::bpf_link_create(fd, ifindex, kind, std::ptr::null()) };
+    let link = ns.enter(attach);
+    assert!(link >= 0, "tcx takes the program: {link}");
+    // SAFETY: a new descriptor that nobody else owns.
+    unsafe { OwnedFd::from_raw_fd(link) }
+}
+
+/// Without asking, in a VLAN where nobody answers.
+fn knows_its_router(bed: &Bed, device: &str) {
+    let mac = mac(bed.host(), device);
+    let neighbour = format!("neigh add 192.168.122.1 lladdr {mac} dev eth0");
+    bed.lan.vm.ip(&neighbour);
+}
+
+#[test]
+fn a_rule_for_a_vlan_whose_tags_travel_beside_the_frames_is_a_problem() {
+    for mode in ["native", "skb"] {
+        let bed = Bed::bare();
+        knows_its_router(&bed, "lan");
+        let _tagged = tag_all(&bed.lan.vm, "eth0", 7);
+        bed.tool().ok(&format!("attach lan --mode {mode}"));
+        // A rule for what has no tag takes what has one.
+        bed.tool().ok(&format!("rule add --server {SERVER}"));
+        bed.finds_nothing();
+        bed.arrives();
+        assert_eq!(bed.backend()["forward_packages"], 1);
+        bed.tool().ok("rule del --all");
+
+        let rule = format!("rule add --vlan 7 --server {SERVER} --pop-vlan");
+        let run = bed.tool().ok(&rule);
+        assert!(run.err.contains("txvlan is on"), "{run:?}");
+        assert!(!bed.arrives());
+        let words = ["eth0 in", &bed.lan.vm.name, "beside the frames"];
+        let finding = bed.finds("vlan-offload", "problem", &words);
+        assert_eq!(finding["subject"], "lan");
+        // Its own feature changes nothing.
+        bed.host().exec("ethtool -K lan rxvlan off");
+        assert!(!bed.arrives());
+        bed.finds("vlan-offload", "problem", &words);
+        assert_eq!(finding["mend"], "`ethtool -K eth0 txvlan off` there");
+        bed.lan.vm.exec("ethtool -K eth0 txvlan off");
+        assert!(bed.arrives(), "{mode}");
+        bed.finds_nothing();
+    }
+}
+
+#[test]
+fn a_bridge_and_a_macvlan_show_no_tags_and_a_tap_shows_them() {
+    let lan = Lan::new(true, 1);
+    let bed = Bed { lan };
+    bed.host().ip("addr add 172.17.0.1/16 dev wan0");
+    bed.host().sysctl("net/ipv4/ip_forward", "1");
+    bed.server().ip("route add default via 172.17.0.1");
+    knows_its_router(&bed, "virbr0");
+    bed.lan.vm.exec("ethtool -K eth0 txvlan off");
+    let _tagged = tag_all(&bed.lan.vm, "eth0", 7);
+    bed.tool().ok("attach virbr0");
+    bed.tool()
+        .ok(&format!("rule add --vlan 7 --server {SERVER} --pop-vlan"));
+    assert!(!bed.arrives());
+    bed.finds("vlan-offload", "problem", &["a bridge"]);
+    bed.tool().ok("detach virbr0 --keep-rules");
+    bed.tool().ok("attach lan virbr0");
+    assert!(bed.arrives());
+    // Where one of two shows them.
+    bed.finds("vlan-offload", "warning", &["a bridge"]);
+    bed.tool().ok("detach virbr0");
+    bed.finds_nothing();
+
+    bed.host().ip("link add mv0 link wan0 type macvlan");
+    bed.host().ip("link set mv0 up");
+    bed.tool().ok("attach mv0");
+    bed.finds("vlan-offload", "warning", &["a macvlan"]);
+    bed.tool().ok("detach mv0");
+
+    let mut tap = Tap::new(bed.host(), "tap0", false);
+    for mode in ["native", "skb"] {
+        bed.tool().ok(&format!("attach tap0 --mode {mode}"));
+        bed.finds_nothing();
+        let before = bed.backend()["forward_packages"].as_u64().unwrap();
+        let mut frame = Frame {
+            dmac: bed.host().mac("tap0"),
+            ..Frame::default()
+        }
+        .bytes();
+        frame.splice(12..12, [0x81, 0, 0, 7]);
+        tap.write(&frame, Checksum::Full);
+        let after = bed.backend()["forward_packages"].as_u64().unwrap();
+        assert_eq!(after, before + 1, "{mode}");
+        bed.tool().ok("detach tap0");
+    }
 }
 
 #[test]
@@ -803,6 +1143,29 @@ fn another_program_at_the_peer_is_a_warning() {
         assert!(!bed.arrives());
         bed.finds("foreign-program", "warning", &["stranger", "eth0 in"]);
     }
+}
+
+#[test]
+fn another_program_below_an_attached_bridge_is_a_warning() {
+    let lan = Lan::new(true, 1);
+    let bed = Bed { lan };
+    bed.host().ip("addr add 172.17.0.1/16 dev wan0");
+    bed.host().sysctl("net/ipv4/ip_forward", "1");
+    bed.server().ip("route add default via 172.17.0.1");
+    // The kernel takes none at a port of a bridge that has one.
+    drop_all(bed.host(), "lan");
+    let run = bed.tool().ok("attach virbr0");
+    assert!(run.err.contains("stranger"), "{run:?}");
+    bed.tool().ok(&format!("rule add --server {SERVER}"));
+    assert!(!bed.arrives());
+    let finding = bed.finds("foreign-program", "warning", &["lan", "stranger"]);
+    assert_eq!(finding["subject"], "virbr0");
+    // Ours at the port, in its place, is no stranger.
+    bed.tool().ok("detach virbr0 --keep-rules");
+    bed.host().ip("link set lan xdp off");
+    bed.tool().ok("attach lan virbr0");
+    assert!(bed.arrives());
+    bed.finds_nothing();
 }
 
 #[test]
@@ -983,6 +1346,7 @@ fn a_peer_is_mended_in_a_namespace_that_a_process_keeps() {
     bed.host().ip("link set c0 up");
     there("ip link set eth0 up");
     there("ip addr add 172.18.0.2/32 dev eth0");
+    there("ip route add default dev eth0");
     let link = there("ip -brief link show eth0");
     let mac = link.split_whitespace().nth(2).expect("a MAC address");
     bed.tool().ok("attach lan --mode native");

@@ -2,8 +2,9 @@
 
 mod fixture;
 
+use std::io::Read;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use fixture::lan::{ANYWHERE, Lan, receive};
 use fixture::{Run, Tool, chmod, install};
@@ -106,6 +107,33 @@ fn outsider(words: &str) -> Run {
     )
 }
 
+/// A process in a network namespace of its own, with an interface attached there, until it is dropped.
+struct Elsewhere(Child);
+
+impl Elsewhere {
+    fn attached() -> Self {
+        let script = format!(
+            "ip link set lo up && {BINARY_FOR_ALL} attach lo >/dev/null && echo && read end; {BINARY_FOR_ALL} detach --all"
+        );
+        let mut child = Command::new("unshare")
+            .args(["--net", "sh", "-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare runs");
+        let out = child.stdout.as_mut().expect("a pipe");
+        out.read_exact(&mut [0]).expect("it is attached");
+        Elsewhere(child)
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
 const RULE_VERBS: [&str; 4] = [
     "rule list",
     "rule del --all",
@@ -169,6 +197,38 @@ fn members_use_the_default_pins_without_root_and_nobody_else_does() {
         assert!(!Path::new(BPFFS).join("xdpredir").exists());
         // Whether anything is attached is again behind a door that is shut.
         member("rule list").fails(5, &["ermission"]);
+    });
+}
+
+#[test]
+fn what_a_member_cannot_check_is_a_warning() {
+    let lan = Lan::new(false, 1);
+    let mac = fixture::lan::mac(&lan.servers[0], "eth0");
+    lan.host.enter(|| {
+        let _mounts = Mounts::new();
+        let checks = |run: Run, code: i32| {
+            assert_eq!(run.code, code, "{run:?}");
+            let all = run.json();
+            let all = all.as_array().expect("an array").iter();
+            let words = all.map(|f| format!("{} {}", f["severity"], f["check"]));
+            words.collect::<Vec<_>>().join(", ").replace('"', "")
+        };
+        root(&format!("attach lan --group {GROUP}")).ok();
+        // Members don't see that somebody lives in another namespace.
+        let elsewhere = Elsewhere::attached();
+        member(&format!(
+            "rule add --server 172.17.0.2 --mac {mac} --dev wan0"
+        ))
+        .ok();
+        let found = checks(member("doctor --json"), 0);
+        assert_eq!(found, "warning capabilities");
+        fixture::command("ip", &["link", "set", "wan0", "down"]);
+        let found = checks(member("doctor --json"), 7);
+        assert_eq!(found, "problem link, warning capabilities");
+        outsider("doctor").fails(5, &["ermission"]);
+        drop(elsewhere);
+        root("detach --all").ok();
+        member("doctor").fails(5, &["ermission"]);
     });
 }
 

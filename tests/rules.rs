@@ -512,6 +512,7 @@ fn behind_a_bridge_the_port_is_found_that_has_seen_the_mac() {
 fn a_native_redirect_into_a_veth_that_drops_it_is_warned_of() {
     let lan = Lan::new(false, 1);
     lan.servers[0].exec("ethtool -K eth0 gro off");
+    lan.servers[0].ip("route add default dev eth0");
     lan.tool().ok("attach lan --mode native");
     let mac = mac(&lan.servers[0], "eth0");
     let add = format!("rule add --server 172.17.0.2 --mac {mac} --dev wan0");

@@ -1,30 +1,30 @@
 //! Bridges, which the program doesn't see into.
 
 use super::{Link, Setup};
-use crate::model::Finding;
+use crate::model::{Finding, Related};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
     let bridges = setup
-        .live()
-        .filter_map(|interface| setup.devices.get(&interface.ifindex))
+        .ingress()
         .filter(|link| link.is("bridge") && !link.promiscuous);
     bridges
         .filter_map(|bridge| finding(setup, bridge))
         .collect()
 }
 
-/// Where a server is behind one of its ports, so can be its clients.
+/// Where a server is behind one of its ports, so can be its clients; unless all others are attached.
 fn finding(setup: &Setup, bridge: &Link) -> Option<Finding> {
-    let is_port = |link: &&Link| {
-        let master = link.features.master.as_ref();
-        master.is_some_and(|master| master.ifindex == bridge.features.ifindex)
-    };
-    let (name, port) = (bridge.name(), setup.egress().find(is_port)?.name());
+    let ports = bridge.features.ports.iter();
+    let (servers, clients): (Vec<&Related>, Vec<&Related>) =
+        ports.partition(|port| setup.is_egress(port.ifindex));
+    let is_unseen = |port: &&Related| !setup.attached.contains(&port.ifindex);
+    let (name, port) = (bridge.name(), &servers.first()?.ifname);
+    let client = &clients.into_iter().find(is_unseen)?.ifname;
     Some(
         Finding::warning("bridge", name)
             .consequence("what its ports send to one another is not redirected")
             .evidence(format!(
-                "it hands up only what is sent to itself, and {port}, which leads to a server, is one of its ports"
+                "it hands up only what is sent to itself; {port}, which leads to a server, is one of its ports, and {client}, another one, is not attached"
             ))
             .mend(format!(
                 "`xdpredir detach {name} --keep-rules`, then `xdpredir attach` the clients' own ports"

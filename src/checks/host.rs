@@ -28,9 +28,18 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
     });
     let capabilities = Some(&host.missing_capabilities).filter(|missing| !missing.is_empty());
     let capabilities = capabilities.map(|missing| {
+        let evidence = format!("it lacks {}", missing.join(", "));
+        if host.may_change_rules {
+            return Finding::warning("capabilities", "this process")
+                .consequence(
+                    "some of these checks can't be made; `attach` and `detach` are refused",
+                )
+                .evidence(evidence)
+                .mend("run as root to check all");
+        }
         Finding::problem("capabilities", "this process")
             .consequence("`attach`, `detach` and some of these checks are refused")
-            .evidence(format!("it lacks {}", missing.join(", ")))
+            .evidence(evidence)
             .mend("run as root, in a container with these capabilities added")
     });
     let btf = (!host.has_btf).then(|| {
@@ -53,6 +62,7 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
 mod tests {
     use super::super::Host;
     use super::*;
+    use crate::model::Severity;
 
     fn names(host: Host) -> Vec<&'static str> {
         let setup = Setup {
@@ -85,5 +95,22 @@ mod tests {
             ..well()
         };
         assert_eq!(names(bare), ["btf", "netdev"]);
+    }
+
+    #[test]
+    fn who_may_change_rules_can_do_without_capabilities() {
+        let severity = |may_change_rules| {
+            let setup = Setup {
+                host: Host {
+                    missing_capabilities: vec!["CAP_BPF"],
+                    may_change_rules,
+                    ..well()
+                },
+                ..Setup::default()
+            };
+            check(&setup)[0].severity
+        };
+        assert_eq!(severity(true), Severity::Warning);
+        assert_eq!(severity(false), Severity::Problem);
     }
 }

@@ -1,22 +1,40 @@
-//! Egress devices without a link.
+//! Devices without a link.
 
 use super::{Link, Setup};
 use crate::model::{Finding, Fix, Remote};
 
+/// What is lost with the link of an egress device, and of an interface.
+const NOTHING_LEAVES: &str = "what is redirected to it is lost";
+const NOTHING_ARRIVES: &str = "nothing arrives there";
+
+/// Of egress devices.
 pub fn check(setup: &Setup) -> Vec<Finding> {
-    let down = |link: &&Link| !link.features.up;
-    setup.egress().filter(down).flat_map(findings).collect()
+    let down = setup.egress().filter(|link| !link.features.up);
+    down.flat_map(|link| findings(link, NOTHING_LEAVES))
+        .collect()
+}
+
+/// Of interfaces that are not egress devices, too.
+pub fn interfaces(setup: &Setup) -> Vec<Finding> {
+    let links = setup.ingress().filter(|link| !link.features.up);
+    links
+        .filter(|link| !setup.is_egress(link.features.ifindex))
+        .flat_map(|link| findings(link, NOTHING_ARRIVES))
+        .collect()
 }
 
 /// Of both ends, where both are down: either alone mends nothing.
-fn findings(link: &Link) -> Vec<Finding> {
+fn findings(link: &Link, consequence: &str) -> Vec<Finding> {
     let own = finding(link);
     let other = peer_down(link).filter(|_| !link.enabled);
-    std::iter::once(own).chain(other).collect()
+    std::iter::once(own)
+        .chain(other)
+        .map(|finding| finding.consequence(consequence))
+        .collect()
 }
 
 fn lost(link: &Link) -> Finding {
-    Finding::problem("link", link.name()).consequence("what is redirected to it is lost")
+    Finding::problem("link", link.name())
 }
 
 fn peer_down(link: &Link) -> Option<Finding> {
@@ -40,8 +58,12 @@ fn finding(link: &Link) -> Finding {
             .fix(Some(Fix::LinkUp(here)));
     }
     peer_down(link).unwrap_or_else(|| {
-        lost(link)
-            .evidence("it is up, but has no link")
-            .mend("start what reads from it, or plug in its cable")
+        let (evidence, mend) = if link.is("bridge") {
+            ("none of its ports has a link", "set one up, or add one")
+        } else {
+            let mend = "start what reads from it, or plug in its cable";
+            ("it is up, but has no link", mend)
+        };
+        lost(link).evidence(evidence).mend(mend)
     })
 }

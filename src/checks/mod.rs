@@ -17,6 +17,7 @@ mod replies;
 mod segments;
 mod shadow;
 mod strays;
+mod tags;
 mod targets;
 #[cfg(test)]
 mod testing;
@@ -25,7 +26,8 @@ mod setup;
 
 pub use macs::{End, contradiction};
 pub use setup::{
-    AtServer, Delivery, Host, Ingress, Link, Remains, Reply, Setup, Stray, Target, There,
+    Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Remains, Reply, Setup, Source,
+    Stray, Target, There,
 };
 
 use crate::model::{Finding, Severity};
@@ -33,7 +35,7 @@ use crate::model::{Finding, Severity};
 type Check = fn(&Setup) -> Vec<Finding>;
 
 /// Of the way to the backends.
-const WAY: [Check; 9] = [
+const WAY: [Check; 10] = [
     targets::check,
     mtu::check,
     links::check,
@@ -43,10 +45,16 @@ const WAY: [Check; 9] = [
     foreign::check,
     replies::check,
     segments::check,
+    tags::check,
 ];
 
 /// Of the interfaces.
-const INTERFACES: [Check; 2] = [modes::check, bridge::check];
+const INTERFACES: [Check; 4] = [
+    modes::check,
+    bridge::check,
+    links::interfaces,
+    foreign::interfaces,
+];
 
 /// Of what has become of it all.
 const STATE: [Check; 6] = [

@@ -14,8 +14,7 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
 /// The program lets pass what the egress device can't send.
 fn below_ingress(setup: &Setup, egress: &Link) -> Option<Finding> {
     let ingress = setup
-        .live()
-        .filter_map(|interface| setup.devices.get(&interface.ifindex))
+        .ingress()
         // lo has an MTU like no other device's, and no address.
         .filter(|link| link.features.mac.is_some_and(|mac| mac.is_unicast()))
         .max_by_key(|link| link.features.mtu)?;

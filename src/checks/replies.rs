@@ -1,54 +1,75 @@
 //! What the receiving side does with the sources of packets: filters by them, and answers them.
 
-use super::{AtServer, Link, Reply, Setup, Target};
+use std::net::IpAddr;
+
+use super::{Arrival, AtServer, Back, Known, Link, Reply, Setup, Target};
 use crate::model::Finding;
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
-    let of = |(target, link)| Some((target, link, Target::there(target)?));
-    setup
-        .served()
-        .filter_map(of)
-        .filter_map(|(target, link, there)| first(target, link, there))
-        .collect()
+    let of = |(target, link)| first(target, link, Target::there(target)?);
+    setup.served().filter_map(of).collect()
 }
 
 /// One of a server's sources stands for all.
 fn first(target: &Target, link: &Link, there: &AtServer) -> Option<Finding> {
-    let mut replies = there.replies.iter();
-    replies.find_map(|reply| filtered(target, link, reply).or_else(|| eaten(target, link, reply)))
+    filtered(target, link, there).or_else(|| {
+        let mut replies = there.replies.iter();
+        replies.find_map(|reply| eaten(target, link, reply))
+    })
 }
 
 fn subject(target: &Target, link: &Link) -> String {
     format!("server {} by {}", target.server, link.name())
 }
 
-/// Linux: ip-sysctl.rst: 1 wants the route back by the device of arrival, 2 any. IPv4 only.
-fn filtered(target: &Target, link: &Link, reply: &Reply) -> Option<Finding> {
-    let mode = link.there.as_ref()?.rp_filter;
-    let drops = match mode {
-        1 => !reply.by_arrival,
-        2 => reply.ifindex.is_none(),
-        _ => false,
+/// IPv4 only.
+fn filtered(target: &Target, link: &Link, there: &AtServer) -> Option<Finding> {
+    let (mode, peer) = (link.there.as_ref()?.rp_filter, link.peer()?);
+    let is_lost = |reply: &&Reply| reply.source.net.addr().is_ipv4() && reply.back.is_refused(mode);
+    let lost: Vec<&Reply> = there.replies.iter().filter(is_lost).collect();
+    let named = lost.iter().find(|reply| reply.source.known == Known::Named);
+    let Reply { source, back, .. } = named.or(lost.first())?;
+    let surely = match source.known {
+        Known::Named => true,
+        Known::Near => lost.len() == there.replies.len(),
+        Known::Guessed => false,
     };
-    let (source, peer) = (reply.source, link.peer()?);
-    (drops && source.is_ipv4()).then(|| {
-        let device = link.features.peer.as_ref().map_or_else(String::new, |p| p.device.name());
-        Finding::problem("rp-filter", subject(target, link))
-            .consequence(format!("packets from {source} are dropped where they arrive"))
+    let (finding, are): (fn(_, _) -> _, _) = if surely {
+        (Finding::problem, "are")
+    } else {
+        (Finding::warning, "may be")
+    };
+    let device = link
+        .features
+        .peer
+        .as_ref()
+        .map_or_else(String::new, |p| p.device.name());
+    Some(
+        finding("rp-filter", subject(target, link))
+            .consequence(format!(
+                "packets from {source} {are} dropped where they arrive"
+            ))
             .evidence(format!(
-                "rp_filter is {mode} at {peer}, and the route back to {source} is {}",
-                if reply.ifindex.is_some() { "by another device" } else { "missing" }
+                "rp_filter is {mode} at {peer}, and the route back to {source} is {back}"
             ))
             .mend(format!(
-                "there: a route to {source} by {device}, or `sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.{device}.rp_filter=0`"
-            ))
-    })
+                "there: {}",
+                unfiltered(&source.to_string(), &device)
+            )),
+    )
+}
+
+fn unfiltered(source: &str, device: &str) -> String {
+    format!(
+        "a route to {source} by {device}, or `sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.{device}.rp_filter=0`"
+    )
 }
 
 fn eaten(target: &Target, link: &Link, reply: &Reply) -> Option<Finding> {
     let (source, peer) = (reply.source, link.peer()?);
     let finding = Finding::warning("replies", subject(target, link));
-    if reply.ifindex.is_none() {
+    // Who may be anybody may be a neighbour, too.
+    if reply.back == Back::Missing && source.known != Known::Guessed {
         return Some(
             finding
                 .consequence(format!("what it answers to {source} goes nowhere"))
@@ -58,16 +79,40 @@ fn eaten(target: &Target, link: &Link, reply: &Reply) -> Option<Finding> {
                 .mend("add one there, if it is to answer"),
         );
     }
-    (reply.via_us && !target.host_forwards).then(|| {
+    let here = target.answers.as_ref().filter(|_| reply.via_us)?;
+    let (evidence, mend) = dropped(target, here)?;
+    Some(
         finding
             .consequence(format!(
                 "what it answers to {source} is dropped by this host"
             ))
-            .evidence("its way back leads here, where forwarding is off")
-            .mend(match source {
-                std::net::IpAddr::V4(_) => "`sysctl -w net.ipv4.ip_forward=1`",
-                std::net::IpAddr::V6(_) => "`sysctl -w net.ipv6.conf.all.forwarding=1`",
-            })
+            .evidence(evidence)
+            .mend(mend),
+    )
+}
+
+/// Where this host doesn't forward what the server answers. With --keep-ip that doesn't bear the
+/// server's address.
+fn dropped(target: &Target, here: &Arrival) -> Option<(String, String)> {
+    let (server, device) = (target.server, &here.device);
+    if !here.forwards {
+        let mend = match server {
+            IpAddr::V4(_) => {
+                format!("`sysctl -w net.ipv4.ip_forward=1 net.ipv4.conf.{device}.forwarding=1`")
+            }
+            IpAddr::V6(_) => "`sysctl -w net.ipv6.conf.all.forwarding=1`".into(),
+        };
+        let evidence = format!("its way back leads here by {device}, where forwarding is off");
+        return Some((evidence, mend));
+    }
+    let mode = here.rp_filter;
+    let refused = server.is_ipv4() && !target.keep_ip && here.back.is_refused(mode);
+    refused.then(|| {
+        let evidence = format!(
+            "its way back leads here by {device}, where rp_filter is {mode}, and the route to {server} is {}",
+            here.back
+        );
+        (evidence, unfiltered(&server.to_string(), device))
     })
 }
 

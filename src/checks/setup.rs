@@ -1,15 +1,21 @@
 //! All that the checks look at, gathered at one moment.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+
+use ipnet::IpNet;
 
 use crate::model::{Failures, Features, Fix, LinkState, Mac, Match, Mode, Proto, Refreshed};
 
 #[derive(Default)]
 pub struct Setup {
     pub host: Host,
+    /// Those that are looked at.
     pub interfaces: Vec<Ingress>,
+    /// The indexes of all that are attached.
+    pub attached: Vec<u32>,
     pub matches: Vec<Match>,
     pub backends: Vec<Target>,
     /// The devices that are attached or redirected to, by ifindex.
@@ -35,6 +41,8 @@ pub struct Host {
     /// Why nothing can be pinned.
     pub no_bpffs: Option<String>,
     pub missing_capabilities: Vec<&'static str>,
+    /// As root and the members of a group may.
+    pub may_change_rules: bool,
     pub has_btf: bool,
     /// The kernel tells what drivers can do with XDP.
     pub tells_features: bool,
@@ -65,6 +73,8 @@ pub struct Link {
     pub completes_checksum: bool,
     /// None where it has no peer, or the peer's namespace can't be entered.
     pub there: Option<There>,
+    /// The ports of an interface that run other people's XDP programs, with these.
+    pub below: Vec<(String, String)>,
 }
 
 /// At the other end of a veth.
@@ -75,6 +85,8 @@ pub struct There {
     pub is_port: bool,
     /// It takes frames for others: a macvlan above it, for one, that may be in any namespace.
     pub promiscuous: bool,
+    /// What it sends has its VLAN tags beside the frames.
+    pub tx_vlan: Option<bool>,
     pub rp_filter: u32,
     /// The XDP program there.
     pub program: Option<String>,
@@ -92,16 +104,83 @@ pub struct Target {
     /// Some of its rules know how to find it again if its address changes.
     pub followed: bool,
     pub protos: Vec<Proto>,
-    /// Some of the source addresses that its packets bear.
-    pub sources: Vec<IpAddr>,
+    /// Some of the sources of its packets.
+    pub sources: Vec<Source>,
     /// What the host's neighbour table has for it, and on which device.
     pub neighbour: Option<(Mac, String)>,
     /// Where its egress device is a port: the other port behind which its bridge has seen the MAC.
     pub other_port: Option<String>,
     /// What its own namespace says of it.
     pub there: Option<AtServer>,
-    /// That host forwards what the server answers by way of it.
-    pub host_forwards: bool,
+    /// Where this host gets what the server answers by way of it.
+    pub answers: Option<Arrival>,
+}
+
+/// Where packets come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub net: IpNet,
+    pub known: Known,
+}
+
+/// How it is known that packets come from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// The rule names it.
+    Named,
+    /// The rule takes any, and an attached interface leads there.
+    Near,
+    /// The rule takes any.
+    Guessed,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.net.prefix_len() {
+            0 => f.write_str("any other network"),
+            len if len == self.net.max_prefix_len() => self.net.addr().fmt(f),
+            _ => self.net.fmt(f),
+        }
+    }
+}
+
+/// A device at which packets arrive, and what becomes of them there.
+#[derive(Clone)]
+pub struct Arrival {
+    pub device: String,
+    pub rp_filter: u32,
+    pub forwards: bool,
+    /// To where they come from.
+    pub back: Back,
+}
+
+/// The route back to a packet's source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Back {
+    ByArrival,
+    ByAnother,
+    Missing,
+}
+
+impl Back {
+    /// Linux: ip-sysctl.rst: 1 wants the route back by the device of arrival, 2 any.
+    pub fn is_refused(self, rp_filter: u32) -> bool {
+        match rp_filter {
+            1 => self != Back::ByArrival,
+            2 => self == Back::Missing,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Back {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Back::ByArrival => "by that device",
+            Back::ByAnother => "by another device",
+            Back::Missing => "missing",
+        })
+    }
 }
 
 #[derive(Clone)]
@@ -114,19 +193,16 @@ pub struct AtServer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     Here,
-    /// Sends it on by another device than it came.
+    /// Sends it on.
     Onward,
-    /// Sends it back, or nowhere.
     Nowhere,
 }
 
 /// The server's way back to a source.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    pub source: IpAddr,
-    /// The device by which it leaves there; None: no route.
-    pub ifindex: Option<u32>,
-    pub by_arrival: bool,
+    pub source: Source,
+    pub back: Back,
     /// The gateway is an address of the namespace that redirects.
     pub via_us: bool,
 }
@@ -150,12 +226,23 @@ impl Setup {
         self.interfaces.iter().filter(attached)
     }
 
+    /// The devices of those interfaces.
+    pub fn ingress(&self) -> impl Iterator<Item = &Link> {
+        self.live()
+            .filter_map(|interface| self.devices.get(&interface.ifindex))
+    }
+
     /// The devices that packets are redirected to.
     pub fn egress(&self) -> impl Iterator<Item = &Link> {
         let mut used: Vec<u32> = self.backends.iter().map(|b| b.ifindex).collect();
         used.sort_unstable();
         used.dedup();
         used.into_iter().filter_map(|ifindex| self.serving(ifindex))
+    }
+
+    pub fn is_egress(&self, ifindex: u32) -> bool {
+        let mut backends = self.backends.iter();
+        backends.any(|b| b.ifindex == ifindex) && self.serving(ifindex).is_some()
     }
 
     /// The egress device with this index; None where it is gone.

@@ -39,5 +39,6 @@ pub fn nic(ifindex: u32) -> Link {
         in_service: true,
         completes_checksum: true,
         there: None,
+        below: Vec::new(),
     }
 }

@@ -6,17 +6,17 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::Result;
-use ipnet::IpNet;
 
 use super::place;
-use crate::checks::{Host, Ingress, Link, Remains, Setup, Stray, Target};
+use super::sources::Networks;
+use crate::checks::{Arrival, Host, Ingress, Link, Remains, Setup, Stray, Target};
 use crate::datapath::{self, Foreign, Interface, Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::neighbour::Neighbours;
 use crate::host::{kernel, sysctl};
-use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Rule};
+use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Related, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
 const SOURCES: usize = 16;
@@ -26,9 +26,10 @@ type Ports = HashMap<(u32, Mac), u32>;
 /// The whole setup of this network namespace.
 pub fn whole(pins: &Pins) -> Result<Setup> {
     let survey = Survey::take()?;
+    let host = host(pins, &survey);
     let mut setup = Setup {
-        host: host(pins, &survey),
-        remains: remains(pins)?,
+        remains: remains(pins, &host)?,
+        host,
         ..Setup::default()
     };
     let is_ours = |remains: &Remains| matches!(remains, Remains::OtherVersion(_));
@@ -39,10 +40,10 @@ pub fn whole(pins: &Pins) -> Result<Setup> {
         return Ok(setup);
     };
     let store = RuleStore::open(pins)?;
+    setup.host.may_change_rules = true;
     let interfaces = datapath::interfaces(pins)?;
     let rules = store.list()?;
     setup.losses = losses(&store, &rules)?;
-    setup.matches = rules.iter().map(|rule| rule.matches).collect();
     live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
     Ok(setup)
 }
@@ -83,18 +84,24 @@ fn live(
     interfaces: &[Interface],
     rules: &[Rule],
 ) -> Result<()> {
+    setup.matches = rules.iter().map(|rule| rule.matches).collect();
+    setup.attached = pins.interfaces()?;
     setup.interfaces = interfaces
         .iter()
         .map(|interface| ingress(interface, pins, survey))
         .collect();
-    setup.backends = targets(rules);
+    let networks = Networks::behind(&leading(setup, survey))?;
+    setup.backends = targets(rules, &networks);
     let used = setup.interfaces.iter().map(|i| i.ifindex);
     let used: BTreeSet<u32> = used
         .chain(setup.backends.iter().map(|b| b.ifindex))
         .collect();
     let devices = survey.devices().iter();
     for device in devices.filter(|device| used.contains(&device.ifindex)) {
-        let link = link(device, store, survey)?;
+        let mut link = link(device, store, survey)?;
+        if setup.live().any(|i| i.ifindex == device.ifindex) {
+            link.below = strangers(&link);
+        }
         setup.devices.insert(device.ifindex, link);
     }
     let (neighbours, ports) = (Neighbours::read()?, device::bridge_ports()?);
@@ -109,19 +116,22 @@ fn host(pins: &Pins, survey: &Survey) -> Host {
         kernel: kernel::version(),
         no_bpffs: pins.no_bpffs(),
         missing_capabilities: kernel::missing_capabilities(),
+        may_change_rules: false,
         has_btf: Path::new(kernel::BTF).exists(),
         tells_features: survey.is_told(),
     }
 }
 
-fn remains(pins: &Pins) -> Result<Vec<Remains>> {
+fn remains(pins: &Pins, host: &Host) -> Result<Vec<Remains>> {
     let mut remains: Vec<Remains> = pins
         .other_versions()?
         .into_iter()
         .map(Remains::OtherVersion)
         .collect();
     let others = pins.other_namespaces()?;
-    if !others.is_empty() {
+    // Who doesn't see into namespaces can't tell which of them live.
+    let sees_in = host.missing_capabilities.is_empty();
+    if sees_in && !others.is_empty() {
         let living = Namespaces::cookies();
         let dead = others
             .into_iter()
@@ -161,7 +171,16 @@ fn ingress(interface: &Interface, pins: &Pins, survey: &Survey) -> Ingress {
     }
 }
 
-fn targets(rules: &[Rule]) -> Vec<Target> {
+/// The live interfaces and the bridges above them, which have the addresses in their stead.
+fn leading(setup: &Setup, survey: &Survey) -> BTreeSet<u32> {
+    let live: BTreeSet<u32> = setup.live().map(|interface| interface.ifindex).collect();
+    let devices = survey.devices().iter();
+    let ports = devices.filter(|device| live.contains(&device.ifindex));
+    let masters: BTreeSet<u32> = ports.filter_map(|port| port.master).collect();
+    &live | &masters
+}
+
+fn targets(rules: &[Rule], networks: &Networks) -> Vec<Target> {
     let mut targets = BTreeMap::new();
     for rule in rules {
         for backend in &rule.backends {
@@ -174,7 +193,9 @@ fn targets(rules: &[Rule]) -> Vec<Target> {
                 target.protos.push(rule.matches.proto);
             }
             if target.sources.len() < SOURCES {
-                target.sources.extend(source(rule, backend));
+                let mut sources = networks.sources(rule, backend);
+                sources.retain(|source| !target.sources.contains(source));
+                target.sources.extend(sources);
             }
         }
     }
@@ -215,21 +236,8 @@ fn target(backend: &Backend) -> Target {
         neighbour: None,
         other_port: None,
         there: None,
-        host_forwards: false,
+        answers: None,
     }
-}
-
-/// An address that packets to the backend bear as their source; None where that can be any.
-fn source(rule: &Rule, backend: &Backend) -> Option<IpAddr> {
-    let prefix: IpNet = match backend.rewrite.snat {
-        Some(snat) => snat.into(),
-        None => rule.matches.src,
-    };
-    // The first may be the network's own.
-    let of = |prefix: IpNet| prefix.hosts().take(2).last();
-    Some(prefix)
-        .filter(|prefix| prefix.prefix_len() > 0)
-        .and_then(of)
 }
 
 fn link(device: &Device, store: &RuleStore, survey: &Survey) -> Result<Link> {
@@ -240,7 +248,17 @@ fn link(device: &Device, store: &RuleStore, survey: &Survey) -> Result<Link> {
         in_service: store.has_egress(device.ifindex)?,
         completes_checksum: device.completes_checksum()?,
         there: None,
+        below: Vec::new(),
     })
+}
+
+/// At the ports of a device. Members of a group can't ask.
+fn strangers(link: &Link) -> Vec<(String, String)> {
+    let program = |port: &Related| {
+        let program = place::stranger(port.ifindex).ok().flatten()?;
+        Some((port.ifname.clone(), program))
+    };
+    link.features.ports.iter().filter_map(program).collect()
 }
 
 /// What this namespace knows of the backends.
@@ -249,7 +267,7 @@ fn host_side(setup: &mut Setup, neighbours: &Neighbours, ports: &Ports) -> Resul
         let Some(link) = setup.devices.get(&target.ifindex) else {
             continue;
         };
-        target.host_forwards = sysctl::forwards(target.server);
+        target.answers = Some(answers(target, link)?);
         let master = link.features.master.as_ref();
         let above = master.map(|master| master.ifindex);
         let known = neighbours.next_hop(target.server, target.ifindex, above)?;
@@ -259,6 +277,19 @@ fn host_side(setup: &mut Setup, neighbours: &Neighbours, ports: &Ports) -> Resul
         target.other_port = other.and_then(|&port| device::name_of(port));
     }
     Ok(())
+}
+
+/// Where the host gets what the server answers.
+fn answers(target: &Target, link: &Link) -> Result<Arrival> {
+    let own = (link.features.ifindex, link.name());
+    let master = link.features.master.as_ref();
+    let (ifindex, device) = master.map_or(own, |master| (master.ifindex, &master.ifname));
+    Ok(Arrival {
+        device: device.to_string(),
+        rp_filter: sysctl::rp_filter(device),
+        forwards: sysctl::forwards(target.server, device),
+        back: place::back(target.server, ifindex)?.way,
+    })
 }
 
 /// Where all attached interfaces are ports of one bridge, the sources that it has elsewhere.
@@ -299,8 +330,6 @@ fn other_side(setup: &mut Setup) {
             .filter(|target| target.ifindex == ifindex)
             .collect();
         let peer = link.features.peer.as_ref().map(|peer| &peer.device);
-        if let Some(peer) = peer.filter(|_| !targets.is_empty()) {
-            link.there = place::look(peer, &mut targets);
-        }
+        link.there = peer.and_then(|peer| place::look(peer, &mut targets));
     }
 }

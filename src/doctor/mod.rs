@@ -5,6 +5,7 @@ mod mend;
 mod notes;
 mod place;
 mod renewal;
+mod sources;
 mod stale;
 mod undo;
 mod ways;

@@ -4,24 +4,25 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 
-use crate::checks::{AtServer, Delivery, Reply, Target, There};
+use super::sources::sample;
+use crate::checks::{AtServer, Back, Delivery, Reply, Source, Target, There};
 use crate::datapath::Foreign;
-use crate::host::route::{self, Route};
-use crate::host::{device, peer, sysctl};
+use crate::host::ethtool::Ethtool;
+use crate::host::route::{self, NextHop, Route};
+use crate::host::{device, path, peer, sysctl};
 use crate::model::Remote;
 
-/// Ours: a redirect after a redirect.
 const OURS: &str = "xdpredir";
 
-/// A reply whose gateway is still to be known for one of this namespace.
-struct Back {
-    reply: Reply,
+/// The route back to where packets come from.
+pub struct WayBack {
+    pub way: Back,
     gateway: Option<IpAddr>,
 }
 
 /// None where its namespace can't be entered, or it has gone meanwhile.
 pub fn look(peer: &Remote, targets: &mut [&mut Target]) -> Option<There> {
-    let asked: Vec<(IpAddr, Vec<IpAddr>)> = targets
+    let asked: Vec<(IpAddr, Vec<Source>)> = targets
         .iter()
         .map(|target| (target.server, target.sources.clone()))
         .collect();
@@ -29,7 +30,8 @@ pub fn look(peer: &Remote, targets: &mut [&mut Target]) -> Option<There> {
         let there = there(peer.ifindex)?;
         let answers = asked.iter().map(|(server, sources)| {
             let address = delivery(*server, peer.ifindex)?;
-            let back = sources.iter().map(|source| back(*source, peer.ifindex));
+            let back = |source: &Source| Ok((*source, back(sample(source.net), peer.ifindex)?));
+            let back = sources.iter().map(back);
             Ok((address, back.collect::<Result<Vec<_>>>()?))
         });
         Ok((there, answers.collect::<Result<Vec<_>>>()?))
@@ -50,46 +52,59 @@ pub fn look(peer: &Remote, targets: &mut [&mut Target]) -> Option<There> {
 
 fn there(ifindex: u32) -> Result<There> {
     let own = device::by_index(ifindex)?.context("the peer is gone")?;
-    let program = Foreign::find(ifindex)?.filter(|program| program.name() != OURS);
+    let program = stranger(ifindex)?;
     Ok(There {
         enabled: own.enabled,
         is_port: own.master.is_some(),
         promiscuous: own.promiscuous,
+        tx_vlan: Ethtool::open()?.offloads(&own.name).tx_vlan,
         rp_filter: sysctl::rp_filter(&own.name),
-        program: program.map(|program| program.describe()),
+        program,
     })
 }
 
+/// Other people's XDP program on a device. Ours is a redirect after a redirect.
+pub fn stranger(ifindex: u32) -> Result<Option<String>> {
+    let program = Foreign::find(ifindex)?.filter(|program| program.name() != OURS);
+    Ok(program.map(|program| program.describe()))
+}
+
 fn delivery(server: IpAddr, arrival: u32) -> Result<Delivery> {
+    let forwards = || match device::name_of(arrival) {
+        Some(device) => sysctl::forwards(server, &device),
+        None => false,
+    };
     Ok(match route::lookup(server, None)? {
         Route::Local => Delivery::Here,
-        Route::Hop(hop) if hop.ifindex != arrival && sysctl::forwards(server) => Delivery::Onward,
+        Route::Hop(hop) if forwards() && leads_on(server, &hop, arrival)? => Delivery::Onward,
         _ => Delivery::Nowhere,
     })
 }
 
-fn back(source: IpAddr, arrival: u32) -> Result<Back> {
-    let hop = match route::lookup(source, None)? {
-        Route::Hop(hop) => Some(hop),
-        _ => None,
+/// Back by the device of arrival it leads only where somebody else has the address, or knows who.
+fn leads_on(server: IpAddr, hop: &NextHop, arrival: u32) -> Result<bool> {
+    Ok(hop.ifindex != arrival || hop.addr != server || path::answers(server, arrival)?)
+}
+
+/// From the device of arrival.
+pub fn back(source: IpAddr, arrival: u32) -> Result<WayBack> {
+    let (way, gateway) = match route::lookup(source, None)? {
+        Route::Hop(hop) if hop.ifindex == arrival => (Back::ByArrival, Some(hop.addr)),
+        Route::Hop(hop) => (Back::ByAnother, Some(hop.addr)),
+        // One of its own addresses stands for a network that it is in.
+        Route::Local => (Back::ByArrival, None),
+        Route::None => (Back::Missing, None),
     };
-    let ifindex = hop.as_ref().map(|hop| hop.ifindex);
-    Ok(Back {
-        reply: Reply {
-            source,
-            ifindex,
-            by_arrival: ifindex == Some(arrival),
-            via_us: false,
-        },
-        gateway: hop.map(|hop| hop.addr).filter(|addr| *addr != source),
-    })
+    let gateway = gateway.filter(|addr| *addr != source);
+    Ok(WayBack { way, gateway })
 }
 
 /// Back in the namespace that redirects.
-fn reply(back: Back) -> Reply {
+fn reply((source, back): (Source, WayBack)) -> Reply {
     let is_ours = |gateway| matches!(route::lookup(gateway, None), Ok(Route::Local));
     Reply {
+        source,
+        back: back.way,
         via_us: back.gateway.is_some_and(is_ours),
-        ..back.reply
     }
 }

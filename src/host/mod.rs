@@ -1,5 +1,6 @@
 //! All that asks the host: namespaces, devices and their features, routes and neighbours.
 
+pub mod address;
 pub mod container;
 pub mod device;
 pub mod ethtool;

@@ -116,6 +116,12 @@ fn neighbour(
     Ok(mac)
 }
 
+/// Whether a neighbour is known, or answers.
+pub fn answers(addr: IpAddr, ifindex: u32) -> Result<bool> {
+    let mac = ask(addr, ifindex, || neighbour::mac(addr, ifindex))?;
+    Ok(mac.is_some())
+}
+
 /// What the kernel knows of an address, if need be after sending something there, so that it asks
 /// for the address, and learns from what comes back.
 fn ask<T>(addr: IpAddr, ifindex: u32, known: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {

@@ -5,11 +5,8 @@ use std::fs::File;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{
-    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
-};
 
+use super::address::{self, Address};
 use super::device::{self, Device};
 use super::path::Path;
 use super::{netlink, netns};
@@ -43,12 +40,6 @@ struct Pair {
     here: Device,
     there: Device,
     addresses: Vec<Address>,
-}
-
-struct Address {
-    addr: IpAddr,
-    /// Of global scope, and in use for good.
-    global: bool,
 }
 
 /// The way to the server in a namespace. `what` is how the user named that.
@@ -105,7 +96,7 @@ fn pair(here: Device) -> Result<Option<Pair>> {
     let Some(there) = device::peer(&here)? else {
         return Ok(None);
     };
-    let addresses = addresses(there.ifindex, here.link_nsid)
+    let addresses = address::of(there.ifindex, here.link_nsid)
         .with_context(|| format!("cannot read the addresses of {}'s peer", here.name))?;
     Ok(Some(Pair {
         here,
@@ -114,48 +105,12 @@ fn pair(here: Device) -> Result<Option<Pair>> {
     }))
 }
 
-fn addresses(ifindex: u32, nsid: Option<i32>) -> Result<Vec<Address>> {
-    let mut request = AddressMessage::default();
-    request.header.index = ifindex;
-    let there = nsid.map(AddressAttribute::TargetNetNsId);
-    request.attributes.extend(there);
-    let answers = netlink::dump(RouteNetlinkMessage::GetAddress(request))?;
-    let address = |answer| match answer {
-        RouteNetlinkMessage::NewAddress(message) if message.header.index == ifindex => {
-            read(&message)
-        }
-        _ => None,
-    };
-    Ok(answers.into_iter().filter_map(address).collect())
-}
-
-fn read(message: &AddressMessage) -> Option<Address> {
-    let find = |of: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(of);
-    // On a point-to-point link, Address is the other end's.
-    let local = find(|attribute| match attribute {
-        AddressAttribute::Local(addr) => Some(*addr),
-        _ => None,
-    });
-    let addr = local.or_else(|| {
-        find(|attribute| match attribute {
-            AddressAttribute::Address(addr) => Some(*addr),
-            _ => None,
-        })
-    })?;
-    let mut passing = AddressHeaderFlags::Deprecated
-        | AddressHeaderFlags::Tentative
-        | AddressHeaderFlags::Dadfailed;
-    if addr.is_ipv6() {
-        // Linux uapi: the same bit is IFA_F_TEMPORARY.
-        passing |= AddressHeaderFlags::Secondary;
-    }
-    let global =
-        message.header.scope == AddressScope::Universe && !message.header.flags.intersects(passing);
-    Some(Address { addr, global })
-}
-
 fn choose(what: &str, pairs: Vec<Pair>, wanted: Wanted) -> Result<Path> {
-    let has = |pair: &Pair, addr| pair.addresses.iter().any(|address| address.addr == addr);
+    let has = |pair: &Pair, addr| {
+        pair.addresses
+            .iter()
+            .any(|address| address.net.addr() == addr)
+    };
     let addr = match wanted {
         Wanted::This(addr) | Wanted::Formerly(addr) if pairs.iter().any(|p| has(p, addr)) => addr,
         Wanted::This(addr) => {
@@ -202,8 +157,8 @@ fn candidates(pairs: &[Pair], ipv6: Option<bool>) -> Vec<(IpAddr, &str)> {
     let mut all = Vec::new();
     for pair in pairs {
         let global = pair.addresses.iter().filter(|address| address.global);
-        let wanted = global.filter(|a| ipv6.is_none_or(|ipv6| a.addr.is_ipv6() == ipv6));
-        all.extend(wanted.map(|address| (address.addr, pair.there.name.as_str())));
+        let wanted = global.filter(|a| ipv6.is_none_or(|ipv6| a.net.addr().is_ipv6() == ipv6));
+        all.extend(wanted.map(|address| (address.net.addr(), pair.there.name.as_str())));
     }
     all
 }

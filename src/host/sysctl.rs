@@ -9,13 +9,17 @@ pub fn rp_filter(device: &str) -> u32 {
     of("all").max(of(device))
 }
 
-/// Whether this namespace forwards packets of that address's family.
-pub fn forwards(addr: IpAddr) -> bool {
-    let key = match addr {
-        IpAddr::V4(_) => "ipv4/ip_forward",
-        IpAddr::V6(_) => "ipv6/conf/all/forwarding",
-    };
-    number(key) != 0
+/// Whether packets of that address's family are forwarded that arrive at a device.
+pub fn forwards(addr: IpAddr, device: &str) -> bool {
+    let is_on = |key: &str| number(key) != 0;
+    match addr {
+        IpAddr::V4(_) => is_on(&format!("ipv4/conf/{device}/forwarding")),
+        // The device's own since Linux 6.17.
+        IpAddr::V6(_) => {
+            is_on("ipv6/conf/all/forwarding")
+                || is_on(&format!("ipv6/conf/{device}/force_forwarding"))
+        }
+    }
 }
 
 /// Zero where there is no such setting.

@@ -71,7 +71,7 @@ pub struct Offloads {
     pub lro: Option<bool>,
     pub tso: Option<bool>,
     pub gso: Option<bool>,
-    /// Takes VLAN tags out of frames, so that XDP in generic mode doesn't see them.
+    /// Takes VLAN tags out of frames, so that XDP doesn't see them.
     pub rx_vlan: Option<bool>,
     pub tx_vlan: Option<bool>,
 }

@@ -1,0 +1,61 @@
+//! The addresses of devices.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use ipnet::IpNet;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+};
+
+use super::netlink;
+
+pub struct Address {
+    /// With the prefix of the network that it is in.
+    pub net: IpNet,
+    /// Of global scope, and in use for good.
+    pub global: bool,
+}
+
+/// Those of a device; with an nsid, in the namespace that this one calls so.
+pub fn of(ifindex: u32, nsid: Option<i32>) -> Result<Vec<Address>> {
+    let mut request = AddressMessage::default();
+    request.header.index = ifindex;
+    let there = nsid.map(AddressAttribute::TargetNetNsId);
+    request.attributes.extend(there);
+    let answers = netlink::dump(RouteNetlinkMessage::GetAddress(request))?;
+    let address = |answer| match answer {
+        RouteNetlinkMessage::NewAddress(message) if message.header.index == ifindex => {
+            read(&message)
+        }
+        _ => None,
+    };
+    Ok(answers.into_iter().filter_map(address).collect())
+}
+
+fn read(message: &AddressMessage) -> Option<Address> {
+    let find = |of: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(of);
+    // On a point-to-point link, Address is the other end's.
+    let local = find(|attribute| match attribute {
+        AddressAttribute::Local(addr) => Some(*addr),
+        _ => None,
+    });
+    let addr = local.or_else(|| {
+        find(|attribute| match attribute {
+            AddressAttribute::Address(addr) => Some(*addr),
+            _ => None,
+        })
+    })?;
+    let mut passing = AddressHeaderFlags::Deprecated
+        | AddressHeaderFlags::Tentative
+        | AddressHeaderFlags::Dadfailed;
+    if addr.is_ipv6() {
+        // Linux uapi: the same bit is IFA_F_TEMPORARY.
+        passing |= AddressHeaderFlags::Secondary;
+    }
+    let global =
+        message.header.scope == AddressScope::Universe && !message.header.flags.intersects(passing);
+    let net = IpNet::new(addr, message.header.prefix_len).ok()?;
+    Some(Address { net, global })
+}
