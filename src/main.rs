@@ -42,7 +42,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let global = &cli.global;
     match cli.command {
         Command::Attach(args) => cmd::attach::run(global, &args)?,
-        Command::Detach(args) => cmd::detach::run(global, &args)?,
+        Command::Detach(args) => return cmd::detach::run(global, &args),
         Command::Status => cmd::status::run(global)?,
         Command::Features(args) => cmd::features::run(global, &args)?,
         Command::Doctor(args) => return cmd::doctor::run(global, &args),

@@ -9,9 +9,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
+use fixture::run::pinned;
 use fixture::tap::Tap;
 use fixture::{BINARY, Ns, Run, Tool, command};
-use libbpf_rs::libbpf_sys;
+use libbpf_rs::{MapCore, MapFlags, libbpf_sys};
 use serde_json::Value;
 
 const CLIENT: &str = "192.168.122.10";
@@ -882,6 +883,66 @@ fn detaching_the_last_interface_puts_back_and_leaves_nothing() {
     let run = bed.tool().ok("detach --all");
     assert!(run.out.contains("put back: GRO off"), "{run:?}");
     assert!(!bed.gro());
+    assert!(bed.lan.pins.left().is_empty());
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_hides_no_other_and_keeps_nobody_from_detaching() {
+    let bed = Bed::new("native");
+    bed.gro_off();
+    bed.fix();
+    let mends = pinned(&bed.lan.pins, "mends/mends");
+    let (number, rubbish) = (7u32.to_ne_bytes(), [b'?'; 512]);
+    mends
+        .update(&number, &rubbish, MapFlags::ANY)
+        .expect("it is written");
+    drop(mends);
+
+    let run = bed.tool().run("doctor --undo");
+    let run = run.fails(1, &["change 7", "cannot understand"]);
+    assert!(run.out.contains("put back: GRO off at eth0"), "{run:?}");
+    assert!(!bed.gro());
+    bed.fix();
+    assert!(bed.gro());
+    let run = bed.tool().run("detach --all --json");
+    let run = run.fails(1, &["change 7", "cannot understand"]);
+    let done = run.json();
+    assert_eq!(done["detached"][0], "lan");
+    let undone = done["undone"].as_array().expect("a list");
+    assert_eq!(undone.len(), 1, "{run:?}");
+    assert!(undone[0].as_str().unwrap().starts_with("GRO off at eth0"));
+    assert!(!bed.gro());
+    assert!(bed.lan.pins.left().is_empty());
+}
+
+/// A run that may not enter the peer's namespace can't tell that it is gone.
+#[test]
+fn what_cannot_be_put_back_is_exit_1_and_keeps_nobody_from_detaching() {
+    let bed = Bed::new("native");
+    bed.gro_off();
+    bed.fix();
+    let unprivileged = |words: &str| -> Run {
+        let net = format!("--net={}", bed.host().path().display());
+        std::process::Command::new("nsenter")
+            .args([&net, "setpriv"])
+            .args(["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"])
+            .args([BINARY, "--pin-dir"])
+            .arg(bed.lan.pins.dir())
+            .args(words.split_whitespace())
+            .output()
+            .expect("it runs")
+            .into()
+    };
+    let words = ["GRO on at eth0", "CAP_SYS_ADMIN"];
+    let run = unprivileged("doctor --undo").fails(1, &words);
+    assert_eq!(run.out, "", "{run:?}");
+    // It is still written down.
+    bed.tool().ok("doctor --undo");
+    assert!(!bed.gro());
+    bed.fix();
+    let run = unprivileged("detach --all").fails(1, &words);
+    assert!(run.out.contains("lan: detached"), "{run:?}");
+    assert!(bed.gro());
     assert!(bed.lan.pins.left().is_empty());
 }
 
