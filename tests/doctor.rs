@@ -512,6 +512,10 @@ fn a_server_that_nobody_finds_is_left_as_it_is_and_said() {
     assert_eq!(run.code, 7, "{run:?}");
     assert!(run.err.contains("no route"), "{run:?}");
     assert!(run.out.contains("is gone"), "{run:?}");
+    // What has just failed is not offered again.
+    assert!(run.out.ends_with("\n1 problem\n"), "{run:?}");
+    let run = bed.tool().run("doctor --fix --yes --json");
+    assert_eq!(run.json()[0]["fixable"], false);
 }
 
 #[test]
