@@ -82,6 +82,14 @@ impl Bed {
         assert!(all.is_empty(), "{all:#?}");
     }
 
+    /// Nothing but losses whose cause is gone.
+    #[track_caller]
+    fn finds_history(&self, evidence: &str) {
+        let finding = self.finds("losses", "warning", &[evidence, "that is over"]);
+        let mend = finding["mend"].as_str().expect("a mend");
+        assert!(mend.starts_with("nothing to mend"), "{finding:#}");
+    }
+
     /// Mends all that is found, and leaves no problem.
     #[track_caller]
     fn fix(&self) -> String {
@@ -175,11 +183,14 @@ fn gro_is_switched_on_at_a_peer_that_loses_all_and_off_again() {
         found[1]["consequence"],
         "1 frame was lost there since the backends were added"
     );
+    let there = format!("`ethtool -K eth0 gro on` in {}", bed.server().name);
+    assert!(found[1]["mend"].as_str().unwrap().contains(&there));
 
     let out = bed.fix();
     assert!(out.contains("mended: GRO on at eth0 in"), "{out}");
     assert!(out.contains("no problems found, 1 warning"), "{out}");
     assert!(bed.gro() && bed.arrives());
+    bed.finds_history("takes no redirected");
 
     let run = bed.tool().ok("doctor --undo");
     assert!(run.out.contains("put back: GRO off at eth0"), "{run:?}");
@@ -187,6 +198,20 @@ fn gro_is_switched_on_at_a_peer_that_loses_all_and_off_again() {
     assert_eq!(bed.tool().run("doctor").code, 7);
     let run = bed.tool().ok("doctor --undo");
     assert_eq!(run.out, "nothing to undo\n");
+}
+
+#[test]
+fn frames_that_were_lost_at_a_link_that_was_down_are_history() {
+    let bed = Bed::new("native");
+    bed.server().ip("link set eth0 down");
+    assert!(!bed.arrives());
+    let found = bed.findings();
+    assert_finding(&found[1], "losses", "warning", &["is down"]);
+    let there = format!("`ip link set dev eth0 up` in {}", bed.server().name);
+    assert!(found[1]["mend"].as_str().unwrap().contains(&there));
+    bed.server().ip("link set eth0 up");
+    bed.server().ip("route add default via 172.17.0.1");
+    bed.finds_history("is down");
 }
 
 #[test]

@@ -14,7 +14,7 @@ mod state;
 
 pub use change::{Change, Place, Way};
 pub use counter::{Counter, Rate};
-pub use failures::{Failures, Reason};
+pub use failures::{Failures, Loss, Reason};
 pub use features::{Features, Netns, Offloads, Peer, Related, Remote, Source, XdpFeatures};
 pub use finding::{Finding, Fix, Refreshed, Severity};
 pub use interface::{

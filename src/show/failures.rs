@@ -33,10 +33,12 @@ fn dropped_by_devices(snapshot: &Snapshot) -> impl Iterator<Item = String> {
 
 fn of_device(device: &str, failures: &Failures) -> String {
     let lost = |reason: &Reason| reason.frames > 0;
-    let line = |Reason { frames, why, mend }| {
+    let line = |Reason {
+                    frames, why, mend, ..
+                }| {
         let frames = count(frames as usize, "frame");
         format!("{frames} lost at {device}: {why}: {mend}\n")
     };
-    let reasons = failures.reasons(device).into_iter();
+    let reasons = failures.reasons(device, None).into_iter();
     reasons.filter(lost).map(line).collect()
 }
