@@ -1098,6 +1098,22 @@ fn a_namespace_is_looked_at_by_its_name() {
 }
 
 #[test]
+fn several_interfaces_redirect_where_one_redirects() {
+    let bed = Bed::bare();
+    bed.gro_off();
+    let other = Ns::new("other");
+    bed.host().veth("lan2", &other, "eth0");
+    bed.tool().ok("attach lan lan2 --mode native");
+    bed.tool()
+        .ok(&format!("rule add --src {CLIENT} --server {SERVER}"));
+    let finding = bed.finds("peer-napi", "problem", &[]);
+    assert_eq!(
+        finding["consequence"],
+        "what lan and lan2 redirect to it in native mode is lost"
+    );
+}
+
+#[test]
 fn a_device_that_takes_no_frames_in_several_buffers_is_a_problem() {
     let lan = Lan::new(false, 0);
     lan.host.ip("link set lan mtu 9000");
