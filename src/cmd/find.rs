@@ -14,6 +14,7 @@ use crate::host::path::{Ask, Path, is_link_local};
 use crate::host::process;
 use crate::host::server::Wanted;
 use crate::model::{Backend, Origin, Rewrite};
+use crate::show;
 
 /// The way to a backend.
 pub struct Found {
@@ -144,7 +145,9 @@ fn again(server: IpAddr, known: &Backend, before: Option<Device>) -> Result<Foun
         (Ok(path), _) => Ok(Found::by(origin, path)),
         (Err(error), Some(device)) => {
             let why = one_line(&error);
-            eprintln!("xdpredir: warning: {server} stays as it was, for it was not found: {why}");
+            show::warning(format_args!(
+                "{server} stays as it was, for it was not found: {why}"
+            ));
             Ok(Found {
                 path: Path::told(server, device, known.mac),
                 origin: known.origin.clone(),

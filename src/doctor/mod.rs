@@ -14,18 +14,19 @@ use anyhow::Result;
 use crate::checks::Setup;
 use crate::error::one_line;
 use crate::model::Finding;
+use crate::show;
 
 /// For `attach` and `rule add`, which have done their work: nothing here is their failure.
 pub fn warn(setup: Result<Setup>, checks: fn(&Setup) -> Vec<Finding>) {
     match setup {
         Ok(setup) => {
             for finding in checks(&setup) {
-                eprintln!("xdpredir: warning: {finding}");
+                show::warning(finding);
             }
         }
         Err(error) => {
             let why = one_line(&error);
-            eprintln!("xdpredir: warning: cannot check what becomes of packets: {why}");
+            show::warning(format_args!("cannot check what becomes of packets: {why}"));
         }
     }
 }

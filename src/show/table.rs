@@ -145,7 +145,7 @@ fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
         }
         table.add(cells);
     }
-    table.text(NUMBERS, &["device"])
+    table.text(NUMBERS, &["device", "bytes"])
 }
 
 const RATES: &[&str] = &["packets/s", "bytes/s"];
