@@ -1078,6 +1078,46 @@ fn attach_and_rule_add_warn_in_the_same_words() {
 }
 
 #[test]
+fn attach_and_rule_add_have_their_warnings_in_json_too() {
+    let bed = Bed::bare();
+    bed.gro_off();
+    let attached = bed.tool().json("attach lan --mode native");
+    assert_eq!(attached[0]["warnings"], serde_json::json!([]));
+    let add = format!("rule add --src {CLIENT} --server {SERVER} --json");
+    let run = bed.tool().ok(&add);
+    assert!(run.err.contains("neither GRO"), "{run:?}");
+    let added = run.json();
+    assert_eq!(added["server"], SERVER);
+    let found = bed.findings();
+    assert_eq!(added["warnings"], Value::from(found.clone()));
+
+    bed.tool().ok("detach lan --keep-rules");
+    let run = bed.tool().ok("attach lan --mode native --json");
+    assert!(run.err.contains("neither GRO"), "{run:?}");
+    assert_eq!(run.json()[0]["warnings"], Value::from(found));
+    // Again: no change, and nothing new to warn of.
+    let again = bed.tool().json("attach lan --mode native");
+    assert_eq!(again[0]["warnings"], serde_json::json!([]));
+}
+
+#[test]
+fn each_attached_interface_has_its_own_warnings() {
+    let bed = Bed::bare();
+    let _tap = Tap::new(bed.host(), "tap0", false);
+    bed.host().ip("link set tap0 mtu 9000");
+    let attached = bed.tool().json("attach lan tap0 --mode skb");
+    for interface in attached.as_array().expect("a list") {
+        let warnings = interface["warnings"].as_array().expect("a list");
+        if interface["ifname"] == "tap0" {
+            assert_eq!(warnings.len(), 1, "{attached:#}");
+            assert_finding(&warnings[0], "mode", "warning", &["MTU of 9000"]);
+        } else {
+            assert_eq!(warnings.len(), 0, "{attached:#}");
+        }
+    }
+}
+
+#[test]
 fn a_namespace_is_looked_at_by_its_name() {
     let bed = Bed::new("native");
     bed.gro_off();

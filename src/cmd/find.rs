@@ -34,6 +34,16 @@ impl Found {
     }
 }
 
+/// That something tells which backend is meant.
+pub fn require_way(args: &RuleAdd) -> Result<()> {
+    let namespace = args.pid.is_some() || args.server_netns.is_some() || args.container.is_some();
+    if args.server.is_some() || args.dev.is_some() || namespace {
+        return Ok(());
+    }
+    let message = "which backend? --server ADDR is missing; --container, --pid, --server-netns, or --dev of a veth find it";
+    Err(failure(Exit::Usage, message))
+}
+
 /// The way to a backend whose address the host knows better: in a network namespace, or at the other
 /// end of a device. None where the command line has the address, and no namespace.
 pub fn in_namespace(args: &RuleAdd) -> Result<Option<Found>> {
