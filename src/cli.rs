@@ -184,15 +184,16 @@ pub enum Rule {
     /// Delete one backend, a rule with all its backends, or all rules; the match must be as it was
     /// added
     Del(RuleDel),
-    /// List backends with their counters, one a row; and their states, where not all are up
-    List,
+    /// List backends with their counters, one a row; and their states, where not all are up. All, or
+    /// those that are told
+    List(Filter),
     /// Find backends anew, the way they were found when they were added.
     ///
     /// What is another now, such as the device and MAC address of a container that was restarted, is
     /// changed in place; counters are kept. All backends that were found, or those of the rules that
     /// are told; what was told by hand (--mac) stays. One that can't be found stays as it is: exit 1
     /// once the others are refreshed.
-    Refresh(RuleRefresh),
+    Refresh(Filter),
     /// Add rules from a file, many at once.
     ///
     /// One JSON object a line, or an array of them, with the keys that `rule list --json` has: src,
@@ -235,7 +236,7 @@ pub struct RuleAdd {
 
     /// Address of the backend: the packet's new destination [default: as the backend's network
     /// namespace has it]
-    #[arg(long, value_name = "ADDR", required_unless_present_any = ["dev", "pid", "server_netns", "container"])]
+    #[arg(long, value_name = "ADDR")]
     pub server: Option<IpAddr>,
 
     /// MAC address of the backend [default: as the neighbour table has it, asked for if need be]
@@ -319,8 +320,9 @@ pub struct RuleDel {
     pub if_exists: bool,
 }
 
+/// Which rules and backends are meant; all, where nothing is told.
 #[derive(Args)]
-pub struct RuleRefresh {
+pub struct Filter {
     /// Only rules with this source
     #[arg(long, value_name = "ADDR[/LEN]", value_parser = parse_source)]
     pub src: Option<IpNet>,
@@ -347,6 +349,9 @@ pub struct Stats {
     /// Repeat, with rates per second: every second, or at an interval such as 500ms
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "1s", value_parser = parse_interval)]
     pub watch: Option<Duration>,
+
+    #[command(flatten)]
+    pub filter: Filter,
 }
 
 #[derive(Subcommand)]

@@ -14,6 +14,7 @@ mod show;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
 
 use cli::{Cli, Command};
 use error::Exit;
@@ -42,7 +43,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let global = &cli.global;
     match cli.command {
         Command::Attach(args) => cmd::attach::run(global, &args)?,
-        Command::Detach(args) => cmd::detach::run(global, &args)?,
+        Command::Detach(args) => return cmd::detach::run(global, &args),
         Command::Status => cmd::status::run(global)?,
         Command::Features(args) => cmd::features::run(global, &args)?,
         Command::Doctor(args) => return cmd::doctor::run(global, &args),
@@ -70,6 +71,23 @@ fn usage(error: &clap::Error) -> ExitCode {
         .unwrap_or(said);
     let said = said.split("\n\n  tip:").next().unwrap_or(said);
     let said = said.strip_prefix("error: ").unwrap_or(said);
-    eprintln!("xdpredir: {}; see --help", error::join_lines(said));
+    let like = like(error).map_or_else(String::new, |like| format!("; did you mean {like}?"));
+    eprintln!("xdpredir: {}{like}; see --help", error::join_lines(said));
     ExitCode::from(Exit::Usage as u8)
+}
+
+/// The words that clap takes for the mistyped one, the most likely first.
+fn like(error: &clap::Error) -> Option<String> {
+    use ContextKind::{SuggestedArg, SuggestedSubcommand, SuggestedValue};
+    let suggested = [SuggestedSubcommand, SuggestedArg, SuggestedValue];
+    let found = suggested.into_iter().find_map(|kind| error.get(kind))?;
+    let mut words = match found {
+        ContextValue::String(word) => vec![word.clone()],
+        ContextValue::Strings(words) => words.iter().rev().cloned().collect(),
+        _ => return None,
+    };
+    words
+        .iter_mut()
+        .for_each(|word| *word = format!("'{word}'"));
+    Some(words.join(" or ")).filter(|words| !words.is_empty())
 }

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
 use fixture::packet::{Checksum, Frame};
+use fixture::run::pinned;
 use fixture::tap::Tap;
 use fixture::{BINARY, Ns, Run, Tool, command};
-use libbpf_rs::libbpf_sys;
+use libbpf_rs::{MapCore, MapFlags, libbpf_sys};
 use serde_json::Value;
 
 const CLIENT: &str = "192.168.122.10";
@@ -81,6 +82,14 @@ impl Bed {
     fn finds_nothing(&self) {
         let all = self.findings();
         assert!(all.is_empty(), "{all:#?}");
+    }
+
+    /// Nothing but losses whose cause is gone.
+    #[track_caller]
+    fn finds_history(&self, evidence: &str) {
+        let finding = self.finds("losses", "warning", &[evidence, "that is over"]);
+        let mend = finding["mend"].as_str().expect("a mend");
+        assert!(mend.starts_with("nothing to mend"), "{finding:#}");
     }
 
     /// Mends all that is found, and leaves no problem.
@@ -177,11 +186,14 @@ fn gro_is_switched_on_at_a_peer_that_loses_all_and_off_again() {
         found[1]["consequence"],
         "1 frame was lost there since the backends were added"
     );
+    let there = format!("`ethtool -K eth0 gro on` in {}", bed.server().name);
+    assert!(found[1]["mend"].as_str().unwrap().contains(&there));
 
     let out = bed.fix();
     assert!(out.contains("mended: GRO on at eth0 in"), "{out}");
     assert!(out.contains("no problems found, 1 warning"), "{out}");
     assert!(bed.gro() && bed.arrives());
+    bed.finds_history("takes no redirected");
 
     let run = bed.tool().ok("doctor --undo");
     assert!(run.out.contains("put back: GRO off at eth0"), "{run:?}");
@@ -189,6 +201,20 @@ fn gro_is_switched_on_at_a_peer_that_loses_all_and_off_again() {
     assert_eq!(bed.tool().run("doctor").code, 7);
     let run = bed.tool().ok("doctor --undo");
     assert_eq!(run.out, "nothing to undo\n");
+}
+
+#[test]
+fn frames_that_were_lost_at_a_link_that_was_down_are_history() {
+    let bed = Bed::new("native");
+    bed.server().ip("link set eth0 down");
+    assert!(!bed.arrives());
+    let found = bed.findings();
+    assert_finding(&found[1], "losses", "warning", &["is down"]);
+    let there = format!("`ip link set dev eth0 up` in {}", bed.server().name);
+    assert!(found[1]["mend"].as_str().unwrap().contains(&there));
+    bed.server().ip("link set eth0 up");
+    bed.server().ip("route add default via 172.17.0.1");
+    bed.finds_history("is down");
 }
 
 #[test]
@@ -627,6 +653,10 @@ fn a_server_that_nobody_finds_is_left_as_it_is_and_said() {
     assert_eq!(run.code, 7, "{run:?}");
     assert!(run.err.contains("no route"), "{run:?}");
     assert!(run.out.contains("is gone"), "{run:?}");
+    // What has just failed is not offered again.
+    assert!(run.out.ends_with("\n1 problem\n"), "{run:?}");
+    let run = bed.tool().run("doctor --fix --yes --json");
+    assert_eq!(run.json()[0]["fixable"], false);
 }
 
 #[test]
@@ -1309,6 +1339,66 @@ fn detaching_the_last_interface_puts_back_and_leaves_nothing() {
 }
 
 #[test]
+fn an_entry_that_cannot_be_read_hides_no_other_and_keeps_nobody_from_detaching() {
+    let bed = Bed::new("native");
+    bed.gro_off();
+    bed.fix();
+    let mends = pinned(&bed.lan.pins, "mends/mends");
+    let (number, rubbish) = (7u32.to_ne_bytes(), [b'?'; 512]);
+    mends
+        .update(&number, &rubbish, MapFlags::ANY)
+        .expect("it is written");
+    drop(mends);
+
+    let run = bed.tool().run("doctor --undo");
+    let run = run.fails(1, &["change 7", "cannot understand"]);
+    assert!(run.out.contains("put back: GRO off at eth0"), "{run:?}");
+    assert!(!bed.gro());
+    bed.fix();
+    assert!(bed.gro());
+    let run = bed.tool().run("detach --all --json");
+    let run = run.fails(1, &["change 7", "cannot understand"]);
+    let done = run.json();
+    assert_eq!(done["detached"][0], "lan");
+    let undone = done["undone"].as_array().expect("a list");
+    assert_eq!(undone.len(), 1, "{run:?}");
+    assert!(undone[0].as_str().unwrap().starts_with("GRO off at eth0"));
+    assert!(!bed.gro());
+    assert!(bed.lan.pins.left().is_empty());
+}
+
+/// A run that may not enter the peer's namespace can't tell that it is gone.
+#[test]
+fn what_cannot_be_put_back_is_exit_1_and_keeps_nobody_from_detaching() {
+    let bed = Bed::new("native");
+    bed.gro_off();
+    bed.fix();
+    let unprivileged = |words: &str| -> Run {
+        let net = format!("--net={}", bed.host().path().display());
+        std::process::Command::new("nsenter")
+            .args([&net, "setpriv"])
+            .args(["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"])
+            .args([BINARY, "--pin-dir"])
+            .arg(bed.lan.pins.dir())
+            .args(words.split_whitespace())
+            .output()
+            .expect("it runs")
+            .into()
+    };
+    let words = ["GRO on at eth0", "CAP_SYS_ADMIN"];
+    let run = unprivileged("doctor --undo").fails(1, &words);
+    assert_eq!(run.out, "", "{run:?}");
+    // It is still written down.
+    bed.tool().ok("doctor --undo");
+    assert!(!bed.gro());
+    bed.fix();
+    let run = unprivileged("detach --all").fails(1, &words);
+    assert!(run.out.contains("lan: detached"), "{run:?}");
+    assert!(bed.gro());
+    assert!(bed.lan.pins.left().is_empty());
+}
+
+#[test]
 fn what_is_gone_needs_no_undo() {
     for namespace in [false, true] {
         let bed = Bed::new("native");
@@ -1412,6 +1502,46 @@ fn attach_and_rule_add_warn_in_the_same_words() {
 }
 
 #[test]
+fn attach_and_rule_add_have_their_warnings_in_json_too() {
+    let bed = Bed::bare();
+    bed.gro_off();
+    let attached = bed.tool().json("attach lan --mode native");
+    assert_eq!(attached[0]["warnings"], serde_json::json!([]));
+    let add = format!("rule add --src {CLIENT} --server {SERVER} --json");
+    let run = bed.tool().ok(&add);
+    assert!(run.err.contains("neither GRO"), "{run:?}");
+    let added = run.json();
+    assert_eq!(added["server"], SERVER);
+    let found = bed.findings();
+    assert_eq!(added["warnings"], Value::from(found.clone()));
+
+    bed.tool().ok("detach lan --keep-rules");
+    let run = bed.tool().ok("attach lan --mode native --json");
+    assert!(run.err.contains("neither GRO"), "{run:?}");
+    assert_eq!(run.json()[0]["warnings"], Value::from(found));
+    // Again: no change, and nothing new to warn of.
+    let again = bed.tool().json("attach lan --mode native");
+    assert_eq!(again[0]["warnings"], serde_json::json!([]));
+}
+
+#[test]
+fn each_attached_interface_has_its_own_warnings() {
+    let bed = Bed::bare();
+    let _tap = Tap::new(bed.host(), "tap0", false);
+    bed.host().ip("link set tap0 mtu 9000");
+    let attached = bed.tool().json("attach lan tap0 --mode skb");
+    for interface in attached.as_array().expect("a list") {
+        let warnings = interface["warnings"].as_array().expect("a list");
+        if interface["ifname"] == "tap0" {
+            assert_eq!(warnings.len(), 1, "{attached:#}");
+            assert_finding(&warnings[0], "mode", "warning", &["MTU of 9000"]);
+        } else {
+            assert_eq!(warnings.len(), 0, "{attached:#}");
+        }
+    }
+}
+
+#[test]
 fn a_namespace_is_looked_at_by_its_name() {
     let bed = Bed::new("native");
     bed.gro_off();
@@ -1429,6 +1559,22 @@ fn a_namespace_is_looked_at_by_its_name() {
         "{run:?}"
     );
     assert_eq!(lines[1], "1 problem; `xdpredir doctor --fix` can mend 1");
+}
+
+#[test]
+fn several_interfaces_redirect_where_one_redirects() {
+    let bed = Bed::bare();
+    bed.gro_off();
+    let other = Ns::new("other");
+    bed.host().veth("lan2", &other, "eth0");
+    bed.tool().ok("attach lan lan2 --mode native");
+    bed.tool()
+        .ok(&format!("rule add --src {CLIENT} --server {SERVER}"));
+    let finding = bed.finds("peer-napi", "problem", &[]);
+    assert_eq!(
+        finding["consequence"],
+        "what lan and lan2 redirect to it in native mode is lost"
+    );
 }
 
 #[test]

@@ -231,6 +231,26 @@ fn a_bed_that_is_up_is_left_as_it_is_by_a_second_up() {
 }
 
 #[test]
+fn up_ends_with_what_to_try_and_warns_where_nothing_can_be_pinned() {
+    let _lab = Lab::alone();
+    let pins = Pins::new();
+    let mut up = xdpredir(&["lab", "up", "redirect", "--pin-dir"]);
+    let run = run(up.arg(pins.dir())).ok();
+    let last = run.out.lines().last().expect("a line");
+    let step = "xdpredir lab exec host -- xdpredir attach virbr0";
+    assert!(
+        last.starts_with("now try ") && last.contains(step),
+        "{run:?}"
+    );
+    assert!(last.contains("`xdpredir lab status`"), "{run:?}");
+    assert_eq!(run.err, "");
+    lab(&["down"]).ok();
+    let run = lab(&["up", "pair", "--pin-dir", "/tmp/nothing-is-mounted-here"]).ok();
+    let words = ["warning", "/tmp/nothing-is-mounted-here", "no bpffs"];
+    assert!(words.iter().all(|word| run.err.contains(word)), "{run:?}");
+}
+
+#[test]
 fn another_bed_is_refused_while_one_is_up() {
     let _lab = Lab::with("pair");
     let before = status();

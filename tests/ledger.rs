@@ -91,7 +91,7 @@ fn a_peer_that_does_not_poll_loses_all_until_it_does() {
     let lan = lan("native");
     lan.servers[0].exec("ethtool -K eth0 gro off");
     send(&lan.vm_socket(), ANYWHERE, BURST);
-    assert_all_lost(&lan, "not_supported", "ethtool -K PEER gro on");
+    assert_all_lost(&lan, "not_supported", "GRO on at a veth's peer");
 
     lan.servers[0].exec("ethtool -K eth0 gro on");
     let server = lan.server_socket(0);

@@ -94,7 +94,7 @@ fn a_rule_with_defaults_is_any_source_udp_7999_weight_1() {
 fn every_part_of_a_rule_is_listed_as_it_was_given() {
     let bed = Bed::new();
     let index = bed.ns.ifindex("out0");
-    let row = bed
+    let mut row = bed
         .tool()
         .json(&format!(
             "rule add --src 192.168.122.0/24 --proto tcp --port 65535 --server 10.1.1.1 --mac 2-0-0-0-0-AB --ifindex {index} --weight 65535"
@@ -106,6 +106,8 @@ fn every_part_of_a_rule_is_listed_as_it_was_given() {
         "decrement_ttl": false, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
         "state": "stale_mac", "origin": null,
     });
+    let warnings = row.as_object_mut().unwrap().remove("warnings");
+    assert_ne!(warnings, Some(json!([])));
     assert_eq!(row, expected);
     assert_eq!(bed.tool().json("rule list"), json!([expected]));
     let text = bed.tool().ok("rule list").out;
@@ -226,6 +228,94 @@ fn what_cannot_be_meant_is_refused_before_anything_is_touched() {
             .fails(2, &[mac]);
     }
     assert_eq!(bed.tool().json("rule list"), json!([]));
+}
+
+#[test]
+fn a_missing_server_names_all_ways_to_find_one() {
+    let bed = Bed::new();
+    let said = [
+        "--server",
+        "--container",
+        "--pid",
+        "--server-netns",
+        "--dev",
+    ];
+    bed.tool().run("rule add --port 53").fails(2, &said);
+}
+
+#[test]
+fn a_mistyped_word_is_told_its_like() {
+    let bed = Bed::new();
+    let cases = [
+        ("stat", "'stats' or 'status'"),
+        ("rule ad", "'add'"),
+        ("rule add --servre 10.1.1.1", "'--server'"),
+        ("attach in0 --mode nativ", "'native'"),
+    ];
+    for (words, like) in cases {
+        let said = format!("did you mean {like}");
+        bed.tool().run(words).fails(2, &[&said, "--help"]);
+    }
+    let run = bed.tool().run("frobnicate");
+    assert!(!run.err.contains("did you mean"), "{run:?}");
+}
+
+#[test]
+fn a_list_can_be_narrowed() {
+    let bed = Bed::new();
+    for words in [
+        "--server 10.1.1.1",
+        "--server 10.1.1.2",
+        "--server 10.1.1.1 --port 53",
+        "--server 10.1.1.1 --proto tcp --src 10.9.0.0/16",
+        "--server 10.1.1.1 --vlan 5",
+        "--server 2001:db8::1",
+    ] {
+        bed.add(words);
+    }
+    let tool = bed.tool();
+    let cases = [
+        ("", 6),
+        ("--server 10.1.1.1", 4),
+        ("--port 53", 1),
+        ("--proto tcp", 1),
+        ("--src 10.9.0.0/16", 1),
+        ("--src 0.0.0.0/0 --proto udp", 4),
+        ("--vlan 5", 1),
+        ("--port 7999 --server 10.1.1.2", 1),
+    ];
+    for (words, count) in cases {
+        let list = tool.json(&format!("rule list {words}"));
+        let stats = tool.json(&format!("stats {words}"));
+        assert_eq!(list.as_array().map(Vec::len), Some(count), "{words}");
+        assert_eq!(stats["rules"], list, "{words}");
+        assert_eq!(stats["interfaces"].as_array().map(Vec::len), Some(1));
+    }
+    for words in ["--port 54", "--server 10.1.1.3", "--port 53 --vlan 5"] {
+        for verb in ["rule list", "rule list --json", "stats", "stats --watch"] {
+            tool.run(&format!("{verb} {words}"))
+                .fails(3, &["no such rule or backend", "`xdpredir rule list`"]);
+        }
+    }
+    tool.ok("rule del --all");
+    assert_eq!(tool.ok("rule list").out, "no rules\n");
+}
+
+#[test]
+fn what_was_added_is_told_with_its_rewriting() {
+    let bed = Bed::new();
+    let run = bed.add("--server 10.1.1.1");
+    assert!(run.out.starts_with("added "), "{run:?}");
+    let first = |run: &fixture::Run| run.out.lines().next().unwrap().to_string();
+    assert!(first(&run).ends_with(" weight 1"), "{run:?}");
+    let words = "--to-port 53 --snat 10.1.1.9 --decrement-ttl --pop-vlan --push-vlan 7";
+    let run = bed.add(&format!("--server 10.1.1.1 --port 2 {words}"));
+    let said = "weight 1 to-port 53 snat 10.1.1.9 decrement-ttl pop-vlan push-vlan 7";
+    assert!(first(&run).ends_with(said), "{run:?}");
+    // What it has in common with the rule's other backends.
+    let run = bed.add("--server 10.1.1.2 --port 2");
+    let said = "weight 1 snat 10.1.1.9 decrement-ttl";
+    assert!(first(&run).ends_with(said), "{run:?}");
 }
 
 #[test]

@@ -5,13 +5,13 @@ mod fixture;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use fixture::lan::{ANYWHERE, Lan, receive};
+use fixture::terminal::Terminal;
 use fixture::{Ns, Pins, Tool};
-use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -237,30 +237,6 @@ fn a_watch_ends_when_nothing_is_attached_any_more() {
     );
 }
 
-/// A terminal of 80 by 24: the side that reads, and the side of the command.
-fn terminal() -> (File, OwnedFd) {
-    let (mut reader, mut command) = (-1, -1);
-    let size = libc::winsize {
-        ws_row: 24,
-        ws_col: 80,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    // SAFETY: both descriptors are written, the size is read, and the rest may be null.
-    let error = unsafe {
-        libc::openpty(
-            &raw mut reader,
-            &raw mut command,
-            std::ptr::null_mut(),
-            std::ptr::null(),
-            &raw const size,
-        )
-    };
-    assert_eq!(error, 0, "a terminal can be made");
-    // SAFETY: both are new, and nobody else has them.
-    unsafe { (File::from_raw_fd(reader), OwnedFd::from_raw_fd(command)) }
-}
-
 /// Adds what the terminal shows until it has these characters, or for ten seconds.
 fn read_until(terminal: &mut File, text: &mut String, wanted: &str) {
     while !text.contains(wanted) {
@@ -280,22 +256,22 @@ fn on_a_terminal_a_watch_draws_on_the_other_screen_and_leaves_it() {
     const LEAVE: &str = "\x1b[?1049l";
     const SHOW_CURSOR: &str = "\x1b[?25h";
     let bed = Bed::new();
-    let (mut reader, writer) = terminal();
+    let mut terminal = Terminal::new(80);
     let mut command: Command = bed.tool().command("stats --watch 50ms");
     let mut child = command
-        .stdout(Stdio::from(writer.try_clone().unwrap()))
-        .stderr(Stdio::from(writer))
+        .stdout(terminal.stdio())
+        .stderr(terminal.stdio())
         .spawn()
         .expect("it runs");
     // The command's side stays open here, so that the end of the run is no error to read.
     let mut text = String::new();
-    read_until(&mut reader, &mut text, ENTER);
-    read_until(&mut reader, &mut text, "packets/s");
+    read_until(&mut terminal.reader, &mut text, ENTER);
+    read_until(&mut terminal.reader, &mut text, "packets/s");
     interrupt(&child, Signal::SIGINT);
-    read_until(&mut reader, &mut text, LEAVE);
+    read_until(&mut terminal.reader, &mut text, LEAVE);
     assert!(text.contains(SHOW_CURSOR), "{text:?}");
     // What was last seen stays to be read.
     let mut rest = text.split(LEAVE).nth(1).unwrap().to_string();
-    read_until(&mut reader, &mut rest, "10.1.1.1");
+    read_until(&mut terminal.reader, &mut rest, "10.1.1.1");
     assert_eq!(end(&mut child).code(), Some(0));
 }

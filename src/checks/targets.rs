@@ -8,9 +8,9 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
         return Vec::new();
     }
     let refuses = |link: &&Link| link.features.xdp.redirect_target == Some(false);
-    let natives = setup.native_names();
+    let (natives, several) = (setup.native_names(), setup.native().count() > 1);
     let refused = setup.egress().filter(refuses);
-    let refused = refused.map(|link| finding(link, &natives));
+    let refused = refused.map(|link| finding(link, &natives, several));
     refused.chain(multi_buffer(setup)).collect()
 }
 
@@ -36,7 +36,7 @@ fn multi_buffer(setup: &Setup) -> impl Iterator<Item = Finding> {
     })
 }
 
-fn finding(link: &Link, natives: &str) -> Finding {
+fn finding(link: &Link, natives: &str, several: bool) -> Finding {
     let guess = match link.features.xdp.source {
         Source::Kernel => "",
         Source::Guess => ", as far as can be told on this kernel",
@@ -58,9 +58,10 @@ fn finding(link: &Link, natives: &str) -> Finding {
             None,
         ),
     };
+    let redirect = if several { "redirect" } else { "redirects" };
     Finding::problem(check, link.name())
         .consequence(format!(
-            "what {natives} redirects to it in native mode is lost"
+            "what {natives} {redirect} to it in native mode is lost"
         ))
         .evidence(format!("{evidence}{guess}"))
         .mend(mend)

@@ -3,13 +3,14 @@
 use anyhow::Result;
 use nix::unistd::Group;
 
+use super::warnings;
 use crate::checks;
 use crate::cli::{self, Global, ModeChoice};
 use crate::datapath::{self, Attached, Pins, Request};
 use crate::doctor;
 use crate::error::{Exit, failure};
 use crate::host::device;
-use crate::model::Mode;
+use crate::model::{Finding, Mode};
 use crate::show;
 
 pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
@@ -33,21 +34,23 @@ pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
         ledger: !args.no_ledger,
     };
     let attached = datapath::attach(&pins, &request)?;
-    warn(&pins, &attached);
+    warnings::say(found(&pins, &attached));
     if global.json {
-        return show::json::print(&attached.iter().map(json).collect::<Vec<_>>());
+        let json = attached.iter().map(|attached| json(&pins, attached));
+        return show::json::print(&json.collect::<Vec<_>>());
     }
     attached.iter().try_for_each(describe)
 }
 
-/// Of what they would lose, with the rules that are there.
-fn warn(pins: &Pins, attached: &[Attached]) {
+/// What those that are new would lose, with the rules that are there.
+fn found(pins: &Pins, attached: &[Attached]) -> Result<Vec<Finding>> {
     let new = attached.iter().filter(|attached| !attached.already);
     let ifindexes: Vec<u32> = new.map(|attached| attached.device.ifindex).collect();
-    if !ifindexes.is_empty() {
-        let setup = doctor::of_interfaces(pins, &ifindexes);
-        doctor::warn(setup, checks::of_interfaces);
+    if ifindexes.is_empty() {
+        return Ok(Vec::new());
     }
+    let setup = doctor::of_interfaces(pins, &ifindexes)?;
+    Ok(checks::of_interfaces(&setup))
 }
 
 fn mode(choice: ModeChoice) -> Option<Mode> {
@@ -88,7 +91,7 @@ fn describe(attached: &Attached) -> Result<()> {
     Ok(())
 }
 
-fn json(attached: &Attached) -> serde_json::Value {
+fn json(pins: &Pins, attached: &Attached) -> serde_json::Value {
     serde_json::json!({
         "ifname": attached.device.name,
         "ifindex": attached.device.ifindex,
@@ -96,5 +99,6 @@ fn json(attached: &Attached) -> serde_json::Value {
         "reason": attached.reason,
         "ledger": attached.ledger,
         "changed": !attached.already,
+        "warnings": found(pins, std::slice::from_ref(attached)).ok(),
     })
 }

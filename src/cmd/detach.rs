@@ -1,5 +1,7 @@
 //! `xdpredir detach`
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 
 use crate::cli::{self, Global};
@@ -10,7 +12,7 @@ use crate::host::device;
 use crate::model::Change;
 use crate::show;
 
-pub fn run(global: &Global, args: &cli::Detach) -> Result<()> {
+pub fn run(global: &Global, args: &cli::Detach) -> Result<ExitCode> {
     let pins = Pins::locate(global.pin_dir.as_deref())?;
     let _lock = pins.lock_to_detach()?;
     let all = datapath::interfaces(&pins)?;
@@ -21,19 +23,37 @@ pub fn run(global: &Global, args: &cli::Detach) -> Result<()> {
         named(all, &args.interfaces)?
     };
     // What was changed for the sake of rules stays as long as they.
-    let mut undone = Undone::default();
-    if which.len() == count && !args.keep_rules {
-        undone = doctor::undo(&pins)?;
-        super::doctor::complain(&undone.errors);
-    }
+    let undone = if which.len() == count && !args.keep_rules {
+        undo(&pins)
+    } else {
+        Undone::default()
+    };
     datapath::detach(&pins, &which, args.keep_rules)?;
 
+    let code = super::doctor::told(&undone);
+    let undone = undone.changes.iter().map(Change::undone);
     if global.json {
-        let names: Vec<String> = which.iter().map(Interface::name).collect();
-        return show::json::print(&serde_json::json!({ "detached": names }));
+        show::json::print(&serde_json::json!({
+            "detached": which.iter().map(Interface::name).collect::<Vec<_>>(),
+            "undone": undone.collect::<Vec<_>>(),
+        }))?;
+    } else {
+        super::doctor::said("put back", undone)?;
+        describe(&pins, &which, args.keep_rules)?;
     }
-    super::doctor::said("put back", undone.changes.iter().map(Change::undone))?;
-    for interface in &which {
+    Ok(code)
+}
+
+/// What can't be put back keeps nobody from detaching.
+fn undo(pins: &Pins) -> Undone {
+    doctor::undo(pins).unwrap_or_else(|error| Undone {
+        errors: vec![error],
+        ..Undone::default()
+    })
+}
+
+fn describe(pins: &Pins, which: &[Interface], keep_rules: bool) -> Result<()> {
+    for interface in which {
         show::line(format_args!("{}: detached", interface.name()))?;
     }
     if !pins.root().exists() {
@@ -41,7 +61,7 @@ pub fn run(global: &Global, args: &cli::Detach) -> Result<()> {
             "nothing is left under {}",
             pins.root().display()
         ))?;
-    } else if args.keep_rules && pins.interfaces()?.is_empty() {
+    } else if keep_rules && pins.interfaces()?.is_empty() {
         show::line(format_args!(
             "rules and counters are kept under {}",
             pins.root().display()

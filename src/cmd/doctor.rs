@@ -41,11 +41,21 @@ pub fn run(global: &Global, args: &cli::Doctor) -> Result<ExitCode> {
         said("mended", mended.changes.iter().map(Change::to_string))?;
     }
     let setup = doctor::whole(&pins)?;
-    let left = checks::all(&setup);
+    let left = without(&found, checks::all(&setup));
     if global.json {
         return report(global, &with_fixed(found, left), &setup);
     }
     report(global, &left, &setup)
+}
+
+/// What has been tried in vain is not offered again.
+fn without(tried: &[Finding], mut left: Vec<Finding>) -> Vec<Finding> {
+    for finding in &mut left {
+        if tried.iter().any(|other| other.fix == finding.fix) {
+            (finding.fix, finding.fixable) = (None, false);
+        }
+    }
+    left
 }
 
 fn agreed(fixable: usize) -> Result<bool> {

@@ -15,6 +15,7 @@ use crate::host::process;
 use crate::host::route::is_link_local;
 use crate::host::server::Wanted;
 use crate::model::{Backend, Origin, Rewrite};
+use crate::show;
 
 /// The way to a backend.
 pub struct Found {
@@ -32,6 +33,16 @@ impl Found {
     fn by_hand(path: Path) -> Self {
         Found { path, origin: None }
     }
+}
+
+/// That something tells which backend is meant.
+pub fn require_way(args: &RuleAdd) -> Result<()> {
+    let namespace = args.pid.is_some() || args.server_netns.is_some() || args.container.is_some();
+    if args.server.is_some() || args.dev.is_some() || namespace {
+        return Ok(());
+    }
+    let message = "which backend? --server ADDR is missing; --container, --pid, --server-netns, or --dev of a veth find it";
+    Err(failure(Exit::Usage, message))
 }
 
 /// The way to a backend whose address the host knows better: in a network namespace, or at the other
@@ -145,7 +156,9 @@ fn again(server: IpAddr, known: &Backend, before: Option<Device>) -> Result<Foun
         (Ok(path), _) => Ok(Found::by(origin, path)),
         (Err(error), Some(device)) => {
             let why = one_line(&error);
-            eprintln!("xdpredir: warning: {server} stays as it was, for it was not found: {why}");
+            show::warning(format_args!(
+                "{server} stays as it was, for it was not found: {why}"
+            ));
             Ok(Found {
                 path: Path::told(server, device, known.mac),
                 origin: known.origin.clone(),

@@ -57,6 +57,9 @@ struct Line {
     _failures: IgnoredAny,
     #[serde(default, rename = "state")]
     _state: IgnoredAny,
+    /// `rule add --json` has them.
+    #[serde(default, rename = "warnings")]
+    _warnings: IgnoredAny,
     origin: Option<String>,
 }
 

@@ -4,16 +4,20 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
+use super::filter;
 use super::state::States;
+use crate::cli::Filter;
 use crate::datapath::RuleStore;
 use crate::model::{Backend, Failures, Rule};
 use crate::show::json::RuleRow;
 
-pub fn all(store: &RuleStore) -> Result<Vec<RuleRow>> {
+/// Of the backends that are meant.
+pub fn of(store: &RuleStore, meant: &Filter) -> Result<Vec<RuleRow>> {
     let mut rows = Rows::new(store)?;
     let mut all = Vec::new();
-    for rule in store.list()? {
-        for backend in &rule.backends {
+    for rule in filter::rules(store, meant)? {
+        let backends = rule.backends.iter();
+        for backend in backends.filter(|backend| filter::is_wanted(meant, backend)) {
             all.push(rows.row(&rule, backend)?);
         }
     }

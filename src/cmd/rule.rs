@@ -5,34 +5,37 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::Serialize;
 
 use super::find::{self, Found};
-use super::{check, load, refresh, rows};
+use super::{check, filter, load, refresh, rows, warnings};
 use crate::checks;
-use crate::cli::{self, Global, RuleAdd, RuleDel};
+use crate::cli::{self, Filter, Global, RuleAdd, RuleDel};
 use crate::datapath::{Pins, RuleStore};
 use crate::doctor;
 use crate::error::{Exit, failure};
-use crate::model::{Backend, Match, Rewrite, Rule};
+use crate::model::{Backend, Finding, Match, Rewrite, Rule};
 use crate::show;
+use crate::show::json::RuleRow;
 
 pub fn run(global: &Global, verb: &cli::Rule) -> Result<ExitCode> {
     let pins = Pins::locate(global.pin_dir.as_deref())?;
     match verb {
         cli::Rule::Add(args) => add(global, &pins, args)?,
         cli::Rule::Del(args) => delete(global, &pins, args)?,
-        cli::Rule::List => list(global, &pins)?,
+        cli::Rule::List(args) => list(global, &pins, args)?,
         cli::Rule::Refresh(args) => return refresh::run(global, &pins, args),
         cli::Rule::Load { file } => load::run(global, &pins, file)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(global: &Global, pins: &Pins) -> Result<()> {
+fn list(global: &Global, pins: &Pins, meant: &Filter) -> Result<()> {
     let Some(lock) = pins.lock_shared()? else {
         return Err(pins.not_attached());
     };
-    let rows = rows::all(&RuleStore::open(pins)?)?;
+    let rows = rows::of(&RuleStore::open(pins)?, meant)?;
+    filter::require(meant, &rows)?;
     // Whoever reads the output may take their time.
     drop(lock);
     if global.json {
@@ -44,6 +47,7 @@ fn list(global: &Global, pins: &Pins) -> Result<()> {
 
 fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     args.server.map(server).transpose()?;
+    find::require_way(args)?;
     let in_namespace = find::in_namespace(args)?;
     let found = in_namespace.as_ref().map(|found| found.path.server);
     let server = server(found.or(args.server).context("--server is missing")?)?;
@@ -82,18 +86,31 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     store.put(&rule)?;
 
     let setup = doctor::of_backend(pins, &store, matches, &backend);
-    doctor::warn(setup, checks::of_backend);
+    let warnings = warnings::say(setup.map(|setup| checks::of_backend(&setup)));
     if global.json {
-        return show::json::print(&rows::one(&store, &rule, &backend)?);
+        let row = rows::one(&store, &rule, &backend)?;
+        return show::json::print(&Added { row, warnings });
     }
     let verb = if known.is_some() { "updated" } else { "added" };
+    let rewriting = show::table::rewriting(&backend.rewrite);
+    let rewriting = Some(rewriting).filter(|words| !words.is_empty());
     show::line(format_args!(
-        "{verb} {matches} -> {server} {} via {} weight {}",
-        backend.mac, path.device.name, backend.weight
+        "{verb} {matches} -> {server} {} via {} weight {}{}",
+        backend.mac,
+        path.device.name,
+        backend.weight,
+        rewriting.map_or_else(String::new, |words| format!(" {words}")),
     ))?;
     path.found
         .iter()
         .try_for_each(|found| show::line(format_args!("  {found}")))
+}
+
+#[derive(Serialize)]
+struct Added {
+    #[serde(flatten)]
+    row: RuleRow,
+    warnings: Option<Vec<Finding>>,
 }
 
 fn known(pins: &Pins, matches: &Match, server: IpAddr) -> Result<Option<Backend>> {

@@ -5,8 +5,8 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
 
-use super::rows;
-use crate::cli::{self, Global};
+use super::{filter, rows};
+use crate::cli::{self, Filter, Global};
 use crate::datapath::{self, Pins, RuleStore};
 use crate::host::device;
 use crate::show::json::{RuleRow, Snapshot, StatsEgress, StatsInterface};
@@ -14,28 +14,31 @@ use crate::show::{self, watch};
 
 pub fn run(global: &Global, args: &cli::Stats) -> Result<()> {
     let pins = Pins::locate(global.pin_dir.as_deref())?;
+    let meant = &args.filter;
+    let first = take(&pins, meant)?;
+    // Later, what is meant may come and go.
+    filter::require(meant, &first.rules)?;
     let Some(interval) = args.watch else {
-        let snapshot = take(&pins)?;
         if global.json {
-            return show::json::print(&snapshot);
+            return show::json::print(&first);
         }
-        show::text(show::table::stats(&snapshot, None))?;
+        show::text(show::table::stats(&first, None))?;
         return Ok(());
     };
 
     if global.json {
-        return watch::lines(interval, || show::json::line(&take(&pins)?));
+        return watch::lines(interval, || show::json::line(&take(&pins, meant)?));
     }
-    let mut before = (take(&pins)?, Instant::now());
+    let mut before = (first, Instant::now());
     watch::screen(interval, || {
-        let now = (take(&pins)?, Instant::now());
+        let now = (take(&pins, meant)?, Instant::now());
         let text = show::table::stats(&now.0, Some((&before.0, now.1 - before.1)));
         before = now;
         Ok(text)
     })
 }
 
-fn take(pins: &Pins) -> Result<Snapshot> {
+fn take(pins: &Pins, meant: &Filter) -> Result<Snapshot> {
     let Some(_lock) = pins.lock_shared()? else {
         return Err(pins.not_attached());
     };
@@ -52,7 +55,7 @@ fn take(pins: &Pins) -> Result<Snapshot> {
             })
         })
         .collect::<Result<_>>()?;
-    let rules = rows::all(&RuleStore::open(pins)?)?;
+    let rules = rows::of(&RuleStore::open(pins)?, meant)?;
     Ok(Snapshot {
         timestamp: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         interfaces,

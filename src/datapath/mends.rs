@@ -66,15 +66,16 @@ impl Mends {
         Ok(Mends(Map::open(&path, NAME)?))
     }
 
-    /// All changes by their numbers, the last one first.
-    pub fn list(&self) -> Result<Vec<(u32, Change)>> {
+    /// The numbers of all changes, the last one first.
+    pub fn numbers(&self) -> Result<Vec<u32>> {
         let mut numbers = self.0.keys()?;
         numbers.sort_unstable_by(|a, b| b.cmp(a));
-        let read = |number| {
-            let text = self.0.get(&number)?.unwrap_or([0; LENGTH]);
-            Ok((number, change(&text)?))
-        };
-        numbers.into_iter().map(read).collect()
+        Ok(numbers)
+    }
+
+    pub fn get(&self, number: u32) -> Result<Change> {
+        let text = self.0.get(&number)?.unwrap_or([0; LENGTH]);
+        change(&text)
     }
 
     /// The number for the next change.

@@ -1,12 +1,12 @@
 //! Puts back what mends changed.
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use crate::datapath::{Mends, Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
 use crate::host::namespaces::Namespaces;
-use crate::host::netns;
+use crate::host::{kernel, netns};
 use crate::model::{Change, Match, Place, Way};
 
 #[derive(Default)]
@@ -22,16 +22,24 @@ pub fn undo(pins: &Pins) -> Result<Undone> {
     let Some(mends) = Mends::open(pins)? else {
         return Ok(undone);
     };
-    for (number, change) in mends.list()? {
-        match put_back(pins, &change) {
-            Ok(was_there) => {
-                mends.forget(number)?;
-                undone.changes.extend(Some(change).filter(|_| was_there));
-            }
-            Err(error) => undone.errors.push(error.context(change.to_string())),
+    for number in mends.numbers()? {
+        match undo_one(pins, &mends, number) {
+            Ok(change) => undone.changes.extend(change),
+            Err(error) => undone.errors.push(error),
         }
     }
     Ok(undone)
+}
+
+/// None where there was nothing to put back.
+fn undo_one(pins: &Pins, mends: &Mends, number: u32) -> Result<Option<Change>> {
+    let change = mends
+        .get(number)
+        .with_context(|| format!("change {number} of `doctor --fix`"))?;
+    let was_there = put_back(pins, &change)
+        .and_then(|was_there| mends.forget(number).map(|()| was_there))
+        .with_context(|| format!("not put back: {change}"))?;
+    Ok(Some(change).filter(|_| was_there))
 }
 
 /// False where what was changed is gone, or was changed since.
@@ -78,8 +86,14 @@ fn at(place: &Place, work: impl FnOnce() -> Result<Option<()>> + Send) -> Result
     };
     match path {
         Some(path) => Ok(netns::within(&path, work)?.is_some()),
+        None if may_not_look() => bail!("needs CAP_SYS_ADMIN to enter its network namespace"),
         None => Ok(false),
     }
+}
+
+/// What can't be entered by this run need not be gone.
+fn may_not_look() -> bool {
+    kernel::missing_capabilities().contains(&"CAP_SYS_ADMIN")
 }
 
 /// Unless somebody has changed it since, or has given another the address.

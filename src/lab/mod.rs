@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use crate::cli::{Bed, Global};
+use crate::datapath::Pins;
 use crate::error::{Exit, failure};
 use commands::Commands;
 use down::Remover;
@@ -26,6 +27,9 @@ pub fn up(global: &Global, bed: Bed) -> Result<()> {
     let _lock = lock()?;
     let commands = commands(global);
     up::up(commands, &remover(global), bed)?;
+    if let Some(why) = Pins::locate(global.pin_dir.as_deref())?.no_bpffs() {
+        crate::show::warning(why);
+    }
     if global.json {
         return status(global);
     }

@@ -41,6 +41,10 @@ pub fn up(commands: Commands, remover: &Remover, bed: Bed) -> Result<()> {
     make(commands, bed).map_err(|error| undo(commands, remover, error))?;
     let hosts = bed.layout().hosts.join(", ");
     commands.say(&format!("the bed {} is up: {hosts}", bed.name()));
+    let first = bed.layout().first_steps[0];
+    commands.say(&format!(
+        "now try `{first}`; `xdpredir lab status` has more"
+    ));
     Ok(())
 }
 

@@ -4,6 +4,8 @@ use std::ops::AddAssign;
 
 use serde::Serialize;
 
+use super::Remote;
+
 /// Frames by why they were lost after the program had redirected them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Failures {
@@ -42,52 +44,99 @@ impl Failures {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    NotSupported,
+    Mtu,
+    LinkDown,
+    NoDevice,
+    QueueFull,
+    Other,
+}
+
 /// Why frames were lost, in words.
 pub struct Reason {
+    pub loss: Loss,
     pub frames: u64,
     pub why: &'static str,
     pub mend: String,
 }
 
 impl Failures {
-    /// All reasons, of frames lost at a device.
-    pub fn reasons(&self, device: &str) -> [Reason; 6] {
-        let reason = |frames, why, mend: &str| Reason {
+    /// All reasons, of frames lost at a device; whoever knows its peer names that.
+    pub fn reasons(&self, device: &str, peer: Option<&Remote>) -> [Reason; 6] {
+        let reason = |loss, frames, why, mend: &str| Reason {
+            loss,
             frames,
             why,
             mend: mend.into(),
         };
         [
             reason(
+                Loss::NotSupported,
                 self.not_supported,
                 "it, or its peer, takes no redirected frames",
-                "GRO on at a veth's other end (`ethtool -K PEER gro on` there), or attach with --mode skb",
+                &gro_on(peer),
             ),
             reason(
+                Loss::Mtu,
                 self.mtu,
                 "longer than its MTU",
                 "raise it, or lower the senders'",
             ),
-            Reason {
-                frames: self.link_down,
-                why: "it or its peer is down",
-                mend: format!("`ip link set dev {device} up`, and the same at the other end"),
-            },
             reason(
+                Loss::LinkDown,
+                self.link_down,
+                "it or its peer is down",
+                &links_up(device, peer),
+            ),
+            reason(
+                Loss::NoDevice,
                 self.no_device,
                 "it went away",
                 "`rule add` the backend again",
             ),
             reason(
+                Loss::QueueFull,
                 self.queue_full,
                 "it left them over: its queue was full, or its peer's MTU is smaller",
                 "a faster reader, or the same MTU at both ends",
             ),
             reason(
+                Loss::Other,
                 self.other,
                 "for a reason that is not listed",
                 "the kernel's tracepoint xdp:xdp_redirect_err has its number",
             ),
         ]
+    }
+}
+
+fn gro_on(peer: Option<&Remote>) -> String {
+    let at_peer = match peer {
+        Some(peer) => format!("`ethtool -K {} gro on`{}", peer.name(), there(peer)),
+        None => "GRO on at a veth's peer (`xdpredir doctor` names it)".into(),
+    };
+    format!("{at_peer}, or attach with --mode skb")
+}
+
+fn links_up(device: &str, peer: Option<&Remote>) -> String {
+    let here = format!("`ip link set dev {device} up`");
+    match peer {
+        Some(peer) => format!(
+            "{here} and `ip link set dev {} up`{}",
+            peer.name(),
+            there(peer)
+        ),
+        None => format!("{here}, and the same at a veth's peer"),
+    }
+}
+
+/// Behind a command that is to be run there.
+fn there(peer: &Remote) -> String {
+    match (&peer.netns, peer.nsid) {
+        (Some(netns), _) => format!(" in {netns}"),
+        (None, Some(nsid)) => format!(" in nsid {nsid}"),
+        (None, None) => String::new(),
     }
 }

@@ -15,7 +15,7 @@ mod way;
 
 pub use change::{Change, Place};
 pub use counter::{Counter, Rate};
-pub use failures::{Failures, Reason};
+pub use failures::{Failures, Loss, Reason};
 pub use features::{Features, Netns, Offloads, Peer, Related, Remote, Source, XdpFeatures};
 pub use finding::{Finding, Fix, Refreshed, Severity};
 pub use interface::{

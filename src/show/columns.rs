@@ -1,6 +1,10 @@
 //! A table as text.
 
+use std::io::stdout;
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use super::wrap;
 
 /// Between two columns.
 const GAP: usize = 2;
@@ -42,13 +46,16 @@ impl Columns {
     }
 
     /// The table's lines. Where they don't fit the terminal, the dispensable columns go, in their
-    /// order; what then still doesn't fit is wrapped.
+    /// order, and a last line names them; what then still doesn't fit is wrapped.
     pub fn text(mut self, right: &[&str], dispensable: &[&str]) -> String {
         let mut table = Table::new();
-        if let Some(terminal) = table.width() {
+        let mut dropped = Vec::new();
+        if let Some(terminal) = wrap::width(stdout()) {
+            table.set_width(terminal);
             for heading in dispensable {
                 if self.width() > terminal.into() {
                     self.0.retain(|(other, _)| other != heading);
+                    dropped.push(*heading);
                 }
             }
         }
@@ -68,9 +75,14 @@ impl Columns {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        table
-            .lines()
-            .map(|line| line.trim_end().to_string() + "\n")
-            .collect()
+        let lines = table.lines().map(|line| line.trim_end().to_string());
+        let all = lines.chain(not_shown(&dropped));
+        all.map(|line| line + "\n").collect()
     }
+}
+
+fn not_shown(dropped: &[&str]) -> Option<String> {
+    let names = dropped.join(", ");
+    let line = format!("not shown for want of width: {names}; --json has all");
+    Some(wrap::fit(&line, 2, stdout())).filter(|_| !dropped.is_empty())
 }

@@ -1,6 +1,9 @@
 //! What the checks found.
 
+use std::io::stdout;
+
 use super::human::count;
+use super::wrap;
 use crate::model::{Finding, Severity};
 
 /// How many of each the checks looked at.
@@ -11,17 +14,25 @@ pub struct LookedAt {
     pub egress_devices: usize,
 }
 
+/// What begins a finding's line, and indents its further ones.
+const SEVERITY: usize = 9;
+
 /// One line each, then a line that counts them.
 pub fn findings(findings: &[Finding], looked_at: &LookedAt) -> String {
-    let lines: String = findings.iter().map(line).collect();
-    lines + &summary(findings, looked_at)
+    let lines = findings.iter().map(|finding| (line(finding), SEVERITY));
+    let lines = lines.chain([(summary(findings, looked_at), 2)]);
+    let fit = |(line, indent): (String, usize)| wrap::fit(&line, indent, stdout()) + "\n";
+    lines.map(fit).collect()
 }
 
 fn line(finding: &Finding) -> String {
     if finding.fixed {
-        return format!("mended   {}: {}\n", finding.subject, finding.evidence);
+        return format!(
+            "{:<SEVERITY$}{}: {}",
+            "mended", finding.subject, finding.evidence
+        );
     }
-    format!("{:<8} {finding}\n", finding.severity)
+    format!("{:<SEVERITY$}{finding}", finding.severity)
 }
 
 fn summary(findings: &[Finding], looked_at: &LookedAt) -> String {
@@ -34,7 +45,7 @@ fn summary(findings: &[Finding], looked_at: &LookedAt) -> String {
     };
     if problems == 0 {
         return format!(
-            "no problems found{warnings}: looked at {}\n",
+            "no problems found{warnings}: looked at {}",
             in_words(looked_at)
         );
     }
@@ -43,7 +54,7 @@ fn summary(findings: &[Finding], looked_at: &LookedAt) -> String {
         0 => String::new(),
         _ => format!("; `xdpredir doctor --fix` can mend {fixable}"),
     };
-    format!("{}{warnings}{fixable}\n", count(problems, "problem"))
+    format!("{}{warnings}{fixable}", count(problems, "problem"))
 }
 
 fn in_words(looked_at: &LookedAt) -> String {

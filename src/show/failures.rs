@@ -1,9 +1,11 @@
 //! What was lost, in words.
 
 use std::collections::BTreeMap;
+use std::io::stdout;
 
 use super::human::count;
 use super::json::{Snapshot, StatsEgress};
+use super::wrap;
 use crate::model::{Failures, Mode, Reason};
 
 /// A line for each device and reason; none where all arrived.
@@ -15,8 +17,11 @@ pub fn lines(snapshot: &Snapshot) -> String {
     }
     let by_kernel = lost
         .iter()
-        .map(|(device, failures)| of_device(device, failures));
-    by_kernel.chain(dropped_by_devices(snapshot)).collect()
+        .flat_map(|(device, failures)| of_device(device, failures));
+    let lines = by_kernel.chain(dropped_by_devices(snapshot));
+    lines
+        .map(|line| wrap::fit(&line, 2, stdout()) + "\n")
+        .collect()
 }
 
 /// In generic mode, the kernel doesn't say whether a device keeps what it was given.
@@ -25,18 +30,20 @@ fn dropped_by_devices(snapshot: &Snapshot) -> impl Iterator<Item = String> {
     let dropped = move |device: &&StatsEgress| generic && device.tx_dropped > 0;
     snapshot.egress.iter().filter(dropped).map(|device| {
         format!(
-            "{} has dropped {} frames itself, of all that it was given (its tx_dropped)\n",
+            "{} has dropped {} frames itself, of all that it was given (its tx_dropped)",
             device.ifname, device.tx_dropped
         )
     })
 }
 
-fn of_device(device: &str, failures: &Failures) -> String {
+fn of_device(device: &str, failures: &Failures) -> Vec<String> {
     let lost = |reason: &Reason| reason.frames > 0;
-    let line = |Reason { frames, why, mend }| {
+    let line = |Reason {
+                    frames, why, mend, ..
+                }| {
         let frames = count(frames as usize, "frame");
-        format!("{frames} lost at {device}: {why}: {mend}\n")
+        format!("{frames} lost at {device}: {why}: {mend}")
     };
-    let reasons = failures.reasons(device).into_iter();
+    let reasons = failures.reasons(device, None).into_iter();
     reasons.filter(lost).map(line).collect()
 }

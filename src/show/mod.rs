@@ -10,6 +10,7 @@ mod out;
 pub mod refresh;
 pub mod table;
 pub mod watch;
+mod wrap;
 
 pub use human::count;
-pub use out::{line, text};
+pub use out::{line, text, warning};

@@ -1,9 +1,11 @@
 //! Standard output. A script must learn that what it asked for was not written.
 
 use std::fmt::Display;
-use std::io::{Write, stdout};
+use std::io::{Write, stderr, stdout};
 
 use anyhow::{Context, Result};
+
+use super::wrap;
 
 pub fn text(text: impl Display) -> Result<()> {
     let mut out = stdout().lock();
@@ -14,4 +16,11 @@ pub fn text(text: impl Display) -> Result<()> {
 
 pub fn line(line: impl Display) -> Result<()> {
     text(format_args!("{line}\n"))
+}
+
+/// To standard error, about what has been done all the same.
+pub fn warning(text: impl Display) {
+    let name = "xdpredir: ";
+    let line = format!("{name}warning: {text}");
+    eprintln!("{}", wrap::fit(&line, name.len(), stderr()));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::columns::Columns;
 use super::json::{RuleRow, Snapshot, StatsInterface, Status, StatusInterface};
 use super::{failures, human};
-use crate::model::{BackendState, Counter, LedgerState, LinkState, Rate};
+use crate::model::{BackendState, Counter, LedgerState, LinkState, Rate, Rewrite};
 
 /// An earlier snapshot and the time since.
 type Earlier<'a> = Option<(&'a Snapshot, Duration)>;
@@ -63,7 +63,7 @@ pub fn rules(rows: &[RuleRow]) -> String {
     table.extend_if(lost, &["lost"]);
     let state = rows.iter().any(|row| row.state != BackendState::Up);
     table.extend_if(state, &["state"]);
-    let rewriting = rows.iter().any(|row| !rewriting(row).is_empty());
+    let rewriting = rows.iter().any(|row| !rewriting(&row.rewrite).is_empty());
     table.extend_if(rewriting, &["rewriting"]);
     for row in rows {
         let [packets, bytes] = totals(row.counter());
@@ -79,7 +79,7 @@ pub fn rules(rows: &[RuleRow]) -> String {
         ];
         cells.extend(Some(human::number(row.lost() as f64)).filter(|_| lost));
         cells.extend(Some(row.state.to_string()).filter(|_| state));
-        cells.extend(Some(self::rewriting(row)).filter(|_| rewriting));
+        cells.extend(Some(self::rewriting(&row.rewrite)).filter(|_| rewriting));
         table.add(cells);
     }
     let numbers = ["weight", "packets", "bytes", "lost"];
@@ -145,7 +145,7 @@ fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
         }
         table.add(cells);
     }
-    table.text(NUMBERS, &["device"])
+    table.text(NUMBERS, &["device", "bytes"])
 }
 
 const RATES: &[&str] = &["packets/s", "bytes/s"];
@@ -159,8 +159,7 @@ fn port(row: &RuleRow) -> String {
 }
 
 /// In the words of the command line.
-fn rewriting(row: &RuleRow) -> String {
-    let rewrite = &row.rewrite;
+pub fn rewriting(rewrite: &Rewrite) -> String {
     let words = [
         rewrite.to_port.map(|port| format!("to-port {port}")),
         rewrite.snat.map(|addr| format!("snat {addr}")),
