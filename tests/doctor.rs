@@ -215,6 +215,11 @@ fn frames_that_were_lost_at_a_link_that_was_down_are_history() {
     bed.server().ip("link set eth0 up");
     bed.server().ip("route add default via 172.17.0.1");
     bed.finds_history("is down");
+    // As it says, the count starts anew.
+    bed.tool().ok("rule del --all");
+    bed.tool()
+        .ok(&format!("rule add --src {CLIENT} --server {SERVER}"));
+    bed.finds_nothing();
 }
 
 #[test]

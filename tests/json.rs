@@ -1,0 +1,69 @@
+//! The README's section on JSON has every key that a verb prints.
+
+mod fixture;
+
+use std::collections::BTreeSet;
+
+use fixture::Ns;
+use fixture::lan::Lan;
+use serde_json::Value;
+
+const README: &str = include_str!("../README.md");
+
+/// The section's words in backticks.
+fn told() -> BTreeSet<&'static str> {
+    let (_, rest) = README.split_once("\n## JSON\n").expect("the section");
+    let section = rest.split("\n## ").next().expect("its text");
+    section.split('`').skip(1).step_by(2).collect()
+}
+
+fn keys(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            // Told by `outcomes`.
+            let inner = map.iter().filter(|(key, _)| *key != "outcomes");
+            inner.for_each(|(_, value)| keys(value, found));
+            found.extend(map.keys().cloned());
+        }
+        Value::Array(all) => all.iter().for_each(|value| keys(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_key_is_in_the_readme() {
+    let lan = Lan::new(false, 1);
+    lan.host.ip("addr add 172.17.0.1/16 dev wan0");
+    let gone = Ns::new("gone");
+    let tool = lan.tool();
+    let mut found = BTreeSet::new();
+    let mut run = |words: &str| keys(&tool.run(&format!("{words} --json")).json(), &mut found);
+    lan.servers[0].exec("ethtool -K eth0 gro off");
+    run("attach lan --mode native");
+    run("rule add --server 172.17.0.2");
+    lan.servers[0].ip("link set eth0 address 02:00:00:00:00:77");
+    run("rule refresh");
+    gone.ip("addr add 10.1.1.1/32 dev lo");
+    lan.host.veth("more", &gone, "eth0");
+    gone.ip("addr add 172.18.0.2/16 dev eth0");
+    run(&format!("rule add --port 1 --server-netns {}", gone.name));
+    lan.host.ip("link del more");
+    run("rule refresh --port 1");
+    run("rule list");
+    run("status");
+    run("features");
+    run("stats");
+    run("doctor --fix --yes");
+    run("doctor --undo");
+    run("rule del --port 1");
+    run("detach --all");
+    let told = told();
+    let missing: Vec<&String> = found
+        .iter()
+        .filter(|k| !told.contains(k.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    for key in ["new", "error", "undone", "tx_dropped", "netns", "mend"] {
+        assert!(found.contains(key), "{key} was not met: {found:?}");
+    }
+}
