@@ -81,7 +81,7 @@ fn delivery(server: IpAddr, arrival: u32) -> Result<Delivery> {
     })
 }
 
-/// Back by the device of arrival it leads only where somebody else has the address, or knows who.
+/// By the device of arrival, too, where a gateway or a neighbour is there to take it.
 fn leads_on(server: IpAddr, hop: &NextHop, arrival: u32) -> Result<bool> {
     Ok(hop.ifindex != arrival || hop.addr != server || path::answers(server, arrival)?)
 }

@@ -40,16 +40,21 @@ impl Networks {
 
     /// Of a backend's packets.
     pub fn sources(&self, rule: &Rule, backend: &Backend) -> Vec<Source> {
-        let net = backend.rewrite.snat.map_or(rule.matches.src, IpNet::from);
-        let named = net.prefix_len() > 0;
-        let within = self.0.iter().filter(|known| net.contains(*known));
+        let snat = backend.rewrite.snat;
+        self.within(snat.map_or(rule.matches.src, IpNet::from))
+    }
+
+    /// Those of the networks that a rule's source has in it; if none, that itself.
+    fn within(&self, src: IpNet) -> Vec<Source> {
+        let named = src.prefix_len() > 0;
         let known = if named { Known::Named } else { Known::Near };
-        let near: Vec<Source> = within.map(|&net| Source { net, known }).collect();
+        let near = self.0.iter().filter(|net| src.contains(*net));
+        let near: Vec<Source> = near.map(|&net| Source { net, known }).collect();
         if !near.is_empty() {
             return near;
         }
         let known = if named { Known::Named } else { Known::Guessed };
-        vec![Source { net, known }]
+        vec![Source { net: src, known }]
     }
 }
 
@@ -60,5 +65,53 @@ pub fn sample(net: IpNet) -> IpAddr {
         IpNet::V6(net) if net.prefix_len() == 0 => ANY_V6,
         // The first may be the network's own, or a router's.
         net => net.hosts().take(2).last().unwrap_or(net.addr()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sources of rules where the interfaces lead to some networks.
+    fn sources(networks: &[&str], src: &str) -> Vec<(String, Known)> {
+        let net = |text: &&str| text.parse().expect("a prefix");
+        let networks = Networks(networks.iter().map(net).collect());
+        let sources = networks.within(net(&src)).into_iter();
+        sources
+            .map(|source| (source.to_string(), source.known))
+            .collect()
+    }
+
+    #[test]
+    fn a_rule_s_source_is_narrowed_to_what_the_interfaces_lead_to() {
+        let behind = ["10.1.2.0/24", "0.0.0.0/0", "fd00::/64"];
+        let one = |source: &str, known| vec![(source.to_string(), known)];
+        assert_eq!(
+            sources(&behind, "10.0.0.0/8"),
+            one("10.1.2.0/24", Known::Named)
+        );
+        assert_eq!(
+            sources(&behind, "10.1.2.3/32"),
+            one("10.1.2.3", Known::Named)
+        );
+        assert_eq!(
+            sources(&behind, "10.9.0.0/16"),
+            one("10.9.0.0/16", Known::Named)
+        );
+        assert_eq!(sources(&behind, "::/0"), one("fd00::/64", Known::Near));
+        assert_eq!(sources(&behind, "0.0.0.0/0").len(), 2);
+        assert_eq!(
+            sources(&[], "0.0.0.0/0"),
+            one("any other network", Known::Guessed)
+        );
+    }
+
+    #[test]
+    fn one_address_stands_for_a_network() {
+        let of = |net: &str| sample(net.parse().expect("a prefix")).to_string();
+        assert_eq!(of("10.1.2.0/24"), "10.1.2.2");
+        assert_eq!(of("10.1.2.3/32"), "10.1.2.3");
+        assert_eq!(of("0.0.0.0/0"), "192.0.2.1");
+        assert_eq!(of("fd00::/64"), "fd00::1");
     }
 }
