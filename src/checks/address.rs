@@ -17,15 +17,18 @@ fn missing(target: &Target, link: &Link) -> Option<Finding> {
     (*address == Delivery::Nowhere).then(|| {
         let finding = Finding::problem("address", format!("server {server} by {}", link.name()))
             .consequence("packets arrive where nobody takes them")
-            .evidence(format!("{server} is no address in the network namespace of {peer}"));
+            .evidence(format!(
+                "{server} is no address in the network namespace of {peer}"
+            ));
         if target.followed {
             return finding
                 .mend("`xdpredir rule refresh`, which follows it to its new one")
                 .fix(Some(target.refresh(Refreshed::Path)));
         }
-        let device = link.features.peer.as_ref().map_or_else(String::new, |p| p.device.name());
+        let add = format!("ip addr add {server} dev {}", peer.name());
         finding.mend(format!(
-            "`ip addr add {server} dev {device}` there, or `xdpredir rule add` with the server's address"
+            "{}, or `xdpredir rule add` with the server's address",
+            peer.command(&add)
         ))
     })
 }

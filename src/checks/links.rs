@@ -1,7 +1,7 @@
 //! Devices without a link.
 
 use super::{Link, Setup};
-use crate::model::{Finding, Fix, Remote};
+use crate::model::{Finding, Fix, Remote, Severity};
 
 /// What is lost with the link of an egress device, and of an interface.
 const NOTHING_LEAVES: &str = "what is redirected to it is lost";
@@ -14,12 +14,19 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
         .collect()
 }
 
-/// Of interfaces that are not egress devices, too.
+/// Of interfaces that are not egress devices, too. One that nobody has taken down may just be idle.
 pub fn interfaces(setup: &Setup) -> Vec<Finding> {
     let links = setup.ingress().filter(|link| !link.features.up);
+    let idle_is_no_problem = |mut finding: Finding| {
+        if finding.fix.is_none() {
+            finding.severity = Severity::Warning;
+        }
+        finding
+    };
     links
         .filter(|link| !setup.is_egress(link.features.ifindex))
         .flat_map(|link| findings(link, NOTHING_ARRIVES))
+        .map(idle_is_no_problem)
         .collect()
 }
 
@@ -43,7 +50,7 @@ fn peer_down(link: &Link) -> Option<Finding> {
     there.map(|_| {
         lost(link)
             .evidence(format!("its peer {peer} is down"))
-            .mend(format!("`ip link set dev {} up` there", peer.name()))
+            .mend(peer.command(&format!("ip link set dev {} up", peer.name())))
             .fix(Some(Fix::LinkUp(peer.clone())))
     })
 }

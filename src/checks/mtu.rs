@@ -40,9 +40,9 @@ fn peer_below(egress: &Link) -> Option<Finding> {
                 "its MTU is {mtu}, that of its peer {} {there}",
                 peer.device
             ))
-            .mend(format!(
-                "`ip link set dev {} mtu {mtu}` there",
-                peer.device.name()
-            ))
+            .mend(
+                peer.device
+                    .command(&format!("ip link set dev {} mtu {mtu}", peer.device.name())),
+            )
     })
 }

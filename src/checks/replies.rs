@@ -39,11 +39,7 @@ fn filtered(target: &Target, link: &Link, there: &AtServer) -> Option<Finding> {
     } else {
         (Finding::warning, "may be")
     };
-    let device = link
-        .features
-        .peer
-        .as_ref()
-        .map_or_else(String::new, |p| p.device.name());
+    let (source, device) = (source.to_string(), peer.name());
     Some(
         finding("rp-filter", subject(target, link))
             .consequence(format!(
@@ -53,16 +49,14 @@ fn filtered(target: &Target, link: &Link, there: &AtServer) -> Option<Finding> {
                 "rp_filter is {mode} at {peer}, and the route back to {source} is {back}"
             ))
             .mend(format!(
-                "there: {}",
-                unfiltered(&source.to_string(), &device)
+                "a route to {source} by {device} there, or {}",
+                peer.command(&unfiltered(&device))
             )),
     )
 }
 
-fn unfiltered(source: &str, device: &str) -> String {
-    format!(
-        "a route to {source} by {device}, or `sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.{device}.rp_filter=0`"
-    )
+fn unfiltered(device: &str) -> String {
+    format!("sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.{device}.rp_filter=0")
 }
 
 fn eaten(target: &Target, link: &Link, reply: &Reply) -> Option<Finding> {
@@ -112,7 +106,11 @@ fn dropped(target: &Target, here: &Arrival) -> Option<(String, String)> {
             "its way back leads here by {device}, where rp_filter is {mode}, and the route to {server} is {}",
             here.back
         );
-        (evidence, unfiltered(&server.to_string(), device))
+        let mend = format!(
+            "a route to {server} by {device}, or `{}`",
+            unfiltered(device)
+        );
+        (evidence, mend)
     })
 }
 

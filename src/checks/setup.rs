@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use crate::model::{Failures, Features, Fix, LinkState, Mac, Match, Mode, Proto, Refreshed};
+use crate::model::{
+    Failures, Features, Fix, LinkState, Mac, Match, Mode, Proto, Refreshed, Remote,
+};
 
 #[derive(Default)]
 pub struct Setup {
@@ -287,9 +289,8 @@ impl Link {
         self.features.kind.as_deref() == Some(kind)
     }
 
-    /// The peer in words.
-    pub fn peer(&self) -> Option<String> {
+    pub fn peer(&self) -> Option<&Remote> {
         let peer = self.features.peer.as_ref()?;
-        Some(peer.device.to_string())
+        Some(&peer.device)
     }
 }

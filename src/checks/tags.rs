@@ -36,10 +36,10 @@ fn beside(link: &Link) -> Option<(String, String)> {
     match (&link.features.kind, &link.features.peer) {
         // Whether its own rxvlan is on changes nothing.
         (_, Some(peer)) => (link.there.as_ref()?.tx_vlan == Some(true)).then(|| {
-            let (device, peer) = (peer.device.name(), &peer.device);
+            let peer = &peer.device;
             (
                 format!("its peer {peer} sends tags beside the frames, txvlan is on"),
-                format!("`ethtool -K {device} txvlan off` there"),
+                peer.command(&format!("ethtool -K {} txvlan off", peer.name())),
             )
         }),
         // They get their frames from other devices, where the kernel has taken the tags off.

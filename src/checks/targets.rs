@@ -78,10 +78,11 @@ fn lacking(peer: &Peer) -> String {
 }
 
 fn gro_on(peer: &Peer) -> String {
-    let name = peer.device.name();
+    let device = &peer.device;
+    let gro = |word| device.command(&format!("ethtool -K {} gro {word}", device.name()));
     match peer.gro {
-        Some(true) => format!("`ethtool -K {name} gro off` and then `gro on` there"),
-        _ => format!("`ethtool -K {name} gro on` there"),
+        Some(true) => format!("{} and then `gro on`", gro("off")),
+        _ => gro("on"),
     }
 }
 

@@ -114,7 +114,7 @@ impl Failures {
 
 fn gro_on(peer: Option<&Remote>) -> String {
     let at_peer = match peer {
-        Some(peer) => format!("`ethtool -K {} gro on`{}", peer.name(), there(peer)),
+        Some(peer) => peer.command(&format!("ethtool -K {} gro on", peer.name())),
         None => "GRO on at a veth's peer (`xdpredir doctor` names it)".into(),
     };
     format!("{at_peer}, or attach with --mode skb")
@@ -123,20 +123,10 @@ fn gro_on(peer: Option<&Remote>) -> String {
 fn links_up(device: &str, peer: Option<&Remote>) -> String {
     let here = format!("`ip link set dev {device} up`");
     match peer {
-        Some(peer) => format!(
-            "{here} and `ip link set dev {} up`{}",
-            peer.name(),
-            there(peer)
-        ),
+        Some(peer) => {
+            let there = peer.command(&format!("ip link set dev {} up", peer.name()));
+            format!("{here} and {there}")
+        }
         None => format!("{here}, and the same at a veth's peer"),
-    }
-}
-
-/// Behind a command that is to be run there.
-fn there(peer: &Remote) -> String {
-    match (&peer.netns, peer.nsid) {
-        (Some(netns), _) => format!(" in {netns}"),
-        (None, Some(nsid)) => format!(" in nsid {nsid}"),
-        (None, None) => String::new(),
     }
 }
