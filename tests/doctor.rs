@@ -380,6 +380,16 @@ fn a_tap_without_a_reader_has_no_link() {
     bed.finds("link", "problem", &["no link"]);
 }
 
+/// A VM that is off is no fault.
+#[test]
+fn an_attached_tap_without_a_reader_is_a_warning() {
+    let bed = Bed::new("skb");
+    bed.host().ip("tuntap add tap0 mode tap");
+    bed.host().ip("link set tap0 up");
+    bed.tool().ok("attach tap0 --mode skb");
+    bed.finds("link", "warning", &["no link"]);
+}
+
 #[test]
 fn a_mac_address_that_the_peer_has_no_more_is_refreshed_in_all_rules_and_put_back() {
     let bed = Bed::new("native");
