@@ -22,7 +22,7 @@
 #define ENETDOWN   100
 #define ENOBUFS	   105
 
-#define BULK 16 /* frames that the kernel hands to a device at a time: DEV_MAP_BULK_SIZE */
+#define STALE 65536 /* frames: more than any poll takes, so some were never heard of again */
 
 const volatile __u32 netns = 0; /* inode number of the network namespace */
 __u32 egress_id = 0;		/* of the map; 0: not yet */
@@ -32,11 +32,6 @@ __u32 egress_id = 0;		/* of the map; 0: not yet */
 static __always_inline bool is_here(const struct net_device *dev)
 {
 	return dev->nd_net.net->ns.inum == netns;
-}
-
-static __always_inline bool came_by(const struct ledger *ledger, const struct net_device *dev)
-{
-	return (ledger->ingress & ~LEDGER_NATIVE) == (__u32)dev->ifindex;
 }
 
 static __always_inline __u32 reason_of(int error)
@@ -61,29 +56,68 @@ static __always_inline __u32 reason_of(int error)
 	}
 }
 
-static __always_inline bool add_one(const struct failure_key *key)
+static __always_inline bool add(const struct failure_key *key, __u64 lost)
 {
-	__u64 one = 1, *frames = bpf_map_lookup_elem(&failures, key);
+	__u64 *frames = bpf_map_lookup_elem(&failures, key);
 
-	if (!frames && bpf_map_update_elem(&failures, key, &one, BPF_NOEXIST) == 0)
+	if (!frames && bpf_map_update_elem(&failures, key, &lost, BPF_NOEXIST) == 0)
 		return true;
 	if (!frames) /* full, or another CPU was faster */
 		frames = bpf_map_lookup_elem(&failures, key);
 	if (!frames)
 		return false;
-	__sync_fetch_and_add(frames, 1);
+	__sync_fetch_and_add(frames, lost);
 	return true;
 }
 
 /* The command has made room for what is nobody's. */
-static __always_inline void fail(__u32 counter, __u32 reason)
+static __always_inline void fail_many(__u32 counter, __u32 reason, __u64 lost)
 {
 	struct failure_key key = {.counter = counter, .reason = reason};
 
-	if (add_one(&key))
+	if (add(&key, lost))
 		return;
 	key.counter = NOBODYS;
-	add_one(&key);
+	add(&key, lost);
+}
+
+static __always_inline void fail(__u32 counter, __u32 reason)
+{
+	fail_many(counter, reason, 1);
+}
+
+/* Frames that no longer wait. When none does, the next poll begins anew. */
+static __always_inline void settle(struct ledger *ledger, __u32 ifindex, __u32 frames)
+{
+	struct sent told = {.ifindex = ifindex, .counter = HANDED_OVER | frames};
+
+	ledger->settled += frames;
+	if (ledger->settled == ledger->taken || ledger->taken > STALE) {
+		ledger->settled = 0;
+		ledger->taken = 0;
+		return;
+	}
+	add_sent(ledger, told);
+	ledger->settled++;
+}
+
+/* Whether a frame may just have been redirected by that interface's program. */
+static __always_inline bool chose_last(const struct ledger *ledger, const struct net_device *dev)
+{
+	if ((ledger->ingress & ~LEDGER_NATIVE) != (__u32)dev->ifindex)
+		return false;
+	return !(ledger->ingress & LEDGER_NATIVE) || ledger->taken != ledger->settled;
+}
+
+/* Whose it was. */
+static __always_inline __u32 take_back(struct ledger *ledger)
+{
+	__u32 taken;
+
+	if (!(ledger->ingress & LEDGER_NATIVE))
+		return ledger->only.counter;
+	taken = --ledger->taken;
+	return taken < LEDGER_FRAMES ? ledger->sent[taken % LEDGER_FRAMES].counter : NOBODYS;
 }
 
 /* A frame that the kernel did not take; the program has just returned. */
@@ -91,63 +125,95 @@ SEC("tp_btf/xdp_redirect_err")
 int BPF_PROG(redirect_err, const struct net_device *dev, const struct bpf_prog *xdp, const void *to,
 	     int error, int map_type, __u32 map_id, __u32 index)
 {
-	struct ledger *ledger;
+	struct ledger *ledger = ledger_here();
 
-	if (!egress_id || map_id != egress_id)
+	if (!ledger || !egress_id || map_id != egress_id)
 		return 0;
-	ledger = ledger_of(index);
-	if (!ledger || !came_by(ledger, dev))
-		return 0;
-	if (ledger->ingress & LEDGER_NATIVE && ledger->taken != ledger->settled)
-		ledger->taken--;
-	fail(ledger->counter[ledger->taken % LEDGER_FRAMES], reason_of(error));
+	if (chose_last(ledger, dev))
+		fail(take_back(ledger), reason_of(error));
 	return 0;
 }
 
-struct lost {
+/* A device's frames, counted from the first of the poll. */
+struct bulk {
 	struct ledger *ledger;
-	__u32 frame;
+	__u32 ifindex;
 	__u32 reason;
+	__u32 handed_over; /* before this bulk */
+	__u32 sent;
+	__u32 lost; /* after those */
+	__u32 seen;
 };
 
+static long count_handed_over(__u32 step, void *arg)
+{
+	struct bulk *bulk = arg;
+	struct sent *sent = &bulk->ledger->sent[step % LEDGER_FRAMES];
+
+	if (sent->ifindex == bulk->ifindex && sent->counter & HANDED_OVER)
+		bulk->handed_over += sent->counter & ~HANDED_OVER;
+	return 0;
+}
+
+/* A step of bpf_loop: 1 ends it. */
 static long lose(__u32 step, void *arg)
 {
-	struct lost *lost = arg;
-	__u32 counter = lost->ledger->counter[(lost->frame + step) % LEDGER_FRAMES];
+	struct bulk *bulk = arg;
+	struct sent *sent = &bulk->ledger->sent[step % LEDGER_FRAMES];
+	__u32 number;
 
-	fail(counter, lost->reason);
+	if (!bulk->lost)
+		return 1;
+	if (sent->ifindex != bulk->ifindex || sent->counter & HANDED_OVER)
+		return 0;
+	number = bulk->seen++;
+	if (number < bulk->handed_over + bulk->sent)
+		return 0;
+	fail(sent->counter, bulk->reason);
+	bulk->lost--;
 	return 0;
+}
+
+/* Drivers take frames in their order, so those that are lost are the last ones of the bulk. */
+static __always_inline void lose_last(struct bulk *bulk)
+{
+	__u32 taken = bulk->ledger->taken;
+
+	if (taken <= LEDGER_FRAMES) {
+		bpf_loop(taken, count_handed_over, bulk, 0);
+		bpf_loop(taken, lose, bulk, 0);
+	}
+	if (bulk->lost)
+		fail_many(NOBODYS, bulk->reason, bulk->lost);
 }
 
 /*
- * A bulk that was handed to its device. The kernel hands over a full one when the
- * next frame comes, which is accounted for already, and any one at the end of a poll.
- * Drivers take frames in their order, so those that are lost are the last ones.
+ * A bulk that was handed to its device: a full one when the next frame comes, which is
+ * accounted for already, and any one at the end of a poll. Nobody else's can come while
+ * frames wait.
  */
 SEC("tp_btf/xdp_devmap_xmit")
 int BPF_PROG(devmap_xmit, const struct net_device *from, const struct net_device *to, int sent,
 	     int drops, int error)
 {
-	struct ledger *ledger = ledger_of(to->ifindex);
+	struct ledger *ledger = ledger_here();
 	__u32 frames = sent + drops;
-	struct lost lost = {};
-	__u32 waiting;
 
-	if (!ledger || !came_by(ledger, from))
+	if (!ledger || ledger->taken - ledger->settled < frames)
 		return 0;
-	waiting = ledger->taken - ledger->settled;
-	if (waiting < frames || (drops && !is_here(to))) /* somebody else's */
-		return 0;
-	ledger->settled = ledger->taken - (frames == BULK && waiting > BULK);
-	if (drops <= 0 || drops > BULK)
-		return 0;
-	lost.ledger = ledger;
-	lost.frame = ledger->settled - drops;
-	lost.reason = reason_of(error);
-	bpf_loop(drops, lose, &lost, 0);
+	if (drops > 0 && is_here(to)) {
+		struct bulk bulk = {
+			.ledger = ledger,
+			.ifindex = to->ifindex,
+			.reason = reason_of(error),
+			.sent = sent,
+			.lost = drops,
+		};
+		lose_last(&bulk);
+	}
+	settle(ledger, to->ifindex, frames);
 	return 0;
 }
-
 static __always_inline bool is_ours(const struct bpf_prog *xdp)
 {
 	const char name[] = "xdpredir";
@@ -159,16 +225,19 @@ static __always_inline bool is_ours(const struct bpf_prog *xdp)
 	return true;
 }
 
-/* A frame whose queue is stopped, in generic mode: the one that the program redirected last. */
+/*
+ * In generic mode, a frame that met a stopped queue, or that the device refused: the
+ * one that the program redirected last.
+ */
 SEC("tp_btf/xdp_exception")
 int BPF_PROG(exception, const struct net_device *dev, const struct bpf_prog *xdp, __u32 action)
 {
-	struct ledger *ledger = ledger_of(dev->ifindex);
+	struct ledger *ledger = ledger_here();
 
 	if (!ledger || ledger->ingress & LEDGER_NATIVE || action != XDP_TX)
 		return 0;
-	if (is_here(dev) && is_ours(xdp))
-		fail(ledger->counter[ledger->taken % LEDGER_FRAMES], FAILURE_QUEUE_FULL);
+	if (ledger->only.ifindex == (__u32)dev->ifindex && is_here(dev) && is_ours(xdp))
+		fail(ledger->only.counter, FAILURE_QUEUE_FULL);
 	return 0;
 }
 

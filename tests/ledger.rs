@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use fixture::lan::{ANYWHERE, Lan, socket};
 use fixture::tap::Tap;
-use fixture::{Pins, Tool};
+use fixture::{Ns, Pins, Tool};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
 const BURST: u64 = 1000;
+/// Long enough to send a burst in.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// One server, and the interface `lan` attached.
 fn lan(mode: &str) -> Lan {
@@ -144,7 +146,7 @@ fn a_full_queue_is_counted_for_the_backend_whose_frame_it_was() {
             "rule add --port {port} --server 172.17.0.{number} --mac 02:42:ac:11:00:02 --dev tap0"
         ));
     }
-    poll_in_bulks(&lan);
+    poll_seldom(&lan.host, "lan", PAUSE);
 
     let vm = lan.vm_socket();
     let (mut sent, mut arrived) = ([0; 2], [0; 2]);
@@ -178,18 +180,21 @@ fn a_full_queue_is_counted_for_the_backend_whose_frame_it_was() {
     }
 }
 
-/// A thread of the kernel polls the device, and has to wait for a CPU that is busy sending.
-fn poll_in_bulks(lan: &Lan) {
+/// After the next frame, the device waits that long before it is polled again.
+fn poll_seldom(ns: &Ns, device: &str, pause: Duration) {
     let sys = tempfile::tempdir().unwrap();
     let (path, nothing) = (sys.path(), None::<&str>);
     let write = || {
         // It shows the devices of the namespace that it is mounted from.
         mount(nothing, path, Some("sysfs"), MsFlags::empty(), nothing).expect("a sysfs");
-        let written = std::fs::write(path.join("class/net/lan/threaded"), "1");
+        let device = path.join("class/net").join(device);
+        let nanoseconds = pause.as_nanos().to_string();
+        let paused = std::fs::write(device.join("gro_flush_timeout"), nanoseconds);
+        let deferred = std::fs::write(device.join("napi_defer_hard_irqs"), "1");
         umount2(path, MntFlags::MNT_DETACH).expect("it is mounted");
-        written.expect("the device can be polled by a thread");
+        paused.and(deferred).expect("settings of the device");
     };
-    lan.host.enter(write);
+    ns.enter(write);
 }
 
 /// As on a kernel without BTF, which the tracing programs need to be loaded.
@@ -269,14 +274,17 @@ fn losses_of_an_interface_without_a_ledger_are_nobodys() {
     assert_eq!(row(&tool, 7999, 10)["failures"]["not_supported"], 10);
 }
 
-/// They have the same places in the ledger.
+/// Frames for each of them lie in the kernel at the same time.
 #[test]
-fn devices_whose_indexes_differ_by_256_are_counted_apart() {
+fn many_devices_in_one_poll_are_counted_apart() {
+    const DEVICES: usize = 12;
+    // Less than the 256 that a veth holds.
+    const EACH: usize = 20;
     let lan = Lan::new(false, 0);
     let tool = lan.tool();
     tool.ok("attach lan --mode native");
-    for (number, index) in [300, 556, 812].into_iter().enumerate() {
-        let (device, port) = (format!("out{number}"), 8000 + number);
+    for number in 0..DEVICES {
+        let (device, index) = (format!("out{number}"), 300 + 256 * number);
         lan.host.ip(&format!(
             "link add {device} index {index} type veth peer name {device}p"
         ));
@@ -285,19 +293,19 @@ fn devices_whose_indexes_differ_by_256_are_counted_apart() {
         lan.host.exec(&format!("ethtool -K {device}p gro on"));
         lan.host.ip(&format!("link set {device}p down"));
         tool.ok(&format!(
-            "rule add --port {port} --server 10.1.1.{number} --mac 02:00:00:00:00:01 --dev {device}"
+            "rule add --port {} --server 10.1.1.{number} --mac 02:00:00:00:00:01 --dev {device}",
+            8000 + number
         ));
     }
-    poll_in_bulks(&lan);
+    poll_seldom(&lan.host, "lan", PAUSE);
     let vm = lan.vm_socket();
-    // Less than the 256 that a veth holds.
-    for number in 0..240 {
-        let to = format!("11.22.33.44:{}", 8000 + number % 3);
+    for number in 0..DEVICES * EACH {
+        let to = format!("11.22.33.44:{}", 8000 + number % DEVICES);
         vm.send_to(&[0; 8], to).unwrap();
     }
-    for port in [8000, 8001, 8002] {
-        let row = row(&tool, port, 80);
-        assert_eq!(row["failures"]["link_down"], 80, "{row}");
+    for number in 0..DEVICES {
+        let row = row(&tool, 8000 + number as u16, EACH as u64);
+        assert_eq!(row["failures"]["link_down"], EACH, "{row}");
     }
 }
 
