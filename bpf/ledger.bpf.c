@@ -214,6 +214,7 @@ int BPF_PROG(devmap_xmit, const struct net_device *from, const struct net_device
 	settle(ledger, to->ifindex, frames);
 	return 0;
 }
+
 static __always_inline bool is_ours(const struct bpf_prog *xdp)
 {
 	const char name[] = "xdpredir";

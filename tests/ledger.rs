@@ -361,6 +361,35 @@ fn the_ledger_ends_with_the_last_interface_and_goes_on_with_the_next() {
     assert_eq!(row(&tool, 7999, 20)["failures"]["link_down"], 20);
 }
 
+/// Where a veth has a qdisc, the kernel stops its queue when its peer's is full (since 6.16; before
+/// that, the veth drops by itself).
+#[test]
+fn in_generic_mode_frames_that_meet_a_stopped_queue_are_counted() {
+    const PORTS: [u16; 2] = [7999, 8000];
+    let lan = lan("skb");
+    lan.host.exec("tc qdisc add dev wan0 root pfifo");
+    // Its peer polls for frames that don't come straight from a socket only so.
+    lan.host.exec("ethtool -K wan0 tso off");
+    lan.add_backend(0, "--port 8000");
+    let servers = PORTS.map(|port| socket(&lan.servers[0], &format!("0.0.0.0:{port}")));
+    poll_seldom(&lan.servers[0], "eth0", PAUSE);
+    let vm = lan.vm_socket();
+    let (mut sent, mut arrived) = ([0; 2], [0; 2]);
+    for _ in 0..BURST {
+        let which = usize::from(fastrand::bool());
+        sent[which] += 1;
+        send(&vm, &format!("11.22.33.44:{}", PORTS[which]), 1);
+    }
+    for which in [0, 1] {
+        let row = row(&lan.tool(), PORTS[which], sent[which]);
+        arrived[which] += receive_all(&servers[which]);
+        let lost = row["failures"]["queue_full"].as_u64().unwrap();
+        assert!(lost > 0, "{row}");
+        assert_eq!(row["delivered"], arrived[which], "{row}");
+        assert_eq!(arrived[which] + lost, sent[which], "{row}");
+    }
+}
+
 #[test]
 fn in_generic_mode_what_a_device_drops_shows_as_its_own() {
     let lan = lan("skb");
