@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use fixture::lan::{ANYWHERE, Lan, socket};
 use fixture::tap::Tap;
 use fixture::{Ns, Pins, Tool};
+use libbpf_rs::{MapCore, MapFlags};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
@@ -307,6 +308,37 @@ fn many_devices_in_one_poll_are_counted_apart() {
         let row = row(&tool, 8000 + number as u16, EACH as u64);
         assert_eq!(row["failures"]["link_down"], EACH, "{row}");
     }
+}
+
+/// With what was lost of backends that are gone, say.
+fn fill_ledger(lan: &Lan) {
+    const ROOM: u32 = 65536;
+    let failures = fixture::run::pinned(&lan.pins, "failures");
+    let one = 1u64.to_ne_bytes();
+    let full = (0..ROOM).find(|number| {
+        let [counter, reason] = [(1 << 30) + number, 0].map(u32::to_ne_bytes);
+        let key = [counter, reason].concat();
+        failures.update(&key, &one, MapFlags::ANY).is_err()
+    });
+    full.expect("the map has a limit");
+}
+
+#[test]
+fn losses_that_find_no_room_are_not_silent() {
+    let lan = lan("native");
+    let tool = lan.tool();
+    assert_eq!(tool.json("stats")["unattributed"]["link_down"], 0);
+    fill_ledger(&lan);
+    lan.servers[0].ip("link set eth0 down");
+    send(&lan.vm_socket(), ANYWHERE, BURST);
+    let lost = row(&tool, 7999, BURST);
+    assert_eq!(lost["failures"]["link_down"], 0, "{lost}");
+    assert_eq!(tool.json("stats")["unattributed"]["link_down"], BURST);
+    let text = tool.ok("stats").out;
+    let line = "1000 lost frames could not be attributed to a backend: the ledger was full";
+    assert!(text.contains(line), "{text}");
+    tool.ok("rule del --all");
+    assert!(tool.ok("stats").out.contains(line), "without a rule");
 }
 
 #[test]

@@ -57,6 +57,7 @@ fn take(pins: &Pins) -> Result<Snapshot> {
         timestamp: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         interfaces,
         egress: egress(&rules)?,
+        unattributed: datapath::unattributed(pins)?,
         rules,
     })
 }
