@@ -22,7 +22,7 @@
 #define ENETDOWN   100
 #define ENOBUFS	   105
 
-#define STALE 65536 /* frames: more than any poll takes, so some were never heard of again */
+#define STALE 65536 /* more than one poll can take: some were never heard of again */
 
 const volatile __u32 netns = 0; /* inode number of the network namespace */
 __u32 egress_id = 0;		/* of the map; 0: not yet */
