@@ -71,7 +71,7 @@ static __always_inline bool add(const struct failure_key *key, __u64 lost)
 }
 
 /* The command has made room for what is nobody's. */
-static __always_inline void fail_many(__u32 counter, __u32 reason, __u64 lost)
+static __always_inline void fail(__u32 counter, __u32 reason, __u64 lost)
 {
 	struct failure_key key = {.counter = counter, .reason = reason};
 
@@ -79,11 +79,6 @@ static __always_inline void fail_many(__u32 counter, __u32 reason, __u64 lost)
 		return;
 	key.counter = NOBODYS;
 	add(&key, lost);
-}
-
-static __always_inline void fail(__u32 counter, __u32 reason)
-{
-	fail_many(counter, reason, 1);
 }
 
 /* Frames that no longer wait. When none does, the next poll begins anew. */
@@ -130,61 +125,93 @@ int BPF_PROG(redirect_err, const struct net_device *dev, const struct bpf_prog *
 	if (!ledger || !egress_id || map_id != egress_id)
 		return 0;
 	if (chose_last(ledger, dev))
-		fail(take_back(ledger), reason_of(error));
+		fail(take_back(ledger), reason_of(error), 1);
 	return 0;
 }
 
-/* A device's frames, counted from the first of the poll. */
-struct bulk {
+/*
+ * How many of the device's frames were handed over before, in this poll. A global
+ * function, as the next one, so that the verifier looks at its loop once.
+ */
+__noinline __u32 handed_over(struct ledger *ledger, __u32 ifindex)
+{
+	__u32 frames = 0;
+
+	if (!ledger)
+		return 0;
+	for (__u32 i = 0; i < LEDGER_FRAMES && i < ledger->taken; i++) {
+		__u32 counter = ledger->sent[i].counter;
+
+		if (ledger->sent[i].ifindex == ifindex && counter & HANDED_OVER)
+			frames += counter & ~HANDED_OVER;
+	}
+	return frames;
+}
+
+/* Where the frame is that comes after so many of the device's. */
+__noinline __u32 place_after(struct ledger *ledger, __u32 ifindex, __u32 frames)
+{
+	if (!ledger)
+		return 0;
+	for (__u32 i = 0; i < LEDGER_FRAMES && i < ledger->taken; i++) {
+		if (ledger->sent[i].ifindex != ifindex || ledger->sent[i].counter & HANDED_OVER)
+			continue;
+		if (frames == 0)
+			return i;
+		frames--;
+	}
+	return ledger->taken;
+}
+
+/* The frames of a bulk that its device did not take. */
+struct lost {
 	struct ledger *ledger;
 	__u32 ifindex;
 	__u32 reason;
-	__u32 handed_over; /* before this bulk */
-	__u32 sent;
-	__u32 lost; /* after those */
-	__u32 seen;
+	__u32 first; /* where it is */
+	__u32 frames;
+	__u32 counter; /* of those before, that are not counted yet: */
+	__u32 run;
 };
-
-static long count_handed_over(__u32 step, void *arg)
-{
-	struct bulk *bulk = arg;
-	struct sent *sent = &bulk->ledger->sent[step % LEDGER_FRAMES];
-
-	if (sent->ifindex == bulk->ifindex && sent->counter & HANDED_OVER)
-		bulk->handed_over += sent->counter & ~HANDED_OVER;
-	return 0;
-}
 
 /* A step of bpf_loop: 1 ends it. */
 static long lose(__u32 step, void *arg)
 {
-	struct bulk *bulk = arg;
-	struct sent *sent = &bulk->ledger->sent[step % LEDGER_FRAMES];
-	__u32 number;
+	struct lost *lost = arg;
+	struct sent *sent = &lost->ledger->sent[(lost->first + step) % LEDGER_FRAMES];
 
-	if (!bulk->lost)
-		return 1;
-	if (sent->ifindex != bulk->ifindex || sent->counter & HANDED_OVER)
+	if (sent->ifindex != lost->ifindex || sent->counter & HANDED_OVER)
 		return 0;
-	number = bulk->seen++;
-	if (number < bulk->handed_over + bulk->sent)
-		return 0;
-	fail(sent->counter, bulk->reason);
-	bulk->lost--;
-	return 0;
+	if (sent->counter != lost->counter) {
+		if (lost->run)
+			fail(lost->counter, lost->reason, lost->run);
+		lost->counter = sent->counter;
+		lost->run = 0;
+	}
+	lost->run++;
+	return --lost->frames == 0;
 }
 
-/* Drivers take frames in their order, so those that are lost are the last ones of the bulk. */
-static __always_inline void lose_last(struct bulk *bulk)
+/* Drivers take frames in their order, so those that are lost are the last ones. */
+static __always_inline void lose_last(struct ledger *ledger, __u32 ifindex, __u32 sent, __u32 drops,
+				      __u32 reason)
 {
-	__u32 taken = bulk->ledger->taken;
+	struct lost lost = {
+		.ledger = ledger,
+		.ifindex = ifindex,
+		.reason = reason,
+		.frames = drops,
+	};
 
-	if (taken <= LEDGER_FRAMES) {
-		bpf_loop(taken, count_handed_over, bulk, 0);
-		bpf_loop(taken, lose, bulk, 0);
+	if (ledger->taken <= LEDGER_FRAMES) {
+		sent += handed_over(ledger, ifindex);
+		lost.first = place_after(ledger, ifindex, sent);
+		bpf_loop(ledger->taken - lost.first, lose, &lost, 0);
 	}
-	if (bulk->lost)
-		fail_many(NOBODYS, bulk->reason, bulk->lost);
+	if (lost.run)
+		fail(lost.counter, reason, lost.run);
+	if (lost.frames)
+		fail(NOBODYS, reason, lost.frames);
 }
 
 /*
@@ -201,16 +228,8 @@ int BPF_PROG(devmap_xmit, const struct net_device *from, const struct net_device
 
 	if (!ledger || ledger->taken - ledger->settled < frames)
 		return 0;
-	if (drops > 0 && is_here(to)) {
-		struct bulk bulk = {
-			.ledger = ledger,
-			.ifindex = to->ifindex,
-			.reason = reason_of(error),
-			.sent = sent,
-			.lost = drops,
-		};
-		lose_last(&bulk);
-	}
+	if (drops > 0 && is_here(to))
+		lose_last(ledger, to->ifindex, sent, drops, reason_of(error));
 	settle(ledger, to->ifindex, frames);
 	return 0;
 }
@@ -238,7 +257,7 @@ int BPF_PROG(exception, const struct net_device *dev, const struct bpf_prog *xdp
 	if (!ledger || ledger->ingress & LEDGER_NATIVE || action != XDP_TX)
 		return 0;
 	if (ledger->only.ifindex == (__u32)dev->ifindex && is_here(dev) && is_ours(xdp))
-		fail(ledger->only.counter, FAILURE_QUEUE_FULL);
+		fail(ledger->only.counter, FAILURE_QUEUE_FULL, 1);
 	return 0;
 }
 

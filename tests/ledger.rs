@@ -67,7 +67,7 @@ fn assert_all_lost(lan: &Lan, reason: &str, words: &str) {
 
 fn receive_all(server: &UdpSocket) -> u64 {
     server
-        .set_read_timeout(Some(Duration::from_millis(200)))
+        .set_read_timeout(Some(Duration::from_millis(500)))
         .unwrap();
     let mut datagrams = 0;
     while server.recv(&mut [0; 2048]).is_ok() {
