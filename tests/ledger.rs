@@ -36,16 +36,21 @@ fn send(from: &UdpSocket, to: &str, frames: u64) {
 #[track_caller]
 fn row(tool: &Tool, port: u16, packets: u64) -> Value {
     let end = Instant::now() + Duration::from_secs(10);
-    loop {
-        let stats = tool.json("stats");
-        let mut rows = stats["rules"].as_array().unwrap().iter();
-        let row = rows.find(|row| row["port"] == port).expect("the rule");
-        if row["forward_packages"] == packets {
-            return row.clone();
-        }
+    while row_now(tool, port)["forward_packages"] != packets {
+        let row = row_now(tool, port);
         assert!(Instant::now() < end, "not {packets} packets: {row}");
         std::thread::sleep(Duration::from_millis(20));
     }
+    // Losses are read before packets, so the row that had them all may lack losses.
+    row_now(tool, port)
+}
+
+fn row_now(tool: &Tool, port: u16) -> Value {
+    let stats = tool.json("stats");
+    let mut rows = stats["rules"].as_array().unwrap().iter();
+    rows.find(|row| row["port"] == port)
+        .expect("the rule")
+        .clone()
 }
 
 /// That of a burst all failed for one reason, and says so for people.
