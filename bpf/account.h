@@ -7,40 +7,23 @@
 #ifndef __ACCOUNT_H__
 #define __ACCOUNT_H__
 
-/* The device's place; else one that nobody's frames wait in, or the last one if there is none. */
-static __always_inline struct ledger *ledger_for(__u32 ifindex)
-{
-	struct ledger *ledger = ledger_of(ifindex);
-
-	if (ledger)
-		return ledger;
-	for (int way = 0; way < LEDGER_WAYS; way++) {
-		ledger = ledger_place(ifindex, way);
-		if (ledger && ledger->taken == ledger->settled)
-			break;
-	}
-	if (!ledger)
-		return NULL;
-	ledger->ifindex = ifindex;
-	ledger->settled = ledger->taken;
-	return ledger;
-}
-
 static __always_inline void account(const struct backend *backend)
 {
+	struct sent sent = {.ifindex = backend->ifindex, .counter = backend->counter};
 	struct ledger *ledger;
 
 	if (interface.ledger != LEDGER_ON)
 		return;
-	ledger = ledger_for(backend->ifindex);
+	ledger = ledger_here();
 	if (!ledger)
 		return;
-	ledger->counter[ledger->taken % LEDGER_FRAMES] = backend->counter;
-	ledger->ingress = interface.ifindex;
-	if (interface.mode == MODE_SKB) /* which knows no bulks */
+	if (interface.mode == MODE_SKB) {
+		ledger->ingress = interface.ifindex;
+		ledger->only = sent;
 		return;
-	ledger->ingress |= LEDGER_NATIVE;
-	ledger->taken++;
+	}
+	ledger->ingress = interface.ifindex | LEDGER_NATIVE;
+	add_sent(ledger, sent);
 }
 
 #endif

@@ -5,7 +5,7 @@
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, LEDGER_DEVICES);
+	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct ledger);
 } ledgers SEC(".maps");
@@ -18,23 +18,19 @@ struct {
 	__type(value, __u64);
 } failures SEC(".maps");
 
-/* The way-th of the places that a device can have, by its index. */
-static __always_inline struct ledger *ledger_place(__u32 ifindex, __u32 way)
+static __always_inline struct ledger *ledger_here(void)
 {
-	__u32 place = (ifindex + way * (LEDGER_DEVICES / LEDGER_WAYS)) % LEDGER_DEVICES;
+	__u32 zero = 0;
 
-	return bpf_map_lookup_elem(&ledgers, &place);
+	return bpf_map_lookup_elem(&ledgers, &zero);
 }
 
-static __always_inline struct ledger *ledger_of(__u32 ifindex)
+static __always_inline void add_sent(struct ledger *ledger, struct sent sent)
 {
-	for (int way = 0; way < LEDGER_WAYS; way++) {
-		struct ledger *ledger = ledger_place(ifindex, way);
+	__u32 taken = ledger->taken++;
 
-		if (ledger && ledger->ifindex == ifindex)
-			return ledger;
-	}
-	return NULL;
+	if (taken < LEDGER_FRAMES)
+		ledger->sent[taken % LEDGER_FRAMES] = sent;
 }
 
 #endif

@@ -7,7 +7,7 @@
 #ifndef __XDPREDIR_H__
 #define __XDPREDIR_H__
 
-#define XDPREDIR_ABI 3
+#define XDPREDIR_ABI 4
 
 /* Limits. Each is met with an error that names it, never in silence. */
 #define MAX_RULES	   1048576 /* matches in one namespace */
@@ -24,9 +24,7 @@
 #define BANK_BITMAP	   512	   /* bytes: BANK_COUNTERS bits */
 #define MAX_ORIGINS	   65536   /* backends that remember how they were found */
 #define ORIGIN_LEN	   128	   /* bytes of text, with the final NUL */
-#define LEDGER_DEVICES	   256	   /* places for egress devices that one CPU has */
-#define LEDGER_WAYS	   4	   /* places that a device can have */
-#define LEDGER_FRAMES	   32	   /* more than one bulk of the kernel holds */
+#define LEDGER_FRAMES	   512	   /* more than the kernel takes in one poll, 64 by default */
 #define MAX_FAILURES	   65536   /* backends and reasons */
 #define FLOW_SETS	   4096	   /* of the flow cache of one CPU */
 #define FLOW_WAYS	   2	   /* flows in a set */
@@ -176,19 +174,27 @@ struct origin {
 	char text[ORIGIN_LEN];
 };
 
+/* Whose a frame is and where it goes; or frames handed over, see HANDED_OVER. */
+struct sent {
+	__u32 ifindex; /* egress device */
+	__u32 counter; /* of the backend */
+};
+/* Plus a number: the device was handed that many of its frames, those that had waited longest. */
+#define HANDED_OVER 0x80000000
+
 /*
- * The ledger: what the kernel said of frames after the program had redirected them.
- * Of one egress device, on one CPU: whose the frames are that the kernel has taken
- * and not yet handed to the device.
+ * The ledger of one CPU, for what the kernel says of frames after the program has
+ * redirected them: those of the poll that it is at, until all were handed over.
  */
 struct ledger {
-	__u32 ifindex;
 	__u32 ingress; /* the interface whose program chose last, with LEDGER_NATIVE */
-	__u32 taken;   /* frames so far; their backends' counters, modulo LEDGER_FRAMES: */
-	__u32 settled; /* handed over or lost, of those taken */
-	__u32 counter[LEDGER_FRAMES];
+	__u32 taken;   /* of sent; those beyond LEDGER_FRAMES are not there */
+	__u32 settled; /* of those: lost, handed over, or telling of that */
+	__u32 zero;
+	struct sent only; /* in generic mode, which hands over one frame at a time */
+	struct sent sent[LEDGER_FRAMES];
 };
-#define LEDGER_NATIVE 0x80000000 /* in generic mode the next one of these is the only one */
+#define LEDGER_NATIVE 0x80000000
 
 /* What a failed redirect is counted under. */
 struct failure_key {
@@ -236,7 +242,8 @@ _Static_assert(sizeof(struct fragmented) == 72, "fragmented");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct bank) == BANK_BITMAP, "bank");
 _Static_assert(sizeof(struct origin) == ORIGIN_LEN, "origin");
-_Static_assert(sizeof(struct ledger) == 16 + 4 * LEDGER_FRAMES, "ledger");
+_Static_assert(sizeof(struct sent) == 8, "sent");
+_Static_assert(sizeof(struct ledger) == 24 + 8 * LEDGER_FRAMES, "ledger");
 _Static_assert(sizeof(struct failure_key) == 8, "failure_key");
 _Static_assert(sizeof(struct interface) == 32, "interface");
 _Static_assert(FLOW_WAYS == 2, "flow.h tries two");

@@ -60,6 +60,7 @@ fn take(pins: &Pins, meant: &Filter) -> Result<Snapshot> {
         timestamp: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         interfaces,
         egress: egress(&rules)?,
+        unattributed: datapath::unattributed(pins)?,
         rules,
     })
 }

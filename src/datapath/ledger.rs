@@ -66,6 +66,12 @@ pub fn start(pins: &Pins) -> Result<()> {
         .with_context(|| format!("cannot make {}", pins.ledger().display()))
 }
 
+/// What was lost and is in no backend's failures: the ledger was full, or a poll took more frames than
+/// it holds. None where no ledger was ever kept.
+pub fn unattributed(pins: &Pins) -> Result<Option<Failures>> {
+    Ledger::open(&pins.state())?.of(abi::NOBODYS)
+}
+
 /// Without pins, on maps of their own.
 fn attach(pins: Option<&Pins>) -> Result<Vec<(&'static str, Link)>> {
     let mut storage = MaybeUninit::<OpenObject>::uninit();
@@ -110,6 +116,16 @@ impl Ledger {
         Ok(())
     }
 
+    fn of(&self, counter: u32) -> Result<Option<Failures>> {
+        let mut all = None;
+        for reason in 0..abi::FAILURES {
+            if let Some(frames) = self.0.get(&abi::failure_key { counter, reason })? {
+                *of_reason(all.get_or_insert_default(), reason) += frames;
+            }
+        }
+        Ok(all)
+    }
+
     /// By the backends' counters, those that have any; None where no ledger was ever kept.
     pub fn failures(&self) -> Result<Option<HashMap<u32, Failures>>> {
         let entries = self.0.entries()?;
@@ -119,7 +135,7 @@ impl Ledger {
         let mut all: HashMap<u32, Failures> = HashMap::new();
         for (key, frames) in entries {
             if frames > 0 {
-                *reason(all.entry(key.counter).or_default(), key.reason) += frames;
+                *of_reason(all.entry(key.counter).or_default(), key.reason) += frames;
             }
         }
         Ok(Some(all))
@@ -138,7 +154,7 @@ impl Ledger {
     }
 }
 
-fn reason(failures: &mut Failures, reason: u32) -> &mut u64 {
+fn of_reason(failures: &mut Failures, reason: u32) -> &mut u64 {
     match reason {
         abi::FAILURE_NOT_SUPPORTED => &mut failures.not_supported,
         abi::FAILURE_MTU => &mut failures.mtu,

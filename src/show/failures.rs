@@ -8,7 +8,7 @@ use super::json::{Snapshot, StatsEgress};
 use super::wrap;
 use crate::model::{Failures, Mode, Reason};
 
-/// A line for each device and reason; none where all arrived.
+/// A line for each device and reason, and for what is no backend's; none where all arrived.
 pub fn lines(snapshot: &Snapshot) -> String {
     let mut lost: BTreeMap<String, Failures> = BTreeMap::new();
     for row in &snapshot.rules {
@@ -18,10 +18,23 @@ pub fn lines(snapshot: &Snapshot) -> String {
     let by_kernel = lost
         .iter()
         .flat_map(|(device, failures)| of_device(device, failures));
-    let lines = by_kernel.chain(dropped_by_devices(snapshot));
+    let lines = by_kernel
+        .chain(dropped_by_devices(snapshot))
+        .chain(snapshot.unattributed.and_then(of_nobody));
     lines
         .map(|line| wrap::fit(&line, 2, stdout()) + "\n")
         .collect()
+}
+
+fn of_nobody(failures: Failures) -> Option<String> {
+    let frames = match failures.total() {
+        0 => return None,
+        lost => count(lost as usize, "lost frame"),
+    };
+    Some(format!(
+        "{frames} could not be attributed to a backend: the ledger was full, or more waited at a time \
+         than it holds: `stats --json` has the reasons, `detach --all` empties it"
+    ))
 }
 
 /// In generic mode, the kernel doesn't say whether a device keeps what it was given.

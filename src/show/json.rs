@@ -113,6 +113,8 @@ pub struct Snapshot {
     pub timestamp: String,
     pub interfaces: Vec<StatsInterface>,
     pub egress: Vec<StatsEgress>,
+    /// Lost frames that are in no rule's failures. None: no ledger is kept.
+    pub unattributed: Option<Failures>,
     pub rules: Vec<RuleRow>,
 }
 

@@ -93,9 +93,8 @@ pub fn stats(snapshot: &Snapshot, earlier: Earlier) -> String {
     }
     if !snapshot.rules.is_empty() {
         text += &format!("\n{}", backends(snapshot, earlier));
-        text += &failures::lines(snapshot);
     }
-    text
+    text + &failures::lines(snapshot)
 }
 
 fn interfaces(snapshot: &Snapshot, earlier: Earlier) -> String {
