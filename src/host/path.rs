@@ -14,7 +14,8 @@ use crate::error::{Exit, failure};
 use crate::model::Mac;
 
 /// How long a neighbour has to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// More than once: an entry that is about to fail takes the first question with it.
 const ASKED: u32 = 4;
 
 /// RFC 863: what arrives here is thrown away.
@@ -104,7 +105,7 @@ fn neighbour(
         // Refused to who is not root, for whom what is known has to do.
         let _ = neighbour::forget(addr, on.ifindex);
     }
-    let mac = ask(addr, on.ifindex, || neighbour::mac(addr, on.ifindex))?.ok_or_else(|| {
+    let mac = ask(addr, on.ifindex, ASKED, || neighbour::mac(addr, on.ifindex))?.ok_or_else(|| {
         let message = format!(
             "--server {server}: the neighbour {addr} doesn't answer on {name}: is it up? Or give --mac"
         );
@@ -116,22 +117,26 @@ fn neighbour(
     Ok(mac)
 }
 
-/// Whether a neighbour is known, or answers.
+/// Whether a neighbour is known, or answers when it is asked once.
 pub fn answers(addr: IpAddr, ifindex: u32) -> Result<bool> {
-    let mac = ask(addr, ifindex, || neighbour::mac(addr, ifindex))?;
+    let mac = ask(addr, ifindex, 1, || neighbour::mac(addr, ifindex))?;
     Ok(mac.is_some())
 }
 
 /// What the kernel knows of an address, if need be after sending something there, so that it asks
 /// for the address, and learns from what comes back.
-fn ask<T>(addr: IpAddr, ifindex: u32, known: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {
+fn ask<T>(
+    addr: IpAddr,
+    ifindex: u32,
+    times: u32,
+    known: impl Fn() -> Result<Option<T>>,
+) -> Result<Option<T>> {
     if let Some(known) = known()? {
         return Ok(Some(known));
     }
-    // More than once: an entry that is about to fail takes the first with it.
-    for _ in 0..ASKED {
+    for _ in 0..times {
         send_nothing(addr, ifindex)?;
-        let deadline = Instant::now() + ANSWER_WITHIN / ASKED;
+        let deadline = Instant::now() + ANSWER_WITHIN;
         while Instant::now() < deadline {
             if let Some(known) = known()? {
                 return Ok(Some(known));
@@ -173,10 +178,12 @@ fn egress(server: IpAddr, on: Device, mac: Mac, found: &mut Vec<String>) -> Resu
         ));
         return Ok(on);
     }
-    let port = ask(server, on.ifindex, || device::bridge_port(on.ifindex, mac))?
-        .map(device::by_index)
-        .transpose()?
-        .flatten();
+    let port = ask(server, on.ifindex, ASKED, || {
+        device::bridge_port(on.ifindex, mac)
+    })?
+    .map(device::by_index)
+    .transpose()?
+    .flatten();
     let port = port.ok_or_else(|| {
         let bridge = &on.name;
         let message = format!(
