@@ -1391,6 +1391,46 @@ fn an_entry_that_cannot_be_read_hides_no_other_and_keeps_nobody_from_detaching()
     assert!(bed.lan.pins.left().is_empty());
 }
 
+/// With a million rules, neither is an error a rule's.
+#[test]
+fn what_there_is_no_room_to_write_down_is_not_mended() {
+    let bed = Bed::new("native");
+    bed.gro_off();
+    bed.fix();
+    for port in [1, 2] {
+        bed.tool()
+            .ok(&format!("rule add --server {SERVER} --port {port}"));
+    }
+    let mends = pinned(&bed.lan.pins, "mends/mends");
+    let noted = mends.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).unwrap();
+    let room = mends.max_entries();
+    // Two are left, for three rules.
+    for number in 1..room - 2 {
+        let number = number.to_ne_bytes();
+        let noted = noted.as_ref().expect("the first mend");
+        mends.update(&number, noted, MapFlags::ANY).unwrap();
+    }
+    let before = bed.tool().json("rule list");
+    bed.server()
+        .ip(&format!("link set eth0 address {OTHER_MAC}"));
+    let run = bed.tool().run("doctor --fix --yes");
+    assert_eq!(run.code, 7, "{run:?}");
+    assert_eq!(run.err.lines().count(), 1, "{run:?}");
+    assert!(run.err.contains("nor are those after it"), "{run:?}");
+    assert!(run.out.contains("in 2 rules"), "{run:?}");
+    let macs = |rows: &Value| -> Vec<Value> {
+        let rows = rows.as_array().unwrap();
+        rows.iter().map(|row| row["mac"].clone()).collect()
+    };
+    let (before, after) = (macs(&before), macs(&bed.tool().json("rule list")));
+    assert_eq!(
+        after,
+        [OTHER_MAC.into(), OTHER_MAC.into(), before[2].clone()]
+    );
+    bed.tool().ok("doctor --undo");
+    assert_eq!(macs(&bed.tool().json("rule list")), before);
+}
+
 /// A run that may not enter the peer's namespace can't tell that it is gone.
 #[test]
 fn what_cannot_be_put_back_is_exit_1_and_keeps_nobody_from_detaching() {

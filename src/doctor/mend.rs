@@ -12,7 +12,7 @@ use crate::datapath::{Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
 use crate::host::{netns, peer};
-use crate::model::{Backend, Change, Finding, Fix, Place, Remote, Way};
+use crate::model::{Backend, Change, Finding, Fix, Place, Remote, Rule, Way};
 
 /// What became of the attempts.
 #[derive(Default)]
@@ -74,21 +74,24 @@ fn mend_backends(pins: &Pins, stale: &Stale, mended: &mut Mended) -> Result<()> 
     let way = |backend: &Backend| stale.way(&found, backend);
     let _lock = pins.lock()?;
     let (store, mut notes) = (RuleStore::open(pins)?, Notes::open(pins)?);
-    let mut errors = BTreeSet::new();
-    for rule in rules {
+    let mut unfound = BTreeSet::new();
+    let mut renew = |rule: &Rule| -> Result<()> {
         let Some(rule) = store.get(&rule.matches)? else {
-            continue;
+            return Ok(());
         };
         let renewal = Renewal::plan(&store, rule, way)?;
         let failed = renewal.failed.iter();
-        errors.extend(failed.map(|(backend, why)| format!("server {}: {why}", backend.server)));
-        let changes = changes(&renewal);
-        match notes.made(changes, || renewal.carry_out(&store)) {
-            Ok(changes) => mended.changes.extend(changes),
-            Err(error) => mended.errors.push(error.context(renewal.rule().matches)),
-        }
-    }
-    mended.errors.extend(errors.into_iter().map(Error::msg));
+        unfound.extend(failed.map(|(backend, why)| format!("server {}: {why}", backend.server)));
+        let made = notes.made(changes(&renewal), || renewal.carry_out(&store));
+        mended.changes.extend(made?);
+        Ok(())
+    };
+    // What one rule meets, as a full list of mends, the others would meet.
+    let stopped = rules.iter().try_for_each(|rule| {
+        renew(rule).with_context(|| format!("{}: not mended, nor are those after it", rule.matches))
+    });
+    mended.errors.extend(unfound.into_iter().map(Error::msg));
+    mended.errors.extend(stopped.err());
     Ok(())
 }
 
