@@ -26,31 +26,32 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let needs = cli.command.needs();
-    match run(cli) {
+    match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("xdpredir: {}", error::explain(&error, needs));
+            let why = error::explain(&error, needs);
+            eprintln!("xdpredir: {}", cmd::paste::complete(&cli.global, &why));
             ExitCode::from(error::exit_code(&error) as u8)
         }
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     datapath::log_libbpf(cli.global.verbose);
     if let Some(netns) = &cli.global.netns {
         host::netns::enter(netns)?;
     }
     let global = &cli.global;
-    match cli.command {
-        Command::Attach(args) => cmd::attach::run(global, &args)?,
-        Command::Detach(args) => return cmd::detach::run(global, &args),
+    match &cli.command {
+        Command::Attach(args) => cmd::attach::run(global, args)?,
+        Command::Detach(args) => return cmd::detach::run(global, args),
         Command::Status => cmd::status::run(global)?,
-        Command::Features(args) => cmd::features::run(global, &args)?,
-        Command::Doctor(args) => return cmd::doctor::run(global, &args),
-        Command::Rule(verb) => return cmd::rule::run(global, &verb),
-        Command::Stats(args) => cmd::stats::run(global, &args)?,
-        Command::Lab(verb) => return cmd::lab::run(global, &verb),
-        Command::Completions { shell } => cmd::completions::run(shell)?,
+        Command::Features(args) => cmd::features::run(global, args)?,
+        Command::Doctor(args) => return cmd::doctor::run(global, args),
+        Command::Rule(verb) => return cmd::rule::run(global, verb),
+        Command::Stats(args) => cmd::stats::run(global, args)?,
+        Command::Lab(verb) => return cmd::lab::run(global, verb),
+        Command::Completions { shell } => cmd::completions::run(*shell)?,
     }
     Ok(ExitCode::SUCCESS)
 }

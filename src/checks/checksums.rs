@@ -22,6 +22,6 @@ fn finding(target: &Target, link: &Link) -> Finding {
         .evidence(format!(
             "tx-checksum of {name} is {now} now, and was not when the rule was made"
         ))
-        .mend("`xdpredir rule refresh`, or `rule add` again what was told by hand")
+        .mend(target.again())
         .fix(Some(target.refresh(Refreshed::Mac(target.mac))))
 }

@@ -13,7 +13,7 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
 }
 
 fn interface(interface: &Ingress) -> Option<Finding> {
-    let name = &interface.name;
+    let (name, mode) = (&interface.name, interface.mode);
     let finding =
         Finding::problem("interface", name).consequence("nothing that arrives there is redirected");
     match (interface.state, interface.successor, &interface.foreign) {
@@ -24,22 +24,24 @@ fn interface(interface: &Ingress) -> Option<Finding> {
                     "the device that was attached, ifindex {}, is gone; {name} is another one now, ifindex {now}",
                     interface.ifindex
                 ))
-                .mend(format!("`xdpredir attach {name}`")),
+                .mend(format!("`xdpredir attach {name} --mode {mode}`")),
         ),
         (LinkState::Gone, None, _) => Some(
             finding
                 .evidence(format!("the device, ifindex {}, is gone", interface.ifindex))
-                .mend(format!("`xdpredir detach {name}`, or attach its successor")),
+                .mend(format!(
+                    "`xdpredir detach {name} --keep-rules`, or attach its successor"
+                )),
         ),
         (LinkState::Detached, _, Some(program)) => Some(
             finding
                 .evidence(format!("somebody put {program} in place of ours"))
-                .mend(format!("`xdpredir attach {name} --force`")),
+                .mend(format!("`xdpredir attach {name} --mode {mode} --force`")),
         ),
         (LinkState::Detached, ..) => Some(
             finding
                 .evidence("somebody detached our program by force")
-                .mend(format!("`xdpredir attach {name}`")),
+                .mend(format!("`xdpredir attach {name} --mode {mode}`")),
         ),
     }
 }
@@ -60,6 +62,6 @@ fn backend(setup: &Setup, target: &Target) -> Finding {
             "packets are not redirected to it: they go to another server of the rule, or pass",
         )
         .evidence(evidence)
-        .mend("`xdpredir rule refresh`, or `rule add` again what was told by hand")
+        .mend(target.again())
         .fix(Some(target.refresh(Refreshed::Path)))
 }

@@ -90,6 +90,6 @@ fn finding(target: &Target, link: &Link, check: &'static str, to: Refreshed) -> 
         check,
         format!("server {} by {}", target.server, link.name()),
     )
-    .mend("`xdpredir rule refresh`, or `rule add` again what was told by hand")
+    .mend(target.again())
     .fix(Some(target.refresh(to)))
 }

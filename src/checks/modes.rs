@@ -1,5 +1,6 @@
 //! Interfaces that could run the program natively.
 
+use super::setup::again;
 use super::{Ingress, Link, Setup};
 use crate::model::{ETHERNET_MTU, Finding, Mode};
 
@@ -33,9 +34,7 @@ fn finding(interface: &Ingress, link: &Link) -> Option<Finding> {
         Finding::warning("mode", name)
             .consequence("packets are redirected in skb mode, which is slower here")
             .evidence(evidence)
-            .mend(format!(
-                "{mend}, `xdpredir detach {name} --keep-rules`, then `xdpredir attach {name}`"
-            )),
+            .mend(format!("{mend}, then {}", again(name, ""))),
     )
 }
 

@@ -1,7 +1,7 @@
 //! TCP in generic mode.
 
-use super::Setup;
-use crate::model::{Finding, Mode, Proto};
+use super::{Link, Setup};
+use crate::model::{Finding, Mode, Proto, Remote};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
     let tcp = |target: &super::Target| target.protos.contains(&Proto::Tcp);
@@ -13,7 +13,15 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
         Finding::warning("segments", &interface.name)
             .consequence("what a local sender hands over as one large TCP segment is not redirected, and passes")
             .evidence("in skb mode it arrives undivided (TSO, GSO), longer than any device carries")
-            .mend("`ethtool -K DEV tso off gso off` at the sender")
+            .mend(undivided(setup.devices.get(&interface.ifindex).and_then(Link::peer)))
     })
     .collect()
+}
+
+fn undivided(sender: Option<&Remote>) -> String {
+    let off = |device: &str| format!("ethtool -K {device} tso off gso off");
+    match sender {
+        Some(sender) => sender.command(&off(&sender.name())),
+        None => format!("`{}` at the sender", off("DEV")),
+    }
 }

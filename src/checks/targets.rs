@@ -1,5 +1,6 @@
 //! Egress devices that take no frames from native programs, or none in several buffers.
 
+use super::setup::again;
 use super::{Link, Setup};
 use crate::model::{Finding, Fix, Peer, Source};
 
@@ -8,9 +9,8 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
         return Vec::new();
     }
     let refuses = |link: &&Link| link.features.xdp.redirect_target == Some(false);
-    let (natives, several) = (setup.native_names(), setup.native().count() > 1);
     let refused = setup.egress().filter(refuses);
-    let refused = refused.map(|link| finding(link, &natives, several));
+    let refused = refused.map(|link| finding(setup, link));
     refused.chain(multi_buffer(setup)).collect()
 }
 
@@ -30,13 +30,15 @@ fn multi_buffer(setup: &Setup) -> impl Iterator<Item = Finding> {
             ))
             .evidence("they lie in several buffers, and it takes none such (NDO_XMIT_SG)")
             .mend(format!(
-                "attach {from} with --mode skb, or give it an MTU whose frames fit one buffer"
+                "{}, or give {from} an MTU whose frames fit one buffer",
+                again(from, " --mode skb")
             ));
         Some(finding)
     })
 }
 
-fn finding(link: &Link, natives: &str, several: bool) -> Finding {
+fn finding(setup: &Setup, link: &Link) -> Finding {
+    let (natives, skb) = (setup.native_names(), setup.natives_to_skb());
     let guess = match link.features.xdp.source {
         Source::Kernel => "",
         Source::Guess => ", as far as can be told on this kernel",
@@ -45,7 +47,7 @@ fn finding(link: &Link, natives: &str, several: bool) -> Finding {
         Some(peer) if link.is("veth") => (
             "peer-napi",
             lacking(peer),
-            format!("{}, or attach {natives} with --mode skb", gro_on(peer)),
+            format!("{}, or {skb}", gro_on(peer)),
             gro(peer),
         ),
         _ => (
@@ -54,10 +56,11 @@ fn finding(link: &Link, natives: &str, several: bool) -> Finding {
                 "its driver {} takes no redirected frames (NDO_XMIT)",
                 driver(link)
             ),
-            format!("attach {natives} with --mode skb"),
+            skb,
             None,
         ),
     };
+    let several = setup.native().count() > 1;
     let redirect = if several { "redirect" } else { "redirects" };
     Finding::problem(check, link.name())
         .consequence(format!(

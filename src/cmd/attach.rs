@@ -34,11 +34,12 @@ pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
         ledger: !args.no_ledger,
     };
     let attached = datapath::attach(&pins, &request)?;
-    warnings::say(found(&pins, &attached));
+    let warn = |attached: &[Attached]| warnings::say(global, found(&pins, attached));
     if global.json {
-        let json = attached.iter().map(|attached| json(&pins, attached));
-        return show::json::print(&json.collect::<Vec<_>>());
+        let one = |attached| json(attached, warn(std::slice::from_ref(attached)));
+        return show::json::print(&attached.iter().map(one).collect::<Vec<_>>());
     }
+    warn(&attached);
     attached.iter().try_for_each(describe)
 }
 
@@ -91,7 +92,7 @@ fn describe(attached: &Attached) -> Result<()> {
     Ok(())
 }
 
-fn json(pins: &Pins, attached: &Attached) -> serde_json::Value {
+fn json(attached: &Attached, warnings: Option<Vec<Finding>>) -> serde_json::Value {
     serde_json::json!({
         "ifname": attached.device.name,
         "ifindex": attached.device.ifindex,
@@ -99,6 +100,6 @@ fn json(pins: &Pins, attached: &Attached) -> serde_json::Value {
         "reason": attached.reason,
         "ledger": attached.ledger,
         "changed": !attached.already,
-        "warnings": found(pins, std::slice::from_ref(attached)).ok(),
+        "warnings": warnings,
     })
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use super::paste;
 use crate::checks::{self, Setup};
 use crate::cli::{self, Global};
 use crate::datapath::Pins;
@@ -24,7 +25,7 @@ pub fn run(global: &Global, args: &cli::Doctor) -> Result<ExitCode> {
         return Err(failure(Exit::Usage, message));
     }
     let setup = doctor::whole(&pins)?;
-    let found = checks::all(&setup);
+    let found = findings(global, &setup);
     let fixable = found.iter().filter(|finding| finding.fixable).count();
     if !args.fix || fixable == 0 {
         return report(global, &found, &setup);
@@ -41,11 +42,17 @@ pub fn run(global: &Global, args: &cli::Doctor) -> Result<ExitCode> {
         said("mended", mended.changes.iter().map(Change::to_string))?;
     }
     let setup = doctor::whole(&pins)?;
-    let left = without(&found, checks::all(&setup));
+    let left = without(&found, findings(global, &setup));
     if global.json {
         return report(global, &with_fixed(found, left), &setup);
     }
     report(global, &left, &setup)
+}
+
+fn findings(global: &Global, setup: &Setup) -> Vec<Finding> {
+    let mut findings = checks::all(setup);
+    paste::complete_mends(global, &mut findings);
+    findings
 }
 
 /// What has been tried in vain is not offered again.

@@ -86,7 +86,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     store.put(&rule)?;
 
     let setup = doctor::of_backend(pins, &store, matches, &backend);
-    let warnings = warnings::say(setup.map(|setup| checks::of_backend(&setup)));
+    let warnings = warnings::say(global, setup.map(|setup| checks::of_backend(&setup)));
     if global.json {
         let row = rows::one(&store, &rule, &backend)?;
         return show::json::print(&Added { row, warnings });

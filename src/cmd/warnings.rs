@@ -2,14 +2,17 @@
 
 use anyhow::Result;
 
+use super::paste;
+use crate::cli::Global;
 use crate::error::one_line;
 use crate::model::Finding;
 use crate::show;
 
 /// Prints them, and hands them back; None where that could not be checked.
-pub fn say(found: Result<Vec<Finding>>) -> Option<Vec<Finding>> {
+pub fn say(global: &Global, found: Result<Vec<Finding>>) -> Option<Vec<Finding>> {
     match found {
-        Ok(found) => {
+        Ok(mut found) => {
+            paste::complete_mends(global, &mut found);
             found.iter().for_each(show::warning);
             Some(found)
         }

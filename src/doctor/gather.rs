@@ -16,7 +16,7 @@ use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::neighbour::Neighbours;
 use crate::host::{kernel, sysctl};
-use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Related, Rule};
+use crate::model::{Backend, Failures, LinkState, Mac, Match, Related, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
 const SOURCES: usize = 16;
@@ -188,7 +188,7 @@ fn targets(rules: &[Rule], networks: &Networks) -> Vec<Target> {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => new.insert(target(backend)),
             };
-            target.followed |= backend.origin.as_ref().is_some_and(Origin::is_followed);
+            remember(target, rule, backend);
             if !target.protos.contains(&rule.matches.proto) {
                 target.protos.push(rule.matches.proto);
             }
@@ -200,6 +200,19 @@ fn targets(rules: &[Rule], networks: &Networks) -> Vec<Target> {
         }
     }
     targets.into_values().collect()
+}
+
+fn remember(target: &mut Target, rule: &Rule, backend: &Backend) {
+    match &backend.origin {
+        Some(origin) => {
+            target.found = true;
+            target.followed |= origin.is_followed();
+        }
+        None => {
+            let (count, first) = target.by_hand;
+            target.by_hand = (count + 1, first.or(Some(rule.matches)));
+        }
+    }
 }
 
 fn identity(backend: &Backend) -> (IpAddr, u32, Mac, Mac, bool, bool) {
@@ -230,7 +243,9 @@ fn target(backend: &Backend) -> Target {
         completes_checksum: backend.completes_checksum,
         ifindex: backend.ifindex,
         keep_ip: backend.rewrite.keep_ip,
+        found: false,
         followed: false,
+        by_hand: (0, None),
         protos: Vec::new(),
         sources: Vec::new(),
         neighbour: None,

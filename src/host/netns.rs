@@ -77,7 +77,7 @@ pub fn is_current(namespace: &File) -> Result<bool> {
 }
 
 /// A name stands under /run/netns; whatever has a slash is a path.
-fn path(name: &str) -> PathBuf {
+pub fn path(name: &str) -> PathBuf {
     if name.contains('/') {
         PathBuf::from(name)
     } else {

@@ -5,6 +5,9 @@ use std::os::fd::AsFd;
 use terminal_size::{Width, terminal_size_of};
 use textwrap::{Options, WordSplitter};
 
+/// U+00A0, a space that is no place to break a line.
+const NO_BREAK: &str = "\u{a0}";
+
 /// None where that is no terminal.
 pub fn width(on: impl AsFd) -> Option<u16> {
     terminal_size_of(on).map(|(Width(columns), _)| columns)
@@ -24,7 +27,17 @@ fn broken(line: &str, indent: usize, columns: usize) -> String {
         .subsequent_indent(&indent)
         .break_words(false)
         .word_splitter(WordSplitter::NoHyphenation);
-    textwrap::fill(line, options)
+    textwrap::fill(&with_whole_commands(line), options).replace(NO_BREAK, " ")
+}
+
+/// What stands between backquotes goes to one line, as long as that is long enough, to be copied.
+fn with_whole_commands(line: &str) -> String {
+    let parts = line.split('`').enumerate();
+    let parts = parts.map(|(number, part)| match number % 2 {
+        0 => part.to_string(),
+        _ => part.replace(' ', NO_BREAK),
+    });
+    parts.collect::<Vec<_>>().join("`")
 }
 
 #[cfg(test)]
@@ -33,10 +46,10 @@ mod tests {
 
     #[test]
     fn words_stay_whole() {
-        let line = "warning  lan: attach --mode skb to /sys/fs/bpf/xdpredir/netns-1";
+        let line =
+            "warning  lan: attach --mode skb to /sys/fs/bpf/xdpredir/netns-1, `ip link set x up`";
         let broken = broken(line, 9, 24);
-        let expected =
-            "warning  lan: attach\n         --mode skb to\n         /sys/fs/bpf/xdpredir/netns-1";
+        let expected = "warning  lan: attach\n         --mode skb to\n         /sys/fs/bpf/xdpredir/netns-1,\n         `ip link set x up`";
         assert_eq!(broken, expected);
     }
 }
