@@ -448,6 +448,26 @@ fn a_veth_tells_all_about_what_is_behind_it() {
 }
 
 #[test]
+fn a_veth_is_followed_to_its_peers_new_address() {
+    let (lan, server) = (attached(), Ns::new("server"));
+    connect(&lan.host, "wan", &server, &["172.17.0.2/16"]);
+    let tool = lan.tool();
+    tool.ok("rule add --dev wan");
+    server.ip("addr flush dev eth0");
+    tool.run("rule refresh").fails(1, &["172.17.0.2 stays"]);
+    server.ip("addr add 172.17.0.9/16 dev eth0");
+    let refreshed = tool.ok("rule refresh").out;
+    assert!(
+        refreshed.contains("172.17.0.2 -> 172.17.0.9"),
+        "{refreshed}"
+    );
+    arrives(&lan, &server, "after");
+    // One that has its address, beside others, keeps it.
+    server.ip("addr add 172.17.0.10/16 dev eth0");
+    assert_eq!(tool.ok("rule refresh").out, "nothing to refresh\n");
+}
+
+#[test]
 fn behind_a_bridge_the_port_itself_is_the_device() {
     let (lan, server) = (attached(), Ns::new("server"));
     connect(&lan.host, "wan", &server, &["172.17.0.2/16"]);

@@ -107,7 +107,13 @@ impl Bed {
 
     /// Does what a finding says.
     fn paste(&self, finding: &Value) {
-        self.host().exec(&Self::mend_of(finding));
+        for command in Self::mend_of(finding).split(" && ") {
+            let command = match command.strip_prefix("xdpredir") {
+                Some(words) => format!("{BINARY}{words}"),
+                None => command.to_string(),
+            };
+            self.host().exec(&command);
+        }
     }
 
     /// Whether a datagram from the VM reaches the server.
@@ -645,7 +651,7 @@ fn a_backend_follows_its_namespace_to_a_new_address_and_back() {
         assert_eq!(bed.backend()["server"], "172.17.0.7");
 
         let said = bed.tool().ok("doctor --undo").out;
-        assert!(said.contains("server 172.17.0.2"), "{said}");
+        assert!(said.contains("server 172.17.0.7 -> 172.17.0.2"), "{said}");
         let back = bed.backend();
         for key in ["server", "mac", "ifindex", "origin"] {
             assert_eq!(back[key], before[key]);
@@ -668,6 +674,19 @@ fn an_address_that_another_backend_has_now_is_not_put_back() {
     let before = bed.tool().json("rule list");
     assert_eq!(bed.tool().ok("doctor --undo").out, "nothing to undo\n");
     assert_eq!(bed.tool().json("rule list"), before);
+}
+
+#[test]
+fn a_server_whose_route_is_gone_is_a_warning() {
+    let bed = Bed::new("skb");
+    bed.finds_nothing();
+    bed.host().ip("addr del 172.17.0.1/16 dev wan0");
+    assert_eq!(bed.backend()["state"], "no_route");
+    let found = bed.findings();
+    let of_route = found.iter().find(|finding| finding["check"] == "route");
+    let finding = of_route.expect("the route is missed");
+    assert_finding(finding, "route", "warning", &["route"]);
+    assert!(bed.arrives());
 }
 
 #[test]
@@ -713,15 +732,23 @@ fn a_backend_behind_another_port_of_its_bridge_moves_there() {
 }
 
 #[test]
-fn an_attached_device_that_is_gone_or_replaced_is_named() {
+fn an_attached_device_that_is_gone_is_named_and_its_rules_are_kept() {
     let bed = Bed::new("skb");
     bed.host().ip("link del lan");
-    bed.finds("interface", "problem", &["is gone"]);
+    bed.paste(&bed.finds("interface", "problem", &["is gone"]));
+    assert_eq!(bed.backend()["server"], SERVER);
+    bed.finds_nothing();
+}
+
+#[test]
+fn an_attached_device_that_was_replaced_is_named() {
+    let bed = Bed::new("skb");
+    bed.host().ip("link del lan");
     bed.host().veth("lan", &bed.lan.vm, "eth0");
     let now = format!("ifindex {}", bed.host().ifindex("lan"));
     let finding = bed.finds("interface", "problem", &["is another one now", &now]);
-    assert_eq!(finding["mend"], "`xdpredir attach lan`");
-    bed.tool().ok("attach lan --mode skb");
+    bed.paste(&finding);
+    assert_eq!(bed.tool().json("status")["interfaces"][0]["mode"], "skb");
     bed.finds_nothing();
 }
 
@@ -766,7 +793,9 @@ fn an_egress_device_that_takes_no_native_redirect_is_named() {
         "problem",
         &["bridge", "NDO_XMIT"],
     );
-    assert!(found[0]["mend"].as_str().unwrap().contains("--mode skb"));
+    bed.paste(&found[0]);
+    assert_eq!(bed.tool().json("status")["interfaces"][0]["mode"], "skb");
+    assert_eq!(bed.tool().json("status")["rules"], 2);
 }
 
 #[test]
@@ -1231,9 +1260,12 @@ fn a_program_that_was_taken_off_by_force_is_missed() {
     let fd = unsafe { libbpf_sys::bpf_link_get_fd_by_id(id) };
     // SAFETY: the descriptor is open.
     assert_eq!(unsafe { libbpf_sys::bpf_link_detach(fd) }, 0);
-    bed.finds("interface", "problem", &["detached our program"]);
+    let finding = bed.finds("interface", "problem", &["detached our program"]);
     drop_all(bed.host(), "lan");
-    bed.finds("interface", "problem", &["stranger", "in place of ours"]);
+    bed.paste(&bed.finds("interface", "problem", &["stranger", "in place of ours"]));
+    bed.finds_nothing();
+    bed.paste(&finding);
+    assert!(bed.arrives());
 }
 
 #[test]

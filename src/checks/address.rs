@@ -27,7 +27,7 @@ fn missing(target: &Target, link: &Link) -> Option<Finding> {
         }
         let add = format!("ip addr add {server} dev {}", peer.name());
         finding.mend(format!(
-            "{}, or `xdpredir rule add` with the server's address",
+            "{} with its prefix length, or `rule add` the server's own address and `rule del --server {server}`",
             peer.command(&add)
         ))
     })

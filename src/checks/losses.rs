@@ -16,8 +16,14 @@ fn of_device(setup: &Setup, ifindex: u32, failures: &Failures) -> Vec<Finding> {
     let peer = link.and_then(|link| link.features.peer.as_ref());
     let reasons = failures.reasons(&name, peer.map(|peer| &peer.device));
     let lost = reasons.into_iter().filter(|reason| reason.frames > 0);
-    lost.map(|reason| finding(&name, &reason, is_over(setup, link, reason.loss)))
-        .collect()
+    let no_peer = link.is_some() && peer.is_none();
+    let finding = |mut reason: Reason| {
+        if reason.loss == Loss::NotSupported && no_peer {
+            reason.mend = setup.natives_to_skb();
+        }
+        finding(&name, &reason, is_over(setup, link, reason.loss))
+    };
+    lost.map(finding).collect()
 }
 
 fn finding(name: &str, reason: &Reason, is_over: bool) -> Finding {

@@ -14,6 +14,7 @@ mod modes;
 mod mtu;
 mod remains;
 mod replies;
+mod route;
 mod segments;
 mod shadow;
 mod strays;
@@ -57,10 +58,11 @@ const INTERFACES: [Check; 4] = [
 ];
 
 /// Of what has become of it all.
-const STATE: [Check; 6] = [
+const STATE: [Check; 7] = [
     host::check,
     remains::check,
     devices::check,
+    route::check,
     shadow::check,
     strays::check,
     losses::check,

@@ -107,6 +107,9 @@ pub struct Target {
     pub found: bool,
     /// And even if its address changes.
     pub followed: bool,
+    /// Some of its rules found it by the host's route to it.
+    pub by_route: bool,
+    pub has_route: bool,
     /// It was told by hand in so many rules, and one of them.
     pub by_hand: (usize, Option<Match>),
     pub protos: Vec<Proto>,

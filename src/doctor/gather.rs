@@ -15,8 +15,8 @@ use crate::host::device::{self, Device};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::neighbour::Neighbours;
-use crate::host::{kernel, sysctl};
-use crate::model::{Backend, Failures, LinkState, Mac, Match, Related, Rule};
+use crate::host::{kernel, route, sysctl};
+use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Related, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
 const SOURCES: usize = 16;
@@ -207,6 +207,7 @@ fn remember(target: &mut Target, rule: &Rule, backend: &Backend) {
         Some(origin) => {
             target.found = true;
             target.followed |= origin.is_followed();
+            target.by_route |= *origin == Origin::Route;
         }
         None => {
             let (count, first) = target.by_hand;
@@ -245,6 +246,8 @@ fn target(backend: &Backend) -> Target {
         keep_ip: backend.rewrite.keep_ip,
         found: false,
         followed: false,
+        by_route: false,
+        has_route: false,
         by_hand: (0, None),
         protos: Vec::new(),
         sources: Vec::new(),
@@ -279,6 +282,7 @@ fn strangers(link: &Link) -> Vec<(String, String)> {
 /// What this namespace knows of the backends.
 fn host_side(setup: &mut Setup, neighbours: &Neighbours, ports: &Ports) -> Result<()> {
     for target in &mut setup.backends {
+        target.has_route = route::next_hop(target.server, None).is_ok();
         let Some(link) = setup.devices.get(&target.ifindex) else {
             continue;
         };

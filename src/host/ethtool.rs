@@ -36,7 +36,8 @@ impl Ethtool {
         };
         Driver {
             name: text(&info.driver),
-            bus: text(&info.bus_info),
+            // What the kernel says for bridges.
+            bus: text(&info.bus_info).filter(|bus| bus != "N/A"),
         }
     }
 

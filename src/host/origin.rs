@@ -14,7 +14,10 @@ use crate::model::Origin;
 
 /// The way to a backend, found as its origin says.
 pub fn locate(origin: &Origin, wanted: Wanted, ask: Ask) -> Result<Path> {
-    let what = origin.to_string();
+    let what = match origin {
+        Origin::Pid { pid, .. } => format!("pid {pid}"),
+        _ => origin.to_string(),
+    };
     let namespace = match origin {
         Origin::Route | Origin::Device(_) => return locate_here(origin, wanted, ask),
         Origin::Pid { pid, started } => of_process(*pid, *started),
@@ -52,7 +55,15 @@ fn for_root<T>(what: &str, result: Result<T>) -> Result<T> {
 
 fn locate_here(origin: &Origin, wanted: Wanted, ask: Ask) -> Result<Path> {
     match (origin, wanted.address()) {
-        (Origin::Device(name), Some(server)) => on_device(server, device::by_name(name)?, ask),
+        (Origin::Device(name), Some(server)) => {
+            let device = device::by_name(name)?;
+            let same = on_device(server, device.clone(), ask);
+            // Nobody there has the address now.
+            same.or_else(|gone| match wanted {
+                Wanted::Formerly(_) => server::behind(device, wanted).map_err(|_| gone),
+                _ => Err(gone),
+            })
+        }
         (Origin::Device(name), None) => {
             let device = device::by_name(name)?;
             for_root(&origin.to_string(), server::behind(device, wanted))

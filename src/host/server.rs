@@ -74,10 +74,11 @@ pub fn within(what: &str, namespace: &File, wanted: Wanted) -> Result<Path> {
 
 /// The way to the server at the other end of a device.
 pub fn behind(here: Device, wanted: Wanted) -> Result<Path> {
-    let what = format!("--dev {}", here.name);
     let not_a_pair = format!(
-        "{what}: not a veth whose peer is in another network namespace: give --server, too"
+        "--dev {}: not a veth whose peer is in another network namespace: give --server, too",
+        here.name
     );
+    let what = format!("{}'s peer", here.name);
     let elsewhere = Some(here).filter(|here| here.link_nsid.is_some());
     let pair = elsewhere.map(pair).transpose()?.flatten();
     let pair = pair.ok_or_else(|| failure(Exit::Usage, not_a_pair))?;

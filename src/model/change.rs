@@ -47,7 +47,7 @@ impl Change {
         match self {
             Change::Gro(place) => format!("GRO off at {place}"),
             Change::LinkUp(place) => format!("{place} down"),
-            Change::Backend { before, .. } => format!("server {}", way(before)),
+            Change::Backend { before, after, .. } => moved(after, before),
         }
     }
 }
@@ -58,20 +58,16 @@ impl fmt::Display for Change {
         match self {
             Change::Gro(place) => write!(f, "GRO on at {place}"),
             Change::LinkUp(place) => write!(f, "{place} up"),
-            Change::Backend { before, after, .. } if before.server != after.server => {
-                write!(f, "server {} -> {}", before.server, way(after))
-            }
-            Change::Backend { after, .. } => write!(f, "server {}", way(after)),
+            Change::Backend { before, after, .. } => f.write_str(&moved(before, after)),
         }
     }
 }
 
-fn way(way: &Way) -> String {
-    let Way {
-        server,
-        mac,
-        ifindex,
-        ..
-    } = way;
-    format!("{server} {mac} via ifindex {ifindex}")
+fn moved(from: &Way, to: &Way) -> String {
+    let devices = [from, to].map(|way| way.ifindex.to_string());
+    let changes = from.changes(to, devices);
+    if from.server == to.server {
+        return format!("server {}: {changes}", from.server);
+    }
+    changes
 }

@@ -99,7 +99,7 @@ impl Failures {
             reason(
                 Loss::QueueFull,
                 self.queue_full,
-                "it left them over: its queue was full, or its peer's MTU is smaller",
+                "its queue was full, or its peer's MTU is smaller",
                 "a faster reader, or the same MTU at both ends",
             ),
             reason(

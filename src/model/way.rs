@@ -37,4 +37,27 @@ impl Way {
             ..backend.clone()
         }
     }
+
+    /// What is another in the new way, in words; `devices` are those of both.
+    pub fn changes(&self, new: &Way, devices: [String; 2]) -> String {
+        let completes = |way: &Way| if way.completes_checksum { "yes" } else { "no" }.to_string();
+        let [device, new_device] = devices;
+        if self == new {
+            return format!("ifindex {device} is another device now");
+        }
+        let all = [
+            ("server", self.server.to_string(), new.server.to_string()),
+            ("mac", self.mac.to_string(), new.mac.to_string()),
+            ("ifindex", device, new_device),
+            (
+                "source mac",
+                self.source_mac.to_string(),
+                new.source_mac.to_string(),
+            ),
+            ("completes checksums", completes(self), completes(new)),
+        ];
+        let changed = all.into_iter().filter(|(_, old, new)| old != new);
+        let changed = changed.map(|(what, old, new)| format!("{what} {old} -> {new}"));
+        changed.collect::<Vec<_>>().join(", ")
+    }
 }

@@ -43,8 +43,9 @@ fn dropped_by_devices(snapshot: &Snapshot) -> impl Iterator<Item = String> {
     let dropped = move |device: &&StatsEgress| generic && device.tx_dropped > 0;
     snapshot.egress.iter().filter(dropped).map(|device| {
         format!(
-            "{} has dropped {} frames itself, of all that it was given (its tx_dropped)",
-            device.ifname, device.tx_dropped
+            "{} has dropped {} itself, of all that it was given (its tx_dropped)",
+            device.ifname,
+            count(device.tx_dropped as usize, "frame")
         )
     })
 }
@@ -55,7 +56,7 @@ fn of_device(device: &str, failures: &Failures) -> Vec<String> {
                     frames, why, mend, ..
                 }| {
         let frames = count(frames as usize, "frame");
-        format!("{frames} lost at {device}: {why}: {mend}")
+        format!("{frames} lost at {device} since its backends were added: {why}: {mend}")
     };
     let reasons = failures.reasons(device, None).into_iter();
     reasons.filter(lost).map(line).collect()

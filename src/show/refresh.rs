@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::{Backend, Match, Proto, Rule};
+use crate::model::{Backend, Match, Proto, Rule, Way};
 
 #[derive(Default, Serialize)]
 pub struct Report {
@@ -41,35 +41,26 @@ pub struct Refreshed {
     #[serde(flatten)]
     of: Of,
     origin: Option<String>,
-    old: Way,
-    new: Way,
+    old: Through,
+    new: Through,
 }
 
 #[derive(Serialize)]
-struct Way {
-    server: String,
-    mac: String,
-    source_mac: String,
-    ifindex: u32,
+struct Through {
+    #[serde(flatten)]
+    way: Way,
     ifname: Option<String>,
-    completes_checksum: bool,
 }
 
-impl Way {
+impl Through {
     fn new(backend: &Backend, ifname: Option<String>) -> Self {
-        Way {
-            server: backend.server.to_string(),
-            mac: backend.mac.to_string(),
-            source_mac: backend.source_mac.to_string(),
-            ifindex: backend.ifindex,
-            ifname,
-            completes_checksum: backend.completes_checksum,
-        }
+        let way = Way::of(backend);
+        Through { way, ifname }
     }
 
     fn device(&self) -> String {
         let name = self.ifname.as_deref().unwrap_or("gone");
-        format!("{} ({name})", self.ifindex)
+        format!("{} ({name})", self.way.ifindex)
     }
 }
 
@@ -79,31 +70,14 @@ impl Refreshed {
         Refreshed {
             of: Of::new(rule),
             origin: old.origin.as_ref().map(ToString::to_string),
-            old: Way::new(old, before),
-            new: Way::new(new, now),
+            old: Through::new(old, before),
+            new: Through::new(new, now),
         }
     }
 
-    /// What is another now, in words.
     fn changes(&self) -> String {
-        let (old, new) = (&self.old, &self.new);
-        let completes = |way: &Way| if way.completes_checksum { "yes" } else { "no" }.to_string();
-        let all = [
-            ("server", old.server.clone(), new.server.clone()),
-            ("mac", old.mac.clone(), new.mac.clone()),
-            ("ifindex", old.device(), new.device()),
-            ("source mac", old.source_mac.clone(), new.source_mac.clone()),
-            ("completes checksums", completes(old), completes(new)),
-        ];
-        let changed: Vec<String> = all
-            .into_iter()
-            .filter(|(_, old, new)| old != new)
-            .map(|(what, old, new)| format!("{what} {old} -> {new}"))
-            .collect();
-        if changed.is_empty() {
-            return format!("ifindex {} is another device now", new.device());
-        }
-        changed.join(", ")
+        let devices = [&self.old, &self.new].map(Through::device);
+        self.old.way.changes(&self.new.way, devices)
     }
 }
 
@@ -139,7 +113,7 @@ impl fmt::Display for Failed {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for refreshed in &self.refreshed {
-            let (of, server) = (refreshed.of.matches, &refreshed.old.server);
+            let (of, server) = (refreshed.of.matches, &refreshed.old.way.server);
             writeln!(f, "refreshed {of} -> {server}: {}", refreshed.changes())?;
         }
         if self.refreshed.is_empty() && self.failed.is_empty() {
