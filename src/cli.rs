@@ -68,7 +68,7 @@ pub enum Command {
     /// Look for all that keeps packets from arriving, say what it does and how to mend it; exit 7
     /// where there are problems
     Doctor(Doctor),
-    /// Add, delete and list rules
+    /// Add, delete, list, load rules, and find their servers again
     #[command(subcommand)]
     Rule(Rule),
     /// Show packets and bytes by interface and action, and by backend
@@ -157,8 +157,8 @@ pub struct Features {
 
 #[derive(Args)]
 pub struct Doctor {
-    /// Mend what can be put back: GRO at a veth's peer, links that are down, MAC addresses and
-    /// devices of backends. Asks first; `detach` of the last interface puts it back
+    /// Mend what can be put back: GRO at a veth's peer, links that are down, devices, addresses and
+    /// checksum features of backends. Asks first; `detach` of the last interface puts it back
     #[arg(long)]
     pub fix: bool,
 
@@ -198,7 +198,7 @@ pub enum Rule {
     ///
     /// One JSON object a line, or an array of them, with the keys that `rule list --json` has: src,
     /// proto, port, server, mac, ifindex and, if need be, weight, vlan, to_port, snat, keep_ip,
-    /// decrement_ttl, push_vlan and pop_vlan. All lines are checked before the first is loaded. A
+    /// decrement_ttl, push_vlan, pop_vlan and origin. All lines are checked before the first is loaded. A
     /// rule that is there is replaced; counters of backends that stay are kept. If the load is
     /// interrupted, the rules loaded by then stand, each of them whole: run it again.
     Load {
@@ -362,7 +362,7 @@ pub enum Lab {
         #[arg(value_enum, default_value = "redirect")]
         bed: Bed,
     },
-    /// Remove the bed and what was attached in it
+    /// Remove the bed, what was attached in it, and end what runs in it
     Down,
     /// Show the bed's hosts with their devices, addresses, MACs and ifindexes
     Status,

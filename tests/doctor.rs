@@ -1658,7 +1658,7 @@ fn a_namespace_is_looked_at_by_its_name() {
         bed.server().path().display()
     );
     assert!(lines[0].contains(&command), "{run:?}");
-    assert_eq!(lines[1], "1 problem; `xdpredir doctor --fix` can mend 1");
+    assert_eq!(lines[1], "1 problem; `doctor --fix` can mend 1");
 }
 
 #[test]

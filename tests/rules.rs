@@ -155,7 +155,7 @@ fn the_verbs_say_that_nothing_is_attached() {
         "stats",
     ] {
         tool.run(words)
-            .fails(3, &["not attached", "xdpredir attach"]);
+            .fails(3, &["not attached", "attach IFACE` first"]);
     }
     assert!(pins.left().is_empty());
 }
@@ -294,7 +294,7 @@ fn a_list_can_be_narrowed() {
     for words in ["--port 54", "--server 10.1.1.3", "--port 53 --vlan 5"] {
         for verb in ["rule list", "rule list --json", "stats", "stats --watch"] {
             tool.run(&format!("{verb} {words}"))
-                .fails(3, &["no such rule or backend", "`xdpredir rule list`"]);
+                .fails(3, &["no such rule or backend", "rule list` shows"]);
         }
     }
     tool.ok("rule del --all");

@@ -52,7 +52,7 @@ fn summary(findings: &[Finding], looked_at: &LookedAt) -> String {
     let fixable = left().filter(|finding| finding.fixable).count();
     let fixable = match fixable {
         0 => String::new(),
-        _ => format!("; `xdpredir doctor --fix` can mend {fixable}"),
+        _ => format!("; `doctor --fix` can mend {fixable}"),
     };
     format!("{}{warnings}{fixable}", count(problems, "problem"))
 }
