@@ -83,7 +83,7 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     let _lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
     for ifindex in egress_of(&rules) {
-        store.open_egress(ifindex, &mut [])?;
+        store.open_egress(ifindex, [])?;
     }
     let total = rules.len();
     // On a terminal only, and on standard error.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::filter::{self, is_wanted};
 use crate::cli::{Filter, Global};
 use crate::datapath::{Pins, RuleStore};
-use crate::doctor::{Renewal, Ways};
+use crate::doctor::{self, AT_ONCE, Renewal, Ways};
 use crate::error::Exit;
 use crate::host::device;
 use crate::model::{Backend, Rule};
@@ -58,15 +58,20 @@ fn apply(pins: &Pins, rules: &[Rule], args: &Filter, ways: &Ways) -> Result<Repo
         ways.get(origin, backend.server)
             .filter(|_| is_wanted(args, backend))
     };
-    let _lock = pins.lock()?;
-    let store = RuleStore::open(pins)?;
-    for rule in rules {
-        // As it is by now: another run may have changed it meanwhile.
-        if let Some(rule) = store.get(&rule.matches)? {
-            let renewal = Renewal::plan(&store, rule, way)?;
-            renewal.carry_out(&store)?;
-            tell(&renewal, &mut report);
+    for some in rules.chunks(AT_ONCE) {
+        let _lock = pins.lock()?;
+        let store = RuleStore::open(pins)?;
+        let mut renewals = Vec::new();
+        for rule in some {
+            // As it is by now: another run may have changed it meanwhile.
+            if let Some(rule) = store.get(&rule.matches)? {
+                renewals.push(Renewal::plan(&store, rule, way)?);
+            }
         }
+        doctor::carry_out(&store, &renewals)?;
+        renewals
+            .iter()
+            .for_each(|renewal| tell(renewal, &mut report));
     }
     Ok(report)
 }

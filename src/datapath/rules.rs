@@ -147,14 +147,17 @@ impl RuleStore {
 
     /// Makes a device one that packets can be redirected to. Backends of one that is gone and had the
     /// same index stay without a device: in the kernel, and among those held by the caller.
-    pub fn open_egress(&self, ifindex: u32, held: &mut [Backend]) -> Result<()> {
+    pub fn open_egress<'a>(
+        &self,
+        ifindex: u32,
+        held: impl IntoIterator<Item = &'a mut Backend>,
+    ) -> Result<()> {
         if self.has_egress(ifindex)? {
             return Ok(());
         }
         self.orphan(ifindex)?;
-        for backend in held.iter_mut().filter(|held| held.ifindex == ifindex) {
-            backend.ifindex = 0;
-        }
+        let orphans = held.into_iter().filter(|held| held.ifindex == ifindex);
+        orphans.for_each(|backend| backend.ifindex = 0);
         self.egress.put(&ifindex, &ifindex)
     }
 
@@ -180,6 +183,17 @@ impl RuleStore {
     /// Stores a rule in place of the one that has its match.
     pub fn put(&self, rule: &Rule) -> Result<()> {
         self.put_without(rule, &[])
+    }
+
+    /// The same for many, whose old sets are freed together.
+    pub fn put_all(&self, rules: &[Rule]) -> Result<()> {
+        let mut sets = Vec::new();
+        let stored = rules.iter().try_for_each(|rule| {
+            sets.extend(self.swap(rule, &rule.backends)?);
+            Ok(())
+        });
+        self.retire(&sets, &[])?;
+        stored
     }
 
     /// The same, where these backends are no longer among the rule's.
@@ -241,6 +255,9 @@ impl RuleStore {
         }
         sys::wait_for_readers();
         sets.iter().try_for_each(|&set| self.delete_set(set))?;
+        if gone.is_empty() {
+            return Ok(());
+        }
         let counters: HashSet<u32> = gone.iter().map(|backend| backend.counter).collect();
         self.forget_fragments(&counters)?;
         // In this order: what no backend has, has no origin.

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Error, Result, bail};
 
 use super::notes::Notes;
+use super::renewal::{AT_ONCE, Renewal, carry_out};
 use super::stale::Stale;
-use super::{Renewal, Ways};
+use super::ways::Ways;
 use crate::datapath::{Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
@@ -45,7 +46,7 @@ fn mend_devices(pins: &Pins, findings: &[Finding], mended: &mut Mended) -> Resul
         let made = match fix {
             Fix::LinkUp(remote) => link_up(&mut notes, remote),
             Fix::Gro(remote) => gro(&mut notes, remote),
-            Fix::Refresh { .. } => Ok(None),
+            Fix::Refresh { .. } => Ok(Vec::new()),
         };
         match made {
             Ok(change) => mended.changes.extend(change),
@@ -55,16 +56,16 @@ fn mend_devices(pins: &Pins, findings: &[Finding], mended: &mut Mended) -> Resul
     Ok(())
 }
 
-fn gro(notes: &mut Notes, remote: &Remote) -> Result<Option<Change>> {
+fn gro(notes: &mut Notes, remote: &Remote) -> Result<Vec<Change>> {
     let is_off = |device: &Device| Ok(Ethtool::open()?.gro(&device.name) == Some(false));
     let change = place(remote, is_off)?.map(Change::Gro);
-    notes.made(change, || peer::set_gro(remote, true))
+    notes.made(change.into_iter().collect(), || peer::set_gro(remote, true))
 }
 
-fn link_up(notes: &mut Notes, remote: &Remote) -> Result<Option<Change>> {
+fn link_up(notes: &mut Notes, remote: &Remote) -> Result<Vec<Change>> {
     let change = place(remote, |device| Ok(!device.enabled))?.map(Change::LinkUp);
     let make = || device::set_enabled(remote.ifindex, true);
-    notes.made(change, || peer::within(remote, make))
+    notes.made(change.into_iter().collect(), || peer::within(remote, make))
 }
 
 fn mend_backends(pins: &Pins, stale: &Stale, mended: &mut Mended) -> Result<()> {
@@ -72,23 +73,27 @@ fn mend_backends(pins: &Pins, stale: &Stale, mended: &mut Mended) -> Result<()> 
     // Without the lock: who is asked may take seconds to answer.
     let found = Ways::find(stale.sought(&rules));
     let way = |backend: &Backend| stale.way(&found, backend);
-    let _lock = pins.lock()?;
-    let (store, mut notes) = (RuleStore::open(pins)?, Notes::open(pins)?);
     let mut unfound = BTreeSet::new();
-    let mut renew = |rule: &Rule| -> Result<()> {
-        let Some(rule) = store.get(&rule.matches)? else {
-            return Ok(());
-        };
-        let renewal = Renewal::plan(&store, rule, way)?;
-        let failed = renewal.failed.iter();
+    let mut renew = |some: &[Rule]| -> Result<()> {
+        let _lock = pins.lock()?;
+        let (store, mut notes) = (RuleStore::open(pins)?, Notes::open(pins)?);
+        let mut renewals = Vec::new();
+        for rule in some {
+            if let Some(rule) = store.get(&rule.matches)? {
+                renewals.push(Renewal::plan(&store, rule, way)?);
+            }
+        }
+        let failed = renewals.iter().flat_map(|renewal| &renewal.failed);
         unfound.extend(failed.map(|(backend, why)| format!("server {}: {why}", backend.server)));
-        let made = notes.made(changes(&renewal), || renewal.carry_out(&store));
+        let changes = renewals.iter().flat_map(changes).collect();
+        let made = notes.made(changes, || carry_out(&store, &renewals));
         mended.changes.extend(made?);
         Ok(())
     };
-    // What one rule meets, as a full list of mends, the others would meet.
-    let stopped = rules.iter().try_for_each(|rule| {
-        renew(rule).with_context(|| format!("{}: not mended, nor are those after it", rule.matches))
+    // What some meet, as a full list of mends, the others would meet.
+    let stopped = rules.chunks(AT_ONCE).try_for_each(|some| {
+        let from = some[0].matches;
+        renew(some).with_context(|| format!("{from}: not mended, nor are those after it"))
     });
     mended.errors.extend(unfound.into_iter().map(Error::msg));
     mended.errors.extend(stopped.err());

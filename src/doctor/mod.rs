@@ -12,6 +12,6 @@ mod ways;
 
 pub use gather::{of_backend, of_interfaces, whole};
 pub use mend::mend;
-pub use renewal::Renewal;
+pub use renewal::{AT_ONCE, Renewal, carry_out};
 pub use undo::{Undone, undo};
 pub use ways::Ways;

@@ -1,11 +1,14 @@
 //! New ways to the backends of a rule.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 
 use crate::datapath::RuleStore;
 use crate::model::{Backend, Rule, Way};
+
+/// Rules that are renewed under one lock: others wait no longer than that takes.
+pub const AT_ONCE: usize = 1024;
 
 /// What is to become of a rule. The caller holds the lock.
 pub struct Renewal {
@@ -78,23 +81,27 @@ impl Renewal {
             .map(move |(place, new)| (old(place), new))
     }
 
-    pub fn carry_out(&self, store: &RuleStore) -> Result<()> {
-        if self.backends.is_empty() {
-            return Ok(());
-        }
-        let mut old = self.rule.backends.clone();
-        for new in self.backends.values() {
-            store
-                .open_egress(new.ifindex, &mut old)
-                .with_context(|| format!("ifindex {}", new.ifindex))?;
-        }
-        let mut rule = Rule {
-            matches: self.rule.matches,
-            backends: Vec::new(),
-        };
+    fn give(&self, rule: &mut Rule) {
+        let old = std::mem::take(&mut rule.backends);
         for (place, backend) in old.into_iter().enumerate() {
             rule.put(self.backends.get(&place).cloned().unwrap_or(backend));
         }
-        store.put(&rule)
     }
+}
+
+/// The caller holds the lock since they were planned.
+pub fn carry_out(store: &RuleStore, renewals: &[Renewal]) -> Result<()> {
+    let renewals: Vec<&Renewal> = renewals.iter().filter(|r| !r.backends.is_empty()).collect();
+    let mut rules: Vec<Rule> = renewals.iter().map(|r| r.rule.clone()).collect();
+    let new = renewals.iter().flat_map(|r| r.backends.values());
+    for ifindex in new.map(|new| new.ifindex).collect::<BTreeSet<u32>>() {
+        let held = rules.iter_mut().flat_map(|rule| &mut rule.backends);
+        store
+            .open_egress(ifindex, held)
+            .with_context(|| format!("ifindex {ifindex}"))?;
+    }
+    for (rule, renewal) in rules.iter_mut().zip(renewals) {
+        renewal.give(rule);
+    }
+    store.put_all(&rules)
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Backend, Mac};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Way {
     pub server: IpAddr,
     pub mac: Mac,
