@@ -1,13 +1,17 @@
 //! Puts back what mends changed.
 
-use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
+use anyhow::{Context, Error, Result, bail};
+
+use super::AT_ONCE;
 use crate::datapath::{Mends, Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
 use crate::host::namespaces::Namespaces;
 use crate::host::{kernel, netns};
-use crate::model::{Change, Match, Place, Way};
+use crate::model::{Change, Match, Place, Rule, Way};
 
 #[derive(Default)]
 pub struct Undone {
@@ -22,28 +26,60 @@ pub fn undo(pins: &Pins) -> Result<Undone> {
     let Some(mends) = Mends::open(pins)? else {
         return Ok(undone);
     };
-    for number in mends.numbers()? {
-        match undo_one(pins, &mends, number) {
-            Ok(change) => undone.changes.extend(change),
-            Err(error) => undone.errors.push(error),
-        }
+    for numbers in mends.numbers()?.chunks(AT_ONCE) {
+        undo_some(pins, &mends, numbers, &mut undone);
     }
     Ok(undone)
 }
 
-/// None where there was nothing to put back.
-fn undo_one(pins: &Pins, mends: &Mends, number: u32) -> Result<Option<Change>> {
-    let change = mends
-        .get(number)
-        .with_context(|| format!("change {number} of `doctor --fix`"))?;
-    let was_there = put_back(pins, &change)
-        .and_then(|was_there| mends.forget(number).map(|()| was_there))
-        .with_context(|| format!("not put back: {change}"))?;
-    Ok(Some(change).filter(|_| was_there))
+fn undo_some(pins: &Pins, mends: &Mends, numbers: &[u32], undone: &mut Undone) {
+    let mut of_rules = Vec::new();
+    for &number in numbers {
+        let read = mends.get(number);
+        match read.with_context(|| format!("change {number} of `doctor --fix`")) {
+            Ok(change @ Change::Backend { .. }) => of_rules.push((number, change)),
+            Ok(change) => match put_back(&change).and_then(|was_there| {
+                mends.forget(number)?;
+                Ok(was_there)
+            }) {
+                Ok(was_there) => undone.changes.extend(Some(change).filter(|_| was_there)),
+                Err(error) => undone.errors.push(not_put_back(error, &change)),
+            },
+            Err(error) => undone.errors.push(error),
+        }
+    }
+    if let Some((_, first)) = of_rules.first() {
+        let first = first.clone();
+        match undo_rules(pins, mends, of_rules) {
+            Ok(changes) => undone.changes.extend(changes),
+            Err(error) => undone.errors.push(not_put_back(error, &first)),
+        }
+    }
 }
 
-/// False where what was changed is gone, or was changed since.
-fn put_back(pins: &Pins, change: &Change) -> Result<bool> {
+fn not_put_back(error: Error, change: &Change) -> Error {
+    error.context(format!("not put back: {change}"))
+}
+
+fn undo_rules(pins: &Pins, mends: &Mends, changes: Vec<(u32, Change)>) -> Result<Vec<Change>> {
+    let store = RuleStore::open(pins)?;
+    let mut rules = BTreeMap::new();
+    let (mut numbers, mut undone) = (Vec::new(), Vec::new());
+    for (number, change) in changes {
+        if backend(&store, &mut rules, &change)? {
+            undone.push(change);
+        }
+        numbers.push(number);
+    }
+    store.put_all(&rules.into_values().collect::<Vec<_>>())?;
+    for number in numbers {
+        mends.forget(number)?;
+    }
+    Ok(undone)
+}
+
+/// A device's change. False where that is gone, or was changed since.
+fn put_back(change: &Change) -> Result<bool> {
     match change {
         Change::Gro(place) => at(place, || {
             let device = still_there(place)?;
@@ -59,11 +95,7 @@ fn put_back(pins: &Pins, change: &Change) -> Result<bool> {
                 .map(|device| device::set_enabled(device.ifindex, false))
                 .transpose()
         }),
-        Change::Backend {
-            matches,
-            before,
-            after,
-        } => backend(pins, matches, before, after),
+        Change::Backend { .. } => Ok(false),
     }
 }
 
@@ -96,11 +128,23 @@ fn may_not_look() -> bool {
     kernel::missing_capabilities().contains(&"CAP_SYS_ADMIN")
 }
 
-/// Unless somebody has changed it since, or has given another the address.
-fn backend(pins: &Pins, matches: &Match, before: &Way, after: &Way) -> Result<bool> {
-    let store = RuleStore::open(pins)?;
-    let Some(mut rule) = store.get(matches)? else {
+/// In the rules as they are to be; unless somebody has changed it since, or has given another the
+/// address.
+fn backend(store: &RuleStore, rules: &mut BTreeMap<Match, Rule>, change: &Change) -> Result<bool> {
+    let Change::Backend {
+        matches,
+        before,
+        after,
+    } = change
+    else {
         return Ok(false);
+    };
+    let rule = match rules.entry(*matches) {
+        Entry::Occupied(read) => read.into_mut(),
+        Entry::Vacant(new) => match store.get(matches)? {
+            Some(rule) => new.insert(rule),
+            None => return Ok(false),
+        },
     };
     let now = rule.backend(after.server);
     let Some(now) = now.filter(|now| Way::of(now) == *after).cloned() else {
@@ -116,6 +160,5 @@ fn backend(pins: &Pins, matches: &Match, before: &Way, after: &Way) -> Result<bo
     }
     rule.remove(after.server);
     rule.put(before.given_to(&now));
-    store.put(&rule)?;
     Ok(true)
 }
