@@ -30,7 +30,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let why = error::explain(&error, needs);
-            eprintln!("xdpredir: {}", cmd::paste::complete(&cli.global, &why));
+            let why = cmd::paste::complete(&cli.global, &why);
+            show::complaint(format_args!("xdpredir: {why}"));
             ExitCode::from(error::exit_code(&error) as u8)
         }
     }
@@ -73,7 +74,8 @@ fn usage(error: &clap::Error) -> ExitCode {
     let said = said.split("\n\n  tip:").next().unwrap_or(said);
     let said = said.strip_prefix("error: ").unwrap_or(said);
     let like = like(error).map_or_else(String::new, |like| format!("; did you mean {like}?"));
-    eprintln!("xdpredir: {}{like}; see --help", error::join_lines(said));
+    let said = error::join_lines(said);
+    show::complaint(format_args!("xdpredir: {said}{like}; see --help"));
     ExitCode::from(Exit::Usage as u8)
 }
 

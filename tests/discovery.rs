@@ -4,7 +4,7 @@
 mod fixture;
 
 use std::os::unix::fs::MetadataExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -902,4 +902,35 @@ fn a_gateway_with_another_mac_makes_the_servers_behind_it_stale() {
     lan.host
         .ip("neigh replace 172.17.0.2 lladdr 02:00:00:00:00:54 dev wan");
     assert_eq!(only_row(&tool)["state"], "stale_mac");
+}
+
+/// The way that one run has found anew is not undone by another that was told a weight alone.
+#[test]
+fn a_new_weight_keeps_the_way_that_is_found_meanwhile() {
+    let (lan, server) = (attached(), Ns::new("server"));
+    connect(&lan.host, "wan", &server, &["172.17.0.2/16"]);
+    let tool = lan.tool();
+    tool.ok("rule add --dev wan");
+    for round in 1..=20 {
+        let mac = format!("02:00:00:00:01:{round:02x}");
+        server.ip(&format!("link set eth0 address {mac}"));
+        let mut add = tool.command(&format!("rule add --server 172.17.0.2 --weight {round}"));
+        let silent = add.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut add = silent.spawn().unwrap();
+        tool.ok("rule refresh");
+        assert!(add.wait().unwrap().success());
+        let row = only_row(&tool);
+        assert_eq!((&row["mac"], &row["weight"]), (&json!(mac), &json!(round)));
+    }
+}
+
+#[test]
+fn a_pipe_is_no_namespace() {
+    let lan = attached();
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe").display().to_string();
+    command("mkfifo", &[&pipe]);
+    let tool = lan.tool();
+    let words = format!("rule add --server-netns {pipe}");
+    tool.run(&words).fails(2, &["not a network namespace"]);
 }

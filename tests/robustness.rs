@@ -391,3 +391,24 @@ fn what_cannot_be_written_is_an_error_of_one_line() {
         Run::from(output).fails(1, &["cannot write to standard output"]);
     }
 }
+
+#[test]
+fn warnings_that_cannot_be_written_change_nothing() {
+    let lan = Lan::new(false, 1);
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let run = |words: &str| -> Run {
+        let mut command = lan.tool().command(words);
+        command.stderr(full().unwrap()).output().unwrap().into()
+    };
+    assert_eq!(run("attach lan --mode native").code, 0);
+    // Its peer has no GRO: that would be said.
+    lan.servers[0].exec("ethtool -K eth0 gro off");
+    let mac = lan.servers[0].mac("eth0");
+    let row = run(&format!(
+        "rule add --server 172.17.0.2 --mac {mac} --dev wan0 --json"
+    ));
+    assert_eq!(row.code, 0, "{row:?}");
+    assert_ne!(row.json()["warnings"], serde_json::json!([]));
+    assert_eq!(run("rule del --port 1").code, 3);
+    assert_eq!(run("bogus").code, 2);
+}

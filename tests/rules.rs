@@ -163,7 +163,7 @@ fn the_verbs_say_that_nothing_is_attached() {
 #[test]
 fn what_cannot_be_meant_is_refused_before_anything_is_touched() {
     let bed = Bed::new();
-    let cases: [(&str, i32, &[&str]); 28] = [
+    let cases: [(&str, i32, &[&str]); 29] = [
         ("--server 10.1.1.300", 2, &["10.1.1.300"]),
         ("--server localhost", 2, &["localhost"]),
         ("--server 127.0.0.1", 2, &["127.0.0.1"]),
@@ -180,6 +180,7 @@ fn what_cannot_be_meant_is_refused_before_anything_is_touched() {
         ),
         ("--server 2001:db8::1 --snat 10.1.1.9", 2, &["10.1.1.9"]),
         ("--server 10.1.1.1 --snat 224.0.0.1", 2, &["224.0.0.1"]),
+        ("--server 10.1.1.1 --snat 10.1.1.1", 2, &["server's own"]),
         (
             "--server 10.1.1.1 --keep-ip --to-port 53",
             2,

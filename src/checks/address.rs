@@ -10,9 +10,13 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
         .collect()
 }
 
-/// With --keep-ip the server has the packets' own destinations, which nobody can list.
+/// With --keep-ip the server has the packets' own destinations, which nobody can list. What takes a
+/// tag off is a device above the peer, in whatever namespace.
 fn missing(target: &Target, link: &Link) -> Option<Finding> {
-    let AtServer { address, .. } = target.there.as_ref().filter(|_| !target.keep_ip)?;
+    let AtServer { address, .. } = target
+        .there
+        .as_ref()
+        .filter(|_| !target.keep_ip && !target.push_vlan)?;
     let (server, peer) = (target.server, link.peer()?);
     (*address == Delivery::Nowhere).then(|| {
         let finding = Finding::problem("address", format!("server {server} by {}", link.name()))

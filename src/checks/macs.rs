@@ -15,6 +15,9 @@ fn destination(target: &Target, link: &Link) -> Option<Finding> {
     if let Some(port) = &target.other_port {
         return Some(wrong_port(target, link, port));
     }
+    if target.push_vlan {
+        return None;
+    }
     let neighbour = target.neighbour.as_ref();
     let (now, evidence) = match contradiction(target.mac, end(link), neighbour.map(|n| n.0))? {
         Witness::Peer(mac) => (mac, format!("{} has {mac}", link.peer()?)),

@@ -103,6 +103,8 @@ pub struct Target {
     pub completes_checksum: bool,
     pub ifindex: u32,
     pub keep_ip: bool,
+    /// Its packets get a VLAN tag, and go to whoever takes that off, with addresses of his own.
+    pub push_vlan: bool,
     /// Some of its rules know how to find it again.
     pub found: bool,
     /// And even if its address changes.

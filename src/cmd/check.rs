@@ -60,6 +60,12 @@ pub fn rewrite(what: &str, rewrite: &Rewrite, server: IpAddr) -> Result<()> {
         is_host(snat),
         usage(format!("{what} {snat}: not a host's unicast address"))
     );
+    ensure!(
+        snat != server,
+        usage(format!(
+            "{what} {snat}: the server's own address, which it takes from nobody else"
+        ))
+    );
     same_family(what, &snat, snat, server)
 }
 

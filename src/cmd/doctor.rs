@@ -1,5 +1,6 @@
 //! `xdpredir doctor`
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write, stderr, stdin};
 use std::process::ExitCode;
 
@@ -126,19 +127,21 @@ pub fn told(undone: &Undone) -> ExitCode {
 
 /// What was changed alike in many rules is said once.
 pub fn said(what: &str, changes: impl IntoIterator<Item = String>) -> Result<()> {
-    let lines: Vec<String> = changes.into_iter().collect();
-    for alike in lines.chunk_by(|a, b| a == b) {
-        let rules = match alike.len() {
+    let mut lines: BTreeMap<String, usize> = BTreeMap::new();
+    for change in changes {
+        *lines.entry(change).or_default() += 1;
+    }
+    lines.iter().try_for_each(|(change, count)| {
+        let rules = match count {
             1 => String::new(),
             count => format!(" in {count} rules"),
         };
-        show::line(format_args!("{what}: {}{rules}", alike[0]))?;
-    }
-    Ok(())
+        show::line(format_args!("{what}: {change}{rules}"))
+    })
 }
 
 pub fn complain(errors: &[anyhow::Error]) {
     for error in errors {
-        eprintln!("xdpredir: {}", one_line(error));
+        show::complaint(format_args!("xdpredir: {}", one_line(error)));
     }
 }

@@ -22,16 +22,25 @@ pub struct Found {
     pub path: Path,
     /// None: it was told by hand.
     pub origin: Option<Origin>,
+    /// It is that of the backend that is there already, but for what is told.
+    pub kept: bool,
 }
 
 impl Found {
     fn by(origin: Origin, path: Path) -> Self {
-        let origin = Some(origin);
-        Found { path, origin }
+        Found {
+            path,
+            origin: Some(origin),
+            kept: false,
+        }
     }
 
     fn by_hand(path: Path) -> Self {
-        Found { path, origin: None }
+        Found {
+            path,
+            origin: None,
+            kept: false,
+        }
     }
 }
 
@@ -127,6 +136,7 @@ pub fn path(
         Some((device, known)) if same_device(&device) => Ok(Found {
             path: Path::told(server, device, args.mac.unwrap_or(known.mac)),
             origin: known.origin.clone().filter(|_| args.mac.is_none()),
+            kept: true,
         }),
         _ => find(server, told, args),
     }
@@ -162,6 +172,7 @@ fn again(server: IpAddr, known: &Backend, before: Option<Device>) -> Result<Foun
             Ok(Found {
                 path: Path::told(server, device, known.mac),
                 origin: known.origin.clone(),
+                kept: true,
             })
         }
         (Err(error), None) => Err(error),

@@ -20,7 +20,7 @@ pub fn run(global: &Global, pins: &Pins, args: &Filter) -> Result<ExitCode> {
     let ways = ways(&rules, args);
     let report = apply(pins, &rules, args, &ways)?;
     for failed in &report.failed {
-        eprintln!("xdpredir: {failed}");
+        show::complaint(format_args!("xdpredir: {failed}"));
     }
     if global.json {
         json::print(&report)?;

@@ -14,7 +14,7 @@ use crate::cli::{self, Filter, Global, RuleAdd, RuleDel};
 use crate::datapath::{Pins, RuleStore};
 use crate::doctor;
 use crate::error::{Exit, failure};
-use crate::model::{Backend, Finding, Match, Rewrite, Rule};
+use crate::model::{Backend, Finding, Match, Rewrite, Rule, Way};
 use crate::show;
 use crate::show::json::RuleRow;
 
@@ -131,7 +131,7 @@ fn backend(store: &RuleStore, args: &RuleAdd, rule: &mut Rule, found: &Found) ->
         .open_egress(device.ifindex, &mut rule.backends)
         .with_context(|| format!("device {}", device.name))?;
     let known = rule.backend(path.server);
-    Ok(Backend {
+    let backend = Backend {
         server: path.server,
         mac: path.mac,
         source_mac,
@@ -144,7 +144,21 @@ fn backend(store: &RuleStore, args: &RuleAdd, rule: &mut Rule, found: &Found) ->
             None => store.new_counter()?,
         },
         origin: found.origin.clone(),
+    };
+    Ok(match known.filter(|_| found.kept) {
+        Some(known) => kept(known, backend, args),
+        None => backend,
     })
+}
+
+/// With the way to it as it is by now: another run may have found a new one meanwhile.
+fn kept(known: &Backend, mut backend: Backend, args: &RuleAdd) -> Backend {
+    if known.ifindex != backend.ifindex {
+        backend = Way::of(known).given_to(&backend);
+    }
+    backend.mac = args.mac.unwrap_or(known.mac);
+    backend.origin = known.origin.clone().filter(|_| args.mac.is_none());
+    backend
 }
 
 fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {

@@ -1,9 +1,9 @@
 //! Other people's XDP programs.
 
-use std::io;
+use std::io::{self, Write, stderr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use libbpf_rs::Program;
 use libbpf_rs::query::{LinkInfoIter, LinkTypeInfo, ProgInfoIter};
 
@@ -28,8 +28,7 @@ impl Foreign {
 
     /// The program on an interface that isn't ours; None where there is none.
     pub fn find(ifindex: u32) -> Result<Option<Self>> {
-        let state = sys::xdp_query(ifindex)
-            .with_context(|| format!("cannot ask for the XDP program of ifindex {ifindex}"))?;
+        let state = sys::xdp_query(ifindex).map_err(|error| not_there(error, ifindex))?;
         let Some(&id) = state.programs().first() else {
             return Ok(None);
         };
@@ -110,12 +109,23 @@ impl Replaced {
     }
 }
 
+fn not_there(error: io::Error, ifindex: u32) -> Error {
+    if error.raw_os_error() == Some(nix::libc::ENODEV) {
+        let message = format!("the device with ifindex {ifindex} has just gone");
+        return failure(Exit::NotFound, message);
+    }
+    Error::from(error).context(format!(
+        "cannot ask for the XDP program of ifindex {ifindex}"
+    ))
+}
+
 impl Drop for Replaced {
     fn drop(&mut self) {
         if let Some(foreign) = self.0.take()
             && let Err(error) = foreign.restore()
         {
-            eprintln!("xdpredir: cannot put back {}: {error}", foreign.describe());
+            let what = foreign.describe();
+            let _ = writeln!(stderr(), "xdpredir: cannot put back {what}: {error}");
         }
     }
 }

@@ -108,9 +108,13 @@ impl Interface {
         let link =
             sys::open_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
         let info = LinkInfo::from_fd(link.as_fd())?;
-        let state = match &info.info {
-            LinkTypeInfo::Xdp(xdp) if xdp.ifindex != 0 => LinkState::Attached,
-            _ if device::name_of(self.ifindex).is_some() => LinkState::Detached,
+        let is_linked = matches!(&info.info, LinkTypeInfo::Xdp(xdp) if xdp.ifindex != 0);
+        let runs_here = sys::xdp_query(self.ifindex)
+            .is_ok_and(|state| state.programs().contains(&info.prog_id));
+        let state = match is_linked {
+            true if runs_here => LinkState::Attached,
+            false if device::name_of(self.ifindex).is_some() => LinkState::Detached,
+            // Or in another network namespace, with the program on it.
             _ => LinkState::Gone,
         };
         Ok(Ids {

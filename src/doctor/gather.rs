@@ -216,7 +216,7 @@ fn remember(target: &mut Target, rule: &Rule, backend: &Backend) {
     }
 }
 
-fn identity(backend: &Backend) -> (IpAddr, u32, Mac, Mac, bool, bool) {
+fn identity(backend: &Backend) -> (IpAddr, u32, Mac, Mac, bool, bool, bool) {
     let Backend {
         server,
         ifindex,
@@ -225,14 +225,15 @@ fn identity(backend: &Backend) -> (IpAddr, u32, Mac, Mac, bool, bool) {
         completes_checksum,
         ..
     } = *backend;
-    let keep_ip = backend.rewrite.keep_ip;
+    let rewrite = &backend.rewrite;
     (
         server,
         ifindex,
         mac,
         source_mac,
         completes_checksum,
-        keep_ip,
+        rewrite.keep_ip,
+        rewrite.push_vlan.is_some(),
     )
 }
 
@@ -244,6 +245,7 @@ fn target(backend: &Backend) -> Target {
         completes_checksum: backend.completes_checksum,
         ifindex: backend.ifindex,
         keep_ip: backend.rewrite.keep_ip,
+        push_vlan: backend.rewrite.push_vlan.is_some(),
         found: false,
         followed: false,
         by_route: false,

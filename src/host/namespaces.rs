@@ -1,7 +1,7 @@
 //! The other network namespaces of this host, by the numbers that this one has given them.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ impl Namespaces {
     pub fn find() -> Self {
         let mut found = HashMap::new();
         for netns in all() {
-            let nsid = File::open(&netns.path)
+            let nsid = netns::file(&netns.path)
                 .ok()
                 .and_then(|file| netns::nsid(&file).ok()?);
             if let Some(nsid) = nsid {

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -40,7 +40,7 @@ pub fn enter(name: &str) -> Result<()> {
 /// Does work in another network namespace, on a thread of its own: only that one enters.
 pub fn within<T: Send>(path: &Path, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let context = || format!("cannot enter the network namespace {}", path.display());
-    let file = File::open(path).with_context(context)?;
+    let file = file(path).with_context(context)?;
     let enter_and_work = || {
         setns(&file, CloneFlags::CLONE_NEWNET).with_context(context)?;
         work()
@@ -63,10 +63,17 @@ pub fn of_process(pid: u32) -> Result<File> {
 }
 
 fn open(what: &str, path: &Path, missing: &str) -> Result<File> {
-    File::open(path).map_err(|error| match error.kind() {
+    file(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => failure(Exit::NotFound, format!("{what}: {missing}")),
         _ => anyhow::Error::from(error).context(format!("{what}: {}", path.display())),
     })
+}
+
+/// Opens what may be a namespace's file, or a pipe that nobody writes to.
+pub fn file(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.read(true).custom_flags(nix::libc::O_NONBLOCK);
+    options.open(path)
 }
 
 /// Whether that is the namespace that we are in.

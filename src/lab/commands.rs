@@ -24,7 +24,7 @@ pub struct Commands {
 impl Commands {
     pub fn say(self, line: &str) {
         if self.json {
-            eprintln!("{line}");
+            crate::show::complaint(line);
         } else {
             println!("{line}");
         }

@@ -13,4 +13,4 @@ pub mod watch;
 mod wrap;
 
 pub use human::count;
-pub use out::{line, text, warning};
+pub use out::{complaint, line, text, warning};

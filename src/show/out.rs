@@ -22,5 +22,10 @@ pub fn line(line: impl Display) -> Result<()> {
 pub fn warning(text: impl Display) {
     let name = "xdpredir: ";
     let line = format!("{name}warning: {text}");
-    eprintln!("{}", wrap::fit(&line, name.len(), stderr()));
+    complaint(wrap::fit(&line, name.len(), stderr()));
+}
+
+/// To standard error. Where that can't be written, what was done still counts, and the exit code.
+pub fn complaint(line: impl Display) {
+    let _ = writeln!(stderr(), "{line}");
 }
