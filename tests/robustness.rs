@@ -403,7 +403,7 @@ fn warnings_that_cannot_be_written_change_nothing() {
     assert_eq!(run("attach lan --mode native").code, 0);
     // Its peer has no GRO: that would be said.
     lan.servers[0].exec("ethtool -K eth0 gro off");
-    let mac = lan.servers[0].mac("eth0");
+    let mac = fixture::lan::mac(&lan.servers[0], "eth0");
     let row = run(&format!(
         "rule add --server 172.17.0.2 --mac {mac} --dev wan0 --json"
     ));
