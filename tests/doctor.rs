@@ -921,6 +921,15 @@ fn a_server_that_drops_by_source_is_named() {
         "problem",
         &["rp_filter is 1", CLIENT, "another device"],
     );
+    // Routing by source leads back all the same.
+    bed.server()
+        .ip("route add default via 172.17.0.1 table 100");
+    bed.server()
+        .ip(&format!("rule add from {SERVER} lookup 100"));
+    assert!(bed.arrives());
+    bed.finds_nothing();
+    bed.server()
+        .ip(&format!("rule del from {SERVER} lookup 100"));
     bed.server().sysctl("net/ipv4/conf/eth0/rp_filter", "2");
     assert!(bed.arrives());
     bed.finds_nothing();

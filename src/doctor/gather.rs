@@ -309,7 +309,7 @@ fn answers(target: &Target, link: &Link) -> Result<Arrival> {
         device: device.to_string(),
         rp_filter: sysctl::rp_filter(device),
         forwards: sysctl::forwards(target.server, device),
-        back: place::back(target.server, ifindex)?.way,
+        back: place::back(None, target.server, ifindex)?.way,
     })
 }
 

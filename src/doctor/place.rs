@@ -30,7 +30,9 @@ pub fn look(peer: &Remote, targets: &mut [&mut Target]) -> Option<There> {
         let there = there(peer.ifindex)?;
         let answers = asked.iter().map(|(server, sources)| {
             let address = delivery(*server, peer.ifindex)?;
-            let back = |source: &Source| Ok((*source, back(sample(source.net), peer.ifindex)?));
+            let own = Some(*server).filter(|_| address == Delivery::Here);
+            let back =
+                |source: &Source| Ok((*source, back(own, sample(source.net), peer.ifindex)?));
             let back = sources.iter().map(back);
             Ok((address, back.collect::<Result<Vec<_>>>()?))
         });
@@ -86,9 +88,13 @@ fn leads_on(server: IpAddr, hop: &NextHop, arrival: u32) -> Result<bool> {
     Ok(hop.ifindex != arrival || hop.addr != server || path::answers(server, arrival)?)
 }
 
-/// From the device of arrival.
-pub fn back(source: IpAddr, arrival: u32) -> Result<WayBack> {
-    let (way, gateway) = match route::lookup(source, None)? {
+/// From the device of arrival; for an address of this namespace's own, as that one answers.
+pub fn back(own: Option<IpAddr>, source: IpAddr, arrival: u32) -> Result<WayBack> {
+    let route = match own {
+        Some(own) => route::lookup_from(own, source)?,
+        None => route::lookup(source, None)?,
+    };
+    let (way, gateway) = match route {
         Route::Hop(hop) if hop.ifindex == arrival => (Back::ByArrival, Some(hop.addr)),
         Route::Hop(hop) => (Back::ByAnother, Some(hop.addr)),
         // One of its own addresses stands for a network that it is in.

@@ -43,7 +43,19 @@ pub fn next_hop(to: IpAddr, ifindex: Option<u32>) -> Result<NextHop> {
 }
 
 pub fn lookup(to: IpAddr, ifindex: Option<u32>) -> Result<Route> {
-    let request = RouteNetlinkMessage::GetRoute(request(to, ifindex));
+    ask(request(to, ifindex), to)
+}
+
+/// For what one of this namespace's addresses sends, by its own rules of routing if it has any.
+pub fn lookup_from(from: IpAddr, to: IpAddr) -> Result<Route> {
+    let mut request = request(to, None);
+    request.header.source_prefix_length = request.header.destination_prefix_length;
+    request.attributes.push(RouteAttribute::Source(from.into()));
+    ask(request, to)
+}
+
+fn ask(request: RouteMessage, to: IpAddr) -> Result<Route> {
+    let request = RouteNetlinkMessage::GetRoute(request);
     let route = match netlink::get(request) {
         Ok(Some(RouteNetlinkMessage::NewRoute(route))) => route,
         Ok(_) => return Ok(Route::None),
