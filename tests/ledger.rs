@@ -467,18 +467,17 @@ fn frames_that_a_native_tap_hands_over_alone_are_not_taken_for_others() {
     write(&mut tap, 8000, 30);
     row(&tool, 8000, 30);
 
-    // Natively the peer takes nothing now.
-    lan.servers[0].exec("ethtool -K eth0 gro off");
+    lan.servers[0].ip("link set eth0 down");
     send(&lan.vm_socket(), ANYWHERE, 20);
-    assert_eq!(row(&tool, 7999, 20)["failures"]["not_supported"], 20);
+    assert_eq!(row(&tool, 7999, 20)["failures"]["link_down"], 20);
     write(&mut tap, 8000, 600);
     write(&mut native, 8001, 5);
     send(&lan.vm_socket(), ANYWHERE, BURST);
     let (lost, packets) = (row(&tool, 7999, BURST + 20), BURST + 20);
-    assert_eq!(lost["failures"]["not_supported"], packets, "{lost}");
-    assert_eq!(row(&tool, 8001, 5)["failures"]["not_supported"], 5);
+    assert_eq!(lost["failures"]["link_down"], packets, "{lost}");
+    assert_eq!(row(&tool, 8001, 5)["failures"]["link_down"], 5);
     assert_eq!(row(&tool, 8000, 630)["delivered"], 630);
-    assert_eq!(tool.json("stats")["unattributed"]["not_supported"], 0);
+    assert_eq!(tool.json("stats")["unattributed"]["link_down"], 0);
 }
 
 /// One device, whose frames take both ways.
@@ -491,7 +490,7 @@ fn a_native_tap_loses_what_it_lost() {
     lan.add_backend(0, "--port 8001");
     let mut tap = Tap::new(&lan.host, "tap0", false);
     tool.ok("attach tap0 --mode native");
-    lan.servers[0].exec("ethtool -K eth0 gro off");
+    lan.servers[0].ip("link set eth0 down");
     for _ in 0..5 {
         tap.write_blocking();
         write(&mut tap, 8000, 3);
@@ -499,7 +498,7 @@ fn a_native_tap_loses_what_it_lost() {
         write(&mut tap, 8001, 2);
     }
     assert_eq!(row(&tool, 8000, 15)["delivered"], 15);
-    assert_eq!(row(&tool, 8001, 10)["failures"]["not_supported"], 10);
+    assert_eq!(row(&tool, 8001, 10)["failures"]["link_down"], 10);
     tap.write_blocking();
     lan.host.ip("link set wan0 down");
     write(&mut tap, 8000, 7);
@@ -574,7 +573,7 @@ fn test_runs_leave_nothing_behind() {
     let lan = lan("native");
     let tool = lan.tool();
     lan.add_backend(0, "--port 8000");
-    lan.servers[0].exec("ethtool -K eth0 gro off");
+    lan.servers[0].ip("link set eth0 down");
     for round in 1..=2 {
         let program = Loaded::on(&tool.json("status"), "lan");
         for _ in 0..15 {
@@ -586,9 +585,9 @@ fn test_runs_leave_nothing_behind() {
         }
         send(&lan.vm_socket(), ANYWHERE, 10);
         let lost = row(&tool, 7999, 10 * round);
-        assert_eq!(lost["failures"]["not_supported"], 10 * round, "{lost}");
+        assert_eq!(lost["failures"]["link_down"], 10 * round, "{lost}");
         let none = row(&tool, 8000, 15 * round);
-        assert_eq!(none["failures"]["not_supported"], 0, "{none}");
+        assert_eq!(none["failures"]["link_down"], 0, "{none}");
     }
 }
 
