@@ -7,6 +7,17 @@
 #ifndef __ACCOUNT_H__
 #define __ACCOUNT_H__
 
+__u32 program_id = 0; /* of this program, once it is loaded */
+
+/* What another program left there, nobody will tell of. */
+static __always_inline void take_over(struct ledger *ledger)
+{
+	ledger->program = program_id;
+	ledger->ingress = interface.ifindex;
+	ledger->taken = 0;
+	ledger->settled = 0;
+}
+
 static __always_inline void account(const struct backend *backend)
 {
 	struct sent sent = {.ifindex = backend->ifindex, .counter = backend->counter};
@@ -18,11 +29,12 @@ static __always_inline void account(const struct backend *backend)
 	if (!ledger)
 		return;
 	if (interface.mode == MODE_SKB) {
-		ledger->ingress = interface.ifindex;
-		ledger->only = sent;
+		ledger->only = sent.counter;
+		ledger->only_program = program_id;
 		return;
 	}
-	ledger->ingress = interface.ifindex | LEDGER_NATIVE;
+	if (ledger->program != program_id)
+		take_over(ledger);
 	add_sent(ledger, sent);
 }
 

@@ -22,7 +22,8 @@
 #define ENETDOWN   100
 #define ENOBUFS	   105
 
-#define STALE 65536 /* more than one poll can take: some were never heard of again */
+#define DEV_MAP_BULK_SIZE 16	/* kernel/bpf/devmap.c */
+#define IFF_SLAVE	  0x800 /* include/uapi/linux/if.h: port of a bond */
 
 const volatile __u32 netns = 0; /* inode number of the network namespace */
 __u32 egress_id = 0;		/* of the map; 0: not yet */
@@ -81,13 +82,13 @@ static __always_inline void fail(__u32 counter, __u32 reason, __u64 lost)
 	add(&key, lost);
 }
 
-/* Frames that no longer wait. When none does, the next poll begins anew. */
+/* Frames that no longer wait. When none does, the list begins anew. */
 static __always_inline void settle(struct ledger *ledger, __u32 ifindex, __u32 frames)
 {
 	struct sent told = {.ifindex = ifindex, .counter = HANDED_OVER | frames};
 
 	ledger->settled += frames;
-	if (ledger->settled == ledger->taken || ledger->taken > STALE) {
+	if (ledger->settled == ledger->taken) {
 		ledger->settled = 0;
 		ledger->taken = 0;
 		return;
@@ -96,23 +97,27 @@ static __always_inline void settle(struct ledger *ledger, __u32 ifindex, __u32 f
 	ledger->settled++;
 }
 
-/* Whether a frame may just have been redirected by that interface's program. */
-static __always_inline bool chose_last(const struct ledger *ledger, const struct net_device *dev)
+/* Whether the program may just have chosen natively. */
+static __always_inline bool chose_last(const struct ledger *ledger, __u32 program)
 {
-	if ((ledger->ingress & ~LEDGER_NATIVE) != (__u32)dev->ifindex)
-		return false;
-	return !(ledger->ingress & LEDGER_NATIVE) || ledger->taken != ledger->settled;
+	return ledger->program == program && ledger->taken != ledger->settled;
 }
 
-/* Whose it was. */
 static __always_inline __u32 take_back(struct ledger *ledger)
 {
-	__u32 taken;
+	return ledger->sent[--ledger->taken % LEDGER_FRAMES].counter;
+}
 
-	if (!(ledger->ingress & LEDGER_NATIVE))
-		return ledger->only.counter;
-	taken = --ledger->taken;
-	return taken < LEDGER_FRAMES ? ledger->sent[taken % LEDGER_FRAMES].counter : NOBODYS;
+/* The last frame that the program chose. */
+static __always_inline void fail_last(struct ledger *ledger, const struct bpf_prog *xdp,
+				      __u32 reason)
+{
+	__u32 program = xdp->aux->id;
+
+	if (chose_last(ledger, program))
+		fail(take_back(ledger), reason, 1);
+	else if (ledger->only_program == program)
+		fail(ledger->only, reason, 1);
 }
 
 /* A frame that the kernel did not take; the program has just returned. */
@@ -122,18 +127,16 @@ int BPF_PROG(redirect_err, const struct net_device *dev, const struct bpf_prog *
 {
 	struct ledger *ledger = ledger_here();
 
-	if (!ledger || !egress_id || map_id != egress_id)
-		return 0;
-	if (chose_last(ledger, dev))
-		fail(take_back(ledger), reason_of(error), 1);
+	if (ledger && egress_id && map_id == egress_id)
+		fail_last(ledger, xdp, reason_of(error));
 	return 0;
 }
 
 /*
- * How many of the device's frames were handed over before, in this poll. A global
- * function, as the next one, so that the verifier looks at its loop once.
+ * How many of the device's frames are not known to be handed over. A global function,
+ * so that the verifier looks at its loop once.
  */
-__noinline __u32 handed_over(struct ledger *ledger, __u32 ifindex)
+__noinline __u32 waiting(struct ledger *ledger, __u32 ifindex)
 {
 	__u32 frames = 0;
 
@@ -142,46 +145,40 @@ __noinline __u32 handed_over(struct ledger *ledger, __u32 ifindex)
 	for (__u32 i = 0; i < LEDGER_FRAMES && i < ledger->taken; i++) {
 		__u32 counter = ledger->sent[i].counter;
 
-		if (ledger->sent[i].ifindex == ifindex && counter & HANDED_OVER)
-			frames += counter & ~HANDED_OVER;
+		if (ledger->sent[i].ifindex != ifindex)
+			continue;
+		if (counter & HANDED_OVER)
+			frames -= counter & ~HANDED_OVER;
+		else
+			frames++;
 	}
 	return frames;
 }
 
-/* Where the frame is that comes after so many of the device's. */
-__noinline __u32 place_after(struct ledger *ledger, __u32 ifindex, __u32 frames)
-{
-	if (!ledger)
-		return 0;
-	for (__u32 i = 0; i < LEDGER_FRAMES && i < ledger->taken; i++) {
-		if (ledger->sent[i].ifindex != ifindex || ledger->sent[i].counter & HANDED_OVER)
-			continue;
-		if (frames == 0)
-			return i;
-		frames--;
-	}
-	return ledger->taken;
-}
-
 /* The frames of a bulk that its device did not take. */
 struct lost {
-	struct ledger *ledger;
+	const struct ledger *ledger;
 	__u32 ifindex;
 	__u32 reason;
-	__u32 first; /* where it is */
+	__u32 later; /* frames of the device that came after the bulk */
 	__u32 frames;
 	__u32 counter; /* of those before, that are not counted yet: */
 	__u32 run;
 };
 
-/* A step of bpf_loop: 1 ends it. */
+/* A step of bpf_loop, from the last frame backwards: 1 ends it. */
 static long lose(__u32 step, void *arg)
 {
 	struct lost *lost = arg;
-	struct sent *sent = &lost->ledger->sent[(lost->first + step) % LEDGER_FRAMES];
+	const struct ledger *ledger = lost->ledger;
+	const struct sent *sent = &ledger->sent[(ledger->taken - 1 - step) % LEDGER_FRAMES];
 
 	if (sent->ifindex != lost->ifindex || sent->counter & HANDED_OVER)
 		return 0;
+	if (lost->later) {
+		lost->later--;
+		return 0;
+	}
 	if (sent->counter != lost->counter) {
 		if (lost->run)
 			fail(lost->counter, lost->reason, lost->run);
@@ -192,8 +189,12 @@ static long lose(__u32 step, void *arg)
 	return --lost->frames == 0;
 }
 
-/* Drivers take frames in their order, so those that are lost are the last ones. */
-static __always_inline void lose_last(struct ledger *ledger, __u32 ifindex, __u32 sent, __u32 drops,
+/*
+ * Drivers take frames in their order, so those that are lost are the last ones. Nothing
+ * tells of a frame that a native tap handed over as generic mode does, having no buffer
+ * for XDP: it stays before the bulk's.
+ */
+static __always_inline void lose_last(struct ledger *ledger, __u32 ifindex, __u32 bulk, __u32 drops,
 				      __u32 reason)
 {
 	struct lost lost = {
@@ -202,16 +203,25 @@ static __always_inline void lose_last(struct ledger *ledger, __u32 ifindex, __u3
 		.reason = reason,
 		.frames = drops,
 	};
+	__u32 taken = ledger->taken;
+	bool is_full = bulk >= DEV_MAP_BULK_SIZE;
 
-	if (ledger->taken <= LEDGER_FRAMES) {
-		sent += handed_over(ledger, ifindex);
-		lost.first = place_after(ledger, ifindex, sent);
-		bpf_loop(ledger->taken - lost.first, lose, &lost, 0);
-	}
+	if (is_full)
+		lost.later = waiting(ledger, ifindex) > bulk;
+	if (!is_full || taken <= LEDGER_FRAMES)
+		bpf_loop(taken < LEDGER_FRAMES ? taken : LEDGER_FRAMES, lose, &lost, 0);
 	if (lost.run)
 		fail(lost.counter, reason, lost.run);
 	if (lost.frames)
 		fail(NOBODYS, reason, lost.frames);
+}
+
+/* The port of a bond has the bond's program. */
+static __always_inline bool is_ingress(const struct ledger *ledger, const struct net_device *dev)
+{
+	if (!is_here(dev))
+		return false;
+	return (__u32)dev->ifindex == ledger->ingress || dev->flags & IFF_SLAVE;
 }
 
 /*
@@ -226,38 +236,41 @@ int BPF_PROG(devmap_xmit, const struct net_device *from, const struct net_device
 	struct ledger *ledger = ledger_here();
 	__u32 frames = sent + drops;
 
-	if (!ledger || ledger->taken - ledger->settled < frames)
+	if (!ledger || ledger->taken - ledger->settled < frames || !is_ingress(ledger, from))
 		return 0;
-	if (drops > 0 && is_here(to))
-		lose_last(ledger, to->ifindex, sent, drops, reason_of(error));
+	if (drops > 0)
+		lose_last(ledger, to->ifindex, frames, drops, reason_of(error));
 	settle(ledger, to->ifindex, frames);
 	return 0;
 }
 
-static __always_inline bool is_ours(const struct bpf_prog *xdp)
+/*
+ * The kernel wants all bulks empty at the end of a poll: what is left was never heard of.
+ * Netpoll has no budget, and comes in the middle of others.
+ */
+SEC("tp_btf/napi_poll")
+int BPF_PROG(polled, const void *napi, int work, int budget)
 {
-	const char name[] = "xdpredir";
+	struct ledger *ledger = ledger_here();
 
-	for (__u32 i = 0; i < sizeof(name); i++) {
-		if (xdp->aux->name[i] != name[i])
-			return false;
+	if (ledger && budget && ledger->taken) {
+		ledger->taken = 0;
+		ledger->settled = 0;
 	}
-	return true;
+	return 0;
 }
 
 /*
- * In generic mode, a frame that met a stopped queue, or that the device refused: the
- * one that the program redirected last.
+ * A frame that was handed over alone and met a stopped queue, or that the device refused.
+ * The program itself never says XDP_TX.
  */
 SEC("tp_btf/xdp_exception")
 int BPF_PROG(exception, const struct net_device *dev, const struct bpf_prog *xdp, __u32 action)
 {
 	struct ledger *ledger = ledger_here();
 
-	if (!ledger || ledger->ingress & LEDGER_NATIVE || action != XDP_TX)
-		return 0;
-	if (ledger->only.ifindex == (__u32)dev->ifindex && is_here(dev) && is_ours(xdp))
-		fail(ledger->only.counter, FAILURE_QUEUE_FULL, 1);
+	if (ledger && action == XDP_TX)
+		fail_last(ledger, xdp, FAILURE_QUEUE_FULL);
 	return 0;
 }
 

@@ -27,10 +27,7 @@ static __always_inline struct ledger *ledger_here(void)
 
 static __always_inline void add_sent(struct ledger *ledger, struct sent sent)
 {
-	__u32 taken = ledger->taken++;
-
-	if (taken < LEDGER_FRAMES)
-		ledger->sent[taken % LEDGER_FRAMES] = sent;
+	ledger->sent[ledger->taken++ % LEDGER_FRAMES] = sent;
 }
 
 #endif

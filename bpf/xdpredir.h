@@ -184,17 +184,19 @@ struct sent {
 
 /*
  * The ledger of one CPU, for what the kernel says of frames after the program has
- * redirected them: those of the poll that it is at, until all were handed over.
+ * redirected them. Natively they wait in bulks, and as long as one does no other
+ * program's come: sent has those of the poll that it is at, until all were handed over.
+ * In generic mode, the kernel hands over one frame at a time.
  */
 struct ledger {
-	__u32 ingress; /* the interface whose program chose last, with LEDGER_NATIVE */
-	__u32 taken;   /* of sent; those beyond LEDGER_FRAMES are not there */
-	__u32 settled; /* of those: lost, handed over, or telling of that */
-	__u32 zero;
-	struct sent only; /* in generic mode, which hands over one frame at a time */
+	__u32 program;	    /* its id: whose frames these are, */
+	__u32 ingress;	    /* and its interface */
+	__u32 taken;	    /* of sent, a ring */
+	__u32 settled;	    /* of those: lost, handed over, or telling of that */
+	__u32 only;	    /* in generic mode: counter of the last frame's backend, */
+	__u32 only_program; /* and id of the program that chose it */
 	struct sent sent[LEDGER_FRAMES];
 };
-#define LEDGER_NATIVE 0x80000000
 
 /* What a failed redirect is counted under. */
 struct failure_key {

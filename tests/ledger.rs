@@ -7,11 +7,14 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use fixture::lan::{ANYWHERE, Lan, socket};
+use fixture::packet::{Checksum, Frame};
+use fixture::run::{Loaded, XDP_REDIRECT};
 use fixture::tap::Tap;
 use fixture::{Ns, Pins, Tool};
 use libbpf_rs::{MapCore, MapFlags};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 const BURST: u64 = 1000;
@@ -404,12 +407,9 @@ fn the_ledger_ends_with_the_last_interface_and_goes_on_with_the_next() {
 fn in_generic_mode_frames_that_meet_a_stopped_queue_are_counted() {
     const PORTS: [u16; 2] = [7999, 8000];
     let lan = lan("skb");
-    lan.host.exec("tc qdisc add dev wan0 root pfifo");
-    // Its peer polls for frames that don't come straight from a socket only so.
-    lan.host.exec("ethtool -K wan0 tso off");
     lan.add_backend(0, "--port 8000");
     let servers = PORTS.map(|port| socket(&lan.servers[0], &format!("0.0.0.0:{port}")));
-    poll_seldom(&lan.servers[0], "eth0", PAUSE);
+    poll_seldom_behind_a_queue(&lan);
     let vm = lan.vm_socket();
     let (mut sent, mut arrived) = ([0; 2], [0; 2]);
     for _ in 0..BURST {
@@ -424,6 +424,170 @@ fn in_generic_mode_frames_that_meet_a_stopped_queue_are_counted() {
         assert!(lost > 0, "{row}");
         assert_eq!(row["delivered"], arrived[which], "{row}");
         assert_eq!(arrived[which] + lost, sent[which], "{row}");
+    }
+}
+
+/// The ledger is each CPU's own: what one test sends is to be in the same.
+fn stay_on_one_cpu() {
+    let mut first = CpuSet::new();
+    first.set(0).expect("there is a first CPU");
+    sched_setaffinity(Pid::from_raw(0), &first).expect("this thread may run there");
+}
+
+fn frame(dport: u16) -> Vec<u8> {
+    let frame = Frame {
+        dport,
+        ..Frame::default()
+    };
+    frame.bytes()
+}
+
+fn write(tap: &mut Tap, port: u16, frames: u64) {
+    (0..frames).for_each(|_| tap.write(&frame(port), Checksum::Full));
+}
+
+/// A tap of the host, attached natively, that hands its frames over as generic mode does.
+fn blocking_tap(lan: &Lan) -> Tap {
+    let tap = Tap::new(&lan.host, "tap0", false);
+    lan.tool().ok("attach tap0 --mode native");
+    tap.write_blocking();
+    tap
+}
+
+#[test]
+fn frames_that_a_native_tap_hands_over_alone_are_not_taken_for_others() {
+    stay_on_one_cpu();
+    let lan = lan("native");
+    let tool = lan.tool();
+    let mut tap = blocking_tap(&lan);
+    let mut native = Tap::new(&lan.host, "tap1", false);
+    tool.ok("attach tap1 --mode native");
+    lan.add_backend(0, "--port 8000");
+    lan.add_backend(0, "--port 8001");
+    write(&mut tap, 8000, 30);
+    row(&tool, 8000, 30);
+
+    lan.servers[0].ip("link set eth0 down");
+    send(&lan.vm_socket(), ANYWHERE, 20);
+    assert_eq!(row(&tool, 7999, 20)["failures"]["link_down"], 20);
+    write(&mut tap, 8000, 600);
+    write(&mut native, 8001, 5);
+    send(&lan.vm_socket(), ANYWHERE, BURST);
+    let (lost, packets) = (row(&tool, 7999, BURST + 20), BURST + 20);
+    assert_eq!(lost["failures"]["link_down"], packets, "{lost}");
+    assert_eq!(row(&tool, 8001, 5)["failures"]["link_down"], 5);
+    assert_eq!(row(&tool, 8000, 630)["delivered"], 630);
+    assert_eq!(tool.json("stats")["unattributed"]["link_down"], 0);
+}
+
+/// One device, whose frames take both ways.
+#[test]
+fn a_native_tap_loses_what_it_lost() {
+    stay_on_one_cpu();
+    let lan = lan("native");
+    let tool = lan.tool();
+    lan.add_backend(0, "--port 8000");
+    lan.add_backend(0, "--port 8001");
+    let mut tap = Tap::new(&lan.host, "tap0", false);
+    tool.ok("attach tap0 --mode native");
+    lan.servers[0].ip("link set eth0 down");
+    for _ in 0..5 {
+        tap.write_blocking();
+        write(&mut tap, 8000, 3);
+        tap.write_at_once();
+        write(&mut tap, 8001, 2);
+    }
+    assert_eq!(row(&tool, 8000, 15)["delivered"], 15);
+    assert_eq!(row(&tool, 8001, 10)["failures"]["link_down"], 10);
+    tap.write_blocking();
+    lan.host.ip("link set wan0 down");
+    write(&mut tap, 8000, 7);
+    assert_eq!(row(&tool, 8000, 22)["failures"]["link_down"], 7);
+}
+
+#[test]
+fn a_native_tap_counts_what_meets_a_stopped_queue() {
+    const PORTS: [u16; 2] = [8000, 8001];
+    let lan = lan("native");
+    let mut tap = blocking_tap(&lan);
+    let servers = PORTS.map(|port| {
+        lan.add_backend(0, &format!("--port {port}"));
+        socket(&lan.servers[0], &format!("0.0.0.0:{port}"))
+    });
+    poll_seldom_behind_a_queue(&lan);
+    let mut sent = [0; 2];
+    for _ in 0..BURST {
+        let which = usize::from(fastrand::bool());
+        sent[which] += 1;
+        write(&mut tap, PORTS[which], 1);
+    }
+    for which in [0, 1] {
+        let row = row(&lan.tool(), PORTS[which], sent[which]);
+        let lost = row["failures"]["queue_full"].as_u64().unwrap();
+        assert!(lost > 0, "{row}");
+        assert_eq!(receive_all(&servers[which]) + lost, sent[which], "{row}");
+    }
+}
+
+/// What a veth's peer does not take in time stops the veth's queue.
+fn poll_seldom_behind_a_queue(lan: &Lan) {
+    lan.host.exec("tc qdisc add dev wan0 root pfifo");
+    // Its peer polls for frames that don't come straight from a socket only so.
+    lan.host.exec("ethtool -K wan0 tso off");
+    poll_seldom(&lan.servers[0], "eth0", PAUSE);
+}
+
+#[test]
+fn in_generic_mode_losses_of_others_are_not_counted() {
+    stay_on_one_cpu();
+    let mut lan = lan("skb");
+    let vm1 = second_interface(&lan);
+    lan.tool().ok("attach lan1 --mode skb --no-ledger");
+    poll_seldom_behind_a_queue(&lan);
+    send(&lan.vm_socket(), ANYWHERE, 1);
+    row(&lan.tool(), 7999, 1);
+    lan.add_backend(0, "--port 8000");
+    send(&vm1, "55.1.1.1:8000", BURST);
+    row(&lan.tool(), 8000, BURST);
+    lan.tool().ok("detach lan1");
+    assert_eq!(row(&lan.tool(), 8000, BURST)["failures"]["queue_full"], 0);
+    assert_eq!(row(&lan.tool(), 7999, 1)["failures"]["queue_full"], 0);
+
+    let first = std::mem::replace(&mut lan.pins, Pins::new());
+    lan.tool().ok("attach lan1 --mode skb");
+    lan.add_backend(0, "");
+    send(&vm1, "55.1.1.1:7999", BURST);
+    let lost = row(&lan.tool(), 7999, BURST);
+    assert!(lost["failures"]["queue_full"].as_u64() > Some(0), "{lost}");
+    let first = Tool {
+        ns: &lan.host,
+        pins: &first,
+    };
+    assert_eq!(row(&first, 7999, 1)["failures"]["queue_full"], 0);
+}
+
+/// A test run chooses a backend for a packet that is sent nowhere.
+#[test]
+fn test_runs_leave_nothing_behind() {
+    stay_on_one_cpu();
+    let lan = lan("native");
+    let tool = lan.tool();
+    lan.add_backend(0, "--port 8000");
+    lan.servers[0].ip("link set eth0 down");
+    for round in 1..=2 {
+        let program = Loaded::on(&tool.json("status"), "lan");
+        for _ in 0..15 {
+            assert_eq!(program.run(&frame(8000)).0, XDP_REDIRECT);
+        }
+        if round == 2 {
+            tool.ok("detach lan --keep-rules");
+            tool.ok("attach lan --mode native");
+        }
+        send(&lan.vm_socket(), ANYWHERE, 10);
+        let lost = row(&tool, 7999, 10 * round);
+        assert_eq!(lost["failures"]["link_down"], 10 * round, "{lost}");
+        let none = row(&tool, 8000, 15 * round);
+        assert_eq!(none["failures"]["link_down"], 0, "{none}");
     }
 }
 

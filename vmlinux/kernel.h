@@ -24,13 +24,14 @@ typedef struct {
 
 /* include/linux/netdevice.h */
 struct net_device {
+	unsigned int flags;
 	int ifindex;
 	possible_net_t nd_net;
 };
 
 /* include/linux/bpf.h */
 struct bpf_prog_aux {
-	char name[16];
+	__u32 id;
 };
 
 struct bpf_prog {

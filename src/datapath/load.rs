@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, libbpf_sys};
+use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, Program, libbpf_sys};
 
 use super::bpffs::{mkdir, remove_tree};
 use super::group::{group_of, share_pins_of};
@@ -73,6 +73,9 @@ pub fn load(pins: &Pins, device: &Device, variant: Variant) -> Result<OwnedFd> {
     }
     if variant.ledger == LedgerState::On {
         ledger::start(pins)?;
+        let id = Program::id_from_fd(loaded.progs.xdpredir.as_fd())?;
+        let data = loaded.maps.bss_data.as_deref_mut();
+        data.context("the program has no variables")?.program_id = id;
     }
     pin_interface(pins, device.ifindex, loaded.object_mut())?;
     Ok(loaded.progs.xdpredir.as_fd().try_clone_to_owned()?)
