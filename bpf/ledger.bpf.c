@@ -82,13 +82,17 @@ static __always_inline void fail(__u32 counter, __u32 reason, __u64 lost)
 	add(&key, lost);
 }
 
-/* Frames that no longer wait. When none does, the list begins anew. */
+/*
+ * Frames that no longer wait. When none does, the list begins anew; so it does when it is
+ * full and a poll ends, for then some were never heard of.
+ */
 static __always_inline void settle(struct ledger *ledger, __u32 ifindex, __u32 frames)
 {
 	struct sent told = {.ifindex = ifindex, .counter = HANDED_OVER | frames};
 
 	ledger->settled += frames;
-	if (ledger->settled == ledger->taken) {
+	if (ledger->settled == ledger->taken ||
+	    (ledger->taken > LEDGER_FRAMES && frames < DEV_MAP_BULK_SIZE)) {
 		ledger->settled = 0;
 		ledger->taken = 0;
 		return;
@@ -241,22 +245,6 @@ int BPF_PROG(devmap_xmit, const struct net_device *from, const struct net_device
 	if (drops > 0)
 		lose_last(ledger, to->ifindex, frames, drops, reason_of(error));
 	settle(ledger, to->ifindex, frames);
-	return 0;
-}
-
-/*
- * The kernel wants all bulks empty at the end of a poll: what is left was never heard of.
- * Netpoll has no budget, and comes in the middle of others.
- */
-SEC("tp_btf/napi_poll")
-int BPF_PROG(polled, const void *napi, int work, int budget)
-{
-	struct ledger *ledger = ledger_here();
-
-	if (ledger && budget && ledger->taken) {
-		ledger->taken = 0;
-		ledger->settled = 0;
-	}
 	return 0;
 }
 

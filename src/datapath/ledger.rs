@@ -92,7 +92,6 @@ fn attach(pins: Option<&Pins>) -> Result<Vec<(&'static str, Link)>> {
     Ok(vec![
         ("redirect_err", programs.redirect_err.attach_trace()?),
         ("devmap_xmit", programs.devmap_xmit.attach_trace()?),
-        ("polled", programs.polled.attach_trace()?),
         ("exception", programs.exception.attach_trace()?),
     ])
 }
