@@ -1,31 +1,19 @@
 //! Commands in messages, completed so that they do what is meant where they are pasted.
 
-use std::path::PathBuf;
-
 use crate::cli::Global;
 use crate::host::netns;
 use crate::model::Finding;
+use crate::show;
 
 /// Of this host's devices.
 const TOOLS: [&str; 3] = ["ip", "ethtool", "sysctl"];
 
-/// Commands stand between backquotes: they get the global options of this run, or enter its network
-/// namespace.
+/// They get the global options of this run, or enter its network namespace.
 pub fn complete(global: &Global, text: &str) -> String {
-    let of_global = Place {
-        netns: global.netns.as_ref(),
-        pin_dir: global.pin_dir.as_ref(),
-    };
-    let command = |words: &str| -> String {
-        let each = words.split(" && ").map(|words| of_global.command(words));
+    show::commands::map(text, |words| {
+        let each = words.split(" && ").map(|words| command(global, words));
         each.collect::<Vec<_>>().join(" && ")
-    };
-    let parts = text.split('`').enumerate();
-    let parts = parts.map(|(number, part)| match number % 2 {
-        0 => part.to_string(),
-        _ => command(part),
-    });
-    parts.collect::<Vec<_>>().join("`")
+    })
 }
 
 pub fn complete_mends(global: &Global, findings: &mut [Finding]) {
@@ -34,36 +22,31 @@ pub fn complete_mends(global: &Global, findings: &mut [Finding]) {
     }
 }
 
-struct Place<'a> {
-    netns: Option<&'a String>,
-    pin_dir: Option<&'a PathBuf>,
+fn command(global: &Global, words: &str) -> String {
+    match words.split_once(' ') {
+        Some(("xdpredir", rest)) => format!("xdpredir{} {rest}", options(global)),
+        Some((tool, _)) if TOOLS.contains(&tool) => enter(global) + words,
+        _ => words.to_string(),
+    }
 }
 
-impl Place<'_> {
-    fn command(&self, words: &str) -> String {
-        match words.split_once(' ') {
-            Some(("xdpredir", rest)) => format!("xdpredir{} {rest}", self.options()),
-            Some((tool, _)) if TOOLS.contains(&tool) => format!("{}{words}", self.enter()),
-            _ => words.to_string(),
-        }
-    }
+fn options(global: &Global) -> String {
+    let netns = global.netns.as_ref();
+    let netns = netns.map(|netns| format!(" --netns {netns}"));
+    let pin_dir = global.pin_dir.as_ref();
+    let pin_dir = pin_dir.map(|dir| format!(" --pin-dir {}", dir.display()));
+    netns.unwrap_or_default() + &pin_dir.unwrap_or_default()
+}
 
-    fn options(&self) -> String {
-        let netns = self.netns.map(|netns| format!(" --netns {netns}"));
-        let pin_dir = self
-            .pin_dir
-            .map(|dir| format!(" --pin-dir {}", dir.display()));
-        netns.unwrap_or_default() + &pin_dir.unwrap_or_default()
-    }
-
-    fn enter(&self) -> String {
-        let net = |name: &String| format!("nsenter --net={} ", netns::path(name).display());
-        self.netns.map(net).unwrap_or_default()
-    }
+fn enter(global: &Global) -> String {
+    let net = |name: &String| format!("nsenter --net={} ", netns::path(name).display());
+    global.netns.as_ref().map(net).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn completed(netns: Option<&str>, pin_dir: Option<&str>, text: &str) -> String {

@@ -61,13 +61,7 @@ fn apply(pins: &Pins, rules: &[Rule], args: &Filter, ways: &Ways) -> Result<Repo
     for some in rules.chunks(AT_ONCE) {
         let _lock = pins.lock()?;
         let store = RuleStore::open(pins)?;
-        let mut renewals = Vec::new();
-        for rule in some {
-            // As it is by now: another run may have changed it meanwhile.
-            if let Some(rule) = store.get(&rule.matches)? {
-                renewals.push(Renewal::plan(&store, rule, way)?);
-            }
-        }
+        let renewals = Renewal::plan_all(&store, some, way)?;
         doctor::carry_out(&store, &renewals)?;
         renewals
             .iter()

@@ -55,12 +55,13 @@ fn take(pins: &Pins, meant: &Filter) -> Result<Snapshot> {
             })
         })
         .collect::<Result<_>>()?;
-    let rules = rows::of(&RuleStore::open(pins)?, meant)?;
+    let store = RuleStore::open(pins)?;
+    let rules = rows::of(&store, meant)?;
     Ok(Snapshot {
         timestamp: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         interfaces,
         egress: egress(&rules)?,
-        unattributed: datapath::unattributed(pins)?,
+        unattributed: store.unattributed()?,
         rules,
     })
 }

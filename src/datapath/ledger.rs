@@ -66,12 +66,6 @@ pub fn start(pins: &Pins) -> Result<()> {
         .with_context(|| format!("cannot make {}", pins.ledger().display()))
 }
 
-/// What was lost and is in no backend's failures: the ledger was full, or a poll took more frames than
-/// it holds. None where no ledger was ever kept.
-pub fn unattributed(pins: &Pins) -> Result<Option<Failures>> {
-    Ledger::open(&pins.state())?.of(abi::NOBODYS)
-}
-
 /// Without pins, on maps of their own.
 fn attach(pins: Option<&Pins>) -> Result<Vec<(&'static str, Link)>> {
     let mut storage = MaybeUninit::<OpenObject>::uninit();
@@ -116,7 +110,8 @@ impl Ledger {
         Ok(())
     }
 
-    fn of(&self, counter: u32) -> Result<Option<Failures>> {
+    /// Of one counter; None where nothing is kept for it.
+    pub fn of(&self, counter: u32) -> Result<Option<Failures>> {
         let mut all = None;
         for reason in 0..abi::FAILURES {
             if let Some(frames) = self.0.get(&abi::failure_key { counter, reason })? {

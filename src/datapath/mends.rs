@@ -78,11 +78,6 @@ impl Mends {
         change(&text)
     }
 
-    /// The number for the next change.
-    pub fn next(&self) -> Result<u32> {
-        Ok(self.0.keys()?.into_iter().max().map_or(0, |last| last + 1))
-    }
-
     pub fn note(&self, number: u32, change: &Change) -> Result<()> {
         self.0.put(&number, &text(change)?)
     }

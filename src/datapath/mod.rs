@@ -25,7 +25,6 @@ pub use attach::{Attached, Request, attach};
 pub use detach::detach;
 pub use foreign::Foreign;
 pub use interface::{Interface, interfaces};
-pub use ledger::unattributed;
 pub use log::route as log_libbpf;
 pub use mends::Mends;
 pub use origins::MAX_TEXT as MAX_ORIGIN;

@@ -139,6 +139,12 @@ impl RuleStore {
         self.ledger.failures()
     }
 
+    /// What was lost and is in no backend's failures: the ledger was full, or a poll took more frames
+    /// than it holds. None where no ledger was ever kept.
+    pub fn unattributed(&self) -> Result<Option<Failures>> {
+        self.ledger.of(abi::NOBODYS)
+    }
+
     /// Whether packets can be redirected to a device: the kernel forgets one that is unregistered,
     /// even if another comes with the same index.
     pub fn has_egress(&self, ifindex: u32) -> Result<bool> {

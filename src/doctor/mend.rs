@@ -77,12 +77,7 @@ fn mend_backends(pins: &Pins, stale: &Stale, mended: &mut Mended) -> Result<()> 
     let mut renew = |some: &[Rule]| -> Result<()> {
         let _lock = pins.lock()?;
         let (store, mut notes) = (RuleStore::open(pins)?, Notes::open(pins)?);
-        let mut renewals = Vec::new();
-        for rule in some {
-            if let Some(rule) = store.get(&rule.matches)? {
-                renewals.push(Renewal::plan(&store, rule, way)?);
-            }
-        }
+        let renewals = Renewal::plan_all(&store, some, way)?;
         let failed = renewals.iter().flat_map(|renewal| &renewal.failed);
         unfound.extend(failed.map(|(backend, why)| format!("server {}: {why}", backend.server)));
         let changes = renewals.iter().flat_map(changes).collect();

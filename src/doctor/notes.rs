@@ -27,13 +27,15 @@ impl Notes {
     /// The caller holds the lock.
     pub fn open(pins: &Pins) -> Result<Self> {
         let mends = Mends::open_or_create(pins)?;
+        let numbers = mends.numbers()?;
         let mut notes = Notes {
-            next: mends.next()?,
+            // The last one comes first.
+            next: numbers.first().map_or(0, |last| last + 1),
             ways: HashMap::new(),
             devices: Vec::new(),
             mends,
         };
-        for number in notes.mends.numbers()? {
+        for number in numbers {
             // One that can't be read is `--undo`'s to tell of.
             if let Ok(change) = notes.mends.get(number) {
                 notes.remember(number, change);

@@ -21,7 +21,7 @@ pub struct Renewal {
 
 impl Renewal {
     /// `way` is asked for each backend; it has none for those that stay.
-    pub fn plan<'a>(
+    fn plan<'a>(
         store: &RuleStore,
         rule: Rule,
         way: impl Fn(&Backend) -> Option<&'a Result<Way, String>>,
@@ -44,6 +44,21 @@ impl Renewal {
         };
         plan.give_way();
         Ok(plan)
+    }
+
+    /// For some rules as they are by now: another run may have changed or deleted them meanwhile.
+    pub fn plan_all<'a>(
+        store: &RuleStore,
+        rules: &[Rule],
+        way: impl Fn(&Backend) -> Option<&'a Result<Way, String>>,
+    ) -> Result<Vec<Self>> {
+        let mut plans = Vec::new();
+        for rule in rules {
+            if let Some(rule) = store.get(&rule.matches)? {
+                plans.push(Self::plan(store, rule, &way)?);
+            }
+        }
+        Ok(plans)
     }
 
     /// Drops those whose new address another backend of the rule has, or is to have.

@@ -11,7 +11,7 @@ use crate::error::one_line;
 use crate::host::device;
 use crate::model::{Backend, Finding, Fix, Mac, Origin, Refreshed, Rule, Way};
 
-/// The backends that the findings name, as the rules have them, and where the new way comes from.
+/// By server, device and MAC address as the rules have them.
 pub struct Stale(HashMap<(IpAddr, u32, Mac), To>);
 
 enum To {

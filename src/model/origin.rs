@@ -20,10 +20,7 @@ pub enum Origin {
 impl Origin {
     /// Whether it leads to the server's new address too, if that changes.
     pub fn is_followed(&self) -> bool {
-        matches!(
-            self,
-            Origin::Pid { .. } | Origin::Netns(_) | Origin::Container(_)
-        )
+        *self != Origin::Route
     }
 }
 

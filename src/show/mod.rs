@@ -1,6 +1,7 @@
 //! Tables and JSON.
 
 pub mod columns;
+pub mod commands;
 pub mod doctor;
 mod failures;
 pub mod features;

@@ -1,4 +1,5 @@
-//! Standard output. A script must learn that what it asked for was not written.
+//! Standard output, where a script must learn that what it asked for was not written, and standard
+//! error.
 
 use std::fmt::Display;
 use std::io::{Write, stderr, stdout};

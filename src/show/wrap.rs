@@ -5,6 +5,8 @@ use std::os::fd::AsFd;
 use terminal_size::{Width, terminal_size_of};
 use textwrap::{Options, WordSplitter};
 
+use super::commands;
+
 /// U+00A0, a space that is no place to break a line.
 const NO_BREAK: &str = "\u{a0}";
 
@@ -27,17 +29,9 @@ fn broken(line: &str, indent: usize, columns: usize) -> String {
         .subsequent_indent(&indent)
         .break_words(false)
         .word_splitter(WordSplitter::NoHyphenation);
-    textwrap::fill(&with_whole_commands(line), options).replace(NO_BREAK, " ")
-}
-
-/// What stands between backquotes goes to one line, as long as that is long enough, to be copied.
-fn with_whole_commands(line: &str) -> String {
-    let parts = line.split('`').enumerate();
-    let parts = parts.map(|(number, part)| match number % 2 {
-        0 => part.to_string(),
-        _ => part.replace(' ', NO_BREAK),
-    });
-    parts.collect::<Vec<_>>().join("`")
+    // A command goes to one line, as long as that is long enough, to be copied.
+    let line = commands::map(line, |command| command.replace(' ', NO_BREAK));
+    textwrap::fill(&line, options).replace(NO_BREAK, " ")
 }
 
 #[cfg(test)]
