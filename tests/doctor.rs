@@ -660,6 +660,21 @@ fn a_backend_follows_its_namespace_to_a_new_address_and_back() {
 }
 
 #[test]
+fn a_backend_found_at_a_veth_follows_it_to_a_new_address() {
+    let bed = Bed::bare();
+    bed.tool().ok("attach lan --mode skb");
+    bed.tool()
+        .ok(&format!("rule add --src {CLIENT} --dev wan0"));
+    bed.server().ip("addr flush dev eth0");
+    bed.server().ip("addr add 172.17.0.7/16 dev eth0");
+    bed.server().ip("route add default via 172.17.0.1");
+    assert!(!bed.arrives());
+    assert_eq!(bed.finds("address", "problem", &[])["fixable"], true);
+    bed.fix();
+    assert!(bed.arrives());
+}
+
+#[test]
 fn an_address_that_another_backend_has_now_is_not_put_back() {
     let bed = Bed::bare();
     bed.tool().ok("attach lan --mode skb");

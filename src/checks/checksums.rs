@@ -1,6 +1,6 @@
 //! Egress devices that complete checksums, or don't, unlike what the rules remember.
 
-use super::{Link, Setup, Target};
+use super::{Link, Setup, Target, mends};
 use crate::model::{Finding, Mode, Refreshed};
 
 /// Natively, the program completes all itself.
@@ -22,6 +22,6 @@ fn finding(target: &Target, link: &Link) -> Finding {
         .evidence(format!(
             "tx-checksum of {name} is {now} now, and was not when the rule was made"
         ))
-        .mend(target.again())
+        .mend(mends::renew(target))
         .fix(Some(target.refresh(Refreshed::Mac(target.mac))))
 }

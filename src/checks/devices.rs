@@ -1,6 +1,6 @@
 //! Devices that are gone, and programs that were taken off theirs.
 
-use super::{Ingress, Setup, Target};
+use super::{Ingress, Setup, Target, mends};
 use crate::model::{Finding, LinkState, Refreshed};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
@@ -62,6 +62,6 @@ fn backend(setup: &Setup, target: &Target) -> Finding {
             "packets are not redirected to it: they go to another server of the rule, or pass",
         )
         .evidence(evidence)
-        .mend(target.again())
+        .mend(mends::renew(target))
         .fix(Some(target.refresh(Refreshed::Path)))
 }

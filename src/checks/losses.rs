@@ -1,6 +1,6 @@
 //! What the ledger counted.
 
-use super::{Link, Setup, links, mtu};
+use super::{Link, Setup, links, mtu, targets};
 use crate::model::{Failures, Finding, Loss, Reason};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
@@ -13,20 +13,13 @@ fn of_device(setup: &Setup, ifindex: u32, failures: &Failures) -> Vec<Finding> {
     let link = setup.devices.get(&ifindex);
     let gone = || format!("ifindex {ifindex}");
     let name = link.map_or_else(gone, |link| link.name().into());
-    let peer = link.and_then(|link| link.features.peer.as_ref());
-    let reasons = failures.reasons(&name, peer.map(|peer| &peer.device));
-    let lost = reasons.into_iter().filter(|reason| reason.frames > 0);
-    let no_peer = link.is_some() && peer.is_none();
-    let finding = |mut reason: Reason| {
-        if reason.loss == Loss::NotSupported && no_peer {
-            reason.mend = setup.natives_to_skb();
-        }
-        finding(&name, &reason, is_over(setup, link, reason.loss))
-    };
-    lost.map(finding).collect()
+    let reasons = failures.reasons(&name).into_iter();
+    let lost = reasons.filter(|reason| reason.frames > 0);
+    lost.map(|reason| finding(setup, link, &name, reason))
+        .collect()
 }
 
-fn finding(name: &str, reason: &Reason, is_over: bool) -> Finding {
+fn finding(setup: &Setup, link: Option<&Link>, name: &str, reason: Reason) -> Finding {
     let frames = if reason.frames == 1 {
         "frame was"
     } else {
@@ -36,24 +29,36 @@ fn finding(name: &str, reason: &Reason, is_over: bool) -> Finding {
         "{} {frames} lost there since the backends were added",
         reason.frames
     ));
-    if is_over {
+    let cause = cause(setup, name, reason.loss);
+    if cause.is_none() && is_over(setup, link, reason.loss) {
         return finding
             .evidence(format!("{}: that is over", reason.why))
             .mend("nothing to mend; the count starts anew with a backend that is deleted and added again");
     }
-    finding.evidence(reason.why).mend(&reason.mend)
+    let mend = cause.map_or(reason.mend, |cause| cause.mend);
+    finding.evidence(reason.why).mend(mend)
 }
 
-/// Whether all is well there by now. False where that can't be told.
+/// What another check finds there, that loses frames so.
+fn cause(setup: &Setup, name: &str, loss: Loss) -> Option<Finding> {
+    let found = match loss {
+        Loss::NotSupported => targets::check(setup),
+        Loss::Mtu => mtu::check(setup),
+        Loss::LinkDown => links::check(setup),
+        Loss::NoDevice | Loss::QueueFull | Loss::Other => Vec::new(),
+    };
+    found.into_iter().find(|other| other.subject == name)
+}
+
+/// Whether all is well there by now, as far as no other check finds a cause. False where that can't
+/// be told.
 fn is_over(setup: &Setup, link: Option<&Link>, loss: Loss) -> bool {
     let Some(link) = link else {
         return loss != Loss::NoDevice;
     };
-    let is_fine = |found: Vec<Finding>| found.iter().all(|other| other.subject != link.name());
     match loss {
         Loss::NotSupported => takes_all(setup, link),
-        Loss::Mtu => is_fine(mtu::check(setup)),
-        Loss::LinkDown => is_fine(links::check(setup)),
+        Loss::Mtu | Loss::LinkDown => true,
         Loss::NoDevice => link.in_service,
         Loss::QueueFull | Loss::Other => false,
     }

@@ -1,6 +1,6 @@
 //! Backends whose MAC addresses are no longer those that the rules have.
 
-use super::{Link, Setup, Target};
+use super::{Link, Setup, Target, mends};
 use crate::model::{Finding, Mac, Refreshed};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
@@ -93,6 +93,6 @@ fn finding(target: &Target, link: &Link, check: &'static str, to: Refreshed) -> 
         check,
         format!("server {} by {}", target.server, link.name()),
     )
-    .mend(target.again())
+    .mend(mends::renew(target))
     .fix(Some(target.refresh(to)))
 }

@@ -10,6 +10,7 @@ mod host;
 mod links;
 mod losses;
 mod macs;
+mod mends;
 mod modes;
 mod mtu;
 mod remains;

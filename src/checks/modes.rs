@@ -1,7 +1,6 @@
 //! Interfaces that could run the program natively.
 
-use super::setup::again;
-use super::{Ingress, Link, Setup};
+use super::{Ingress, Link, Setup, mends};
 use crate::model::{ETHERNET_MTU, Finding, Mode};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
@@ -34,7 +33,7 @@ fn finding(interface: &Ingress, link: &Link) -> Option<Finding> {
         Finding::warning("mode", name)
             .consequence("packets are redirected in skb mode, which is slower here")
             .evidence(evidence)
-            .mend(format!("{mend}, then {}", again(name, ""))),
+            .mend(format!("{mend}, then {}", mends::reattach(name, ""))),
     )
 }
 

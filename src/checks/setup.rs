@@ -267,62 +267,14 @@ impl Setup {
         self.backends.iter().filter_map(with)
     }
 
-    /// The command that puts the attached interfaces of native mode into another one.
-    pub fn natives_to_skb(&self) -> String {
-        let names: Vec<&str> = self.native().map(|i| i.name.as_str()).collect();
-        again(&names.join(" "), " --mode skb")
+    pub fn native_names(&self) -> Vec<&str> {
+        self.native().map(|i| i.name.as_str()).collect()
     }
-
-    pub fn native_names(&self) -> String {
-        let names: Vec<&str> = self.native().map(|i| i.name.as_str()).collect();
-        names.join(" and ")
-    }
-}
-
-/// As `rule add` takes them.
-fn words(rule: &Match) -> String {
-    let Match {
-        proto,
-        port,
-        vlan,
-        src,
-    } = rule;
-    let vlan = match vlan {
-        0 => String::new(),
-        vlan => format!(" --vlan {vlan}"),
-    };
-    format!("--src {src} --proto {proto} --port {port}{vlan}")
-}
-
-/// The command that attaches interfaces anew, and keeps their rules.
-pub fn again(names: &str, options: &str) -> String {
-    format!("`xdpredir detach {names} --keep-rules && xdpredir attach {names}{options}`")
 }
 
 impl Target {
     fn ifindex(&self) -> u32 {
         self.ifindex
-    }
-
-    /// How the rules get its new way.
-    pub fn again(&self) -> String {
-        let server = self.server;
-        let refresh = format!("`xdpredir rule refresh --server {server}`");
-        let told = self.by_hand.1.map(|rule| {
-            let others = match self.by_hand.0 {
-                1 => "it was told by hand".to_string(),
-                count => format!("it was told by hand, as in {count} rules"),
-            };
-            format!(
-                "`xdpredir rule add {} --server {server}` ({others})",
-                words(&rule)
-            )
-        });
-        match told {
-            Some(told) if self.found => format!("{refresh} and {told}"),
-            Some(told) => told,
-            None => refresh,
-        }
     }
 
     /// In all rules that have the backend as it was gathered.

@@ -1,7 +1,6 @@
 //! Egress devices that take no frames from native programs, or none in several buffers.
 
-use super::setup::again;
-use super::{Link, Setup};
+use super::{Link, Setup, mends};
 use crate::model::{Finding, Fix, Peer, Source};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
@@ -31,14 +30,15 @@ fn multi_buffer(setup: &Setup) -> impl Iterator<Item = Finding> {
             .evidence("they lie in several buffers, and it takes none such (NDO_XMIT_SG)")
             .mend(format!(
                 "{}, or give {from} an MTU whose frames fit one buffer",
-                again(from, " --mode skb")
+                mends::reattach(from, " --mode skb")
             ));
         Some(finding)
     })
 }
 
 fn finding(setup: &Setup, link: &Link) -> Finding {
-    let (natives, skb) = (setup.native_names(), setup.natives_to_skb());
+    let natives = setup.native_names();
+    let skb = mends::natives_to_skb(setup);
     let guess = match link.features.xdp.source {
         Source::Kernel => "",
         Source::Guess => ", as far as can be told on this kernel",
@@ -60,8 +60,12 @@ fn finding(setup: &Setup, link: &Link) -> Finding {
             None,
         ),
     };
-    let several = setup.native().count() > 1;
-    let redirect = if several { "redirect" } else { "redirects" };
+    let redirect = if natives.len() > 1 {
+        "redirect"
+    } else {
+        "redirects"
+    };
+    let natives = natives.join(" and ");
     Finding::problem(check, link.name())
         .consequence(format!(
             "what {natives} {redirect} to it in native mode is lost"

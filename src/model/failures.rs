@@ -4,8 +4,6 @@ use std::ops::AddAssign;
 
 use serde::Serialize;
 
-use super::Remote;
-
 /// Frames by why they were lost after the program had redirected them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Failures {
@@ -63,8 +61,8 @@ pub struct Reason {
 }
 
 impl Failures {
-    /// All reasons, of frames lost at a device; whoever knows its peer names that.
-    pub fn reasons(&self, device: &str, peer: Option<&Remote>) -> [Reason; 6] {
+    /// All reasons, of frames lost at a device.
+    pub fn reasons(&self, device: &str) -> [Reason; 6] {
         let reason = |loss, frames, why, mend: &str| Reason {
             loss,
             frames,
@@ -76,7 +74,7 @@ impl Failures {
                 Loss::NotSupported,
                 self.not_supported,
                 "it, or its peer, takes no redirected frames",
-                &gro_on(peer),
+                "GRO on at a veth's peer (`xdpredir doctor` names it), or attach with --mode skb",
             ),
             reason(
                 Loss::Mtu,
@@ -88,7 +86,7 @@ impl Failures {
                 Loss::LinkDown,
                 self.link_down,
                 "it or its peer is down",
-                &links_up(device, peer),
+                &format!("`ip link set dev {device} up`, and the same at a veth's peer"),
             ),
             reason(
                 Loss::NoDevice,
@@ -109,24 +107,5 @@ impl Failures {
                 "the kernel's tracepoint xdp:xdp_redirect_err has its number",
             ),
         ]
-    }
-}
-
-fn gro_on(peer: Option<&Remote>) -> String {
-    let at_peer = match peer {
-        Some(peer) => peer.command(&format!("ethtool -K {} gro on", peer.name())),
-        None => "GRO on at a veth's peer (`xdpredir doctor` names it)".into(),
-    };
-    format!("{at_peer}, or attach with --mode skb")
-}
-
-fn links_up(device: &str, peer: Option<&Remote>) -> String {
-    let here = format!("`ip link set dev {device} up`");
-    match peer {
-        Some(peer) => {
-            let there = peer.command(&format!("ip link set dev {} up", peer.name()));
-            format!("{here} and {there}")
-        }
-        None => format!("{here}, and the same at a veth's peer"),
     }
 }

@@ -58,6 +58,6 @@ fn of_device(device: &str, failures: &Failures) -> Vec<String> {
         let frames = count(frames as usize, "frame");
         format!("{frames} lost at {device} since its backends were added: {why}: {mend}")
     };
-    let reasons = failures.reasons(device, None).into_iter();
+    let reasons = failures.reasons(device).into_iter();
     reasons.filter(lost).map(line).collect()
 }

@@ -1,0 +1,48 @@
+//! Commands that several findings name as their mend.
+
+use super::{Setup, Target};
+use crate::model::Match;
+
+/// Attaches interfaces anew, and keeps their rules.
+pub fn reattach(names: &str, options: &str) -> String {
+    format!("`xdpredir detach {names} --keep-rules && xdpredir attach {names}{options}`")
+}
+
+/// Takes the interfaces out of native mode.
+pub fn natives_to_skb(setup: &Setup) -> String {
+    reattach(&setup.native_names().join(" "), " --mode skb")
+}
+
+/// Gives the rules of a backend its new way.
+pub fn renew(target: &Target) -> String {
+    let server = target.server;
+    let refresh = format!("`xdpredir rule refresh --server {server}`");
+    let told = target.by_hand.1.map(|rule| {
+        let others = match target.by_hand.0 {
+            1 => "it was told by hand".to_string(),
+            count => format!("it was told by hand, as in {count} rules"),
+        };
+        let rule = words(&rule);
+        format!("`xdpredir rule add {rule} --server {server}` ({others})")
+    });
+    match told {
+        Some(told) if target.found => format!("{refresh} and {told}"),
+        Some(told) => told,
+        None => refresh,
+    }
+}
+
+/// As `rule add` takes them.
+fn words(rule: &Match) -> String {
+    let Match {
+        proto,
+        port,
+        vlan,
+        src,
+    } = rule;
+    let vlan = match vlan {
+        0 => String::new(),
+        vlan => format!(" --vlan {vlan}"),
+    };
+    format!("--src {src} --proto {proto} --port {port}{vlan}")
+}
