@@ -28,6 +28,13 @@
 const volatile __u32 netns = 0; /* inode number of the network namespace */
 __u32 egress_id = 0;		/* of the map; 0: not yet */
 
+/*
+ * Always 0, which no verifier knows. Before Linux 6.7 they follow a callback of bpf_loop once, with
+ * the values that its context has then, and remove what that one step does not reach. So each
+ * field of a context that a later step branches on starts with a value that they don't know.
+ */
+__u32 unknown_zero = 0;
+
 #include "ledger_maps.h"
 
 static __always_inline bool is_here(const struct net_device *dev)
@@ -206,6 +213,8 @@ static __always_inline void lose_last(struct ledger *ledger, __u32 ifindex, __u3
 		.ifindex = ifindex,
 		.reason = reason,
 		.frames = drops,
+		.counter = unknown_zero,
+		.run = unknown_zero,
 	};
 	__u32 taken = ledger->taken;
 	bool is_full = bulk >= DEV_MAP_BULK_SIZE;

@@ -154,7 +154,9 @@ struct extensions {
 
 /*
  * Over the extension headers, up to UDP, TCP or a later fragment's data. Neither
- * static nor inlined, so that the verifier walks the loop once and apart.
+ * static nor inlined, so that the verifier walks it once and apart. The loop is unrolled:
+ * verifiers before Linux 6.7 refuse one that is closed by falling through to its start
+ * ("back-edge"), as clang closes this one.
  */
 __noinline __u32 skip_extensions(struct xdp_md *ctx, struct extensions *at)
 {
@@ -168,6 +170,7 @@ __noinline __u32 skip_extensions(struct xdp_md *ctx, struct extensions *at)
 
 	if (!at)
 		return OUTCOME_MALFORMED;
+#pragma unroll
 	for (int i = 0; i <= MAX_EXTENSIONS; i++) {
 		if (at->next == IPPROTO_UDP || at->next == IPPROTO_TCP)
 			return 0;
