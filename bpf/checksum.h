@@ -50,9 +50,9 @@ __noinline __u32 sum_bytes(struct xdp_md *ctx, __u32 offset, __u32 len)
 	if (len == 0)
 		return bpf_csum_diff(NULL, 0, (__be32 *)chunk, SUM_CHUNK, sum);
 	/*
-	 * Verifiers before Linux 7.0 refuse the read unless arithmetic bounds its length: comparisons
-	 * don't reach them, for the compiler compares a copy. The barrier keeps it from seeing that
-	 * this changes nothing.
+	 * Verifiers before Linux 7.0 refuse the read unless arithmetic bounds its length:
+	 * comparisons don't reach them, for the compiler compares a copy. The barrier keeps it from
+	 * seeing that this changes nothing.
 	 */
 	len--;
 	asm volatile("" : "+r"(len));
