@@ -3,6 +3,11 @@
 use super::{Setup, Target};
 use crate::model::Match;
 
+/// A command for another machine, which nobody completes with what this run was told.
+pub fn elsewhere(words: &str) -> String {
+    format!("'{words}'")
+}
+
 /// Attaches interfaces anew, and keeps their rules.
 pub fn reattach(names: &str, options: &str) -> String {
     format!("`xdpredir detach {names} --keep-rules && xdpredir attach {names}{options}`")

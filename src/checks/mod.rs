@@ -37,7 +37,7 @@ use crate::model::{Finding, Severity};
 type Check = fn(&Setup) -> Vec<Finding>;
 
 /// Of the way to the backends.
-const WAY: [Check; 10] = [
+const WAY: [Check; 9] = [
     targets::check,
     mtu::check,
     links::check,
@@ -46,7 +46,6 @@ const WAY: [Check; 10] = [
     address::check,
     foreign::check,
     replies::check,
-    segments::check,
     tags::check,
 ];
 
@@ -71,17 +70,19 @@ const STATE: [Check; 7] = [
 
 /// All checks, problems first.
 pub fn all(setup: &Setup) -> Vec<Finding> {
-    run(setup, STATE.into_iter().chain(WAY).chain(INTERFACES))
+    let checks = STATE.into_iter().chain(WAY).chain(INTERFACES);
+    run(setup, checks.chain([segments::check as Check]))
 }
 
 /// Those that concern a backend just added.
 pub fn of_backend(setup: &Setup) -> Vec<Finding> {
-    run(setup, WAY)
+    run(setup, WAY.into_iter().chain([segments::likely as Check]))
 }
 
 /// Those that concern interfaces just attached.
 pub fn of_interfaces(setup: &Setup) -> Vec<Finding> {
-    run(setup, WAY.into_iter().chain(INTERFACES))
+    let checks = WAY.into_iter().chain(INTERFACES);
+    run(setup, checks.chain([segments::likely as Check]))
 }
 
 fn run(setup: &Setup, checks: impl IntoIterator<Item = Check>) -> Vec<Finding> {

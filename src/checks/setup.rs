@@ -7,9 +7,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use crate::model::{
-    Failures, Features, Fix, LinkState, Mac, Match, Mode, Proto, Refreshed, Remote,
-};
+use crate::model::{Failures, Features, Fix, LinkState, Mac, Match, Mode, Refreshed, Remote};
 
 #[derive(Default)]
 pub struct Setup {
@@ -22,6 +20,9 @@ pub struct Setup {
     pub backends: Vec<Target>,
     /// The devices that are attached or redirected to, by ifindex.
     pub devices: BTreeMap<u32, Link>,
+    /// What is below those in this namespace: the ports of bridges, the devices that VLANs and macvlans
+    /// stand on.
+    pub below: BTreeMap<u32, Features>,
     /// Lost frames, by egress device.
     pub losses: BTreeMap<u32, Failures>,
     pub remains: Vec<Remains>,
@@ -114,7 +115,6 @@ pub struct Target {
     pub has_route: bool,
     /// It was told by hand in so many rules, and one of them.
     pub by_hand: (usize, Option<Match>),
-    pub protos: Vec<Proto>,
     /// Some of the sources of its packets.
     pub sources: Vec<Source>,
     /// What the host's neighbour table has for it, and on which device.

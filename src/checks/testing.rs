@@ -28,6 +28,7 @@ pub fn nic(ifindex: u32) -> Link {
         master: None,
         ports: Vec::new(),
         vlan: None,
+        vnet_header: false,
         lower: None,
         upper: Vec::new(),
         peer: None,

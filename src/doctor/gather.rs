@@ -16,7 +16,7 @@ use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::neighbour::Neighbours;
 use crate::host::{kernel, route, sysctl};
-use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Related, Rule};
+use crate::model::{Backend, Failures, Features, LinkState, Mac, Match, Origin, Related, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
 const SOURCES: usize = 16;
@@ -104,6 +104,7 @@ fn live(
         }
         setup.devices.insert(device.ifindex, link);
     }
+    setup.below = below(setup, survey);
     let (neighbours, ports) = (Neighbours::read()?, device::bridge_ports()?);
     host_side(setup, &neighbours, &ports)?;
     setup.strays = strays(setup, rules, &neighbours, &ports);
@@ -189,9 +190,6 @@ fn targets(rules: &[Rule], networks: &Networks) -> Vec<Target> {
                 Entry::Vacant(new) => new.insert(target(backend)),
             };
             remember(target, rule, backend);
-            if !target.protos.contains(&rule.matches.proto) {
-                target.protos.push(rule.matches.proto);
-            }
             if target.sources.len() < SOURCES {
                 let mut sources = networks.sources(rule, backend);
                 sources.retain(|source| !target.sources.contains(source));
@@ -251,7 +249,6 @@ fn target(backend: &Backend) -> Target {
         by_route: false,
         has_route: false,
         by_hand: (0, None),
-        protos: Vec::new(),
         sources: Vec::new(),
         neighbour: None,
         other_port: None,
@@ -270,6 +267,29 @@ fn link(device: &Device, store: &RuleStore, survey: &Survey) -> Result<Link> {
         there: None,
         below: Vec::new(),
     })
+}
+
+/// All devices below those that are looked at, as far as they are in this namespace.
+fn below(setup: &Setup, survey: &Survey) -> BTreeMap<u32, Features> {
+    let mut below = BTreeMap::new();
+    let mut next: Vec<u32> = setup
+        .devices
+        .values()
+        .flat_map(|l| under(&l.features))
+        .collect();
+    while let Some(ifindex) = next.pop() {
+        let device = survey.devices().iter().find(|d| d.ifindex == ifindex);
+        if let (Some(device), Entry::Vacant(new)) = (device, below.entry(ifindex)) {
+            next.extend(under(new.insert(survey.features(device))));
+        }
+    }
+    below
+}
+
+fn under(features: &Features) -> Vec<u32> {
+    let lower = features.lower.iter().filter(|lower| lower.nsid.is_none());
+    let ports = features.ports.iter().map(|port| port.ifindex);
+    ports.chain(lower.map(|lower| lower.ifindex)).collect()
 }
 
 /// At the ports of a device. Members of a group can't ask.
