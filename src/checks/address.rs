@@ -1,6 +1,6 @@
 //! Servers whose address is not where their packets go.
 
-use super::{AtServer, Delivery, Link, Setup, Target};
+use super::{AtServer, Delivery, Link, Setup, Target, macs};
 use crate::model::{Finding, Refreshed};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
@@ -13,10 +13,8 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
 /// With --keep-ip the server has the packets' own destinations, which nobody can list. What takes a
 /// tag off is a device above the peer, in whatever namespace.
 fn missing(target: &Target, link: &Link) -> Option<Finding> {
-    let AtServer { address, .. } = target
-        .there
-        .as_ref()
-        .filter(|_| !target.keep_ip && !target.push_vlan)?;
+    let asked = !target.keep_ip && !target.push_vlan && !macs::has_moved(target);
+    let AtServer { address, .. } = target.there.as_ref().filter(|_| asked)?;
     let (server, peer) = (target.server, link.peer()?);
     (*address == Delivery::Nowhere).then(|| {
         let finding = Finding::problem("address", format!("server {server} by {}", link.name()))

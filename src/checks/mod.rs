@@ -28,8 +28,8 @@ mod setup;
 
 pub use macs::{End, contradiction};
 pub use setup::{
-    Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Remains, Reply, Setup, Source,
-    Stray, Target, There,
+    Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Neighbour, Remains, Reply,
+    Setup, Source, Stray, Target, There,
 };
 
 use crate::model::{Finding, Severity};

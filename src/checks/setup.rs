@@ -117,14 +117,27 @@ pub struct Target {
     pub by_hand: (usize, Option<Match>),
     /// Some of the sources of its packets.
     pub sources: Vec<Source>,
-    /// What the host's neighbour table has for it, and on which device.
-    pub neighbour: Option<(Mac, String)>,
+    /// What the host's neighbour table has for it.
+    pub neighbour: Option<Neighbour>,
     /// Where its egress device is a port: the other port behind which its bridge has seen the MAC.
     pub other_port: Option<String>,
     /// What its own namespace says of it.
     pub there: Option<AtServer>,
     /// Where this host gets what the server answers by way of it.
     pub answers: Option<Arrival>,
+}
+
+/// Who has a server's address by what the host has learned, or its gateway's.
+#[derive(Clone)]
+pub struct Neighbour {
+    pub mac: Mac,
+    /// On which it is.
+    pub device: String,
+    /// Where the egress device is a port: the other port behind which its bridge has seen the MAC.
+    pub behind: Option<String>,
+    /// The namespace at the other end of the egress device has the address; true where it can't be
+    /// asked.
+    pub peer_has_address: bool,
 }
 
 /// Where packets come from.

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::place;
 use super::sources::Networks;
-use crate::checks::{Arrival, Host, Ingress, Link, Remains, Setup, Stray, Target};
+use crate::checks::{Arrival, Host, Ingress, Link, Neighbour, Remains, Setup, Stray, Target};
 use crate::datapath::{self, Foreign, Interface, Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::features::Survey;
@@ -312,10 +312,23 @@ fn host_side(setup: &mut Setup, neighbours: &Neighbours, ports: &Ports) -> Resul
         let master = link.features.master.as_ref();
         let above = master.map(|master| master.ifindex);
         let known = neighbours.next_hop(target.server, target.ifindex, above)?;
-        target.neighbour = known.and_then(|(mac, on)| Some((mac, device::name_of(on)?)));
-        let port = master.and_then(|master| ports.get(&(master.ifindex, target.mac)));
-        let other = port.filter(|&&port| port != target.ifindex);
-        target.other_port = other.and_then(|&port| device::name_of(port));
+        let other_port = |mac| {
+            let port = ports.get(&(above?, mac))?;
+            Some(*port)
+                .filter(|port| *port != target.ifindex)
+                .and_then(device::name_of)
+        };
+        let peer = link.peer().map(|peer| peer.nsid);
+        target.neighbour = known.and_then(|next| {
+            Some(Neighbour {
+                mac: next.mac,
+                device: device::name_of(next.ifindex)?,
+                behind: other_port(next.mac),
+                peer_has_address: next.mac == target.mac
+                    || peer.is_none_or(|nsid| next.is_in(nsid, target.server)),
+            })
+        });
+        target.other_port = other_port(target.mac);
     }
     Ok(())
 }
