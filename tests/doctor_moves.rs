@@ -59,6 +59,7 @@ impl Bed {
         old.ip(&format!("addr del {SERVER}/16 dev eth0"));
         new.ip("addr flush dev eth0");
         new.ip(&format!("addr add {SERVER}/16 dev eth0"));
+        new.ip("route add default via 172.17.0.1");
         let from = socket(new, "0.0.0.0:0");
         from.send_to(b"here", "172.17.0.1:9").expect("it is sent");
         self.learned(&mac(new, "eth0"));
