@@ -4,8 +4,11 @@ use super::{Link, Neighbour, Setup, Target, mends};
 use crate::model::{Finding, Mac, Refreshed};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
-    setup
+    // Nobody else has an address of this host: there is none to compare.
+    let others = setup
         .served()
+        .filter(|(target, _)| !target.is_own || target.keep_ip);
+    others
         .flat_map(|(target, link)| [destination(target, link), source(target, link)])
         .flatten()
         .collect()

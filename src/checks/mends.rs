@@ -1,7 +1,7 @@
 //! Commands that several findings name as their mend.
 
 use super::{Setup, Target};
-use crate::model::Match;
+use crate::model::{Match, Rewrite};
 
 /// A command for another machine, which nobody completes with what this run was told.
 pub fn elsewhere(words: &str) -> String {
@@ -21,6 +21,12 @@ pub fn natives_to_skb(setup: &Setup) -> String {
 /// Gives the rules of a backend its new way.
 pub fn renew(target: &Target) -> String {
     let server = target.server;
+    if let (true, Some(rule)) = (target.is_own, &target.by_hand.1) {
+        let rule = words(rule);
+        return format!(
+            "`xdpredir rule del {rule} --server {server}`: it is an address of this host: add another host's"
+        );
+    }
     let refresh = format!("`xdpredir rule refresh --server {server}`");
     let told = target.by_hand.1.map(|rule| {
         let others = match target.by_hand.0 {
@@ -38,7 +44,7 @@ pub fn renew(target: &Target) -> String {
 }
 
 /// As `rule add` takes them.
-fn words(rule: &Match) -> String {
+pub fn words(rule: &Match) -> String {
     let Match {
         proto,
         port,
@@ -50,4 +56,22 @@ fn words(rule: &Match) -> String {
         vlan => format!(" --vlan {vlan}"),
     };
     format!("--src {src} --proto {proto} --port {port}{vlan}")
+}
+
+/// What a rule does to packets beside their tags, as `rule add` takes it.
+pub fn rewriting(rewrite: &Rewrite) -> String {
+    let mut options = String::new();
+    if let Some(port) = rewrite.to_port {
+        options += &format!(" --to-port {port}");
+    }
+    if let Some(snat) = rewrite.snat {
+        options += &format!(" --snat {snat}");
+    }
+    for (wanted, option) in [
+        (rewrite.keep_ip, " --keep-ip"),
+        (rewrite.decrement_ttl, " --decrement-ttl"),
+    ] {
+        options += if wanted { option } else { "" };
+    }
+    options
 }

@@ -7,7 +7,9 @@ mod checksums;
 mod devices;
 mod foreign;
 mod host;
+mod keep_ip;
 mod links;
+mod loops;
 mod losses;
 mod macs;
 mod mends;
@@ -15,6 +17,7 @@ mod modes;
 mod mtu;
 mod remains;
 mod replies;
+mod reply_source;
 mod route;
 mod segments;
 mod shadow;
@@ -27,9 +30,10 @@ mod testing;
 mod setup;
 
 pub use macs::{End, contradiction};
+pub use reply_source::REPLY_SOURCE;
 pub use setup::{
-    Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Neighbour, Remains, Reply,
-    Setup, Source, Stray, Target, There,
+    Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Neighbour, Others, Remains,
+    Reply, Setup, Source, Stray, Target, There,
 };
 
 use crate::model::{Finding, Severity};
@@ -37,7 +41,7 @@ use crate::model::{Finding, Severity};
 type Check = fn(&Setup) -> Vec<Finding>;
 
 /// Of the way to the backends.
-const WAY: [Check; 9] = [
+const WAY: [Check; 12] = [
     targets::check,
     mtu::check,
     links::check,
@@ -46,6 +50,9 @@ const WAY: [Check; 9] = [
     address::check,
     foreign::check,
     replies::check,
+    reply_source::check,
+    keep_ip::check,
+    loops::check,
     tags::check,
 ];
 

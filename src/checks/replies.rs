@@ -8,7 +8,9 @@ use crate::model::Finding;
 pub fn check(setup: &Setup) -> Vec<Finding> {
     let of = |(target, link)| first(target, link, Target::there(target)?);
     // Its end is another one by now.
-    let stay = setup.served().filter(|(target, _)| !macs::has_moved(target));
+    let stay = setup
+        .served()
+        .filter(|(target, _)| !macs::has_moved(target));
     stay.filter_map(of).collect()
 }
 
@@ -114,10 +116,4 @@ fn dropped(target: &Target, here: &Arrival) -> Option<(String, String)> {
         );
         (evidence, mend)
     })
-}
-
-impl Target {
-    fn there(&self) -> Option<&AtServer> {
-        self.there.as_ref()
-    }
 }

@@ -17,7 +17,7 @@ pub fn likely(setup: &Setup) -> Vec<Finding> {
 }
 
 fn find(setup: &Setup, is_quic: impl Fn(u16) -> bool) -> Vec<Finding> {
-    let any = |wanted: &dyn Fn(&Match) -> bool| setup.matches.iter().any(wanted);
+    let any = |wanted: &dyn Fn(&Match) -> bool| setup.matches().any(wanted);
     let rules = Protos {
         tcp: any(&|rule| rule.proto == Proto::Tcp),
         udp: any(&|rule| rule.proto == Proto::Udp && is_quic(rule.port)),

@@ -4,7 +4,7 @@ use super::{Link, Setup};
 use crate::model::Finding;
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
-    let mut vlans = setup.matches.iter().map(|matches| matches.vlan);
+    let mut vlans = setup.matches().map(|matches| matches.vlan);
     let Some(vlan) = vlans.find(|&vlan| vlan != 0) else {
         return Vec::new();
     };
@@ -64,16 +64,19 @@ mod tests {
     use super::super::testing::nic;
     use super::super::{Ingress, Setup};
     use super::*;
-    use crate::model::{LinkState, Match, Mode, Proto, Severity};
+    use crate::model::{LinkState, Match, Mode, Proto, Rule, Severity};
 
     /// NICs whose rxvlan is on or off, with a rule.
     fn found(vlan: u16, rx_vlan: &[bool]) -> Vec<Finding> {
         let mut setup = Setup::default();
-        setup.matches.push(Match {
-            proto: Proto::Udp,
-            port: 7999,
-            vlan,
-            src: "0.0.0.0/0".parse().expect("a prefix"),
+        setup.rules.push(Rule {
+            matches: Match {
+                proto: Proto::Udp,
+                port: 7999,
+                vlan,
+                src: "0.0.0.0/0".parse().expect("a prefix"),
+            },
+            backends: Vec::new(),
         });
         for (ifindex, &on) in (1..).zip(rx_vlan) {
             let mut link = nic(ifindex);

@@ -1,7 +1,7 @@
 //! Egress devices that take no frames from native programs, or none in several buffers.
 
-use super::{Link, Setup, mends};
-use crate::model::{Finding, Fix, Peer, Source};
+use super::{Link, Setup, Target, mends};
+use crate::model::{Backend, Finding, Fix, Peer, Rule, Source};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
     if setup.native().next().is_none() {
@@ -56,7 +56,10 @@ fn finding(setup: &Setup, link: &Link) -> Finding {
                 "its driver {} takes no redirected frames (NDO_XMIT)",
                 driver(link)
             ),
-            skb,
+            match by_device_below(setup, link) {
+                Some(better) => format!("{better}, or {skb}"),
+                None => skb,
+            },
             None,
         ),
     };
@@ -73,6 +76,53 @@ fn finding(setup: &Setup, link: &Link) -> Finding {
         .evidence(format!("{evidence}{guess}"))
         .mend(mend)
         .fix(fix)
+}
+
+/// The rule for the device below, where that takes what native programs redirect to it.
+fn by_device_below(setup: &Setup, link: &Link) -> Option<String> {
+    let on = link.features.ifindex;
+    let uses = |rule: &&Rule| rule.backends.iter().any(|backend| backend.ifindex == on);
+    let mut rules = setup.rules.iter().filter(uses);
+    let rule = rules.next()?;
+    let mut backends = rule.backends.iter().filter(|backend| backend.ifindex == on);
+    let backend = backends.next()?;
+    let (lower, tag) = below(setup, link, backend)?;
+    if setup.below.get(&lower)?.xdp.redirect_target != Some(true) {
+        return None;
+    }
+    let lower = &setup.below.get(&lower)?.ifname;
+    let words = mends::words(&rule.matches);
+    let others = match rules.count() + backends.count() {
+        0 => "",
+        _ => ", and so for its other backends there",
+    };
+    Some(format!(
+        "`xdpredir rule add {words} --server {} --dev {lower}{tag}`{others}",
+        backend.server
+    ))
+}
+
+/// The device that a backend can be reached by instead, and the tag that its packets need there. What
+/// is rewritten is said again where something of it is said.
+fn below(setup: &Setup, link: &Link, backend: &Backend) -> Option<(u32, String)> {
+    if link.is("bridge") {
+        let is_it = |target: &&Target| {
+            (target.server, target.ifindex, target.mac)
+                == (backend.server, backend.ifindex, backend.mac)
+        };
+        let target = setup.backends.iter().find(is_it)?;
+        return Some((target.port?, String::new()));
+    }
+    let lower = link.features.lower.as_ref();
+    let lower = lower.filter(|lower| lower.nsid.is_none())?.ifindex;
+    match link.features.vlan {
+        None => Some((lower, String::new())),
+        Some(_) if backend.rewrite.push_vlan.is_some() => None,
+        Some(vlan) => {
+            let rewriting = mends::rewriting(&backend.rewrite);
+            Some((lower, format!(" --push-vlan {vlan}{rewriting}")))
+        }
+    }
 }
 
 fn lacking(peer: &Peer) -> String {

@@ -86,6 +86,9 @@ fn describe(attached: &Attached) -> Result<()> {
         "{}: {verb}in {mode} mode ({reason})",
         device.name
     ))?;
+    if *mode == Mode::Native && device.is_veth() {
+        show::line("  meanwhile its peer sends without segmentation offload, in smaller pieces")?;
+    }
     if let Some(why) = &attached.no_ledger {
         show::line(format_args!("  no ledger of lost frames: {why}"))?;
     }

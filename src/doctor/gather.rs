@@ -15,7 +15,8 @@ use crate::host::device::{self, Device};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::neighbour::Neighbours;
-use crate::host::{kernel, route, sysctl};
+use crate::host::route::{self, Route};
+use crate::host::{kernel, sysctl};
 use crate::model::{Backend, Failures, Features, LinkState, Mac, Match, Origin, Related, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
@@ -44,7 +45,7 @@ pub fn whole(pins: &Pins) -> Result<Setup> {
     let interfaces = datapath::interfaces(pins)?;
     let rules = store.list()?;
     setup.losses = losses(&store, &rules)?;
-    live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
+    live(&mut setup, pins, &store, &survey, &interfaces, rules)?;
     Ok(setup)
 }
 
@@ -57,7 +58,7 @@ pub fn of_backend(pins: &Pins, store: &RuleStore, rule: Match, backend: &Backend
     let interfaces = datapath::interfaces(pins)?;
     let mut setup = Setup::default();
     let survey = Survey::take()?;
-    live(&mut setup, pins, store, &survey, &interfaces, &[rule])?;
+    live(&mut setup, pins, store, &survey, &interfaces, vec![rule])?;
     Ok(setup)
 }
 
@@ -71,7 +72,7 @@ pub fn of_interfaces(pins: &Pins, ifindexes: &[u32]) -> Result<Setup> {
     let mut interfaces = datapath::interfaces(pins)?;
     interfaces.retain(|interface| ifindexes.contains(&interface.ifindex));
     let (survey, rules) = (Survey::take()?, store.list()?);
-    live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
+    live(&mut setup, pins, &store, &survey, &interfaces, rules)?;
     Ok(setup)
 }
 
@@ -82,16 +83,15 @@ fn live(
     store: &RuleStore,
     survey: &Survey,
     interfaces: &[Interface],
-    rules: &[Rule],
+    rules: Vec<Rule>,
 ) -> Result<()> {
-    setup.matches = rules.iter().map(|rule| rule.matches).collect();
     setup.attached = pins.interfaces()?;
     setup.interfaces = interfaces
         .iter()
         .map(|interface| ingress(interface, pins, survey))
         .collect();
     let networks = Networks::behind(&leading(setup, survey))?;
-    setup.backends = targets(rules, &networks);
+    setup.backends = targets(&rules, &networks);
     let used = setup.interfaces.iter().map(|i| i.ifindex);
     let used: BTreeSet<u32> = used
         .chain(setup.backends.iter().map(|b| b.ifindex))
@@ -107,7 +107,8 @@ fn live(
     setup.below = below(setup, survey);
     let (neighbours, ports) = (Neighbours::read()?, device::bridge_ports()?);
     host_side(setup, &neighbours, &ports)?;
-    setup.strays = strays(setup, rules, &neighbours, &ports);
+    setup.strays = strays(setup, &rules, &neighbours, &ports);
+    setup.rules = rules;
     other_side(setup);
     Ok(())
 }
@@ -248,6 +249,8 @@ fn target(backend: &Backend) -> Target {
         followed: false,
         by_route: false,
         has_route: false,
+        is_own: false,
+        port: None,
         by_hand: (0, None),
         sources: Vec::new(),
         neighbour: None,
@@ -304,11 +307,14 @@ fn strangers(link: &Link) -> Vec<(String, String)> {
 /// What this namespace knows of the backends.
 fn host_side(setup: &mut Setup, neighbours: &Neighbours, ports: &Ports) -> Result<()> {
     for target in &mut setup.backends {
-        target.has_route = route::next_hop(target.server, None).is_ok();
+        let route = route::lookup(target.server, None)?;
+        target.has_route = matches!(route, Route::Hop(_));
+        target.is_own = matches!(route, Route::Local);
         let Some(link) = setup.devices.get(&target.ifindex) else {
             continue;
         };
         target.answers = Some(answers(target, link)?);
+        target.port = ports.get(&(target.ifindex, target.mac)).copied();
         let master = link.features.master.as_ref();
         let above = master.map(|master| master.ifindex);
         let known = neighbours.next_hop(target.server, target.ifindex, above)?;
@@ -342,6 +348,7 @@ fn answers(target: &Target, link: &Link) -> Result<Arrival> {
         device: device.to_string(),
         rp_filter: sysctl::rp_filter(device),
         forwards: sysctl::forwards(target.server, device),
+        accept_local: sysctl::accept_local(device),
         back: place::back(None, target.server, ifindex)?.way,
     })
 }
