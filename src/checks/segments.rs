@@ -195,16 +195,21 @@ fn behind_tap(features: &Features, rules: Protos) -> Option<Maker> {
         .then(|| Maker::Vm(features.ifname.clone(), rules))
 }
 
-/// The ports of a bridge that lead to no server, and the device that a VLAN or macvlan stands on.
+/// The ports of a bridge, and the device that a VLAN or macvlan stands on; but for those that are
+/// attached themselves, and so looked at for their own sake.
 fn from_below(setup: &Setup, features: &Features, rules: Protos) -> Vec<Maker> {
-    let ports = features.ports.iter().map(|port| port.ifindex);
-    let ports = ports.filter(|ifindex| !setup.is_egress(*ifindex));
     let (here, elsewhere): (Vec<&Remote>, Vec<&Remote>) = features
         .lower
         .iter()
         .partition(|lower| lower.nsid.is_none());
-    let below = ports.chain(here.iter().map(|lower| lower.ifindex));
-    let below = below.filter_map(|ifindex| setup.below.get(&ifindex));
+    let here = here.iter().map(|lower| lower.ifindex);
+    let here = here.filter_map(|ifindex| setup.below.get(&ifindex));
+    let ports = features.ports.iter();
+    let ports = ports.filter_map(|port| setup.below.get(&port.ifindex));
+    let below = ports
+        .filter(|port| !leads_to_server(setup, port))
+        .chain(here);
+    let below = below.filter(|below| !setup.attached.contains(&below.ifindex));
     let mut makers: Vec<Maker> = below
         .flat_map(|below| as_below(setup, below, rules))
         .collect();
@@ -215,19 +220,23 @@ fn from_below(setup: &Setup, features: &Features, rules: Protos) -> Vec<Maker> {
 
 fn as_below(setup: &Setup, features: &Features, rules: Protos) -> Vec<Maker> {
     let mut makers = makers(setup, features, rules);
-    if rules.tcp && joins(setup, features) {
+    if rules.tcp && joins(features) {
         let here = Remote::here(features.ifindex, &features.ifname);
         makers.push(Maker::Joiner(here));
     }
     makers
 }
 
-/// Of what has a queue of its own; under a generic program, the kernel joins none.
-fn joins(setup: &Setup, features: &Features) -> bool {
+/// And to nobody else, as a container's veth and a VM's tap do.
+fn leads_to_server(setup: &Setup, port: &Features) -> bool {
+    setup.is_egress(port.ifindex) && (port.peer.is_some() || port.vnet_header)
+}
+
+/// What has a queue of its own.
+fn joins(features: &Features) -> bool {
     let has_queue = match features.kind.as_deref() {
         None => !is_loopback(features),
         kind => kind == Some("veth"),
     };
-    let is_attached = |i: &Ingress| i.ifindex == features.ifindex && i.mode == Mode::Skb;
-    has_queue && features.offloads.gro != Some(false) && !setup.live().any(is_attached)
+    has_queue && features.offloads.gro != Some(false)
 }
