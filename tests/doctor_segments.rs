@@ -198,7 +198,13 @@ fn datagrams_that_are_handed_over_together_pass_and_doctor_says_so() {
 #[test]
 fn natively_a_veth_s_peer_divides_what_it_sends() {
     let bed = Bed::new(false);
-    bed.tool().ok("attach lan --mode native");
+    let attached = bed.tool().ok("attach lan --mode native");
+    assert!(
+        attached
+            .out
+            .contains("its peer has no segmentation offload"),
+        "{attached:?}"
+    );
     bed.rule("");
     bed.rule("--keep-ip --proto tcp");
     bed.says_nothing();

@@ -58,7 +58,7 @@ pub fn words(rule: &Match) -> String {
     format!("--src {src} --proto {proto} --port {port}{vlan}")
 }
 
-/// What a rule does to packets beside their tags, as `rule add` takes it.
+/// What a rule does to packets but for the tag that it pushes, as `rule add` takes it.
 pub fn rewriting(rewrite: &Rewrite) -> String {
     let mut options = String::new();
     if let Some(port) = rewrite.to_port {
@@ -70,6 +70,7 @@ pub fn rewriting(rewrite: &Rewrite) -> String {
     for (wanted, option) in [
         (rewrite.keep_ip, " --keep-ip"),
         (rewrite.decrement_ttl, " --decrement-ttl"),
+        (rewrite.pop_vlan, " --pop-vlan"),
     ] {
         options += if wanted { option } else { "" };
     }

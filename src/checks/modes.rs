@@ -39,26 +39,16 @@ fn finding(interface: &Ingress, link: &Link) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::nic;
+    use super::super::testing::{ingress, nic};
     use super::*;
-    use crate::model::LinkState;
 
     /// The evidence, for a NIC in a mode.
     fn found(mode: Mode, lro: bool, mtu: u32) -> Option<String> {
         let mut link = nic(1);
         link.features.offloads.lro = Some(lro);
         link.features.mtu = mtu;
-        let interface = Ingress {
-            ifindex: 1,
-            name: link.name().to_string(),
-            mode,
-            frags: false,
-            state: LinkState::Attached,
-            successor: None,
-            foreign: None,
-        };
         let mut setup = Setup::default();
-        setup.interfaces.push(interface);
+        setup.interfaces.push(ingress(&link, mode));
         setup.devices.insert(1, link);
         check(&setup).pop().map(|finding| finding.evidence)
     }

@@ -86,7 +86,14 @@ impl Maker {
 
     fn remedy(&self) -> String {
         match self {
-            Maker::Sender(device, protos) => device.command(&undivided(&device.name(), *protos)),
+            Maker::Sender(device, protos) => {
+                let name = device.ifname.as_deref().unwrap_or("DEV");
+                let command = undivided(name, *protos);
+                match device.ifname {
+                    Some(_) => device.command(&command),
+                    None => format!("{} at {device}", mends::elsewhere(&command)),
+                }
+            }
             Maker::Vm(tap, protos) => {
                 let command = mends::elsewhere(&undivided("DEV", *protos));
                 let libvirt = match protos.tcp {
@@ -239,4 +246,43 @@ fn joins(features: &Features) -> bool {
         kind => kind == Some("veth"),
     };
     has_queue && features.offloads.gro != Some(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{ingress, nic, rule, vlan};
+    use super::*;
+    use crate::model::Rewrite;
+
+    /// What is said of a NIC, or of a VLAN device on it, in generic mode.
+    fn found(on_vlan: bool, gro: bool, proto: Proto) -> Option<Finding> {
+        let mut lower = nic(1);
+        lower.features.offloads.gro = Some(gro);
+        let upper = vlan(2, &lower);
+        let attached = if on_vlan { &upper } else { &lower };
+        let mut setup = Setup::default();
+        setup.interfaces.push(ingress(attached, Mode::Skb));
+        setup.attached.push(attached.features.ifindex);
+        setup.rules.push(rule(proto, 9, Rewrite::default()));
+        setup.below.insert(1, lower.features.clone());
+        setup.devices.insert(1, lower);
+        setup.devices.insert(2, upper);
+        check(&setup).pop()
+    }
+
+    #[test]
+    fn above_a_nic_its_gro_is_named_and_the_nic_itself_to_attach_to() {
+        let finding = found(true, true, Proto::Tcp).expect("a finding");
+        assert!(finding.evidence.ends_with("GRO of nic1 joins TCP segments"));
+        let mend = "`ethtool -K nic1 gro off`, or attach to nic1, with `--vlan 100` in the rules";
+        assert_eq!(finding.mend, mend);
+        assert_eq!(found(true, false, Proto::Tcp), None);
+    }
+
+    #[test]
+    fn on_a_nic_itself_nothing_arrives_undivided() {
+        assert_eq!(found(false, true, Proto::Tcp), None);
+        assert_eq!(found(false, true, Proto::Udp), None);
+        assert_eq!(found(true, true, Proto::Udp), None);
+    }
 }

@@ -151,3 +151,40 @@ fn gro(peer: &Peer) -> Option<Fix> {
 fn driver(link: &Link) -> &str {
     link.features.driver.as_deref().unwrap_or("(none)")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{ingress, nic, rule, vlan};
+    use super::*;
+    use crate::model::{Mode, Proto, Rewrite};
+
+    /// The remedy for a backend by a VLAN device.
+    fn remedy(lower_takes: bool, rewrite: Rewrite) -> String {
+        let mut lower = nic(1);
+        lower.features.xdp.redirect_target = Some(lower_takes);
+        let (upper, from) = (vlan(2, &lower), nic(3));
+        let mut setup = Setup::default();
+        setup.interfaces.push(ingress(&from, Mode::Native));
+        setup.rules.push(rule(Proto::Udp, 2, rewrite));
+        setup.below.insert(1, lower.features);
+        by_device_below(&setup, &upper).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_vlan_s_frames_go_by_the_device_below_with_their_tag() {
+        let keep_ip = Rewrite {
+            keep_ip: true,
+            ..Rewrite::default()
+        };
+        assert_eq!(
+            remedy(true, keep_ip),
+            "`xdpredir rule add --src 0.0.0.0/0 --proto udp --port 7999 --server 10.0.0.2 --dev nic1 --push-vlan 100 --keep-ip`"
+        );
+        assert_eq!(remedy(false, keep_ip), "");
+        let pushes = Rewrite {
+            push_vlan: Some(7),
+            ..Rewrite::default()
+        };
+        assert_eq!(remedy(true, pushes), "");
+    }
+}

@@ -1,7 +1,10 @@
 //! Devices for tests.
 
-use super::Link;
-use crate::model::{Features, Offloads, Source, XdpFeatures};
+use super::{Ingress, Link};
+use crate::model::{
+    Backend, Features, LinkState, Mac, Match, Mode, Offloads, Proto, Remote, Rewrite, Rule, Source,
+    XdpFeatures,
+};
 
 /// A NIC that can do everything.
 pub fn nic(ifindex: u32) -> Link {
@@ -41,5 +44,54 @@ pub fn nic(ifindex: u32) -> Link {
         completes_checksum: true,
         there: None,
         below: Vec::new(),
+    }
+}
+
+/// A VLAN device on a NIC.
+pub fn vlan(ifindex: u32, lower: &Link) -> Link {
+    let mut link = nic(ifindex);
+    let features = &mut link.features;
+    features.ifname = format!("v{ifindex}");
+    features.kind = Some("vlan".into());
+    features.driver = Some("802.1Q VLAN Support".into());
+    features.xdp.redirect_target = Some(false);
+    features.vlan = Some(100);
+    features.lower = Some(Remote::here(lower.features.ifindex, lower.name()));
+    link
+}
+
+/// A live interface in a mode.
+pub fn ingress(link: &Link, mode: Mode) -> Ingress {
+    Ingress {
+        ifindex: link.features.ifindex,
+        name: link.name().to_string(),
+        mode,
+        frags: false,
+        state: LinkState::Attached,
+        successor: None,
+        foreign: None,
+    }
+}
+
+/// A rule for any source with one backend by a device.
+pub fn rule(proto: Proto, ifindex: u32, rewrite: Rewrite) -> Rule {
+    Rule {
+        matches: Match {
+            proto,
+            port: 7999,
+            vlan: 0,
+            src: "0.0.0.0/0".parse().expect("a prefix"),
+        },
+        backends: vec![Backend {
+            server: [10, 0, 0, 2].into(),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            source_mac: Mac([2, 0, 0, 0, 0, 2]),
+            ifindex,
+            weight: 1,
+            completes_checksum: true,
+            rewrite,
+            counter: 1,
+            origin: None,
+        }],
     }
 }

@@ -87,7 +87,9 @@ fn describe(attached: &Attached) -> Result<()> {
         device.name
     ))?;
     if *mode == Mode::Native && device.is_veth() {
-        show::line("  meanwhile its peer sends without segmentation offload, in smaller pieces")?;
+        show::line(
+            "  meanwhile its peer has no segmentation offload, and sends large transfers more slowly",
+        )?;
     }
     if let Some(why) = &attached.no_ledger {
         show::line(format_args!("  no ledger of lost frames: {why}"))?;

@@ -18,7 +18,7 @@ pub fn mac(addr: IpAddr, ifindex: u32) -> Result<Option<Mac>> {
     Ok(entry(addr, ifindex)?.as_ref().and_then(mac_of))
 }
 
-/// Who is next on the way to a server.
+/// The next hop towards a server.
 #[derive(Clone, Copy)]
 pub struct Next {
     pub mac: Mac,

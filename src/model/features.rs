@@ -134,7 +134,8 @@ impl Remote {
         match (&self.netns, self.nsid) {
             (Some(netns), _) => format!("`nsenter --net={} {words}`", netns.path.display()),
             (None, None) => format!("`{words}`"),
-            (None, Some(nsid)) => format!("`{words}` in nsid {nsid}"),
+            // Nobody can paste that here: it stands between other quotes.
+            (None, Some(nsid)) => format!("'{words}' in nsid {nsid}"),
         }
     }
 
