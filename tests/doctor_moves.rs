@@ -146,12 +146,18 @@ fn a_mac_address_behind_another_port_is_stale_too() {
     let [old, new] = &bed.lan.servers[..] else {
         panic!("two servers");
     };
-    let address = mac(old, "eth0");
-    old.ip("link set eth0 address 02:00:00:00:00:78");
-    new.ip(&format!("link set eth0 address {address}"));
+    new.ip(&format!("link set eth0 address {}", mac(old, "eth0")));
     bed.fail_over();
-    assert_eq!(bed.backend()["state"], "stale_mac");
+    let deadline = Instant::now() + SOON;
+    while bed.backend()["state"] != "stale_mac" {
+        assert!(Instant::now() < deadline, "the bridge never sees it");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let found = bed.findings();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0]["check"], "bridge-port");
     bed.tool().ok("doctor --fix --yes");
     assert_eq!(bed.backend()["ifname"], "wan1");
+    assert_eq!(bed.backend()["state"], "up");
     bed.arrives_at(new);
 }
