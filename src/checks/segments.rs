@@ -1,6 +1,6 @@
 //! Frames of several segments, which arrive undivided: longer than any device carries, they pass.
 
-use super::{Ingress, Setup, mends};
+use super::{Ingress, Link, Setup, mends};
 use crate::model::{Features, Finding, Match, Mode, Proto, Remote};
 
 /// Where QUIC is spoken: HTTP/3 and DNS, and what people take instead of their ports.
@@ -143,17 +143,21 @@ fn of_interface(setup: &Setup, interface: &Ingress, rules: Protos) -> Option<Fin
                 "they arrive undivided, longer than any device carries: {}",
                 each(Maker::evidence).join("; ")
             ))
-            .mend(each(Maker::remedy).join(" and ") + &instead(interface, features)),
+            .mend(each(Maker::remedy).join(" and ") + &instead(setup, interface, features)),
     )
 }
 
 /// Another place, or another mode, where nothing arrives undivided.
-fn instead(interface: &Ingress, features: &Features) -> String {
+fn instead(setup: &Setup, interface: &Ingress, features: &Features) -> String {
     let name = &interface.name;
+    let refuses = |link: &Link| link.features.xdp.redirect_target == Some(false);
     match (&features.lower, features.vlan) {
         _ if interface.mode == Mode::Native => String::new(),
         // Natively, the kernel switches it off at the peer.
         _ if features.peer.is_some() && features.xdp.redirect == Some(true) => {
+            if setup.egress().any(refuses) {
+                return String::new();
+            }
             format!(", or {}", mends::reattach(name, " --mode native"))
         }
         (Some(lower), Some(vlan)) => {
