@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
-use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -36,9 +35,7 @@ struct Bank(sys::Words);
 impl Bank {
     fn open(path: &Path) -> Result<Self> {
         let map = open(path)?;
-        let words = map.max_entries() as usize * COUNTER_WORDS;
-        let words = NonZeroUsize::new(words).context("a bank without counters")?;
-        let words = sys::Words::map(map.as_fd(), words)
+        let words = sys::Words::map(&map)
             .with_context(|| format!("cannot map {}", path.display()))?;
         Ok(Bank(words))
     }

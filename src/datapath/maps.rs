@@ -2,10 +2,9 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::AsFd;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
 
 use super::abi::{self, Plain};
@@ -91,7 +90,6 @@ impl<K: Plain, V: Plain> Map<K, V> {
         K: Default,
         V: Default,
     {
-        self.require_sizes()?;
         let most = BATCH.min(self.handle.max_entries() as usize);
         let (mut keys, mut values) = (vec![K::default(); most], vec![V::default(); most]);
         let mut cursor = sys::Cursor::default();
@@ -99,8 +97,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
             if cursor.done {
                 return None;
             }
-            let map = self.handle.as_fd();
-            let count = sys::lookup_batch(map, &mut cursor, &mut keys, &mut values);
+            let count = sys::lookup_batch(&self.handle, &mut cursor, &mut keys, &mut values);
             cursor.done |= count.is_err();
             let entries = |count| {
                 let entries = keys.iter().copied().zip(values.iter().copied());
@@ -109,17 +106,6 @@ impl<K: Plain, V: Plain> Map<K, V> {
             let context = || format!("cannot read the map {}", self.name);
             Some(count.map(entries).with_context(context))
         }))
-    }
-
-    /// That the kernel writes no more than there is room for.
-    fn require_sizes(&self) -> Result<()> {
-        let there = [self.handle.key_size(), self.handle.value_size()];
-        ensure!(
-            there.map(|size| size as usize) == [size_of::<K>(), size_of::<V>()],
-            "the map {} has entries of an unexpected size",
-            self.name
-        );
-        Ok(())
     }
 
     /// A full map says so in words.
