@@ -42,11 +42,11 @@ test: deps ## Run all tests, as root
 
 lint: deps ## Check formats and run clippy
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	clang-format --dry-run --Werror $(C_SOURCES)
 
 bench: deps ## Measure the program beside others, as root; ARGS="--json redirect stack rules lookup"
-	$(CARGO) bench --locked --bench speed $(AS_ROOT) -- $(ARGS)
+	$(CARGO) bench --locked --features bench --bench speed $(AS_ROOT) -- $(ARGS)
 
 install: build ## Install the binary and shell completions under PREFIX, below DESTDIR
 	@set -e; prefix=$(DESTDIR)$(PREFIX); as=; \

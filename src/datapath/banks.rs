@@ -35,8 +35,8 @@ struct Bank(sys::Words);
 impl Bank {
     fn open(path: &Path) -> Result<Self> {
         let map = open(path)?;
-        let words = sys::Words::map(&map)
-            .with_context(|| format!("cannot map {}", path.display()))?;
+        let words =
+            sys::Words::map(&map).with_context(|| format!("cannot map {}", path.display()))?;
         Ok(Bank(words))
     }
 
