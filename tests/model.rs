@@ -299,7 +299,7 @@ impl<'a> Bed<'a> {
             port: PORTS[rng.usize(..PORTS.len())],
             vlan: VLANS[rng.usize(..VLANS.len())],
             snat: None,
-            decrement_ttl: false,
+            decrement_ttl: true,
             backends: Vec::new(),
             table: Default::default(),
         };
@@ -439,7 +439,8 @@ fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend) -> String {
     let vlan = [1, 5, 4094][usize::from(backend.mac[3]) % 3];
     let push_vlan = told(4, format!(" --push-vlan {vlan}")).then_some(vlan);
     let pop_vlan = told(3, " --pop-vlan".into());
-    let decrement_ttl = told(4, " --decrement-ttl".into());
+    let keep_ttl = told(4, " --keep-ttl".into());
+    let decrement_ttl = !keep_ttl && told(4, " --decrement-ttl".into());
     let source = host(
         &mut Rng::with_seed(backend.mac[4].into()),
         rule.src.is_ipv4(),
@@ -454,6 +455,7 @@ fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend) -> String {
     backend.pop_vlan = pop_vlan;
     let others = !rule.backends.is_empty();
     rule.snat = snat.or(rule.snat.filter(|_| rule.rewrites_addresses()));
-    rule.decrement_ttl = decrement_ttl || (others && rule.decrement_ttl);
+    let kept = keep_ttl || (others && !rule.decrement_ttl && !decrement_ttl);
+    rule.decrement_ttl = !kept;
     words
 }
