@@ -195,6 +195,35 @@ fn a_first_fragment_that_no_rule_matches_is_counted_so_in_any_order() {
     assert_eq!(bed.without_first(), 1);
 }
 
+#[test]
+fn doctor_says_that_fragments_passed_and_why() {
+    let bed = Bed::new();
+    let (ns, pins) = (&bed.ns, &bed.pins);
+    let found = || {
+        let run = Tool { ns, pins }.run("doctor --json");
+        let all = run.json().as_array().expect("findings").clone();
+        let mut all = all.into_iter().filter(|f| f["check"] == "fragments");
+        (all.next(), all.count())
+    };
+    bed.send(1, 7999, FIRST);
+    bed.send(1, 0, LATER);
+    assert_eq!(found(), (None, 0));
+    bed.send(2, 0, LATER);
+    bed.send(2, 7999, FIRST);
+    let (finding, others) = found();
+    let finding = finding.expect("one");
+    assert_eq!(others, 0);
+    assert_eq!(finding["severity"], "warning");
+    assert_eq!(finding["subject"], "in0");
+    let said = finding["consequence"].as_str().unwrap();
+    assert!(
+        said.starts_with("2 fragments were not redirected"),
+        "{said}"
+    );
+    Tool { ns, pins }.ok("rule del --all");
+    assert_eq!(found(), (None, 0), "no rule could have wanted them");
+}
+
 /// A tap at which fragments arrive, a server behind a veth, and a host that takes what passes.
 struct Live {
     host: Ns,
