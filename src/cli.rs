@@ -288,7 +288,7 @@ pub struct Rewrite {
     #[arg(long, conflicts_with_all = ["to_port", "snat"])]
     pub keep_ip: bool,
 
-    /// Leave the TTL or hop limit as it is, for all backends of the rule. By default each redirect
+    /// Leave the TTL or hop limit as it is, for all backends of the rule. Otherwise each redirect
     /// decrements it, as a router does, and at 1 the packet passes: nothing else ends a loop
     #[arg(long)]
     pub keep_ttl: bool,

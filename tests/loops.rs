@@ -31,8 +31,8 @@ impl Bed {
         };
         let [left, right] = &bed.hosts;
         left.veth(DEVICES[0], right, DEVICES[1]);
-        for here in 0..2 {
-            bed.prepare(here, modes[here]);
+        for (here, mode) in modes.into_iter().enumerate() {
+            bed.prepare(here, mode);
         }
         bed
     }
