@@ -63,6 +63,18 @@ struct {
 } fragments SEC(".maps");
 
 /*
+ * The datagrams that pass because a later fragment came first, and since when
+ * (CLOCK_MONOTONIC, ns). Apart from the fragments, for those that no rule matches come
+ * by here too, and must not push others out.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_PASSED);
+	__type(key, struct flow_key);
+	__type(value, __u64);
+} passed SEC(".maps");
+
+/*
  * The counters of one CPU after those of another: half of what a per-CPU array takes.
  * The command makes the banks, for as many CPUs as there may be.
  */

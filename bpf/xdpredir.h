@@ -7,7 +7,7 @@
 #ifndef __XDPREDIR_H__
 #define __XDPREDIR_H__
 
-#define XDPREDIR_ABI 4
+#define XDPREDIR_ABI 5
 
 /* Limits. Each is met with an error that names it, never in silence. */
 #define MAX_RULES	   1048576 /* matches in one namespace */
@@ -29,6 +29,7 @@
 #define FLOW_SETS	   4096	   /* of the flow cache of one CPU */
 #define FLOW_WAYS	   2	   /* flows in a set */
 #define MAX_FRAGMENTED	   8192	   /* fragmented datagrams remembered at a time */
+#define MAX_PASSED	   8192	   /* of those that pass */
 #define MAX_TAGS	   2	   /* VLAN tags: 802.1Q, 802.1ad */
 #define MAX_EXTENSIONS	   8	   /* IPv6 extension headers before UDP or TCP */
 #define MAX_L4_OFFSET	   1024	   /* bytes of headers before UDP or TCP */
@@ -43,8 +44,8 @@
 #define OUTCOME_MALFORMED	  5  /* headers that contradict themselves */
 #define OUTCOME_TAGS		  6  /* more than MAX_TAGS */
 #define OUTCOME_EXTENSION_HEADERS 7  /* beyond the bounds, or on the way to a further router */
-#define OUTCOME_FRAGMENT	  8  /* whose first one was not seen, or was not redirected */
-#define OUTCOME_TTL		  9  /* at its end, and the backend wants it decremented */
+#define OUTCOME_FRAGMENT	  8  /* whose first one came late, or was not redirected */
+#define OUTCOME_TTL		  9  /* at its end, and the rule decrements it */
 #define OUTCOME_NO_DEVICE	  10 /* of any backend of the rule */
 #define OUTCOME_TOO_LONG	  11 /* for the MTU of the backend's device */
 #define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the only one that drops */

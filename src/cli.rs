@@ -179,7 +179,7 @@ pub enum Rule {
     /// nothing but the server given, MAC address and device are found anew, the way they were found
     /// before. `rule refresh` does that for all backends that were not told by hand. Of the
     /// rewriting, giving any replaces all but what the rule's other backends have in common with it
-    /// (--snat, --decrement-ttl). A rule has up to 255 backends.
+    /// (--snat, --keep-ttl). A rule has up to 255 backends.
     Add(RuleAdd),
     /// Delete one backend, a rule with all its backends, or all rules; the match must be as it was
     /// added
@@ -288,9 +288,13 @@ pub struct Rewrite {
     #[arg(long, conflicts_with_all = ["to_port", "snat"])]
     pub keep_ip: bool,
 
-    /// Decrement TTL or hop limit, as a router does, for all backends of the rule; at 1 the packet
-    /// passes
+    /// Leave the TTL or hop limit as it is, for all backends of the rule. Otherwise each redirect
+    /// decrements it, as a router does, and at 1 the packet passes: nothing else ends a loop
     #[arg(long)]
+    pub keep_ttl: bool,
+
+    /// Decrement the TTL or hop limit again, for all backends of the rule
+    #[arg(long, conflicts_with = "keep_ttl")]
     pub decrement_ttl: bool,
 
     /// Add an 802.1Q tag; with --pop-vlan, in place of the outer one

@@ -94,7 +94,7 @@ fn what_was_listed_can_be_loaded_again() {
         "--server 10.1.1.1 --weight 3",
         "--server 10.1.1.2 --to-port 53 --snat 10.1.1.9",
         "--server fd00::1 --src 2001:db8::/32 --vlan 7 --push-vlan 8 --pop-vlan",
-        "--server 10.1.1.3 --proto tcp --keep-ip --decrement-ttl",
+        "--server 10.1.1.3 --proto tcp --keep-ip --keep-ttl",
     ] {
         tool.ok(&format!("{add} {words}"));
     }
@@ -116,6 +116,18 @@ fn a_source_without_a_length_is_one_host() {
     let file = bed.file(&lines(&[bed.line("10.0.0.1", "10.1.1.1")]));
     bed.tool().ok(&format!("rule load {file}"));
     assert_eq!(bed.tool().json("rule list")[0]["src"], "10.0.0.1/32");
+}
+
+#[test]
+fn a_line_that_does_not_name_the_ttl_has_it_decremented() {
+    let bed = Bed::new();
+    let mut kept = bed.line("10.0.0.2", "10.1.1.1");
+    kept["decrement_ttl"] = json!(false);
+    let file = bed.file(&lines(&[bed.line("10.0.0.1", "10.1.1.1"), kept]));
+    bed.tool().ok(&format!("rule load {file}"));
+    let rows = bed.tool().json("rule list");
+    assert_eq!(rows[0]["decrement_ttl"], true);
+    assert_eq!(rows[1]["decrement_ttl"], false);
 }
 
 #[test]
@@ -192,7 +204,7 @@ fn one_bad_line_is_named_and_nothing_is_loaded() {
 fn backends_that_disagree_on_the_source_are_refused() {
     let bed = Bed::new();
     let mut other = bed.line("10.0.0.0/8", "10.1.1.2");
-    for (key, value) in [("snat", json!("10.9.9.9")), ("decrement_ttl", json!(true))] {
+    for (key, value) in [("snat", json!("10.9.9.9")), ("decrement_ttl", json!(false))] {
         other[key] = value;
         let file = bed.file(&lines(&[bed.line("10.0.0.0/8", "10.1.1.1"), other.clone()]));
         bed.tool()

@@ -6,6 +6,7 @@ mod bridge;
 mod checksums;
 mod devices;
 mod foreign;
+mod fragments;
 mod host;
 mod links;
 mod losses;
@@ -59,7 +60,7 @@ const INTERFACES: [Check; 4] = [
 ];
 
 /// Of what has become of it all.
-const STATE: [Check; 7] = [
+const STATE: [Check; 8] = [
     host::check,
     remains::check,
     devices::check,
@@ -67,6 +68,7 @@ const STATE: [Check; 7] = [
     shadow::check,
     strays::check,
     losses::check,
+    fragments::check,
 ];
 
 /// All checks, problems first.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::model::{
-    Failures, Features, Fix, LinkState, Mac, Match, Mode, Proto, Refreshed, Remote,
+    Failures, Features, Fix, LinkState, Mac, Match, Mode, Outcomes, Proto, Refreshed, Remote,
 };
 
 #[derive(Default)]
@@ -24,6 +24,8 @@ pub struct Setup {
     pub devices: BTreeMap<u32, Link>,
     /// Lost frames, by egress device.
     pub losses: BTreeMap<u32, Failures>,
+    /// What became of the packets that arrived, by the index of the attached interface.
+    pub outcomes: BTreeMap<u32, Outcomes>,
     pub remains: Vec<Remains>,
     pub strays: Vec<Stray>,
 }

@@ -40,7 +40,7 @@ struct Line {
     snat: Option<IpAddr>,
     #[serde(default)]
     keep_ip: bool,
-    #[serde(default)]
+    #[serde(default = "yes")]
     decrement_ttl: bool,
     push_vlan: Option<u16>,
     #[serde(default)]
@@ -74,6 +74,10 @@ const MAX_VLAN: u16 = 4094;
 
 fn one() -> u16 {
     1
+}
+
+fn yes() -> bool {
+    true
 }
 
 pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {

@@ -277,12 +277,13 @@ fn told_rewrite(args: &cli::Rewrite, server: IpAddr) -> Result<Option<Rewrite>> 
         to_port: args.to_port,
         snat: args.snat,
         keep_ip: args.keep_ip,
-        decrement_ttl: args.decrement_ttl,
+        decrement_ttl: !args.keep_ttl,
         push_vlan: args.push_vlan,
         pop_vlan: args.pop_vlan,
     };
     check::rewrite("--snat", &told, server)?;
-    Ok(Some(told).filter(|told| *told != Rewrite::default()))
+    let is_default = told == Rewrite::default() && !args.decrement_ttl;
+    Ok((!is_default).then_some(told))
 }
 
 /// What all backends of a rule have in common: as told, else as the others have it.
@@ -290,7 +291,11 @@ fn agree_on_source(rule: &mut Rule, backend: &mut Backend, told: &cli::Rewrite) 
     let snat = told
         .snat
         .or(rule.backends.iter().find_map(|b| b.rewrite.snat));
-    let decrement_ttl = rule.backends.iter().any(|b| b.rewrite.decrement_ttl);
+    let mut others = rule.backends.iter().filter(|b| b.server != backend.server);
+    let other = others
+        .next()
+        .filter(|_| !told.keep_ttl && !told.decrement_ttl);
+    let decrement_ttl = other.unwrap_or(backend).rewrite.decrement_ttl;
     for member in &mut rule.backends {
         member.rewrite.snat = snat.filter(|_| !member.rewrite.keep_ip);
         member.rewrite.decrement_ttl = decrement_ttl;

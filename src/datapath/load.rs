@@ -17,7 +17,7 @@ use crate::host::device::Device;
 use crate::model::{LedgerState, Mode};
 
 /// The maps that all interfaces of a network namespace share; their names are those of their pins.
-const SHARED: [(&str, &str); 13] = [
+const SHARED: [(&str, &str); 14] = [
     ("ruleset", "ruleset"),
     ("services", "services"),
     ("rules", "rules"),
@@ -25,6 +25,7 @@ const SHARED: [(&str, &str); 13] = [
     ("maglev", "maglev"),
     ("flows", "flows"),
     ("fragments", "fragments"),
+    ("passed", "passed"),
     ("counters", "counters"),
     ("banks", "banks"),
     ("origins", "origins"),

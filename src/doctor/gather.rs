@@ -16,7 +16,7 @@ use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::neighbour::Neighbours;
 use crate::host::{kernel, route, sysctl};
-use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Related, Rule};
+use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Outcomes, Related, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
 const SOURCES: usize = 16;
@@ -44,6 +44,7 @@ pub fn whole(pins: &Pins) -> Result<Setup> {
     let interfaces = datapath::interfaces(pins)?;
     let rules = store.list()?;
     setup.losses = losses(&store, &rules)?;
+    setup.outcomes = outcomes(pins, &interfaces)?;
     live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
     Ok(setup)
 }
@@ -150,6 +151,11 @@ fn losses(store: &RuleStore, rules: &[Rule]) -> Result<BTreeMap<u32, Failures>> 
         }
     }
     Ok(losses)
+}
+
+fn outcomes(pins: &Pins, interfaces: &[Interface]) -> Result<BTreeMap<u32, Outcomes>> {
+    let of = |interface: &Interface| Ok((interface.ifindex, interface.outcomes(pins)?.1));
+    interfaces.iter().map(of).collect()
 }
 
 fn ingress(interface: &Interface, pins: &Pins, survey: &Survey) -> Ingress {

@@ -74,6 +74,14 @@ pub struct Outcome {
     pub counter: Counter,
 }
 
+impl Outcomes {
+    /// How many packets had this one.
+    pub fn packets(&self, name: &str) -> u64 {
+        let found = self.0.iter().find(|outcome| outcome.name == name);
+        found.map_or(0, |outcome| outcome.counter.packets)
+    }
+}
+
 impl Serialize for Outcomes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|o| (o.name, o.counter)))

@@ -65,7 +65,7 @@ pub struct Backend {
 }
 
 /// What becomes of a packet beside its new addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Rewrite {
     /// The new destination port.
     pub to_port: Option<u16>,
@@ -73,10 +73,23 @@ pub struct Rewrite {
     pub snat: Option<IpAddr>,
     /// MAC addresses alone change.
     pub keep_ip: bool,
-    /// The same for all backends of a rule.
+    /// The TTL or hop limit, which alone ends a loop; the same for all backends of a rule.
     pub decrement_ttl: bool,
     pub push_vlan: Option<u16>,
     pub pop_vlan: bool,
+}
+
+impl Default for Rewrite {
+    fn default() -> Self {
+        Rewrite {
+            to_port: None,
+            snat: None,
+            keep_ip: false,
+            decrement_ttl: true,
+            push_vlan: None,
+            pop_vlan: false,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -157,13 +157,13 @@ fn port(row: &RuleRow) -> String {
     }
 }
 
-/// In the words of the command line.
+/// In the words of the command line; of what differs from the default.
 pub fn rewriting(rewrite: &Rewrite) -> String {
     let words = [
         rewrite.to_port.map(|port| format!("to-port {port}")),
         rewrite.snat.map(|addr| format!("snat {addr}")),
         rewrite.keep_ip.then(|| "keep-ip".into()),
-        rewrite.decrement_ttl.then(|| "decrement-ttl".into()),
+        (!rewrite.decrement_ttl).then(|| "keep-ttl".into()),
         rewrite.pop_vlan.then(|| "pop-vlan".into()),
         rewrite.push_vlan.map(|vlan| format!("push-vlan {vlan}")),
     ];
