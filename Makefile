@@ -41,7 +41,7 @@ demo: build ## Show the main job on real packets, in network namespaces
 
 test: deps ## Run all tests, as root, and the gate on other kernels
 	$(CARGO) test --locked $(AS_ROOT)
-	scripts/kernels/test $(GATE)
+	scripts/kernels/run gate $(GATE)
 
 lint: deps ## Check formats and run clippy
 	$(CARGO) fmt --check
