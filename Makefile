@@ -5,12 +5,15 @@ CARGO ?= cargo
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/xdpredir
 
 # Debian and Ubuntu packages that a build, a test or the demo needs.
-PACKAGES = bind9-dnsutils clang clang-format dnsmasq-base ethtool gcc iproute2 libc6-dev libelf-dev make \
-	netcat-openbsd nftables pkg-config socat util-linux zlib1g-dev
+PACKAGES = bind9-dnsutils busybox-static clang clang-format cpio debian-archive-keyring dnsmasq-base ethtool gcc \
+	iproute2 kmod libc6-dev libelf-dev make netcat-openbsd nftables pkg-config qemu-system-x86 socat util-linux \
+	zlib1g-dev
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 # Cargo builds as the user, and runs what it built as root.
 RUNNER = 'target."cfg(all())".runner = ["sudo", "-E"]'
 AS_ROOT = $(if $(SUDO),--config $(RUNNER))
+# The kernels that no change may lose: the oldest, and one in the middle.
+GATE = 6.1 6.12
 C_SOURCES = $(wildcard bpf/*.c bpf/*.h benches/*.c benches/*.h vmlinux/*.h)
 
 .PHONY: help deps build demo test lint bench install clean
@@ -28,8 +31,7 @@ deps: ## Install the packages that builds and tests need; silent when all are th
 	[ -z "$$missing" ] || { \
 		command -v apt-get >/dev/null || { echo "install what matches:$$missing"; exit 1; }; \
 		echo "installing$$missing"; \
-		$(SUDO) apt-get update -qq && \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+		$(SUDO) scripts/kernels/packages $$missing; }
 
 build: deps ## Build the release binary
 	$(CARGO) build --release --locked
@@ -37,8 +39,9 @@ build: deps ## Build the release binary
 demo: build ## Show the main job on real packets, in network namespaces
 	@scripts/demo $(BINARY)
 
-test: deps ## Run all tests, as root
+test: deps ## Run all tests, as root, and the gate on other kernels
 	$(CARGO) test --locked $(AS_ROOT)
+	scripts/kernels/run gate $(GATE)
 
 lint: deps ## Check formats and run clippy
 	$(CARGO) fmt --check
