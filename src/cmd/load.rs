@@ -82,9 +82,6 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     drop(text);
     let _lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
-    for ifindex in egress_of(&rules) {
-        store.open_egress(ifindex, [])?;
-    }
     let total = rules.len();
     // On a terminal only, and on standard error.
     let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} rules")?;
@@ -309,12 +306,4 @@ fn agree(rule: &Rule) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-fn egress_of(rules: &[Rule]) -> Vec<u32> {
-    let backends = rules.iter().flat_map(|rule| &rule.backends);
-    let mut all: Vec<u32> = backends.map(|backend| backend.ifindex).collect();
-    all.sort_unstable();
-    all.dedup();
-    all
 }

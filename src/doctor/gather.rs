@@ -36,19 +36,29 @@ pub fn whole(pins: &Pins) -> Result<Setup> {
     if setup.remains.iter().any(is_ours) {
         return Ok(setup);
     }
-    let Some(_lock) = pins.lock_shared()? else {
+    let read = || {
+        let store = RuleStore::open(pins)?;
+        let interfaces = datapath::interfaces(pins)?;
+        let rules = store.list()?;
+        let mut found = Setup {
+            losses: losses(&store, &rules)?,
+            ..Setup::default()
+        };
+        live(&mut found, pins, &store, &survey, &interfaces, &rules)?;
+        Ok(found)
+    };
+    let Some(found) = pins.read(read)? else {
         return Ok(setup);
     };
-    let store = RuleStore::open(pins)?;
     setup.host.may_change_rules = true;
-    let interfaces = datapath::interfaces(pins)?;
-    let rules = store.list()?;
-    setup.losses = losses(&store, &rules)?;
-    live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
-    Ok(setup)
+    Ok(Setup {
+        host: setup.host,
+        remains: setup.remains,
+        ..found
+    })
 }
 
-/// What concerns one backend of a rule. The caller holds the lock.
+/// What concerns one backend of a rule.
 pub fn of_backend(pins: &Pins, store: &RuleStore, rule: Match, backend: &Backend) -> Result<Setup> {
     let rule = Rule {
         matches: rule,
@@ -63,16 +73,16 @@ pub fn of_backend(pins: &Pins, store: &RuleStore, rule: Match, backend: &Backend
 
 /// What concerns some interfaces.
 pub fn of_interfaces(pins: &Pins, ifindexes: &[u32]) -> Result<Setup> {
-    let mut setup = Setup::default();
-    let Some(_lock) = pins.lock_shared()? else {
-        return Ok(setup);
-    };
-    let store = RuleStore::open(pins)?;
-    let mut interfaces = datapath::interfaces(pins)?;
-    interfaces.retain(|interface| ifindexes.contains(&interface.ifindex));
-    let (survey, rules) = (Survey::take()?, store.list()?);
-    live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
-    Ok(setup)
+    let setup = pins.read(|| {
+        let mut setup = Setup::default();
+        let store = RuleStore::open(pins)?;
+        let mut interfaces = datapath::interfaces(pins)?;
+        interfaces.retain(|interface| ifindexes.contains(&interface.ifindex));
+        let (survey, rules) = (Survey::take()?, store.list()?);
+        live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
+        Ok(setup)
+    })?;
+    Ok(setup.unwrap_or_default())
 }
 
 /// Interfaces, backends, and the devices of both.
