@@ -243,6 +243,33 @@ mod tests {
     }
 
     #[test]
+    fn each_limit_is_met_and_not_passed() {
+        let most = Usage {
+            rules: abi::MAX_RULES as usize,
+            balanced: abi::MAX_BALANCED as usize,
+            members: abi::MAX_MEMBERS as usize,
+            backends: abi::MAX_BACKENDS as usize,
+            services: HashSet::new(),
+        };
+        assert!(most.require_room().is_ok());
+        let more: [(fn(&mut Usage) -> &mut usize, &str); 4] = [
+            (|usage| &mut usage.rules, "1,048,576 rules are"),
+            (|usage| &mut usage.balanced, "16,384 rules with more"),
+            (|usage| &mut usage.members, "65,536 backends in rules"),
+            (|usage| &mut usage.backends, "1,048,576 backends are"),
+        ];
+        for (field, said) in more {
+            let mut usage = Usage {
+                services: HashSet::new(),
+                ..most
+            };
+            *field(&mut usage) += 1;
+            let error = usage.require_room().expect_err(said).to_string();
+            assert!(error.starts_with(said), "{error}");
+        }
+    }
+
+    #[test]
     fn a_batch_has_few_rules_and_few_backends() {
         let of = |backends: u32, rules: usize| batch_of(&vec![rule(1, backends, false); rules]);
         assert_eq!(of(1, 7), 7);

@@ -116,16 +116,21 @@ impl RuleStore {
             let Some(value) = stored else {
                 return Ok(None);
             };
-            let mut rule = self.rule(*matches, &value)?;
-            for backend in &mut rule.backends {
-                backend.origin = self.origins.get(backend.counter)?;
-            }
+            let rule = self.with_origins(*matches, &value)?;
             stored = self.stored(matches)?;
             if stored.is_some_and(|now| same(&now, &value)) {
                 return Ok(Some(rule));
             }
         }
         bail!("{matches}: others change the rule too fast for it to be read: try again");
+    }
+
+    fn with_origins(&self, matches: Match, value: &abi::rule) -> Result<Rule> {
+        let mut rule = self.rule(matches, value)?;
+        for backend in &mut rule.backends {
+            backend.origin = self.origins.get(backend.counter)?;
+        }
+        Ok(rule)
     }
 
     /// All but its backends' origins. A member that is missing was never written by us, or is no
@@ -533,10 +538,12 @@ impl RuleStore {
 
     /// Rules that are there already, or need a set. Backends that were there keep their counters.
     fn load_batch(&self, rules: &mut [Rule]) -> Result<()> {
-        let before = rules
-            .iter()
-            .map(|rule| self.get(&rule.matches))
-            .collect::<Result<Vec<_>>>()?;
+        // Under the lock nobody changes it meanwhile.
+        let read = |rule: &Rule| match self.stored(&rule.matches)? {
+            Some(value) => self.with_origins(rule.matches, &value).map(Some),
+            None => Ok(None),
+        };
+        let before = rules.iter().map(read).collect::<Result<Vec<_>>>()?;
         let known = |before: &Option<Rule>, backend: &Backend| {
             let rule = before.as_ref()?;
             rule.backend(backend.server).map(|known| known.counter)

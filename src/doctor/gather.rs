@@ -19,7 +19,7 @@ use crate::host::{kernel, route, sysctl};
 use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Related, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
-const SOURCES: usize = 16;
+pub(super) const SOURCES: usize = 16;
 
 type Ports = HashMap<(u32, Mac), u32>;
 
@@ -69,6 +69,19 @@ pub fn of_backend(pins: &Pins, store: &RuleStore, rule: Match, backend: &Backend
     let survey = Survey::take()?;
     live(&mut setup, pins, store, &survey, &interfaces, &[rule])?;
     Ok(setup)
+}
+
+/// What concerns some rules.
+pub(super) fn of_rules(pins: &Pins, rules: &[Rule]) -> Result<Setup> {
+    let setup = pins.read(|| {
+        let mut setup = Setup::default();
+        let store = RuleStore::open(pins)?;
+        let interfaces = datapath::interfaces(pins)?;
+        let survey = Survey::take()?;
+        live(&mut setup, pins, &store, &survey, &interfaces, rules)?;
+        Ok(setup)
+    })?;
+    Ok(setup.unwrap_or_default())
 }
 
 /// What concerns some interfaces.
@@ -226,7 +239,10 @@ fn remember(target: &mut Target, rule: &Rule, backend: &Backend) {
     }
 }
 
-fn identity(backend: &Backend) -> (IpAddr, u32, Mac, Mac, bool, bool, bool) {
+/// What makes backends one for the checks.
+pub(super) type Identity = (IpAddr, u32, Mac, Mac, bool, bool, bool);
+
+pub(super) fn identity(backend: &Backend) -> Identity {
     let Backend {
         server,
         ifindex,
