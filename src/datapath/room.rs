@@ -252,18 +252,23 @@ mod tests {
             services: HashSet::new(),
         };
         assert!(most.require_room().is_ok());
-        let more: [(fn(&mut Usage) -> &mut usize, &str); 4] = [
-            (|usage| &mut usage.rules, "1,048,576 rules are"),
-            (|usage| &mut usage.balanced, "16,384 rules with more"),
-            (|usage| &mut usage.members, "65,536 backends in rules"),
-            (|usage| &mut usage.backends, "1,048,576 backends are"),
-        ];
-        for (field, said) in more {
-            let mut usage = Usage {
+        for (place, said) in [
+            "1,048,576 rules are",
+            "16,384 rules with more",
+            "65,536 backends in rules",
+            "1,048,576 backends are",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let more = |number| usize::from(number == place);
+            let usage = Usage {
+                rules: most.rules + more(0),
+                balanced: most.balanced + more(1),
+                members: most.members + more(2),
+                backends: most.backends + more(3),
                 services: HashSet::new(),
-                ..most
             };
-            *field(&mut usage) += 1;
             let error = usage.require_room().expect_err(said).to_string();
             assert!(error.starts_with(said), "{error}");
         }
