@@ -35,7 +35,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_MEMBERS);
+	__uint(max_entries, ROOM_MEMBERS);
 	__type(key, struct set_key);
 	__type(value, struct backend);
 } members SEC(".maps");
@@ -43,7 +43,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_MAGLEV_CHUNKS);
+	__uint(max_entries, ROOM_CHUNKS);
 	__type(key, struct set_key);
 	__type(value, struct maglev_chunk);
 } maglev SEC(".maps");
@@ -103,7 +103,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_ORIGINS);
+	__uint(max_entries, ROOM_ORIGINS);
 	__type(key, __u32);
 	__type(value, struct origin);
 } origins SEC(".maps");

@@ -76,7 +76,7 @@ pub fn all(setup: &Setup) -> Vec<Finding> {
     run(setup, STATE.into_iter().chain(WAY).chain(INTERFACES))
 }
 
-/// Those that concern a backend just added.
+/// Those that concern backends just added.
 pub fn of_backend(setup: &Setup) -> Vec<Finding> {
     run(setup, WAY)
 }

@@ -1,5 +1,6 @@
 //! `xdpredir rule`
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 
@@ -31,13 +32,9 @@ pub fn run(global: &Global, verb: &cli::Rule) -> Result<ExitCode> {
 }
 
 fn list(global: &Global, pins: &Pins, meant: &Filter) -> Result<()> {
-    let Some(lock) = pins.lock_shared()? else {
-        return Err(pins.not_attached());
-    };
-    let rows = rows::of(&RuleStore::open(pins)?, meant)?;
+    let rows = pins.read(|| rows::of(&RuleStore::open(pins)?, meant))?;
+    let rows = rows.ok_or_else(|| pins.not_attached())?;
     filter::require(meant, &rows)?;
-    // Whoever reads the output may take their time.
-    drop(lock);
     if global.json {
         return show::json::print(&rows);
     }
@@ -61,7 +58,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
             find::path(server, args, rewrite.as_ref(), known.as_ref())?
         }
     };
-    let _lock = pins.lock()?;
+    let lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
 
     let mut rule = store.get(&matches)?.unwrap_or(Rule {
@@ -76,6 +73,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
             format!("{matches}: has {most} backends already, the most of a rule"),
         ));
     }
+    require_room(&store, &rule, &found, rewrite)?;
     let path = &found.path;
     let mut backend = backend(&store, args, &mut rule, &found)?;
     if let Some(rewrite) = rewrite {
@@ -84,6 +82,8 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     rule.put(backend.clone());
     agree_on_source(&mut rule, &mut backend, &args.rewrite);
     store.put(&rule)?;
+    // What follows only looks, and may take a while.
+    drop(lock);
 
     let setup = doctor::of_backend(pins, &store, matches, &backend);
     let warnings = warnings::say(global, setup.map(|setup| checks::of_backend(&setup)));
@@ -114,11 +114,35 @@ struct Added {
 }
 
 fn known(pins: &Pins, matches: &Match, server: IpAddr) -> Result<Option<Backend>> {
-    let Some(_lock) = pins.lock_shared()? else {
-        return Err(pins.not_attached());
-    };
-    let rule = RuleStore::open(pins)?.get(matches)?;
+    let rule = pins.read(|| RuleStore::open(pins)?.get(matches))?;
+    let rule = rule.ok_or_else(|| pins.not_attached())?;
     Ok(rule.and_then(|rule| rule.backend(server).cloned()))
+}
+
+/// That the rule finds room with the backend, before the first change.
+fn require_room(
+    store: &RuleStore,
+    rule: &Rule,
+    found: &Found,
+    rewrite: Option<Rewrite>,
+) -> Result<()> {
+    let path = &found.path;
+    let mut rule = rule.clone();
+    let known = rule.backend(path.server);
+    let rewrite = rewrite.or(known.map(|known| known.rewrite));
+    rule.put(Backend {
+        server: path.server,
+        mac: path.mac,
+        source_mac: path.mac,
+        ifindex: path.device.ifindex,
+        weight: 1,
+        completes_checksum: false,
+        rewrite: rewrite.unwrap_or_default(),
+        counter: 0,
+        origin: found.origin.clone(),
+    });
+    store.require_room(&rule)?;
+    store.require_egress(&BTreeSet::from([path.device.ifindex]))
 }
 
 /// The backend of the rule as it is to be, its device open to redirects and its counter there.

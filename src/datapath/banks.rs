@@ -15,7 +15,7 @@ use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 use super::bpffs::{exists, remove_file};
 use super::group::{group_of, share_pin};
 use super::maps::{Full, Map};
-use super::{Pins, abi, sys};
+use super::{Pins, abi, room, sys};
 use crate::error::{Exit, failure};
 use crate::host::kernel;
 use crate::model::Counter;
@@ -179,6 +179,23 @@ impl Banks {
             self.banks.put(&number, &used)?;
         }
         Ok(counters)
+    }
+
+    /// Whether so many more are within the limit, beside those of backends and what runs that were
+    /// killed have left.
+    pub fn allow(&self, more: usize) -> Result<bool> {
+        let taken = |number| {
+            let bank = self.used(number)?;
+            let bits = bank.bitmap.iter().map(|byte| byte.count_ones() as usize);
+            anyhow::Ok(bits.sum::<usize>())
+        };
+        // The banks are filled in their order.
+        let last = taken(abi::COUNTER_BANKS - 2)? + taken(abi::COUNTER_BANKS - 1)?;
+        if last == 0 {
+            return Ok(true);
+        }
+        let all = (0..abi::COUNTER_BANKS).try_fold(0, |sum, number| Ok(sum + taken(number)?));
+        all.map(|all: usize| room::BACKENDS.allows(all + more))
     }
 
     /// To be called once no packet is on its way to the backends.

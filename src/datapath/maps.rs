@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
 
 use super::abi::{self, Plain};
+use super::room::Limit;
 use super::sys;
 use crate::model::Counter;
 
@@ -84,6 +85,19 @@ impl<K: Plain, V: Plain> Map<K, V> {
         Ok(entries)
     }
 
+    /// How many entries a hash map has.
+    pub fn count(&self) -> Result<usize>
+    where
+        K: Default,
+        V: Default,
+    {
+        let mut count = 0;
+        for batch in self.batches()? {
+            count += batch?.len();
+        }
+        Ok(count)
+    }
+
     /// The entries of a hash map, many to a system call.
     pub fn batches(&self) -> Result<impl Iterator<Item = Result<Vec<(K, V)>>>>
     where
@@ -122,7 +136,8 @@ impl<K: Plain, V: Plain> Map<K, V> {
 }
 
 fn bytes_of_all<T: Plain>(values: &[T]) -> Vec<u8> {
-    values.iter().flat_map(abi::bytes_of).copied().collect()
+    let bytes: Vec<&[u8]> = values.iter().map(abi::bytes_of).collect();
+    bytes.concat()
 }
 
 /// A map has no room.
@@ -134,11 +149,14 @@ pub struct Full {
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the map {} is full: it holds {} entries",
-            self.name, self.limit
-        )
+        match Limit::of_map(self.name) {
+            Some(limit) => write!(f, "{limit}; `xdpredir rule del` makes room"),
+            None => write!(
+                f,
+                "the map {} is full: it holds {} entries",
+                self.name, self.limit
+            ),
+        }
     }
 }
 

@@ -17,7 +17,9 @@ mod mends;
 mod origins;
 mod pins;
 mod remains;
+mod room;
 mod rules;
+mod sets;
 mod sys;
 mod values;
 

@@ -25,6 +25,7 @@ use crate::model::LedgerState;
 
 const DEFAULT: &str = "/sys/fs/bpf/xdpredir";
 
+#[derive(Clone)]
 pub struct Pins {
     pub(super) root: PathBuf,
     pub(super) namespace: PathBuf,

@@ -19,7 +19,7 @@ use crate::host::{kernel, route, sysctl};
 use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Outcomes, Related, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
-const SOURCES: usize = 16;
+pub(super) const SOURCES: usize = 16;
 
 type Ports = HashMap<(u32, Mac), u32>;
 
@@ -36,20 +36,30 @@ pub fn whole(pins: &Pins) -> Result<Setup> {
     if setup.remains.iter().any(is_ours) {
         return Ok(setup);
     }
-    let Some(_lock) = pins.lock_shared()? else {
+    let read = || {
+        let store = RuleStore::open(pins)?;
+        let interfaces = datapath::interfaces(pins)?;
+        let rules = store.list()?;
+        let mut found = Setup {
+            losses: losses(&store, &rules)?,
+            outcomes: outcomes(pins, &interfaces)?,
+            ..Setup::default()
+        };
+        live(&mut found, pins, &store, &survey, &interfaces, &rules)?;
+        Ok(found)
+    };
+    let Some(found) = pins.read(read)? else {
         return Ok(setup);
     };
-    let store = RuleStore::open(pins)?;
     setup.host.may_change_rules = true;
-    let interfaces = datapath::interfaces(pins)?;
-    let rules = store.list()?;
-    setup.losses = losses(&store, &rules)?;
-    setup.outcomes = outcomes(pins, &interfaces)?;
-    live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
-    Ok(setup)
+    Ok(Setup {
+        host: setup.host,
+        remains: setup.remains,
+        ..found
+    })
 }
 
-/// What concerns one backend of a rule. The caller holds the lock.
+/// What concerns one backend of a rule.
 pub fn of_backend(pins: &Pins, store: &RuleStore, rule: Match, backend: &Backend) -> Result<Setup> {
     let rule = Rule {
         matches: rule,
@@ -62,18 +72,31 @@ pub fn of_backend(pins: &Pins, store: &RuleStore, rule: Match, backend: &Backend
     Ok(setup)
 }
 
+/// What concerns some rules.
+pub(super) fn of_rules(pins: &Pins, rules: &[Rule]) -> Result<Setup> {
+    let setup = pins.read(|| {
+        let mut setup = Setup::default();
+        let store = RuleStore::open(pins)?;
+        let interfaces = datapath::interfaces(pins)?;
+        let survey = Survey::take()?;
+        live(&mut setup, pins, &store, &survey, &interfaces, rules)?;
+        Ok(setup)
+    })?;
+    Ok(setup.unwrap_or_default())
+}
+
 /// What concerns some interfaces.
 pub fn of_interfaces(pins: &Pins, ifindexes: &[u32]) -> Result<Setup> {
-    let mut setup = Setup::default();
-    let Some(_lock) = pins.lock_shared()? else {
-        return Ok(setup);
-    };
-    let store = RuleStore::open(pins)?;
-    let mut interfaces = datapath::interfaces(pins)?;
-    interfaces.retain(|interface| ifindexes.contains(&interface.ifindex));
-    let (survey, rules) = (Survey::take()?, store.list()?);
-    live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
-    Ok(setup)
+    let setup = pins.read(|| {
+        let mut setup = Setup::default();
+        let store = RuleStore::open(pins)?;
+        let mut interfaces = datapath::interfaces(pins)?;
+        interfaces.retain(|interface| ifindexes.contains(&interface.ifindex));
+        let (survey, rules) = (Survey::take()?, store.list()?);
+        live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
+        Ok(setup)
+    })?;
+    Ok(setup.unwrap_or_default())
 }
 
 /// Interfaces, backends, and the devices of both.
@@ -222,7 +245,10 @@ fn remember(target: &mut Target, rule: &Rule, backend: &Backend) {
     }
 }
 
-fn identity(backend: &Backend) -> (IpAddr, u32, Mac, Mac, bool, bool, bool) {
+/// What makes backends one for the checks.
+pub(super) type Identity = (IpAddr, u32, Mac, Mac, bool, bool, bool);
+
+pub(super) fn identity(backend: &Backend) -> Identity {
     let Backend {
         server,
         ifindex,

@@ -8,6 +8,7 @@ pub mod features;
 mod genetlink;
 mod guess;
 pub mod kernel;
+pub mod locks;
 pub mod namespaces;
 pub mod neighbour;
 mod netlink;

@@ -122,17 +122,13 @@ impl Rule {
         Some(self.backends.remove(place))
     }
 
-    /// The slots of the Maglev table: for each the index of a backend.
-    pub fn maglev(&self, slots: usize) -> Vec<u8> {
-        let members: Vec<maglev::Member> = self
-            .backends
-            .iter()
-            .map(|backend| maglev::Member {
-                identity: identity(backend.server),
-                weight: backend.weight,
-            })
-            .collect();
-        maglev::table(&members, slots)
+    /// The backends as the Maglev table knows them: rules with the same ones have the same table.
+    pub fn members(&self) -> Vec<maglev::Member> {
+        let member = |backend: &Backend| maglev::Member {
+            identity: identity(backend.server),
+            weight: backend.weight,
+        };
+        self.backends.iter().map(member).collect()
     }
 }
 
