@@ -16,7 +16,7 @@ use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 use super::bpffs::{exists, remove_file};
 use super::group::{group_of, share_pin};
 use super::maps::{Full, Map};
-use super::{Pins, abi, sys};
+use super::{Pins, abi, refusal, sys};
 use crate::error::{Exit, failure};
 use crate::host::kernel;
 use crate::model::Counter;
@@ -86,14 +86,15 @@ pub fn create() -> Result<MapHandle> {
         map_flags: libbpf_sys::BPF_F_MMAPABLE,
         ..Default::default()
     };
-    Ok(MapHandle::create(
+    MapHandle::create(
         MapType::Array,
         Some("counters"),
         size_of::<u32>() as u32,
         size_of::<abi::counter>() as u32,
         counters,
         &options,
-    )?)
+    )
+    .map_err(|error| refusal::of_map("counters", error))
 }
 
 /// Puts a bank where the program looks it up.

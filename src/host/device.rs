@@ -53,6 +53,11 @@ impl Device {
         self.kind == Some(InfoKind::Veth)
     }
 
+    /// A tun device too, but that carries no Ethernet frames.
+    pub fn is_tap(&self) -> bool {
+        self.kind == Some(InfoKind::Tun)
+    }
+
     /// Whether it is one end of a pair, whose other end is its `link`.
     pub fn is_pair(&self) -> bool {
         matches!(self.kind, Some(InfoKind::Veth | InfoKind::Netkit))
