@@ -11,13 +11,13 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
-use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use super::bpffs::{exists, remove_file};
 use super::group::{group_of, share_pin};
 use super::maps::{Full, Map};
 use super::{Pins, abi, refusal, sys};
-use crate::error::{Exit, failure};
+use crate::error::{Exit, exit_code, failure};
 use crate::host::kernel;
 use crate::model::Counter;
 
@@ -250,13 +250,12 @@ impl Banks {
 }
 
 fn no_room(error: anyhow::Error) -> anyhow::Error {
-    let error = error.context("cannot make room for more counters");
-    match error.downcast_ref::<libbpf_rs::Error>() {
-        Some(refused) if refused.kind() == ErrorKind::PermissionDenied => failure(
+    match exit_code(&error) {
+        Exit::Permission => failure(
             Exit::Permission,
             "the counters are full, and only root can make room for more: let root add this one",
         ),
-        _ => error,
+        _ => error.context("cannot make room for more counters"),
     }
 }
 
