@@ -108,7 +108,7 @@ pub struct Attach {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ModeChoice {
-    /// Native where it pays; generic where native is absent (bridges) or slower (veths)
+    /// Native on NICs; generic where native is absent (bridges), slower (veths) or delivers less (taps)
     Auto,
     /// In the driver, before an skb exists
     Native,

@@ -78,7 +78,7 @@ fn a_map_that_cannot_be_made_is_named_with_the_reason() {
             kernel.run(&bed.tool(), "attach v0").fails(code, &words);
             assert!(bed.pins.left().is_empty());
         };
-        fails(EINVAL, 6, &[&release(), "none such", "README"]);
+        fails(EINVAL, 6, &[&release(), "none such", "6.1"]);
         fails(ENOMEM, 1, &["not enough memory"]);
         fails(E2BIG, 1, &["not enough memory"]);
         fails(EPERM, 5, &["Operation not permitted"]);
@@ -151,7 +151,7 @@ fn a_kernel_that_cannot_tell_namespaces_apart_is_not_supported() {
         "doctor",
     ] {
         let run = kernel.run(&bed.tool(), words);
-        run.fails(6, &[&release(), "namespaces", "README"]);
+        run.fails(6, &[&release(), "namespaces", "6.1"]);
     }
 }
 

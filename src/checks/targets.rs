@@ -55,19 +55,10 @@ fn finding(setup: &Setup, link: &Link) -> Option<Finding> {
         None => Finding::warning(id(link), link.name()).consequence(format!("{what} may be lost")),
     };
     let (evidence, mend, fix) = match &link.features.peer {
-        Some(peer) if link.is("veth") => of_veth(setup, peer),
+        Some(peer) if link.is("veth") => of_veth(setup, link, peer),
         _ => of_driver(setup, link),
     };
-    let guess = match (takes, link.features.xdp.source) {
-        (Some(_), Source::Guess) => ", as far as can be told on this kernel",
-        _ => "",
-    };
-    Some(
-        finding
-            .evidence(format!("{evidence}{guess}"))
-            .mend(mend)
-            .fix(fix),
-    )
+    Some(finding.evidence(evidence).mend(mend).fix(fix))
 }
 
 fn id(link: &Link) -> &'static str {
@@ -78,16 +69,19 @@ fn id(link: &Link) -> &'static str {
     }
 }
 
-fn of_veth(setup: &Setup, peer: &Peer) -> (String, String, Option<Fix>) {
+fn of_veth(setup: &Setup, link: &Link, peer: &Peer) -> (String, String, Option<Fix>) {
     let mend = format!("{}, or {}", gro_on(peer), mends::natives_to_skb(setup));
-    (lacking(peer), mend, gro(peer))
+    (lacking(peer) + guess(link), mend, gro(peer))
 }
 
 fn of_driver(setup: &Setup, link: &Link) -> (String, String, Option<Fix>) {
     let skb = mends::natives_to_skb(setup);
     let driver = driver(link);
     let evidence = match link.features.xdp.redirect_target {
-        Some(_) => format!("its driver {driver} takes no redirected frames (NDO_XMIT)"),
+        Some(_) => format!(
+            "its driver {driver} takes no redirected frames (NDO_XMIT){}",
+            guess(link)
+        ),
         None => {
             format!("this kernel doesn't tell whether its driver {driver} takes redirected frames")
         }
@@ -97,6 +91,13 @@ fn of_driver(setup: &Setup, link: &Link) -> (String, String, Option<Fix>) {
     };
     let evidence = format!("{evidence}; some drivers do while an XDP program runs there");
     (evidence, format!("{attach}, or {skb}"), None)
+}
+
+fn guess(link: &Link) -> &'static str {
+    match (link.features.xdp.redirect_target, link.features.xdp.source) {
+        (Some(_), Source::Guess) => ", as far as can be told on this kernel",
+        _ => "",
+    }
 }
 
 /// A command that has the program run there too, where the driver may then take frames: it runs XDP, as

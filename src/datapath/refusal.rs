@@ -9,7 +9,7 @@ use super::log::{self, Said};
 use super::sys;
 use crate::error::{Exit, failure};
 use crate::host::capability;
-use crate::host::kernel::{BTF, REMEDY, release};
+use crate::host::kernel::{BOOT_NEWER, BOOT_TESTED, BTF, release};
 
 const FREE: &str = "free some, or raise the limit of this control group";
 
@@ -25,7 +25,10 @@ pub fn explain<T>(load: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<T> {
         } => of_program(&program, &errno, verifier.as_deref(), error),
         _ if !Path::new(BTF).exists() => failure(
             Exit::Unsupported,
-            format!("this kernel ({}) has no BTF ({BTF}): {REMEDY}", release()),
+            format!(
+                "this kernel ({}) has no BTF ({BTF}): boot one built with CONFIG_DEBUG_INFO_BTF",
+                release()
+            ),
         ),
         _ => Error::from(error).context("the programs cannot be loaded"),
     })
@@ -42,7 +45,7 @@ pub fn of_map(map: &str, error: libbpf_rs::Error) -> Error {
         _ => {
             let kernel = release();
             let message =
-                format!("{cannot}: this kernel ({kernel}) has none such: {error}: {REMEDY}");
+                format!("{cannot}: this kernel ({kernel}) has none such: {error}: {BOOT_NEWER}");
             failure(Exit::Unsupported, message)
         }
     }
@@ -64,13 +67,15 @@ fn of_program(program: &str, errno: &str, log: Option<&str>, error: libbpf_rs::E
         _ if !missing.is_empty() => {
             let missing = missing.join(", ");
             format!(
-                "this kernel ({kernel}) has no {missing}, which the program {program} calls: {REMEDY}"
+                "this kernel ({kernel}) has no {missing}, which the programs call: {BOOT_NEWER}"
             )
         }
         Some(why) => format!(
-            "this kernel's verifier ({kernel}) refused the program {program}: {why}: -v shows its log; {REMEDY}"
+            "this kernel's verifier ({kernel}) refused the program {program}: {why}: -v shows its log; {BOOT_TESTED}"
         ),
-        None => format!("this kernel ({kernel}) refused the program {program}: {error}: {REMEDY}"),
+        None => {
+            format!("this kernel ({kernel}) refused the program {program}: {error}: {BOOT_TESTED}")
+        }
     };
     failure(Exit::Unsupported, message)
 }
@@ -84,11 +89,8 @@ fn refused(cannot: String, error: &libbpf_rs::Error) -> Error {
 
 /// The last line of a verifier's log that says something of its own.
 fn last_words(log: &str) -> Option<String> {
-    let said = log
-        .lines()
-        .map(str::trim)
-        .filter(|line| says_something(line));
-    said.last().map(String::from)
+    let mut lines = log.lines().map(str::trim).rev();
+    lines.find(|line| says_something(line)).map(String::from)
 }
 
 /// How lines begin that show the program, the state of registers, what the verifier does, or figures.

@@ -26,7 +26,7 @@ pub fn make(host: &mut Host, running: &[&Interface]) {
     }
     let unwanted = |interface: &&Interface| interface.ledger == LedgerState::Unwanted;
     let is_wanted = running.is_empty() || !running.iter().all(unwanted);
-    if host.ledger == Trial::NotTried && is_wanted {
+    if host.ledger == Trial::NotTried && host.program == Trial::Loaded && is_wanted {
         host.ledger = trial(datapath::try_ledger());
     }
 }

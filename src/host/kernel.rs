@@ -9,8 +9,9 @@ const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 /// The kernel's own types, which the ledger's programs need.
 pub const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// What to do where this kernel lacks what is needed.
-pub const REMEDY: &str = "boot one of the kernels that the README names";
+/// What to do where this kernel lacks what is needed, and where its verifier refuses a program.
+pub const BOOT_NEWER: &str = "boot Linux 6.1 or later";
+pub const BOOT_TESTED: &str = "boot one of the kernels that the README names";
 
 /// As `uname -r` has it.
 pub fn release() -> String {

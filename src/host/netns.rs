@@ -130,7 +130,7 @@ pub fn cookie() -> Result<u64> {
             let kernel = kernel::release();
             let message = format!(
                 "this kernel ({kernel}) cannot tell network namespaces apart (SO_NETNS_COOKIE): {}",
-                kernel::REMEDY
+                kernel::BOOT_NEWER
             );
             failure(Exit::Unsupported, message)
         }
