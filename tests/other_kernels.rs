@@ -201,7 +201,8 @@ mod without_netdev {
         let run = kernel.run(&bed.tool(), "attach v0 --mode native");
         run.fails(6, &["v0", "MTU", "several buffers", "6.3", "--mode skb"]);
         assert!(bed.pins.left().is_empty());
-        bed.tool().ok("attach v0 --mode native");
+        let run = kernel.run(&bed.tool(), "attach v0").ok();
+        assert!(run.out.starts_with("v0: attached in skb mode"), "{run:?}");
     }
 
     #[test]

@@ -32,10 +32,10 @@ fn finding(setup: &Setup, link: Option<&Link>, name: &str, reason: Reason) -> Fi
     let cause = cause(setup, name, reason.loss);
     if cause.is_none() && may_lack_queues(link, reason.loss) {
         return finding
-            .evidence(format!("{}, not on every CPU perhaps", reason.why))
+            .evidence(format!("{}, or not on every CPU", reason.why))
             .mend(format!(
-                "nothing where the count stands still; else more queues \
-                 (`ethtool -L {name} combined N`), or attach with --mode skb"
+                "nothing, if the count no longer grows; otherwise more queues there (a NIC's: \
+                 `ethtool -L {name} combined N`), or attach with --mode skb"
             ));
     }
     if cause.is_none() && is_over(setup, link, reason.loss) {

@@ -379,3 +379,20 @@ fn driver_says(program: &OwnedFd, ifindex: u32, mode: Mode) -> Option<String> {
     }
     log::take_said().netlink
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_driver_has_no_native_mode_does_not_read_like_an_error() {
+        let reason = |why: &str| {
+            let (exit, why) = (Exit::Unsupported, why.into());
+            Refused { exit, why }.reason()
+        };
+        let none = reason("Underlying driver does not support XDP in native mode");
+        assert_eq!(none, "its driver has no native mode");
+        let large = reason("veth: Peer MTU is too large to set XDP");
+        assert!(large.ends_with(": veth: Peer MTU is too large to set XDP"));
+    }
+}
