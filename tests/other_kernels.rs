@@ -101,7 +101,7 @@ fn a_ledger_that_is_refused_says_why_in_a_line() {
     let finding = found(&findings, "btf").expect("it is found");
     assert_eq!(finding["severity"], "warning");
     assert!(
-        finding["evidence"].as_str().unwrap().ends_with(WORDS),
+        finding["evidence"].as_str().unwrap().contains(WORDS),
         "{finding}"
     );
 }

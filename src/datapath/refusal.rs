@@ -71,7 +71,7 @@ fn of_program(program: &str, errno: &str, log: Option<&str>, error: libbpf_rs::E
             )
         }
         Some(why) => format!(
-            "this kernel's verifier ({kernel}) refused the program {program}: {why}: -v shows its log; {BOOT_TESTED}"
+            "this kernel's verifier ({kernel}) refused the program {program}: {why} (-v shows its log): {BOOT_TESTED}"
         ),
         None => {
             format!("this kernel ({kernel}) refused the program {program}: {error}: {BOOT_TESTED}")
