@@ -83,19 +83,6 @@ pub enum Command {
     },
 }
 
-impl Command {
-    /// Who may run it.
-    pub fn needs(&self) -> &'static str {
-        match self {
-            Command::Rule(_) | Command::Stats(_) => {
-                "needs root, or membership in the group given to `attach --group`"
-            }
-            Command::Features(_) => "needs root (CAP_SYS_ADMIN) to enter network namespaces",
-            _ => "needs root (CAP_BPF, CAP_NET_ADMIN)",
-        }
-    }
-}
-
 #[derive(Args)]
 pub struct Attach {
     /// Interfaces to attach to; the program sees what arrives there
@@ -121,7 +108,7 @@ pub struct Attach {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ModeChoice {
-    /// Native where it pays; generic where native is absent (bridges) or slower (veths)
+    /// Native on NICs; generic where native is absent (bridges), slower (veths) or delivers less (taps)
     Auto,
     /// In the driver, before an skb exists
     Native,

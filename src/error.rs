@@ -76,10 +76,10 @@ pub fn is_not_found(error: &anyhow::Error) -> bool {
 }
 
 /// The error for people: one line, with what is needed where the kernel or the file system refused.
-pub fn explain(error: &anyhow::Error, needs: &str) -> String {
+pub fn explain(error: &anyhow::Error, needs: impl FnOnce() -> String) -> String {
     let line = one_line(error);
     if is_permission(error) {
-        return format!("{line}: {needs}");
+        return format!("{line}: {}", needs());
     }
     line
 }

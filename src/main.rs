@@ -25,11 +25,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let needs = cli.command.needs();
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            let why = error::explain(&error, needs);
+            let why = error::explain(&error, || cmd::needs::of(&cli.command));
             let why = cmd::paste::complete(&cli.global, &why);
             show::complaint(format_args!("xdpredir: {why}"));
             ExitCode::from(error::exit_code(&error) as u8)

@@ -30,7 +30,7 @@ mod setup;
 pub use macs::{End, contradiction};
 pub use setup::{
     Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Remains, Reply, Setup, Source,
-    Stray, Target, There,
+    Stray, Target, There, Trial,
 };
 
 use crate::model::{Finding, Severity};

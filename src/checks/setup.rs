@@ -41,15 +41,28 @@ pub struct Stray {
 
 #[derive(Default)]
 pub struct Host {
-    pub kernel: Option<(u32, u32)>,
     /// Why nothing can be pinned.
     pub no_bpffs: Option<String>,
-    pub missing_capabilities: Vec<&'static str>,
+    /// The capabilities that this process lacks to attach, and to look into other namespaces.
+    pub lacks_to_attach: Vec<&'static str>,
+    pub lacks_to_look: Vec<&'static str>,
     /// As root and the members of a group may.
     pub may_change_rules: bool,
-    pub has_btf: bool,
+    pub program: Trial,
+    pub ledger: Trial,
     /// The kernel tells what drivers can do with XDP.
     pub tells_features: bool,
+}
+
+/// Whether the kernel loads a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trial {
+    #[default]
+    NotTried,
+    Loaded,
+    /// Why not, and the remedy after the last colon; so where this process may not try it.
+    Refused(String),
+    Forbidden(String),
 }
 
 /// An attached interface.

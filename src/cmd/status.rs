@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::cli::Global;
 use crate::datapath::{self, Pins, RuleStore};
+use crate::host::xdp;
 use crate::show;
 use crate::show::json::{Status, StatusInterface};
 
@@ -20,6 +21,9 @@ pub fn run(global: &Global) -> Result<()> {
         show::json::print(&status)
     } else {
         show::text(show::table::status(&status))?;
+        if !status.interfaces.is_empty() && !xdp::is_told()? {
+            show::line(show::features::GUESSED)?;
+        }
         if let Some(why) = pins.no_bpffs() {
             show::line(why)?;
         }

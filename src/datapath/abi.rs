@@ -17,8 +17,8 @@ mod limits {
     include!(concat!(env!("OUT_DIR"), "/limits.rs"));
 }
 
-pub use ledger::LedgerSkelBuilder;
 pub use ledger::types::failure_key;
+pub use ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use limits::*;
 pub use skel::XdpredirSkelBuilder;
 pub use skel::types::{

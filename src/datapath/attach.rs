@@ -14,8 +14,8 @@ use super::load::{Variant, load};
 use super::{Pins, ledger, log, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
-use crate::host::{kernel, xdp};
-use crate::model::{ETHERNET_MTU, LedgerState, LinkState, Mode, OLDEST_KERNEL};
+use crate::host::{features, xdp};
+use crate::model::{ETHERNET_MTU, LedgerState, LinkState, Mode};
 
 pub struct Request<'a> {
     pub devices: &'a [Device],
@@ -45,7 +45,6 @@ pub struct Attached {
 
 /// Attaches to all devices or to none.
 pub fn attach(pins: &Pins, request: &Request) -> Result<Vec<Attached>> {
-    require_kernel()?;
     let _lock = pins.lock_or_create()?;
     pins.sweep()?;
     let before = without_gone(pins, interfaces(pins)?)?;
@@ -216,23 +215,28 @@ impl Loaded {
         let native = variant.mode == Mode::Native;
         let mut linked = link(&program, &device, variant.mode);
         if linked.is_err() && native && device.mtu > ETHERNET_MTU {
-            variant.frags = true;
-            program = load(pins, &device, variant)?;
-            linked = link(&program, &device, variant.mode);
+            if xdp::is_told()? {
+                variant.frags = true;
+                program = load(pins, &device, variant)?;
+                linked = link(&program, &device, variant.mode);
+            } else {
+                linked = linked.map_err(Refused::of_several_buffers);
+            }
             if linked.is_ok() {
                 reason += ", in several buffers a frame";
             }
         }
-        let link = match linked {
-            Err(refused) if wanted.is_none() && native => {
-                variant.mode = Mode::Skb;
-                variant.frags = false;
-                reason = format!("native was refused: {}", crate::error::one_line(&refused));
-                program = load(pins, &device, variant)?;
-                link(&program, &device, variant.mode)
-            }
-            result => result,
-        }?;
+        if let Err(refused) = &linked
+            && native
+            && wanted.is_none()
+        {
+            reason = refused.reason();
+            variant.mode = Mode::Skb;
+            variant.frags = false;
+            program = load(pins, &device, variant)?;
+            linked = link(&program, &device, variant.mode);
+        }
+        let link = linked.map_err(|refused| refused.failure(&device, variant.mode))?;
         Ok(Attachment {
             device,
             variant,
@@ -276,6 +280,9 @@ impl Attachment {
     }
 }
 
+/// The kernel's words where a driver has no XDP at all (net/core/dev.c).
+const NO_NATIVE_MODE: &str = "driver does not support XDP in native mode";
+
 /// The mode to try first, and why.
 fn choose(device: &Device, wanted: Option<Mode>) -> Result<(Mode, String)> {
     if let Some(mode) = wanted {
@@ -288,7 +295,12 @@ fn choose(device: &Device, wanted: Option<Mode>) -> Result<(Mode, String)> {
             Mode::Skb,
             "on a veth, generic is faster for what sockets send",
         )
-    } else if xdp::of(device.ifindex)?.and_then(|xdp| xdp.redirect) == Some(false) {
+    } else if device.is_tap() {
+        (
+            Mode::Skb,
+            "on a tap, generic delivers to any device, native only where a veth's peer has GRO on",
+        )
+    } else if features::xdp_of(device)?.redirect == Some(false) {
         (Mode::Skb, "its driver has no native mode")
     } else {
         (Mode::Native, "its driver runs XDP")
@@ -296,7 +308,42 @@ fn choose(device: &Device, wanted: Option<Mode>) -> Result<(Mode, String)> {
     Ok((mode, reason.into()))
 }
 
-fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd> {
+/// Why a device does not take the program.
+struct Refused {
+    exit: Exit,
+    why: String,
+}
+
+impl Refused {
+    /// Why the other mode was taken.
+    fn reason(&self) -> String {
+        if self.why.contains(NO_NATIVE_MODE) {
+            return "its driver has no native mode".into();
+        }
+        format!("its driver refused native mode: {}", self.why)
+    }
+
+    /// Such a program could be tried, but what it redirects would be lost.
+    fn of_several_buffers(mut self) -> Self {
+        self.why += &format!(
+            "; above an MTU of {ETHERNET_MTU}, frames may lie in several buffers, and this kernel (before \
+             Linux 6.3) loses such frames when they are redirected natively"
+        );
+        self
+    }
+
+    fn failure(self, device: &Device, mode: Mode) -> anyhow::Error {
+        let Refused { exit, why } = self;
+        let advice = advice(device, mode, exit);
+        let message = format!(
+            "{} cannot run XDP in {mode} mode: {why}{advice}",
+            device.name
+        );
+        failure(exit, message)
+    }
+}
+
+fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd, Refused> {
     sys::link_create(program.as_fd(), device.ifindex, mode).map_err(|error| {
         let exit = match error.raw_os_error() {
             Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL | nix::libc::ERANGE) => {
@@ -308,12 +355,7 @@ fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd> {
             _ => Exit::Failed,
         };
         let why = driver_says(program, device.ifindex, mode).unwrap_or_else(|| error.to_string());
-        let advice = advice(device, mode, exit);
-        let name = &device.name;
-        failure(
-            exit,
-            format!("{name} cannot run XDP in {mode} mode: {why}{advice}"),
-        )
+        Refused { exit, why }
     })
 }
 
@@ -331,25 +373,26 @@ fn advice(device: &Device, mode: Mode, exit: Exit) -> String {
 
 /// The link's way gives a bare errno; the netlink way, the driver's own words.
 fn driver_says(program: &OwnedFd, ifindex: u32, mode: Mode) -> Option<String> {
-    log::take_kernel_message();
+    log::take_said();
     if sys::netlink_attach(program.as_fd(), ifindex, mode).is_ok() {
         let _ = sys::netlink_detach(ifindex, mode);
     }
-    log::take_kernel_message()
+    log::take_said().netlink
 }
 
-fn require_kernel() -> Result<()> {
-    match kernel::version() {
-        Some(version) if version < OLDEST_KERNEL => {
-            let (major, minor) = OLDEST_KERNEL;
-            Err(failure(
-                Exit::Unsupported,
-                format!(
-                    "this kernel is {}.{}; {major}.{minor} or later is needed (bpf_xdp_load_bytes)",
-                    version.0, version.1
-                ),
-            ))
-        }
-        _ => Ok(()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_driver_has_no_native_mode_does_not_read_like_an_error() {
+        let reason = |why: &str| {
+            let (exit, why) = (Exit::Unsupported, why.into());
+            Refused { exit, why }.reason()
+        };
+        let none = reason("Underlying driver does not support XDP in native mode");
+        assert_eq!(none, "its driver has no native mode");
+        let large = reason("veth: Peer MTU is too large to set XDP");
+        assert!(large.ends_with(": veth: Peer MTU is too large to set XDP"));
     }
 }

@@ -10,13 +10,13 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
-use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use super::bpffs::{exists, remove_file};
 use super::group::{group_of, share_pin};
 use super::maps::{Full, Map};
-use super::{Pins, abi, room, sys};
-use crate::error::{Exit, failure};
+use super::{Pins, abi, refusal, room, sys};
+use crate::error::{Exit, exit_code, failure};
 use crate::host::kernel;
 use crate::model::Counter;
 
@@ -83,14 +83,15 @@ pub fn create() -> Result<MapHandle> {
         map_flags: libbpf_sys::BPF_F_MMAPABLE,
         ..Default::default()
     };
-    Ok(MapHandle::create(
+    MapHandle::create(
         MapType::Array,
         Some("counters"),
         size_of::<u32>() as u32,
         size_of::<abi::counter>() as u32,
         counters,
         &options,
-    )?)
+    )
+    .map_err(|error| refusal::of_map("counters", error))
 }
 
 /// Puts a bank where the program looks it up.
@@ -263,13 +264,12 @@ impl Banks {
 }
 
 fn no_room(error: anyhow::Error) -> anyhow::Error {
-    let error = error.context("cannot make room for more counters");
-    match error.downcast_ref::<libbpf_rs::Error>() {
-        Some(refused) if refused.kind() == ErrorKind::PermissionDenied => failure(
+    match exit_code(&error) {
+        Exit::Permission => failure(
             Exit::Permission,
             "the counters are full, and only root can make room for more: let root add this one",
         ),
-        _ => error,
+        _ => error.context("cannot make room for more counters"),
     }
 }
 

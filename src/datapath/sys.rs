@@ -61,6 +61,28 @@ pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) }).map(drop)
 }
 
+/// The youngest functions that the programs call.
+const HELPERS: [(libbpf_sys::bpf_func_id, &str); 4] = [
+    (libbpf_sys::BPF_FUNC_check_mtu, "bpf_check_mtu"),
+    (libbpf_sys::BPF_FUNC_loop, "bpf_loop"),
+    (
+        libbpf_sys::BPF_FUNC_xdp_get_buff_len,
+        "bpf_xdp_get_buff_len",
+    ),
+    (libbpf_sys::BPF_FUNC_xdp_load_bytes, "bpf_xdp_load_bytes"),
+];
+
+/// Those that this kernel has not.
+pub fn missing_helpers() -> Vec<&'static str> {
+    let is_missing = |helper: libbpf_sys::bpf_func_id| {
+        let program = libbpf_sys::BPF_PROG_TYPE_XDP;
+        // SAFETY: no options.
+        unsafe { libbpf_sys::libbpf_probe_bpf_helper(program, helper, std::ptr::null()) == 0 }
+    };
+    let missing = HELPERS.iter().filter(|(helper, _)| is_missing(*helper));
+    missing.map(|(_, name)| *name).collect()
+}
+
 pub fn link_by_id(id: u32) -> io::Result<OwnedFd> {
     // SAFETY: takes no pointer.
     let fd = check(unsafe { libbpf_sys::bpf_link_get_fd_by_id(id) })?;

@@ -3,19 +3,18 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::path::Path;
 
 use anyhow::Result;
 
-use super::place;
 use super::sources::Networks;
+use super::{place, trials};
 use crate::checks::{Arrival, Host, Ingress, Link, Remains, Setup, Stray, Target};
 use crate::datapath::{self, Foreign, Interface, Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::neighbour::Neighbours;
-use crate::host::{kernel, route, sysctl};
+use crate::host::{capability, route, sysctl};
 use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Outcomes, Related, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
@@ -46,12 +45,16 @@ pub fn whole(pins: &Pins) -> Result<Setup> {
             ..Setup::default()
         };
         live(&mut found, pins, &store, &survey, &interfaces, &rules)?;
-        Ok(found)
+        Ok((found, interfaces))
     };
-    let Some(found) = pins.read(read)? else {
+    let Some((found, interfaces)) = pins.read(read)? else {
+        trials::make(&mut setup.host, &[]);
         return Ok(setup);
     };
     setup.host.may_change_rules = true;
+    let is_live = |interface: &&Interface| found.live().any(|l| l.ifindex == interface.ifindex);
+    let running: Vec<&Interface> = interfaces.iter().filter(is_live).collect();
+    trials::make(&mut setup.host, &running);
     Ok(Setup {
         host: setup.host,
         remains: setup.remains,
@@ -137,12 +140,11 @@ fn live(
 
 fn host(pins: &Pins, survey: &Survey) -> Host {
     Host {
-        kernel: kernel::version(),
         no_bpffs: pins.no_bpffs(),
-        missing_capabilities: kernel::missing_capabilities(),
-        may_change_rules: false,
-        has_btf: Path::new(kernel::BTF).exists(),
+        lacks_to_attach: capability::missing(&capability::ATTACH),
+        lacks_to_look: capability::missing(&capability::ENTER),
         tells_features: survey.is_told(),
+        ..Host::default()
     }
 }
 
@@ -154,7 +156,7 @@ fn remains(pins: &Pins, host: &Host) -> Result<Vec<Remains>> {
         .collect();
     let others = pins.other_namespaces()?;
     // Who doesn't see into namespaces can't tell which of them live.
-    let sees_in = host.missing_capabilities.is_empty();
+    let sees_in = host.lacks_to_look.is_empty();
     if sees_in && !others.is_empty() {
         let living = Namespaces::cookies();
         let dead = others

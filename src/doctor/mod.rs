@@ -8,6 +8,7 @@ mod place;
 mod renewal;
 mod sources;
 mod stale;
+mod trials;
 mod undo;
 mod ways;
 

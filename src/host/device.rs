@@ -1,6 +1,8 @@
 //! Network devices.
 
 use std::collections::HashMap;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use netlink_packet_route::link::{
@@ -51,6 +53,11 @@ impl Device {
 
     pub fn is_veth(&self) -> bool {
         self.kind == Some(InfoKind::Veth)
+    }
+
+    /// A tun device too, but that carries no Ethernet frames.
+    pub fn is_tap(&self) -> bool {
+        self.kind == Some(InfoKind::Tun)
     }
 
     /// Whether it is one end of a pair, whose other end is its `link`.
@@ -131,6 +138,17 @@ pub fn peer(device: &Device) -> Result<Option<Device>> {
     let there = device.link_nsid.map(LinkAttribute::IfNetnsId);
     request.attributes.extend(there);
     find(request).with_context(|| format!("cannot look up the peer of {}", device.name))
+}
+
+/// Until it has a link, is taken down or gone, or the time is over.
+pub fn wait_for_link(ifindex: u32, deadline: Instant) -> Result<()> {
+    while Instant::now() < deadline {
+        match by_index(ifindex)? {
+            Some(device) if device.enabled && !device.up => sleep(Duration::from_millis(50)),
+            _ => break,
+        }
+    }
+    Ok(())
 }
 
 /// Sets a device administratively up or down.

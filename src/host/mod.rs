@@ -1,6 +1,7 @@
 //! All that asks the host: namespaces, devices and their features, routes and neighbours.
 
 pub mod address;
+pub mod capability;
 pub mod container;
 pub mod device;
 pub mod ethtool;

@@ -12,7 +12,7 @@ use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::{netlink, sys};
+use super::{kernel, netlink, sys};
 use crate::error::{Exit, failure};
 
 pub const NAMED: &str = "/run/netns";
@@ -125,6 +125,15 @@ pub fn cookie() -> Result<u64> {
         None,
     )
     .context("cannot open a socket")?;
-    sys::netns_cookie(&socket)
-        .context("cannot tell the network namespace (Linux 5.14 or later is needed)")
+    sys::netns_cookie(&socket).map_err(|error| match error.raw_os_error() {
+        Some(nix::libc::ENOPROTOOPT) => {
+            let kernel = kernel::release();
+            let message = format!(
+                "this kernel ({kernel}) cannot tell network namespaces apart (SO_NETNS_COOKIE): {}",
+                kernel::BOOT_NEWER
+            );
+            failure(Exit::Unsupported, message)
+        }
+        _ => anyhow::Error::from(error).context("cannot tell the network namespace"),
+    })
 }

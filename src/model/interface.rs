@@ -6,9 +6,6 @@ use serde::{Serialize, Serializer};
 
 use super::Counter;
 
-/// The oldest kernel with all that the program calls: bpf_xdp_load_bytes.
-pub const OLDEST_KERNEL: (u32, u32) = (5, 18);
-
 /// Bytes; above it, a driver may want a program that takes frames in several buffers (xdp.frags), or
 /// refuse a native one.
 pub const ETHERNET_MTU: u32 = 1500;

@@ -1,15 +1,20 @@
 //! What devices can do, for people.
 
+use std::io::stdout;
+
 use super::columns::Columns;
+use super::wrap;
 use crate::model::{Features, Offloads, Peer, Related, Source, XdpFeatures};
 
-const GUESSED: &str = "a guess from drivers and peers: this kernel (before 6.3) doesn't tell\n";
+/// Of kernels before 6.3.
+pub const GUESSED: &str = "this kernel (before Linux 6.3) doesn't tell what drivers do with XDP, which is \
+                           guessed from drivers and peers, and redirects no frame in several buffers natively";
 
 /// Two tables: what the devices do with XDP, and what they are connected to.
 pub fn table(all: &[Features]) -> String {
     let mut text = format!("{}\n{}", xdp_table(all), device_table(all));
     if all.iter().any(is_guess) {
-        text += &format!("\nXDP features are {GUESSED}");
+        text += &format!("\n{}\n", wrap::fit(GUESSED, 0, stdout()));
     }
     text
 }
@@ -75,7 +80,7 @@ fn block(features: &Features) -> String {
     let connections = connections(features).into_iter();
     lines.extend(connections.map(|connection| ("connection", connection)));
     if is_guess(features) {
-        lines.push(("XDP features", GUESSED.trim_end().into()));
+        lines.push(("guessed", GUESSED.into()));
     }
     let lines = lines
         .iter()
