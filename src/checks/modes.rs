@@ -56,6 +56,7 @@ mod tests {
             state: LinkState::Attached,
             successor: None,
             foreign: None,
+            elsewhere: None,
         };
         let mut setup = Setup::default();
         setup.interfaces.push(interface);

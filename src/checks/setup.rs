@@ -62,6 +62,8 @@ pub struct Ingress {
     pub successor: Option<u32>,
     /// The program that is there in place of ours.
     pub foreign: Option<String>,
+    /// Where its device is now, if that was moved and can be seen.
+    pub elsewhere: Option<Remote>,
 }
 
 /// A device, as its own namespace and its peer's tell of it.

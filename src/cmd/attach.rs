@@ -78,6 +78,12 @@ fn describe(attached: &Attached) -> Result<()> {
         reason,
         ..
     } = attached;
+    if attached.made_room {
+        show::line(format_args!(
+            "{}: detached from the device that had its place, which is in another network namespace",
+            device.name
+        ))?;
+    }
     if let Some(program) = &attached.replaced {
         show::line(format_args!("{}: replaced {program}", device.name))?;
     }

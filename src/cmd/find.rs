@@ -69,6 +69,7 @@ pub fn in_namespace(args: &RuleAdd) -> Result<Option<Found>> {
         return Ok(None);
     };
     let origin = Origin::Device(name.clone());
+    check::origin("--dev", &origin)?;
     let mut path = locate(&origin, wanted, Ask::IfUnknown)?;
     Ok(Some(match args.mac {
         Some(mac) => {
@@ -135,11 +136,27 @@ pub fn path(
     match before {
         Some((device, known)) if same_device(&device) => Ok(Found {
             path: Path::told(server, device, args.mac.unwrap_or(known.mac)),
-            origin: known.origin.clone().filter(|_| args.mac.is_none()),
+            origin: renamed(known, args, told.as_ref())?,
             kept: true,
         }),
         _ => find(server, told, args),
     }
+}
+
+/// The locator of a backend that is there; where that is a device's name, the one that was told.
+fn renamed(known: &Backend, args: &RuleAdd, told: Option<&Device>) -> Result<Option<Origin>> {
+    let known = known.origin.as_ref().filter(|_| args.mac.is_none());
+    match (known, told) {
+        (Some(Origin::Device(_)), Some(device)) => by_device(args, device).map(Some),
+        _ => Ok(known.cloned()),
+    }
+}
+
+/// By the name that was told, which may be an alternative one, or the name of the index.
+fn by_device(args: &RuleAdd, device: &Device) -> Result<Origin> {
+    let origin = Origin::Device(args.dev.as_ref().unwrap_or(&device.name).clone());
+    check::origin("--dev", &origin)?;
+    Ok(origin)
 }
 
 fn find(server: IpAddr, told: Option<Device>, args: &RuleAdd) -> Result<Found> {
@@ -147,14 +164,16 @@ fn find(server: IpAddr, told: Option<Device>, args: &RuleAdd) -> Result<Found> {
         let path = Path::find(server, told, args.mac, Ask::IfUnknown)?;
         return Ok(Found::by_hand(path));
     }
-    let origin = told
-        .as_ref()
-        .map_or(Origin::Route, |device| Origin::Device(device.name.clone()));
-    let path = match told {
-        Some(device) => on_device(server, device, Ask::IfUnknown)?,
-        None => Path::find(server, None, None, Ask::IfUnknown)?,
-    };
-    Ok(Found::by(origin, path))
+    Ok(match told {
+        Some(device) => {
+            let origin = by_device(args, &device)?;
+            Found::by(origin, on_device(server, device, Ask::IfUnknown)?)
+        }
+        None => {
+            let path = Path::find(server, None, None, Ask::IfUnknown)?;
+            Found::by(Origin::Route, path)
+        }
+    })
 }
 
 /// Where the host can't tell now, what was known stays, as long as its device is there.

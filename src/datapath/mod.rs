@@ -22,9 +22,9 @@ mod sys;
 mod values;
 
 pub use attach::{Attached, Request, attach};
-pub use detach::detach;
+pub use detach::{clear, detach};
 pub use foreign::Foreign;
-pub use interface::{Interface, interfaces};
+pub use interface::{Ids, Interface, interfaces, runs};
 pub use log::route as log_libbpf;
 pub use mends::Mends;
 pub use origins::MAX_TEXT as MAX_ORIGIN;

@@ -10,13 +10,13 @@ use anyhow::Result;
 use super::place;
 use super::sources::Networks;
 use crate::checks::{Arrival, Host, Ingress, Link, Remains, Setup, Stray, Target};
-use crate::datapath::{self, Foreign, Interface, Pins, RuleStore};
+use crate::datapath::{self, Foreign, Ids, Interface, Pins, RuleStore, runs};
 use crate::host::device::{self, Device};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::neighbour::Neighbours;
 use crate::host::{kernel, route, sysctl};
-use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Related, Rule};
+use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Related, Remote, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
 const SOURCES: usize = 16;
@@ -155,7 +155,9 @@ fn losses(store: &RuleStore, rules: &[Rule]) -> Result<BTreeMap<u32, Failures>> 
 fn ingress(interface: &Interface, pins: &Pins, survey: &Survey) -> Ingress {
     let (ifindex, name) = (interface.ifindex, interface.name());
     // Members of a group can't ask.
-    let state = interface.ids(pins).map_or(LinkState::Attached, |i| i.state);
+    let ids = interface.ids(pins).ok();
+    let state = ids.as_ref().map_or(LinkState::Attached, |ids| ids.state);
+    let moved = ids.filter(|_| state == LinkState::Moved);
     let namesake = survey.devices().iter().find(|device| device.name == name);
     let foreign = Some(ifindex)
         .filter(|_| state == LinkState::Detached)
@@ -167,8 +169,25 @@ fn ingress(interface: &Interface, pins: &Pins, survey: &Survey) -> Ingress {
         state,
         successor: namesake.map(|d| d.ifindex).filter(|&now| now != ifindex),
         foreign: foreign.map(|foreign| foreign.describe()),
+        elsewhere: moved.as_ref().and_then(elsewhere),
         name,
     }
+}
+
+/// The device that has the program of a moved interface, where its namespace can be entered.
+fn elsewhere(ids: &Ids) -> Option<Remote> {
+    let ifindex = ids.ifindex;
+    let has_it = || Ok(runs(ids.program, ifindex).then(|| device::name_of(ifindex)));
+    if let Ok(Some(ifname)) = has_it() {
+        return Some(Remote::here(ifindex, &ifname?));
+    }
+    let (netns, ifname) = Namespaces::first(has_it)?;
+    Some(Remote {
+        ifindex,
+        ifname,
+        nsid: None,
+        netns: Some(netns),
+    })
 }
 
 /// The live interfaces and the bridges above them, which have the addresses in their stead.

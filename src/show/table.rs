@@ -21,6 +21,7 @@ pub fn status(status: &Status) -> String {
         let state = match interface.state {
             LinkState::Attached => "",
             LinkState::Gone => " (gone)",
+            LinkState::Moved => " (moved)",
             LinkState::Detached => " (detached by another)",
         };
         table.add([
