@@ -8,6 +8,7 @@ mod devices;
 mod foreign;
 mod host;
 mod links;
+mod locator;
 mod losses;
 mod macs;
 mod mends;
@@ -28,8 +29,8 @@ mod setup;
 
 pub use macs::{End, contradiction};
 pub use setup::{
-    Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Remains, Reply, Setup, Source,
-    Stray, Target, There,
+    Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Lost, Remains, Reply, Setup,
+    Source, Stray, Target, There,
 };
 
 use crate::model::{Finding, Severity};
@@ -59,11 +60,12 @@ const INTERFACES: [Check; 4] = [
 ];
 
 /// Of what has become of it all.
-const STATE: [Check; 7] = [
+const STATE: [Check; 8] = [
     host::check,
     remains::check,
     devices::check,
     route::check,
+    locator::check,
     shadow::check,
     strays::check,
     losses::check,

@@ -135,20 +135,28 @@ pub fn path(
     let same_device = |device: &Device| told.as_ref().is_none_or(|t| t.ifindex == device.ifindex);
     match before {
         Some((device, known)) if same_device(&device) => Ok(Found {
+            origin: locator(known, args, &device)?,
             path: Path::told(server, device, args.mac.unwrap_or(known.mac)),
-            origin: renamed(known, args, told.as_ref())?,
             kept: true,
         }),
         _ => find(server, told, args),
     }
 }
 
-/// The locator of a backend that is there; where that is a device's name, the one that was told.
-fn renamed(known: &Backend, args: &RuleAdd, told: Option<&Device>) -> Result<Option<Origin>> {
-    let known = known.origin.as_ref().filter(|_| args.mac.is_none());
-    match (known, told) {
-        (Some(Origin::Device(_)), Some(device)) => by_device(args, device).map(Some),
-        _ => Ok(known.cloned()),
+/// Whether the command line has another locator for a backend that is there: none, with a MAC
+/// address; another name, where it was found on a device.
+pub fn tells_locator(known: &Backend, args: &RuleAdd) -> bool {
+    let on_device = matches!(known.origin, Some(Origin::Device(_)));
+    args.mac.is_some() || on_device && (args.dev.is_some() || args.ifindex.is_some())
+}
+
+fn locator(known: &Backend, args: &RuleAdd, device: &Device) -> Result<Option<Origin>> {
+    if !tells_locator(known, args) {
+        return Ok(known.origin.clone());
+    }
+    match args.mac {
+        Some(_) => Ok(None),
+        None => by_device(args, device).map(Some),
     }
 }
 

@@ -157,7 +157,9 @@ fn kept(known: &Backend, mut backend: Backend, args: &RuleAdd) -> Backend {
         backend = Way::of(known).given_to(&backend);
     }
     backend.mac = args.mac.unwrap_or(known.mac);
-    backend.origin = known.origin.clone().filter(|_| args.mac.is_none());
+    if !find::tells_locator(known, args) {
+        backend.origin = known.origin.clone();
+    }
     backend
 }
 

@@ -1,7 +1,7 @@
 //! Asks the kernel, the host and the peers' namespaces.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -9,13 +9,13 @@ use anyhow::Result;
 
 use super::place;
 use super::sources::Networks;
-use crate::checks::{Arrival, Host, Ingress, Link, Remains, Setup, Stray, Target};
+use crate::checks::{Arrival, Host, Ingress, Link, Lost, Remains, Setup, Stray, Target};
 use crate::datapath::{self, Foreign, Ids, Interface, Pins, RuleStore, runs};
 use crate::host::device::{self, Device};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::neighbour::Neighbours;
-use crate::host::{kernel, route, sysctl};
+use crate::host::{kernel, origin, route, sysctl};
 use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Related, Remote, Rule};
 
 /// Of a backend's rules, how many are asked for their way back.
@@ -201,6 +201,7 @@ fn leading(setup: &Setup, survey: &Survey) -> BTreeSet<u32> {
 
 fn targets(rules: &[Rule], networks: &Networks) -> Vec<Target> {
     let mut targets = BTreeMap::new();
+    let lost = lost_locators(rules);
     for rule in rules {
         for backend in &rule.backends {
             let target = match targets.entry(identity(backend)) {
@@ -208,6 +209,9 @@ fn targets(rules: &[Rule], networks: &Networks) -> Vec<Target> {
                 Entry::Vacant(new) => new.insert(target(backend)),
             };
             remember(target, rule, backend);
+            if let Some(locator) = backend.origin.as_ref().filter(|o| lost.contains(o)) {
+                lose(target, rule, locator);
+            }
             if !target.protos.contains(&rule.matches.proto) {
                 target.protos.push(rule.matches.proto);
             }
@@ -232,6 +236,26 @@ fn remember(target: &mut Target, rule: &Rule, backend: &Backend) {
             let (count, first) = target.by_hand;
             target.by_hand = (count + 1, first.or(Some(rule.matches)));
         }
+    }
+}
+
+/// What many rules have in common is looked up once.
+fn lost_locators(rules: &[Rule]) -> HashSet<&Origin> {
+    let backends = rules.iter().flat_map(|rule| &rule.backends);
+    let mut lost: HashSet<&Origin> = backends.filter_map(|b| b.origin.as_ref()).collect();
+    lost.retain(|locator| origin::is_lost(locator));
+    lost
+}
+
+fn lose(target: &mut Target, rule: &Rule, locator: &Origin) {
+    let mut known = target.lost.iter_mut();
+    match known.find(|lost| lost.locator == *locator) {
+        Some(lost) => lost.rules += 1,
+        None => target.lost.push(Lost {
+            locator: locator.clone(),
+            rules: 1,
+            first: rule.matches,
+        }),
     }
 }
 
@@ -269,6 +293,7 @@ fn target(backend: &Backend) -> Target {
         followed: false,
         by_route: false,
         has_route: false,
+        lost: Vec::new(),
         by_hand: (0, None),
         protos: Vec::new(),
         sources: Vec::new(),
