@@ -485,7 +485,10 @@ fn without_a_bpffs_netns_is_not_advised_to_who_used_it() {
     let bed = Bed::new();
     let net = format!("--net={}", bed.ns.path().display());
     let run = |before: &[&str], words: &str| {
-        let hidden = format!("mount -t tmpfs none /sys/fs/bpf; exec {} {words}", fixture::BINARY);
+        let hidden = format!(
+            "mount -t tmpfs none /sys/fs/bpf; exec {} {words}",
+            fixture::BINARY
+        );
         let output = Command::new("unshare")
             .args(["-m"])
             .args(before)
@@ -542,7 +545,7 @@ fn detach_says_what_it_did_where_a_directory_has_to_stay() {
         assert!(last.err.contains(words), "{words}: {last:?}");
     }
     assert_eq!((bed.program("v0"), bed.program("v1")), (None, None));
-    assert_eq!(bed.pins.left(), [dir.clone()]);
+    assert_eq!(bed.pins.left(), std::slice::from_ref(&dir));
 
     run("attach v0").ok();
     let json = run("detach v0 --json").ok();

@@ -64,15 +64,15 @@ fn undo(pins: &Pins) -> Undone {
 
 fn describe(pins: &Pins, which: &[&Interface], keep_rules: bool) -> Result<()> {
     for interface in which {
-        show::line(format_args!("{}: detached", interface.name()))?;
+        show::sentence(format_args!("{}: detached", interface.name()))?;
     }
     if !pins.root().exists() {
-        show::line(format_args!(
+        show::sentence(format_args!(
             "nothing is left under {}",
             pins.root().display()
         ))?;
     } else if keep_rules && pins.interfaces()?.is_empty() {
-        show::line(format_args!(
+        show::sentence(format_args!(
             "rules and counters are kept under {}",
             pins.root().display()
         ))?;

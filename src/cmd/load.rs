@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::Read;
+use std::io::{Read, stderr};
 use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ipnet::IpNet;
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer};
@@ -86,9 +86,7 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
         store.open_egress(ifindex, [])?;
     }
     let total = rules.len();
-    // On a terminal only, and on standard error.
-    let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} rules")?;
-    let progress = ProgressBar::new(total as u64).with_style(style);
+    let progress = progress(total)?;
     store
         .load(rules, |done| progress.set_position(done as u64))
         .map_err(|error| {
@@ -101,6 +99,25 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     }
     show::line(format_args!("loaded {}", show::count(total, "rule")))
 }
+
+/// On a terminal that can draw it, and on standard error.
+fn progress(total: usize) -> Result<ProgressBar> {
+    let columns = show::terminal::width(&stderr()).filter(|_| show::terminal::moves_cursor());
+    let target = match columns {
+        Some(_) => ProgressDrawTarget::stderr(),
+        None => ProgressDrawTarget::hidden(),
+    };
+    // A bar on two lines could not be taken back.
+    let template = match columns {
+        Some(..WIDE_ENOUGH) => "{human_pos} of {human_len} rules",
+        _ => "{bar:40} {human_pos} of {human_len} rules",
+    };
+    let style = ProgressStyle::with_template(template)?;
+    Ok(ProgressBar::with_draw_target(Some(total as u64), target).with_style(style))
+}
+
+/// For a bar beside two numbers of up to a million.
+const WIDE_ENOUGH: u16 = 72;
 
 fn read(file: &Path) -> Result<String> {
     let mut bytes = Vec::new();

@@ -94,7 +94,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     let verb = if known.is_some() { "updated" } else { "added" };
     let rewriting = show::table::rewriting(&backend.rewrite);
     let rewriting = Some(rewriting).filter(|words| !words.is_empty());
-    show::line(format_args!(
+    show::sentence(format_args!(
         "{verb} {matches} -> {server} {} via {} weight {}{}",
         backend.mac,
         path.device.name,
@@ -103,7 +103,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     ))?;
     path.found
         .iter()
-        .try_for_each(|found| show::line(format_args!("  {found}")))
+        .try_for_each(|found| show::sentence(format_args!("  {found}")))
 }
 
 #[derive(Serialize)]
@@ -229,7 +229,7 @@ fn report_deleted(global: &Global, deleted: usize, args: &RuleDel, matches: &Mat
     } else {
         matches.to_string()
     };
-    show::line(format_args!("deleted {backends} of {of}"))
+    show::sentence(format_args!("deleted {backends} of {of}"))
 }
 
 /// How many backends went: one, or all of a rule.

@@ -35,7 +35,7 @@ pub fn run(global: &Global) -> Result<()> {
     } else {
         show::text(show::table::status(&status))?;
         if let Some(why) = pins.no_bpffs() {
-            show::line(why)?;
+            show::sentence(why)?;
         }
         Ok(())
     }

@@ -1,6 +1,10 @@
 //! What devices can do, for people.
 
+use std::io::stdout;
+
 use super::columns::Columns;
+use super::style::Tone;
+use super::{terminal, wrap};
 use crate::model::{Features, Offloads, Peer, Related, Source, XdpFeatures};
 
 const GUESSED: &str = "a guess from drivers and peers: this kernel (before 6.3) doesn't tell\n";
@@ -9,7 +13,8 @@ const GUESSED: &str = "a guess from drivers and peers: this kernel (before 6.3) 
 pub fn table(all: &[Features]) -> String {
     let mut text = format!("{}\n{}", xdp_table(all), device_table(all));
     if all.iter().any(is_guess) {
-        text += &format!("\nXDP features are {GUESSED}");
+        let line = format!("XDP features are {}", GUESSED.trim_end());
+        text += &format!("\n{}\n", wrap::fit(&line, 2, stdout()));
     }
     text
 }
@@ -42,7 +47,8 @@ fn xdp_table(all: &[Features]) -> String {
             answer(xdp.zero_copy).into(),
         ]);
     }
-    table.text(&["mtu"], &["mtu", "driver"])
+    let dispensable = ["mtu", "driver", "zero-copy", "multi-buffer"];
+    table.text(&["mtu"], &dispensable)
 }
 
 fn device_table(all: &[Features]) -> String {
@@ -58,7 +64,8 @@ fn device_table(all: &[Features]) -> String {
         let nothing = String::new;
         connections.for_each(|further| table.add([nothing(), nothing(), nothing(), further]));
     }
-    table.text(&[], &[])
+    table.color("link", |link| (link == "down").then_some(Tone::Doubtful));
+    table.text(&[], &["offloads"])
 }
 
 fn block(features: &Features) -> String {
@@ -77,9 +84,11 @@ fn block(features: &Features) -> String {
     if is_guess(features) {
         lines.push(("XDP features", GUESSED.trim_end().into()));
     }
-    let lines = lines
-        .iter()
-        .map(|(name, value)| format!("  {name:<16}{value}\n"));
+    let columns = terminal::width(&stdout()).map(usize::from);
+    let line = |(name, value): &(&str, String)| {
+        wrap::entry(&format!("  {name}"), value, 18, columns) + "\n"
+    };
+    let lines = lines.iter().map(line);
     let title = format!("{} (ifindex {})\n", features.ifname, features.ifindex);
     std::iter::once(title).chain(lines).collect()
 }
