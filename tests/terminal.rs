@@ -297,11 +297,11 @@ fn without_a_cursor_to_move_a_watch_prints_one_snapshot_after_another() {
 }
 
 #[test]
-fn no_progress_is_drawn_where_it_cannot_be_taken_back() {
+fn progress_is_drawn_where_it_can_be_drawn_over() {
     let lan = half_down();
     let row = lan.tool().json("rule list")[0].clone();
     let file = tempfile::NamedTempFile::new().expect("a file");
-    let rules = (0..5_000u32).map(|number| {
+    let rules = (0..5000u32).map(|number| {
         let mut row = row.clone();
         let [_, _, high, low] = number.to_be_bytes();
         row["src"] = format!("10.0.{high}.{low}/32").into();
@@ -309,11 +309,18 @@ fn no_progress_is_drawn_where_it_cannot_be_taken_back() {
     });
     std::fs::write(file.path(), rules.collect::<String>()).expect("it can be written");
     let load = format!("rule load {}", file.path().display());
-    for (term, wanted) in [("xterm", true), ("dumb", false)] {
-        let command = with(&lan, &load, &[("TERM", term)]);
-        let shown = complains_on(Terminal::new(120), command);
-        assert_eq!(shown.contains("5,000 rules"), wanted, "{term}: {shown:?}");
-        assert!(wanted || !shown.contains(ESCAPE), "{term}: {shown:?}");
+    let terminals: [(&[(&str, &str)], u16, bool, bool); 4] = [
+        (&[("TERM", "xterm")], 120, true, true),
+        (&[("TERM", "xterm")], 40, true, false),
+        (&[("TERM", "dumb")], 120, false, false),
+        (&[], 120, false, false),
+    ];
+    for (variables, columns, wanted, bar) in terminals {
+        let command = with(&lan, &load, variables);
+        let shown = complains_on(Terminal::new(columns), command);
+        assert_eq!(shown.contains("5,000 rules"), wanted, "{shown:?}");
+        assert_eq!(shown.contains('█'), bar, "{columns}: {shown:?}");
+        assert!(wanted || !shown.contains(ESCAPE), "{shown:?}");
         lan.tool().ok("rule del --all");
     }
 }

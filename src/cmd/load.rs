@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use ipnet::IpNet;
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer};
@@ -100,20 +100,15 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     show::line(format_args!("loaded {}", show::count(total, "rule")))
 }
 
-/// On a terminal that can draw it, and on standard error.
+/// On standard error, and only on a terminal that can draw it.
 fn progress(total: usize) -> Result<ProgressBar> {
-    let columns = show::terminal::width(&stderr()).filter(|_| show::terminal::moves_cursor());
-    let target = match columns {
-        Some(_) => ProgressDrawTarget::stderr(),
-        None => ProgressDrawTarget::hidden(),
-    };
-    // A bar on two lines could not be taken back.
-    let template = match columns {
+    // A bar on two lines could not be drawn over.
+    let template = match show::terminal::width(&stderr()) {
         Some(..WIDE_ENOUGH) => "{human_pos} of {human_len} rules",
         _ => "{bar:40} {human_pos} of {human_len} rules",
     };
     let style = ProgressStyle::with_template(template)?;
-    Ok(ProgressBar::with_draw_target(Some(total as u64), target).with_style(style))
+    Ok(ProgressBar::new(total as u64).with_style(style))
 }
 
 /// For a bar beside two numbers of up to a million.
