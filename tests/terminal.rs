@@ -167,7 +167,7 @@ fn a_column_that_is_not_there_is_not_named() {
 }
 
 /// With the variables of a terminal's kind.
-fn with(lan: &Lan, words: &str, variables: &[(&str, &str)]) -> std::process::Command {
+fn with(lan: &Lan, words: &str, variables: Variables) -> std::process::Command {
     let mut command = lan.tool().command(words);
     environment(&mut command, variables);
     command
@@ -178,7 +178,7 @@ fn a_terminal_that_does_not_know_its_size_is_taken_for_80_columns() {
     let lan = half_down();
     let term = ("TERM", "xterm");
     let colors = ("NO_COLOR", "1");
-    let on = |words: &str, columns, rows, variables: &[(&str, &str)]| {
+    let on = |words: &str, columns, rows, variables: Variables| {
         let command = with(&lan, words, &[variables, &[term, colors]].concat());
         shows_on(Terminal::of_size(columns, rows), command)
     };
@@ -207,7 +207,7 @@ fn colours_come_where_the_terminal_and_the_user_want_them() {
     let term = ("TERM", "xterm");
     let none = ("NO_COLOR", "1");
     let force = ("CLICOLOR_FORCE", "1");
-    let terminal: [(&[(&str, &str)], bool); 8] = [
+    let terminal: [(Variables, bool); 8] = [
         (&[term], true),
         (&[term, none], false),
         (&[term, ("NO_COLOR", "")], true),
@@ -232,7 +232,7 @@ fn colours_come_where_the_terminal_and_the_user_want_them() {
         assert!(warned.contains("warning"), "{warned}");
         assert_eq!(warned.contains(ESCAPE), wanted, "{variables:?} {warned}");
     }
-    let pipe: [(&[(&str, &str)], bool); 3] = [
+    let pipe: [(Variables, bool); 3] = [
         (&[term], false),
         (&[term, force], true),
         (&[none, force], false),
@@ -248,6 +248,8 @@ fn colours_come_where_the_terminal_and_the_user_want_them() {
     let json = shows_on(Terminal::new(120), json);
     assert!(!json.contains(ESCAPE), "{json}");
 }
+
+type Variables<'a> = &'a [(&'a str, &'a str)];
 
 const ESCAPE: char = '\u{1b}';
 /// Warns that the link is down.
@@ -278,7 +280,7 @@ fn what_is_coloured_is_what_is_wrong() {
 fn without_a_cursor_to_move_a_watch_prints_one_snapshot_after_another() {
     let lan = half_down();
     let xterm = ("TERM", "xterm");
-    let terminals: [(&[(&str, &str)], u16); 3] = [
+    let terminals: [(Variables, u16); 3] = [
         (&[("TERM", "dumb")], 24),
         (&[], 24),
         (&[xterm, ("NO_COLOR", "1")], 0),
@@ -309,7 +311,7 @@ fn progress_is_drawn_where_it_can_be_drawn_over() {
     });
     std::fs::write(file.path(), rules.collect::<String>()).expect("it can be written");
     let load = format!("rule load {}", file.path().display());
-    let terminals: [(&[(&str, &str)], u16, bool, bool); 4] = [
+    let terminals: [(Variables, u16, bool, bool); 4] = [
         (&[("TERM", "xterm")], 120, true, true),
         (&[("TERM", "xterm")], 40, true, false),
         (&[("TERM", "dumb")], 120, false, false),

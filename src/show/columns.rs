@@ -101,13 +101,17 @@ impl Columns {
             let cell = tone.map_or_else(|| cell.clone(), color);
             wrap::entry(column.heading, &cell, indent, screen.columns) + "\n"
         };
-        let block = |row: usize| {
+        let mut text = String::new();
+        for row in 0..rows(&self.0) {
             let is_filled = |column: &&Column| !column.cells[row].is_empty();
-            let filled = self.0.iter().filter(is_filled);
-            filled.map(|column| line(column, row)).collect::<String>()
-        };
-        let blocks = (0..rows(&self.0)).map(block);
-        blocks.collect::<Vec<_>>().join("\n")
+            let filled: Vec<&Column> = self.0.iter().filter(is_filled).collect();
+            // One more value of the row above belongs to its block.
+            if row > 0 && filled.len() > 1 {
+                text.push('\n');
+            }
+            text.extend(filled.into_iter().map(|column| line(column, row)));
+        }
+        text
     }
 }
 
@@ -141,11 +145,8 @@ fn least(columns: &[&Column]) -> usize {
 }
 
 /// The widest columns with more than one word give way, as far as the terminal wants.
-fn widths(columns: &[&Column], most: Option<usize>) -> Vec<usize> {
+fn widths(columns: &[&Column], most: usize) -> Vec<usize> {
     let mut widths: Vec<usize> = columns.iter().map(|column| column.width()).collect();
-    let Some(most) = most else {
-        return widths;
-    };
     while sum(widths.iter().copied()) > most {
         let can_give = |&index: &usize| widths[index] > columns[index].least();
         let giving = (0..widths.len()).filter(can_give);
@@ -176,7 +177,7 @@ fn table(columns: &[&Column], right: &[&str], screen: Screen) -> String {
     for row in 0..count {
         table.add_row(columns.iter().map(|column| cell(column, row)));
     }
-    let widths = widths(columns, screen.columns);
+    let widths = screen.columns.map(|most| widths(columns, most));
     let last = columns.len().saturating_sub(1);
     for (index, column) in table.column_iter_mut().enumerate() {
         let gap = if index == last { 0 } else { GAP };
@@ -184,8 +185,10 @@ fn table(columns: &[&Column], right: &[&str], screen: Screen) -> String {
         if right.contains(&columns[index].heading) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        let width = u16::try_from(widths[index] + gap).unwrap_or(u16::MAX);
-        column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
+        if let Some(widths) = &widths {
+            let width = u16::try_from(widths[index] + gap).unwrap_or(u16::MAX);
+            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
+        }
     }
     let lines = table.lines().map(|line| line.trim_end().to_string());
     lines.map(|line| line + "\n").collect()
@@ -265,6 +268,25 @@ mod tests {
                       state    device\n\
                       \u{20}        gone\n";
         assert_eq!(shown(Some(19), false), blocks);
+    }
+
+    #[test]
+    fn one_more_value_of_a_row_belongs_to_its_block() {
+        let mut table = Columns::new(&["device", "address"]);
+        for row in [
+            ["lan", "192.168.122.1"],
+            ["", "10.0.0.1"],
+            ["wan", "10.1.0.1"],
+        ] {
+            table.add(row.map(String::from));
+        }
+        let screen = Screen {
+            columns: Some(10),
+            colors: false,
+        };
+        let blocks = "device   lan\naddress  192.168.122.1\naddress  10.0.0.1\n\n\
+                      device   wan\naddress  10.1.0.1\n";
+        assert_eq!(table.fit(&[], &[], screen), blocks);
     }
 
     #[test]
