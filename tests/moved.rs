@@ -213,6 +213,20 @@ fn attach_in_its_place_takes_the_program_off_it_first() {
 }
 
 #[test]
+fn an_attach_that_fails_says_what_it_has_detached() {
+    let bed = Bed::new("skb");
+    bed.lan.host.ip("link add lan type bridge");
+    bed.tool().run("attach lan --mode native").fails(
+        6,
+        &[
+            "detached lan in another network namespace",
+            "does not support XDP",
+        ],
+    );
+    assert_eq!(bed.programs(&bed.elsewhere), 0);
+}
+
+#[test]
 fn attach_elsewhere_leaves_it_as_it_is() {
     let bed = Bed::new("skb");
     let out = bed.tool().ok("attach wan0").out;

@@ -299,6 +299,33 @@ fn without_a_cursor_to_move_a_watch_prints_one_snapshot_after_another() {
 }
 
 #[test]
+fn a_line_as_long_as_the_row_keeps_its_last_character() {
+    const CLEAR: &str = "\u{1b}[K";
+    let lan = half_down();
+    let mut terminal = Terminal::new(40);
+    let mut command = with(&lan, "stats --watch 50ms", &[("TERM", "xterm")]);
+    let mut child = command.stdout(terminal.stdio()).spawn().expect("it runs");
+    let text = terminal.read_until(|text| text.matches("interface").count() == 3);
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it runs");
+    let rest = terminal.read_until(|text| text.contains("\u{1b}[?1049l"));
+    child.wait().expect("it ends");
+
+    let mut rows = text.split(CLEAR).collect::<Vec<_>>();
+    rows.pop();
+    assert!(rows.len() > 10, "{text:?}");
+    // A row is cleared from where the cursor was moved, never from behind what was written.
+    for row in rows {
+        assert!(
+            row.ends_with("\u{1b}[1;1H") || row.ends_with("\u{1b}[1E"),
+            "{row:?}"
+        );
+    }
+    // What is too long is cut off, and does not scroll the others away.
+    assert!(text.contains("\u{1b}[?7l") && rest.contains("\u{1b}[?7h"));
+}
+
+#[test]
 fn progress_is_drawn_where_it_can_be_drawn_over() {
     let lan = half_down();
     let row = lan.tool().json("rule list")[0].clone();

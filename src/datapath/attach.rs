@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Gid;
 
@@ -55,17 +55,27 @@ pub fn attach(pins: &Pins, request: &Request) -> Result<Vec<Attached>> {
     let (before, ended) = make_room(pins, interfaces(pins)?, request.devices)?;
     let fresh = !pins.has_state()?;
 
-    let mut result = attach_locked(pins, request, &before);
-    match &mut result {
-        Ok(all) => all.iter_mut().for_each(|attached| {
-            let made_room = |interface: &Interface| has_place_of(&attached.device, interface);
-            attached.made_room = ended.iter().any(made_room);
-        }),
-        Err(_) => {
-            let _ = if fresh { pins.remove() } else { pins.sweep() };
-        }
+    let mut all = attach_locked(pins, request, &before).map_err(|error| {
+        let _ = if fresh { pins.remove() } else { pins.sweep() };
+        with_ended(error, &ended)
+    })?;
+    for attached in &mut all {
+        let made_room = |interface: &Interface| has_place_of(&attached.device, interface);
+        attached.made_room = ended.iter().any(made_room);
     }
-    result
+    Ok(all)
+}
+
+/// A failure, after what was done all the same.
+fn with_ended(error: Error, ended: &[Interface]) -> Error {
+    if ended.is_empty() {
+        return error;
+    }
+    let names: Vec<String> = ended.iter().map(Interface::name).collect();
+    let names = names.join(", ");
+    error.context(format!(
+        "detached {names} in another network namespace, but attached nothing"
+    ))
 }
 
 fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result<Vec<Attached>> {
