@@ -756,35 +756,6 @@ fn an_attached_device_that_is_gone_is_named_and_its_rules_are_kept() {
 }
 
 #[test]
-fn an_attached_device_that_went_to_another_namespace_is_gone() {
-    let bed = Bed::new("skb");
-    let elsewhere = Ns::new("elsewhere");
-    let index = bed.host().ifindex("lan");
-    bed.host()
-        .ip(&format!("link set lan netns {}", elsewhere.name));
-    bed.finds("interface", "problem", &["is gone"]);
-    assert_eq!(bed.tool().json("status")["interfaces"][0]["state"], "gone");
-    // Another one gets its name and its index.
-    bed.host().ip(&format!(
-        "link add lan index {index} type veth peer name other"
-    ));
-    bed.host().ip("link set lan up");
-    bed.host().ip("link set other up");
-    assert!(
-        !bed.tool()
-            .ok("attach lan --mode skb")
-            .out
-            .contains("already")
-    );
-    let shown = bed.host().ip("-d link show lan");
-    assert!(shown.contains("xdpgeneric"), "{shown}");
-    assert_eq!(
-        bed.tool().json("status")["interfaces"][0]["state"],
-        "attached"
-    );
-}
-
-#[test]
 fn an_attached_device_that_was_replaced_is_named() {
     let bed = Bed::new("skb");
     bed.host().ip("link del lan");

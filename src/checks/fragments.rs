@@ -34,9 +34,9 @@ fn finding(name: &str, packets: u64) -> Option<Finding> {
 mod tests {
     use ipnet::IpNet;
 
-    use super::super::Ingress;
+    use super::super::testing::{attached, nic};
     use super::*;
-    use crate::model::{Counter, LinkState, Match, Mode, Outcome, Outcomes, Proto};
+    use crate::model::{Counter, Match, Mode, Outcome, Outcomes, Proto};
 
     fn setup(packets: u64) -> Setup {
         let counter = Counter { packets, bytes: 0 };
@@ -45,15 +45,7 @@ mod tests {
             action: "pass",
             counter,
         };
-        let interface = Ingress {
-            ifindex: 7,
-            name: "lan".into(),
-            mode: Mode::Skb,
-            frags: false,
-            state: LinkState::Attached,
-            successor: None,
-            foreign: None,
-        };
+        let interface = attached(&nic(7), Mode::Skb);
         let rule = Match {
             proto: Proto::Udp,
             port: 7999,

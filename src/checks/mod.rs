@@ -9,6 +9,7 @@ mod foreign;
 mod fragments;
 mod host;
 mod links;
+mod locator;
 mod losses;
 mod macs;
 mod mends;
@@ -29,8 +30,8 @@ mod setup;
 
 pub use macs::{End, contradiction};
 pub use setup::{
-    Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Remains, Reply, Setup, Source,
-    Stray, Target, There, Trial,
+    Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Lost, Remains, Reply, Setup,
+    Source, Stray, Target, There, Trial,
 };
 
 use crate::model::{Finding, Severity};
@@ -60,11 +61,12 @@ const INTERFACES: [Check; 4] = [
 ];
 
 /// Of what has become of it all.
-const STATE: [Check; 8] = [
+const STATE: [Check; 9] = [
     host::check,
     remains::check,
     devices::check,
     route::check,
+    locator::check,
     shadow::check,
     strays::check,
     losses::check,

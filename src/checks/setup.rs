@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::model::{
-    Failures, Features, Fix, LinkState, Mac, Match, Mode, Outcomes, Proto, Refreshed, Remote,
+    Failures, Features, Fix, LinkState, Mac, Match, Mode, Origin, Outcomes, Proto, Refreshed,
+    Remote,
 };
 
 #[derive(Default)]
@@ -77,6 +78,8 @@ pub struct Ingress {
     pub successor: Option<u32>,
     /// The program that is there in place of ours.
     pub foreign: Option<String>,
+    /// Where its device is now, if that was moved and can be seen.
+    pub elsewhere: Option<Remote>,
 }
 
 /// A device, as its own namespace and its peer's tell of it.
@@ -127,6 +130,8 @@ pub struct Target {
     /// Some of its rules found it by the host's route to it.
     pub by_route: bool,
     pub has_route: bool,
+    /// The locators of its rules that lead nowhere any more, each once.
+    pub lost: Vec<Lost>,
     /// It was told by hand in so many rules, and one of them.
     pub by_hand: (usize, Option<Match>),
     pub protos: Vec<Proto>,
@@ -140,6 +145,16 @@ pub struct Target {
     pub there: Option<AtServer>,
     /// Where this host gets what the server answers by way of it.
     pub answers: Option<Arrival>,
+}
+
+/// A locator that leads nowhere any more.
+#[derive(Clone)]
+pub struct Lost {
+    pub locator: Origin,
+    /// How many rules have it.
+    pub rules: usize,
+    /// One of them.
+    pub first: Match,
 }
 
 /// Where packets come from.

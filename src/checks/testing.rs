@@ -24,6 +24,7 @@ pub fn attached(link: &Link, mode: Mode) -> Ingress {
         state: LinkState::Attached,
         successor: None,
         foreign: None,
+        elsewhere: None,
     }
 }
 
@@ -42,6 +43,7 @@ fn target(ifindex: u32) -> Target {
         has_route: false,
         by_hand: (0, None),
         protos: Vec::new(),
+        lost: Vec::new(),
         sources: Vec::new(),
         neighbour: None,
         other_port: None,

@@ -92,16 +92,22 @@ fn describe(attached: &Attached) -> Result<()> {
         reason,
         ..
     } = attached;
+    if attached.made_room {
+        show::sentence(format_args!(
+            "{}: detached from the device that had its place, which is in another network namespace",
+            device.name
+        ))?;
+    }
     if let Some(program) = &attached.replaced {
-        show::line(format_args!("{}: replaced {program}", device.name))?;
+        show::sentence(format_args!("{}: replaced {program}", device.name))?;
     }
     let verb = if attached.already { "" } else { "attached " };
-    show::line(format_args!(
+    show::sentence(format_args!(
         "{}: {verb}in {mode} mode ({reason})",
         device.name
     ))?;
     if let Some(why) = &attached.no_ledger {
-        show::line(format_args!("  no ledger of lost frames: {why}"))?;
+        show::sentence(format_args!("  no ledger of lost frames: {why}"))?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::Read;
+use std::io::{Read, stderr};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -90,9 +90,7 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     let lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
     let total = rules.len();
-    // On a terminal only, and on standard error.
-    let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} rules")?;
-    let progress = ProgressBar::new(total as u64).with_style(style);
+    let progress = progress(total)?;
     store
         .load(rules, |done| progress.set_position(done as u64))
         .map_err(|error| {
@@ -134,6 +132,19 @@ fn warn(global: &Global, pins: &Pins, sample: Sample) -> Option<Vec<Finding>> {
     }
     warnings
 }
+/// On standard error, and only on a terminal that can draw it.
+fn progress(total: usize) -> Result<ProgressBar> {
+    // A bar on two lines could not be drawn over.
+    let template = match show::terminal::width(&stderr()) {
+        Some(..WIDE_ENOUGH) => "{human_pos} of {human_len} rules",
+        _ => "{bar:40} {human_pos} of {human_len} rules",
+    };
+    let style = ProgressStyle::with_template(template)?;
+    Ok(ProgressBar::new(total as u64).with_style(style))
+}
+
+/// For a bar beside two numbers of up to a million.
+const WIDE_ENOUGH: u16 = 72;
 
 fn read(file: &Path) -> Result<String> {
     let mut bytes = Vec::new();

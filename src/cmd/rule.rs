@@ -94,7 +94,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     let verb = if known.is_some() { "updated" } else { "added" };
     let rewriting = show::table::rewriting(&backend.rewrite);
     let rewriting = Some(rewriting).filter(|words| !words.is_empty());
-    show::line(format_args!(
+    show::sentence(format_args!(
         "{verb} {matches} -> {server} {} via {} weight {}{}",
         backend.mac,
         path.device.name,
@@ -103,7 +103,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     ))?;
     path.found
         .iter()
-        .try_for_each(|found| show::line(format_args!("  {found}")))
+        .try_for_each(|found| show::sentence(format_args!("  {found}")))
 }
 
 #[derive(Serialize)]
@@ -181,7 +181,9 @@ fn kept(known: &Backend, mut backend: Backend, args: &RuleAdd) -> Backend {
         backend = Way::of(known).given_to(&backend);
     }
     backend.mac = args.mac.unwrap_or(known.mac);
-    backend.origin = known.origin.clone().filter(|_| args.mac.is_none());
+    if !find::tells_locator(known, args) {
+        backend.origin = known.origin.clone();
+    }
     backend
 }
 
@@ -251,7 +253,7 @@ fn report_deleted(global: &Global, deleted: usize, args: &RuleDel, matches: &Mat
     } else {
         matches.to_string()
     };
-    show::line(format_args!("deleted {backends} of {of}"))
+    show::sentence(format_args!("deleted {backends} of {of}"))
 }
 
 /// How many backends went: one, or all of a rule.

@@ -25,7 +25,7 @@ pub fn run(global: &Global) -> Result<()> {
             show::line(show::features::GUESSED)?;
         }
         if let Some(why) = pins.no_bpffs() {
-            show::line(why)?;
+            show::sentence(why)?;
         }
         Ok(())
     }

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Gid;
 
 use super::bpffs::remove_tree;
+use super::detach::detach;
 use super::foreign::{Foreign, Replaced};
 use super::interface::{Interface, interfaces};
 use super::load::{Variant, load};
@@ -38,6 +39,9 @@ pub struct Attached {
     pub already: bool,
     /// The program that was replaced.
     pub replaced: Option<String>,
+    /// The program was taken off the device that had its name or index before, and is in another
+    /// network namespace.
+    pub made_room: bool,
     pub ledger: LedgerState,
     /// Why there is no ledger, though it was wanted.
     pub no_ledger: Option<String>,
@@ -47,14 +51,30 @@ pub struct Attached {
 pub fn attach(pins: &Pins, request: &Request) -> Result<Vec<Attached>> {
     let _lock = pins.lock_or_create()?;
     pins.sweep()?;
-    let before = without_gone(pins, interfaces(pins)?)?;
+    let (before, ended) = make_room(pins, interfaces(pins)?, request.devices)?;
     let fresh = !pins.has_state()?;
 
-    let result = attach_locked(pins, request, &before);
-    if result.is_err() {
+    let mut all = attach_locked(pins, request, &before).map_err(|error| {
         let _ = if fresh { pins.remove() } else { pins.sweep() };
+        with_ended(error, &ended)
+    })?;
+    for attached in &mut all {
+        let made_room = |interface: &Interface| has_place_of(&attached.device, interface);
+        attached.made_room = ended.iter().any(made_room);
     }
-    result
+    Ok(all)
+}
+
+/// A failure, after what was done all the same.
+fn with_ended(error: Error, ended: &[Interface]) -> Error {
+    if ended.is_empty() {
+        return error;
+    }
+    let names: Vec<String> = ended.iter().map(Interface::name).collect();
+    let names = names.join(", ");
+    error.context(format!(
+        "detached {names} in another network namespace, but attached nothing"
+    ))
 }
 
 fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result<Vec<Attached>> {
@@ -97,17 +117,34 @@ fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result
     Ok(done)
 }
 
-/// Interfaces whose device is gone make room.
-fn without_gone(pins: &Pins, interfaces: Vec<Interface>) -> Result<Vec<Interface>> {
-    let mut there = Vec::new();
+/// Interfaces whose device is gone make room; so do those whose device is in another network
+/// namespace, for one that has its name or index now: there the program is taken off.
+fn make_room(
+    pins: &Pins,
+    interfaces: Vec<Interface>,
+    devices: &[Device],
+) -> Result<(Vec<Interface>, Vec<Interface>)> {
+    let (mut there, mut ended) = (Vec::new(), Vec::new());
     for interface in interfaces {
-        if interface.ids(pins)?.state == LinkState::Gone {
-            remove_tree(&pins.interface(interface.ifindex))?;
-        } else {
-            there.push(interface);
+        let state = interface.ids(pins)?.state;
+        let has_its_place = devices
+            .iter()
+            .any(|device| has_place_of(device, &interface));
+        match state {
+            LinkState::Gone => remove_tree(&pins.interface(interface.ifindex))?,
+            LinkState::Moved if has_its_place => {
+                detach(pins, &interface)?;
+                remove_tree(&pins.interface(interface.ifindex))?;
+                ended.push(interface);
+            }
+            _ => there.push(interface),
         }
     }
-    Ok(there)
+    Ok((there, ended))
+}
+
+fn has_place_of(device: &Device, interface: &Interface) -> bool {
+    device.ifindex == interface.ifindex || interface.answers_to(&device.name)
 }
 
 /// Ctrl-C and its like wait for as long as this lives.
@@ -158,6 +195,7 @@ fn already(interface: &Interface, device: &Device, wanted: Option<Mode>) -> Resu
         reason: "already attached".into(),
         already: true,
         replaced: None,
+        made_room: false,
         ledger: interface.ledger,
         no_ledger: None,
     })
@@ -264,6 +302,7 @@ impl Attachment {
             reason: self.reason.clone(),
             already: false,
             replaced: self.replaced.as_ref().map(Replaced::describe),
+            made_room: false,
             ledger: self.variant.ledger,
             no_ledger: None,
         }

@@ -25,9 +25,9 @@ mod sys;
 mod values;
 
 pub use attach::{Attached, Request, attach};
-pub use detach::detach;
+pub use detach::{clear, detach};
 pub use foreign::Foreign;
-pub use interface::{Interface, interfaces};
+pub use interface::{Ids, Interface, interfaces, runs};
 pub use ledger::try_out as try_ledger;
 pub use load::try_out as try_program;
 pub use log::route as log_libbpf;

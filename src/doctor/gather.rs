@@ -1,21 +1,23 @@
 //! Asks the kernel, the host and the peers' namespaces.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use anyhow::Result;
 
 use super::sources::Networks;
 use super::{place, trials};
-use crate::checks::{Arrival, Host, Ingress, Link, Remains, Setup, Stray, Target};
-use crate::datapath::{self, Foreign, Interface, Pins, RuleStore};
+use crate::checks::{Arrival, Host, Ingress, Link, Lost, Remains, Setup, Stray, Target};
+use crate::datapath::{self, Foreign, Ids, Interface, Pins, RuleStore, runs};
 use crate::host::device::{self, Device};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::neighbour::Neighbours;
-use crate::host::{capability, route, sysctl};
-use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Outcomes, Related, Rule};
+use crate::host::{capability, origin, route, sysctl};
+use crate::model::{
+    Backend, Failures, LinkState, Mac, Match, Origin, Outcomes, Related, Remote, Rule,
+};
 
 /// Of a backend's rules, how many are asked for their way back.
 pub(super) const SOURCES: usize = 16;
@@ -186,7 +188,9 @@ fn outcomes(pins: &Pins, interfaces: &[Interface]) -> Result<BTreeMap<u32, Outco
 fn ingress(interface: &Interface, pins: &Pins, survey: &Survey) -> Ingress {
     let (ifindex, name) = (interface.ifindex, interface.name());
     // Members of a group can't ask.
-    let state = interface.ids(pins).map_or(LinkState::Attached, |i| i.state);
+    let ids = interface.ids(pins).ok();
+    let state = ids.as_ref().map_or(LinkState::Attached, |ids| ids.state);
+    let moved = ids.filter(|_| state == LinkState::Moved);
     let namesake = survey.devices().iter().find(|device| device.name == name);
     let foreign = Some(ifindex)
         .filter(|_| state == LinkState::Detached)
@@ -198,8 +202,25 @@ fn ingress(interface: &Interface, pins: &Pins, survey: &Survey) -> Ingress {
         state,
         successor: namesake.map(|d| d.ifindex).filter(|&now| now != ifindex),
         foreign: foreign.map(|foreign| foreign.describe()),
+        elsewhere: moved.as_ref().and_then(elsewhere),
         name,
     }
+}
+
+/// The device that has the program of a moved interface, where its namespace can be entered.
+fn elsewhere(ids: &Ids) -> Option<Remote> {
+    let ifindex = ids.ifindex;
+    let has_it = || Ok(runs(ids.program, ifindex).then(|| device::name_of(ifindex)));
+    if let Ok(Some(ifname)) = has_it() {
+        return Some(Remote::here(ifindex, &ifname?));
+    }
+    let (netns, ifname) = Namespaces::first(has_it)?;
+    Some(Remote {
+        ifindex,
+        ifname,
+        nsid: None,
+        netns: Some(netns),
+    })
 }
 
 /// The live interfaces and the bridges above them, which have the addresses in their stead.
@@ -213,6 +234,7 @@ fn leading(setup: &Setup, survey: &Survey) -> BTreeSet<u32> {
 
 fn targets(rules: &[Rule], networks: &Networks) -> Vec<Target> {
     let mut targets = BTreeMap::new();
+    let lost = lost_locators(rules);
     for rule in rules {
         for backend in &rule.backends {
             let target = match targets.entry(identity(backend)) {
@@ -220,6 +242,9 @@ fn targets(rules: &[Rule], networks: &Networks) -> Vec<Target> {
                 Entry::Vacant(new) => new.insert(target(backend)),
             };
             remember(target, rule, backend);
+            if let Some(locator) = backend.origin.as_ref().filter(|o| lost.contains(o)) {
+                lose(target, rule, locator);
+            }
             if !target.protos.contains(&rule.matches.proto) {
                 target.protos.push(rule.matches.proto);
             }
@@ -244,6 +269,26 @@ fn remember(target: &mut Target, rule: &Rule, backend: &Backend) {
             let (count, first) = target.by_hand;
             target.by_hand = (count + 1, first.or(Some(rule.matches)));
         }
+    }
+}
+
+/// What many rules have in common is looked up once.
+fn lost_locators(rules: &[Rule]) -> HashSet<&Origin> {
+    let backends = rules.iter().flat_map(|rule| &rule.backends);
+    let mut lost: HashSet<&Origin> = backends.filter_map(|b| b.origin.as_ref()).collect();
+    lost.retain(|locator| origin::is_lost(locator));
+    lost
+}
+
+fn lose(target: &mut Target, rule: &Rule, locator: &Origin) {
+    let mut known = target.lost.iter_mut();
+    match known.find(|lost| lost.locator == *locator) {
+        Some(lost) => lost.rules += 1,
+        None => target.lost.push(Lost {
+            locator: locator.clone(),
+            rules: 1,
+            first: rule.matches,
+        }),
     }
 }
 
@@ -284,6 +329,7 @@ fn target(backend: &Backend) -> Target {
         followed: false,
         by_route: false,
         has_route: false,
+        lost: Vec::new(),
         by_hand: (0, None),
         protos: Vec::new(),
         sources: Vec::new(),

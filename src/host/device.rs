@@ -5,6 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use netlink_packet_core::DefaultNla;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
     XdpAttached,
@@ -16,6 +17,9 @@ use super::ethtool::Ethtool;
 use super::netlink;
 use crate::error::{Exit, failure};
 use crate::model::Mac;
+
+/// Linux uapi: linux/if_link.h. The crate knows it as an answer only.
+const IFLA_ALT_IFNAME: u16 = 53;
 
 #[derive(Clone, Debug, Default)]
 pub struct Device {
@@ -93,12 +97,10 @@ impl Device {
     }
 }
 
-/// The device with this name; exit 3 where there is none.
+/// The device with this name, its own or an alternative one; exit 3 where there is none.
 pub fn by_name(name: &str) -> Result<Device> {
     let mut request = LinkMessage::default();
-    request
-        .attributes
-        .push(LinkAttribute::IfName(name.to_string()));
+    request.attributes.push(any_name(name));
     find(request)
         .with_context(|| format!("cannot look up device {name}"))?
         .ok_or_else(|| {
@@ -107,6 +109,13 @@ pub fn by_name(name: &str) -> Result<Device> {
                 format!("no device \"{name}\" in this network namespace"),
             )
         })
+}
+
+/// What asks for a device by either kind of name (Linux 5.5). An alternative name has up to 127
+/// bytes, which do not fit IFLA_IFNAME.
+fn any_name(name: &str) -> LinkAttribute {
+    let bytes = name.bytes().chain([0]).collect();
+    LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, bytes))
 }
 
 /// The device with this index; None where there is none.

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -16,6 +17,9 @@ use super::{kernel, netlink, sys};
 use crate::error::{Exit, failure};
 
 pub const NAMED: &str = "/run/netns";
+
+/// This run has left the network namespace that it was started in.
+static ENTERED: AtomicBool = AtomicBool::new(false);
 
 /// Enters the network namespace, and only that: mounts stay, so that pins are found and survive.
 pub fn enter(name: &str) -> Result<()> {
@@ -34,7 +38,14 @@ pub fn enter(name: &str) -> Result<()> {
             format!("--netns {name}: needs root (CAP_SYS_ADMIN)"),
         ),
         _ => anyhow::Error::from(errno).context(format!("--netns {name}")),
-    })
+    })?;
+    ENTERED.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Whether this run works in a namespace that it has entered itself, by --netns.
+pub fn was_entered() -> bool {
+    ENTERED.load(Ordering::Relaxed)
 }
 
 /// Does work in another network namespace, on a thread of its own: only that one enters.

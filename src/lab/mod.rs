@@ -24,10 +24,11 @@ use inspect::State;
 
 pub fn up(global: &Global, bed: Bed) -> Result<()> {
     require_root("up")?;
+    let pins = Pins::locate(global.pin_dir.as_deref())?;
     let _lock = lock()?;
     let commands = commands(global);
     up::up(commands, &remover(global), bed)?;
-    if let Some(why) = Pins::locate(global.pin_dir.as_deref())?.no_bpffs() {
+    if let Some(why) = pins.no_bpffs() {
         crate::show::warning(why);
     }
     if global.json {

@@ -34,6 +34,9 @@ pub enum LinkState {
     Attached,
     /// The device was unregistered.
     Gone,
+    /// The device is in another network namespace, or was, and has another index since. What
+    /// arrives there meets the program.
+    Moved,
     /// Somebody else detached the program, by force.
     Detached,
 }

@@ -3,7 +3,8 @@
 use std::io::stdout;
 
 use super::columns::Columns;
-use super::wrap;
+use super::style::Tone;
+use super::{terminal, wrap};
 use crate::model::{Features, Offloads, Peer, Related, Source, XdpFeatures};
 
 /// Of kernels before 6.3.
@@ -47,7 +48,8 @@ fn xdp_table(all: &[Features]) -> String {
             answer(xdp.zero_copy).into(),
         ]);
     }
-    table.text(&["mtu"], &["mtu", "driver"])
+    let dispensable = ["mtu", "driver", "zero-copy", "multi-buffer"];
+    table.text(&["mtu"], &dispensable)
 }
 
 fn device_table(all: &[Features]) -> String {
@@ -63,7 +65,8 @@ fn device_table(all: &[Features]) -> String {
         let nothing = String::new;
         connections.for_each(|further| table.add([nothing(), nothing(), nothing(), further]));
     }
-    table.text(&[], &[])
+    table.color("link", |link| (link == "down").then_some(Tone::Doubtful));
+    table.text(&[], &["offloads"])
 }
 
 fn block(features: &Features) -> String {
@@ -82,9 +85,11 @@ fn block(features: &Features) -> String {
     if is_guess(features) {
         lines.push(("guessed", GUESSED.into()));
     }
-    let lines = lines
-        .iter()
-        .map(|(name, value)| format!("  {name:<16}{value}\n"));
+    let columns = terminal::width(&stdout()).map(usize::from);
+    let line = |(name, value): &(&str, String)| {
+        wrap::entry(&format!("  {name}"), value, 18, columns) + "\n"
+    };
+    let lines = lines.iter().map(line);
     let title = format!("{} (ifindex {})\n", features.ifname, features.ifindex);
     std::iter::once(title).chain(lines).collect()
 }
