@@ -5,8 +5,9 @@ CARGO ?= cargo
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/xdpredir
 
 # Debian and Ubuntu packages that a build, a test or the demo needs.
-PACKAGES = bind9-dnsutils clang clang-format dnsmasq-base ethtool gcc iproute2 libc6-dev libelf-dev make \
-	netcat-openbsd nftables pkg-config socat tmux util-linux zlib1g-dev
+PACKAGES = bind9-dnsutils busybox-static clang clang-format cpio debian-archive-keyring dnsmasq-base ethtool gcc \
+	iproute2 kmod libc6-dev libelf-dev make netcat-openbsd nftables pkg-config qemu-system-x86 socat tmux \
+	util-linux zlib1g-dev
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 # Cargo builds as the user, and runs what it built as root.
 RUNNER = 'target."cfg(all())".runner = ["sudo", "-E"]'
@@ -28,8 +29,7 @@ deps: ## Install the packages that builds and tests need; silent when all are th
 	[ -z "$$missing" ] || { \
 		command -v apt-get >/dev/null || { echo "install what matches:$$missing"; exit 1; }; \
 		echo "installing$$missing"; \
-		$(SUDO) apt-get update -qq && \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+		$(SUDO) scripts/kernels/packages $$missing; }
 
 build: deps ## Build the release binary
 	$(CARGO) build --release --locked
