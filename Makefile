@@ -14,10 +14,10 @@ RUNNER = 'target."cfg(all())".runner = ["sudo", "-E"]'
 AS_ROOT = $(if $(SUDO),--config $(RUNNER))
 C_SOURCES = $(wildcard bpf/*.c bpf/*.h benches/*.c benches/*.h vmlinux/*.h)
 
-.PHONY: help deps build demo test lint bench install clean
+.PHONY: help deps build demo demo-vm test lint bench install clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install the packages that builds and tests need; silent when all are there
 	@command -v $(CARGO) >/dev/null || { \
@@ -36,6 +36,9 @@ build: deps ## Build the release binary
 
 demo: build ## Show the main job on real packets, in network namespaces
 	@scripts/demo $(BINARY)
+
+demo-vm: build ## The same with a virtual machine: a Debian kernel in QEMU; KERNEL=6.12
+	@scripts/demo-vm $(BINARY) $(KERNEL)
 
 test: deps ## Run all tests, as root
 	$(CARGO) test --locked $(AS_ROOT)
