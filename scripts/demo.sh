@@ -79,7 +79,11 @@ listen() {
 	echo '  $ xdpredir lab exec udpserver -- nc -u -k -l 172.17.0.2 7999'
 	"$xdpredir" lab exec udpserver -- nc -d -u -k -l 172.17.0.2 7999 >"$received" &
 	server=$!
-	for _ in {1..50}; do
+	await_listener
+}
+
+await_listener() {
+	for _ in {1..100}; do
 		[ -n "$("$xdpredir" lab exec udpserver -- ss -Hlun 'sport = 7999')" ] && return
 		sleep 0.1
 	done
