@@ -49,6 +49,10 @@ check() {
 	[ -x "$xdpredir" ] || fail "$xdpredir is not there: build it first (cargo build --release)"
 	command -v nc >/dev/null || fail 'nc is not there: install it (Debian: package netcat-openbsd)'
 	nc -h 2>&1 | grep -q OpenBSD || fail 'this nc is another one: install netcat-openbsd'
+	case $("$xdpredir" lab status --json) in
+	*'"hosts":[]'*) ;;
+	*) fail 'a lab is up already: remove it first (xdpredir lab down)' ;;
+	esac
 }
 
 mount_bpffs() {
@@ -59,10 +63,6 @@ mount_bpffs() {
 }
 
 lab_up() {
-	case $("$xdpredir" lab status --json) in
-	*'"hosts":[]'*) ;;
-	*) fail 'a lab is up already: remove it first (xdpredir lab down)' ;;
-	esac
 	printf '  $ xdpredir lab up redirect\n'
 	lab=1
 	indented "$xdpredir" lab up redirect
@@ -108,7 +108,7 @@ await_message() { # MESSAGE
 tidy_up() {
 	status=$?
 	trap - EXIT
-	trap '' INT TERM
+	trap '' HUP INT TERM
 	stop_server
 	if [ -n "$lab" ]; then
 		"$xdpredir" lab down >/dev/null || status=1
@@ -121,5 +121,6 @@ tidy_up() {
 }
 
 trap tidy_up EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
