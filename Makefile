@@ -12,6 +12,8 @@ SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 # Cargo builds as the user, and runs what it built as root.
 RUNNER = 'target."cfg(all())".runner = ["sudo", "-E"]'
 AS_ROOT = $(if $(SUDO),--config $(RUNNER))
+# The kernels that no change may lose: the oldest, and one in the middle.
+GATE = 6.1 6.12
 C_SOURCES = $(wildcard bpf/*.c bpf/*.h benches/*.c benches/*.h vmlinux/*.h)
 
 .PHONY: help deps build demo demo-vm test lint bench install clean
@@ -40,8 +42,9 @@ demo: build ## Show the main job on real packets, in network namespaces
 demo-vm: build ## The same with a virtual machine: a Debian kernel in QEMU; KERNEL=6.12
 	@scripts/demo-vm $(BINARY) $(KERNEL)
 
-test: deps ## Run all tests, as root
+test: deps ## Run all tests, as root, and the gate on other kernels
 	$(CARGO) test --locked $(AS_ROOT)
+	scripts/kernels/run gate $(GATE)
 
 lint: deps ## Check formats and run clippy
 	$(CARGO) fmt --check

@@ -366,8 +366,8 @@ pub enum Lab {
     Down,
     /// Show the bed's hosts with their devices, addresses, MACs and ifindexes
     Status,
-    /// Open the bed in tmux: a pane for the shell of this host ($), and one in the network namespace of
-    /// each of the bed's hosts. Again: attaches to the same session. `lab down` ends it
+    /// Open the bed in tmux, or attach to what is open: a pane for this host's shell ($), and one for
+    /// each of the bed's hosts, in its namespace. `lab down` ends it
     Tmux,
     /// Run a command in the network namespace of one of the bed's hosts, with this host's mounts
     Exec {
