@@ -6,8 +6,8 @@ BINARY = $(or $(CARGO_TARGET_DIR),target)/release/xdpredir
 
 # Debian and Ubuntu packages that a build, a test or the demo needs.
 PACKAGES = bind9-dnsutils busybox-static clang clang-format cpio debian-archive-keyring dnsmasq-base ethtool gcc \
-	iproute2 kmod libc6-dev libelf-dev make netcat-openbsd nftables pkg-config qemu-system-x86 socat util-linux \
-	zlib1g-dev
+	iproute2 kmod libc6-dev libelf-dev make netcat-openbsd nftables pkg-config qemu-system-x86 socat tmux \
+	util-linux zlib1g-dev
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 # Cargo builds as the user, and runs what it built as root.
 RUNNER = 'target."cfg(all())".runner = ["sudo", "-E"]'
@@ -16,10 +16,10 @@ AS_ROOT = $(if $(SUDO),--config $(RUNNER))
 GATE = 6.1 6.12
 C_SOURCES = $(wildcard bpf/*.c bpf/*.h benches/*.c benches/*.h vmlinux/*.h)
 
-.PHONY: help deps build demo test lint bench install clean
+.PHONY: help deps build demo demo-vm test lint bench install clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install the packages that builds and tests need; silent when all are there
 	@command -v $(CARGO) >/dev/null || { \
@@ -38,6 +38,9 @@ build: deps ## Build the release binary
 
 demo: build ## Show the main job on real packets, in network namespaces
 	@scripts/demo $(BINARY)
+
+demo-vm: build ## The same with a virtual machine: a Debian kernel in QEMU; KERNEL=6.12
+	@scripts/demo-vm $(BINARY) $(KERNEL)
 
 test: deps ## Run all tests, as root, and the gate on other kernels
 	$(CARGO) test --locked $(AS_ROOT)

@@ -357,6 +357,9 @@ pub enum Lab {
     Down,
     /// Show the bed's hosts with their devices, addresses, MACs and ifindexes
     Status,
+    /// Open the bed in tmux, or attach to what is open: a pane for this host's shell ($), and one for
+    /// each of the bed's hosts, in its namespace. `lab down` ends it
+    Tmux,
     /// Run a command in the network namespace of one of the bed's hosts, with this host's mounts
     Exec {
         /// A host as `lab status` names it
