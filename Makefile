@@ -5,18 +5,21 @@ CARGO ?= cargo
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/xdpredir
 
 # Debian and Ubuntu packages that a build, a test or the demo needs.
-PACKAGES = bind9-dnsutils clang clang-format dnsmasq-base ethtool gcc iproute2 libc6-dev libelf-dev make \
-	netcat-openbsd nftables pkg-config socat util-linux zlib1g-dev
+PACKAGES = bind9-dnsutils busybox-static clang clang-format cpio debian-archive-keyring dnsmasq-base ethtool gcc \
+	iproute2 kmod libc6-dev libelf-dev make netcat-openbsd nftables pkg-config qemu-system-x86 socat tmux \
+	util-linux zlib1g-dev
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 # Cargo builds as the user, and runs what it built as root.
 RUNNER = 'target."cfg(all())".runner = ["sudo", "-E"]'
 AS_ROOT = $(if $(SUDO),--config $(RUNNER))
+# The kernels that no change may lose: the oldest, and one in the middle.
+GATE = 6.1 6.12
 C_SOURCES = $(wildcard bpf/*.c bpf/*.h benches/*.c benches/*.h vmlinux/*.h)
 
-.PHONY: help deps build demo test lint bench install clean
+.PHONY: help deps build demo demo-vm test lint bench install clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install the packages that builds and tests need; silent when all are there
 	@command -v $(CARGO) >/dev/null || { \
@@ -28,8 +31,7 @@ deps: ## Install the packages that builds and tests need; silent when all are th
 	[ -z "$$missing" ] || { \
 		command -v apt-get >/dev/null || { echo "install what matches:$$missing"; exit 1; }; \
 		echo "installing$$missing"; \
-		$(SUDO) apt-get update -qq && \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+		$(SUDO) scripts/kernels/packages $$missing; }
 
 build: deps ## Build the release binary
 	$(CARGO) build --release --locked
@@ -37,16 +39,20 @@ build: deps ## Build the release binary
 demo: build ## Show the main job on real packets, in network namespaces
 	@scripts/demo $(BINARY)
 
-test: deps ## Run all tests, as root
+demo-vm: build ## The same with a virtual machine: a Debian kernel in QEMU; KERNEL=6.12
+	@scripts/demo-vm $(BINARY) $(KERNEL)
+
+test: deps ## Run all tests, as root, and the gate on other kernels
 	$(CARGO) test --locked $(AS_ROOT)
+	scripts/kernels/run gate $(GATE)
 
 lint: deps ## Check formats and run clippy
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	clang-format --dry-run --Werror $(C_SOURCES)
 
 bench: deps ## Measure the program beside others, as root; ARGS="--json redirect stack rules lookup"
-	$(CARGO) bench --locked --bench speed $(AS_ROOT) -- $(ARGS)
+	$(CARGO) bench --locked --features bench --bench speed $(AS_ROOT) -- $(ARGS)
 
 install: build ## Install the binary and shell completions under PREFIX, below DESTDIR
 	@set -e; prefix=$(DESTDIR)$(PREFIX); as=; \

@@ -80,10 +80,43 @@ static __always_inline bool own(struct backend *backend, const struct rule *rule
 	return true;
 }
 
+#define CHOSEN 0x100 /* and the flow's place in its set; otherwise an outcome */
+
+/*
+ * What the rules say about a flow, put into its set, and the redirect aimed there. Only a flow's
+ * own backend is remembered, so that the flow comes back to it. Neither static nor inlined, so that
+ * the verifier walks it once, and not for every path through the parser: Linux 6.19 came near its
+ * limit.
+ */
+__noinline __u32 choose(const struct flow_key *key, __u32 hash, __u64 generation)
+{
+	struct flow_set *set = flow_set(hash);
+	const struct backend *found;
+	const struct rule *rule;
+	struct flow *flow;
+	__u32 way;
+
+	if (!key || !set) /* never; the verifier doesn't know */
+		return OUTCOME_NO_DEVICE;
+	rule = match(key);
+	if (!rule)
+		return OUTCOME_NO_RULE;
+	way = vacate(set, generation, hash);
+	flow = &set->way[way];
+	if (own(&flow->backend, rule, hash)) {
+		remember(flow, key, generation);
+		return CHOSEN | way;
+	}
+	found = rule->set ? other(rule->set, hash) : NULL;
+	if (!found)
+		return OUTCOME_NO_DEVICE;
+	flow->backend = *found;
+	return CHOSEN | way;
+}
+
 /*
  * The packet's backend, at which the redirect is then aimed, before a byte of it has
- * changed. It lies in the flow cache, but only a flow's own backend is remembered
- * there, so that the flow comes back to it.
+ * changed. It lies in the flow cache.
  */
 static __always_inline __u32 select_backend(const struct packet *pkt,
 					    const struct backend **backend)
@@ -91,9 +124,8 @@ static __always_inline __u32 select_backend(const struct packet *pkt,
 	__u64 generation = generation_now();
 	__u32 hash = flow_hash(pkt);
 	struct flow_set *set = flow_set(hash);
-	const struct backend *found;
-	const struct rule *rule;
-	struct flow *flow;
+	struct flow_key key;
+	__u32 chosen;
 
 	if (!set) /* never; the verifier doesn't know */
 		return OUTCOME_NO_DEVICE;
@@ -101,19 +133,11 @@ static __always_inline __u32 select_backend(const struct packet *pkt,
 	if (aim(*backend))
 		return 0;
 
-	rule = match(pkt);
-	if (!rule)
-		return OUTCOME_NO_RULE;
-	flow = vacate(set, generation, hash);
-	*backend = &flow->backend;
-	if (own(&flow->backend, rule, hash)) {
-		remember(flow, pkt, generation);
-		return 0;
-	}
-	found = rule->set ? other(rule->set, hash) : NULL;
-	if (!found)
-		return OUTCOME_NO_DEVICE;
-	flow->backend = *found;
+	key = pkt->flow; /* a copy, so that the compiler keeps pkt in registers */
+	chosen = choose(&key, hash, generation);
+	if (!(chosen & CHOSEN))
+		return chosen;
+	*backend = &set->way[chosen & 1].backend;
 	return 0;
 }
 

@@ -65,8 +65,8 @@ static __always_inline const struct backend *recall(const struct flow_set *set,
 	return NULL;
 }
 
-/* A flow of the set that says nothing any more: an outdated one, if there is one. */
-static __always_inline struct flow *vacate(struct flow_set *set, __u64 generation, __u32 hash)
+/* Which flow of the set says nothing any more: an outdated one, if there is one. */
+static __always_inline __u32 vacate(struct flow_set *set, __u64 generation, __u32 hash)
 {
 	__u32 way = hash / FLOW_SETS % FLOW_WAYS;
 
@@ -74,14 +74,16 @@ static __always_inline struct flow *vacate(struct flow_set *set, __u64 generatio
 		way = 0;
 	else if (set->way[1].generation != generation)
 		way = 1;
-	set->way[way & 1].generation = 1;
-	return &set->way[way & 1];
+	way &= 1;
+	set->way[way].generation = 1;
+	return way;
 }
 
-static __always_inline void remember(struct flow *flow, const struct packet *pkt, __u64 generation)
+static __always_inline void remember(struct flow *flow, const struct flow_key *key,
+				     __u64 generation)
 {
 	flow->generation = generation;
-	flow->key = pkt->flow;
+	flow->key = *key;
 }
 
 #endif

@@ -66,14 +66,13 @@ static long match_length(__u32 step, void *arg)
 	return lookup->rule != NULL;
 }
 
-static __always_inline struct rule *match(const struct packet *pkt)
+static __always_inline struct rule *match(const struct flow_key *flow)
 {
-	__u64 ports = pkt->flow.word[0];
 	struct service_key key = {
-		.port = ports >> 16,
-		.vlan = pkt->vlan,
-		.proto = pkt->proto,
-		.family = pkt->family,
+		.port = flow->word[0] >> 16,
+		.vlan = flow->word[0] >> 32,
+		.proto = flow->word[0] >> 48,
+		.family = flow->word[0] >> 56,
 	};
 	struct service *service = bpf_map_lookup_elem(&services, &key);
 	struct lookup lookup = {};
@@ -85,11 +84,11 @@ static __always_inline struct rule *match(const struct packet *pkt)
 	lookup.key.proto = key.proto;
 	lookup.key.family = key.family;
 	lookup.longest = 32;
-	lookup.saddr[0] = (__u64)bpf_ntohl(pkt->flow.word[1]) << 32;
-	if (pkt->family == FAMILY_IPV6) {
+	lookup.saddr[0] = (__u64)bpf_ntohl(flow->word[1]) << 32;
+	if (key.family == FAMILY_IPV6) {
 		lookup.longest = 128;
-		lookup.saddr[0] = bpf_be64_to_cpu(pkt->flow.word[1]);
-		lookup.saddr[1] = bpf_be64_to_cpu(pkt->flow.word[2]);
+		lookup.saddr[0] = bpf_be64_to_cpu(flow->word[1]);
+		lookup.saddr[1] = bpf_be64_to_cpu(flow->word[2]);
 	}
 	lookup.lengths[0] = service->lengths[0];
 	lookup.lengths[1] = service->lengths[1];

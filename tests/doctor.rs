@@ -7,8 +7,9 @@ use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Child, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use fixture::guest;
 use fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
 use fixture::packet::{Checksum, Frame};
 use fixture::run::pinned;
@@ -126,7 +127,7 @@ impl Bed {
     fn arrives(&self) -> bool {
         let from = self.lan.vm_socket();
         let to = socket(self.server(), "0.0.0.0:7999");
-        to.set_read_timeout(Some(Duration::from_millis(500)))
+        to.set_read_timeout(Some(guest::patience(500)))
             .expect("a timeout");
         // Refused where the VM itself has no link.
         let _ = from.send_to(b"hello ebpf", ANYWHERE);
@@ -169,11 +170,14 @@ fn assert_finding(finding: &Value, check: &str, severity: &str, evidence: &[&str
     }
 }
 
-/// Lets the host hear of a server, and of its MAC address.
+/// Lets the host hear of a server, and of its MAC address: it answers the question for its own.
 fn speak(server: &Ns) {
     let from = socket(server, "0.0.0.0:0");
     from.send_to(b"here", "172.17.0.1:9").expect("it is sent");
-    sleep(Duration::from_millis(200));
+    let give_up = Instant::now() + Duration::from_secs(10);
+    while !server.ip("neigh show 172.17.0.1").contains("lladdr") {
+        assert!(Instant::now() < give_up, "the host does not answer");
+    }
 }
 
 fn is_up(ns: &Ns, device: &str) -> bool {
@@ -373,6 +377,7 @@ fn gro_and_link_are_mended_together() {
 
 #[test]
 fn gro_that_was_switched_on_while_the_peer_was_down_is_told_apart() {
+    guest::needs_kernel(6, 18, "a veth that takes no frames then");
     let bed = Bed::new("native");
     bed.gro_off();
     bed.server().ip("link set eth0 down");
@@ -537,8 +542,7 @@ fn a_bridge_that_sends_replies_past_the_client_is_a_warning() {
     bed.tool()
         .ok(&format!("rule add --src {CLIENT} --server {SERVER}"));
     let (from, to) = (bed.lan.vm_socket(), bed.lan.server_socket(0));
-    from.set_read_timeout(Some(Duration::from_millis(500)))
-        .unwrap();
+    from.set_read_timeout(Some(guest::patience(500))).unwrap();
     let answered = || {
         send(&from);
         let (_, client) = receive(&to);
@@ -767,35 +771,6 @@ fn an_attached_device_that_is_gone_is_named_and_its_rules_are_kept() {
 }
 
 #[test]
-fn an_attached_device_that_went_to_another_namespace_is_gone() {
-    let bed = Bed::new("skb");
-    let elsewhere = Ns::new("elsewhere");
-    let index = bed.host().ifindex("lan");
-    bed.host()
-        .ip(&format!("link set lan netns {}", elsewhere.name));
-    bed.finds("interface", "problem", &["is gone"]);
-    assert_eq!(bed.tool().json("status")["interfaces"][0]["state"], "gone");
-    // Another one gets its name and its index.
-    bed.host().ip(&format!(
-        "link add lan index {index} type veth peer name other"
-    ));
-    bed.host().ip("link set lan up");
-    bed.host().ip("link set other up");
-    assert!(
-        !bed.tool()
-            .ok("attach lan --mode skb")
-            .out
-            .contains("already")
-    );
-    let shown = bed.host().ip("-d link show lan");
-    assert!(shown.contains("xdpgeneric"), "{shown}");
-    assert_eq!(
-        bed.tool().json("status")["interfaces"][0]["state"],
-        "attached"
-    );
-}
-
-#[test]
 fn an_attached_device_that_was_replaced_is_named() {
     let bed = Bed::new("skb");
     bed.host().ip("link del lan");
@@ -906,7 +881,7 @@ fn a_router_on_a_stick_sends_on_by_the_device_of_arrival() {
         "rule add --src {CLIENT} --server {SERVER} --mac {mac} --dev wan0"
     ));
     let to = socket(&server, "0.0.0.0:7999");
-    to.set_read_timeout(Some(Duration::from_millis(700)))
+    to.set_read_timeout(Some(guest::patience(700)))
         .expect("a timeout");
     let from = bed.lan.vm_socket();
     // More than once: a neighbour that is about to be given up takes the first with it.
@@ -1014,8 +989,7 @@ fn replies_that_get_lost_are_a_warning() {
     let bed = Bed::new("skb");
     let (from, to) = (bed.lan.vm_socket(), bed.lan.server_socket(0));
     let answered = || {
-        from.set_read_timeout(Some(Duration::from_millis(500)))
-            .unwrap();
+        from.set_read_timeout(Some(guest::patience(500))).unwrap();
         send(&from);
         let (_, client) = receive(&to);
         let _ = to.send_to(b"answer", client);
@@ -1171,6 +1145,7 @@ fn knows_its_router(bed: &Bed, device: &str) {
 
 #[test]
 fn a_rule_for_a_vlan_whose_tags_travel_beside_the_frames_is_a_problem() {
+    guest::needs_kernel(6, 6, "tcx");
     for mode in ["native", "skb"] {
         let bed = Bed::bare();
         knows_its_router(&bed, "lan");
@@ -1202,6 +1177,7 @@ fn a_rule_for_a_vlan_whose_tags_travel_beside_the_frames_is_a_problem() {
 
 #[test]
 fn a_bridge_and_a_macvlan_show_no_tags_and_a_tap_shows_them() {
+    guest::needs_kernel(6, 6, "tcx");
     let lan = Lan::new(true, 1);
     let bed = Bed::of(lan);
     bed.host().ip("addr add 172.17.0.1/16 dev wan0");
@@ -1247,14 +1223,14 @@ fn a_bridge_and_a_macvlan_show_no_tags_and_a_tap_shows_them() {
     }
 }
 
+/// It is what auto takes there, whatever keeps native mode away.
 #[test]
-fn a_large_mtu_that_keeps_native_mode_away_is_a_warning() {
+fn a_tap_in_skb_mode_is_as_it_should_be() {
     let bed = Bed::bare();
     let _tap = Tap::new(bed.host(), "tap0", false);
-    bed.tool().ok("attach tap0 --mode skb");
-    bed.finds_nothing();
     bed.host().ip("link set tap0 mtu 9000");
-    bed.finds("mode", "warning", &["MTU of 9000"]);
+    bed.tool().ok("attach tap0");
+    bed.finds_nothing();
 }
 
 /// Loads a program that drops everything, and puts it on a device, natively.
@@ -1629,17 +1605,22 @@ fn a_mend_that_was_killed_at_any_instant_can_be_undone() {
     bed.host().ip("link set wan0 down");
     bed.server()
         .ip(&format!("link set eth0 address {OTHER_MAC}"));
+    // A slow machine needs later instants than a fast one.
+    let start = Instant::now();
+    bed.tool().ok("doctor --fix --yes");
+    let latest = start.elapsed() * 5 / 4;
+    bed.tool().ok("doctor --undo");
     let mut mended = 0;
-    for delay in 0..40 {
+    for round in 0..40 {
         let mut run = bed.tool().spawn("doctor --fix --yes");
-        sleep(Duration::from_micros(delay * 1000));
+        sleep(latest * round / 40);
         let _ = run.kill();
         run.wait().expect("it ends");
         mended += usize::from(bed.gro());
         let undo = bed.tool().ok("doctor --undo");
         assert!(undo.err.is_empty(), "{undo:?}");
-        assert!(!bed.gro() && !is_up(bed.host(), "wan0"), "{delay} ms");
-        assert_eq!(bed.backend()["mac"], stale, "{delay} ms");
+        assert!(!bed.gro() && !is_up(bed.host(), "wan0"), "{round}");
+        assert_eq!(bed.backend()["mac"], stale, "{round}");
     }
     assert!(mended > 0, "no run came far enough");
     bed.tool().ok("detach --all");
@@ -1695,13 +1676,13 @@ fn attach_and_rule_add_have_their_warnings_in_json_too() {
 fn each_attached_interface_has_its_own_warnings() {
     let bed = Bed::bare();
     let _tap = Tap::new(bed.host(), "tap0", false);
-    bed.host().ip("link set tap0 mtu 9000");
+    bed.host().ip("link set tap0 down");
     let attached = bed.tool().json("attach lan tap0 --mode skb");
     for interface in attached.as_array().expect("a list") {
         let warnings = interface["warnings"].as_array().expect("a list");
         if interface["ifname"] == "tap0" {
             assert_eq!(warnings.len(), 1, "{attached:#}");
-            assert_finding(&warnings[0], "mode", "warning", &["MTU of 9000"]);
+            assert_finding(&warnings[0], "link", "problem", &["it is down"]);
         } else {
             assert_eq!(warnings.len(), 0, "{attached:#}");
         }

@@ -5,7 +5,7 @@ mod fixture;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fixture::lan::Lan;
 use fixture::{BINARY, Ns, Pins, Run, Tool, chmod, install};
@@ -13,9 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Runs that are killed, of each verb.
-const KILLS: u64 = 60;
-/// The latest a run is killed, in milliseconds after its start.
-const LATEST: u64 = 60;
+const KILLS: u32 = 60;
 
 struct Bed {
     ns: Ns,
@@ -63,11 +61,17 @@ fn add(server: &str) -> String {
     format!("rule add --server {server} --mac 02:00:00:00:00:01 --dev v1")
 }
 
-/// Starts a run and kills it; the instants are spread evenly, in no order.
-fn kill_at(tool: &Tool, words: &str, round: u64) {
+/// How long a run takes that nobody kills, and a little more: a slow machine needs more instants than a fast one.
+fn latest(tool: &Tool, words: &str) -> Duration {
+    let start = Instant::now();
+    tool.ok(words);
+    start.elapsed() * 5 / 4
+}
+
+/// Starts a run and kills it, at the latest so long after its start; the instants are spread evenly, in no order.
+fn kill_at(tool: &Tool, words: &str, latest: Duration, round: u32) {
     let mut child = tool.spawn(words);
-    let micros = round * 7919 % KILLS * LATEST * 1000 / KILLS;
-    std::thread::sleep(Duration::from_micros(micros));
+    std::thread::sleep(latest * (round * 7919 % KILLS) / KILLS);
     let _ = child.kill();
     child.wait().expect("a child");
 }
@@ -76,8 +80,10 @@ fn kill_at(tool: &Tool, words: &str, round: u64) {
 fn an_attach_killed_at_any_instant_leaves_all_or_nothing() {
     let bed = Bed::new();
     let tool = bed.tool();
+    let latest = latest(&tool, "attach v0");
+    bed.clear();
     for round in 0..KILLS {
-        kill_at(&tool, "attach v0", round);
+        kill_at(&tool, "attach v0", latest, round);
         let status = tool.json("status");
         assert!(status["interfaces"].as_array().unwrap().len() <= 1);
         if round % 2 == 0 {
@@ -97,8 +103,10 @@ fn an_attach_of_a_further_interface_killed_at_any_instant_leaves_the_first_alone
     tool.ok("attach v0");
     bed.add("10.1.1.1");
     let first = tool.json("status")["interfaces"][0].clone();
+    let latest = latest(&tool, "attach v1");
+    tool.ok("detach v1");
     for round in 0..KILLS {
-        kill_at(&tool, "attach v1", round);
+        kill_at(&tool, "attach v1", latest, round);
         let interfaces = tool.json("status")["interfaces"].clone();
         assert!(interfaces.as_array().unwrap().contains(&first));
         assert_eq!(bed.servers(), ["10.1.1.1"]);
@@ -114,8 +122,10 @@ fn a_rule_add_killed_at_any_instant_leaves_the_old_rules_or_the_new() {
     let tool = bed.tool();
     tool.ok("attach v0");
     bed.add("10.1.1.1");
+    let latest = latest(&tool, &add("10.1.1.2"));
+    tool.ok("rule del --server 10.1.1.2");
     for round in 0..KILLS {
-        kill_at(&tool, &add("10.1.1.2"), round);
+        kill_at(&tool, &add("10.1.1.2"), latest, round);
         let servers = bed.servers();
         assert!(
             servers == ["10.1.1.1"] || servers == ["10.1.1.1", "10.1.1.2"],
@@ -135,9 +145,12 @@ fn a_rule_del_killed_at_any_instant_leaves_the_old_rules_or_the_new() {
     let tool = bed.tool();
     tool.ok("attach v0");
     bed.add("10.1.1.1");
+    bed.add("10.1.1.2");
+    let latest = latest(&tool, "rule del --server 10.1.1.1");
+    bed.add("10.1.1.1");
     for round in 0..KILLS {
         bed.add("10.1.1.2");
-        kill_at(&tool, "rule del --server 10.1.1.1", round);
+        kill_at(&tool, "rule del --server 10.1.1.1", latest, round);
         let servers = bed.servers();
         assert!(
             servers == ["10.1.1.2"] || servers == ["10.1.1.1", "10.1.1.2"],
@@ -154,10 +167,13 @@ fn a_rule_del_killed_at_any_instant_leaves_the_old_rules_or_the_new() {
 fn a_detach_killed_at_any_instant_can_be_done_again() {
     let bed = Bed::new();
     let tool = bed.tool();
+    tool.ok("attach v0");
+    bed.add("10.1.1.1");
+    let latest = latest(&tool, "detach --all");
     for round in 0..KILLS {
         tool.ok("attach v0");
         bed.add("10.1.1.1");
-        kill_at(&tool, "detach --all", round);
+        kill_at(&tool, "detach --all", latest, round);
         tool.ok("status");
         if round % 2 == 0 {
             tool.ok("attach v0");
@@ -263,6 +279,97 @@ fn a_user_without_rights_is_told_so_in_one_line() {
         .args(["--netns", net, "status"])
         .output();
     Run::from(output.expect("setpriv runs")).fails(5, &[net, "root"]);
+}
+
+/// A run as that user with these capabilities alone, as `setpriv` writes them.
+fn as_nobody_with(bed: &Bed, binary: &Path, capabilities: &str, words: &str) -> Run {
+    let only = |set: &str| format!("--{set}-caps=-all{capabilities}");
+    let output = Command::new("nsenter")
+        .arg(format!("--net={}", bed.ns.path().display()))
+        .args("setpriv --reuid 65534 --regid 65534 --clear-groups".split(' '))
+        .args([only("inh"), only("ambient")])
+        .arg(format!("--bounding-set=-all{capabilities}"))
+        .arg(binary)
+        .arg("--pin-dir")
+        .arg(bed.pins.dir())
+        .args(words.split_whitespace())
+        .output();
+    output.expect("nsenter runs").into()
+}
+
+#[test]
+fn who_has_just_the_capabilities_that_are_named_can_do_all_of_it() {
+    let bed = Bed::new();
+    let (_dir, binary) = for_everybody();
+    let top = bed.pins.dir().parent().unwrap().to_path_buf();
+    std::os::unix::fs::chown(&top, Some(65534), Some(65534)).expect("chown");
+    bed.ns.ip("link set v0 up");
+    bed.ns.ip("link set v1 up");
+
+    let refused = |capabilities: &str, lacking: &str, words: &str| {
+        let run = as_nobody_with(&bed, &binary, capabilities, words);
+        run.fails(
+            5,
+            &[
+                &format!("lacks {lacking}:"),
+                "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
+            ],
+        );
+        assert_eq!(bed.pins.left(), Vec::<PathBuf>::new());
+    };
+    refused(",+bpf,+net_admin", "CAP_PERFMON", "attach v0");
+    refused(",+bpf,+net_admin", "CAP_PERFMON", "attach v0 --no-ledger");
+    refused(",+bpf,+perfmon", "CAP_NET_ADMIN", "attach v0");
+    refused(",+net_admin,+perfmon", "CAP_BPF", "attach v0");
+    let run = as_nobody_with(&bed, &binary, ",+bpf,+net_admin", "doctor --json");
+    assert_eq!(run.code, 7, "{run:?}");
+    let finding = run.json()[0].clone();
+    assert_eq!(finding["check"], "capabilities");
+    let consequence = finding["consequence"].as_str().unwrap();
+    assert!(consequence.contains("was not tried"), "{finding}");
+
+    for mode in ["skb", "native"] {
+        let all =
+            |words: &str| as_nobody_with(&bed, &binary, ",+bpf,+net_admin,+perfmon", words).ok();
+        all(&format!("attach v0 --mode {mode}"));
+        let status = all("status --json").json();
+        assert_eq!(status["interfaces"][0]["mode"], mode);
+        assert_eq!(status["interfaces"][0]["ledger"], "on");
+        all(&add("10.1.1.1"));
+        all(&add("10.1.1.2"));
+        let doctor = all("doctor --json").json();
+        assert_eq!(doctor[0]["check"], "capabilities", "{doctor}");
+        assert!(!doctor.to_string().contains("refused"), "{doctor}");
+        // To detach, to change rules and to read, the pins are enough.
+        let none = |words: &str| as_nobody_with(&bed, &binary, "", words).ok();
+        none("rule del --server 10.1.1.1");
+        none("rule list");
+        none("stats");
+        none("detach --all");
+        assert_eq!(bed.pins.left(), Vec::<PathBuf>::new());
+        let links = bed.ns.ip("link show");
+        assert!(!links.contains("prog/xdp"), "{links}");
+    }
+}
+
+#[test]
+fn to_replace_a_foreign_program_without_cap_sys_admin_is_no_permission() {
+    let bed = Bed::new();
+    let (_dir, binary) = for_everybody();
+    let top = bed.pins.dir().parent().unwrap().to_path_buf();
+    std::os::unix::fs::chown(&top, Some(65534), Some(65534)).expect("chown");
+    let others = Pins::new();
+    let other = Tool {
+        ns: &bed.ns,
+        pins: &others,
+    };
+    other.ok("attach v0");
+    for words in ["attach v0", "attach v0 --force"] {
+        let run = as_nobody_with(&bed, &binary, ",+bpf,+net_admin,+perfmon", words);
+        run.fails(5, &["v0", "another XDP program", "CAP_SYS_ADMIN"]);
+    }
+    assert_eq!(bed.pins.left(), Vec::<PathBuf>::new());
+    other.ok("detach v0");
 }
 
 #[test]

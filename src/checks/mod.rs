@@ -6,9 +6,11 @@ mod bridge;
 mod checksums;
 mod devices;
 mod foreign;
+mod fragments;
 mod host;
 mod keep_ip;
 mod links;
+mod locator;
 mod loops;
 mod losses;
 mod macs;
@@ -32,8 +34,8 @@ mod setup;
 pub use macs::{End, contradiction};
 pub use reply_source::REPLY_SOURCE;
 pub use setup::{
-    Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Neighbour, Others, Remains,
-    Reply, Setup, Source, Stray, Target, There,
+    Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Lost, Neighbour, Others,
+    Remains, Reply, Setup, Source, Stray, Target, There, Trial,
 };
 
 use crate::model::{Finding, Severity};
@@ -65,14 +67,16 @@ const INTERFACES: [Check; 4] = [
 ];
 
 /// Of what has become of it all.
-const STATE: [Check; 7] = [
+const STATE: [Check; 9] = [
     host::check,
     remains::check,
     devices::check,
     route::check,
+    locator::check,
     shadow::check,
     strays::check,
     losses::check,
+    fragments::check,
 ];
 
 /// All checks, problems first.
@@ -81,7 +85,7 @@ pub fn all(setup: &Setup) -> Vec<Finding> {
     run(setup, checks.chain([segments::check as Check]))
 }
 
-/// Those that concern a backend just added.
+/// Those that concern backends just added.
 pub fn of_backend(setup: &Setup) -> Vec<Finding> {
     run(setup, WAY.into_iter().chain([segments::likely as Check]))
 }

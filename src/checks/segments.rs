@@ -254,7 +254,7 @@ fn joins(features: &Features) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{ingress, nic, rule, vlan};
+    use super::super::testing::{attached, nic, rule, vlan};
     use super::*;
     use crate::model::Rewrite;
 
@@ -263,10 +263,10 @@ mod tests {
         let mut lower = nic(1);
         lower.features.offloads.gro = Some(gro);
         let upper = vlan(2, &lower);
-        let attached = if on_vlan { &upper } else { &lower };
+        let on = if on_vlan { &upper } else { &lower };
         let mut setup = Setup::default();
-        setup.interfaces.push(ingress(attached, Mode::Skb));
-        setup.attached.push(attached.features.ifindex);
+        setup.interfaces.push(attached(on, Mode::Skb));
+        setup.attached.push(on.features.ifindex);
         setup.rules.push(rule(proto, 9, Rewrite::default()));
         setup.below.insert(1, lower.features.clone());
         setup.devices.insert(1, lower);

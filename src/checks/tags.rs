@@ -62,7 +62,7 @@ fn beside(link: &Link) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::super::Setup;
-    use super::super::testing::{ingress, nic, rule};
+    use super::super::testing::{attached, nic, rule};
     use super::*;
     use crate::model::{Mode, Proto, Rewrite, Severity};
 
@@ -75,7 +75,7 @@ mod tests {
         for (ifindex, &on) in (1..).zip(rx_vlan) {
             let mut link = nic(ifindex);
             link.features.offloads.rx_vlan = Some(on);
-            setup.interfaces.push(ingress(&link, Mode::Native));
+            setup.interfaces.push(attached(&link, Mode::Native));
             setup.devices.insert(ifindex, link);
         }
         check(&setup)

@@ -1,10 +1,61 @@
 //! Devices for tests.
 
-use super::{Ingress, Link};
+use super::{Ingress, Link, Setup, Target};
 use crate::model::{
     Backend, Features, LinkState, Mac, Match, Mode, Offloads, Proto, Remote, Rewrite, Rule, Source,
     XdpFeatures,
 };
+
+/// A device attached natively, and a backend behind another one.
+pub fn redirecting(from: Link, to: Link) -> Setup {
+    let (ingress, ifindex) = (attached(&from, Mode::Native), to.features.ifindex);
+    Setup {
+        attached: vec![ingress.ifindex],
+        interfaces: vec![ingress],
+        backends: vec![target(ifindex)],
+        devices: [from, to].map(|link| (link.features.ifindex, link)).into(),
+        ..Setup::default()
+    }
+}
+
+/// A live interface in a mode.
+pub fn attached(link: &Link, mode: Mode) -> Ingress {
+    Ingress {
+        ifindex: link.features.ifindex,
+        name: link.name().to_string(),
+        mode,
+        frags: false,
+        state: LinkState::Attached,
+        successor: None,
+        foreign: None,
+        elsewhere: None,
+    }
+}
+
+fn target(ifindex: u32) -> Target {
+    Target {
+        server: [10, 1, 1, 1].into(),
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        source_mac: Mac([2, 0, 0, 0, 0, 2]),
+        completes_checksum: true,
+        ifindex,
+        keep_ip: false,
+        push_vlan: false,
+        found: false,
+        followed: false,
+        by_route: false,
+        has_route: false,
+        is_own: false,
+        port: None,
+        by_hand: (0, None),
+        lost: Vec::new(),
+        sources: Vec::new(),
+        neighbour: None,
+        other_port: None,
+        there: None,
+        answers: None,
+    }
+}
 
 /// A NIC that can do everything.
 pub fn nic(ifindex: u32) -> Link {
@@ -58,19 +109,6 @@ pub fn vlan(ifindex: u32, lower: &Link) -> Link {
     features.vlan = Some(100);
     features.lower = Some(Remote::here(lower.features.ifindex, lower.name()));
     link
-}
-
-/// A live interface in a mode.
-pub fn ingress(link: &Link, mode: Mode) -> Ingress {
-    Ingress {
-        ifindex: link.features.ifindex,
-        name: link.name().to_string(),
-        mode,
-        frags: false,
-        state: LinkState::Attached,
-        successor: None,
-        foreign: None,
-    }
 }
 
 /// A rule for any source with one backend by a device.

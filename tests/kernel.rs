@@ -1,0 +1,244 @@
+//! What a kernel must do for the program, whatever its version: load each variant, redirect whole packets in each
+//! mode, count what is lost. `make test` runs this binary on other kernels, too (scripts/kernels).
+
+mod fixture;
+
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use fixture::packet::{ETHERNET, TCP, UDP, assert_checksums};
+use fixture::run::{on_interface, verified_insns};
+use fixture::tap::Tap;
+use fixture::{Ns, Pins, Run, Tool};
+
+const MODES: [&str; 2] = ["native", "skb"];
+const LEDGER: [(&str, &str); 2] = [("ledger", ""), ("no-ledger", "--no-ledger")];
+const SERVER_MAC: [u8; 6] = [2, 0x42, 0xac, 0x11, 0, 2];
+/// A veth whose frames are longer than a page takes native programs for several buffers only.
+const JUMBO: &str = "9000";
+
+/// What the gate compares with what is recorded: scripts/kernels/verified.
+fn report(program: &str, variant: &str, insns: u32) {
+    assert!(insns > 0, "{program} {variant}");
+    println!("VERIFIED {program} {variant} {insns}");
+}
+
+struct Host {
+    ns: Ns,
+    pins: Pins,
+}
+
+impl Host {
+    fn new() -> Self {
+        Host {
+            ns: Ns::dual_stack("host"),
+            pins: Pins::new(),
+        }
+    }
+
+    fn tool(&self) -> Tool<'_> {
+        Tool {
+            ns: &self.ns,
+            pins: &self.pins,
+        }
+    }
+
+    fn attach(&self, device: &str, mode: &str, words: &str) -> Run {
+        let words = format!("attach {device} --mode {mode} {words}");
+        self.tool().run(&words)
+    }
+
+    /// What the verifier walked of the program that is attached, which is then detached.
+    fn report(&self, device: &str, variant: &str) {
+        let id = on_interface(&self.tool().json("status"), device);
+        report("xdpredir", variant, verified_insns(id));
+        self.tool().ok("detach --all");
+    }
+}
+
+/// The one that each kernel can run that has no device of its own but `lo`.
+#[test]
+fn the_program_loads_in_generic_mode_on_lo() {
+    let host = Host::new();
+    for (ledger, words) in LEDGER {
+        host.attach("lo", "skb", words).ok();
+        host.report("lo", &format!("skb,{ledger}"));
+    }
+    // The verifier took it, and the driver says no.
+    host.attach("lo", "native", "")
+        .fails(6, &["lo cannot run XDP in native mode"]);
+}
+
+#[test]
+fn the_program_loads_in_native_mode() {
+    let host = Host::new();
+    host.ns.veth("lan", &host.ns, "peer");
+    for (ledger, words) in LEDGER {
+        host.attach("lan", "native", words).ok();
+        host.report("lan", &format!("native,{ledger}"));
+    }
+}
+
+/// Kernels that redirect no frames in several buffers (before 6.3) need not take it.
+#[test]
+fn the_program_loads_for_frames_in_several_buffers() {
+    let host = Host::new();
+    host.ns.veth("lan", &host.ns, "peer");
+    for device in ["lan", "peer"] {
+        host.ns.ip(&format!("link set {device} mtu {JUMBO}"));
+    }
+    for (ledger, words) in LEDGER {
+        let tried = host.attach("lan", "native", words);
+        if tried.code != 6 || knows_netdev_family() {
+            tried.ok();
+            host.report("lan", &format!("native,frags,{ledger}"));
+        }
+    }
+}
+
+/// Whether drivers say what they do with XDP, as they do since 6.3.
+fn knows_netdev_family() -> bool {
+    fixture::command("genl", &["ctrl", "list"]).contains("Name: netdev")
+}
+
+#[test]
+fn the_ledgers_programs_load() {
+    let host = Host::new();
+    host.tool().ok("attach lo --mode skb");
+    for program in ["redirect_err", "devmap_xmit", "exception"] {
+        let link = host.pins.left().into_iter();
+        let mut link = link.filter(|path| path.ends_with(format!("ledger/{program}")));
+        let link = libbpf_rs::Link::open(link.next().expect("its link is pinned")).unwrap();
+        report(
+            program,
+            "ledger",
+            verified_insns(link.info().unwrap().prog_id),
+        );
+    }
+}
+
+/// A sender whose kernel leaves checksums to its device, and a tap whose reader wants them whole.
+struct Bed {
+    host: Host,
+    vm: Ns,
+    tap: Tap,
+}
+
+const FAMILIES: [Family; 2] = [
+    Family {
+        source: "192.168.122.10:40000",
+        to: "11.22.33.44:7999",
+        server: "172.17.0.2",
+        ethertype: [0x08, 0x00],
+    },
+    Family {
+        source: "[fd00:122::10]:40000",
+        to: "[fd00:99::1]:7999",
+        server: "fd00:17::2",
+        ethertype: [0x86, 0xdd],
+    },
+];
+
+struct Family {
+    source: &'static str,
+    to: &'static str,
+    server: &'static str,
+    ethertype: [u8; 2],
+}
+
+impl Bed {
+    fn new() -> Self {
+        let (host, vm) = (Host::new(), Ns::dual_stack("vm"));
+        host.ns.veth("lan", &vm, "eth0");
+        for (gateway, own) in [
+            ("192.168.122.1", "192.168.122.10/24"),
+            ("fd00:122::1", "fd00:122::10/64"),
+        ] {
+            let length = own.split_once('/').expect("a length").1;
+            host.ns.ip(&format!("addr add {gateway}/{length} dev lan"));
+            vm.ip(&format!("addr add {own} dev eth0"));
+            vm.ip(&format!("route add default via {gateway}"));
+            // No packet waits for the neighbour.
+            let mac = fixture::lan::mac(&host.ns, "lan");
+            vm.ip(&format!("neigh replace {gateway} lladdr {mac} dev eth0"));
+        }
+        let tap = Tap::new(&host.ns, "tap0", false);
+        Bed { host, vm, tap }
+    }
+
+    /// What comes out of the tap for the server: the host itself says things there, too.
+    fn arrived(&mut self, what: &str) -> Vec<u8> {
+        std::iter::from_fn(|| self.tap.read())
+            .find(|frame| frame[..6] == SERVER_MAC)
+            .unwrap_or_else(|| panic!("{what} never arrived"))
+    }
+
+    fn delivered(&self, packets: u64) -> serde_json::Value {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let stats = self.host.tool().json("stats");
+            let rows = stats["rules"].as_array().expect("rules");
+            let sum = |key: &str| rows.iter().filter_map(|row| row[key].as_u64()).sum::<u64>();
+            if sum("forward_packages") == packets {
+                return rows[0]["delivered"]
+                    .is_u64()
+                    .then(|| sum("delivered"))
+                    .into();
+            }
+            assert!(Instant::now() < end, "not {packets} packets: {stats}");
+        }
+    }
+}
+
+#[test]
+fn packets_are_redirected_whole_in_each_mode() {
+    for mode in MODES {
+        for (ledger, words) in LEDGER {
+            let mut bed = Bed::new();
+            let tool = bed.host.tool();
+            tool.ok(&format!("attach lan --mode {mode} {words}"));
+            let mac = SERVER_MAC.map(|byte| format!("{byte:02x}")).join(":");
+            for Family { server, .. } in &FAMILIES {
+                for proto in ["udp", "tcp"] {
+                    tool.ok(&format!(
+                        "rule add --proto {proto} --server {server} --mac {mac} --dev tap0"
+                    ));
+                }
+            }
+            for Family {
+                source,
+                to,
+                ethertype,
+                ..
+            } in &FAMILIES
+            {
+                let what = format!("{mode}, {ledger}, {to}");
+                let socket = bed.vm.enter(|| UdpSocket::bind(source)).expect("a socket");
+                socket.send_to(b"hello ebpf", to).expect("it is sent");
+                let frame = bed.arrived(&what);
+                assert_eq!(frame[12..14], *ethertype, "{what}");
+                assert_eq!(proto_of(&frame), UDP, "{what}");
+                assert_checksums(&frame);
+                assert!(frame.ends_with(b"hello ebpf"), "{what}: {frame:02x?}");
+
+                let to: SocketAddr = to.parse().expect("an address");
+                bed.vm
+                    .enter(|| TcpStream::connect_timeout(&to, Duration::from_millis(1)).ok());
+                let frame = bed.arrived(&what);
+                assert_eq!(proto_of(&frame), TCP, "{what}");
+                assert_checksums(&frame);
+            }
+            let counted = if ledger == "ledger" {
+                4.into()
+            } else {
+                serde_json::Value::Null
+            };
+            assert_eq!(bed.delivered(4), counted, "{mode}, {ledger}");
+        }
+    }
+}
+
+fn proto_of(frame: &[u8]) -> u8 {
+    let at = if frame[12..14] == [0x86, 0xdd] { 6 } else { 9 };
+    frame[ETHERNET + at]
+}
