@@ -531,7 +531,7 @@ fn what_is_read_during_a_detach_was_there_or_is_gone() {
                 }
             });
         }
-        for _ in 0..20 {
+        for _ in 0..10 {
             lan.tool().ok("attach lan wan1 --no-ledger");
             lan.add_backend(0, "");
             lan.add_backend(1, "");
