@@ -7,7 +7,6 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use fixture::Run;
 use fixture::lan::{ANYWHERE, HEADERS, Lan, mac, receive, socket};
@@ -539,20 +538,4 @@ fn what_is_read_during_a_detach_was_there_or_is_gone() {
         }
         done.store(true, Ordering::Relaxed);
     });
-}
-
-/// A writer that hangs must not make others hang with it.
-#[test]
-fn a_lock_that_is_held_is_waited_for() {
-    let lan = Lan::new(false, 1);
-    let tool = lan.tool();
-    tool.ok("attach lan");
-    let namespace = lan.pins.namespace();
-    let held = fs::File::open(&namespace).unwrap();
-    held.lock().unwrap();
-    let mut waiting = tool.spawn("rule del --if-exists");
-    std::thread::sleep(Duration::from_millis(200));
-    assert!(waiting.try_wait().unwrap().is_none(), "it did not wait");
-    held.unlock().unwrap();
-    assert!(waiting.wait().unwrap().success());
 }
