@@ -6,8 +6,8 @@ BINARY = $(or $(CARGO_TARGET_DIR),target)/release/xdpredir
 
 # Debian and Ubuntu packages that a build, a test or the demo needs.
 PACKAGES = bind9-dnsutils busybox-static clang clang-format cpio debian-archive-keyring dnsmasq-base ethtool gcc \
-	iproute2 kmod libc6-dev libelf-dev make netcat-openbsd nftables pkg-config qemu-system-x86 socat util-linux \
-	zlib1g-dev
+	iproute2 kmod libc6-dev libelf-dev make netcat-openbsd nftables pkg-config qemu-system-x86 socat tmux \
+	util-linux zlib1g-dev
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 # Cargo builds as the user, and runs what it built as root.
 RUNNER = 'target."cfg(all())".runner = ["sudo", "-E"]'
@@ -17,10 +17,10 @@ GATE = 6.1 6.12
 KERNELS = 6.1 6.12 6.16 6.17 6.18 6.19 7.0 7.1 7.2 7.3
 C_SOURCES = $(wildcard bpf/*.c bpf/*.h benches/*.c benches/*.h vmlinux/*.h)
 
-.PHONY: help deps build demo test kernels lint bench install clean
+.PHONY: help deps build demo demo-vm test kernels lint bench install clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install the packages that builds and tests need; silent when all are there
 	@command -v $(CARGO) >/dev/null || { \
@@ -40,6 +40,9 @@ build: deps ## Build the release binary
 demo: build ## Show the main job on real packets, in network namespaces
 	@scripts/demo $(BINARY)
 
+demo-vm: build ## The same with a virtual machine: a Debian kernel in QEMU; KERNEL=6.12
+	@scripts/demo-vm $(BINARY) $(KERNEL)
+
 test: deps ## Run all tests, as root, and the gate on other kernels
 	$(CARGO) test --locked $(AS_ROOT)
 	scripts/kernels/run gate $(GATE)
@@ -49,11 +52,11 @@ kernels: deps ## Run the tests on other kernels, in QEMU; KERNELS="6.1 6.12" TES
 
 lint: deps ## Check formats and run clippy
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	clang-format --dry-run --Werror $(C_SOURCES)
 
 bench: deps ## Measure the program beside others, as root; ARGS="--json redirect stack rules lookup"
-	$(CARGO) bench --locked --bench speed $(AS_ROOT) -- $(ARGS)
+	$(CARGO) bench --locked --features bench --bench speed $(AS_ROOT) -- $(ARGS)
 
 install: build ## Install the binary and shell completions under PREFIX, below DESTDIR
 	@set -e; prefix=$(DESTDIR)$(PREFIX); as=; \

@@ -11,9 +11,13 @@ const ABI: &str = "bpf/xdpredir.h";
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    for dir in ["bpf", "vmlinux", "benches"] {
-        println!("cargo::rerun-if-changed={dir}");
+    let mut sources = vec!["bpf/xdpredir", "bpf/ledger"];
+    if env::var_os("CARGO_FEATURE_BENCH").is_some() {
+        sources.extend(["benches/bench", "benches/tc", "benches/lookup"]);
+        println!("cargo::rerun-if-changed=benches");
     }
+    println!("cargo::rerun-if-changed=bpf");
+    println!("cargo::rerun-if-changed=vmlinux");
     println!("cargo::rerun-if-env-changed=CLANG");
     println!("cargo::rerun-if-env-changed=PATH");
 
@@ -23,20 +27,21 @@ fn main() {
         );
         return;
     };
-    for name in ["xdpredir", "ledger"] {
-        let source = format!("bpf/{name}.bpf.c");
-        skeleton(&clang, &source, &out.join(format!("{name}.skel.rs")));
-    }
-    for name in ["bench", "tc", "lookup"] {
-        let source = format!("benches/{name}.bpf.c");
-        skeleton(&clang, &source, &out.join(format!("{name}.skel.rs")));
+    for source in sources {
+        let source = Path::new(source);
+        let name = source.file_name().expect("a file").to_string_lossy();
+        skeleton(
+            &clang,
+            &source.with_extension("bpf.c"),
+            &out.join(format!("{name}.skel.rs")),
+        );
     }
 
     let header = fs::read_to_string(ABI).expect("the ABI header is readable");
     fs::write(out.join("limits.rs"), limits(&header)).expect("OUT_DIR is writable");
 }
 
-fn skeleton(clang: &Path, source: &str, output: &Path) {
+fn skeleton(clang: &Path, source: &Path, output: &Path) {
     let built = SkeletonBuilder::new()
         .source(source)
         .clang(clang)

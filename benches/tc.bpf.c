@@ -31,6 +31,8 @@ int redirect(struct __sk_buff *skb)
 	for (int i = 0; i < 2 * ETH_ALEN; i++)
 		((__u8 *)eth)[i] = macs[i];
 	ip->check = replaced(ip->check, ip->daddr, server);
+	ip->check = replaced(ip->check, bpf_htons(0x0100), 0);
+	ip->ttl--;
 	if (udp->check)
 		udp->check = udp_replaced(udp->check, ip->daddr, server);
 	ip->daddr = server;

@@ -22,8 +22,10 @@
 #define ENETDOWN   100
 #define ENOBUFS	   105
 
-#define DEV_MAP_BULK_SIZE 16	/* kernel/bpf/devmap.c */
-#define IFF_SLAVE	  0x800 /* include/uapi/linux/if.h: port of a bond */
+#define DEV_MAP_BULK_SIZE      16    /* kernel/bpf/devmap.c */
+#define IFF_UP		       0x1   /* include/uapi/linux/if.h */
+#define IFF_SLAVE	       0x800 /* the same: port of a bond */
+#define __LINK_STATE_NOCARRIER 2     /* include/linux/netdevice.h: a bit's number */
 
 const volatile __u32 netns = 0; /* inode number of the network namespace */
 __u32 egress_id = 0;		/* of the map; 0: not yet */
@@ -62,6 +64,23 @@ static __always_inline __u32 reason_of(int error)
 	default:
 		return FAILURE_OTHER;
 	}
+}
+
+static __always_inline bool has_link(const struct net_device *dev)
+{
+	return dev->flags & IFF_UP && !(dev->state & 1UL << __LINK_STATE_NOCARRIER);
+}
+
+/*
+ * Of a bulk that its driver refused. Drivers answer ENXIO for a device or a peer that is down, but
+ * also for one that has no queue for redirected frames: no program runs there, or none for this
+ * CPU.
+ */
+static __always_inline __u32 reason_at(const struct net_device *dev, int error)
+{
+	if (error == -ENXIO && has_link(dev))
+		return FAILURE_NOT_SUPPORTED;
+	return reason_of(error);
 }
 
 static __always_inline bool add(const struct failure_key *key, __u64 lost)
@@ -252,7 +271,7 @@ int BPF_PROG(devmap_xmit, const struct net_device *from, const struct net_device
 	if (!ledger || ledger->taken - ledger->settled < frames || !is_ingress(ledger, from))
 		return 0;
 	if (drops > 0)
-		lose_last(ledger, to->ifindex, frames, drops, reason_of(error));
+		lose_last(ledger, to->ifindex, frames, drops, reason_at(to, error));
 	settle(ledger, to->ifindex, frames);
 	return 0;
 }

@@ -35,7 +35,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_MEMBERS);
+	__uint(max_entries, ROOM_MEMBERS);
 	__type(key, struct set_key);
 	__type(value, struct backend);
 } members SEC(".maps");
@@ -43,7 +43,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_MAGLEV_CHUNKS);
+	__uint(max_entries, ROOM_CHUNKS);
 	__type(key, struct set_key);
 	__type(value, struct maglev_chunk);
 } maglev SEC(".maps");
@@ -61,6 +61,18 @@ struct {
 	__type(key, struct flow_key);
 	__type(value, struct fragmented);
 } fragments SEC(".maps");
+
+/*
+ * The datagrams that pass because a later fragment came first, and since when
+ * (CLOCK_MONOTONIC, ns). Apart from the fragments, for those that no rule matches come
+ * by here too, and must not push others out.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_PASSED);
+	__type(key, struct flow_key);
+	__type(value, __u64);
+} passed SEC(".maps");
 
 /*
  * The counters of one CPU after those of another: half of what a per-CPU array takes.
@@ -91,7 +103,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_ORIGINS);
+	__uint(max_entries, ROOM_ORIGINS);
 	__type(key, __u32);
 	__type(value, struct origin);
 } origins SEC(".maps");

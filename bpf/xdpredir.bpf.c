@@ -43,8 +43,8 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, struct packet *pkt, vo
 	if (!fits(ctx, pkt, backend))
 		return OUTCOME_TOO_LONG;
 
-	if (pkt->fragment == FIRST)
-		remember_fragment(pkt, backend);
+	if (pkt->fragment == FIRST && !lead(pkt, backend))
+		return OUTCOME_FRAGMENT;
 	if (!rewrite(ctx, pkt, backend))
 		return OUTCOME_NO_HEADROOM;
 	account(backend);

@@ -83,19 +83,6 @@ pub enum Command {
     },
 }
 
-impl Command {
-    /// Who may run it.
-    pub fn needs(&self) -> &'static str {
-        match self {
-            Command::Rule(_) | Command::Stats(_) => {
-                "needs root, or membership in the group given to `attach --group`"
-            }
-            Command::Features(_) => "needs root (CAP_SYS_ADMIN) to enter network namespaces",
-            _ => "needs root (CAP_BPF, CAP_NET_ADMIN)",
-        }
-    }
-}
-
 #[derive(Args)]
 pub struct Attach {
     /// Interfaces to attach to; the program sees what arrives there
@@ -121,7 +108,7 @@ pub struct Attach {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ModeChoice {
-    /// Native where it pays; generic where native is absent (bridges) or slower (veths)
+    /// Native on NICs; generic where native is absent (bridges), slower (veths) or delivers less (taps)
     Auto,
     /// In the driver, before an skb exists
     Native,
@@ -179,7 +166,7 @@ pub enum Rule {
     /// nothing but the server given, MAC address and device are found anew, the way they were found
     /// before. `rule refresh` does that for all backends that were not told by hand. Of the
     /// rewriting, giving any replaces all but what the rule's other backends have in common with it
-    /// (--snat, --decrement-ttl). A rule has up to 255 backends.
+    /// (--snat, --keep-ttl). A rule has up to 255 backends.
     Add(RuleAdd),
     /// Delete one backend, a rule with all its backends, or all rules; the match must be as it was
     /// added
@@ -288,9 +275,13 @@ pub struct Rewrite {
     #[arg(long, conflicts_with_all = ["to_port", "snat"])]
     pub keep_ip: bool,
 
-    /// Decrement TTL or hop limit, as a router does, for all backends of the rule; at 1 the packet
-    /// passes
+    /// Leave the TTL or hop limit as it is, for all backends of the rule. Otherwise each redirect
+    /// decrements it, as a router does, and at 1 the packet passes: nothing else ends a loop
     #[arg(long)]
+    pub keep_ttl: bool,
+
+    /// Decrement the TTL or hop limit again, for all backends of the rule
+    #[arg(long, conflicts_with = "keep_ttl")]
     pub decrement_ttl: bool,
 
     /// Add an 802.1Q tag; with --pop-vlan, in place of the outer one
@@ -366,6 +357,9 @@ pub enum Lab {
     Down,
     /// Show the bed's hosts with their devices, addresses, MACs and ifindexes
     Status,
+    /// Open the bed in tmux, or attach to what is open: a pane for this host's shell ($), and one for
+    /// each of the bed's hosts, in its namespace. `lab down` ends it
+    Tmux,
     /// Run a command in the network namespace of one of the bed's hosts, with this host's mounts
     Exec {
         /// A host as `lab status` names it

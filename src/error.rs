@@ -63,11 +63,23 @@ fn is_permission(error: &anyhow::Error) -> bool {
     })
 }
 
+/// Whether a file was missing.
+pub fn is_not_found(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
+            || cause
+                .downcast_ref::<libbpf_rs::Error>()
+                .is_some_and(|e| e.kind() == libbpf_rs::ErrorKind::NotFound)
+    })
+}
+
 /// The error for people: one line, with what is needed where the kernel or the file system refused.
-pub fn explain(error: &anyhow::Error, needs: &str) -> String {
+pub fn explain(error: &anyhow::Error, needs: impl FnOnce() -> String) -> String {
     let line = one_line(error);
     if is_permission(error) {
-        return format!("{line}: {needs}");
+        return format!("{line}: {}", needs());
     }
     line
 }

@@ -13,28 +13,34 @@ mod show;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, FromArgMatches};
 
 use cli::{Cli, Command};
 use error::Exit;
 
 fn main() -> ExitCode {
     host::default_sigpipe();
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let needs = cli.command.needs();
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            let why = error::explain(&error, needs);
+            let why = error::explain(&error, || cmd::needs::of(&cli.command));
             let why = cmd::paste::complete(&cli.global, &why);
             show::complaint(format_args!("xdpredir: {why}"));
             ExitCode::from(error::exit_code(&error) as u8)
         }
     }
+}
+
+/// Help is as wide as the terminal; elsewhere, and at most, as a page.
+fn parse() -> Result<Cli, clap::Error> {
+    let command = Cli::command().term_width(show::terminal::page());
+    let mut matches = command.try_get_matches()?;
+    Cli::from_arg_matches_mut(&mut matches)
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {

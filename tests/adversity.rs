@@ -2,15 +2,20 @@
 
 mod fixture;
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use fixture::Run;
 use fixture::lan::{ANYWHERE, HEADERS, Lan, mac, receive, socket};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use nix::unistd::{Gid, Uid, chown};
-use serde_json::json;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Pid, Uid, chown};
+use serde_json::{Value, json};
 
 const NOBODY: u32 = 65534;
 
@@ -299,6 +304,237 @@ fn no_packet_is_missed_while_the_rules_change() {
         assert!(sent > 1000, "{sent} packets test too little");
         assert_eq!(grown("redirect"), sent, "{mode}");
     }
+}
+
+/// What runs that were killed have left takes all the room there is, and goes.
+#[test]
+fn garbage_of_all_kinds_gives_way_at_once() {
+    let lan = Lan::new(false, 2);
+    let tool = lan.tool();
+    tool.ok("attach lan");
+    for map in ["members", "maglev"] {
+        let map = pinned(&lan, map);
+        let value = vec![0; map.value_size() as usize];
+        for index in 0..map.max_entries() {
+            let key = [0x702u32.to_ne_bytes(), index.to_ne_bytes()].concat();
+            map.update(&key, &value, MapFlags::ANY).unwrap();
+        }
+    }
+    let origins = pinned(&lan, "origins");
+    let value = vec![0; origins.value_size() as usize];
+    for counter in 1_000_000..1_000_000 + origins.max_entries() {
+        let key = counter.to_ne_bytes();
+        origins.update(&key, &value, MapFlags::ANY).unwrap();
+    }
+    let ifindex = lan.host.ifindex("wan0");
+    let line = |port: u16, server: &str| {
+        json!({"src": "0.0.0.0/0", "proto": "udp", "port": port, "server": server, "ifindex": ifindex,
+               "mac": "02:00:00:00:00:01", "origin": "route"})
+    };
+    let lines = (1..100).flat_map(|port| [line(port, "10.1.1.1"), line(port, "10.1.1.2")]);
+    let rules: Vec<String> = lines.map(|line| line.to_string()).collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), rules.join("\n")).unwrap();
+    tool.ok(&format!("rule load {}", file.path().display()));
+    assert_eq!(tool.json("rule list").as_array().unwrap().len(), 198);
+    assert_eq!(pinned(&lan, "members").keys().count(), 198);
+    assert_eq!(pinned(&lan, "maglev").keys().count(), 4 * 99);
+    assert_eq!(origins.keys().count(), 198);
+}
+
+/// Devices that packets were once redirected to give way to others.
+#[test]
+fn egress_devices_without_rules_give_way_to_others() {
+    let lan = Lan::new(false, 2);
+    let tool = lan.tool();
+    tool.ok("attach lan");
+    lan.add_backend(0, "");
+    let egress = pinned(&lan, "egress");
+    let wan0 = lan.host.ifindex("wan0").to_ne_bytes();
+    let full = || {
+        (1_000_000u32..1_100_000).any(|ifindex| {
+            egress
+                .update(&ifindex.to_ne_bytes(), &wan0, MapFlags::ANY)
+                .is_err()
+        })
+    };
+    assert!(lan.host.enter(full));
+    lan.add_backend(1, "--port 1");
+    assert_eq!(egress.keys().count(), 2);
+    let server = lan.server_socket(0);
+    lan.vm_socket().send_to(b"hello", ANYWHERE).unwrap();
+    assert_eq!(receive(&server).0, "hello");
+}
+
+/// Whoever reads waits for nobody: not for a writer that is stopped either.
+#[test]
+fn readers_do_not_wait_for_a_lock() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    tool.ok("attach lan");
+    lan.add_backend(0, "");
+    let held = fs::File::open(lan.pins.namespace()).unwrap();
+    held.lock().unwrap();
+    assert_eq!(tool.json("rule list").as_array().unwrap().len(), 1);
+    assert_eq!(tool.json("stats")["rules"].as_array().unwrap().len(), 1);
+    assert_eq!(tool.json("status")["rules"], 1);
+    let run = tool.run("doctor");
+    assert!(run.out.contains("1 rule,"), "{run:?}");
+    held.unlock().unwrap();
+}
+
+/// The first line that a run says on standard error.
+fn first_line(run: &mut Child) -> String {
+    let mut line = String::new();
+    let stderr = run.stderr.as_mut().expect("a pipe");
+    BufReader::new(stderr).read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn a_run_that_waits_says_for_whom() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    tool.ok("attach lan");
+    let namespace = lan.pins.namespace();
+    let held = fs::File::open(&namespace).unwrap();
+    held.lock().unwrap();
+    let mut waiting = tool.spawn("rule del --if-exists");
+    let said = first_line(&mut waiting);
+    let pid = format!("pid {} (", std::process::id());
+    for word in ["waiting", &pid, "adversity", &namespace.to_string_lossy()] {
+        assert!(said.contains(word), "{word:?} is missing: {said}");
+    }
+    assert!(waiting.try_wait().unwrap().is_none(), "it did not wait");
+    held.unlock().unwrap();
+    let run = Run::from(waiting.wait_with_output().unwrap()).ok();
+    // Once is enough.
+    assert_eq!(run.err, "");
+}
+
+/// Its words may be anybody's, and end at no terminal as they are.
+#[test]
+fn a_holder_that_is_stopped_is_told_from_one_that_works() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    tool.ok("attach lan");
+    let namespace = lan.pins.namespace();
+    let mut holder = Command::new("flock")
+        .arg(&namespace)
+        .args(["sh", "-c", "echo locked; read _", "\x1b[2J"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut out = BufReader::new(holder.stdout.take().unwrap());
+    out.read_line(&mut said).unwrap();
+    let signal = |signal| kill(Pid::from_raw(holder.id() as i32), signal).unwrap();
+    signal(Signal::SIGSTOP);
+    let mut waiting = tool.spawn("rule del --if-exists");
+    let said = first_line(&mut waiting);
+    let remedy = format!("stopped: `kill -CONT {}`", holder.id());
+    for word in ["(flock ", "echo locked", &remedy, r"\u{1b}[2J"] {
+        assert!(said.contains(word), "{word:?} is missing: {said}");
+    }
+    assert!(!said.contains('\x1b'), "{said:?}");
+    signal(Signal::SIGCONT);
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    Run::from(waiting.wait_with_output().unwrap()).ok();
+}
+
+/// A writer changes them all, again and again; each is one of its versions, with its backends.
+#[test]
+fn rules_that_are_listed_while_they_change_are_whole() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    tool.ok("attach lan");
+    let ifindex = lan.host.ifindex("wan0");
+    let directory = tempfile::tempdir().unwrap();
+    let version = |number: u8, origin: &str| {
+        let lines = (1..400).flat_map(|port| {
+            (0..=number % 4).map(move |server| {
+                json!({"src": "0.0.0.0/0", "proto": "udp", "port": port, "ifindex": ifindex,
+                       "server": format!("10.1.{number}.{server}"), "origin": origin,
+                       "mac": format!("02:00:00:00:00:{number:02x}")})
+            })
+        });
+        let lines: Vec<String> = lines.map(|line| line.to_string()).collect();
+        let path = directory.path().join(number.to_string());
+        fs::write(&path, lines.join("\n")).unwrap();
+        format!("rule load {}", path.display())
+    };
+    // Of 4, 1, 2 and 3 backends.
+    let loads = [
+        version(11, "route"),
+        version(12, "device wan0"),
+        version(13, "route"),
+        version(14, "device lan"),
+    ];
+    tool.ok(&loads[0]);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for load in loads.iter().cycle().take(24) {
+                tool.ok(load);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            let rows = tool.json("rule list");
+            let mut rules: BTreeMap<u64, Vec<&Value>> = BTreeMap::new();
+            for row in rows.as_array().unwrap() {
+                let port = row["port"].as_u64().unwrap();
+                rules.entry(port).or_default().push(row);
+            }
+            assert_eq!(rules.len(), 399);
+            for rows in rules.values() {
+                let mac = rows[0]["mac"].as_str().unwrap();
+                let number = u8::from_str_radix(&mac[15..], 16).unwrap();
+                assert_eq!(rows.len(), usize::from(number % 4) + 1, "{rows:#?}");
+                for (server, row) in rows.iter().enumerate() {
+                    assert_eq!(row["mac"], mac, "{rows:#?}");
+                    assert_eq!(
+                        row["server"],
+                        format!("10.1.{number}.{server}"),
+                        "{rows:#?}"
+                    );
+                }
+            }
+        }
+    });
+}
+
+/// What is read while another run detaches was there, or is not attached.
+#[test]
+fn what_is_read_during_a_detach_was_there_or_is_gone() {
+    let lan = Lan::new(false, 2);
+    let tool = lan.tool();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..12 {
+                tool.ok("attach lan wan1");
+                lan.add_backend(0, "");
+                lan.add_backend(1, "");
+                tool.ok("detach wan1");
+                tool.ok("detach --all");
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        for words in ["rule list", "stats", "status", "doctor"].iter().cycle() {
+            if done.load(Ordering::Relaxed) {
+                break;
+            }
+            let run = tool.run(words);
+            match run.code {
+                0 => {}
+                7 if *words == "doctor" => {}
+                _ => drop(run.fails(3, &["not attached in this network namespace"])),
+            }
+        }
+    });
 }
 
 /// A writer that hangs must not make others hang with it.

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
 
 use fixture::lan::{ANYWHERE, Lan, receive};
+use fixture::packet::{Checksum, Frame};
 use fixture::tap::Tap;
 use fixture::{Ns, Pins, Tool};
 use libbpf_rs::{Program, libbpf_sys};
@@ -111,7 +112,7 @@ fn auto_takes_the_mode_that_pays_and_says_why() {
         "{out}"
     );
     assert!(
-        lines[3].starts_with("tap0: attached in native mode (its driver"),
+        lines[3].starts_with("tap0: attached in skb mode (on a tap"),
         "{out}"
     );
 }
@@ -454,6 +455,108 @@ fn the_top_of_a_bpffs_can_be_the_pin_directory() {
 }
 
 #[test]
+fn a_pin_directory_with_a_dot_is_refused_by_all_verbs_alike() {
+    let bed = Bed::new();
+    let dir = bed.pins.dir().with_file_name("br.dot");
+    let dir = dir.to_str().unwrap();
+    for words in [
+        "attach v0",
+        "detach v0",
+        "detach --all",
+        "status",
+        "doctor",
+        "doctor --undo",
+        "rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev v1",
+        "rule del",
+        "rule list",
+        "rule refresh",
+        "rule load /dev/null",
+        "stats",
+    ] {
+        let output = Command::new(fixture::BINARY)
+            .args(["--netns", &bed.ns.name, "--pin-dir", dir])
+            .args(words.split_whitespace())
+            .output();
+        let run = fixture::Run::from(output.expect("it runs"));
+        run.fails(2, &["--pin-dir", dir, "cannot contain a dot"]);
+    }
+    assert!(bed.pins.left().is_empty());
+}
+
+#[test]
+fn without_a_bpffs_netns_is_not_advised_to_who_used_it() {
+    let bed = Bed::new();
+    let net = format!("--net={}", bed.ns.path().display());
+    let run = |before: &[&str], words: &str| {
+        let hidden = format!(
+            "mount -t tmpfs none /sys/fs/bpf; exec {} {words}",
+            fixture::BINARY
+        );
+        let output = Command::new("unshare")
+            .args(["-m"])
+            .args(before)
+            .args(["sh", "-c", &hidden])
+            .output();
+        fixture::Run::from(output.expect("it runs"))
+    };
+    let advice = "use --netns instead";
+    run(&["nsenter", &net], "attach v0").fails(1, &["mount -t bpf bpf /sys/fs/bpf", advice]);
+    for verb in ["attach v0", "rule list", "status", "doctor"] {
+        let run = run(&[], &format!("--netns {} {verb}", bed.ns.name));
+        let all = run.out + &run.err;
+        assert!(all.contains("`mount -t bpf bpf /sys/fs/bpf`"), "{all}");
+        assert!(!all.contains("--netns instead"), "{verb}: {all}");
+        assert!(!all.contains("exec"), "{verb}: {all}");
+    }
+}
+
+/// The uid of nobody, who has the capabilities that attaching takes.
+const NOBODY: &str = "65534";
+
+#[test]
+fn detach_says_what_it_did_where_a_directory_has_to_stay() {
+    let bed = Bed::new();
+    let dir = bed.pins.dir();
+    std::fs::create_dir(&dir).expect("a directory for pins");
+    let owner = NOBODY.parse().ok();
+    std::os::unix::fs::chown(&dir, owner, owner).expect("it can be given away");
+    let binary = dir.parent().unwrap().with_extension("binary");
+    fixture::install(&binary);
+    let net = format!("--net={}", bed.ns.path().display());
+    let capabilities = "+bpf,+net_admin,+perfmon";
+    let run = |words: &str| {
+        let output = Command::new("nsenter")
+            .args([&net, "setpriv", "--clear-groups"])
+            .args(["--reuid", NOBODY, "--regid", NOBODY])
+            .args(["--inh-caps", capabilities, "--ambient-caps", capabilities])
+            .arg(&binary)
+            .args(["--pin-dir", dir.to_str().unwrap()])
+            .args(words.split_whitespace())
+            .output();
+        fixture::Run::from(output.expect("it runs"))
+    };
+    run("attach v0 v1").ok();
+    let first = run("detach v0").ok();
+    assert_eq!(
+        (first.out.as_str(), first.err.as_str()),
+        ("v0: detached\n", "")
+    );
+    let last = run("detach --all").ok();
+    assert_eq!(last.out, "v1: detached\n");
+    assert_eq!(last.err.lines().count(), 1, "{last:?}");
+    for words in ["warning: cannot remove", "rmdir", dir.to_str().unwrap()] {
+        assert!(last.err.contains(words), "{words}: {last:?}");
+    }
+    assert_eq!((bed.program("v0"), bed.program("v1")), (None, None));
+    assert_eq!(bed.pins.left(), std::slice::from_ref(&dir));
+
+    run("attach v0").ok();
+    let json = run("detach v0 --json").ok();
+    assert_eq!(json.json()["detached"], serde_json::json!(["v0"]));
+    std::fs::remove_file(&binary).expect("it was installed");
+}
+
+#[test]
 fn keep_rules_keeps_rules_and_counters_for_the_next_attach() {
     let lan = Lan::new(false, 1);
     let tool = lan.tool();
@@ -491,4 +594,18 @@ fn the_packets_keep_flowing_when_no_run_is_left() {
     let (server, vm) = (lan.server_socket(0), lan.vm_socket());
     vm.send_to(b"hello", ANYWHERE).unwrap();
     assert_eq!(receive(&server).0, "hello");
+}
+
+/// As docker leaves a container: its veth has no GRO, and takes nothing from native programs.
+#[test]
+fn what_a_vms_tap_sends_reaches_a_container_as_it_is() {
+    let lan = Lan::new(false, 1);
+    lan.servers[0].exec("ethtool -K eth0 gro off");
+    let mut tap = Tap::new(&lan.host, "tap0", false);
+    let run = lan.tool().ok("attach tap0");
+    assert!(run.err.is_empty(), "{run:?}");
+    lan.add_backend(0, "");
+    let server = lan.server_socket(0);
+    tap.write(&Frame::default().bytes(), Checksum::Full);
+    assert_eq!(receive(&server).0, "hello ebpf");
 }

@@ -5,26 +5,14 @@ mod fixture;
 
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
-use fixture::{Ns, Run, Tool, command};
+use fixture::{Ns, Run, Tool, command, eventually};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const BY_HAND: &str = "02:00:00:00:00:01";
-
-/// Waits until something is so, ten seconds at most.
-#[track_caller]
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(10);
-    while !is_so() {
-        assert!(Instant::now() < give_up, "{what}");
-        sleep(Duration::from_millis(10));
-    }
-}
 
 /// A host with a VM, attached in generic mode, which needs nothing of a server's device.
 fn attached() -> Lan {

@@ -2,11 +2,15 @@
 
 mod fixture;
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use fixture::packet::Frame;
-use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT, age_fragments};
+use fastrand::Rng;
+use fixture::lan::{mac, socket};
+use fixture::packet::{Checksum, Frame, fragments};
+use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT, age_fragments, age_passed};
+use fixture::tap::Tap;
 use fixture::{Ns, Pins, Tool};
 
 /// For port 7999 and for port 53.
@@ -96,6 +100,7 @@ fn a_first_fragment_seen_again_is_remembered_anew() {
     bed.send(1, 7999, FIRST);
     age_fragments(&bed.pins, Duration::from_secs(31));
     assert_eq!(bed.send(1, 0, LATER), None);
+    age_passed(&bed.pins, Duration::from_secs(2));
     bed.send(1, 53, FIRST);
     assert_eq!(bed.send(1, 0, LATER), Some(SERVERS[1]));
 }
@@ -140,4 +145,221 @@ fn fragments_of_a_deleted_rule_are_not_counted_for_the_next_one() {
     let rows = tool.json("rule list");
     assert_eq!(rows[0]["port"], 9);
     assert_eq!(rows[0]["forward_packages"], 0, "{rows}");
+}
+
+/// Together, the parts would be whole nowhere.
+#[test]
+fn a_first_fragment_passes_where_later_ones_have_in_the_last_second() {
+    let bed = Bed::new();
+    for (datagram, age, passes) in [(1, 0, true), (2, 500, true), (3, 1001, false)] {
+        assert_eq!(bed.send(datagram, 0, LATER), None);
+        age_passed(&bed.pins, Duration::from_millis(age));
+        let expected = (!passes).then_some(SERVERS[0]);
+        assert_eq!(bed.send(datagram, 7999, FIRST), expected, "after {age} ms");
+        assert_eq!(bed.send(datagram, 0, LATER), expected, "after {age} ms");
+    }
+    assert_eq!(bed.without_first(), 3 + 2 + 2);
+}
+
+/// A sender's identifications come round again: what passes must not make more and more pass.
+#[test]
+fn fragments_that_pass_do_not_lengthen_the_second() {
+    let bed = Bed::new();
+    assert_eq!(bed.send(1, 0, LATER), None);
+    for _ in 0..3 {
+        age_passed(&bed.pins, Duration::from_millis(300));
+        assert_eq!(bed.send(1, 7999, FIRST), None);
+        assert_eq!(bed.send(1, 0, LATER), None);
+    }
+    age_passed(&bed.pins, Duration::from_millis(300));
+    assert_eq!(bed.send(1, 7999, FIRST), Some(SERVERS[0]));
+    assert_eq!(bed.send(1, 0, LATER), Some(SERVERS[0]));
+}
+
+/// Most of what passes so may be of datagrams that no rule wants.
+#[test]
+fn fragments_that_pass_push_out_nothing_of_those_that_are_redirected() {
+    let bed = Bed::new();
+    bed.send(1, 7999, FIRST);
+    for datagram in 2..20_000 {
+        assert_eq!(bed.send(datagram, 0, LATER), None);
+    }
+    assert_eq!(bed.send(1, 0, LATER), Some(SERVERS[0]));
+}
+
+#[test]
+fn a_first_fragment_that_no_rule_matches_is_counted_so_in_any_order() {
+    let bed = Bed::new();
+    assert_eq!(bed.send(1, 0, LATER), None);
+    assert_eq!(bed.send(1, 9, FIRST), None);
+    assert_eq!(bed.without_first(), 1);
+}
+
+#[test]
+fn doctor_says_that_fragments_passed_and_why() {
+    let bed = Bed::new();
+    let (ns, pins) = (&bed.ns, &bed.pins);
+    let found = || {
+        let run = Tool { ns, pins }.run("doctor --json");
+        let all = run.json().as_array().expect("findings").clone();
+        let mut all = all.into_iter().filter(|f| f["check"] == "fragments");
+        (all.next(), all.count())
+    };
+    bed.send(1, 7999, FIRST);
+    bed.send(1, 0, LATER);
+    assert_eq!(found(), (None, 0));
+    bed.send(2, 0, LATER);
+    bed.send(2, 7999, FIRST);
+    let (finding, others) = found();
+    let finding = finding.expect("one");
+    assert_eq!(others, 0);
+    assert_eq!(finding["severity"], "warning");
+    assert_eq!(finding["subject"], "in0");
+    let said = finding["consequence"].as_str().unwrap();
+    assert!(
+        said.starts_with("2 fragments were not redirected"),
+        "{said}"
+    );
+    Tool { ns, pins }.ok("rule del --all");
+    assert_eq!(found(), (None, 0), "no rule could have wanted them");
+}
+
+/// A tap at which fragments arrive, a server behind a veth, and a host that takes what passes.
+struct Live {
+    host: Ns,
+    server: Ns,
+    pins: Pins,
+    tap: Tap,
+}
+
+/// The sender, the host that takes what passes, and the server.
+const ENDS: [[&str; 3]; 2] = [
+    [
+        "192.168.122.10:40000",
+        "11.22.33.44:7999",
+        "172.17.0.2:7999",
+    ],
+    [
+        "[fd00:122::10]:40000",
+        "[2001:db8::44]:7999",
+        "[fd00:17::2]:7999",
+    ],
+];
+
+impl Live {
+    fn new(mode: &str) -> Self {
+        let (host, server) = (Ns::dual_stack("host"), Ns::dual_stack("server"));
+        let (tap, pins) = (Tap::new(&host, "tap0", false), Pins::new());
+        host.veth("wan", &server, "eth0");
+        server.exec("ethtool -K eth0 gro on");
+        let live = Live {
+            host,
+            server,
+            pins,
+            tap,
+        };
+        live.tool().ok(&format!("attach tap0 --mode {mode}"));
+        let mac = mac(&live.server, "eth0");
+        for ends in ENDS {
+            let [sender, host, server] = ends.map(|end| address(end).ip());
+            live.host.ip(&format!("addr add {host} dev lo"));
+            live.host.ip(&format!("route add {sender} dev tap0"));
+            live.server.ip(&format!("addr add {server} dev eth0"));
+            live.server.ip(&format!("route add {sender} dev eth0"));
+            let to = format!("--server {server} --mac {mac} --dev wan");
+            live.tool().ok(&format!("rule add {to}"));
+        }
+        live
+    }
+
+    fn tool(&self) -> Tool<'_> {
+        Tool {
+            ns: &self.host,
+            pins: &self.pins,
+        }
+    }
+
+    /// Lets the fragments of datagrams arrive in any order, and says which datagrams' first one
+    /// was the first to come.
+    fn send(&mut self, rng: &mut Rng, datagrams: &[Datagram]) -> Vec<bool> {
+        let all = (0..datagrams.len())
+            .flat_map(|datagram| (0..datagrams[datagram].frames.len()).map(move |n| (datagram, n)));
+        let mut order: Vec<(usize, usize)> = all.collect();
+        rng.shuffle(&mut order);
+        for &(datagram, n) in &order {
+            self.tap
+                .write(&datagrams[datagram].frames[n], Checksum::Full);
+        }
+        let first_of = |datagram| order.iter().find(|(of, _)| *of == datagram);
+        let leads = |datagram| first_of(datagram) == Some(&(datagram, 0));
+        (0..datagrams.len()).map(leads).collect()
+    }
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address with a port")
+}
+
+struct Datagram {
+    payload: Vec<u8>,
+    frames: Vec<Vec<u8>>,
+}
+
+impl Datagram {
+    fn new(rng: &mut Rng, dmac: [u8; 6], ends: [SocketAddr; 2], id: u32) -> Self {
+        let mut payload = id.to_be_bytes().to_vec();
+        payload.extend((0..rng.usize(600..1200)).map(|_| rng.u8(..)));
+        let most = [200, 304, 600][rng.usize(..3)];
+        let frames = fragments(dmac, ends, &payload, id, most);
+        Datagram { payload, frames }
+    }
+}
+
+/// Panics unless all these datagrams, and no others, have come to a socket whole.
+#[track_caller]
+fn assert_received(socket: &UdpSocket, datagrams: &[&Datagram]) {
+    let mut sent: BTreeSet<&[u8]> = datagrams.iter().map(|d| d.payload.as_slice()).collect();
+    for _ in datagrams {
+        let mut buffer = [0; 2048];
+        let size = socket.recv(&mut buffer).expect("it is whole at one place");
+        assert!(sent.remove(&buffer[..size]), "one of another place");
+    }
+}
+
+#[test]
+fn datagrams_whose_fragments_come_in_any_order_arrive_whole_at_one_place() {
+    const ROUNDS: u32 = 100;
+    const AT_A_TIME: u32 = 8;
+    let mut rng = Rng::new();
+    println!("seed {}", rng.get_seed());
+    for mode in ["native", "skb"] {
+        let mut live = Live::new(mode);
+        let dmac = live.host.mac("tap0");
+        let (mut redirected, mut passed) = (0, 0);
+        for [sender, host, server] in ENDS {
+            let at_host = socket(&live.host, host);
+            let at_server = socket(&live.server, server);
+            let ends = [sender, host].map(address);
+            for round in 0..ROUNDS {
+                let ids = round * AT_A_TIME..(round + 1) * AT_A_TIME;
+                let datagrams = ids.map(|id| Datagram::new(&mut rng, dmac, ends, id));
+                let datagrams: Vec<Datagram> = datagrams.collect();
+                let leads = live.send(&mut rng, &datagrams);
+                for (socket, led, fragments) in [
+                    (&at_server, true, &mut redirected),
+                    (&at_host, false, &mut passed),
+                ] {
+                    let there = datagrams.iter().zip(&leads).filter(|(_, l)| **l == led);
+                    let there: Vec<&Datagram> = there.map(|(datagram, _)| datagram).collect();
+                    assert_received(socket, &there);
+                    *fragments += there.iter().map(|d| d.frames.len()).sum::<usize>();
+                }
+            }
+        }
+        let stats = live.tool().json("stats");
+        let outcomes = &stats["interfaces"][0]["outcomes"];
+        assert_eq!(outcomes["redirected"]["packets"], redirected, "{mode}");
+        let without_first = &outcomes["fragment_without_first"]["packets"];
+        assert_eq!(*without_first, passed, "{mode}");
+    }
 }

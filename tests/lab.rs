@@ -16,68 +16,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use fixture::bed::{Lab, exec, lab, namespaces, run, status, xdpredir};
 use fixture::{BINARY, Pins, Run, chmod, command};
-
-/// The beds have fixed names: one test at a time, whichever file it is in. Starts and ends with no
-/// lab up.
-struct Lab {
-    _lock: File,
-}
-
-impl Lab {
-    fn alone() -> Lab {
-        let lock = File::create("/tmp/xdpredir-lab.lock").expect("the lock can be made");
-        lock.lock().expect("the lock can be taken");
-        lab(&["down"]).ok();
-        Lab { _lock: lock }
-    }
-
-    fn with(bed: &str) -> Lab {
-        let alone = Lab::alone();
-        lab(&["up", bed]).ok();
-        alone
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = lab(&["down"]);
-    }
-}
-
-fn xdpredir(args: &[&str]) -> Command {
-    let mut command = Command::new(BINARY);
-    command.args(args);
-    command
-}
-
-fn run(command: &mut Command) -> Run {
-    command.output().expect("the command can be run").into()
-}
-
-fn lab(args: &[&str]) -> Run {
-    run(xdpredir(&["lab"]).args(args))
-}
-
-fn exec(host: &str, args: &[&str]) -> Run {
-    run(xdpredir(&["lab", "exec", host, "--"]).args(args))
-}
-
-fn status() -> Value {
-    lab(&["status", "--json"]).ok().json()
-}
-
-fn namespaces() -> Vec<String> {
-    let Ok(dir) = fs::read_dir("/run/netns") else {
-        return Vec::new();
-    };
-    let mut names: Vec<_> = dir
-        .map(|entry| entry.expect("an entry").file_name().into_string().unwrap())
-        .filter(|name| name.starts_with("xdpredir-"))
-        .collect();
-    names.sort();
-    names
-}
 
 /// Runs the closure on a thread of its own in the host's network namespace.
 fn on<T: Send + 'static>(host: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -416,6 +356,7 @@ fn whoever_is_not_root_is_told_so_before_anything_is_touched() {
             .gid(65534))
     };
     as_nobody("up").fails(5, &["root"]);
+    as_nobody("tmux").fails(5, &["root"]);
     assert_eq!(namespaces(), Vec::<String>::new());
     let said = as_nobody("status").ok().out;
     assert!(said.contains("no lab is up"), "{said}");

@@ -121,6 +121,29 @@ fn a_peer_that_is_down_loses_all() {
     assert_all_lost(&lan, "link_down", "ip link set dev wan0 up");
 }
 
+/// As drivers do that have a queue for redirected frames only while a program runs there, or not on
+/// every CPU.
+#[test]
+fn a_device_with_a_link_but_without_a_queue_takes_no_redirected_frames() {
+    let lan = lan("native");
+    let tool = lan.tool();
+    let _tap = Tap::without_queues(&lan.host, "tap0");
+    tool.ok("rule add --port 8000 --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev tap0");
+    send(&lan.vm_socket(), "11.22.33.44:8000", 20);
+    let lost = row(&tool, 8000, 20);
+    assert_eq!(lost["failures"]["not_supported"], 20, "{lost}");
+    assert_eq!(lost["failures"]["link_down"], 0, "{lost}");
+
+    let stats = tool.ok("stats").out;
+    assert!(!stats.contains("ip link set dev tap0 up"), "{stats}");
+    let findings = tool.json("doctor");
+    let losses = findings.as_array().unwrap().iter();
+    let losses: Vec<_> = losses.filter(|f| f["check"] == "losses").collect();
+    assert_eq!(losses.len(), 1, "{findings}");
+    let mend = losses[0]["mend"].as_str().unwrap();
+    assert!(mend.contains("--mode skb"), "{findings}");
+}
+
 #[test]
 fn a_device_that_is_down_loses_all_in_either_mode() {
     for mode in ["native", "skb"] {

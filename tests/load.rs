@@ -94,16 +94,13 @@ fn what_was_listed_can_be_loaded_again() {
         "--server 10.1.1.1 --weight 3",
         "--server 10.1.1.2 --to-port 53 --snat 10.1.1.9",
         "--server fd00::1 --src 2001:db8::/32 --vlan 7 --push-vlan 8 --pop-vlan",
-        "--server 10.1.1.3 --proto tcp --keep-ip --decrement-ttl",
+        "--server 10.1.1.3 --proto tcp --keep-ip --keep-ttl",
     ] {
         tool.ok(&format!("{add} {words}"));
     }
     let before = tool.json("rule list");
     let file = bed.file(&before.to_string());
-    assert_eq!(
-        tool.json(&format!("rule load {file}")),
-        json!({"loaded": 3})
-    );
+    assert_eq!(tool.json(&format!("rule load {file}"))["loaded"], 3);
     assert_eq!(tool.json("rule list"), before);
     tool.ok("rule del --all");
     tool.ok(&format!("rule load {file}"));
@@ -116,6 +113,18 @@ fn a_source_without_a_length_is_one_host() {
     let file = bed.file(&lines(&[bed.line("10.0.0.1", "10.1.1.1")]));
     bed.tool().ok(&format!("rule load {file}"));
     assert_eq!(bed.tool().json("rule list")[0]["src"], "10.0.0.1/32");
+}
+
+#[test]
+fn a_line_that_does_not_name_the_ttl_has_it_decremented() {
+    let bed = Bed::new();
+    let mut kept = bed.line("10.0.0.2", "10.1.1.1");
+    kept["decrement_ttl"] = json!(false);
+    let file = bed.file(&lines(&[bed.line("10.0.0.1", "10.1.1.1"), kept]));
+    bed.tool().ok(&format!("rule load {file}"));
+    let rows = bed.tool().json("rule list");
+    assert_eq!(rows[0]["decrement_ttl"], true);
+    assert_eq!(rows[1]["decrement_ttl"], false);
 }
 
 #[test]
@@ -192,7 +201,7 @@ fn one_bad_line_is_named_and_nothing_is_loaded() {
 fn backends_that_disagree_on_the_source_are_refused() {
     let bed = Bed::new();
     let mut other = bed.line("10.0.0.0/8", "10.1.1.2");
-    for (key, value) in [("snat", json!("10.9.9.9")), ("decrement_ttl", json!(true))] {
+    for (key, value) in [("snat", json!("10.9.9.9")), ("decrement_ttl", json!(false))] {
         other[key] = value;
         let file = bed.file(&lines(&[bed.line("10.0.0.0/8", "10.1.1.1"), other.clone()]));
         bed.tool()
@@ -288,18 +297,19 @@ fn old_and_new(bed: &Bed, added: u32) -> (Vec<Value>, Vec<Value>) {
     (before, after)
 }
 
-/// Loads a file, and kills the load soon after so many steps of the rules' generation.
+/// Loads a file, and kills the load a moment after so many steps of the rules' generation.
 fn kill_after(bed: &Bed, file: &str, steps: u64) {
     let generation = Generation::of(&bed.pins);
     let until = generation.now() + steps;
     let mut child = bed.tool().spawn(&format!("rule load {file}"));
     while generation.now() < until && child.try_wait().unwrap().is_none() {}
-    std::thread::sleep(Duration::from_micros(fastrand::u64(..1500)));
+    std::thread::sleep(Duration::from_micros(fastrand::u64(..10_000)));
     let _ = child.kill();
     child.wait().expect("a child");
 }
 
-/// Two steps are made for each batch, then two for each rule that was there or has several backends.
+/// Two steps are made for each batch: of rules that lose backends, of new ones with one backend, of the
+/// others.
 fn kill_loads(added: u32, all_steps: impl Iterator<Item = u64> + Send) {
     let bed = &Bed::new();
     // The program asks for the MTU of devices of the namespace that it is run in.
@@ -349,12 +359,12 @@ fn assert_counted(rows: &[Value], mut sent: Counts) {
 
 #[test]
 fn a_load_killed_at_any_instant_leaves_each_rule_old_or_new() {
-    kill_loads(100, (0..110).step_by(3));
+    kill_loads(100, (0..42).map(|round| round % 7));
 }
 
 #[test]
 fn a_load_killed_between_its_batches_leaves_each_rule_old_or_new() {
-    kill_loads(17_000, 1..5);
+    kill_loads(17_000, 1..9);
 }
 
 #[test]
@@ -404,4 +414,263 @@ fn load_and_add(bed: &Bed) {
     bed.send(&program, &all, &mut sent);
     assert_counted(&bed.list(), sent);
     bed.tool().ok("rule del --all");
+}
+
+/// What is said of many rules; `each` makes a rule's lines of its number.
+fn file(bed: &Bed, name: &str, rules: u32, each: impl Fn(u32) -> Vec<Value>) -> String {
+    let all: Vec<Value> = (0..rules).flat_map(each).collect();
+    bed.named(name, &lines(&all))
+}
+
+fn source(number: u32) -> String {
+    format!("{}/32", Ipv4Addr::from(0x0b00_0000 + number))
+}
+
+/// As many as README allows, each with the same two backends.
+fn balanced(bed: &Bed, name: &str, count: u32, weight: u32) -> String {
+    file(bed, name, count, |number| {
+        let line = |server: &str| {
+            let mut line = bed.line(&source(number), server);
+            line["origin"] = json!("route");
+            line["weight"] = json!(weight);
+            line
+        };
+        vec![line("10.1.1.1"), line("10.1.1.2")]
+    })
+}
+
+const MOST_BALANCED: u32 = 16_384;
+
+/// There is always room for an update, and one more is refused before anything is changed.
+#[test]
+fn at_the_limit_of_balanced_rules_all_can_be_changed() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    bed.ns.ip("addr add 10.1.1.254/24 dev out0");
+    let meet = |mac: &str| {
+        for server in ["10.1.1.1", "10.1.1.2"] {
+            let entry = format!("neigh replace {server} lladdr {mac} dev out0 nud permanent");
+            bed.ns.ip(&entry);
+        }
+    };
+    let all_have = |mac: &str| {
+        let rows = bed.list();
+        assert_eq!(rows.len(), 2 * MOST_BALANCED as usize);
+        let with = rows.iter().filter(|row| row["mac"] == *mac).count();
+        assert_eq!(with, rows.len(), "{mac}");
+    };
+    bed.ns.ip("link set out1 promisc on");
+    meet(MAC);
+    let load = format!("rule load {}", balanced(&bed, "all", MOST_BALANCED, 1));
+    tool.ok(&load);
+    all_have(MAC);
+
+    let moved = "02:00:00:00:00:02";
+    meet(moved);
+    tool.ok("rule refresh");
+    all_have(moved);
+    let moved_again = "02:00:00:00:00:03";
+    meet(moved_again);
+    let run = tool.run("doctor --fix --yes");
+    assert!(run.out.contains("in 16384 rules"), "{run:?}");
+    all_have(moved_again);
+    let run = tool.ok("doctor --undo");
+    assert!(run.out.contains("in 16384 rules"), "{run:?}");
+    all_have(moved);
+    let first = source(0);
+    tool.ok(&format!(
+        "rule add --src {first} --server 10.1.1.1 --weight 7"
+    ));
+    assert_eq!(bed.list()[0]["weight"], 7);
+    // What a load replaces doesn't count twice.
+    meet(MAC);
+    tool.ok(&format!(
+        "rule load {}",
+        balanced(&bed, "other", MOST_BALANCED, 2)
+    ));
+    all_have(MAC);
+
+    let said = "16,384 rules with more than one backend are the most";
+    let add = format!("rule add --mac {MAC} --dev out0 --port 1 --server");
+    tool.ok(&format!("{add} 10.1.1.1"));
+    let before = bed.list();
+    tool.run(&format!("{add} 10.1.1.2")).fails(1, &[said]);
+    let more = balanced(&bed, "more", MOST_BALANCED + 1, 1);
+    tool.run(&format!("rule load {more}"))
+        .fails(1, &[&more, said, "would be 16,385", "nothing was changed"]);
+    assert_eq!(bed.list(), before);
+    tool.ok(&format!("rule del --src {first} --server 10.1.1.1"));
+    tool.ok(&format!("{add} 10.1.1.2"));
+}
+
+#[test]
+fn too_many_services_are_counted_before_the_first_is_loaded() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    let all = |name: &str, count: u32| {
+        file(&bed, name, count, |number| {
+            let mut line = bed.line("0.0.0.0/0", "10.1.1.1");
+            line["port"] = json!(number % 65535 + 1);
+            line["proto"] = json!(if number < 65535 { "udp" } else { "tcp" });
+            vec![line]
+        })
+    };
+    let said = "65,536 combinations of protocol, port and VLAN are the most";
+    let too_many = all("more", 65_537);
+    tool.run(&format!("rule load {too_many}"))
+        .fails(1, &[&too_many, said, "would be 65,537"]);
+    assert_eq!(tool.json("status")["rules"], 0);
+    let most = all("most", 65_536);
+    for _ in 0..2 {
+        tool.ok(&format!("rule load {most}"));
+    }
+    assert_eq!(tool.json("status")["rules"], 65_536);
+    tool.run(&format!("rule load {too_many}"))
+        .fails(1, &[said, "would be 65,537"]);
+    let add = format!("rule add --server 10.1.1.1 --mac {MAC} --dev out0 --vlan 5");
+    tool.run(&add).fails(1, &[said]);
+    assert_eq!(tool.json("status")["rules"], 65_536);
+    tool.ok("rule del --port 7");
+    tool.ok(&add);
+}
+
+#[test]
+fn too_many_members_are_counted_and_those_that_are_there_can_be_changed() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    let all = |name: &str, count: u32, mac: &str| {
+        file(&bed, name, count, |number| {
+            let line = |server: u32| {
+                let server = Ipv4Addr::from(0x0a01_0000 + server).to_string();
+                let mut line = bed.line(&source(number), &server);
+                line["mac"] = json!(mac);
+                line
+            };
+            (1..=255).map(line).collect()
+        })
+    };
+    // 65,535 members.
+    tool.ok(&format!("rule load {}", all("most", 257, MAC)));
+    let add = format!("rule add --mac {MAC} --dev out0 --snat 10.1.0.9 --server 10.1.0.1");
+    tool.ok(&format!("{add} --port 1"));
+    let said = "65,536 backends in rules with more than one and in rules with --snat are the most";
+    tool.run(&format!("{add} --port 2")).fails(1, &[said]);
+    let more = all("more", 258, MAC);
+    tool.run(&format!("rule load {more}"))
+        .fails(1, &[&more, said, "would be 65,791"]);
+    assert_eq!(bed.list().len(), 65_536);
+    let moved = "02:00:00:00:00:02";
+    tool.ok(&format!("rule load {}", all("other", 257, moved)));
+    let rows = bed.list();
+    let with = rows.iter().filter(|row| row["mac"] == moved).count();
+    assert_eq!((rows.len(), with), (65_536, 65_535));
+}
+
+#[test]
+fn too_many_origins_are_counted_and_those_that_are_there_can_be_replaced() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    let all = |name: &str, count: u32, server: &str| {
+        file(&bed, name, count, |number| {
+            let mut line = bed.line(&source(number), server);
+            line["origin"] = json!("route");
+            vec![line]
+        })
+    };
+    tool.ok(&format!("rule load {}", all("most", 65_536, "10.1.1.1")));
+    let said = "65,536 backends that remember how they were found are the most";
+    let more = all("more", 65_537, "10.1.1.1");
+    tool.run(&format!("rule load {more}"))
+        .fails(1, &[&more, said, "would be 65,537"]);
+    let mut one = bed.line("0.0.0.0/0", "10.1.1.1");
+    tool.ok(&format!("rule load {}", bed.file(&one.to_string())));
+    one["port"] = json!(1);
+    one["origin"] = json!("route");
+    tool.run(&format!("rule load {}", bed.file(&one.to_string())))
+        .fails(1, &[said]);
+    // Another server has another counter, under which it is remembered.
+    tool.ok(&format!("rule load {}", all("other", 65_536, "10.1.1.2")));
+    let rows = bed.list();
+    let of = |server: &str| rows.iter().filter(|row| row["server"] == *server).count();
+    assert_eq!((of("10.1.1.1"), of("10.1.1.2")), (1, 65_536));
+    assert!(rows[1..].iter().all(|row| row["origin"] == "route"));
+}
+
+fn checks(warnings: &Value) -> Vec<(String, String)> {
+    let warnings = warnings.as_array().expect("it was checked").iter();
+    warnings
+        .map(|w| (text(w, "check"), text(w, "mend")))
+        .collect()
+}
+
+#[test]
+fn a_load_warns_of_what_rule_add_warns_of() {
+    let (bed, server) = (Bed::new(), Ns::new("server"));
+    let tool = bed.tool();
+    tool.ok("detach --all");
+    bed.ns.veth("wan0", &server, "eth0");
+    bed.ns.ip("addr add 172.17.0.1/24 dev wan0");
+    server.ip("addr add 172.17.0.2/24 dev eth0");
+    server.exec("ethtool -K eth0 gro off");
+    tool.ok("attach in0 --mode native");
+    let added = tool.json("rule add --server 172.17.0.2");
+    let warned = checks(&added["warnings"]);
+    assert!(!warned.is_empty());
+    let listed = bed.named("listed", &tool.json("rule list").to_string());
+    tool.ok("rule del --all");
+    let loaded = tool.json(&format!("rule load {listed}"));
+    assert_eq!(loaded["loaded"], 1);
+    assert_eq!(checks(&loaded["warnings"]), warned);
+    let run = tool.ok(&format!("rule load {listed}"));
+    assert_eq!(run.out, "loaded 1 rule\n");
+    assert_eq!(run.err.lines().count(), warned.len(), "{run:?}");
+    server.exec("ethtool -K eth0 gro on");
+    let quiet = checks(&tool.json(&format!("rule load {listed}"))["warnings"]);
+    assert_eq!(quiet.len() + 1, warned.len(), "{quiet:?}");
+}
+
+/// The container was made again meanwhile, and has another MAC address under the same device.
+#[test]
+fn a_load_warns_of_mac_addresses_that_are_stale() {
+    let (bed, server) = (Bed::new(), Ns::new("server"));
+    let tool = bed.tool();
+    bed.ns.veth("wan0", &server, "eth0");
+    bed.ns.ip("addr add 172.17.0.1/24 dev wan0");
+    server.ip("addr add 172.17.0.2/24 dev eth0");
+    tool.ok("rule add --server 172.17.0.2");
+    let listed = tool.json("rule list")[0].clone();
+    server.ip("link set eth0 address 02:00:00:00:00:77");
+    let rules = file(&bed, "rules", 500, |number| {
+        let mut line = listed.clone();
+        line["src"] = json!(source(number));
+        vec![line]
+    });
+    let loaded = tool.json(&format!("rule load {rules}"));
+    let stale: Vec<_> = checks(&loaded["warnings"]);
+    let stale: Vec<_> = stale.iter().filter(|(check, _)| check == "mac").collect();
+    assert_eq!(stale.len(), 1, "{loaded}");
+    assert!(
+        stale[0].1.contains("rule refresh --server 172.17.0.2"),
+        "{stale:?}"
+    );
+    tool.ok("rule refresh");
+    assert_eq!(bed.list()[7]["state"], "up");
+}
+
+/// So many backends take a while to look at, and each a line to tell of.
+#[test]
+fn of_many_backends_a_load_checks_some_and_says_so() {
+    let bed = Bed::new();
+    let rules = file(&bed, "rules", 1000, |number| {
+        let server = Ipv4Addr::from(0x0a01_0000 + number).to_string();
+        vec![bed.line(&source(number), &server)]
+    });
+    let run = bed.tool().ok(&format!("rule load {rules}"));
+    assert_eq!(run.out, "loaded 1000 rules\n");
+    assert!(run.err.contains("of 936 rules were not checked"), "{run:?}");
+    let stale = run
+        .err
+        .lines()
+        .filter(|line| line.contains("02:00:00:00:00:01"));
+    assert_eq!(stale.count(), 64, "{run:?}");
 }

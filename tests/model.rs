@@ -14,7 +14,7 @@ use fastrand::Rng;
 use fixture::model::{Backend, Device, Mode, Model, Outcome, Rule};
 use fixture::packet::{TCP, UDP};
 use fixture::random::{PORTS, Packets, VLANS};
-use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT, age_fragments};
+use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT, age_fragments, age_passed, renew_passed};
 use fixture::{Ns, Pins, Tool};
 
 /// Few enough that no round takes the 30 s after which a fragment's datagram is forgotten unless
@@ -47,7 +47,7 @@ fn the_program_agrees_with_the_model_on_every_packet() {
     let seed = from_env("XDPREDIR_MODEL_SEED", fastrand::u64(..));
     let packets = from_env("XDPREDIR_MODEL_PACKETS", 300_000);
     let mut rng = Rng::with_seed(seed);
-    let (mut total, mut long) = (Tally::new(), 0);
+    let (mut total, mut long, mut late) = (Tally::new(), 0, 0);
     let rounds = packets.div_ceil(PACKETS_PER_ROUND);
     for round in 0..rounds {
         let (ns, pins) = (Ns::new("model"), Pins::new());
@@ -62,6 +62,7 @@ fn the_program_agrees_with_the_model_on_every_packet() {
         });
         bed.compare_statistics();
         long += bed.long;
+        late += bed.late;
         for (outcome, count) in bed.interfaces.into_iter().flat_map(|i| i.tally) {
             let sum = total.entry(outcome).or_default();
             *sum = (sum.0 + count.0, sum.1 + count.1);
@@ -72,6 +73,7 @@ fn the_program_agrees_with_the_model_on_every_packet() {
         println!("{packets:>10} {outcome}");
     }
     println!("{long:>10} redirected in several buffers");
+    println!("{late:>10} first fragments that came late");
     for outcome in OUTCOMES {
         let count = total.get(outcome).map_or(0, |count| count.0);
         assert!(
@@ -84,6 +86,7 @@ fn the_program_agrees_with_the_model_on_every_packet() {
         "too few are redirected"
     );
     assert!(long > packets / 1000, "too few are long: {long}");
+    assert!(late >= packets / 10_000, "too few come late: {late}");
 }
 
 /// Packets and bytes by outcome.
@@ -106,6 +109,8 @@ struct Bed<'a> {
     interfaces: Vec<Interface>,
     /// Packets in several buffers that were redirected.
     long: u64,
+    /// First fragments that passed because later ones had.
+    late: u64,
 }
 
 struct Interface {
@@ -171,6 +176,7 @@ impl<'a> Bed<'a> {
             model,
             interfaces: interfaces.into(),
             long: 0,
+            late: 0,
         };
         for _ in 0..rng.usize(2..12) {
             bed.add_rule(rng);
@@ -200,6 +206,10 @@ impl<'a> Bed<'a> {
                 age_fragments(self.tool.pins, Duration::from_secs(31));
                 self.model.forget_fragments();
             }
+            if rng.u64(..between) == 0 {
+                age_passed(self.tool.pins, Duration::from_secs(2));
+                self.model.forget_passed();
+            }
             // What the flow cache knows must not outlive that.
             if change || n == late {
                 packets.recent().iter().for_each(|p| self.arrives(rng, p));
@@ -224,6 +234,11 @@ impl<'a> Bed<'a> {
     /// are compared by the statistics.
     fn agree(&mut self, at: usize, packet: &[u8]) {
         let Interface { name, mode, .. } = self.interfaces[at];
+        let comes_late = self.model.comes_late(packet);
+        if comes_late {
+            // The model has no clock.
+            renew_passed(self.tool.pins);
+        }
         let (verdict, out) = self.interfaces[at].program.run(packet);
         let (outcome, expected) = self.model.judge(mode, packet);
         let action = match outcome {
@@ -241,6 +256,9 @@ impl<'a> Bed<'a> {
         );
         if packet.len() > PAGE && outcome == "redirected" {
             self.long += 1;
+        }
+        if comes_late && outcome == "fragment_without_first" {
+            self.late += 1;
         }
         let count = self.interfaces[at].tally.entry(outcome).or_default();
         *count = (count.0 + 1, count.1 + packet.len() as u64);
@@ -299,7 +317,7 @@ impl<'a> Bed<'a> {
             port: PORTS[rng.usize(..PORTS.len())],
             vlan: VLANS[rng.usize(..VLANS.len())],
             snat: None,
-            decrement_ttl: false,
+            decrement_ttl: true,
             backends: Vec::new(),
             table: Default::default(),
         };
@@ -439,7 +457,8 @@ fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend) -> String {
     let vlan = [1, 5, 4094][usize::from(backend.mac[3]) % 3];
     let push_vlan = told(4, format!(" --push-vlan {vlan}")).then_some(vlan);
     let pop_vlan = told(3, " --pop-vlan".into());
-    let decrement_ttl = told(4, " --decrement-ttl".into());
+    let keep_ttl = told(4, " --keep-ttl".into());
+    let decrement_ttl = !keep_ttl && told(4, " --decrement-ttl".into());
     let source = host(
         &mut Rng::with_seed(backend.mac[4].into()),
         rule.src.is_ipv4(),
@@ -454,6 +473,7 @@ fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend) -> String {
     backend.pop_vlan = pop_vlan;
     let others = !rule.backends.is_empty();
     rule.snat = snat.or(rule.snat.filter(|_| rule.rewrites_addresses()));
-    rule.decrement_ttl = decrement_ttl || (others && rule.decrement_ttl);
+    let kept = keep_ttl || (others && !rule.decrement_ttl && !decrement_ttl);
+    rule.decrement_ttl = !kept;
     words
 }

@@ -344,7 +344,7 @@ impl Bed {
         }
     }
 
-    /// The packet as a redirect leaves it.
+    /// The packet as a redirect leaves it, with one hop less to go.
     fn redirected(
         &self,
         packet: &Frame,
@@ -361,6 +361,7 @@ impl Bed {
             dst: server.into(),
             dmac: BACKEND_MAC,
             smac,
+            ttl: packet.ttl - 1,
             checksum,
             ..packet.clone()
         }
@@ -509,6 +510,48 @@ fn a_wrong_checksum_is_not_made_right() {
     });
 }
 
+/// Where they are in an untagged frame.
+const TTL: usize = 22;
+const HOP_LIMIT: usize = 21;
+
+/// A packet that has reached its last hop passes, and the host's stack says so to its sender.
+#[test]
+fn each_redirect_is_a_hop_unless_the_ttl_is_to_be_kept() {
+    on_bed(|bed| {
+        for (option, kept) in [
+            ("", false),
+            ("--keep-ttl", true),
+            ("--decrement-ttl", false),
+        ] {
+            for (server, place, packet) in [
+                ("172.17.0.2", TTL, frame().bytes()),
+                ("fd00::2", HOP_LIMIT, ipv6(&[])),
+            ] {
+                bed.set_rules(&[&format!("--server {server} {option}")], "out");
+                for ttl in [255, 64, 2, 1, 0] {
+                    let mut packet = packet.clone();
+                    packet[place] = ttl;
+                    let (verdict, left) = match ttl {
+                        0 | 1 if !kept => (XDP_PASS, ttl),
+                        _ if kept => (XDP_REDIRECT, ttl),
+                        _ => (XDP_REDIRECT, ttl - 1),
+                    };
+                    for program in [&bed.skb, &bed.native] {
+                        let (got, out) = program.run(&packet);
+                        let what = format!("{server} {option}: {ttl}");
+                        assert_eq!((got, out[place]), (verdict, left), "{what}");
+                    }
+                }
+            }
+        }
+        let stats = bed.tool().json("stats");
+        for interface in stats["interfaces"].as_array().unwrap() {
+            let count = &interface["outcomes"]["ttl_exceeded"]["packets"];
+            assert_eq!(*count, 8, "{stats}");
+        }
+    });
+}
+
 /// An IPv6 packet with these fragment headers, for port 7999, without a UDP checksum.
 fn ipv6(fragment_headers: &[[u8; 8]]) -> Vec<u8> {
     let mut after = vec![44; fragment_headers.len()];
@@ -536,6 +579,7 @@ fn an_ipv6_packet_with_two_fragment_headers_passes() {
         bed.set_rules(&["--server fd00::2"], "out");
         let redirected = |packet: &[u8]| {
             let mut out = [&BACKEND_MAC, &bed.out_mac, &packet[12..]].concat();
+            out[HOP_LIMIT] -= 1;
             out[38..54].copy_from_slice(&[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
             (XDP_REDIRECT, out)
         };

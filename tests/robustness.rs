@@ -281,6 +281,97 @@ fn a_user_without_rights_is_told_so_in_one_line() {
     Run::from(output.expect("setpriv runs")).fails(5, &[net, "root"]);
 }
 
+/// A run as that user with these capabilities alone, as `setpriv` writes them.
+fn as_nobody_with(bed: &Bed, binary: &Path, capabilities: &str, words: &str) -> Run {
+    let only = |set: &str| format!("--{set}-caps=-all{capabilities}");
+    let output = Command::new("nsenter")
+        .arg(format!("--net={}", bed.ns.path().display()))
+        .args("setpriv --reuid 65534 --regid 65534 --clear-groups".split(' '))
+        .args([only("inh"), only("ambient")])
+        .arg(format!("--bounding-set=-all{capabilities}"))
+        .arg(binary)
+        .arg("--pin-dir")
+        .arg(bed.pins.dir())
+        .args(words.split_whitespace())
+        .output();
+    output.expect("nsenter runs").into()
+}
+
+#[test]
+fn who_has_just_the_capabilities_that_are_named_can_do_all_of_it() {
+    let bed = Bed::new();
+    let (_dir, binary) = for_everybody();
+    let top = bed.pins.dir().parent().unwrap().to_path_buf();
+    std::os::unix::fs::chown(&top, Some(65534), Some(65534)).expect("chown");
+    bed.ns.ip("link set v0 up");
+    bed.ns.ip("link set v1 up");
+
+    let refused = |capabilities: &str, lacking: &str, words: &str| {
+        let run = as_nobody_with(&bed, &binary, capabilities, words);
+        run.fails(
+            5,
+            &[
+                &format!("lacks {lacking}:"),
+                "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
+            ],
+        );
+        assert_eq!(bed.pins.left(), Vec::<PathBuf>::new());
+    };
+    refused(",+bpf,+net_admin", "CAP_PERFMON", "attach v0");
+    refused(",+bpf,+net_admin", "CAP_PERFMON", "attach v0 --no-ledger");
+    refused(",+bpf,+perfmon", "CAP_NET_ADMIN", "attach v0");
+    refused(",+net_admin,+perfmon", "CAP_BPF", "attach v0");
+    let run = as_nobody_with(&bed, &binary, ",+bpf,+net_admin", "doctor --json");
+    assert_eq!(run.code, 7, "{run:?}");
+    let finding = run.json()[0].clone();
+    assert_eq!(finding["check"], "capabilities");
+    let consequence = finding["consequence"].as_str().unwrap();
+    assert!(consequence.contains("was not tried"), "{finding}");
+
+    for mode in ["skb", "native"] {
+        let all =
+            |words: &str| as_nobody_with(&bed, &binary, ",+bpf,+net_admin,+perfmon", words).ok();
+        all(&format!("attach v0 --mode {mode}"));
+        let status = all("status --json").json();
+        assert_eq!(status["interfaces"][0]["mode"], mode);
+        assert_eq!(status["interfaces"][0]["ledger"], "on");
+        all(&add("10.1.1.1"));
+        all(&add("10.1.1.2"));
+        let doctor = all("doctor --json").json();
+        assert_eq!(doctor[0]["check"], "capabilities", "{doctor}");
+        assert!(!doctor.to_string().contains("refused"), "{doctor}");
+        // To detach, to change rules and to read, the pins are enough.
+        let none = |words: &str| as_nobody_with(&bed, &binary, "", words).ok();
+        none("rule del --server 10.1.1.1");
+        none("rule list");
+        none("stats");
+        none("detach --all");
+        assert_eq!(bed.pins.left(), Vec::<PathBuf>::new());
+        let links = bed.ns.ip("link show");
+        assert!(!links.contains("prog/xdp"), "{links}");
+    }
+}
+
+#[test]
+fn to_replace_a_foreign_program_without_cap_sys_admin_is_no_permission() {
+    let bed = Bed::new();
+    let (_dir, binary) = for_everybody();
+    let top = bed.pins.dir().parent().unwrap().to_path_buf();
+    std::os::unix::fs::chown(&top, Some(65534), Some(65534)).expect("chown");
+    let others = Pins::new();
+    let other = Tool {
+        ns: &bed.ns,
+        pins: &others,
+    };
+    other.ok("attach v0");
+    for words in ["attach v0", "attach v0 --force"] {
+        let run = as_nobody_with(&bed, &binary, ",+bpf,+net_admin,+perfmon", words);
+        run.fails(5, &["v0", "another XDP program", "CAP_SYS_ADMIN"]);
+    }
+    assert_eq!(bed.pins.left(), Vec::<PathBuf>::new());
+    other.ok("detach v0");
+}
+
 #[test]
 fn a_pin_directory_that_is_not_on_a_bpffs_is_named_with_the_remedy() {
     let bed = Bed::new();

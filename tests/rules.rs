@@ -82,7 +82,7 @@ fn a_rule_with_defaults_is_any_source_udp_7999_weight_1() {
         "src": "0.0.0.0/0", "proto": "udp", "port": 7999, "server": "10.1.1.1", "mac": MAC,
         "ifindex": bed.ns.ifindex("out0"), "ifname": "out0", "weight": 1,
         "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "keep_ip": false,
-        "decrement_ttl": false, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
+        "decrement_ttl": true, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
         "state": "stale_mac", "origin": null,
     });
     assert_eq!(bed.tool().json("rule list"), json!([row]));
@@ -103,7 +103,7 @@ fn every_part_of_a_rule_is_listed_as_it_was_given() {
         "src": "192.168.122.0/24", "proto": "tcp", "port": 65535, "server": "10.1.1.1",
         "mac": "02:00:00:00:00:ab", "ifindex": index, "ifname": "out0", "weight": 65535,
         "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "keep_ip": false,
-        "decrement_ttl": false, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
+        "decrement_ttl": true, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
         "state": "stale_mac", "origin": null,
     });
     let warnings = row.as_object_mut().unwrap().remove("warnings");
@@ -309,13 +309,13 @@ fn what_was_added_is_told_with_its_rewriting() {
     assert!(run.out.starts_with("added "), "{run:?}");
     let first = |run: &fixture::Run| run.out.lines().next().unwrap().to_string();
     assert!(first(&run).ends_with(" weight 1"), "{run:?}");
-    let words = "--to-port 53 --snat 10.1.1.9 --decrement-ttl --pop-vlan --push-vlan 7";
+    let words = "--to-port 53 --snat 10.1.1.9 --keep-ttl --pop-vlan --push-vlan 7";
     let run = bed.add(&format!("--server 10.1.1.1 --port 2 {words}"));
-    let said = "weight 1 to-port 53 snat 10.1.1.9 decrement-ttl pop-vlan push-vlan 7";
+    let said = "weight 1 to-port 53 snat 10.1.1.9 keep-ttl pop-vlan push-vlan 7";
     assert!(first(&run).ends_with(said), "{run:?}");
     // What it has in common with the rule's other backends.
     let run = bed.add("--server 10.1.1.2 --port 2");
-    let said = "weight 1 snat 10.1.1.9 decrement-ttl";
+    let said = "weight 1 snat 10.1.1.9 keep-ttl";
     assert!(first(&run).ends_with(said), "{run:?}");
 }
 
@@ -849,7 +849,7 @@ fn of_both_families_the_rule_that_was_deleted_is_named() {
 #[test]
 fn source_and_ttl_are_the_same_for_all_backends_of_a_rule() {
     let bed = Bed::new();
-    bed.add("--server 10.1.1.1 --snat 10.9.9.9 --decrement-ttl");
+    bed.add("--server 10.1.1.1 --snat 10.9.9.9 --keep-ttl");
     bed.add("--server 10.1.1.2 --to-port 53");
     bed.add("--server 10.1.1.1 --snat 10.9.9.8");
     // One that changes MAC addresses alone has none, and takes none from the others.
@@ -859,8 +859,40 @@ fn source_and_ttl_are_the_same_for_all_backends_of_a_rule() {
     assert_eq!(rows[0]["snat"], Value::Null);
     for row in &rows.as_array().unwrap()[1..] {
         assert_eq!(row["snat"], "10.9.9.8", "{row}");
-        assert_eq!(row["decrement_ttl"], true, "{row}");
     }
+    let ttl = || -> Vec<Value> {
+        let rows = bed.tool().json("rule list");
+        let rows = rows.as_array().unwrap().iter();
+        rows.map(|row| row["decrement_ttl"].clone()).collect()
+    };
+    assert_eq!(ttl(), [false; 4]);
+    bed.add("--server 10.1.1.2 --decrement-ttl");
+    assert_eq!(ttl(), [true; 4]);
+    bed.add("--server 10.1.1.2 --keep-ttl");
+    assert_eq!(ttl(), [false; 4]);
+}
+
+#[test]
+fn the_ttl_is_decremented_unless_it_is_to_be_kept() {
+    let bed = Bed::new();
+    let add = |words: &str| {
+        bed.add(&format!("--server 10.1.1.1 {words}"));
+        let row = bed.tool().json("rule list")[0].clone();
+        (row["decrement_ttl"] == true, row["to_port"].as_u64())
+    };
+    assert_eq!(add(""), (true, None));
+    assert_eq!(add("--keep-ttl --to-port 53"), (false, Some(53)));
+    assert_eq!(
+        add("--weight 2"),
+        (false, Some(53)),
+        "nothing of it is told"
+    );
+    assert_eq!(add("--to-port 54"), (true, Some(54)), "any of it is told");
+    assert_eq!(add("--keep-ttl"), (false, None));
+    assert_eq!(add("--decrement-ttl"), (true, None));
+    bed.tool()
+        .run("rule add --server 10.1.1.1 --keep-ttl --decrement-ttl")
+        .fails(2, &["--keep-ttl", "--decrement-ttl"]);
 }
 
 /// A pager takes its time; others go on.

@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use fixture::lan::{ANYWHERE, Lan, receive};
-use fixture::terminal::Terminal;
+use fixture::terminal::{Terminal, environment};
 use fixture::{Ns, Pins, Tool};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -258,6 +258,7 @@ fn on_a_terminal_a_watch_draws_on_the_other_screen_and_leaves_it() {
     let bed = Bed::new();
     let mut terminal = Terminal::new(80);
     let mut command: Command = bed.tool().command("stats --watch 50ms");
+    environment(&mut command, &[("TERM", "xterm")]);
     let mut child = command
         .stdout(terminal.stdio())
         .stderr(terminal.stdio())

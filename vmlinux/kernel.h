@@ -24,6 +24,7 @@ typedef struct {
 
 /* include/linux/netdevice.h */
 struct net_device {
+	unsigned long state;
 	unsigned int flags;
 	int ifindex;
 	possible_net_t nd_net;

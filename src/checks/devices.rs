@@ -18,6 +18,7 @@ fn interface(interface: &Ingress) -> Option<Finding> {
         Finding::problem("interface", name).consequence("nothing that arrives there is redirected");
     match (interface.state, interface.successor, &interface.foreign) {
         (LinkState::Attached, ..) => None,
+        (LinkState::Moved, ..) => Some(moved(interface)),
         (LinkState::Gone, Some(now), _) => Some(
             finding
                 .evidence(format!(
@@ -44,6 +45,38 @@ fn interface(interface: &Ingress) -> Option<Finding> {
                 .mend(format!("`xdpredir attach {name} --mode {mode}`")),
         ),
     }
+}
+
+/// The program stays on a device that is moved to another network namespace.
+fn moved(interface: &Ingress) -> Finding {
+    let Ingress {
+        name,
+        mode,
+        ifindex,
+        elsewhere,
+        ..
+    } = interface;
+    let finding = Finding::problem("interface", name);
+    let detach = format!("xdpredir detach {name} --keep-rules");
+    if let Some(now) = elsewhere.as_ref().filter(|now| now.netns.is_none()) {
+        return finding
+            .consequence("it is attached no more, though what arrives there is still redirected")
+            .evidence(format!(
+                "it was in another network namespace; it is {now} now, ifindex {} instead of {ifindex}",
+                now.ifindex
+            ))
+            .mend(format!("`{detach} && xdpredir attach {now} --mode {mode}`"));
+    }
+    let evidence = match elsewhere {
+        Some(now) => format!("the program runs on {now}"),
+        None => "the program runs on a device, but on none that is here".into(),
+    };
+    finding
+        .consequence(
+            "it is in another network namespace, and what arrives there is still redirected",
+        )
+        .evidence(evidence)
+        .mend(format!("`{detach}`, or move it back"))
 }
 
 fn backend(setup: &Setup, target: &Target) -> Finding {

@@ -30,6 +30,14 @@ fn finding(setup: &Setup, link: Option<&Link>, name: &str, reason: Reason) -> Fi
         reason.frames
     ));
     let cause = cause(setup, name, reason.loss);
+    if cause.is_none() && may_lack_queues(link, reason.loss) {
+        return finding
+            .evidence(format!("{}, or not on every CPU", reason.why))
+            .mend(format!(
+                "nothing, if the count no longer grows; otherwise more queues there (a NIC's: \
+                 `ethtool -L {name} combined N`), or attach with --mode skb"
+            ));
+    }
     if cause.is_none() && is_over(setup, link, reason.loss) {
         return finding
             .evidence(format!("{}: that is over", reason.why))
@@ -48,6 +56,13 @@ fn cause(setup: &Setup, name: &str, loss: Loss) -> Option<Finding> {
         Loss::NoDevice | Loss::QueueFull | Loss::Other => Vec::new(),
     };
     found.into_iter().find(|other| other.subject == name)
+}
+
+/// Whether its driver may have queues for redirected frames, but fewer than this host has CPUs. A
+/// veth has one for all.
+fn may_lack_queues(link: Option<&Link>, loss: Loss) -> bool {
+    let takes = |link: &Link| link.features.xdp.redirect_target == Some(true);
+    loss == Loss::NotSupported && link.is_some_and(|link| !link.is("veth") && takes(link))
 }
 
 /// Whether all is well there by now, as far as no other check finds a cause. False where that can't

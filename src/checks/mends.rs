@@ -1,6 +1,6 @@
 //! Commands that several findings name as their mend.
 
-use super::{Setup, Target};
+use super::{Lost, Setup, Target};
 use crate::model::Match;
 
 /// Attaches interfaces anew, and keeps their rules.
@@ -30,6 +30,17 @@ pub fn renew(target: &Target) -> String {
         Some(told) => told,
         None => refresh,
     }
+}
+
+/// Gives a rule of a backend another device as its locator.
+pub fn by_device(target: &Target, lost: &Lost, device: &str) -> String {
+    let rules = match lost.rules {
+        1 => String::new(),
+        count => format!(" (and so in {count} rules)"),
+    };
+    let rule = words(&lost.first);
+    let server = target.server;
+    format!("`xdpredir rule add {rule} --server {server} --dev {device}`{rules}")
 }
 
 /// As `rule add` takes them.

@@ -6,8 +6,10 @@ mod bridge;
 mod checksums;
 mod devices;
 mod foreign;
+mod fragments;
 mod host;
 mod links;
+mod locator;
 mod losses;
 mod macs;
 mod mends;
@@ -28,8 +30,8 @@ mod setup;
 
 pub use macs::{End, contradiction};
 pub use setup::{
-    Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Remains, Reply, Setup, Source,
-    Stray, Target, There,
+    Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Lost, Remains, Reply, Setup,
+    Source, Stray, Target, There, Trial,
 };
 
 use crate::model::{Finding, Severity};
@@ -59,14 +61,16 @@ const INTERFACES: [Check; 4] = [
 ];
 
 /// Of what has become of it all.
-const STATE: [Check; 7] = [
+const STATE: [Check; 9] = [
     host::check,
     remains::check,
     devices::check,
     route::check,
+    locator::check,
     shadow::check,
     strays::check,
     losses::check,
+    fragments::check,
 ];
 
 /// All checks, problems first.
@@ -74,7 +78,7 @@ pub fn all(setup: &Setup) -> Vec<Finding> {
     run(setup, STATE.into_iter().chain(WAY).chain(INTERFACES))
 }
 
-/// Those that concern a backend just added.
+/// Those that concern backends just added.
 pub fn of_backend(setup: &Setup) -> Vec<Finding> {
     run(setup, WAY)
 }

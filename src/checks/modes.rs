@@ -9,10 +9,10 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
         .collect()
 }
 
-/// As `attach` chooses: on veths and bridges, generic is right.
+/// As `attach` chooses: on veths, bridges and taps, generic is right.
 fn finding(interface: &Ingress, link: &Link) -> Option<Finding> {
     let driver_can = link.features.xdp.redirect == Some(true);
-    if !driver_can || link.is("veth") || link.is("bridge") {
+    if !driver_can || ["veth", "bridge", "tun"].iter().any(|kind| link.is(kind)) {
         return None;
     }
     let (name, mtu) = (&interface.name, link.features.mtu);
@@ -39,24 +39,15 @@ fn finding(interface: &Ingress, link: &Link) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::nic;
+    use super::super::testing::{attached, nic};
     use super::*;
-    use crate::model::LinkState;
 
     /// The evidence, for a NIC in a mode.
     fn found(mode: Mode, lro: bool, mtu: u32) -> Option<String> {
         let mut link = nic(1);
         link.features.offloads.lro = Some(lro);
         link.features.mtu = mtu;
-        let interface = Ingress {
-            ifindex: 1,
-            name: link.name().to_string(),
-            mode,
-            frags: false,
-            state: LinkState::Attached,
-            successor: None,
-            foreign: None,
-        };
+        let interface = attached(&link, mode);
         let mut setup = Setup::default();
         setup.interfaces.push(interface);
         setup.devices.insert(1, link);

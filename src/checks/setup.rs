@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::model::{
-    Failures, Features, Fix, LinkState, Mac, Match, Mode, Proto, Refreshed, Remote,
+    Failures, Features, Fix, LinkState, Mac, Match, Mode, Origin, Outcomes, Proto, Refreshed,
+    Remote,
 };
 
 #[derive(Default)]
@@ -24,6 +25,8 @@ pub struct Setup {
     pub devices: BTreeMap<u32, Link>,
     /// Lost frames, by egress device.
     pub losses: BTreeMap<u32, Failures>,
+    /// What became of the packets that arrived, by the index of the attached interface.
+    pub outcomes: BTreeMap<u32, Outcomes>,
     pub remains: Vec<Remains>,
     pub strays: Vec<Stray>,
 }
@@ -39,15 +42,28 @@ pub struct Stray {
 
 #[derive(Default)]
 pub struct Host {
-    pub kernel: Option<(u32, u32)>,
     /// Why nothing can be pinned.
     pub no_bpffs: Option<String>,
-    pub missing_capabilities: Vec<&'static str>,
+    /// The capabilities that this process lacks to attach, and to look into other namespaces.
+    pub lacks_to_attach: Vec<&'static str>,
+    pub lacks_to_look: Vec<&'static str>,
     /// As root and the members of a group may.
     pub may_change_rules: bool,
-    pub has_btf: bool,
+    pub program: Trial,
+    pub ledger: Trial,
     /// The kernel tells what drivers can do with XDP.
     pub tells_features: bool,
+}
+
+/// Whether the kernel loads a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trial {
+    #[default]
+    NotTried,
+    Loaded,
+    /// Why not, and the remedy after the last colon; so where this process may not try it.
+    Refused(String),
+    Forbidden(String),
 }
 
 /// An attached interface.
@@ -62,6 +78,8 @@ pub struct Ingress {
     pub successor: Option<u32>,
     /// The program that is there in place of ours.
     pub foreign: Option<String>,
+    /// Where its device is now, if that was moved and can be seen.
+    pub elsewhere: Option<Remote>,
 }
 
 /// A device, as its own namespace and its peer's tell of it.
@@ -112,6 +130,8 @@ pub struct Target {
     /// Some of its rules found it by the host's route to it.
     pub by_route: bool,
     pub has_route: bool,
+    /// The locators of its rules that lead nowhere any more, each once.
+    pub lost: Vec<Lost>,
     /// It was told by hand in so many rules, and one of them.
     pub by_hand: (usize, Option<Match>),
     pub protos: Vec<Proto>,
@@ -125,6 +145,16 @@ pub struct Target {
     pub there: Option<AtServer>,
     /// Where this host gets what the server answers by way of it.
     pub answers: Option<Arrival>,
+}
+
+/// A locator that leads nowhere any more.
+#[derive(Clone)]
+pub struct Lost {
+    pub locator: Origin,
+    /// How many rules have it.
+    pub rules: usize,
+    /// One of them.
+    pub first: Match,
 }
 
 /// Where packets come from.

@@ -86,6 +86,7 @@ mod tests {
                 state: LinkState::Attached,
                 successor: None,
                 foreign: None,
+                elsewhere: None,
             });
             setup.devices.insert(ifindex, link);
         }

@@ -1,5 +1,7 @@
 //! `xdpredir attach`
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use nix::unistd::Group;
 
@@ -12,6 +14,8 @@ use crate::error::{Exit, failure};
 use crate::host::device;
 use crate::model::{Finding, Mode};
 use crate::show;
+
+const LINK_WITHIN: Duration = Duration::from_secs(5);
 
 pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
     let group = args.group.as_deref().map(group).transpose()?;
@@ -34,6 +38,7 @@ pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
         ledger: !args.no_ledger,
     };
     let attached = datapath::attach(&pins, &request)?;
+    wait_for_links(&attached)?;
     let warn = |attached: &[Attached]| warnings::say(global, found(&pins, attached));
     if global.json {
         let one = |attached| json(attached, warn(std::slice::from_ref(attached)));
@@ -41,6 +46,15 @@ pub fn run(global: &Global, args: &cli::Attach) -> Result<()> {
     }
     warn(&attached);
     attached.iter().try_for_each(describe)
+}
+
+/// Drivers that reset their device for a native program (igb, ixgbe, i40e, …) take its link away for
+/// a moment: what had one before is given time to have it again.
+fn wait_for_links(attached: &[Attached]) -> Result<()> {
+    let deadline = Instant::now() + LINK_WITHIN;
+    let reset = |new: &&Attached| !new.already && new.mode == Mode::Native && new.device.up;
+    let mut reset = attached.iter().filter(reset);
+    reset.try_for_each(|new| device::wait_for_link(new.device.ifindex, deadline))
 }
 
 /// What those that are new would lose, with the rules that are there.
@@ -78,16 +92,22 @@ fn describe(attached: &Attached) -> Result<()> {
         reason,
         ..
     } = attached;
+    if attached.made_room {
+        show::sentence(format_args!(
+            "{}: detached from the device that had its place, which is in another network namespace",
+            device.name
+        ))?;
+    }
     if let Some(program) = &attached.replaced {
-        show::line(format_args!("{}: replaced {program}", device.name))?;
+        show::sentence(format_args!("{}: replaced {program}", device.name))?;
     }
     let verb = if attached.already { "" } else { "attached " };
-    show::line(format_args!(
+    show::sentence(format_args!(
         "{}: {verb}in {mode} mode ({reason})",
         device.name
     ))?;
     if let Some(why) = &attached.no_ledger {
-        show::line(format_args!("  no ledger of lost frames: {why}"))?;
+        show::sentence(format_args!("  no ledger of lost frames: {why}"))?;
     }
     Ok(())
 }

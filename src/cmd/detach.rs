@@ -28,18 +28,28 @@ pub fn run(global: &Global, args: &cli::Detach) -> Result<ExitCode> {
     } else {
         Undone::default()
     };
-    datapath::detach(&pins, &which, args.keep_rules)?;
+    let mut done = Vec::new();
+    let detached = which.iter().try_for_each(|interface| {
+        datapath::detach(&pins, interface)?;
+        done.push(interface);
+        Ok(())
+    });
+    let cleared = detached.and_then(|()| datapath::clear(&pins, args.keep_rules));
 
+    // What was done is said, whatever failed after it.
     let code = super::doctor::told(&undone);
     let undone = undone.changes.iter().map(Change::undone);
     if global.json {
         show::json::print(&serde_json::json!({
-            "detached": which.iter().map(Interface::name).collect::<Vec<_>>(),
+            "detached": done.iter().map(|interface| interface.name()).collect::<Vec<_>>(),
             "undone": undone.collect::<Vec<_>>(),
         }))?;
     } else {
         super::doctor::said("put back", undone)?;
-        describe(&pins, &which, args.keep_rules)?;
+        describe(&pins, &done, args.keep_rules)?;
+    }
+    if let Some(stays) = cleared? {
+        show::warning(stays);
     }
     Ok(code)
 }
@@ -52,17 +62,17 @@ fn undo(pins: &Pins) -> Undone {
     })
 }
 
-fn describe(pins: &Pins, which: &[Interface], keep_rules: bool) -> Result<()> {
+fn describe(pins: &Pins, which: &[&Interface], keep_rules: bool) -> Result<()> {
     for interface in which {
-        show::line(format_args!("{}: detached", interface.name()))?;
+        show::sentence(format_args!("{}: detached", interface.name()))?;
     }
     if !pins.root().exists() {
-        show::line(format_args!(
+        show::sentence(format_args!(
             "nothing is left under {}",
             pins.root().display()
         ))?;
     } else if keep_rules && pins.interfaces()?.is_empty() {
-        show::line(format_args!(
+        show::sentence(format_args!(
             "rules and counters are kept under {}",
             pins.root().display()
         ))?;
@@ -72,9 +82,11 @@ fn describe(pins: &Pins, which: &[Interface], keep_rules: bool) -> Result<()> {
 
 fn named(all: Vec<Interface>, names: &[String]) -> Result<Vec<Interface>> {
     // attach takes any name of a device (`ip link property add … altname`), so this does, too.
+    let is_here = |interface: &Interface, name: &str| {
+        device::by_name(name).is_ok_and(|device| device.ifindex == interface.ifindex)
+    };
     let named = |interface: &Interface, name: &str| {
-        interface.answers_to(name)
-            || device::by_name(name).is_ok_and(|device| device.ifindex == interface.ifindex)
+        interface.answers_to(name) || !interface.moved && is_here(interface, name)
     };
     for name in names {
         if !all.iter().any(|interface| named(interface, name)) {

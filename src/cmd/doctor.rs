@@ -109,7 +109,7 @@ fn undo(global: &Global, pins: &Pins) -> Result<ExitCode> {
         let changes: Vec<String> = undone.changes.iter().map(Change::undone).collect();
         show::json::print(&serde_json::json!({ "undone": changes }))?;
     } else if undone.changes.is_empty() && undone.errors.is_empty() {
-        show::line("nothing to undo")?;
+        show::sentence("nothing to undo")?;
     } else {
         said("put back", undone.changes.iter().map(Change::undone))?;
     }
@@ -136,7 +136,7 @@ pub fn said(what: &str, changes: impl IntoIterator<Item = String>) -> Result<()>
             1 => String::new(),
             count => format!(" in {count} rules"),
         };
-        show::line(format_args!("{what}: {change}{rules}"))
+        show::sentence(format_args!("{what}: {change}{rules}"))
     })
 }
 

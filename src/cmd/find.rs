@@ -69,6 +69,7 @@ pub fn in_namespace(args: &RuleAdd) -> Result<Option<Found>> {
         return Ok(None);
     };
     let origin = Origin::Device(name.clone());
+    check::origin("--dev", &origin)?;
     let mut path = locate(&origin, wanted, Ask::IfUnknown)?;
     Ok(Some(match args.mac {
         Some(mac) => {
@@ -134,12 +135,36 @@ pub fn path(
     let same_device = |device: &Device| told.as_ref().is_none_or(|t| t.ifindex == device.ifindex);
     match before {
         Some((device, known)) if same_device(&device) => Ok(Found {
+            origin: locator(known, args, &device)?,
             path: Path::told(server, device, args.mac.unwrap_or(known.mac)),
-            origin: known.origin.clone().filter(|_| args.mac.is_none()),
             kept: true,
         }),
         _ => find(server, told, args),
     }
+}
+
+/// Whether the command line has another locator for a backend that is there: none, with a MAC
+/// address; another name, where it was found on a device.
+pub fn tells_locator(known: &Backend, args: &RuleAdd) -> bool {
+    let on_device = matches!(known.origin, Some(Origin::Device(_)));
+    args.mac.is_some() || on_device && (args.dev.is_some() || args.ifindex.is_some())
+}
+
+fn locator(known: &Backend, args: &RuleAdd, device: &Device) -> Result<Option<Origin>> {
+    if !tells_locator(known, args) {
+        return Ok(known.origin.clone());
+    }
+    match args.mac {
+        Some(_) => Ok(None),
+        None => by_device(args, device).map(Some),
+    }
+}
+
+/// By the name that was told, which may be an alternative one, or the name of the index.
+fn by_device(args: &RuleAdd, device: &Device) -> Result<Origin> {
+    let origin = Origin::Device(args.dev.as_ref().unwrap_or(&device.name).clone());
+    check::origin("--dev", &origin)?;
+    Ok(origin)
 }
 
 fn find(server: IpAddr, told: Option<Device>, args: &RuleAdd) -> Result<Found> {
@@ -147,14 +172,16 @@ fn find(server: IpAddr, told: Option<Device>, args: &RuleAdd) -> Result<Found> {
         let path = Path::find(server, told, args.mac, Ask::IfUnknown)?;
         return Ok(Found::by_hand(path));
     }
-    let origin = told
-        .as_ref()
-        .map_or(Origin::Route, |device| Origin::Device(device.name.clone()));
-    let path = match told {
-        Some(device) => on_device(server, device, Ask::IfUnknown)?,
-        None => Path::find(server, None, None, Ask::IfUnknown)?,
-    };
-    Ok(Found::by(origin, path))
+    Ok(match told {
+        Some(device) => {
+            let origin = by_device(args, &device)?;
+            Found::by(origin, on_device(server, device, Ask::IfUnknown)?)
+        }
+        None => {
+            let path = Path::find(server, None, None, Ask::IfUnknown)?;
+            Found::by(Origin::Route, path)
+        }
+    })
 }
 
 /// Where the host can't tell now, what was known stays, as long as its device is there.

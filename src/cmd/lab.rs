@@ -12,6 +12,7 @@ pub fn run(global: &Global, verb: &Lab) -> Result<ExitCode> {
         Lab::Up { bed } => lab::up(global, *bed)?,
         Lab::Down => lab::down(global)?,
         Lab::Status => lab::status(global)?,
+        Lab::Tmux => lab::tmux(global)?,
         Lab::Exec { host, command } => return lab::exec(host, command),
     }
     Ok(ExitCode::SUCCESS)

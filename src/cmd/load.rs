@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::Read;
+use std::io::{Read, stderr};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -12,14 +12,16 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use ipnet::IpNet;
 use serde::de::{Error as _, IgnoredAny};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::check;
+use super::{check, warnings};
+use crate::checks;
 use crate::cli::{self, Global};
 use crate::datapath::{Pins, RuleStore};
+use crate::doctor::Sample;
 use crate::error::{Exit, exit_code, failure};
 use crate::host::device;
-use crate::model::{Backend, Mac, Match, Origin, Proto, Rewrite, Rule};
+use crate::model::{Backend, Finding, Mac, Match, Origin, Proto, Rewrite, Rule};
 use crate::show;
 
 /// A backend of a rule, as `rule list --json` has it.
@@ -40,7 +42,7 @@ struct Line {
     snat: Option<IpAddr>,
     #[serde(default)]
     keep_ip: bool,
-    #[serde(default)]
+    #[serde(default = "yes")]
     decrement_ttl: bool,
     push_vlan: Option<u16>,
     #[serde(default)]
@@ -76,31 +78,73 @@ fn one() -> u16 {
     1
 }
 
+fn yes() -> bool {
+    true
+}
+
 pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     let text = read(file)?;
     let rules = rules(&text, file)?;
     drop(text);
-    let _lock = pins.lock()?;
+    let sample = Sample::of(&rules);
+    let lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
-    for ifindex in egress_of(&rules) {
-        store.open_egress(ifindex, [])?;
-    }
     let total = rules.len();
-    // On a terminal only, and on standard error.
-    let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} rules")?;
-    let progress = ProgressBar::new(total as u64).with_style(style);
+    let progress = progress(total)?;
     store
         .load(rules, |done| progress.set_position(done as u64))
         .map_err(|error| {
-            let done = progress.position();
-            error.context(format!("after {done} of {total} rules"))
+            let file = file.display();
+            match progress.position() {
+                0 => error.context(format!("{file}")),
+                done => error.context(format!("{file}: after {done} of {total} rules")),
+            }
         })?;
     progress.finish_and_clear();
+    drop(lock);
+    let warnings = warn(global, pins, sample);
     if global.json {
-        return show::json::print(&serde_json::json!({ "loaded": total }));
+        return show::json::print(&Loaded {
+            loaded: total,
+            warnings,
+        });
     }
     show::line(format_args!("loaded {}", show::count(total, "rule")))
 }
+
+#[derive(Serialize)]
+struct Loaded {
+    loaded: usize,
+    warnings: Option<Vec<Finding>>,
+}
+
+/// As `rule add` does, for rules that stand for all.
+fn warn(global: &Global, pins: &Pins, sample: Sample) -> Option<Vec<Finding>> {
+    let left_out = sample.left_out;
+    let found = sample.setup(pins).map(|setup| checks::of_backend(&setup));
+    let warnings = warnings::say(global, found);
+    if left_out > 0 {
+        let rules = show::count(left_out, "rule");
+        let text = format!(
+            "the backends of {rules} were not checked, so many there are: `xdpredir doctor` checks all"
+        );
+        show::warning(super::paste::complete(global, &text));
+    }
+    warnings
+}
+/// On standard error, and only on a terminal that can draw it.
+fn progress(total: usize) -> Result<ProgressBar> {
+    // A bar on two lines could not be drawn over.
+    let template = match show::terminal::width(&stderr()) {
+        Some(..WIDE_ENOUGH) => "{human_pos} of {human_len} rules",
+        _ => "{bar:40} {human_pos} of {human_len} rules",
+    };
+    let style = ProgressStyle::with_template(template)?;
+    Ok(ProgressBar::new(total as u64).with_style(style))
+}
+
+/// For a bar beside two numbers of up to a million.
+const WIDE_ENOUGH: u16 = 72;
 
 fn read(file: &Path) -> Result<String> {
     let mut bytes = Vec::new();
@@ -309,12 +353,4 @@ fn agree(rule: &Rule) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-fn egress_of(rules: &[Rule]) -> Vec<u32> {
-    let backends = rules.iter().flat_map(|rule| &rule.backends);
-    let mut all: Vec<u32> = backends.map(|backend| backend.ifindex).collect();
-    all.sort_unstable();
-    all.dedup();
-    all
 }

@@ -10,6 +10,7 @@ mod filter;
 mod find;
 pub mod lab;
 mod load;
+pub mod needs;
 pub mod paste;
 mod refresh;
 mod rows;

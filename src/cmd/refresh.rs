@@ -33,10 +33,8 @@ pub fn run(global: &Global, pins: &Pins, args: &Filter) -> Result<ExitCode> {
 
 /// The rules that have a backend that is meant; exit 3 where some are named, and there are none.
 fn chosen(pins: &Pins, args: &Filter) -> Result<Vec<Rule>> {
-    let Some(_lock) = pins.lock_shared()? else {
-        return Err(pins.not_attached());
-    };
-    let rules = filter::rules(&RuleStore::open(pins)?, args)?;
+    let rules = pins.read(|| filter::rules(&RuleStore::open(pins)?, args))?;
+    let rules = rules.ok_or_else(|| pins.not_attached())?;
     filter::require(args, &rules)?;
     Ok(rules)
 }

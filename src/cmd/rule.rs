@@ -1,5 +1,6 @@
 //! `xdpredir rule`
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 
@@ -31,13 +32,9 @@ pub fn run(global: &Global, verb: &cli::Rule) -> Result<ExitCode> {
 }
 
 fn list(global: &Global, pins: &Pins, meant: &Filter) -> Result<()> {
-    let Some(lock) = pins.lock_shared()? else {
-        return Err(pins.not_attached());
-    };
-    let rows = rows::of(&RuleStore::open(pins)?, meant)?;
+    let rows = pins.read(|| rows::of(&RuleStore::open(pins)?, meant))?;
+    let rows = rows.ok_or_else(|| pins.not_attached())?;
     filter::require(meant, &rows)?;
-    // Whoever reads the output may take their time.
-    drop(lock);
     if global.json {
         return show::json::print(&rows);
     }
@@ -61,7 +58,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
             find::path(server, args, rewrite.as_ref(), known.as_ref())?
         }
     };
-    let _lock = pins.lock()?;
+    let lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
 
     let mut rule = store.get(&matches)?.unwrap_or(Rule {
@@ -76,6 +73,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
             format!("{matches}: has {most} backends already, the most of a rule"),
         ));
     }
+    require_room(&store, &rule, &found, rewrite)?;
     let path = &found.path;
     let mut backend = backend(&store, args, &mut rule, &found)?;
     if let Some(rewrite) = rewrite {
@@ -84,6 +82,8 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     rule.put(backend.clone());
     agree_on_source(&mut rule, &mut backend, &args.rewrite);
     store.put(&rule)?;
+    // What follows only looks, and may take a while.
+    drop(lock);
 
     let setup = doctor::of_backend(pins, &store, matches, &backend);
     let warnings = warnings::say(global, setup.map(|setup| checks::of_backend(&setup)));
@@ -94,7 +94,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     let verb = if known.is_some() { "updated" } else { "added" };
     let rewriting = show::table::rewriting(&backend.rewrite);
     let rewriting = Some(rewriting).filter(|words| !words.is_empty());
-    show::line(format_args!(
+    show::sentence(format_args!(
         "{verb} {matches} -> {server} {} via {} weight {}{}",
         backend.mac,
         path.device.name,
@@ -103,7 +103,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     ))?;
     path.found
         .iter()
-        .try_for_each(|found| show::line(format_args!("  {found}")))
+        .try_for_each(|found| show::sentence(format_args!("  {found}")))
 }
 
 #[derive(Serialize)]
@@ -114,11 +114,35 @@ struct Added {
 }
 
 fn known(pins: &Pins, matches: &Match, server: IpAddr) -> Result<Option<Backend>> {
-    let Some(_lock) = pins.lock_shared()? else {
-        return Err(pins.not_attached());
-    };
-    let rule = RuleStore::open(pins)?.get(matches)?;
+    let rule = pins.read(|| RuleStore::open(pins)?.get(matches))?;
+    let rule = rule.ok_or_else(|| pins.not_attached())?;
     Ok(rule.and_then(|rule| rule.backend(server).cloned()))
+}
+
+/// That the rule finds room with the backend, before the first change.
+fn require_room(
+    store: &RuleStore,
+    rule: &Rule,
+    found: &Found,
+    rewrite: Option<Rewrite>,
+) -> Result<()> {
+    let path = &found.path;
+    let mut rule = rule.clone();
+    let known = rule.backend(path.server);
+    let rewrite = rewrite.or(known.map(|known| known.rewrite));
+    rule.put(Backend {
+        server: path.server,
+        mac: path.mac,
+        source_mac: path.mac,
+        ifindex: path.device.ifindex,
+        weight: 1,
+        completes_checksum: false,
+        rewrite: rewrite.unwrap_or_default(),
+        counter: 0,
+        origin: found.origin.clone(),
+    });
+    store.require_room(&rule)?;
+    store.require_egress(&BTreeSet::from([path.device.ifindex]))
 }
 
 /// The backend of the rule as it is to be, its device open to redirects and its counter there.
@@ -157,7 +181,9 @@ fn kept(known: &Backend, mut backend: Backend, args: &RuleAdd) -> Backend {
         backend = Way::of(known).given_to(&backend);
     }
     backend.mac = args.mac.unwrap_or(known.mac);
-    backend.origin = known.origin.clone().filter(|_| args.mac.is_none());
+    if !find::tells_locator(known, args) {
+        backend.origin = known.origin.clone();
+    }
     backend
 }
 
@@ -227,7 +253,7 @@ fn report_deleted(global: &Global, deleted: usize, args: &RuleDel, matches: &Mat
     } else {
         matches.to_string()
     };
-    show::line(format_args!("deleted {backends} of {of}"))
+    show::sentence(format_args!("deleted {backends} of {of}"))
 }
 
 /// How many backends went: one, or all of a rule.
@@ -277,12 +303,13 @@ fn told_rewrite(args: &cli::Rewrite, server: IpAddr) -> Result<Option<Rewrite>> 
         to_port: args.to_port,
         snat: args.snat,
         keep_ip: args.keep_ip,
-        decrement_ttl: args.decrement_ttl,
+        decrement_ttl: !args.keep_ttl,
         push_vlan: args.push_vlan,
         pop_vlan: args.pop_vlan,
     };
     check::rewrite("--snat", &told, server)?;
-    Ok(Some(told).filter(|told| *told != Rewrite::default()))
+    let is_default = told == Rewrite::default() && !args.decrement_ttl;
+    Ok((!is_default).then_some(told))
 }
 
 /// What all backends of a rule have in common: as told, else as the others have it.
@@ -290,7 +317,11 @@ fn agree_on_source(rule: &mut Rule, backend: &mut Backend, told: &cli::Rewrite) 
     let snat = told
         .snat
         .or(rule.backends.iter().find_map(|b| b.rewrite.snat));
-    let decrement_ttl = rule.backends.iter().any(|b| b.rewrite.decrement_ttl);
+    let mut others = rule.backends.iter().filter(|b| b.server != backend.server);
+    let other = others
+        .next()
+        .filter(|_| !told.keep_ttl && !told.decrement_ttl);
+    let decrement_ttl = other.unwrap_or(backend).rewrite.decrement_ttl;
     for member in &mut rule.backends {
         member.rewrite.snat = snat.filter(|_| !member.rewrite.keep_ip);
         member.rewrite.decrement_ttl = decrement_ttl;

@@ -39,9 +39,11 @@ pub fn run(global: &Global, args: &cli::Stats) -> Result<()> {
 }
 
 fn take(pins: &Pins, meant: &Filter) -> Result<Snapshot> {
-    let Some(_lock) = pins.lock_shared()? else {
-        return Err(pins.not_attached());
-    };
+    let snapshot = pins.read(|| read(pins, meant))?;
+    snapshot.ok_or_else(|| pins.not_attached())
+}
+
+fn read(pins: &Pins, meant: &Filter) -> Result<Snapshot> {
     let interfaces = datapath::interfaces(pins)?
         .into_iter()
         .map(|interface| {

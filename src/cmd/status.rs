@@ -4,39 +4,47 @@ use anyhow::Result;
 
 use crate::cli::Global;
 use crate::datapath::{self, Pins, RuleStore};
+use crate::host::xdp;
 use crate::show;
 use crate::show::json::{Status, StatusInterface};
 
 pub fn run(global: &Global) -> Result<()> {
     let pins = Pins::locate(global.pin_dir.as_deref())?;
-    let mut status = Status {
+    let read = pins.read(|| read(&pins))?;
+    let (interfaces, rules) = read.unwrap_or_default();
+    let status = Status {
         pin_dir: pins.root().to_path_buf(),
-        interfaces: Vec::new(),
-        rules: 0,
+        interfaces,
+        rules,
     };
-    let lock = pins.lock_shared()?;
-    if lock.is_some() {
-        for interface in datapath::interfaces(&pins)? {
-            let ids = interface.ids(&pins)?;
-            status.interfaces.push(StatusInterface {
-                ifname: interface.name(),
-                ifindex: interface.ifindex,
-                mode: interface.mode,
-                program_id: ids.program,
-                link_id: ids.link,
-                state: ids.state,
-                ledger: interface.ledger,
-            });
-        }
-        status.rules = RuleStore::open(&pins)?.count()?;
-    }
     if global.json {
         show::json::print(&status)
     } else {
         show::text(show::table::status(&status))?;
+        if !status.interfaces.is_empty() && !xdp::is_told()? {
+            show::line(show::features::GUESSED)?;
+        }
         if let Some(why) = pins.no_bpffs() {
-            show::line(why)?;
+            show::sentence(why)?;
         }
         Ok(())
     }
+}
+
+/// The interfaces, and how many rules there are.
+fn read(pins: &Pins) -> Result<(Vec<StatusInterface>, usize)> {
+    let mut interfaces = Vec::new();
+    for interface in datapath::interfaces(pins)? {
+        let ids = interface.ids(pins)?;
+        interfaces.push(StatusInterface {
+            ifname: interface.name(),
+            ifindex: interface.ifindex,
+            mode: interface.mode,
+            program_id: ids.program,
+            link_id: ids.link,
+            state: ids.state,
+            ledger: interface.ledger,
+        });
+    }
+    Ok((interfaces, RuleStore::open(pins)?.count()?))
 }

@@ -1,4 +1,4 @@
-//! What `attach` and `rule add` warn of once they have done their work: nothing here is their failure.
+//! What `attach`, `rule add` and `rule load` warn of once they have done their work: nothing here is their failure.
 
 use anyhow::Result;
 

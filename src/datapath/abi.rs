@@ -17,8 +17,8 @@ mod limits {
     include!(concat!(env!("OUT_DIR"), "/limits.rs"));
 }
 
-pub use ledger::LedgerSkelBuilder;
 pub use ledger::types::failure_key;
+pub use ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use limits::*;
 pub use skel::XdpredirSkelBuilder;
 pub use skel::types::{
@@ -30,40 +30,37 @@ pub use skel::types::{
 /// Any bytes are a value of the type, and it has no padding (the ABI header asserts its size).
 pub unsafe trait Plain: Copy {}
 
-// SAFETY: all are structs of integers and arrays of integers, without padding.
-unsafe impl Plain for backend {}
-// SAFETY: as above.
-unsafe impl Plain for bank {}
-// SAFETY: as above.
-unsafe impl Plain for counter {}
-// SAFETY: as above.
-unsafe impl Plain for flow_key {}
-// SAFETY: as above.
-unsafe impl Plain for fragmented {}
-// SAFETY: as above.
-unsafe impl Plain for interface {}
-// SAFETY: as above.
-unsafe impl Plain for maglev_chunk {}
-// SAFETY: as above.
-unsafe impl Plain for origin {}
-// SAFETY: as above.
-unsafe impl Plain for rule {}
-// SAFETY: as above.
-unsafe impl Plain for rule_key {}
-// SAFETY: as above.
-unsafe impl Plain for ruleset {}
-// SAFETY: as above.
-unsafe impl Plain for service {}
-// SAFETY: as above.
-unsafe impl Plain for service_key {}
-// SAFETY: as above.
-unsafe impl Plain for set_key {}
-// SAFETY: as above.
-unsafe impl Plain for u32 {}
-// SAFETY: as above.
-unsafe impl Plain for u64 {}
-// SAFETY: as above.
-unsafe impl Plain for failure_key {}
+/// Types of the ABI with their sizes in the header: bindings that have padding don't compile.
+macro_rules! plain {
+    ($($name:ident = $size:expr;)*) => {
+        $(
+            const _: () = assert!(size_of::<$name>() == $size as usize);
+            // SAFETY: integers and arrays of integers, which fill the size that the header asserts.
+            unsafe impl Plain for $name {}
+        )*
+    };
+}
+
+plain! {
+    u32 = 4;
+    u64 = 8;
+    backend = 64;
+    bank = BANK_BITMAP;
+    counter = 16;
+    failure_key = 8;
+    flow_key = 40;
+    fragmented = 72;
+    interface = 32;
+    maglev_chunk = MAGLEV_CHUNK;
+    origin = ORIGIN_LEN;
+    rule = 48;
+    rule_key = 24;
+    ruleset = 8;
+    service = 24;
+    service_key = 8;
+    set_key = 8;
+}
+
 // SAFETY: bytes are bytes.
 unsafe impl<const N: usize> Plain for [u8; N] {}
 

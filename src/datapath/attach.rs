@@ -3,19 +3,20 @@
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Gid;
 
 use super::bpffs::remove_tree;
+use super::detach::detach;
 use super::foreign::{Foreign, Replaced};
 use super::interface::{Interface, interfaces};
 use super::load::{Variant, load};
 use super::{Pins, ledger, log, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
-use crate::host::{kernel, xdp};
-use crate::model::{ETHERNET_MTU, LedgerState, LinkState, Mode, OLDEST_KERNEL};
+use crate::host::{features, xdp};
+use crate::model::{ETHERNET_MTU, LedgerState, LinkState, Mode};
 
 pub struct Request<'a> {
     pub devices: &'a [Device],
@@ -38,6 +39,9 @@ pub struct Attached {
     pub already: bool,
     /// The program that was replaced.
     pub replaced: Option<String>,
+    /// The program was taken off the device that had its name or index before, and is in another
+    /// network namespace.
+    pub made_room: bool,
     pub ledger: LedgerState,
     /// Why there is no ledger, though it was wanted.
     pub no_ledger: Option<String>,
@@ -45,17 +49,32 @@ pub struct Attached {
 
 /// Attaches to all devices or to none.
 pub fn attach(pins: &Pins, request: &Request) -> Result<Vec<Attached>> {
-    require_kernel()?;
     let _lock = pins.lock_or_create()?;
     pins.sweep()?;
-    let before = without_gone(pins, interfaces(pins)?)?;
+    let (before, ended) = make_room(pins, interfaces(pins)?, request.devices)?;
     let fresh = !pins.has_state()?;
 
-    let result = attach_locked(pins, request, &before);
-    if result.is_err() {
+    let mut all = attach_locked(pins, request, &before).map_err(|error| {
         let _ = if fresh { pins.remove() } else { pins.sweep() };
+        with_ended(error, &ended)
+    })?;
+    for attached in &mut all {
+        let made_room = |interface: &Interface| has_place_of(&attached.device, interface);
+        attached.made_room = ended.iter().any(made_room);
     }
-    result
+    Ok(all)
+}
+
+/// A failure, after what was done all the same.
+fn with_ended(error: Error, ended: &[Interface]) -> Error {
+    if ended.is_empty() {
+        return error;
+    }
+    let names: Vec<String> = ended.iter().map(Interface::name).collect();
+    let names = names.join(", ");
+    error.context(format!(
+        "detached {names} in another network namespace, but attached nothing"
+    ))
 }
 
 fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result<Vec<Attached>> {
@@ -98,17 +117,34 @@ fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result
     Ok(done)
 }
 
-/// Interfaces whose device is gone make room.
-fn without_gone(pins: &Pins, interfaces: Vec<Interface>) -> Result<Vec<Interface>> {
-    let mut there = Vec::new();
+/// Interfaces whose device is gone make room; so do those whose device is in another network
+/// namespace, for one that has its name or index now: there the program is taken off.
+fn make_room(
+    pins: &Pins,
+    interfaces: Vec<Interface>,
+    devices: &[Device],
+) -> Result<(Vec<Interface>, Vec<Interface>)> {
+    let (mut there, mut ended) = (Vec::new(), Vec::new());
     for interface in interfaces {
-        if interface.ids(pins)?.state == LinkState::Gone {
-            remove_tree(&pins.interface(interface.ifindex))?;
-        } else {
-            there.push(interface);
+        let state = interface.ids(pins)?.state;
+        let has_its_place = devices
+            .iter()
+            .any(|device| has_place_of(device, &interface));
+        match state {
+            LinkState::Gone => remove_tree(&pins.interface(interface.ifindex))?,
+            LinkState::Moved if has_its_place => {
+                detach(pins, &interface)?;
+                remove_tree(&pins.interface(interface.ifindex))?;
+                ended.push(interface);
+            }
+            _ => there.push(interface),
         }
     }
-    Ok(there)
+    Ok((there, ended))
+}
+
+fn has_place_of(device: &Device, interface: &Interface) -> bool {
+    device.ifindex == interface.ifindex || interface.answers_to(&device.name)
 }
 
 /// Ctrl-C and its like wait for as long as this lives.
@@ -159,6 +195,7 @@ fn already(interface: &Interface, device: &Device, wanted: Option<Mode>) -> Resu
         reason: "already attached".into(),
         already: true,
         replaced: None,
+        made_room: false,
         ledger: interface.ledger,
         no_ledger: None,
     })
@@ -216,23 +253,28 @@ impl Loaded {
         let native = variant.mode == Mode::Native;
         let mut linked = link(&program, &device, variant.mode);
         if linked.is_err() && native && device.mtu > ETHERNET_MTU {
-            variant.frags = true;
-            program = load(pins, &device, variant)?;
-            linked = link(&program, &device, variant.mode);
+            if xdp::is_told()? {
+                variant.frags = true;
+                program = load(pins, &device, variant)?;
+                linked = link(&program, &device, variant.mode);
+            } else {
+                linked = linked.map_err(Refused::of_several_buffers);
+            }
             if linked.is_ok() {
                 reason += ", in several buffers a frame";
             }
         }
-        let link = match linked {
-            Err(refused) if wanted.is_none() && native => {
-                variant.mode = Mode::Skb;
-                variant.frags = false;
-                reason = format!("native was refused: {}", crate::error::one_line(&refused));
-                program = load(pins, &device, variant)?;
-                link(&program, &device, variant.mode)
-            }
-            result => result,
-        }?;
+        if let Err(refused) = &linked
+            && native
+            && wanted.is_none()
+        {
+            reason = refused.reason();
+            variant.mode = Mode::Skb;
+            variant.frags = false;
+            program = load(pins, &device, variant)?;
+            linked = link(&program, &device, variant.mode);
+        }
+        let link = linked.map_err(|refused| refused.failure(&device, variant.mode))?;
         Ok(Attachment {
             device,
             variant,
@@ -260,6 +302,7 @@ impl Attachment {
             reason: self.reason.clone(),
             already: false,
             replaced: self.replaced.as_ref().map(Replaced::describe),
+            made_room: false,
             ledger: self.variant.ledger,
             no_ledger: None,
         }
@@ -276,6 +319,9 @@ impl Attachment {
     }
 }
 
+/// The kernel's words where a driver has no XDP at all (net/core/dev.c).
+const NO_NATIVE_MODE: &str = "driver does not support XDP in native mode";
+
 /// The mode to try first, and why.
 fn choose(device: &Device, wanted: Option<Mode>) -> Result<(Mode, String)> {
     if let Some(mode) = wanted {
@@ -288,7 +334,12 @@ fn choose(device: &Device, wanted: Option<Mode>) -> Result<(Mode, String)> {
             Mode::Skb,
             "on a veth, generic is faster for what sockets send",
         )
-    } else if xdp::of(device.ifindex)?.and_then(|xdp| xdp.redirect) == Some(false) {
+    } else if device.is_tap() {
+        (
+            Mode::Skb,
+            "on a tap, generic delivers to any device, native only where a veth's peer has GRO on",
+        )
+    } else if features::xdp_of(device)?.redirect == Some(false) {
         (Mode::Skb, "its driver has no native mode")
     } else {
         (Mode::Native, "its driver runs XDP")
@@ -296,7 +347,42 @@ fn choose(device: &Device, wanted: Option<Mode>) -> Result<(Mode, String)> {
     Ok((mode, reason.into()))
 }
 
-fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd> {
+/// Why a device does not take the program.
+struct Refused {
+    exit: Exit,
+    why: String,
+}
+
+impl Refused {
+    /// Why the other mode was taken.
+    fn reason(&self) -> String {
+        if self.why.contains(NO_NATIVE_MODE) {
+            return "its driver has no native mode".into();
+        }
+        format!("its driver refused native mode: {}", self.why)
+    }
+
+    /// Such a program could be tried, but what it redirects would be lost.
+    fn of_several_buffers(mut self) -> Self {
+        self.why += &format!(
+            "; above an MTU of {ETHERNET_MTU}, frames may lie in several buffers, and this kernel (before \
+             Linux 6.3) loses such frames when they are redirected natively"
+        );
+        self
+    }
+
+    fn failure(self, device: &Device, mode: Mode) -> anyhow::Error {
+        let Refused { exit, why } = self;
+        let advice = advice(device, mode, exit);
+        let message = format!(
+            "{} cannot run XDP in {mode} mode: {why}{advice}",
+            device.name
+        );
+        failure(exit, message)
+    }
+}
+
+fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd, Refused> {
     sys::link_create(program.as_fd(), device.ifindex, mode).map_err(|error| {
         let exit = match error.raw_os_error() {
             Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL | nix::libc::ERANGE) => {
@@ -308,12 +394,7 @@ fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd> {
             _ => Exit::Failed,
         };
         let why = driver_says(program, device.ifindex, mode).unwrap_or_else(|| error.to_string());
-        let advice = advice(device, mode, exit);
-        let name = &device.name;
-        failure(
-            exit,
-            format!("{name} cannot run XDP in {mode} mode: {why}{advice}"),
-        )
+        Refused { exit, why }
     })
 }
 
@@ -331,25 +412,26 @@ fn advice(device: &Device, mode: Mode, exit: Exit) -> String {
 
 /// The link's way gives a bare errno; the netlink way, the driver's own words.
 fn driver_says(program: &OwnedFd, ifindex: u32, mode: Mode) -> Option<String> {
-    log::take_kernel_message();
+    log::take_said();
     if sys::netlink_attach(program.as_fd(), ifindex, mode).is_ok() {
         let _ = sys::netlink_detach(ifindex, mode);
     }
-    log::take_kernel_message()
+    log::take_said().netlink
 }
 
-fn require_kernel() -> Result<()> {
-    match kernel::version() {
-        Some(version) if version < OLDEST_KERNEL => {
-            let (major, minor) = OLDEST_KERNEL;
-            Err(failure(
-                Exit::Unsupported,
-                format!(
-                    "this kernel is {}.{}; {major}.{minor} or later is needed (bpf_xdp_load_bytes)",
-                    version.0, version.1
-                ),
-            ))
-        }
-        _ => Ok(()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_driver_has_no_native_mode_does_not_read_like_an_error() {
+        let reason = |why: &str| {
+            let (exit, why) = (Exit::Unsupported, why.into());
+            Refused { exit, why }.reason()
+        };
+        let none = reason("Underlying driver does not support XDP in native mode");
+        assert_eq!(none, "its driver has no native mode");
+        let large = reason("veth: Peer MTU is too large to set XDP");
+        assert!(large.ends_with(": veth: Peer MTU is too large to set XDP"));
     }
 }

@@ -4,20 +4,19 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
-use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
-use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use super::bpffs::{exists, remove_file};
 use super::group::{group_of, share_pin};
 use super::maps::{Full, Map};
-use super::{Pins, abi, sys};
-use crate::error::{Exit, failure};
+use super::{Pins, abi, refusal, room, sys};
+use crate::error::{Exit, exit_code, failure};
 use crate::host::kernel;
 use crate::model::Counter;
 
@@ -36,10 +35,8 @@ struct Bank(sys::Words);
 impl Bank {
     fn open(path: &Path) -> Result<Self> {
         let map = open(path)?;
-        let words = map.max_entries() as usize * COUNTER_WORDS;
-        let words = NonZeroUsize::new(words).context("a bank without counters")?;
-        let words = sys::Words::map(map.as_fd(), words)
-            .with_context(|| format!("cannot map {}", path.display()))?;
+        let words =
+            sys::Words::map(&map).with_context(|| format!("cannot map {}", path.display()))?;
         Ok(Bank(words))
     }
 
@@ -86,14 +83,15 @@ pub fn create() -> Result<MapHandle> {
         map_flags: libbpf_sys::BPF_F_MMAPABLE,
         ..Default::default()
     };
-    Ok(MapHandle::create(
+    MapHandle::create(
         MapType::Array,
         Some("counters"),
         size_of::<u32>() as u32,
         size_of::<abi::counter>() as u32,
         counters,
         &options,
-    )?)
+    )
+    .map_err(|error| refusal::of_map("counters", error))
 }
 
 /// Puts a bank where the program looks it up.
@@ -184,6 +182,23 @@ impl Banks {
         Ok(counters)
     }
 
+    /// Whether so many more are within the limit, beside those of backends and what runs that were
+    /// killed have left.
+    pub fn allow(&self, more: usize) -> Result<bool> {
+        let taken = |number| {
+            let bank = self.used(number)?;
+            let bits = bank.bitmap.iter().map(|byte| byte.count_ones() as usize);
+            anyhow::Ok(bits.sum::<usize>())
+        };
+        // The banks are filled in their order.
+        let last = taken(abi::COUNTER_BANKS - 2)? + taken(abi::COUNTER_BANKS - 1)?;
+        if last == 0 {
+            return Ok(true);
+        }
+        let all = (0..abi::COUNTER_BANKS).try_fold(0, |sum, number| Ok(sum + taken(number)?));
+        all.map(|all: usize| room::BACKENDS.allows(all + more))
+    }
+
     /// To be called once no packet is on its way to the backends.
     pub fn release(&self, counters: &HashSet<u32>) -> Result<()> {
         let banks: BTreeSet<u32> = counters.iter().map(|c| c / abi::BANK_COUNTERS).collect();
@@ -249,13 +264,12 @@ impl Banks {
 }
 
 fn no_room(error: anyhow::Error) -> anyhow::Error {
-    let error = error.context("cannot make room for more counters");
-    match error.downcast_ref::<libbpf_rs::Error>() {
-        Some(refused) if refused.kind() == ErrorKind::PermissionDenied => failure(
+    match exit_code(&error) {
+        Exit::Permission => failure(
             Exit::Permission,
             "the counters are full, and only root can make room for more: let root add this one",
         ),
-        _ => error,
+        _ => error.context("cannot make room for more counters"),
     }
 }
 

@@ -4,12 +4,12 @@ use std::io::{self, Write, stderr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Error, Result};
-use libbpf_rs::Program;
 use libbpf_rs::query::{LinkInfoIter, LinkTypeInfo, ProgInfoIter};
+use libbpf_rs::{ErrorKind, Program};
 
 use super::sys;
 use crate::error::{Exit, failure};
-use crate::host::device::Device;
+use crate::host::device::{self, Device};
 use crate::model::Mode;
 
 /// Another program's attachment, held so that it can be put back.
@@ -32,8 +32,7 @@ impl Foreign {
         let Some(&id) = state.programs().first() else {
             return Ok(None);
         };
-        let program = Program::fd_from_id(id)
-            .with_context(|| format!("cannot open the XDP program with id {id}"))?;
+        let program = Program::fd_from_id(id).map_err(|error| not_opened(error, ifindex, id))?;
         let name = ProgInfoIter::default()
             .find(|program| program.id == id)
             .map_or_else(String::new, |program| {
@@ -117,6 +116,17 @@ fn not_there(error: io::Error, ifindex: u32) -> Error {
     Error::from(error).context(format!(
         "cannot ask for the XDP program of ifindex {ifindex}"
     ))
+}
+
+fn not_opened(error: libbpf_rs::Error, ifindex: u32, id: u32) -> Error {
+    if error.kind() == ErrorKind::PermissionDenied {
+        let name = device::name_of(ifindex).unwrap_or_else(|| format!("ifindex {ifindex}"));
+        let message = format!(
+            "{name} has another XDP program (id {id}): to look at it and to replace it needs root (CAP_SYS_ADMIN)"
+        );
+        return failure(Exit::Permission, message);
+    }
+    Error::from(error).context(format!("cannot open the XDP program with id {id}"))
 }
 
 impl Drop for Replaced {

@@ -34,6 +34,8 @@ pub struct Interface {
     pub ledger: LedgerState,
     /// Frames in several buffers come along.
     pub frags: bool,
+    /// Its device is in another network namespace. Who is not root can't tell.
+    pub moved: bool,
     name: String,
 }
 
@@ -41,6 +43,8 @@ pub struct Interface {
 pub struct Ids {
     pub program: u32,
     pub link: u32,
+    /// The device's index where it is now; 0 where it has the program no more.
+    pub ifindex: u32,
     pub state: LinkState,
 }
 
@@ -56,7 +60,7 @@ impl Interface {
             .map(|&c| c as u8)
             .take_while(|&c| c != 0)
             .collect();
-        Ok(Interface {
+        let mut interface = Interface {
             ifindex: config.ifindex,
             mode: if config.mode == abi::MODE_NATIVE {
                 Mode::Native
@@ -69,13 +73,19 @@ impl Interface {
                 _ => LedgerState::Unavailable,
             },
             frags: config.frags != 0,
+            moved: false,
             name: String::from_utf8_lossy(&name).into_owned(),
-        })
+        };
+        let ids = interface.ids(pins);
+        interface.moved = ids.is_ok_and(|ids| ids.state == LinkState::Moved);
+        Ok(interface)
     }
 
-    /// The device's name now; if the device is gone, the name that it had.
+    /// The device's name now; if the device is gone or was moved, the name that it had.
     pub fn name(&self) -> String {
-        device::name_of(self.ifindex).unwrap_or_else(|| self.name.clone())
+        // Another device may have its index here now.
+        let now = device::name_of(self.ifindex).filter(|_| !self.moved);
+        now.unwrap_or_else(|| self.name.clone())
     }
 
     pub fn answers_to(&self, name: &str) -> bool {
@@ -108,21 +118,29 @@ impl Interface {
         let link =
             sys::open_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
         let info = LinkInfo::from_fd(link.as_fd())?;
-        let is_linked = matches!(&info.info, LinkTypeInfo::Xdp(xdp) if xdp.ifindex != 0);
-        let runs_here = sys::xdp_query(self.ifindex)
-            .is_ok_and(|state| state.programs().contains(&info.prog_id));
-        let state = match is_linked {
-            true if runs_here => LinkState::Attached,
-            false if device::name_of(self.ifindex).is_some() => LinkState::Detached,
-            // Or in another network namespace, with the program on it.
-            _ => LinkState::Gone,
+        // The kernel tells the index of the device where that is now, and 0 once the link has none.
+        let ifindex = match &info.info {
+            LinkTypeInfo::Xdp(xdp) => xdp.ifindex,
+            _ => 0,
+        };
+        let state = match ifindex {
+            0 if device::name_of(self.ifindex).is_some() => LinkState::Detached,
+            0 => LinkState::Gone,
+            _ if runs(info.prog_id, self.ifindex) => LinkState::Attached,
+            _ => LinkState::Moved,
         };
         Ok(Ids {
             program: info.prog_id,
             link: info.id,
+            ifindex,
             state,
         })
     }
+}
+
+/// Whether a device of the network namespace that the caller is in has the program.
+pub fn runs(program: u32, ifindex: u32) -> bool {
+    sys::xdp_query(ifindex).is_ok_and(|state| state.programs().contains(&program))
 }
 
 /// All attached interfaces, in the order of their indexes.

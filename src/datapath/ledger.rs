@@ -13,10 +13,10 @@ use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapHandle, OpenObject};
 
-use super::Pins;
-use super::abi::{self, LedgerSkelBuilder};
+use super::abi::{self, LedgerSkel, LedgerSkelBuilder};
 use super::bpffs::{exists, mkdir, remove_tree};
 use super::maps::Map;
+use super::{Pins, refusal};
 use crate::host::netns;
 use crate::model::Failures;
 
@@ -66,28 +66,41 @@ pub fn start(pins: &Pins) -> Result<()> {
         .with_context(|| format!("cannot make {}", pins.ledger().display()))
 }
 
-/// Without pins, on maps of their own.
+/// That this kernel loads the tracing programs: on maps of their own, which go with them.
+pub fn try_out() -> Result<()> {
+    load(None, &mut MaybeUninit::uninit()).map(drop)
+}
+
 fn attach(pins: Option<&Pins>) -> Result<Vec<(&'static str, Link)>> {
-    let mut storage = MaybeUninit::<OpenObject>::uninit();
-    let mut open = LedgerSkelBuilder::default().open(&mut storage)?;
-    let constants = open.maps.rodata_data.as_deref_mut();
-    constants.context("the ledger has no constants")?.netns = netns::inode()?;
-    if let Some(pins) = pins {
-        open.maps.ledgers.reuse_pinned_map(pins.map("ledgers"))?;
-        open.maps.failures.reuse_pinned_map(pins.map("failures"))?;
-    }
-    let mut skel = open.load()?;
-    if let Some(pins) = pins {
-        let egress = MapHandle::from_pinned_path(pins.map("egress"))?;
-        let data = skel.maps.bss_data.as_deref_mut();
-        data.context("the ledger has no variables")?.egress_id = egress.info()?.info.id;
-    }
+    let mut storage = MaybeUninit::uninit();
+    let skel = load(pins, &mut storage)?;
     let programs = &skel.progs;
     Ok(vec![
         ("redirect_err", programs.redirect_err.attach_trace()?),
         ("devmap_xmit", programs.devmap_xmit.attach_trace()?),
         ("exception", programs.exception.attach_trace()?),
     ])
+}
+
+/// Without pins, on maps of their own.
+fn load<'a>(
+    pins: Option<&Pins>,
+    storage: &'a mut MaybeUninit<OpenObject>,
+) -> Result<LedgerSkel<'a>> {
+    let mut open = LedgerSkelBuilder::default().open(storage)?;
+    let constants = open.maps.rodata_data.as_deref_mut();
+    constants.context("the ledger has no constants")?.netns = netns::inode()?;
+    if let Some(pins) = pins {
+        open.maps.ledgers.reuse_pinned_map(pins.map("ledgers"))?;
+        open.maps.failures.reuse_pinned_map(pins.map("failures"))?;
+    }
+    let mut skel = refusal::explain(|| open.load())?;
+    if let Some(pins) = pins {
+        let egress = MapHandle::from_pinned_path(pins.map("egress"))?;
+        let data = skel.maps.bss_data.as_deref_mut();
+        data.context("the ledger has no variables")?.egress_id = egress.info()?.info.id;
+    }
+    Ok(skel)
 }
 
 /// What was lost, by backend.

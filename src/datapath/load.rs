@@ -12,12 +12,12 @@ use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, Program, libbpf_sys};
 
 use super::bpffs::{mkdir, remove_tree};
 use super::group::{group_of, share_pins_of};
-use super::{Pins, abi, banks, ledger, sys};
+use super::{Pins, abi, banks, ledger, refusal, sys};
 use crate::host::device::Device;
 use crate::model::{LedgerState, Mode};
 
 /// The maps that all interfaces of a network namespace share; their names are those of their pins.
-const SHARED: [(&str, &str); 13] = [
+const SHARED: [(&str, &str); 14] = [
     ("ruleset", "ruleset"),
     ("services", "services"),
     ("rules", "rules"),
@@ -25,6 +25,7 @@ const SHARED: [(&str, &str); 13] = [
     ("maglev", "maglev"),
     ("flows", "flows"),
     ("fragments", "fragments"),
+    ("passed", "passed"),
     ("counters", "counters"),
     ("banks", "banks"),
     ("origins", "origins"),
@@ -58,15 +59,13 @@ pub fn load(pins: &Pins, device: &Device, variant: Variant) -> Result<OwnedFd> {
             .set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
     }
     let state_is_there = pins.has_state()?;
-    let bank = banks::create().context("cannot make the counters")?;
+    let bank = banks::create()?;
     // Tells the kernel how large a bank is.
     open.maps.counters.set_inner_map_fd(bank.as_fd())?;
     if state_is_there {
         reuse_shared(pins, open.open_object_mut())?;
     }
-    let mut loaded = open
-        .load()
-        .context("the kernel refused the program; -v shows why")?;
+    let mut loaded = refusal::explain(|| open.load())?;
     if !state_is_there {
         banks::put(&loaded.maps.counters, 0, &bank)?;
         pin_state(pins, &bank, loaded.object_mut())?;
@@ -79,6 +78,23 @@ pub fn load(pins: &Pins, device: &Device, variant: Variant) -> Result<OwnedFd> {
     }
     pin_interface(pins, device.ifindex, loaded.object_mut())?;
     Ok(loaded.progs.xdpredir.as_fd().try_clone_to_owned()?)
+}
+
+/// That this kernel loads the program: on maps of its own, which go with it.
+pub fn try_out() -> Result<()> {
+    let mut storage = MaybeUninit::<OpenObject>::uninit();
+    let mut open = abi::XdpredirSkelBuilder::default().open(&mut storage)?;
+    if let Some(rodata) = &mut open.maps.rodata_data {
+        let variant = Variant {
+            mode: Mode::Skb,
+            frags: false,
+            ledger: LedgerState::On,
+        };
+        rodata.interface = config(&Device::default(), variant);
+    }
+    let bank = banks::create()?;
+    open.maps.counters.set_inner_map_fd(bank.as_fd())?;
+    refusal::explain(|| open.load()).map(drop)
 }
 
 fn config(device: &Device, variant: Variant) -> abi::interface {

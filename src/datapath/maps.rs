@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::AsFd;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
 
 use super::abi::{self, Plain};
+use super::room::Limit;
 use super::sys;
 use crate::model::Counter;
 
@@ -85,13 +85,25 @@ impl<K: Plain, V: Plain> Map<K, V> {
         Ok(entries)
     }
 
+    /// How many entries a hash map has.
+    pub fn count(&self) -> Result<usize>
+    where
+        K: Default,
+        V: Default,
+    {
+        let mut count = 0;
+        for batch in self.batches()? {
+            count += batch?.len();
+        }
+        Ok(count)
+    }
+
     /// The entries of a hash map, many to a system call.
     pub fn batches(&self) -> Result<impl Iterator<Item = Result<Vec<(K, V)>>>>
     where
         K: Default,
         V: Default,
     {
-        self.require_sizes()?;
         let most = BATCH.min(self.handle.max_entries() as usize);
         let (mut keys, mut values) = (vec![K::default(); most], vec![V::default(); most]);
         let mut cursor = sys::Cursor::default();
@@ -99,8 +111,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
             if cursor.done {
                 return None;
             }
-            let map = self.handle.as_fd();
-            let count = sys::lookup_batch(map, &mut cursor, &mut keys, &mut values);
+            let count = sys::lookup_batch(&self.handle, &mut cursor, &mut keys, &mut values);
             cursor.done |= count.is_err();
             let entries = |count| {
                 let entries = keys.iter().copied().zip(values.iter().copied());
@@ -109,17 +120,6 @@ impl<K: Plain, V: Plain> Map<K, V> {
             let context = || format!("cannot read the map {}", self.name);
             Some(count.map(entries).with_context(context))
         }))
-    }
-
-    /// That the kernel writes no more than there is room for.
-    fn require_sizes(&self) -> Result<()> {
-        let there = [self.handle.key_size(), self.handle.value_size()];
-        ensure!(
-            there.map(|size| size as usize) == [size_of::<K>(), size_of::<V>()],
-            "the map {} has entries of an unexpected size",
-            self.name
-        );
-        Ok(())
     }
 
     /// A full map says so in words.
@@ -136,7 +136,8 @@ impl<K: Plain, V: Plain> Map<K, V> {
 }
 
 fn bytes_of_all<T: Plain>(values: &[T]) -> Vec<u8> {
-    values.iter().flat_map(abi::bytes_of).copied().collect()
+    let bytes: Vec<&[u8]> = values.iter().map(abi::bytes_of).collect();
+    bytes.concat()
 }
 
 /// A map has no room.
@@ -148,11 +149,14 @@ pub struct Full {
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the map {} is full: it holds {} entries",
-            self.name, self.limit
-        )
+        match Limit::of_map(self.name) {
+            Some(limit) => write!(f, "{limit}; `xdpredir rule del` makes room"),
+            None => write!(
+                f,
+                "the map {} is full: it holds {} entries",
+                self.name, self.limit
+            ),
+        }
     }
 }
 

@@ -28,6 +28,17 @@ impl Origins {
         Ok(entries.into_iter().filter_map(known).collect())
     }
 
+    /// How many are there, of backends or of what runs that were killed have left.
+    pub fn count(&self) -> Result<usize> {
+        self.0.count()
+    }
+
+    /// Whose backends have one.
+    pub fn counters(&self) -> Result<HashSet<u32>> {
+        let entries = self.0.entries()?.into_iter();
+        Ok(entries.map(|(counter, _)| counter).collect())
+    }
+
     pub fn put(&self, counter: u32, origin: Option<&Origin>) -> Result<()> {
         match origin {
             Some(origin) => self.0.put(&counter, &stored(origin)),

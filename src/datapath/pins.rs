@@ -25,6 +25,7 @@ use crate::model::LedgerState;
 
 const DEFAULT: &str = "/sys/fs/bpf/xdpredir";
 
+#[derive(Clone)]
 pub struct Pins {
     pub(super) root: PathBuf,
     pub(super) namespace: PathBuf,
@@ -32,15 +33,18 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// Where pins of the current network namespace belong; touches nothing.
+    /// Where pins of the current network namespace belong; touches nothing. Exit 2 where no bpffs
+    /// can have such a directory.
     pub fn locate(pin_dir: Option<&Path>) -> Result<Self> {
         let root = pin_dir.map_or_else(default_root, Path::to_path_buf);
         let namespace = root.join(format!("netns-{}", netns::cookie()?));
-        Ok(Pins {
+        let pins = Pins {
             root,
             namespace,
             is_default: pin_dir.is_none(),
-        })
+        };
+        pins.require_no_dot()?;
+        Ok(pins)
     }
 
     pub fn root(&self) -> &Path {
@@ -79,7 +83,7 @@ impl Pins {
 
     pub(super) fn require_bpffs(&self) -> Result<()> {
         match self.no_bpffs() {
-            None => self.require_no_dot(),
+            None => Ok(()),
             Some(why) => Err(failure(Exit::Failed, why)),
         }
     }
@@ -89,10 +93,12 @@ impl Pins {
         if is_bpffs(self.existing()) {
             return None;
         }
-        let advice = if self.root.starts_with("/sys/fs/bpf") {
-            "run `mount -t bpf bpf /sys/fs/bpf`; inside `ip netns exec`, use --netns instead"
-        } else {
+        let advice = if !self.root.starts_with("/sys/fs/bpf") {
             "name a directory on a bpffs"
+        } else if netns::was_entered() {
+            "run `mount -t bpf bpf /sys/fs/bpf`"
+        } else {
+            "run `mount -t bpf bpf /sys/fs/bpf`; inside `ip netns exec`, use --netns instead"
         };
         let root = self.root.display();
         Some(format!("{root}: no bpffs is mounted there: {advice}"))
@@ -100,15 +106,15 @@ impl Pins {
 
     /// The kernel refuses a dot in a bpffs name, as if permission were missing.
     fn require_no_dot(&self) -> Result<()> {
-        let missing = self
-            .root
-            .strip_prefix(self.existing())
-            .unwrap_or(&self.root);
-        if !missing.to_string_lossy().contains('.') {
+        let existing = self.existing();
+        let missing = self.root.strip_prefix(existing).unwrap_or(&self.root);
+        if !missing.to_string_lossy().contains('.') || !is_bpffs(existing) {
             return Ok(());
         }
         let root = self.root.display();
-        let message = format!("--pin-dir {root}: a name on a bpffs cannot contain a dot");
+        let message = format!(
+            "--pin-dir {root}: a name on a bpffs cannot contain a dot: use a name without one"
+        );
         Err(failure(Exit::Usage, message))
     }
 
@@ -164,12 +170,21 @@ impl Pins {
 
     /// Removes all state of the namespace, and the directories that are then empty.
     pub fn remove(&self) -> Result<()> {
+        self.remove_state()?;
+        self.remove_directories()
+    }
+
+    pub(super) fn remove_state(&self) -> Result<()> {
         // Renamed first, so that a run that is killed here leaves all or nothing to be seen.
         remove_tree(&self.staged())?;
         if exists(&self.state())? {
             fs::rename(self.state(), self.staged())?;
         }
-        remove_tree(&self.staged())?;
+        remove_tree(&self.staged())
+    }
+
+    /// Those that are empty.
+    pub(super) fn remove_directories(&self) -> Result<()> {
         remove_directory(&self.namespace)?;
         if remove_directory(&self.root)? && self.is_default {
             group::close_members_door();

@@ -6,33 +6,36 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::banks::Banks;
 use super::interface::interfaces;
 use super::ledger::Ledger;
 use super::maps::{Full, Map};
 use super::origins::Origins;
+use super::room::{self, Usage, batch_of};
+use super::sets::{Sets, Tables};
 use super::values::{
     ServiceBytes, backend_of, bytes_of_service, in_itself, key_of, length_bit, length_of, match_of,
-    only_of, service_bytes, set_size, stored_backend, union, words_of,
+    needs_set, only_of, service_bytes, set_size, union, words_of,
 };
 use super::{Pins, abi, sys};
 use crate::error::{Exit, exit_code};
-use crate::model::{Backend, Counter, Failures, LedgerState, Match, Rule};
+use crate::model::{Backend, Counter, Failures, LedgerState, Match, Origin, Rule};
 
-/// Rules to a system call.
+/// New rules without a set to a system call.
 const BATCH: usize = 16384;
 
-/// Rules that are replaced before their old sets and counters are freed.
-const REPLACED: usize = 1024;
+/// How often a rule is read that others change meanwhile.
+const READS: usize = 100;
+
+type Entry = (abi::rule_key, abi::rule);
 
 pub struct RuleStore {
     ruleset: Map<u32, abi::ruleset>,
     services: Map<abi::service_key, abi::service>,
     rules: Map<abi::rule_key, abi::rule>,
-    members: Map<abi::set_key, abi::backend>,
-    maglev: Map<abi::set_key, abi::maglev_chunk>,
+    sets: Sets,
     fragments: Map<abi::flow_key, abi::fragmented>,
     counters: Banks,
     ledger: Ledger,
@@ -43,14 +46,13 @@ pub struct RuleStore {
 }
 
 impl RuleStore {
-    /// The caller holds the lock on the pins, exclusively to write.
+    /// To read, see `Pins::read`; to write, the caller holds the lock on the pins.
     pub fn open(pins: &Pins) -> Result<Self> {
         Ok(RuleStore {
             ruleset: Map::open(&pins.map("ruleset"), "ruleset")?,
             services: Map::open(&pins.map("services"), "services")?,
             rules: Map::open(&pins.map("rules"), "rules")?,
-            members: Map::open(&pins.map("members"), "members")?,
-            maglev: Map::open(&pins.map("maglev"), "maglev")?,
+            sets: Sets::open(pins)?,
             fragments: Map::open(&pins.map("fragments"), "fragments")?,
             counters: Banks::open(pins)?,
             ledger: Ledger::open(&pins.state())?,
@@ -64,51 +66,86 @@ impl RuleStore {
 
     /// How many matches have a rule.
     pub fn count(&self) -> Result<usize> {
-        Ok(self.rules.entries()?.len())
+        self.rules.count()
     }
 
-    /// All rules, in the order of protocol, port and source.
+    /// All rules, in the order of protocol, port and source; each as it was at one moment, whatever
+    /// other runs do meanwhile.
     pub fn list(&self) -> Result<Vec<Rule>> {
-        let entries = self.rules.entries()?.into_iter();
+        let before = self.generation()?;
+        let entries = self.rules.entries()?;
         let mut rules = entries
-            .map(|(key, value)| self.rule(match_of(&key)?, &value))
+            .iter()
+            .map(|(key, value)| self.rule(match_of(key)?, value))
             .collect::<Result<Vec<_>>>()?;
         let mut origins = self.origins.all()?;
         for backend in rules.iter_mut().flat_map(|rule| &mut rule.backends) {
             backend.origin = origins.remove(&backend.counter);
         }
+        let whole = |((_, value), rule): (&Entry, &Rule)| is_whole(value, rule);
+        if self.generation()? != before || !entries.iter().zip(&rules).all(whole) {
+            rules = self.settled(&entries, rules)?;
+        }
         rules.sort_by_key(|rule| rule.matches);
         Ok(rules)
     }
 
+    /// Reads again what others have changed while it was read.
+    fn settled(&self, entries: &[Entry], rules: Vec<Rule>) -> Result<Vec<Rule>> {
+        let pairs = entries.iter().zip(rules);
+        let read: HashMap<&[u8], (&abi::rule, Rule)> = pairs
+            .map(|((key, value), rule)| (abi::bytes_of(key), (value, rule)))
+            .collect();
+        let mut settled = Vec::new();
+        for (key, value) in self.rules.entries()? {
+            match read.get(abi::bytes_of(&key)) {
+                Some((before, rule)) if same(before, &value) && is_whole(&value, rule) => {
+                    settled.push(rule.clone());
+                }
+                _ => settled.extend(self.get(&match_of(&key)?)?),
+            }
+        }
+        Ok(settled)
+    }
+
+    /// A rule as it was at one moment: a set is deleted, and a counter given to another backend, only
+    /// once no rule names it.
     pub fn get(&self, matches: &Match) -> Result<Option<Rule>> {
-        let Some(stored) = self.stored(matches)? else {
-            return Ok(None);
-        };
-        let mut rule = self.rule(*matches, &stored)?;
+        let mut stored = self.stored(matches)?;
+        for _ in 0..READS {
+            let Some(value) = stored else {
+                return Ok(None);
+            };
+            let rule = self.with_origins(*matches, &value)?;
+            stored = self.stored(matches)?;
+            if stored.is_some_and(|now| same(&now, &value)) {
+                return Ok(Some(rule));
+            }
+        }
+        bail!("{matches}: others change the rule too fast for it to be read: try again");
+    }
+
+    fn with_origins(&self, matches: Match, value: &abi::rule) -> Result<Rule> {
+        let mut rule = self.rule(matches, value)?;
         for backend in &mut rule.backends {
             backend.origin = self.origins.get(backend.counter)?;
         }
-        Ok(Some(rule))
+        Ok(rule)
     }
 
-    /// All but its backends' origins.
+    /// All but its backends' origins. A member that is missing was never written by us, or is no
+    /// rule's any more; the rule can still be fixed or deleted.
     fn rule(&self, matches: Match, value: &abi::rule) -> Result<Rule> {
         let backends = match value.set {
             0 => vec![backend_of(&only_of(value))],
-            set => self.members(set)?,
+            set => self.sets.read(set)?,
         };
         Ok(Rule { matches, backends })
     }
 
-    fn members(&self, set: u32) -> Result<Vec<Backend>> {
-        let mut members = Vec::new();
-        for index in 0..set_size(set) {
-            let member = self.members.get(&abi::set_key { set, index })?;
-            // One that is missing was never written by us; the rule can still be mended or deleted.
-            members.extend(member.as_ref().map(backend_of));
-        }
-        Ok(members)
+    /// Another one after each change, and while one is made.
+    fn generation(&self) -> Result<u64> {
+        Ok(self.ruleset.get(&0)?.map_or(0, |now| now.generation))
     }
 
     fn stored(&self, matches: &Match) -> Result<Option<abi::rule>> {
@@ -124,7 +161,7 @@ impl RuleStore {
         Ok(self.new_counters(1, &[])?[0])
     }
 
-    fn new_counters(&self, count: usize, pending: &[Backend]) -> Result<Vec<u32>> {
+    fn new_counters(&self, count: usize, pending: &[Rule]) -> Result<Vec<u32>> {
         let counters = self.collecting_garbage(pending, || self.counters.create(count))?;
         self.ledger.forget(&counters)?;
         Ok(counters)
@@ -177,13 +214,98 @@ impl RuleStore {
                 self.rules.put(&key, &value)?;
             }
         }
-        for (key, mut member) in self.members.entries()? {
-            if member.ifindex == ifindex {
-                member.ifindex = 0;
-                self.members.put(&key, &member)?;
+        self.sets.orphan(ifindex)
+    }
+
+    /// That these devices find room. To be called before the first of them is opened.
+    pub fn require_egress(&self, wanted: &BTreeSet<u32>) -> Result<()> {
+        let mut all = BTreeSet::from_iter(self.egress.keys()?);
+        let known = all.clone();
+        all.extend(wanted);
+        if room::EGRESS.allows(all.len()) {
+            return Ok(());
+        }
+        // Those that no rule leads to any more are in the way.
+        let mut used = wanted.clone();
+        for (_, value) in self.rules.entries()? {
+            used.extend(Some(only_of(&value).ifindex).filter(|_| value.set == 0));
+        }
+        used.extend(
+            self.sets
+                .members()?
+                .iter()
+                .map(|(_, member)| member.ifindex),
+        );
+        used.remove(&0);
+        room::EGRESS.require(used.len())?;
+        let unused = known.difference(&used);
+        unused
+            .into_iter()
+            .try_for_each(|ifindex| self.egress.delete(ifindex))
+    }
+
+    /// That a rule finds room in place of the one that has its match. To be called before the first
+    /// change that is made for it.
+    pub fn require_room(&self, rule: &Rule) -> Result<()> {
+        let old = self.get(&rule.matches)?;
+        let new = || {
+            rule.backends.iter().filter(|backend| {
+                let old = old.as_ref().and_then(|old| old.backend(backend.server));
+                old.is_none()
+            })
+        };
+        let in_set = |rule: &Rule| rule.backends.len() * usize::from(needs_set(rule));
+        let more = in_set(rule).saturating_sub(old.as_ref().map_or(0, in_set));
+        let remembers = new().any(|backend| backend.origin.is_some());
+        let added = new().count();
+        let enough = (added == 0 || self.counters.allow(added)?)
+            && (more == 0 || self.sets.allocated()?.allows(more))
+            && (!remembers || room::ORIGINS.allows(self.origins.count()? + added));
+        if enough {
+            return Ok(());
+        }
+        // What runs that were killed have left is counted, too: now the rules themselves are.
+        self.require_room_for(std::slice::from_ref(rule)).map(drop)
+    }
+
+    /// That rules find room, in the order of their matches; with the set of each that is there.
+    fn require_room_for(&self, rules: &[Rule]) -> Result<Vec<Option<u32>>> {
+        let mut usage = Usage::default();
+        rules.iter().for_each(|rule| usage.add(rule));
+        let mut there = vec![None; rules.len()];
+        let mut others = Vec::new();
+        for batch in self.rules.batches()? {
+            for (key, value) in batch? {
+                let matches = match_of(&key)?;
+                match rules.binary_search_by_key(&matches, |rule| rule.matches) {
+                    Ok(place) => there[place] = Some(value.set),
+                    Err(_) => {
+                        usage.add_stored(&key, &value);
+                        others.push(value);
+                    }
+                }
             }
         }
-        Ok(())
+        usage.require_room()?;
+        self.require_origins(rules, &others)?;
+        Ok(there)
+    }
+
+    /// The same of what is remembered of how backends were found, beside that of other rules.
+    fn require_origins(&self, rules: &[Rule], others: &[abi::rule]) -> Result<()> {
+        let backends = rules.iter().flat_map(|rule| &rule.backends);
+        let wanted = backends.filter(|backend| backend.origin.is_some()).count();
+        if wanted == 0 || room::ORIGINS.allows(wanted + self.origins.count()?) {
+            return Ok(());
+        }
+        let sets: HashSet<u32> = others.iter().map(|rule| rule.set).collect();
+        let single = others.iter().filter(|rule| rule.set == 0);
+        let mut counters: HashSet<u32> = single.map(|rule| only_of(rule).counter).collect();
+        let members = self.sets.members()?;
+        let members = members.iter().filter(|(set, _)| sets.contains(set));
+        counters.extend(members.map(|(_, member)| member.counter));
+        let known = self.origins.counters()?;
+        room::ORIGINS.require(wanted + known.intersection(&counters).count())
     }
 
     /// Stores a rule in place of the one that has its match.
@@ -191,67 +313,83 @@ impl RuleStore {
         self.put_without(rule, &[])
     }
 
-    /// The same for many, whose old sets are freed together.
+    /// The same for many.
     pub fn put_all(&self, rules: &[Rule]) -> Result<()> {
-        let mut sets = Vec::new();
-        let stored = rules.iter().try_for_each(|rule| {
-            sets.extend(self.swap(rule, &rule.backends)?);
-            Ok(())
-        });
-        self.retire(&sets, &[])?;
-        stored
+        let mut rest = rules;
+        while !rest.is_empty() {
+            let (batch, others) = rest.split_at(batch_of(rest));
+            self.put_batch(batch, &[])?;
+            rest = others;
+        }
+        Ok(())
     }
 
-    /// The same, where these backends are no longer among the rule's.
+    /// The same for one, where these backends are no longer among the rule's.
     pub fn put_without(&self, rule: &Rule, gone: &[Backend]) -> Result<()> {
-        let old = self.swap(rule, &rule.backends)?;
-        self.retire(&Vec::from_iter(old), gone)
+        self.put_batch(std::slice::from_ref(rule), gone)
     }
 
-    /// The set of the rule before, which is nobody's now. The counters of `pending` backends are in
-    /// use, though no rule may name them yet.
+    fn put_batch(&self, rules: &[Rule], gone: &[Backend]) -> Result<()> {
+        if rules.is_empty() {
+            return Ok(());
+        }
+        let old = self.swap(rules)?;
+        self.retire(&old, gone)
+    }
+
+    /// Stores a batch of rules. The sets that those had before are no rule's now.
     ///
-    /// The origins come first: a run that is killed in between leaves the old way to a backend, which
-    /// `rule refresh` makes the new one.
-    fn swap(&self, rule: &Rule, pending: &[Backend]) -> Result<Option<u32>> {
-        let mut before = Vec::new();
-        for backend in &rule.backends {
-            let known = self.origins.get(backend.counter)?;
-            if known != backend.origin {
-                before.push((backend, known));
-            }
-        }
-        let remember = || {
-            before
-                .iter()
-                .try_for_each(|(b, _)| self.origins.put(b.counter, b.origin.as_ref()))
-        };
+    /// The origins come first: a run that is killed in between leaves the old adjacency of a backend,
+    /// which `rule refresh` makes the new one.
+    fn swap(&self, rules: &[Rule]) -> Result<Vec<u32>> {
+        let old = rules
+            .iter()
+            .map(|rule| self.stored(&rule.matches))
+            .collect::<Result<Vec<_>>>()?;
+        let before = self.collecting_garbage(rules, || self.remember(rules))?;
+        let tables = Tables::default();
         let stored = self
-            .collecting_garbage(pending, remember)
-            .and_then(|()| self.store(rule, pending));
-        if stored.is_err() {
-            for (backend, known) in &before {
-                let _ = self.origins.put(backend.counter, known.as_ref());
-            }
-        }
-        stored
-    }
-
-    fn store(&self, rule: &Rule, pending: &[Backend]) -> Result<Option<u32>> {
-        let old = self.stored(&rule.matches)?;
-        let key = key_of(&rule.matches);
-        let new = match in_itself(rule) {
-            Some(value) => value,
-            None => abi::rule {
-                set: self.collecting_garbage(pending, || self.write_set(rule))?,
-                ..Default::default()
-            },
-        };
-        if let Err(error) = self.publish(&key, &new) {
-            let _ = self.delete_set(new.set);
+            .collecting_garbage(rules, || self.values(rules, &tables))
+            .and_then(|values| self.publish(rules, &values));
+        if let Err(error) = stored {
+            self.forget(rules, &before);
             return Err(error);
         }
-        Ok(old.map(|old| old.set).filter(|&set| set != 0))
+        let sets = old.iter().flatten().map(|old| old.set);
+        Ok(sets.filter(|&set| set != 0).collect())
+    }
+
+    /// Writes down how backends were found, where that is news; and hands back what was known of those.
+    fn remember(&self, rules: &[Rule]) -> Result<Vec<(u32, Option<Origin>)>> {
+        let mut before = Vec::new();
+        for backend in rules.iter().flat_map(|rule| &rule.backends) {
+            let known = self.origins.get(backend.counter)?;
+            if known != backend.origin {
+                self.origins.put(backend.counter, backend.origin.as_ref())?;
+                before.push((backend.counter, known));
+            }
+        }
+        Ok(before)
+    }
+
+    /// The values of rules, whose sets are written.
+    fn values(&self, rules: &[Rule], tables: &Tables) -> Result<Vec<abi::rule>> {
+        let value = |rule| match in_itself(rule) {
+            Some(value) => Ok(value),
+            None => Ok(abi::rule {
+                set: self.sets.write(rule, tables)?,
+                ..Default::default()
+            }),
+        };
+        rules.iter().map(value).collect()
+    }
+
+    /// What a batch that was not stored has left. A rule that has its new value all the same keeps it.
+    fn forget(&self, rules: &[Rule], before: &[(u32, Option<Origin>)]) {
+        for (counter, known) in before {
+            let _ = self.origins.put(*counter, known.as_ref());
+        }
+        let _ = self.collect_garbage(rules);
     }
 
     /// Frees sets and backends' counters that no rule names any more.
@@ -260,7 +398,7 @@ impl RuleStore {
             return Ok(());
         }
         sys::wait_for_readers();
-        sets.iter().try_for_each(|&set| self.delete_set(set))?;
+        sets.iter().try_for_each(|&set| self.sets.delete(set))?;
         if gone.is_empty() {
             return Ok(());
         }
@@ -283,11 +421,17 @@ impl RuleStore {
         Ok(())
     }
 
-    /// The prefix length first: one that no rule has costs a lookup, a rule without it is not found.
-    fn publish(&self, key: &abi::rule_key, rule: &abi::rule) -> Result<()> {
+    /// The prefix lengths first: one that no rule has costs a lookup, a rule without it is not found.
+    fn publish(&self, rules: &[Rule], values: &[abi::rule]) -> Result<()> {
+        let keys: Vec<abi::rule_key> = rules.iter().map(|rule| key_of(&rule.matches)).collect();
+        let mut services: BTreeMap<ServiceBytes, abi::service> = BTreeMap::new();
+        for key in &keys {
+            let lengths = services.entry(service_bytes(key)).or_default();
+            *lengths = union(*lengths, length_of(key));
+        }
         let _change = self.change()?;
-        self.put_lengths(&BTreeMap::from([(service_bytes(key), length_of(key))]))?;
-        self.rules.put(key, rule)
+        self.put_lengths(&services)?;
+        self.rules.put_many(&keys, values)
     }
 
     /// Adds prefix lengths to services. Runs that were killed half-way leave services without rules,
@@ -325,61 +469,81 @@ impl RuleStore {
         Ok(())
     }
 
-    /// Stores many rules. New ones without a set, the many, go to the kernel in batches.
-    pub fn load(&self, rules: Vec<Rule>, mut progress: impl FnMut(usize)) -> Result<()> {
-        let empty = self.rules.each_key().next().is_none();
-        let (mut batch, mut single) = (Vec::new(), Vec::new());
-        for rule in rules {
-            if in_itself(&rule).is_some() && (empty || self.stored(&rule.matches)?.is_none()) {
-                batch.push(rule);
-            } else {
-                single.push(rule);
+    /// Stores many rules, in place of those that have their matches. Nothing is changed where they
+    /// don't find room.
+    ///
+    /// Rules that lose backends come first, so that there is never more than in the end. New ones
+    /// without a set, the many, go to the kernel in large batches.
+    pub fn load(&self, mut rules: Vec<Rule>, mut progress: impl FnMut(usize)) -> Result<()> {
+        rules.sort_by_key(|rule| rule.matches);
+        let there = self.require_room_for(&rules)?;
+        let backends = rules.iter().flat_map(|rule| &rule.backends);
+        let egress: BTreeSet<u32> = backends.map(|backend| backend.ifindex).collect();
+        self.require_egress(&egress)?;
+        for ifindex in egress {
+            self.open_egress(ifindex, [])?;
+        }
+        let (mut shrinking, mut new, mut growing) = (Vec::new(), Vec::new(), Vec::new());
+        for (rule, there) in rules.into_iter().zip(there) {
+            let members = rule.backends.len() * usize::from(needs_set(&rule));
+            match there {
+                Some(set) if members < set_size(set) as usize => shrinking.push(rule),
+                None if members == 0 => new.push(rule),
+                _ => growing.push(rule),
             }
         }
-        let counters = self.new_counters(batch.len(), &[])?;
-        for (rule, counter) in batch.iter_mut().zip(counters) {
+        let mut done = 0;
+        let mut advance = |count| {
+            done += count;
+            progress(done);
+        };
+        self.load_others(&mut shrinking, &mut advance)?;
+        self.load_new(&mut new, &mut advance)?;
+        self.load_others(&mut growing, &mut advance)
+    }
+
+    /// New rules without a set.
+    fn load_new(&self, rules: &mut [Rule], mut progress: impl FnMut(usize)) -> Result<()> {
+        let counters = self.new_counters(rules.len(), &[])?;
+        for (rule, counter) in rules.iter_mut().zip(counters) {
             rule.backends[0].counter = counter;
         }
-        let mut done = 0;
-        for chunk in batch.chunks(BATCH) {
-            self.load_new(chunk)?;
-            done += chunk.len();
-            progress(done);
-        }
-        for chunk in single.chunks_mut(REPLACED) {
-            self.load_others(chunk)?;
-            done += chunk.len();
-            progress(done);
+        for batch in rules.chunks(BATCH) {
+            self.collecting_garbage(rules, || self.remember_new(batch))?;
+            let values: Vec<abi::rule> = batch.iter().filter_map(in_itself).collect();
+            self.publish(batch, &values)?;
+            progress(batch.len());
         }
         Ok(())
     }
 
-    /// New rules without a set.
-    fn load_new(&self, rules: &[Rule]) -> Result<()> {
-        let mut services: BTreeMap<ServiceBytes, abi::service> = BTreeMap::new();
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
-        for rule in rules {
-            let backend = &rule.backends[0];
-            if backend.origin.is_some() {
-                self.origins.put(backend.counter, backend.origin.as_ref())?;
-            }
-            let key = key_of(&rule.matches);
-            let lengths = services.entry(service_bytes(&key)).or_default();
-            *lengths = union(*lengths, length_of(&key));
-            keys.push(key);
-            values.extend(in_itself(rule));
+    fn remember_new(&self, rules: &[Rule]) -> Result<()> {
+        let backends = rules.iter().flat_map(|rule| &rule.backends);
+        let found = backends.filter(|backend| backend.origin.is_some());
+        found
+            .into_iter()
+            .try_for_each(|backend| self.origins.put(backend.counter, backend.origin.as_ref()))
+    }
+
+    fn load_others(&self, rules: &mut [Rule], mut progress: impl FnMut(usize)) -> Result<()> {
+        let mut rest = rules;
+        while !rest.is_empty() {
+            let (batch, others) = rest.split_at_mut(batch_of(rest));
+            self.load_batch(batch)?;
+            progress(batch.len());
+            rest = others;
         }
-        let _change = self.change()?;
-        self.put_lengths(&services)?;
-        self.rules.put_many(&keys, &values)
+        Ok(())
     }
 
     /// Rules that are there already, or need a set. Backends that were there keep their counters.
-    fn load_others(&self, rules: &mut [Rule]) -> Result<()> {
-        let before = rules
-            .iter()
-            .map(|rule| self.get(&rule.matches))
-            .collect::<Result<Vec<_>>>()?;
+    fn load_batch(&self, rules: &mut [Rule]) -> Result<()> {
+        // Under the lock nobody changes it meanwhile.
+        let read = |rule: &Rule| match self.stored(&rule.matches)? {
+            Some(value) => self.with_origins(rule.matches, &value).map(Some),
+            None => Ok(None),
+        };
+        let before = rules.iter().map(read).collect::<Result<Vec<_>>>()?;
         let known = |before: &Option<Rule>, backend: &Backend| {
             let rule = before.as_ref()?;
             rule.backend(backend.server).map(|known| known.counter)
@@ -394,27 +558,21 @@ impl RuleStore {
                 backend.counter = counter.unwrap_or_default();
             }
         }
-        let (mut sets, mut gone) = (Vec::new(), Vec::new());
-        let pending: Vec<Backend> = rules
-            .iter()
-            .flat_map(|rule| rule.backends.clone())
-            .collect();
-        let stored = rules.iter().zip(before).try_for_each(|(rule, before)| {
+        let (mut changed, mut gone) = (Vec::new(), Vec::new());
+        for (rule, before) in rules.iter().zip(before) {
             if before.as_ref() == Some(rule) {
-                return Ok(());
+                continue;
             }
-            sets.extend(self.swap(rule, &pending)?);
+            changed.push(rule.clone());
             let old = before.into_iter().flat_map(|old| old.backends);
             gone.extend(old.filter(|old| rule.backend(old.server).is_none()));
-            Ok(())
-        });
-        self.retire(&sets, &gone)?;
-        stored
+        }
+        self.put_batch(&changed, &gone)
     }
 
     /// The flow cache rests until this is dropped, and forgets then.
     fn change(&self) -> Result<Change<'_>> {
-        let generation = self.ruleset.get(&0)?.map_or(0, |now| now.generation);
+        let generation = self.generation()?;
         // Odd already: a run was killed half-way.
         let generation = generation | 1;
         self.ruleset.put(&0, &abi::ruleset { generation })?;
@@ -478,66 +636,13 @@ impl RuleStore {
         Ok(())
     }
 
-    /// Writes the backends and the Maglev table under a number that no set has.
-    fn write_set(&self, rule: &Rule) -> Result<u32> {
-        let set = self.unused_set(rule.backends.len())?;
-        for (index, backend) in (0..).zip(&rule.backends) {
-            self.members
-                .put(&abi::set_key { set, index }, &stored_backend(backend))?;
-        }
-        if rule.backends.len() > 1 {
-            self.write_maglev(set, &rule.maglev(abi::MAGLEV_SLOTS as usize))?;
-        }
-        Ok(set)
-    }
-
-    /// The slots go to the chunks by turns.
-    fn write_maglev(&self, set: u32, table: &[u8]) -> Result<()> {
-        for index in 0..abi::MAGLEV_CHUNKS {
-            let mut chunk = abi::maglev_chunk {
-                slot: [0; abi::MAGLEV_CHUNK as usize],
-            };
-            let slots = table.iter().skip(index as usize);
-            let slots = slots.step_by(abi::MAGLEV_CHUNKS as usize);
-            chunk
-                .slot
-                .iter_mut()
-                .zip(slots)
-                .for_each(|(to, from)| *to = *from);
-            self.maglev.put(&abi::set_key { set, index }, &chunk)?;
-        }
-        Ok(())
-    }
-
-    fn unused_set(&self, backends: usize) -> Result<u32> {
-        loop {
-            let set = fastrand::u32(..) << 8 | backends as u32;
-            if self.members.get(&abi::set_key { set, index: 0 })?.is_none() {
-                return Ok(set);
-            }
-        }
-    }
-
-    /// To be called once no packet is on its way through the set.
-    fn delete_set(&self, set: u32) -> Result<()> {
-        if set_size(set) > 1 {
-            for index in 0..abi::MAGLEV_CHUNKS {
-                self.maglev.delete(&abi::set_key { set, index })?;
-            }
-        }
-        // The first backend marks the number as in use, so it goes last.
-        for index in (0..set_size(set)).rev() {
-            self.members.delete(&abi::set_key { set, index })?;
-        }
-        Ok(())
-    }
-
-    /// Tries, and once more after a sweep: runs that were killed half-way leave sets and counters
-    /// that no rule names, and their room is needed only when a map is full, or when only root could
-    /// make more. The counters of `pending` backends are in use, though no rule names them yet.
+    /// Tries, and once more after a sweep: runs that were killed half-way leave sets, counters and
+    /// origins that no rule names, and their room is needed only when a map is full, or when only root
+    /// could make more. The counters of `pending` rules are in use, though no rule may name them yet;
+    /// what the first attempt has written of their sets goes.
     fn collecting_garbage<T>(
         &self,
-        pending: &[Backend],
+        pending: &[Rule],
         attempt: impl Fn() -> Result<T>,
     ) -> Result<T> {
         match attempt() {
@@ -549,28 +654,31 @@ impl RuleStore {
         }
     }
 
-    fn collect_garbage(&self, pending: &[Backend]) -> Result<()> {
-        let sets: HashSet<u32> = self
-            .rules
-            .entries()?
-            .iter()
-            .map(|(_, rule)| rule.set)
-            .collect();
-        let rules = self.list()?;
-        let named = rules.iter().flat_map(|rule| &rule.backends).chain(pending);
-        let counters: HashSet<u32> = named.map(|backend| backend.counter).collect();
+    fn collect_garbage(&self, pending: &[Rule]) -> Result<()> {
+        let rules = self.rules.entries()?;
+        let sets: HashSet<u32> = rules.iter().map(|(_, rule)| rule.set).collect();
+        let single = rules.iter().filter(|(_, rule)| rule.set == 0);
+        let mut counters: HashSet<u32> = single.map(|(_, rule)| only_of(rule).counter).collect();
+        let members = self.sets.members()?;
+        let members = members.iter().filter(|(set, _)| sets.contains(set));
+        counters.extend(members.map(|(_, member)| member.counter));
+        let pending = pending.iter().flat_map(|rule| &rule.backends);
+        counters.extend(pending.map(|backend| backend.counter));
 
         sys::wait_for_readers();
-        let unnamed = |key: &&abi::set_key| !sets.contains(&key.set);
-        for key in self.members.keys()?.iter().filter(unnamed) {
-            self.members.delete(key)?;
-        }
-        for key in self.maglev.keys()?.iter().filter(unnamed) {
-            self.maglev.delete(key)?;
-        }
+        self.sets.keep_only(&sets)?;
         self.origins.keep_only(&counters)?;
         self.counters.keep_only(&counters)
     }
+}
+
+/// As far as its backends are concerned.
+fn is_whole(value: &abi::rule, rule: &Rule) -> bool {
+    value.set == 0 || rule.backends.len() == set_size(value.set) as usize
+}
+
+fn same(one: &abi::rule, other: &abi::rule) -> bool {
+    abi::bytes_of(one) == abi::bytes_of(other)
 }
 
 /// A change of the rules, while it lasts.

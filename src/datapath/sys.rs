@@ -4,16 +4,17 @@ use std::ffi::{CString, c_void};
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::AtomicU64;
 
-use libbpf_rs::libbpf_sys;
+use libbpf_rs::{MapCore, MapHandle, MapType, libbpf_sys};
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::abi::Plain;
 use crate::model::Mode;
 
 /// Linux uapi: linux/membarrier.h. Since 4.3; on return every CPU has left its RCU read section.
@@ -58,6 +59,28 @@ pub fn link_create(program: BorrowedFd<'_>, ifindex: u32, mode: Mode) -> io::Res
 pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the descriptor is open.
     check(unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) }).map(drop)
+}
+
+/// The youngest functions that the programs call.
+const HELPERS: [(libbpf_sys::bpf_func_id, &str); 4] = [
+    (libbpf_sys::BPF_FUNC_check_mtu, "bpf_check_mtu"),
+    (libbpf_sys::BPF_FUNC_loop, "bpf_loop"),
+    (
+        libbpf_sys::BPF_FUNC_xdp_get_buff_len,
+        "bpf_xdp_get_buff_len",
+    ),
+    (libbpf_sys::BPF_FUNC_xdp_load_bytes, "bpf_xdp_load_bytes"),
+];
+
+/// Those that this kernel has not.
+pub fn missing_helpers() -> Vec<&'static str> {
+    let is_missing = |helper: libbpf_sys::bpf_func_id| {
+        let program = libbpf_sys::BPF_PROG_TYPE_XDP;
+        // SAFETY: no options.
+        unsafe { libbpf_sys::libbpf_probe_bpf_helper(program, helper, std::ptr::null()) == 0 }
+    };
+    let missing = HELPERS.iter().filter(|(helper, _)| is_missing(*helper));
+    missing.map(|(_, name)| *name).collect()
 }
 
 pub fn link_by_id(id: u32) -> io::Result<OwnedFd> {
@@ -158,22 +181,33 @@ pub struct Words {
 }
 
 impl Words {
-    pub fn map(map: BorrowedFd<'_>, count: NonZeroUsize) -> io::Result<Self> {
-        let bytes = count.saturating_mul(NonZeroUsize::new(8).expect("not zero"));
+    pub fn map(map: &MapHandle) -> io::Result<Self> {
+        let size = map.value_size() as usize;
+        if map.map_type() != MapType::Array || !size.is_multiple_of(WORD) {
+            return Err(unexpected("not an array of 64-bit words"));
+        }
+        let bytes = map.max_entries() as usize * size;
+        let bytes = NonZeroUsize::new(bytes).ok_or_else(|| unexpected("an empty map"))?;
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping, at an address that nobody has.
-        let start = unsafe { mmap(None, bytes, access, MapFlags::MAP_SHARED, map, 0) }?;
-        let count = count.get();
+        // SAFETY: a new mapping, at an address that the kernel chooses.
+        let start = unsafe { mmap(None, bytes, access, MapFlags::MAP_SHARED, map.as_fd(), 0) }?;
+        let count = bytes.get() / WORD;
         Ok(Words { start, count })
     }
+}
+
+const WORD: usize = size_of::<AtomicU64>();
+
+fn unexpected(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what)
 }
 
 impl Deref for Words {
     type Target = [AtomicU64];
 
     fn deref(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping is that long (mmap refuses a longer one than the map), starts a page,
-        // and lives as long as `self`. Any bytes are an integer.
+        // SAFETY: the mapping is that long (an array map's values lie side by side, each a multiple of
+        // 8 bytes), starts at a page, and lives as long as `self`. Any bytes are an integer.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.count) }
     }
 }
@@ -181,7 +215,7 @@ impl Deref for Words {
 impl Drop for Words {
     fn drop(&mut self) {
         // SAFETY: nobody has a reference into the mapping any more.
-        let _ = unsafe { munmap(self.start, self.count * 8) };
+        let _ = unsafe { munmap(self.start, self.count * WORD) };
     }
 }
 
@@ -194,23 +228,28 @@ pub struct Cursor {
 
 /// The next entries of a hash map, as many as whole buckets fit `keys` and `values`; how many
 /// (Linux 5.6). Done or not, there may be none.
-pub fn lookup_batch<K, V>(
-    map: BorrowedFd<'_>,
+pub fn lookup_batch<K: Plain, V: Plain>(
+    map: &MapHandle,
     cursor: &mut Cursor,
     keys: &mut [K],
     values: &mut [V],
 ) -> io::Result<usize> {
+    let there = [map.key_size(), map.value_size()].map(|size| size as usize);
+    let is_hash = matches!(map.map_type(), MapType::Hash | MapType::LruHash);
+    if there != [size_of::<K>(), size_of::<V>()] || !is_hash {
+        return Err(unexpected("not a hash map with entries of this size"));
+    }
     let mut count = keys.len().min(values.len()) as u32;
     let mut next = 0u32;
     let bucket = match &mut cursor.bucket {
         Some(bucket) => std::ptr::from_mut(bucket),
         None => null_mut(),
     };
-    // SAFETY: `count` elements fit both slices, whose types the caller took from the map's own sizes;
-    // a hash map's cursor is a u32.
+    // SAFETY: the kernel writes at most `count` keys and values, whose sizes are those of the map,
+    // and any bytes are a Plain value; a hash map's cursor is a u32.
     let result = unsafe {
         libbpf_sys::bpf_map_lookup_batch(
-            map.as_raw_fd(),
+            map.as_fd().as_raw_fd(),
             bucket.cast(),
             (&raw mut next).cast(),
             keys.as_mut_ptr().cast(),

@@ -119,14 +119,17 @@ pub fn set_size(set: u32) -> u32 {
     set & 0xff
 }
 
+/// Whether a rule names a set, rather than have its only backend in itself.
+pub fn needs_set(rule: &Rule) -> bool {
+    match rule.backends.as_slice() {
+        [only] => only.rewrite.snat.is_some(),
+        _ => true,
+    }
+}
+
 /// The value of a rule that needs no set.
 pub fn in_itself(rule: &Rule) -> Option<abi::rule> {
-    let [only] = rule.backends.as_slice() else {
-        return None;
-    };
-    if only.rewrite.snat.is_some() {
-        return None;
-    }
+    let only = rule.backends.first().filter(|_| !needs_set(rule))?;
     Some(abi::rule {
         set: 0,
         only: words_of(&stored_backend(only)),

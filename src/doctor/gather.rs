@@ -1,25 +1,26 @@
 //! Asks the kernel, the host and the peers' namespaces.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
-use std::path::Path;
 
 use anyhow::Result;
 
-use super::place;
 use super::sources::Networks;
-use crate::checks::{Arrival, Host, Ingress, Link, Remains, Setup, Stray, Target};
-use crate::datapath::{self, Foreign, Interface, Pins, RuleStore};
+use super::{place, trials};
+use crate::checks::{Arrival, Host, Ingress, Link, Lost, Remains, Setup, Stray, Target};
+use crate::datapath::{self, Foreign, Ids, Interface, Pins, RuleStore, runs};
 use crate::host::device::{self, Device};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::neighbour::Neighbours;
-use crate::host::{kernel, route, sysctl};
-use crate::model::{Backend, Failures, LinkState, Mac, Match, Origin, Related, Rule};
+use crate::host::{capability, origin, route, sysctl};
+use crate::model::{
+    Backend, Failures, LinkState, Mac, Match, Origin, Outcomes, Related, Remote, Rule,
+};
 
 /// Of a backend's rules, how many are asked for their way back.
-const SOURCES: usize = 16;
+pub(super) const SOURCES: usize = 16;
 
 type Ports = HashMap<(u32, Mac), u32>;
 
@@ -36,19 +37,34 @@ pub fn whole(pins: &Pins) -> Result<Setup> {
     if setup.remains.iter().any(is_ours) {
         return Ok(setup);
     }
-    let Some(_lock) = pins.lock_shared()? else {
+    let read = || {
+        let store = RuleStore::open(pins)?;
+        let interfaces = datapath::interfaces(pins)?;
+        let rules = store.list()?;
+        let mut found = Setup {
+            losses: losses(&store, &rules)?,
+            outcomes: outcomes(pins, &interfaces)?,
+            ..Setup::default()
+        };
+        live(&mut found, pins, &store, &survey, &interfaces, &rules)?;
+        Ok((found, interfaces))
+    };
+    let Some((found, interfaces)) = pins.read(read)? else {
+        trials::make(&mut setup.host, &[]);
         return Ok(setup);
     };
-    let store = RuleStore::open(pins)?;
     setup.host.may_change_rules = true;
-    let interfaces = datapath::interfaces(pins)?;
-    let rules = store.list()?;
-    setup.losses = losses(&store, &rules)?;
-    live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
-    Ok(setup)
+    let is_live = |interface: &&Interface| found.live().any(|l| l.ifindex == interface.ifindex);
+    let running: Vec<&Interface> = interfaces.iter().filter(is_live).collect();
+    trials::make(&mut setup.host, &running);
+    Ok(Setup {
+        host: setup.host,
+        remains: setup.remains,
+        ..found
+    })
 }
 
-/// What concerns one backend of a rule. The caller holds the lock.
+/// What concerns one backend of a rule.
 pub fn of_backend(pins: &Pins, store: &RuleStore, rule: Match, backend: &Backend) -> Result<Setup> {
     let rule = Rule {
         matches: rule,
@@ -61,18 +77,31 @@ pub fn of_backend(pins: &Pins, store: &RuleStore, rule: Match, backend: &Backend
     Ok(setup)
 }
 
+/// What concerns some rules.
+pub(super) fn of_rules(pins: &Pins, rules: &[Rule]) -> Result<Setup> {
+    let setup = pins.read(|| {
+        let mut setup = Setup::default();
+        let store = RuleStore::open(pins)?;
+        let interfaces = datapath::interfaces(pins)?;
+        let survey = Survey::take()?;
+        live(&mut setup, pins, &store, &survey, &interfaces, rules)?;
+        Ok(setup)
+    })?;
+    Ok(setup.unwrap_or_default())
+}
+
 /// What concerns some interfaces.
 pub fn of_interfaces(pins: &Pins, ifindexes: &[u32]) -> Result<Setup> {
-    let mut setup = Setup::default();
-    let Some(_lock) = pins.lock_shared()? else {
-        return Ok(setup);
-    };
-    let store = RuleStore::open(pins)?;
-    let mut interfaces = datapath::interfaces(pins)?;
-    interfaces.retain(|interface| ifindexes.contains(&interface.ifindex));
-    let (survey, rules) = (Survey::take()?, store.list()?);
-    live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
-    Ok(setup)
+    let setup = pins.read(|| {
+        let mut setup = Setup::default();
+        let store = RuleStore::open(pins)?;
+        let mut interfaces = datapath::interfaces(pins)?;
+        interfaces.retain(|interface| ifindexes.contains(&interface.ifindex));
+        let (survey, rules) = (Survey::take()?, store.list()?);
+        live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
+        Ok(setup)
+    })?;
+    Ok(setup.unwrap_or_default())
 }
 
 /// Interfaces, backends, and the devices of both.
@@ -113,12 +142,11 @@ fn live(
 
 fn host(pins: &Pins, survey: &Survey) -> Host {
     Host {
-        kernel: kernel::version(),
         no_bpffs: pins.no_bpffs(),
-        missing_capabilities: kernel::missing_capabilities(),
-        may_change_rules: false,
-        has_btf: Path::new(kernel::BTF).exists(),
+        lacks_to_attach: capability::missing(&capability::ATTACH),
+        lacks_to_look: capability::missing(&capability::ENTER),
         tells_features: survey.is_told(),
+        ..Host::default()
     }
 }
 
@@ -130,7 +158,7 @@ fn remains(pins: &Pins, host: &Host) -> Result<Vec<Remains>> {
         .collect();
     let others = pins.other_namespaces()?;
     // Who doesn't see into namespaces can't tell which of them live.
-    let sees_in = host.missing_capabilities.is_empty();
+    let sees_in = host.lacks_to_look.is_empty();
     if sees_in && !others.is_empty() {
         let living = Namespaces::cookies();
         let dead = others
@@ -152,10 +180,17 @@ fn losses(store: &RuleStore, rules: &[Rule]) -> Result<BTreeMap<u32, Failures>> 
     Ok(losses)
 }
 
+fn outcomes(pins: &Pins, interfaces: &[Interface]) -> Result<BTreeMap<u32, Outcomes>> {
+    let of = |interface: &Interface| Ok((interface.ifindex, interface.outcomes(pins)?.1));
+    interfaces.iter().map(of).collect()
+}
+
 fn ingress(interface: &Interface, pins: &Pins, survey: &Survey) -> Ingress {
     let (ifindex, name) = (interface.ifindex, interface.name());
     // Members of a group can't ask.
-    let state = interface.ids(pins).map_or(LinkState::Attached, |i| i.state);
+    let ids = interface.ids(pins).ok();
+    let state = ids.as_ref().map_or(LinkState::Attached, |ids| ids.state);
+    let moved = ids.filter(|_| state == LinkState::Moved);
     let namesake = survey.devices().iter().find(|device| device.name == name);
     let foreign = Some(ifindex)
         .filter(|_| state == LinkState::Detached)
@@ -167,8 +202,25 @@ fn ingress(interface: &Interface, pins: &Pins, survey: &Survey) -> Ingress {
         state,
         successor: namesake.map(|d| d.ifindex).filter(|&now| now != ifindex),
         foreign: foreign.map(|foreign| foreign.describe()),
+        elsewhere: moved.as_ref().and_then(elsewhere),
         name,
     }
+}
+
+/// The device that has the program of a moved interface, where its namespace can be entered.
+fn elsewhere(ids: &Ids) -> Option<Remote> {
+    let ifindex = ids.ifindex;
+    let has_it = || Ok(runs(ids.program, ifindex).then(|| device::name_of(ifindex)));
+    if let Ok(Some(ifname)) = has_it() {
+        return Some(Remote::here(ifindex, &ifname?));
+    }
+    let (netns, ifname) = Namespaces::first(has_it)?;
+    Some(Remote {
+        ifindex,
+        ifname,
+        nsid: None,
+        netns: Some(netns),
+    })
 }
 
 /// The live interfaces and the bridges above them, which have the addresses in their stead.
@@ -182,6 +234,7 @@ fn leading(setup: &Setup, survey: &Survey) -> BTreeSet<u32> {
 
 fn targets(rules: &[Rule], networks: &Networks) -> Vec<Target> {
     let mut targets = BTreeMap::new();
+    let lost = lost_locators(rules);
     for rule in rules {
         for backend in &rule.backends {
             let target = match targets.entry(identity(backend)) {
@@ -189,6 +242,9 @@ fn targets(rules: &[Rule], networks: &Networks) -> Vec<Target> {
                 Entry::Vacant(new) => new.insert(target(backend)),
             };
             remember(target, rule, backend);
+            if let Some(locator) = backend.origin.as_ref().filter(|o| lost.contains(o)) {
+                lose(target, rule, locator);
+            }
             if !target.protos.contains(&rule.matches.proto) {
                 target.protos.push(rule.matches.proto);
             }
@@ -216,7 +272,30 @@ fn remember(target: &mut Target, rule: &Rule, backend: &Backend) {
     }
 }
 
-fn identity(backend: &Backend) -> (IpAddr, u32, Mac, Mac, bool, bool, bool) {
+/// What many rules have in common is looked up once.
+fn lost_locators(rules: &[Rule]) -> HashSet<&Origin> {
+    let backends = rules.iter().flat_map(|rule| &rule.backends);
+    let mut lost: HashSet<&Origin> = backends.filter_map(|b| b.origin.as_ref()).collect();
+    lost.retain(|locator| origin::is_lost(locator));
+    lost
+}
+
+fn lose(target: &mut Target, rule: &Rule, locator: &Origin) {
+    let mut known = target.lost.iter_mut();
+    match known.find(|lost| lost.locator == *locator) {
+        Some(lost) => lost.rules += 1,
+        None => target.lost.push(Lost {
+            locator: locator.clone(),
+            rules: 1,
+            first: rule.matches,
+        }),
+    }
+}
+
+/// What makes backends one for the checks.
+pub(super) type Identity = (IpAddr, u32, Mac, Mac, bool, bool, bool);
+
+pub(super) fn identity(backend: &Backend) -> Identity {
     let Backend {
         server,
         ifindex,
@@ -250,6 +329,7 @@ fn target(backend: &Backend) -> Target {
         followed: false,
         by_route: false,
         has_route: false,
+        lost: Vec::new(),
         by_hand: (0, None),
         protos: Vec::new(),
         sources: Vec::new(),

@@ -109,7 +109,9 @@ pub fn carry_out(store: &RuleStore, renewals: &[Renewal]) -> Result<()> {
     let renewals: Vec<&Renewal> = renewals.iter().filter(|r| !r.backends.is_empty()).collect();
     let mut rules: Vec<Rule> = renewals.iter().map(|r| r.rule.clone()).collect();
     let new = renewals.iter().flat_map(|r| r.backends.values());
-    for ifindex in new.map(|new| new.ifindex).collect::<BTreeSet<u32>>() {
+    let egress: BTreeSet<u32> = new.map(|new| new.ifindex).collect();
+    store.require_egress(&egress)?;
+    for ifindex in egress {
         let held = rules.iter_mut().flat_map(|rule| &mut rule.backends);
         store
             .open_egress(ifindex, held)

@@ -70,10 +70,8 @@ impl Stale {
 
     /// The rules that have such backends.
     pub fn rules(&self, pins: &Pins) -> Result<Vec<Rule>> {
-        let Some(_lock) = pins.lock_shared()? else {
-            return Ok(Vec::new());
-        };
-        let mut rules = RuleStore::open(pins)?.list()?;
+        let rules = pins.read(|| RuleStore::open(pins)?.list())?;
+        let mut rules = rules.unwrap_or_default();
         rules.retain(|rule| rule.backends.iter().any(|b| self.to(b).is_some()));
         Ok(rules)
     }

@@ -10,7 +10,7 @@ use crate::datapath::{Mends, Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
 use crate::host::namespaces::Namespaces;
-use crate::host::{kernel, netns};
+use crate::host::{capability, netns};
 use crate::model::{Change, Match, Place, Rule, Way};
 
 #[derive(Default)]
@@ -125,7 +125,7 @@ fn at(place: &Place, work: impl FnOnce() -> Result<Option<()>> + Send) -> Result
 
 /// What can't be entered by this run need not be gone.
 fn may_not_look() -> bool {
-    kernel::missing_capabilities().contains(&"CAP_SYS_ADMIN")
+    !capability::missing(&capability::ENTER).is_empty()
 }
 
 /// In the rules as they are to be; unless somebody has changed it since, or has given another the

@@ -1,8 +1,11 @@
 //! Network devices.
 
 use std::collections::HashMap;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use netlink_packet_core::DefaultNla;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
     XdpAttached,
@@ -14,6 +17,9 @@ use super::ethtool::Ethtool;
 use super::netlink;
 use crate::error::{Exit, failure};
 use crate::model::Mac;
+
+/// Linux uapi: linux/if_link.h. The crate knows it as an answer only.
+const IFLA_ALT_IFNAME: u16 = 53;
 
 #[derive(Clone, Debug, Default)]
 pub struct Device {
@@ -53,6 +59,11 @@ impl Device {
         self.kind == Some(InfoKind::Veth)
     }
 
+    /// A tun device too, but that carries no Ethernet frames.
+    pub fn is_tap(&self) -> bool {
+        self.kind == Some(InfoKind::Tun)
+    }
+
     /// Whether it is one end of a pair, whose other end is its `link`.
     pub fn is_pair(&self) -> bool {
         matches!(self.kind, Some(InfoKind::Veth | InfoKind::Netkit))
@@ -86,12 +97,10 @@ impl Device {
     }
 }
 
-/// The device with this name; exit 3 where there is none.
+/// The device with this name, its own or an alternative one; exit 3 where there is none.
 pub fn by_name(name: &str) -> Result<Device> {
     let mut request = LinkMessage::default();
-    request
-        .attributes
-        .push(LinkAttribute::IfName(name.to_string()));
+    request.attributes.push(any_name(name));
     find(request)
         .with_context(|| format!("cannot look up device {name}"))?
         .ok_or_else(|| {
@@ -100,6 +109,13 @@ pub fn by_name(name: &str) -> Result<Device> {
                 format!("no device \"{name}\" in this network namespace"),
             )
         })
+}
+
+/// What asks for a device by either kind of name (Linux 5.5). An alternative name has up to 127
+/// bytes, which do not fit IFLA_IFNAME.
+fn any_name(name: &str) -> LinkAttribute {
+    let bytes = name.bytes().chain([0]).collect();
+    LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, bytes))
 }
 
 /// The device with this index; None where there is none.
@@ -131,6 +147,17 @@ pub fn peer(device: &Device) -> Result<Option<Device>> {
     let there = device.link_nsid.map(LinkAttribute::IfNetnsId);
     request.attributes.extend(there);
     find(request).with_context(|| format!("cannot look up the peer of {}", device.name))
+}
+
+/// Until it has a link, is taken down or gone, or the time is over.
+pub fn wait_for_link(ifindex: u32, deadline: Instant) -> Result<()> {
+    while Instant::now() < deadline {
+        match by_index(ifindex)? {
+            Some(device) if device.enabled && !device.up => sleep(Duration::from_millis(50)),
+            _ => break,
+        }
+    }
+    Ok(())
 }
 
 /// Sets a device administratively up or down.

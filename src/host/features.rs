@@ -87,6 +87,15 @@ impl Survey {
     }
 }
 
+/// What a device's driver can do, as the kernel tells it, or as it is guessed without a look at a peer.
+pub fn xdp_of(device: &Device) -> Result<XdpFeatures> {
+    if let Some(told) = xdp::of(device.ifindex)? {
+        return Ok(told);
+    }
+    let driver = Ethtool::open()?.driver(&device.name);
+    Ok(guess::xdp(device, &driver, None))
+}
+
 fn kind(device: &Device) -> Option<String> {
     device.kind.as_ref().map(InfoKind::to_string)
 }

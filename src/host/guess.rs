@@ -4,9 +4,23 @@ use super::device::Device;
 use super::ethtool::Driver;
 use crate::model::{Peer, Source, XdpFeatures};
 
-/// Kinds that hand frames on to other devices, and have no XDP of their own.
-const WITHOUT_XDP: [&str; 11] = [
-    "bridge", "dummy", "gre", "gretap", "ifb", "ipvlan", "macvlan", "sit", "vlan", "vrf", "vxlan",
+/// Kinds that hand frames on to other devices, and drivers of NICs, that have no XDP of their own.
+const WITHOUT_XDP: [&str; 15] = [
+    "802.1Q VLAN Support",
+    "bridge",
+    "dummy",
+    "e1000",
+    "e1000e",
+    "gre",
+    "gretap",
+    "ifb",
+    "ipvlan",
+    "macvlan",
+    "r8169",
+    "sit",
+    "tg3",
+    "vrf",
+    "vxlan",
 ];
 
 /// Drivers that run XDP and, for as long as a program runs there, take redirected frames.
@@ -55,7 +69,8 @@ fn veth(peer: Option<&Peer>) -> XdpFeatures {
         redirect_target: receives,
         // Linux 5.18.
         multi_buffer_rx: Some(true),
-        multi_buffer_tx: receives,
+        // A kernel that leaves one to guess redirects no such frame, to no device.
+        multi_buffer_tx: Some(false),
         zero_copy: Some(false),
         ..known(Some(true))
     }
@@ -79,7 +94,7 @@ fn known(native: Option<bool>) -> XdpFeatures {
         redirect: native,
         redirect_target: None,
         multi_buffer_rx: None,
-        multi_buffer_tx: None,
+        multi_buffer_tx: Some(false),
         zero_copy: None,
     }
 }
@@ -153,8 +168,9 @@ mod tests {
     fn of_a_driver_that_it_does_not_know_it_says_nothing() {
         let unknown = guess(Some("tomorrow"), None, false);
         assert_eq!((unknown.native, unknown.redirect_target), (None, None));
+        assert_eq!(unknown.multi_buffer_tx, Some(false));
         assert_eq!(unknown.source, Source::Guess);
-        for none in [None, Some("bridge")] {
+        for none in [None, Some("bridge"), Some("e1000e")] {
             assert_eq!(guess(none, None, false).native, Some(false));
         }
     }

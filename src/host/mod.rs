@@ -1,6 +1,7 @@
 //! All that asks the host: namespaces, devices and their features, routes and neighbours.
 
 pub mod address;
+pub mod capability;
 pub mod container;
 pub mod device;
 pub mod ethtool;
@@ -8,6 +9,7 @@ pub mod features;
 mod genetlink;
 mod guess;
 pub mod kernel;
+pub mod locks;
 pub mod namespaces;
 pub mod neighbour;
 mod netlink;

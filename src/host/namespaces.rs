@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
+
 use super::netns;
 use crate::model::Netns;
 
@@ -31,6 +33,14 @@ impl Namespaces {
         let has_it =
             |netns: &Netns| netns::within(&netns.path, netns::cookie).is_ok_and(|it| it == cookie);
         all().find(has_it)
+    }
+
+    /// What the first namespace that has an answer says, asked from inside.
+    pub fn first<T: Send>(ask: impl Fn() -> Result<Option<T>> + Sync) -> Option<(Netns, T)> {
+        all().find_map(|netns| {
+            let answer = netns::within(&netns.path, &ask).ok().flatten();
+            answer.map(|answer| (netns, answer))
+        })
     }
 
     /// The cookies of all namespaces that have a name or a process.

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -12,10 +13,13 @@ use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::{netlink, sys};
+use super::{kernel, netlink, sys};
 use crate::error::{Exit, failure};
 
 pub const NAMED: &str = "/run/netns";
+
+/// This run has left the network namespace that it was started in.
+static ENTERED: AtomicBool = AtomicBool::new(false);
 
 /// Enters the network namespace, and only that: mounts stay, so that pins are found and survive.
 pub fn enter(name: &str) -> Result<()> {
@@ -34,7 +38,14 @@ pub fn enter(name: &str) -> Result<()> {
             format!("--netns {name}: needs root (CAP_SYS_ADMIN)"),
         ),
         _ => anyhow::Error::from(errno).context(format!("--netns {name}")),
-    })
+    })?;
+    ENTERED.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Whether this run works in a namespace that it has entered itself, by --netns.
+pub fn was_entered() -> bool {
+    ENTERED.load(Ordering::Relaxed)
 }
 
 /// Does work in another network namespace, on a thread of its own: only that one enters.
@@ -125,6 +136,15 @@ pub fn cookie() -> Result<u64> {
         None,
     )
     .context("cannot open a socket")?;
-    sys::netns_cookie(&socket)
-        .context("cannot tell the network namespace (Linux 5.14 or later is needed)")
+    sys::netns_cookie(&socket).map_err(|error| match error.raw_os_error() {
+        Some(nix::libc::ENOPROTOOPT) => {
+            let kernel = kernel::release();
+            let message = format!(
+                "this kernel ({kernel}) cannot tell network namespaces apart (SO_NETNS_COOKIE): {}",
+                kernel::BOOT_NEWER
+            );
+            failure(Exit::Unsupported, message)
+        }
+        _ => anyhow::Error::from(error).context("cannot tell the network namespace"),
+    })
 }

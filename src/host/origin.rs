@@ -30,13 +30,29 @@ pub fn locate(origin: &Origin, wanted: Wanted, ask: Ask) -> Result<Path> {
     )
 }
 
+/// Whether what a locator names is gone, as far as this host can tell without asking anyone else.
+pub fn is_lost(origin: &Origin) -> bool {
+    let found = match origin {
+        Origin::Route | Origin::Container(_) => Ok(()),
+        Origin::Device(name) => device::by_name(name).map(drop),
+        Origin::Netns(name) => netns::named(name, name).map(drop),
+        Origin::Pid { pid, started } => require_same(*pid, *started),
+    };
+    found.is_err_and(|error| exit_code(&error) == Exit::NotFound)
+}
+
 fn of_process(pid: u32, started: u64) -> Result<File> {
     let namespace = netns::of_process(pid)?;
+    require_same(pid, started)?;
+    Ok(namespace)
+}
+
+fn require_same(pid: u32, started: u64) -> Result<()> {
     if process::started(pid)? != started {
         let message = format!("pid {pid}: another process has that number now");
         return Err(failure(Exit::NotFound, message));
     }
-    Ok(namespace)
+    Ok(())
 }
 
 /// Members of the group may change rules, but are not let into namespaces.

@@ -101,6 +101,7 @@ fn neighbour(
     found: &mut Vec<String>,
 ) -> Result<Mac> {
     let (addr, name) = (hop.addr, &on.name);
+    require_ethernet(server, on)?;
     if how == Ask::Anew {
         // Refused to who is not root, for whom what is known has to do.
         let _ = neighbour::forget(addr, on.ifindex);
@@ -115,6 +116,19 @@ fn neighbour(
         "mac {mac}: the neighbour table has it for {addr} on {name}"
     ));
     Ok(mac)
+}
+
+/// That there can be a neighbour with a MAC address; exit 6 where the route leaves by a tun device,
+/// a tunnel or lo, on which nobody ever answers.
+fn require_ethernet(server: IpAddr, on: &Device) -> Result<()> {
+    let name = &on.name;
+    let missing = |_| {
+        let message = format!(
+            "--server {server}: the host's route to it leaves by {name}, which leads to no other host over Ethernet: use an address that an Ethernet device leads to, or give --mac and --dev"
+        );
+        failure(Exit::Unsupported, message)
+    };
+    on.require_source_mac().map(drop).map_err(missing)
 }
 
 /// Whether a neighbour is known, or answers when it is asked once.

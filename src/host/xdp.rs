@@ -22,6 +22,12 @@ const NETDEV_XDP_ACT_XSK_ZEROCOPY: u64 = 8;
 const NETDEV_XDP_ACT_RX_SG: u64 = 32;
 const NETDEV_XDP_ACT_NDO_XMIT_SG: u64 = 64;
 
+/// Whether this kernel (6.3) tells. One that doesn't redirects no frame in several buffers natively, to
+/// no device: it drops them before any tracepoint.
+pub fn is_told() -> Result<bool> {
+    Ok(genetlink::family(FAMILY)?.is_some())
+}
+
 /// The features of one device; None where this kernel (before 6.3) doesn't tell.
 pub fn of(ifindex: u32) -> Result<Option<XdpFeatures>> {
     let Some(family) = genetlink::family(FAMILY)? else {

@@ -8,11 +8,12 @@ use anyhow::{Context, Result};
 
 use crate::error::{Exit, failure, join_lines};
 
-/// The programs that beds are made with, and the Debian packages that have them.
-const PACKAGES: [(&str, &str); 3] = [
+/// The programs that beds are made and shown with, and the Debian packages that have them.
+const PACKAGES: [(&str, &str); 4] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("nft", "nftables"),
+    ("tmux", "tmux"),
 ];
 
 /// Where the commands are told: standard output, or standard error when that one carries JSON.

@@ -14,7 +14,10 @@ use super::commands::{self, Commands};
 use super::namespace;
 use crate::error::{Exit, failure};
 
-/// How long processes have after SIGTERM, and again after SIGKILL.
+/// An interactive shell ends at SIGHUP alone.
+const ASK_TO_END: &[Signal] = &[Signal::SIGTERM, Signal::SIGHUP];
+
+/// How long processes have after those, and again after SIGKILL.
 const PROCESSES_END_WITHIN: Duration = Duration::from_secs(1);
 
 pub struct Remover<'a> {
@@ -57,12 +60,12 @@ impl Remover<'_> {
     }
 
     fn end_processes(&self, host: &str) -> Result<()> {
-        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        for signals in [ASK_TO_END, &[Signal::SIGKILL]] {
             let pids = processes(host)?;
             if pids.is_empty() {
                 break;
             }
-            self.kill(signal, &pids);
+            signals.iter().for_each(|signal| self.kill(*signal, &pids));
             wait_until_gone(host)?;
         }
         Ok(())
@@ -87,7 +90,7 @@ impl Remover<'_> {
 }
 
 /// The shell that asks would be among the processes to end.
-fn refuse_from_inside(hosts: &[&str]) -> Result<()> {
+pub fn refuse_from_inside(hosts: &[&str]) -> Result<()> {
     match hosts.iter().find(|host| namespace::is_ours(host)) {
         None => Ok(()),
         Some(host) => Err(failure(

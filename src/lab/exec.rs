@@ -20,15 +20,13 @@ pub fn exec(host: &str, command: &[OsString]) -> Result<Infallible> {
 }
 
 fn require_host(host: &str) -> Result<()> {
-    let mut hosts = namespace::present();
-    hosts.retain(|host| namespace::is_live(host));
+    let hosts = namespace::live()?;
     if hosts.contains(&host) {
         return Ok(());
     }
-    let message = if hosts.is_empty() {
-        "no lab is up: run `xdpredir lab up`".to_string()
-    } else {
-        format!("no host {host} in the lab: it has {}", hosts.join(", "))
-    };
-    Err(failure(Exit::NotFound, message))
+    let hosts = hosts.join(", ");
+    Err(failure(
+        Exit::NotFound,
+        format!("no host {host} in the lab: it has {hosts}"),
+    ))
 }

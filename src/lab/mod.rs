@@ -8,6 +8,7 @@ mod exec;
 mod inspect;
 mod namespace;
 mod show;
+mod tmux;
 mod up;
 
 use std::fs::File;
@@ -24,10 +25,11 @@ use inspect::State;
 
 pub fn up(global: &Global, bed: Bed) -> Result<()> {
     require_root("up")?;
+    let pins = Pins::locate(global.pin_dir.as_deref())?;
     let _lock = lock()?;
     let commands = commands(global);
     up::up(commands, &remover(global), bed)?;
-    if let Some(why) = Pins::locate(global.pin_dir.as_deref())?.no_bpffs() {
+    if let Some(why) = pins.no_bpffs() {
         crate::show::warning(why);
     }
     if global.json {
@@ -41,9 +43,9 @@ pub fn down(global: &Global) -> Result<()> {
     let _lock = lock()?;
     remover(global).down()?;
     if global.json {
-        return status(global);
+        status(global)?;
     }
-    Ok(())
+    tmux::end(commands(global))
 }
 
 pub fn status(global: &Global) -> Result<()> {
@@ -69,6 +71,27 @@ pub fn status(global: &Global) -> Result<()> {
 pub fn exec(host: &str, command: &[std::ffi::OsString]) -> Result<ExitCode> {
     require_root("exec")?;
     match exec::exec(host, command)? {}
+}
+
+/// On a terminal, returns only when it fails.
+pub fn tmux(global: &Global) -> Result<()> {
+    require_root("tmux")?;
+    let session = open_tmux()?;
+    if global.json {
+        return crate::show::line(serde_json::to_string(&session)?);
+    }
+    if tmux::can_attach() {
+        match tmux::attach()? {}
+    }
+    crate::show::line(session.text())
+}
+
+fn open_tmux() -> Result<tmux::Session> {
+    let _lock = lock()?;
+    let hosts = namespace::live()?;
+    down::refuse_from_inside(&hosts)?;
+    commands::require(&["tmux"])?;
+    tmux::open(&hosts)
 }
 
 fn commands(global: &Global) -> Commands {

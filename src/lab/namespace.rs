@@ -5,9 +5,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::Result;
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
 use super::beds;
+use crate::error::{Exit, failure};
 
 const PREFIX: &str = "xdpredir-";
 
@@ -28,6 +30,19 @@ pub fn present() -> Vec<&'static str> {
     let mut hosts = beds::all_hosts();
     hosts.retain(|host| path(host).exists());
     hosts
+}
+
+/// Those that can be entered: at least one, or it is an error.
+pub fn live() -> Result<Vec<&'static str>> {
+    let mut hosts = present();
+    hosts.retain(|host| is_live(host));
+    if hosts.is_empty() {
+        return Err(failure(
+            Exit::NotFound,
+            "no lab is up: run `xdpredir lab up`",
+        ));
+    }
+    Ok(hosts)
 }
 
 /// Whether the name stands for a namespace: an `ip netns add` that was killed leaves an empty file.

@@ -7,7 +7,8 @@ use serde::Serialize;
 /// Frames by why they were lost after the program had redirected them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Failures {
-    /// The device, or who reads behind it, takes no redirected frames, or none in several buffers.
+    /// The device, or who reads behind it, takes no redirected frames, none in several buffers, or
+    /// none on that CPU.
     pub not_supported: u64,
     /// Longer than the device's MTU.
     pub mtu: u64,
@@ -74,7 +75,7 @@ impl Failures {
                 Loss::NotSupported,
                 self.not_supported,
                 "it, or its peer, takes no redirected frames",
-                "GRO on at a veth's peer (`xdpredir doctor` names it), or attach with --mode skb",
+                "GRO on at a veth's peer, or a native program on a NIC (`xdpredir doctor` names it), or attach with --mode skb",
             ),
             reason(
                 Loss::Mtu,

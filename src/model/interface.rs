@@ -6,9 +6,6 @@ use serde::{Serialize, Serializer};
 
 use super::Counter;
 
-/// The oldest kernel with all that the program calls: bpf_xdp_load_bytes.
-pub const OLDEST_KERNEL: (u32, u32) = (5, 18);
-
 /// Bytes; above it, a driver may want a program that takes frames in several buffers (xdp.frags), or
 /// refuse a native one.
 pub const ETHERNET_MTU: u32 = 1500;
@@ -37,6 +34,9 @@ pub enum LinkState {
     Attached,
     /// The device was unregistered.
     Gone,
+    /// The device is in another network namespace, or was, and has another index since. What
+    /// arrives there meets the program.
+    Moved,
     /// Somebody else detached the program, by force.
     Detached,
 }
@@ -72,6 +72,14 @@ pub struct Outcome {
     /// The XDP action that it comes with.
     pub action: &'static str,
     pub counter: Counter,
+}
+
+impl Outcomes {
+    /// How many packets had this one.
+    pub fn packets(&self, name: &str) -> u64 {
+        let found = self.0.iter().find(|outcome| outcome.name == name);
+        found.map_or(0, |outcome| outcome.counter.packets)
+    }
 }
 
 impl Serialize for Outcomes {

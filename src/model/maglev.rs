@@ -3,7 +3,7 @@
 
 /// One who gets slots. The identity decides which ones, so that they stay the same as others come
 /// and go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     pub identity: u64,
     /// At least 1.

@@ -18,9 +18,7 @@ pub use counter::{Counter, Rate};
 pub use failures::{Failures, Loss, Reason};
 pub use features::{Features, Netns, Offloads, Peer, Related, Remote, Source, XdpFeatures};
 pub use finding::{Finding, Fix, Refreshed, Severity};
-pub use interface::{
-    Actions, ETHERNET_MTU, LedgerState, LinkState, Mode, OLDEST_KERNEL, Outcome, Outcomes,
-};
+pub use interface::{Actions, ETHERNET_MTU, LedgerState, LinkState, Mode, Outcome, Outcomes};
 pub use mac::Mac;
 pub use origin::Origin;
 pub use rule::{Backend, Match, Proto, Rewrite, Rule};

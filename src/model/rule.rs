@@ -65,7 +65,7 @@ pub struct Backend {
 }
 
 /// What becomes of a packet beside its new addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Rewrite {
     /// The new destination port.
     pub to_port: Option<u16>,
@@ -73,10 +73,23 @@ pub struct Rewrite {
     pub snat: Option<IpAddr>,
     /// MAC addresses alone change.
     pub keep_ip: bool,
-    /// The same for all backends of a rule.
+    /// The TTL or hop limit, which alone ends a loop; the same for all backends of a rule.
     pub decrement_ttl: bool,
     pub push_vlan: Option<u16>,
     pub pop_vlan: bool,
+}
+
+impl Default for Rewrite {
+    fn default() -> Self {
+        Rewrite {
+            to_port: None,
+            snat: None,
+            keep_ip: false,
+            decrement_ttl: true,
+            push_vlan: None,
+            pop_vlan: false,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,17 +122,13 @@ impl Rule {
         Some(self.backends.remove(place))
     }
 
-    /// The slots of the Maglev table: for each the index of a backend.
-    pub fn maglev(&self, slots: usize) -> Vec<u8> {
-        let members: Vec<maglev::Member> = self
-            .backends
-            .iter()
-            .map(|backend| maglev::Member {
-                identity: identity(backend.server),
-                weight: backend.weight,
-            })
-            .collect();
-        maglev::table(&members, slots)
+    /// The backends as the Maglev table knows them: rules with the same ones have the same table.
+    pub fn members(&self) -> Vec<maglev::Member> {
+        let member = |backend: &Backend| maglev::Member {
+            identity: identity(backend.server),
+            weight: backend.weight,
+        };
+        self.backends.iter().map(member).collect()
     }
 }
 

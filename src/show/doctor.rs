@@ -3,6 +3,7 @@
 use std::io::stdout;
 
 use super::human::count;
+use super::style::{self, Tone};
 use super::wrap;
 use crate::model::{Finding, Severity};
 
@@ -32,7 +33,12 @@ fn line(finding: &Finding) -> String {
             "mended", finding.subject, finding.evidence
         );
     }
-    format!("{:<SEVERITY$}{finding}", finding.severity)
+    let (word, tone) = match finding.severity {
+        Severity::Problem => ("problem", Tone::Bad),
+        Severity::Warning => ("warning", Tone::Doubtful),
+    };
+    let gap = " ".repeat(SEVERITY - word.len());
+    format!("{}{gap}{finding}", style::paint(word, tone, &stdout()))
 }
 
 fn summary(findings: &[Finding], looked_at: &LookedAt) -> String {

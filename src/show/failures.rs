@@ -5,6 +5,7 @@ use std::io::stdout;
 
 use super::human::count;
 use super::json::{Snapshot, StatsEgress};
+use super::style::{self, Tone};
 use super::wrap;
 use crate::model::{Failures, Mode, Reason};
 
@@ -55,8 +56,9 @@ fn of_device(device: &str, failures: &Failures) -> Vec<String> {
     let line = |Reason {
                     frames, why, mend, ..
                 }| {
-        let frames = count(frames as usize, "frame");
-        format!("{frames} lost at {device} since its backends were added: {why}: {mend}")
+        let lost = format!("{} lost", count(frames as usize, "frame"));
+        let lost = style::paint(&lost, Tone::Bad, &stdout());
+        format!("{lost} at {device} since its backends were added: {why}: {mend}")
     };
     let reasons = failures.reasons(device).into_iter();
     reasons.filter(lost).map(line).collect()

@@ -1,15 +1,21 @@
 //! What devices can do, for people.
 
+use std::io::stdout;
+
 use super::columns::Columns;
+use super::style::Tone;
+use super::{terminal, wrap};
 use crate::model::{Features, Offloads, Peer, Related, Source, XdpFeatures};
 
-const GUESSED: &str = "a guess from drivers and peers: this kernel (before 6.3) doesn't tell\n";
+/// Of kernels before 6.3.
+pub const GUESSED: &str = "this kernel (before Linux 6.3) doesn't tell what drivers do with XDP, which is \
+                           guessed from drivers and peers, and redirects no frame in several buffers natively";
 
 /// Two tables: what the devices do with XDP, and what they are connected to.
 pub fn table(all: &[Features]) -> String {
     let mut text = format!("{}\n{}", xdp_table(all), device_table(all));
     if all.iter().any(is_guess) {
-        text += &format!("\nXDP features are {GUESSED}");
+        text += &format!("\n{}\n", wrap::fit(GUESSED, 0, stdout()));
     }
     text
 }
@@ -42,7 +48,8 @@ fn xdp_table(all: &[Features]) -> String {
             answer(xdp.zero_copy).into(),
         ]);
     }
-    table.text(&["mtu"], &["mtu", "driver"])
+    let dispensable = ["mtu", "driver", "zero-copy", "multi-buffer"];
+    table.text(&["mtu"], &dispensable)
 }
 
 fn device_table(all: &[Features]) -> String {
@@ -58,7 +65,8 @@ fn device_table(all: &[Features]) -> String {
         let nothing = String::new;
         connections.for_each(|further| table.add([nothing(), nothing(), nothing(), further]));
     }
-    table.text(&[], &[])
+    table.color("link", |link| (link == "down").then_some(Tone::Doubtful));
+    table.text(&[], &["offloads"])
 }
 
 fn block(features: &Features) -> String {
@@ -75,11 +83,13 @@ fn block(features: &Features) -> String {
     let connections = connections(features).into_iter();
     lines.extend(connections.map(|connection| ("connection", connection)));
     if is_guess(features) {
-        lines.push(("XDP features", GUESSED.trim_end().into()));
+        lines.push(("guessed", GUESSED.into()));
     }
-    let lines = lines
-        .iter()
-        .map(|(name, value)| format!("  {name:<16}{value}\n"));
+    let columns = terminal::width(&stdout()).map(usize::from);
+    let line = |(name, value): &(&str, String)| {
+        wrap::entry(&format!("  {name}"), value, 18, columns) + "\n"
+    };
+    let lines = lines.iter().map(line);
     let title = format!("{} (ifindex {})\n", features.ifname, features.ifindex);
     std::iter::once(title).chain(lines).collect()
 }

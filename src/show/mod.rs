@@ -9,9 +9,11 @@ mod human;
 pub mod json;
 mod out;
 pub mod refresh;
+mod style;
 pub mod table;
+pub mod terminal;
 pub mod watch;
 mod wrap;
 
 pub use human::count;
-pub use out::{complaint, line, text, warning};
+pub use out::{complaint, line, sentence, text, warning};

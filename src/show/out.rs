@@ -6,6 +6,7 @@ use std::io::{Write, stderr, stdout};
 
 use anyhow::{Context, Result};
 
+use super::style::{self, Tone};
 use super::wrap;
 
 pub fn text(text: impl Display) -> Result<()> {
@@ -19,10 +20,16 @@ pub fn line(line: impl Display) -> Result<()> {
     text(format_args!("{line}\n"))
 }
 
+/// One of words, broken between them where a terminal is too narrow.
+pub fn sentence(line: impl Display) -> Result<()> {
+    self::line(wrap::fit(&line.to_string(), 2, stdout()))
+}
+
 /// To standard error, about what has been done all the same.
 pub fn warning(text: impl Display) {
     let name = "xdpredir: ";
-    let line = format!("{name}warning: {text}");
+    let warning = style::paint("warning", Tone::Doubtful, &stderr());
+    let line = format!("{name}{warning}: {text}");
     complaint(wrap::fit(&line, name.len(), stderr()));
 }
 

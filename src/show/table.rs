@@ -1,10 +1,12 @@
 //! Tables for people.
 
+use std::io::stdout;
 use std::time::Duration;
 
 use super::columns::Columns;
 use super::json::{RuleRow, Snapshot, StatsInterface, Status, StatusInterface};
-use super::{failures, human};
+use super::style::Tone;
+use super::{failures, human, wrap};
 use crate::model::{BackendState, Counter, LedgerState, LinkState, Rate, Rewrite};
 
 /// An earlier snapshot and the time since.
@@ -12,17 +14,22 @@ type Earlier<'a> = Option<(&'a Snapshot, Duration)>;
 
 pub fn status(status: &Status) -> String {
     let rules = human::count(status.rules, "rule");
-    let summary = format!("{rules} under {}\n", status.pin_dir.display());
+    let summary = format!("{rules} under {}", status.pin_dir.display());
+    let fit = |line: &str| wrap::fit(line, 2, stdout()) + "\n";
     if status.interfaces.is_empty() {
-        return format!("not attached in this network namespace; {summary}");
+        return fit(&format!(
+            "not attached in this network namespace; {summary}"
+        ));
     }
     let mut table = Columns::new(&["interface", "ifindex", "mode", "program", "link"]);
     for interface in &status.interfaces {
         let state = match interface.state {
             LinkState::Attached => "",
             LinkState::Gone => " (gone)",
+            LinkState::Moved => " (moved)",
             LinkState::Detached => " (detached by another)",
         };
+        table.color("interface", is_marked);
         table.add([
             format!("{}{state}", interface.ifname),
             interface.ifindex.to_string(),
@@ -31,11 +38,29 @@ pub fn status(status: &Status) -> String {
             interface.link_id.to_string(),
         ]);
     }
-    let table = table.text(&["ifindex", "program", "link"], &[]);
-    format!("{table}{}{summary}", no_ledger(&status.interfaces))
+    let numbers = ["ifindex", "program", "link"];
+    let table = table.text(&numbers, &["link", "program", "ifindex"]);
+    let lines: String = no_ledger(&status.interfaces)
+        .chain([summary])
+        .map(|line| fit(&line))
+        .collect();
+    table + &lines
 }
 
-fn no_ledger(interfaces: &[StatusInterface]) -> String {
+/// A name is followed by what is wrong with the device; it has no space itself.
+fn is_marked(name: &str) -> Option<Tone> {
+    name.contains(" (").then_some(Tone::Bad)
+}
+
+fn is_some(number: &str) -> Option<Tone> {
+    (number != "0").then_some(Tone::Bad)
+}
+
+fn is_not_up(state: &str) -> Option<Tone> {
+    (state != "up").then_some(Tone::Bad)
+}
+
+fn no_ledger(interfaces: &[StatusInterface]) -> impl Iterator<Item = String> {
     let line = |interface: &StatusInterface| {
         let why = match interface.ledger {
             LedgerState::On => return None,
@@ -45,11 +70,11 @@ fn no_ledger(interfaces: &[StatusInterface]) -> String {
             }
         };
         Some(format!(
-            "{}: no ledger of lost frames: {why}\n",
+            "{}: no ledger of lost frames: {why}",
             interface.ifname
         ))
     };
-    interfaces.iter().filter_map(line).collect()
+    interfaces.iter().filter_map(line)
 }
 
 pub fn rules(rows: &[RuleRow]) -> String {
@@ -82,6 +107,9 @@ pub fn rules(rows: &[RuleRow]) -> String {
         cells.extend(Some(self::rewriting(&row.rewrite)).filter(|_| rewriting));
         table.add(cells);
     }
+    table.color("device", is_marked);
+    table.color("lost", is_some);
+    table.color("state", is_not_up);
     let numbers = ["weight", "packets", "bytes", "lost"];
     table.text(&numbers, &["mac", "weight", "bytes"])
 }
@@ -122,7 +150,7 @@ fn interfaces(snapshot: &Snapshot, earlier: Earlier) -> String {
             table.add(cells);
         }
     }
-    table.text(NUMBERS, &[])
+    table.text(NUMBERS, &["mode", "bytes", "bytes/s"])
 }
 
 fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
@@ -144,7 +172,10 @@ fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
         }
         table.add(cells);
     }
-    table.text(NUMBERS, &["device", "bytes"])
+    table.color("device", is_marked);
+    table.color("lost", is_some);
+    let dispensable = ["device", "bytes", "bytes/s", "source", "port"];
+    table.text(NUMBERS, &dispensable)
 }
 
 const RATES: &[&str] = &["packets/s", "bytes/s"];
@@ -157,13 +188,13 @@ fn port(row: &RuleRow) -> String {
     }
 }
 
-/// In the words of the command line.
+/// In the words of the command line; of what differs from the default.
 pub fn rewriting(rewrite: &Rewrite) -> String {
     let words = [
         rewrite.to_port.map(|port| format!("to-port {port}")),
         rewrite.snat.map(|addr| format!("snat {addr}")),
         rewrite.keep_ip.then(|| "keep-ip".into()),
-        rewrite.decrement_ttl.then(|| "decrement-ttl".into()),
+        (!rewrite.decrement_ttl).then(|| "keep-ttl".into()),
         rewrite.pop_vlan.then(|| "pop-vlan".into()),
         rewrite.push_vlan.map(|vlan| format!("push-vlan {vlan}")),
     ];

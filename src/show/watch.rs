@@ -1,6 +1,6 @@
 //! Repeated output, until Ctrl-C.
 
-use std::io::{IsTerminal, Write, stdout};
+use std::io::{Write, stdout};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -17,19 +17,31 @@ pub fn lines(interval: Duration, mut next: impl FnMut() -> Result<String>) -> Re
     })
 }
 
-/// On a terminal, drawn over and over in place; elsewhere, block after block.
+/// On a terminal whose cursor can be moved, drawn over and over in place; elsewhere, block after
+/// block.
 pub fn screen(interval: Duration, mut next: impl FnMut() -> Result<String>) -> Result<()> {
-    if !stdout().is_terminal() {
+    if !super::terminal::has_a_screen() {
         return lines(interval, next);
     }
     let stop = on_interrupt()?;
-    execute!(stdout(), terminal::EnterAlternateScreen, cursor::Hide)?;
+    // A line that is too long must not take two rows.
+    execute!(
+        stdout(),
+        terminal::EnterAlternateScreen,
+        terminal::DisableLineWrap,
+        cursor::Hide
+    )?;
     let mut last = String::new();
     let result = repeat(interval, &stop, || {
         last = next()?;
         Ok(draw(&last)?)
     });
-    execute!(stdout(), cursor::Show, terminal::LeaveAlternateScreen)?;
+    execute!(
+        stdout(),
+        cursor::Show,
+        terminal::EnableLineWrap,
+        terminal::LeaveAlternateScreen
+    )?;
     // What was last on the screen stays to be read.
     result.and_then(|()| super::text(last))
 }
@@ -39,10 +51,11 @@ fn draw(text: &str) -> std::io::Result<()> {
     let rows = terminal::size().map_or(usize::MAX, |(_, rows)| usize::from(rows));
     queue!(out, terminal::BeginSynchronizedUpdate, cursor::MoveTo(0, 0))?;
     for line in fitting(text, rows) {
+        // Cleared first: after a line as long as the row, the cursor is on that line's last character.
         queue!(
             out,
-            style::Print(line),
             terminal::Clear(terminal::ClearType::UntilNewLine),
+            style::Print(line),
             cursor::MoveToNextLine(1)
         )?;
     }
@@ -61,11 +74,12 @@ fn fitting(text: &str, rows: usize) -> Vec<String> {
     let hidden = lines.len().saturating_sub(room);
     lines.truncate(room);
     let more = if hidden > 0 {
-        format!("{hidden} more lines: a higher terminal or `xdpredir stats` shows them; ")
+        format!("; {hidden} more lines: a higher terminal or `xdpredir stats` shows them")
     } else {
         String::new()
     };
-    lines.push(format!("{more}Ctrl-C ends"));
+    // What ends it comes first: on a narrow terminal the rest is cut off.
+    lines.push(format!("Ctrl-C ends{more}"));
     lines
 }
 
@@ -106,6 +120,6 @@ mod tests {
         assert_eq!(fitting(text, 7), ["1", "2", "3", "4", "5", "Ctrl-C ends"]);
         let cut = fitting(text, 6);
         assert_eq!(cut[..4], ["1", "2", "3", "4"]);
-        assert!(cut[4].starts_with("1 more lines"), "{cut:?}");
+        assert!(cut[4].starts_with("Ctrl-C ends; 1 more lines"), "{cut:?}");
     }
 }

@@ -1,30 +1,36 @@
 //! Lines that are too long for a terminal, broken between words. Elsewhere a line stays one line.
 
+use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
-use terminal_size::{Width, terminal_size_of};
 use textwrap::{Options, WordSplitter};
 
-use super::commands;
+use super::{commands, terminal};
 
 /// U+00A0, a space that is no place to break a line.
 const NO_BREAK: &str = "\u{a0}";
 
-/// None where that is no terminal.
-pub fn width(on: impl AsFd) -> Option<u16> {
-    terminal_size_of(on).map(|(Width(columns), _)| columns)
+/// A line as several ones, all but the first indented, by half the width at most. A word that is too
+/// long stays whole.
+pub fn fit(line: &str, indent: usize, on: impl AsFd + IsTerminal) -> String {
+    within(line, indent, terminal::width(&on).map(usize::from))
 }
 
-/// A line as several ones, all but the first indented. A word that is too long stays whole.
-pub fn fit(line: &str, indent: usize, on: impl AsFd) -> String {
-    match width(on) {
-        Some(columns) => broken(line, indent, columns.into()),
+pub fn within(line: &str, indent: usize, columns: Option<usize>) -> String {
+    match columns {
+        Some(columns) => broken(line, indent, columns),
         None => line.into(),
     }
 }
 
+/// A value beside its name, both on one line at first however narrow that is.
+pub fn entry(name: &str, value: &str, indent: usize, columns: Option<usize>) -> String {
+    let name = format!("{name:<indent$}").replace(' ', NO_BREAK);
+    within(&(name + value), indent, columns).replace(NO_BREAK, " ")
+}
+
 fn broken(line: &str, indent: usize, columns: usize) -> String {
-    let indent = " ".repeat(indent);
+    let indent = " ".repeat(indent.min(columns / 2));
     let options = Options::new(columns)
         .subsequent_indent(&indent)
         .break_words(false)

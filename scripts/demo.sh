@@ -1,0 +1,126 @@
+# shellcheck shell=bash
+# What the demos share: a redirect lab, told step by step, which goes again however the demo ends. A demo
+# sources this file, which takes its arguments, and calls `main`.
+
+if [ "$(id -u)" -ne 0 ]; then
+	exec sudo "$0" "$@"
+fi
+
+here=$(dirname "$(realpath "$0")")
+xdpredir=$(realpath -m "${1:-$here/../target/release/xdpredir}")
+work=$(mktemp -d)
+received=$work/received
+server=
+mounted=
+lab=
+
+tell() {
+	printf '\n%s\n' "$1"
+}
+
+fail() {
+	printf '%s: %s\n' "${0##*/}" "$1" >&2
+	exit 1
+}
+
+# Shows a command and its output, indented.
+run() {
+	printf '  $ %s\n' "$*"
+	indented "$@"
+}
+
+indented() {
+	"$@" 2>&1 | sed '/./s/^/    /' || fail 'that command failed'
+}
+
+# Shows and runs a command in a host of the lab.
+on() { # HOST WORD…
+	printf '  $ xdpredir lab exec %s -- %s\n' "$1" "${*:2}"
+	indented "$xdpredir" lab exec "$1" -- "${@:2}"
+}
+
+# Shows and runs `lab exec host -- xdpredir …`.
+on_host() {
+	printf '  $ xdpredir lab exec host -- xdpredir %s\n' "$*"
+	indented "$xdpredir" lab exec host -- "$xdpredir" "$@"
+}
+
+check() {
+	[ -x "$xdpredir" ] || fail "$xdpredir is not there: build it first (cargo build --release)"
+	command -v nc >/dev/null || fail 'nc is not there: install it (Debian: package netcat-openbsd)'
+	nc -h 2>&1 | grep -q OpenBSD || fail 'this nc is another one: install netcat-openbsd'
+	case $("$xdpredir" lab status --json) in
+	*'"hosts":[]'*) ;;
+	*) fail 'a lab is up already: remove it first (xdpredir lab down)' ;;
+	esac
+}
+
+mount_bpffs() {
+	[ "$(stat -f -c %T /sys/fs/bpf)" = bpf_fs ] && return
+	tell 'Pins need a bpffs: mount one for now.'
+	run mount -t bpf bpf /sys/fs/bpf
+	mounted=1
+}
+
+lab_up() {
+	printf '  $ xdpredir lab up redirect\n'
+	lab=1
+	indented "$xdpredir" lab up redirect
+}
+
+lab_down() {
+	printf '  $ xdpredir lab down\n'
+	indented "$xdpredir" lab down
+	lab=
+}
+
+# What the udpserver hears is appended to $received.
+listen() {
+	echo '  $ xdpredir lab exec udpserver -- nc -u -k -l 172.17.0.2 7999'
+	"$xdpredir" lab exec udpserver -- nc -d -u -k -l 172.17.0.2 7999 >"$received" &
+	server=$!
+	await_listener
+}
+
+await_listener() {
+	for _ in {1..100}; do
+		[ -n "$("$xdpredir" lab exec udpserver -- ss -Hlun 'sport = 7999')" ] && return
+		sleep 0.1
+	done
+	fail 'nc does not listen on UDP port 7999'
+}
+
+stop_server() {
+	[ -n "$server" ] || return 0
+	kill "$server" 2>/dev/null || true
+	wait "$server" 2>/dev/null || true
+	server=
+}
+
+await_message() { # MESSAGE
+	for _ in {1..50}; do
+		grep -qxF "$1" "$received" && return
+		sleep 0.1
+	done
+	fail "'$1' did not arrive at the udpserver within 5 seconds"
+}
+
+tidy_up() {
+	status=$?
+	trap - EXIT
+	trap '' HUP INT TERM
+	stop_server
+	if [ -n "$lab" ]; then
+		"$xdpredir" lab down >/dev/null || status=1
+	fi
+	if [ -n "$mounted" ]; then
+		umount /sys/fs/bpf || status=1
+	fi
+	rm -rf "$work"
+	exit "$status"
+}
+
+trap tidy_up EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM

@@ -1,0 +1,185 @@
+//! Why the kernel did not load a program or make a map: privileges, what it lacks, or memory.
+
+use std::path::Path;
+
+use anyhow::{Error, Result};
+use libbpf_rs::ErrorKind;
+
+use super::log::{self, Said};
+use super::sys;
+use crate::error::{Exit, failure};
+use crate::host::capability;
+use crate::host::kernel::{BOOT_NEWER, BOOT_TESTED, BTF, release};
+
+const FREE: &str = "free some, or raise the limit of this control group";
+
+/// Loads an object, and says why the kernel refused it.
+pub fn explain<T>(load: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<T> {
+    log::take_said();
+    load().map_err(|error| match log::take_said() {
+        Said { map: Some(map), .. } => of_map(&map, error),
+        Said {
+            program: Some((program, errno)),
+            verifier,
+            ..
+        } => of_program(&program, &errno, verifier.as_deref(), error),
+        _ if !Path::new(BTF).exists() => failure(
+            Exit::Unsupported,
+            format!(
+                "this kernel ({}) has no BTF ({BTF}): boot one built with CONFIG_DEBUG_INFO_BTF",
+                release()
+            ),
+        ),
+        _ => Error::from(error).context("the programs cannot be loaded"),
+    })
+}
+
+/// Of a map that could not be made.
+pub fn of_map(map: &str, error: libbpf_rs::Error) -> Error {
+    let cannot = format!("cannot make the map {map}");
+    match error.kind() {
+        ErrorKind::PermissionDenied => refused(cannot, &error),
+        ErrorKind::TooBig | ErrorKind::OutOfMemory => {
+            failure(Exit::Failed, format!("{cannot}: not enough memory: {FREE}"))
+        }
+        _ => {
+            let kernel = release();
+            let message =
+                format!("{cannot}: this kernel ({kernel}) has none such: {error}: {BOOT_NEWER}");
+            failure(Exit::Unsupported, message)
+        }
+    }
+}
+
+/// EPERM is a lack of privileges. Any other error comes from the verifier, EACCES too; but it also asks
+/// for privileges, for what a program does.
+fn of_program(program: &str, errno: &str, log: Option<&str>, error: libbpf_rs::Error) -> Error {
+    let cannot = format!("the kernel refused the program {program}");
+    if errno == "-EPERM" || !capability::missing(&capability::ATTACH).is_empty() {
+        return refused(cannot, &error);
+    }
+    if error.kind() == ErrorKind::OutOfMemory {
+        return failure(Exit::Failed, format!("{cannot}: not enough memory: {FREE}"));
+    }
+    let kernel = release();
+    let missing = sys::missing_helpers();
+    let message = match log.and_then(last_words) {
+        _ if !missing.is_empty() => {
+            let missing = missing.join(", ");
+            format!(
+                "this kernel ({kernel}) has no {missing}, which the programs call: {BOOT_NEWER}"
+            )
+        }
+        Some(why) => format!(
+            "this kernel's verifier ({kernel}) refused the program {program}: {why} (-v shows its log): {BOOT_TESTED}"
+        ),
+        None => {
+            format!("this kernel ({kernel}) refused the program {program}: {error}: {BOOT_TESTED}")
+        }
+    };
+    failure(Exit::Unsupported, message)
+}
+
+fn refused(cannot: String, error: &libbpf_rs::Error) -> Error {
+    let forbidden =
+        || format!("{error}, by lockdown or a security module: no capability is missing");
+    let why = capability::refused_to_attach().unwrap_or_else(forbidden);
+    failure(Exit::Permission, format!("{cannot}: {why}"))
+}
+
+/// The last line of a verifier's log that says something of its own.
+fn last_words(log: &str) -> Option<String> {
+    let mut lines = log.lines().map(str::trim).rev();
+    lines.find(|line| says_something(line)).map(String::from)
+}
+
+/// How lines begin that show the program, the state of registers, what the verifier does, or figures.
+const STEPS: [&str; 25] = [
+    ";",
+    "--",
+    "libbpf:",
+    "processed ",
+    "verification time",
+    "stack depth",
+    "from ",
+    "frame",
+    "caller:",
+    "callee:",
+    "returning from callee",
+    "to caller at",
+    "cur state",
+    "old state",
+    "mark_precise",
+    "last_idx",
+    "regs=",
+    "parent ",
+    "propagating ",
+    "func#",
+    "Func#",
+    "Validating ",
+    "safe",
+    "max_states",
+    "(",
+];
+
+fn says_something(line: &str) -> bool {
+    let is_step = STEPS.iter().any(|step| line.starts_with(step));
+    !line.is_empty() && !is_step && !is_instruction(line) && !is_state(line)
+}
+
+/// "12: (bf) r7 = r6", "12: R0=…".
+fn is_instruction(line: &str) -> bool {
+    let number = line.split_once(':').map(|(number, _)| number);
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// "R1=ctx() R10=fp0", "R0_w=…", "fp-8=…".
+fn is_state(line: &str) -> bool {
+    let word = line.split_whitespace().next().unwrap_or_default();
+    let register = word.starts_with('R') || word.starts_with("fp-");
+    register && word.contains('=')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(log: &str) -> Option<String> {
+        last_words(log)
+    }
+
+    #[test]
+    fn the_verifiers_last_words_are_found_in_its_log() {
+        let pointer = "\n0: R1=ctx() R10=fp0\n; void *end = data; @ xdpredir.bpf.c:67\n\
+                       0: (61) r6 = *(u32 *)(r1 +4)          ; R1=ctx() R6=pkt_end()\n\
+                       13: (1f) r7 -= r4\nR7 pointer -= pointer prohibited\n\
+                       processed 8 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0\n\
+                       -- END PROG LOAD LOG --\n";
+        assert_eq!(words(pointer).unwrap(), "R7 pointer -= pointer prohibited");
+        let edge = "func#0 @0\nfunc#1 @1507\nback-edge from insn 1498 to 1499\n\
+                    processed 0 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0\n";
+        assert_eq!(words(edge).unwrap(), "back-edge from insn 1498 to 1499");
+        let read = "from 12 to 14: R0=scalar() R10=fp0\n R1=ctx(off=0,imm=0) fp-8=mmmm????\n\
+                    mark_precise: frame0: last_idx 9 first_idx 0\nregs=8 stack=0 before 8: (b7) r3 = 0\n\
+                    parent didn't have regs=4 stack=0 marks\n\
+                    14: (85) call bpf_xdp_load_bytes#189\nR4 invalid zero-sized read: u64=[0,127]\n\
+                    verification time 4711 usec\nstack depth 512+64\n\
+                    processed 628889 insns (limit 1000000) max_states_per_insn 9 total_states 1 peak_states 1 mark_read 1\n";
+        assert_eq!(
+            words(read).unwrap(),
+            "R4 invalid zero-sized read: u64=[0,127]"
+        );
+    }
+
+    #[test]
+    fn a_log_without_words_has_none() {
+        for log in [
+            "",
+            "\n-- END PROG LOAD LOG --\n",
+            "processed 0 insns\n",
+            "R0=0 R10=fp0\n",
+        ] {
+            assert_eq!(words(log), None, "{log}");
+        }
+    }
+}

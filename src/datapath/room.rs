@@ -1,0 +1,286 @@
+//! The limits, in README's words, and what rules take of them.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+
+use anyhow::Result;
+use indicatif::HumanCount;
+
+use super::abi;
+use super::values::{ServiceBytes, key_of, needs_set, service_bytes, set_size};
+use crate::model::Rule;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    most: u32,
+    what: &'static str,
+}
+
+const fn limit(most: u32, what: &'static str) -> Limit {
+    Limit { most, what }
+}
+
+const RULES: Limit = limit(abi::MAX_RULES, "rules");
+pub const BACKENDS: Limit = limit(abi::MAX_BACKENDS, "backends");
+const SERVICES: Limit = limit(abi::MAX_SERVICES, "combinations of protocol, port and VLAN");
+const BALANCED: Limit = limit(abi::MAX_BALANCED, "rules with more than one backend");
+const MEMBERS: Limit = limit(
+    abi::MAX_MEMBERS,
+    "backends in rules with more than one and in rules with --snat",
+);
+pub const ORIGINS: Limit = limit(
+    abi::MAX_ORIGINS,
+    "backends that remember how they were found",
+);
+pub const EGRESS: Limit = limit(abi::MAX_EGRESS, "devices that packets are redirected to");
+
+impl Limit {
+    /// That a map holds no more of; None for the maps that no user's rules fill.
+    pub fn of_map(name: &str) -> Option<Self> {
+        Some(match name {
+            "rules" => RULES,
+            "services" => SERVICES,
+            "maglev" => BALANCED,
+            "members" => MEMBERS,
+            "counters" => BACKENDS,
+            "origins" => ORIGINS,
+            "egress" => EGRESS,
+            _ => return None,
+        })
+    }
+
+    pub fn allows(self, needed: usize) -> bool {
+        needed <= self.most as usize
+    }
+
+    pub fn require(self, needed: usize) -> Result<()> {
+        if self.allows(needed) {
+            return Ok(());
+        }
+        Err(TooMany {
+            limit: self,
+            needed,
+        }
+        .into())
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} are the most",
+            count(self.most as usize),
+            self.what
+        )
+    }
+}
+
+fn count(number: usize) -> HumanCount {
+    HumanCount(number as u64)
+}
+
+#[derive(Debug)]
+struct TooMany {
+    limit: Limit,
+    needed: usize,
+}
+
+impl fmt::Display for TooMany {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}, and there would be {}: nothing was changed; `xdpredir rule del` makes room",
+            self.limit,
+            count(self.needed)
+        )
+    }
+}
+
+impl std::error::Error for TooMany {}
+
+/// What rules take.
+#[derive(Default)]
+pub struct Usage {
+    rules: usize,
+    balanced: usize,
+    members: usize,
+    backends: usize,
+    services: HashSet<ServiceBytes>,
+}
+
+impl Usage {
+    pub fn add(&mut self, rule: &Rule) {
+        let backends = rule.backends.len();
+        let key = key_of(&rule.matches);
+        self.count(&key, backends, needs_set(rule));
+    }
+
+    pub fn add_stored(&mut self, key: &abi::rule_key, value: &abi::rule) {
+        match set_size(value.set) as usize {
+            0 => self.count(key, 1, false),
+            backends => self.count(key, backends, true),
+        }
+    }
+
+    fn count(&mut self, key: &abi::rule_key, backends: usize, in_set: bool) {
+        self.rules += 1;
+        self.backends += backends;
+        self.services.insert(service_bytes(key));
+        if in_set {
+            self.members += backends;
+            self.balanced += usize::from(backends > 1);
+        }
+    }
+
+    pub fn require_room(&self) -> Result<()> {
+        // In this order: what says most of a file that has too much comes first.
+        SERVICES.require(self.services.len())?;
+        BALANCED.require(self.balanced)?;
+        MEMBERS.require(self.members)?;
+        RULES.require(self.rules)?;
+        BACKENDS.require(self.backends)
+    }
+}
+
+/// How many sets, those of more than one backend and their members, are in a map.
+pub fn in_sets<'a>(keys: impl Iterator<Item = &'a abi::set_key>) -> Allocated {
+    let mut allocated = Allocated::default();
+    let mut balanced = BTreeSet::new();
+    for key in keys {
+        allocated.members += 1;
+        if set_size(key.set) > 1 {
+            balanced.insert(key.set);
+        }
+    }
+    allocated.balanced = balanced.len();
+    allocated
+}
+
+/// What is taken in the maps, by rules or by what runs that were killed have left.
+#[derive(Default)]
+pub struct Allocated {
+    pub balanced: usize,
+    pub members: usize,
+}
+
+impl Allocated {
+    pub fn allows(&self, members: usize) -> bool {
+        BALANCED.allows(self.balanced + 1) && MEMBERS.allows(self.members + members)
+    }
+}
+
+/// How many of these rules a batch takes: at least one.
+pub fn batch_of(rules: &[Rule]) -> usize {
+    let mut backends = 0;
+    let fits = |rule: &&Rule| {
+        backends += rule.backends.len();
+        backends <= abi::BATCH_BACKENDS as usize
+    };
+    let fitting = rules.iter().take_while(fits).count();
+    fitting.clamp(1, abi::BATCH_RULES as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::model::{Backend, Mac, Match, Proto, Rewrite};
+
+    fn rule(port: u16, backends: u32, snat: bool) -> Rule {
+        let backend = |number: u32| Backend {
+            server: Ipv4Addr::from(0x0a00_0001 + number).into(),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            source_mac: Mac([2, 0, 0, 0, 0, 2]),
+            ifindex: 1,
+            weight: 1,
+            completes_checksum: true,
+            rewrite: Rewrite {
+                snat: snat.then_some(IpAddr::from([10, 1, 1, 1])),
+                ..Rewrite::default()
+            },
+            counter: number,
+            origin: None,
+        };
+        Rule {
+            matches: Match {
+                proto: Proto::Udp,
+                port,
+                vlan: 0,
+                src: "0.0.0.0/0".parse().expect("a prefix"),
+            },
+            backends: (0..backends).map(backend).collect(),
+        }
+    }
+
+    fn usage(rules: &[Rule]) -> Usage {
+        let mut usage = Usage::default();
+        rules.iter().for_each(|rule| usage.add(rule));
+        usage
+    }
+
+    #[test]
+    fn what_rules_take_is_counted() {
+        let used = usage(&[rule(1, 1, false), rule(2, 1, true), rule(3, 3, false)]);
+        assert_eq!((used.rules, used.backends), (3, 5));
+        assert_eq!((used.balanced, used.members), (1, 4));
+        assert_eq!(used.services.len(), 3);
+    }
+
+    #[test]
+    fn what_is_too_much_is_said_in_words() {
+        let all: Vec<Rule> = (0..=abi::MAX_BALANCED)
+            .map(|number| rule(number as u16, 2, false))
+            .collect();
+        assert!(usage(&all[1..]).require_room().is_ok());
+        let error = usage(&all).require_room().expect_err("one more");
+        assert_eq!(
+            error.to_string(),
+            "16,384 rules with more than one backend are the most, and there would be 16,385: \
+             nothing was changed; `xdpredir rule del` makes room"
+        );
+    }
+
+    #[test]
+    fn each_limit_is_met_and_not_passed() {
+        let most = Usage {
+            rules: abi::MAX_RULES as usize,
+            balanced: abi::MAX_BALANCED as usize,
+            members: abi::MAX_MEMBERS as usize,
+            backends: abi::MAX_BACKENDS as usize,
+            services: HashSet::new(),
+        };
+        assert!(most.require_room().is_ok());
+        for (place, said) in [
+            "1,048,576 rules are",
+            "16,384 rules with more",
+            "65,536 backends in rules",
+            "1,048,576 backends are",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let more = |number| usize::from(number == place);
+            let usage = Usage {
+                rules: most.rules + more(0),
+                balanced: most.balanced + more(1),
+                members: most.members + more(2),
+                backends: most.backends + more(3),
+                services: HashSet::new(),
+            };
+            let error = usage.require_room().expect_err(said).to_string();
+            assert!(error.starts_with(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_batch_has_few_rules_and_few_backends() {
+        let of = |backends: u32, rules: usize| batch_of(&vec![rule(1, backends, false); rules]);
+        assert_eq!(of(1, 7), 7);
+        assert_eq!(of(1, 2000), 1024);
+        assert_eq!(of(255, 100), 16);
+        assert_eq!(of(4, 1024), 1024);
+        assert_eq!(of(5, 1024), 819);
+    }
+}

@@ -1,0 +1,142 @@
+//! The sets of backends, with their Maglev tables. A set never changes once a rule names it.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use super::maps::Map;
+use super::room::{self, Allocated};
+use super::values::{backend_of, set_size, stored_backend};
+use super::{Pins, abi};
+use crate::model::maglev::{self, Member};
+use crate::model::{Backend, Rule};
+
+pub struct Sets {
+    members: Map<abi::set_key, abi::backend>,
+    maglev: Map<abi::set_key, abi::maglev_chunk>,
+}
+
+/// Of the rules of a batch, many of which have the same backends.
+#[derive(Default)]
+pub struct Tables(RefCell<HashMap<Vec<Member>, Rc<Vec<u8>>>>);
+
+impl Tables {
+    fn of(&self, rule: &Rule) -> Rc<Vec<u8>> {
+        let members = rule.members();
+        let mut known = self.0.borrow_mut();
+        if let Some(table) = known.get(&members) {
+            return table.clone();
+        }
+        let table = Rc::new(maglev::table(&members, abi::MAGLEV_SLOTS as usize));
+        known.insert(members, table.clone());
+        table
+    }
+}
+
+impl Sets {
+    pub fn open(pins: &Pins) -> Result<Self> {
+        Ok(Sets {
+            members: Map::open(&pins.map("members"), "members")?,
+            maglev: Map::open(&pins.map("maglev"), "maglev")?,
+        })
+    }
+
+    /// The backends of a set, as many as are there.
+    pub fn read(&self, set: u32) -> Result<Vec<Backend>> {
+        let mut members = Vec::new();
+        for index in 0..set_size(set) {
+            let member = self.members.get(&abi::set_key { set, index })?;
+            members.extend(member.as_ref().map(backend_of));
+        }
+        Ok(members)
+    }
+
+    /// Writes the backends and the Maglev table under a number that no set has.
+    pub fn write(&self, rule: &Rule, tables: &Tables) -> Result<u32> {
+        let set = self.unused(rule.backends.len())?;
+        let keys = |count: usize| (0..count as u32).map(|index| abi::set_key { set, index });
+        let members: Vec<_> = rule.backends.iter().map(stored_backend).collect();
+        let places: Vec<_> = keys(members.len()).collect();
+        self.members.put_many(&places, &members)?;
+        if members.len() > 1 {
+            let chunks = chunks(&tables.of(rule));
+            let places: Vec<_> = keys(chunks.len()).collect();
+            self.maglev.put_many(&places, &chunks)?;
+        }
+        Ok(set)
+    }
+
+    fn unused(&self, backends: usize) -> Result<u32> {
+        loop {
+            let set = fastrand::u32(..) << 8 | backends as u32;
+            if self.members.get(&abi::set_key { set, index: 0 })?.is_none() {
+                return Ok(set);
+            }
+        }
+    }
+
+    /// To be called once no packet is on its way through the set.
+    pub fn delete(&self, set: u32) -> Result<()> {
+        if set_size(set) > 1 {
+            for index in 0..abi::MAGLEV_CHUNKS {
+                self.maglev.delete(&abi::set_key { set, index })?;
+            }
+        }
+        // The first backend marks the number as in use, so it goes last.
+        for index in (0..set_size(set)).rev() {
+            self.members.delete(&abi::set_key { set, index })?;
+        }
+        Ok(())
+    }
+
+    /// Deletes all sets but these.
+    pub fn keep_only(&self, sets: &HashSet<u32>) -> Result<()> {
+        let unnamed = |key: &&abi::set_key| !sets.contains(&key.set);
+        for key in self.members.keys()?.iter().filter(unnamed) {
+            self.members.delete(key)?;
+        }
+        for key in self.maglev.keys()?.iter().filter(unnamed) {
+            self.maglev.delete(key)?;
+        }
+        Ok(())
+    }
+
+    pub fn allocated(&self) -> Result<Allocated> {
+        let entries = self.members.entries()?;
+        Ok(room::in_sets(entries.iter().map(|(key, _)| key)))
+    }
+
+    /// All members with their sets.
+    pub fn members(&self) -> Result<Vec<(u32, abi::backend)>> {
+        let entries = self.members.entries()?.into_iter();
+        Ok(entries.map(|(key, member)| (key.set, member)).collect())
+    }
+
+    /// Those of a device are without one from now on.
+    pub fn orphan(&self, ifindex: u32) -> Result<()> {
+        for (key, mut member) in self.members.entries()? {
+            if member.ifindex == ifindex {
+                member.ifindex = 0;
+                self.members.put(&key, &member)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The slots go to the chunks by turns.
+fn chunks(table: &[u8]) -> Vec<abi::maglev_chunk> {
+    let chunk = |index: usize| {
+        let mut chunk = abi::maglev_chunk {
+            slot: [0; abi::MAGLEV_CHUNK as usize],
+        };
+        let slots = table.iter().skip(index);
+        let slots = slots.step_by(abi::MAGLEV_CHUNKS as usize);
+        let pairs = chunk.slot.iter_mut().zip(slots);
+        pairs.for_each(|(to, from)| *to = *from);
+        chunk
+    };
+    (0..abi::MAGLEV_CHUNKS as usize).map(chunk).collect()
+}

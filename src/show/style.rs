@@ -1,0 +1,41 @@
+//! Colours, on terminals that take them: by NO_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM.
+
+use anstream::stream::RawStream;
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+
+/// What a colour says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// Packets are lost, or not redirected.
+    Bad,
+    /// They may be.
+    Doubtful,
+}
+
+impl Tone {
+    pub fn color(self) -> AnsiColor {
+        match self {
+            Tone::Bad => AnsiColor::Red,
+            Tone::Doubtful => AnsiColor::Yellow,
+        }
+    }
+}
+
+/// Whether what is written there may have colours.
+pub fn is_wanted(on: &impl RawStream) -> bool {
+    AutoStream::choice(on) != ColorChoice::Never
+}
+
+pub fn paint(text: &str, tone: Tone, on: &impl RawStream) -> String {
+    if is_wanted(on) {
+        painted(text, tone)
+    } else {
+        text.into()
+    }
+}
+
+pub fn painted(text: &str, tone: Tone) -> String {
+    let style = Style::new().fg_color(Some(tone.color().into()));
+    format!("{style}{text}{style:#}")
+}
