@@ -14,9 +14,10 @@ RUNNER = 'target."cfg(all())".runner = ["sudo", "-E"]'
 AS_ROOT = $(if $(SUDO),--config $(RUNNER))
 # The kernels that no change may lose: the oldest, and one in the middle.
 GATE = 6.1 6.12
+KERNELS = 6.1 6.12 6.16 6.17 6.18 6.19 7.0 7.1 7.2 7.3
 C_SOURCES = $(wildcard bpf/*.c bpf/*.h benches/*.c benches/*.h vmlinux/*.h)
 
-.PHONY: help deps build demo demo-vm test lint bench install clean
+.PHONY: help deps build demo demo-vm test kernels lint bench install clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +46,9 @@ demo-vm: build ## The same with a virtual machine: a Debian kernel in QEMU; KERN
 test: deps ## Run all tests, as root, and the gate on other kernels
 	$(CARGO) test --locked $(AS_ROOT)
 	scripts/kernels/run gate $(GATE)
+
+kernels: deps ## Run the tests on other kernels, in QEMU; KERNELS="6.1 6.12" TESTS="ledger attach:mode" RECORD=1
+	scripts/kernels/run suite $(KERNELS)
 
 lint: deps ## Check formats and run clippy
 	$(CARGO) fmt --check

@@ -1,5 +1,5 @@
-//! Network cards, and devices above them: attach, delivery, doctor. Only the guests of `make kernels` have them
-//! (scripts/kernels/nics), so `cargo test` leaves this binary alone.
+//! Network cards, and devices above them: attach, delivery, doctor. Only the guests of `make kernels`
+//! have them (scripts/kernels/nics), so `cargo test` leaves this binary alone.
 
 mod fixture;
 

@@ -229,6 +229,7 @@ fn a_namespace_without_a_name_is_known_by_its_process() {
 
 #[test]
 fn a_namespace_with_neither_name_nor_process_is_a_number() {
+    guest::needs_kernel(6, 3, "what drivers say of XDP");
     let bed = Bed::new();
     let nameless = Ns::new("nameless");
     bed.ns.veth("v1", &nameless, "p1");
@@ -384,6 +385,7 @@ fn an_unknown_device_is_named_and_nothing_else_is_said() {
 
 #[test]
 fn a_user_without_rights_sees_all_but_into_other_namespaces() {
+    guest::needs_kernel(6, 3, "what drivers say of XDP");
     let bed = Bed::new();
     let dir = tempfile::tempdir().expect("a directory");
     chmod(dir.path(), 0o755);

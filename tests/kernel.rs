@@ -1,5 +1,6 @@
-//! What a kernel must do for the program, whatever its version: load each variant, redirect whole packets in each
-//! mode, count what is lost. `make test` runs this binary on other kernels, too (scripts/kernels).
+//! What a kernel must do for the program, whatever its version: load each variant, redirect whole
+//! packets in each mode, count what is lost. `make test` runs this binary on other kernels, too
+//! (scripts/kernels).
 
 mod fixture;
 

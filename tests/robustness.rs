@@ -61,14 +61,16 @@ fn add(server: &str) -> String {
     format!("rule add --server {server} --mac 02:00:00:00:00:01 --dev v1")
 }
 
-/// How long a run takes that nobody kills, and a little more: a slow machine needs more instants than a fast one.
+/// How long a run takes that nobody kills, and a little more: a slow machine needs more instants than a
+/// fast one.
 fn latest(tool: &Tool, words: &str) -> Duration {
     let start = Instant::now();
     tool.ok(words);
     start.elapsed() * 5 / 4
 }
 
-/// Starts a run and kills it, at the latest so long after its start; the instants are spread evenly, in no order.
+/// Starts a run and kills it, at the latest so long after its start; the instants are spread evenly, in
+/// no order.
 fn kill_at(tool: &Tool, words: &str, latest: Duration, round: u32) {
     let mut child = tool.spawn(words);
     std::thread::sleep(latest * (round * 7919 % KILLS) / KILLS);
