@@ -185,9 +185,10 @@ pub enum Rule {
     ///
     /// One JSON object a line, or an array of them, with the keys that `rule list --json` has: src,
     /// proto, port, server, mac, ifindex and, if need be, weight, vlan, to_port, snat, keep_ip,
-    /// decrement_ttl, push_vlan, pop_vlan and origin. All lines are checked before the first is loaded. A
-    /// rule that is there is replaced; counters of backends that stay are kept. If the load is
-    /// interrupted, the rules loaded by then stand, each of them whole: run it again.
+    /// decrement_ttl, push_vlan, pop_vlan and origin. All lines and the limits are checked before the first
+    /// is loaded. A rule that is there is replaced; counters of backends that stay are kept. If the load
+    /// is interrupted, the rules loaded by then stand, each of them whole: run it again. Afterwards it
+    /// warns, as `rule add` does, of what keeps packets from the backends.
     Load {
         /// The file; - is standard input
         #[arg(value_hint = ValueHint::FilePath)]

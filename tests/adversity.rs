@@ -2,13 +2,11 @@
 
 mod fixture;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use fixture::Run;
 use fixture::lan::{ANYWHERE, HEADERS, Lan, mac, receive, socket};
@@ -444,111 +442,100 @@ fn a_holder_that_is_stopped_is_told_from_one_that_works() {
     Run::from(waiting.wait_with_output().unwrap()).ok();
 }
 
-/// A writer changes them all, again and again; each is one of its versions, with its backends.
+/// Changes all rules, one after the other, as fast as can be: a new set, in which all backends have
+/// the same new MAC address, then the rule, then the old set is gone.
+fn storm(lan: &Lan, done: &AtomicBool) {
+    let [rules, members, ruleset] = ["rules", "members", "ruleset"].map(|name| pinned(lan, name));
+    let keys: Vec<Vec<u8>> = rules.keys().collect();
+    let put = |map: &MapHandle, key: &[u8], value: &[u8]| {
+        map.update(key, value, MapFlags::ANY).unwrap();
+    };
+    let mut version = 0u32;
+    while !done.load(Ordering::Relaxed) {
+        version += 1;
+        let key = &keys[version as usize % keys.len()];
+        let mut rule = rules.lookup(key, MapFlags::ANY).unwrap().unwrap();
+        let old = u32::from_ne_bytes(rule[..4].try_into().unwrap());
+        let (new, size) = (version << 8 | old & 0xff, old & 0xff);
+        let member = |set: u32, index: u32| [set.to_ne_bytes(), index.to_ne_bytes()].concat();
+        for index in 0..size {
+            let value = members.lookup(&member(old, index), MapFlags::ANY).unwrap();
+            let mut value = value.unwrap();
+            // The MAC address comes after the address, the device and the counter.
+            value[26..30].copy_from_slice(&version.to_be_bytes());
+            put(&members, &member(new, index), &value);
+        }
+        rule[..4].copy_from_slice(&new.to_ne_bytes());
+        let generation = |of: u32| u64::from(of).to_ne_bytes();
+        put(&ruleset, &[0; 4], &generation(2 * version + 1));
+        put(&rules, key, &rule);
+        put(&ruleset, &[0; 4], &generation(2 * version + 2));
+        for index in (0..size).rev() {
+            members.delete(&member(old, index)).unwrap();
+        }
+    }
+}
+
+/// Each is as it was at one moment, with its own backends and all of them.
 #[test]
 fn rules_that_are_listed_while_they_change_are_whole() {
     let lan = Lan::new(false, 1);
     let tool = lan.tool();
     tool.ok("attach lan");
-    let ifindex = lan.host.ifindex("wan0");
-    let directory = tempfile::tempdir().unwrap();
-    let version = |number: u8, origin: &str| {
-        let lines = (1..400).flat_map(|port| {
-            (0..=number % 4).map(move |server| {
-                json!({"src": "0.0.0.0/0", "proto": "udp", "port": port, "ifindex": ifindex,
-                       "server": format!("10.1.{number}.{server}"), "origin": origin,
-                       "mac": format!("02:00:00:00:00:{number:02x}")})
-            })
-        });
-        let lines: Vec<String> = lines.map(|line| line.to_string()).collect();
-        let path = directory.path().join(number.to_string());
-        fs::write(&path, lines.join("\n")).unwrap();
-        format!("rule load {}", path.display())
-    };
-    // Of 4, 1, 2 and 3 backends.
-    let loads = [
-        version(11, "route"),
-        version(12, "device wan0"),
-        version(13, "route"),
-        version(14, "device lan"),
-    ];
-    tool.ok(&loads[0]);
+    for port in 1..6 {
+        for server in 1..4 {
+            let server = format!("10.1.{port}.{server}");
+            tool.ok(&format!(
+                "rule add --port {port} --server {server} --mac 02:00:00:00:00:01 --dev wan0"
+            ));
+        }
+    }
     let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for load in loads.iter().cycle().take(24) {
-                tool.ok(load);
-            }
-            done.store(true, Ordering::Relaxed);
-        });
-        while !done.load(Ordering::Relaxed) {
-            let rows = tool.json("rule list");
-            let mut rules: BTreeMap<u64, Vec<&Value>> = BTreeMap::new();
-            for row in rows.as_array().unwrap() {
-                let port = row["port"].as_u64().unwrap();
-                rules.entry(port).or_default().push(row);
-            }
-            assert_eq!(rules.len(), 399);
-            for rows in rules.values() {
-                let mac = rows[0]["mac"].as_str().unwrap();
-                let number = u8::from_str_radix(&mac[15..], 16).unwrap();
-                assert_eq!(rows.len(), usize::from(number % 4) + 1, "{rows:#?}");
-                for (server, row) in rows.iter().enumerate() {
-                    assert_eq!(row["mac"], mac, "{rows:#?}");
-                    assert_eq!(
-                        row["server"],
-                        format!("10.1.{number}.{server}"),
-                        "{rows:#?}"
-                    );
-                }
+    let listed = std::thread::scope(|scope| {
+        scope.spawn(|| storm(&lan, &done));
+        let list = |_| tool.run("rule list --json");
+        let listed: Vec<Run> = (0..50).map(list).collect();
+        done.store(true, Ordering::Relaxed);
+        listed
+    });
+    for run in listed {
+        let rows = run.ok().json();
+        let rows: Vec<&Value> = rows.as_array().unwrap().iter().collect();
+        assert_eq!(rows.len(), 15, "{rows:#?}");
+        for (rule, port) in rows.chunks(3).zip(1..) {
+            for (row, server) in rule.iter().zip(1..) {
+                assert_eq!(row["server"], format!("10.1.{port}.{server}"), "{rule:#?}");
+                assert_eq!(row["mac"], rule[0]["mac"], "{rule:#?}");
             }
         }
-    });
+    }
 }
 
 /// What is read while another run detaches was there, or is not attached.
 #[test]
 fn what_is_read_during_a_detach_was_there_or_is_gone() {
-    let lan = Lan::new(false, 2);
-    let tool = lan.tool();
-    let done = AtomicBool::new(false);
+    let lan = &Lan::new(false, 2);
+    let done = &AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for _ in 0..12 {
-                tool.ok("attach lan wan1");
-                lan.add_backend(0, "");
-                lan.add_backend(1, "");
-                tool.ok("detach wan1");
-                tool.ok("detach --all");
-            }
-            done.store(true, Ordering::Relaxed);
-        });
-        for words in ["rule list", "stats", "status", "doctor"].iter().cycle() {
-            if done.load(Ordering::Relaxed) {
-                break;
-            }
-            let run = tool.run(words);
-            match run.code {
-                0 => {}
-                7 if *words == "doctor" => {}
-                _ => drop(run.fails(3, &["not attached in this network namespace"])),
-            }
+        for words in ["rule list", "stats", "status", "doctor"] {
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    let run = lan.tool().run(words);
+                    match run.code {
+                        0 => {}
+                        7 if words == "doctor" => {}
+                        _ => drop(run.fails(3, &["not attached in this network namespace"])),
+                    }
+                }
+            });
         }
+        for _ in 0..10 {
+            lan.tool().ok("attach lan wan1 --no-ledger");
+            lan.add_backend(0, "");
+            lan.add_backend(1, "");
+            lan.tool().ok("detach wan1");
+            lan.tool().ok("detach --all");
+        }
+        done.store(true, Ordering::Relaxed);
     });
-}
-
-/// A writer that hangs must not make others hang with it.
-#[test]
-fn a_lock_that_is_held_is_waited_for() {
-    let lan = Lan::new(false, 1);
-    let tool = lan.tool();
-    tool.ok("attach lan");
-    let namespace = lan.pins.namespace();
-    let held = fs::File::open(&namespace).unwrap();
-    held.lock().unwrap();
-    let mut waiting = tool.spawn("rule del --if-exists");
-    std::thread::sleep(Duration::from_millis(200));
-    assert!(waiting.try_wait().unwrap().is_none(), "it did not wait");
-    held.unlock().unwrap();
-    assert!(waiting.wait().unwrap().success());
 }

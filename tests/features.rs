@@ -260,6 +260,7 @@ fn mtu_link_and_offloads_are_as_they_are_now() {
         ("gro", "gro"),
         ("tso", "tso"),
         ("gso", "gso"),
+        ("tx_udp_segmentation", "tx-udp-segmentation"),
         ("rx_vlan", "rxvlan"),
         ("tx_vlan", "txvlan"),
     ] {
@@ -311,6 +312,7 @@ fn the_keys_of_the_json_are_these() {
             "rx_vlan",
             "tso",
             "tx_checksum",
+            "tx_udp_segmentation",
             "tx_vlan"
         ]
     );
@@ -325,6 +327,8 @@ fn the_keys_of_the_json_are_these() {
             "native_program",
             "netns",
             "nsid",
+            "tso",
+            "tx_udp_segmentation",
             "up"
         ]
     );

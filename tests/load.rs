@@ -364,7 +364,7 @@ fn a_load_killed_at_any_instant_leaves_each_rule_old_or_new() {
 
 #[test]
 fn a_load_killed_between_its_batches_leaves_each_rule_old_or_new() {
-    kill_loads(17_000, 1..9);
+    kill_loads(17_000, (1..9).step_by(2));
 }
 
 #[test]
@@ -454,10 +454,9 @@ fn at_the_limit_of_balanced_rules_all_can_be_changed() {
         }
     };
     let all_have = |mac: &str| {
-        let rows = bed.list();
-        assert_eq!(rows.len(), 2 * MOST_BALANCED as usize);
-        let with = rows.iter().filter(|row| row["mac"] == *mac).count();
-        assert_eq!(with, rows.len(), "{mac}");
+        let rows = tool.ok("rule list").out;
+        let with = rows.lines().filter(|row| row.contains(mac)).count();
+        assert_eq!(with, 2 * MOST_BALANCED as usize, "{mac}");
     };
     bed.ns.ip("link set out1 promisc on");
     meet(MAC);
@@ -558,12 +557,11 @@ fn too_many_members_are_counted_and_those_that_are_there_can_be_changed() {
     let more = all("more", 258, MAC);
     tool.run(&format!("rule load {more}"))
         .fails(1, &[&more, said, "would be 65,791"]);
-    assert_eq!(bed.list().len(), 65_536);
     let moved = "02:00:00:00:00:02";
     tool.ok(&format!("rule load {}", all("other", 257, moved)));
-    let rows = bed.list();
-    let with = rows.iter().filter(|row| row["mac"] == moved).count();
-    assert_eq!((rows.len(), with), (65_536, 65_535));
+    let rows = tool.ok("rule list").out;
+    let with = |mac| rows.lines().filter(|row| row.contains(mac)).count();
+    assert_eq!((with(MAC), with(moved)), (1, 65_535));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::Setup;
 use crate::model::Finding;
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
-    if setup.matches.is_empty() {
+    if setup.rules.is_empty() {
         return Vec::new();
     }
     setup
@@ -32,11 +32,9 @@ fn finding(name: &str, packets: u64) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use ipnet::IpNet;
-
-    use super::super::testing::{attached, nic};
+    use super::super::testing::{attached, nic, rule};
     use super::*;
-    use crate::model::{Counter, Match, Mode, Outcome, Outcomes, Proto};
+    use crate::model::{Counter, Mode, Outcome, Outcomes, Proto, Rewrite};
 
     fn setup(packets: u64) -> Setup {
         let counter = Counter { packets, bytes: 0 };
@@ -46,16 +44,10 @@ mod tests {
             counter,
         };
         let interface = attached(&nic(7), Mode::Skb);
-        let rule = Match {
-            proto: Proto::Udp,
-            port: 7999,
-            vlan: 0,
-            src: IpNet::default(),
-        };
         let outcomes = Outcomes(["no_rule", "fragment_without_first"].map(outcome).into());
         Setup {
             interfaces: vec![interface],
-            matches: vec![rule],
+            rules: vec![rule(Proto::Udp, 7, Rewrite::default())],
             outcomes: [(7, outcomes)].into(),
             ..Setup::default()
         }
@@ -68,7 +60,7 @@ mod tests {
         assert!(found(1).unwrap().starts_with("1 fragment was "));
         assert!(found(2).unwrap().starts_with("2 fragments were "));
         let mut without_rules = setup(2);
-        without_rules.matches.clear();
+        without_rules.rules.clear();
         assert!(check(&without_rules).is_empty());
     }
 }

@@ -1,11 +1,14 @@
 //! Backends whose MAC addresses are no longer those that the rules have.
 
-use super::{Link, Setup, Target, mends};
+use super::{Link, Neighbour, Setup, Target, mends};
 use crate::model::{Finding, Mac, Refreshed};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
-    setup
+    // Nobody else has an address of this host: there is none to compare.
+    let others = setup
         .served()
+        .filter(|(target, _)| !target.is_own || target.keep_ip);
+    others
         .flat_map(|(target, link)| [destination(target, link), source(target, link)])
         .flatten()
         .collect()
@@ -19,18 +22,34 @@ fn destination(target: &Target, link: &Link) -> Option<Finding> {
         return None;
     }
     let neighbour = target.neighbour.as_ref();
-    let (now, evidence) = match contradiction(target.mac, end(link), neighbour.map(|n| n.0))? {
-        Witness::Peer(mac) => (mac, format!("{} has {mac}", link.peer()?)),
+    let has_address = || neighbour.is_none_or(|neighbour| neighbour.peer_has_address);
+    let known = neighbour.map(|neighbour| neighbour.mac);
+    let (evidence, to) = match contradiction(target.mac, end(link), known, has_address)? {
+        Witness::Peer(mac) => {
+            let evidence = format!("{} has {mac}", link.peer()?);
+            (evidence, Refreshed::Mac(mac))
+        }
         Witness::Neighbour(mac) => {
-            let (_, device) = neighbour?;
-            (mac, format!("the host's neighbour table {mac} on {device}"))
+            let Neighbour { device, behind, .. } = neighbour?;
+            let evidence = format!("the host's neighbour table {mac} on {device}");
+            match behind {
+                Some(port) => (format!("{evidence}, behind {port}"), Refreshed::Path),
+                None => (evidence, Refreshed::Mac(mac)),
+            }
         }
     };
     Some(
-        finding(target, link, "mac", Refreshed::Mac(now))
+        finding(target, link, "mac", to)
             .consequence("packets reach nobody: they bear a MAC address that it has not")
             .evidence(format!("the rule has {}, {evidence}", target.mac)),
     )
+}
+
+/// Whether the server has moved to another MAC address or port, as the host itself has learned.
+pub fn has_moved(target: &Target) -> bool {
+    let neighbour = target.neighbour.as_ref();
+    let other = neighbour.is_some_and(|now| now.mac != target.mac && !now.peer_has_address);
+    other || target.other_port.is_some()
 }
 
 /// The other end of a veth.
@@ -45,14 +64,19 @@ pub enum Witness {
     Neighbour(Mac),
 }
 
-/// Who says that a backend has another MAC address than the rule, and which.
-pub fn contradiction(of_rule: Mac, end: Option<End>, neighbour: Option<Mac>) -> Option<Witness> {
+/// Who says that a backend has another MAC address than the rule, and which. Where the peer's is that
+/// of the rule, the server may have left it all the same: whether its namespace has the address tells.
+pub fn contradiction(
+    of_rule: Mac,
+    end: Option<End>,
+    neighbour: Option<Mac>,
+    has_address: impl FnOnce() -> bool,
+) -> Option<Witness> {
+    let now = neighbour.filter(|mac| *mac != of_rule);
     match end {
-        Some(end) if end.mac == of_rule => None,
-        Some(end) if !end.takes_others => Some(Witness::Peer(end.mac)),
-        _ => neighbour
-            .filter(|mac| *mac != of_rule)
-            .map(Witness::Neighbour),
+        Some(end) if end.mac == of_rule && (now.is_none() || has_address()) => None,
+        Some(end) if end.mac != of_rule && !end.takes_others => Some(Witness::Peer(end.mac)),
+        _ => now.map(Witness::Neighbour),
     }
 }
 

@@ -1,7 +1,12 @@
 //! Commands that several findings name as their mend.
 
 use super::{Lost, Setup, Target};
-use crate::model::Match;
+use crate::model::{Match, Rewrite};
+
+/// A command for another machine, which nobody completes with what this run was told.
+pub fn elsewhere(words: &str) -> String {
+    format!("'{words}'")
+}
 
 /// Attaches interfaces anew, and keeps their rules.
 pub fn reattach(names: &str, options: &str) -> String {
@@ -16,6 +21,12 @@ pub fn natives_to_skb(setup: &Setup) -> String {
 /// Gives the rules of a backend its new way.
 pub fn renew(target: &Target) -> String {
     let server = target.server;
+    if let (true, Some(rule)) = (target.is_own, &target.by_hand.1) {
+        let rule = words(rule);
+        return format!(
+            "`xdpredir rule del {rule} --server {server}`: it is an address of this host: add another host's"
+        );
+    }
     let refresh = format!("`xdpredir rule refresh --server {server}`");
     let told = target.by_hand.1.map(|rule| {
         let others = match target.by_hand.0 {
@@ -44,7 +55,7 @@ pub fn by_device(target: &Target, lost: &Lost, device: &str) -> String {
 }
 
 /// As `rule add` takes them.
-fn words(rule: &Match) -> String {
+pub fn words(rule: &Match) -> String {
     let Match {
         proto,
         port,
@@ -56,4 +67,23 @@ fn words(rule: &Match) -> String {
         vlan => format!(" --vlan {vlan}"),
     };
     format!("--src {src} --proto {proto} --port {port}{vlan}")
+}
+
+/// What a rule does to packets but for the tag that it pushes, as `rule add` takes it.
+pub fn rewriting(rewrite: &Rewrite) -> String {
+    let mut options = String::new();
+    if let Some(port) = rewrite.to_port {
+        options += &format!(" --to-port {port}");
+    }
+    if let Some(snat) = rewrite.snat {
+        options += &format!(" --snat {snat}");
+    }
+    for (wanted, option) in [
+        (rewrite.keep_ip, " --keep-ip"),
+        (rewrite.decrement_ttl, " --decrement-ttl"),
+        (rewrite.pop_vlan, " --pop-vlan"),
+    ] {
+        options += if wanted { option } else { "" };
+    }
+    options
 }

@@ -8,8 +8,10 @@ mod devices;
 mod foreign;
 mod fragments;
 mod host;
+mod keep_ip;
 mod links;
 mod locator;
+mod loops;
 mod losses;
 mod macs;
 mod mends;
@@ -17,6 +19,7 @@ mod modes;
 mod mtu;
 mod remains;
 mod replies;
+mod reply_source;
 mod route;
 mod segments;
 mod shadow;
@@ -29,9 +32,10 @@ mod testing;
 mod setup;
 
 pub use macs::{End, contradiction};
+pub use reply_source::REPLY_SOURCE;
 pub use setup::{
-    Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Lost, Remains, Reply, Setup,
-    Source, Stray, Target, There, Trial,
+    Arrival, AtServer, Back, Delivery, Host, Ingress, Known, Link, Lost, Neighbour, Others,
+    Remains, Reply, Setup, Source, Stray, Target, There, Trial,
 };
 
 use crate::model::{Finding, Severity};
@@ -39,7 +43,7 @@ use crate::model::{Finding, Severity};
 type Check = fn(&Setup) -> Vec<Finding>;
 
 /// Of the way to the backends.
-const WAY: [Check; 10] = [
+const WAY: [Check; 12] = [
     targets::check,
     mtu::check,
     links::check,
@@ -48,7 +52,9 @@ const WAY: [Check; 10] = [
     address::check,
     foreign::check,
     replies::check,
-    segments::check,
+    reply_source::check,
+    keep_ip::check,
+    loops::check,
     tags::check,
 ];
 
@@ -75,17 +81,19 @@ const STATE: [Check; 9] = [
 
 /// All checks, problems first.
 pub fn all(setup: &Setup) -> Vec<Finding> {
-    run(setup, STATE.into_iter().chain(WAY).chain(INTERFACES))
+    let checks = STATE.into_iter().chain(WAY).chain(INTERFACES);
+    run(setup, checks.chain([segments::check as Check]))
 }
 
 /// Those that concern backends just added.
 pub fn of_backend(setup: &Setup) -> Vec<Finding> {
-    run(setup, WAY)
+    run(setup, WAY.into_iter().chain([segments::likely as Check]))
 }
 
 /// Those that concern interfaces just attached.
 pub fn of_interfaces(setup: &Setup) -> Vec<Finding> {
-    run(setup, WAY.into_iter().chain(INTERFACES))
+    let checks = WAY.into_iter().chain(INTERFACES);
+    run(setup, checks.chain([segments::likely as Check]))
 }
 
 fn run(setup: &Setup, checks: impl IntoIterator<Item = Check>) -> Vec<Finding> {

@@ -2,12 +2,16 @@
 
 use std::net::IpAddr;
 
-use super::{Arrival, AtServer, Back, Known, Link, Reply, Setup, Target};
+use super::{Arrival, AtServer, Back, Known, Link, Reply, Setup, Target, macs};
 use crate::model::Finding;
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
     let of = |(target, link)| first(target, link, Target::there(target)?);
-    setup.served().filter_map(of).collect()
+    // Its end is another one by now.
+    let stay = setup
+        .served()
+        .filter(|(target, _)| !macs::has_moved(target));
+    stay.filter_map(of).collect()
 }
 
 /// One of a server's sources stands for all.
@@ -112,10 +116,4 @@ fn dropped(target: &Target, here: &Arrival) -> Option<(String, String)> {
         );
         (evidence, mend)
     })
-}
-
-impl Target {
-    fn there(&self) -> Option<&AtServer> {
-        self.there.as_ref()
-    }
 }

@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::model::{
-    Failures, Features, Fix, LinkState, Mac, Match, Mode, Origin, Outcomes, Proto, Refreshed,
-    Remote,
+    Failures, Features, Fix, LinkState, Mac, Match, Mode, Origin, Outcomes, Refreshed, Remote, Rule,
 };
 
 #[derive(Default)]
@@ -19,10 +18,13 @@ pub struct Setup {
     pub interfaces: Vec<Ingress>,
     /// The indexes of all that are attached.
     pub attached: Vec<u32>,
-    pub matches: Vec<Match>,
+    pub rules: Vec<Rule>,
     pub backends: Vec<Target>,
     /// The devices that are attached or redirected to, by ifindex.
     pub devices: BTreeMap<u32, Link>,
+    /// What is below those in this namespace: the ports of bridges, the devices that VLANs and macvlans
+    /// stand on.
+    pub below: BTreeMap<u32, Features>,
     /// Lost frames, by egress device.
     pub losses: BTreeMap<u32, Failures>,
     /// What became of the packets that arrived, by the index of the attached interface.
@@ -108,8 +110,10 @@ pub struct There {
     /// What it sends has its VLAN tags beside the frames.
     pub tx_vlan: Option<bool>,
     pub rp_filter: u32,
-    /// The XDP program there.
+    /// Somebody else's XDP program there.
     pub program: Option<String>,
+    /// This program runs there, too.
+    pub redirects: bool,
 }
 
 /// A backend, and all rules that have it alike.
@@ -130,21 +134,37 @@ pub struct Target {
     /// Some of its rules found it by the host's route to it.
     pub by_route: bool,
     pub has_route: bool,
+    /// This host has its address itself.
+    pub is_own: bool,
+    /// Where its egress device is a bridge: the port behind which that has seen the MAC.
+    pub port: Option<u32>,
     /// The locators of its rules that lead nowhere any more, each once.
     pub lost: Vec<Lost>,
     /// It was told by hand in so many rules, and one of them.
     pub by_hand: (usize, Option<Match>),
-    pub protos: Vec<Proto>,
     /// Some of the sources of its packets.
     pub sources: Vec<Source>,
-    /// What the host's neighbour table has for it, and on which device.
-    pub neighbour: Option<(Mac, String)>,
+    /// What the host's neighbour table has for it.
+    pub neighbour: Option<Neighbour>,
     /// Where its egress device is a port: the other port behind which its bridge has seen the MAC.
     pub other_port: Option<String>,
     /// What its own namespace says of it.
     pub there: Option<AtServer>,
     /// Where this host gets what the server answers by way of it.
     pub answers: Option<Arrival>,
+}
+
+/// Who has a server's address by what the host has learned, or its gateway's.
+#[derive(Clone)]
+pub struct Neighbour {
+    pub mac: Mac,
+    /// On which it is.
+    pub device: String,
+    /// Where the egress device is a port: the other port behind which its bridge has seen the MAC.
+    pub behind: Option<String>,
+    /// The namespace at the other end of the egress device has the address; true where it can't be
+    /// asked.
+    pub peer_has_address: bool,
 }
 
 /// A locator that leads nowhere any more.
@@ -191,6 +211,8 @@ pub struct Arrival {
     pub device: String,
     pub rp_filter: u32,
     pub forwards: bool,
+    /// IPv4: takes what has this host's own addresses as its source.
+    pub accept_local: bool,
     /// To where they come from.
     pub back: Back,
 }
@@ -228,6 +250,19 @@ impl fmt::Display for Back {
 pub struct AtServer {
     pub address: Delivery,
     pub replies: Vec<Reply>,
+    pub others: Others,
+}
+
+/// What the server's namespace takes beside packets to the server's address.
+#[derive(Clone, Debug, Default)]
+pub struct Others {
+    /// Its further addresses of that family, and whole prefixes that it takes for its own, but for
+    /// loopback and link-local ones.
+    pub local: Vec<IpNet>,
+    /// It sends packets to other addresses on, by another device.
+    pub sends_on: bool,
+    /// The one that this host has, too.
+    pub shared: Option<IpAddr>,
 }
 
 /// What the server's namespace does with a packet to the server's address.
@@ -256,6 +291,10 @@ pub enum Remains {
 }
 
 impl Setup {
+    pub fn matches(&self) -> impl Iterator<Item = &Match> {
+        self.rules.iter().map(|rule| &rule.matches)
+    }
+
     /// The attached interfaces in native mode that are there.
     pub fn native(&self) -> impl Iterator<Item = &Ingress> {
         self.live().filter(|i| i.mode == Mode::Native)
@@ -305,6 +344,10 @@ impl Setup {
 impl Target {
     fn ifindex(&self) -> u32 {
         self.ifindex
+    }
+
+    pub fn there(&self) -> Option<&AtServer> {
+        self.there.as_ref()
     }
 
     /// In all rules that have the backend as it was gathered.

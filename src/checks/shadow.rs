@@ -8,7 +8,7 @@ use super::Setup;
 use crate::model::{Finding, Match};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
-    let mut matches: Vec<&Match> = setup.matches.iter().collect();
+    let mut matches: Vec<&Match> = setup.matches().collect();
     matches.sort_by_key(|matches| std::cmp::Reverse(matches.src.prefix_len()));
     let mut covered = Covered::default();
     let shadowed = matches.into_iter().filter(|matches| !covered.add(matches));
@@ -57,7 +57,7 @@ fn pair(src: IpNet) -> Option<(IpNet, IpNet)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Proto;
+    use crate::model::{Proto, Rule};
 
     fn shadowed(sources: &[&str]) -> Vec<String> {
         let matches = sources.iter().map(|source| Match {
@@ -66,8 +66,12 @@ mod tests {
             vlan: 0,
             src: source.parse().expect("a prefix"),
         });
+        let rules = matches.map(|matches| Rule {
+            matches,
+            backends: Vec::new(),
+        });
         let setup = Setup {
-            matches: matches.collect(),
+            rules: rules.collect(),
             ..Setup::default()
         };
         let findings = check(&setup).into_iter();

@@ -4,7 +4,7 @@ use super::{Link, Setup};
 use crate::model::Finding;
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
-    let mut vlans = setup.matches.iter().map(|matches| matches.vlan);
+    let mut vlans = setup.matches().map(|matches| matches.vlan);
     let Some(vlan) = vlans.find(|&vlan| vlan != 0) else {
         return Vec::new();
     };
@@ -61,33 +61,21 @@ fn beside(link: &Link) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::nic;
-    use super::super::{Ingress, Setup};
+    use super::super::Setup;
+    use super::super::testing::{attached, nic, rule};
     use super::*;
-    use crate::model::{LinkState, Match, Mode, Proto, Severity};
+    use crate::model::{Mode, Proto, Rewrite, Severity};
 
     /// NICs whose rxvlan is on or off, with a rule.
     fn found(vlan: u16, rx_vlan: &[bool]) -> Vec<Finding> {
         let mut setup = Setup::default();
-        setup.matches.push(Match {
-            proto: Proto::Udp,
-            port: 7999,
-            vlan,
-            src: "0.0.0.0/0".parse().expect("a prefix"),
-        });
+        let mut rule = rule(Proto::Udp, 9, Rewrite::default());
+        rule.matches.vlan = vlan;
+        setup.rules.push(rule);
         for (ifindex, &on) in (1..).zip(rx_vlan) {
             let mut link = nic(ifindex);
             link.features.offloads.rx_vlan = Some(on);
-            setup.interfaces.push(Ingress {
-                ifindex,
-                name: link.name().to_string(),
-                mode: Mode::Native,
-                frags: false,
-                state: LinkState::Attached,
-                successor: None,
-                foreign: None,
-                elsewhere: None,
-            });
+            setup.interfaces.push(attached(&link, Mode::Native));
             setup.devices.insert(ifindex, link);
         }
         check(&setup)

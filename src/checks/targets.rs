@@ -1,7 +1,7 @@
 //! Egress devices that take no frames from native programs, or none in several buffers.
 
-use super::{Link, Setup, mends};
-use crate::model::{Finding, Fix, Mode, Peer, Source};
+use super::{Link, Setup, Target, mends};
+use crate::model::{Backend, Finding, Fix, Mode, Peer, Rule, Source};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
     if setup.native().next().is_none() {
@@ -86,6 +86,9 @@ fn of_driver(setup: &Setup, link: &Link) -> (String, String, Option<Fix>) {
             format!("this kernel doesn't tell whether its driver {driver} takes redirected frames")
         }
     };
+    if let Some(below) = by_device_below(setup, link) {
+        return (evidence, format!("{below}, or {skb}"), None);
+    }
     let Some(attach) = attach_there(setup, link) else {
         return (evidence, skb, None);
     };
@@ -113,6 +116,53 @@ fn attach_there(setup: &Setup, link: &Link) -> Option<String> {
         Some(_) => Some(mends::reattach(name, " --mode native")),
         None if setup.attached.contains(&ifindex) => None,
         None => Some(format!("`xdpredir attach {name} --mode native` too")),
+    }
+}
+
+/// The rule for the device below, where that takes what native programs redirect to it.
+fn by_device_below(setup: &Setup, link: &Link) -> Option<String> {
+    let on = link.features.ifindex;
+    let uses = |rule: &&Rule| rule.backends.iter().any(|backend| backend.ifindex == on);
+    let mut rules = setup.rules.iter().filter(uses);
+    let rule = rules.next()?;
+    let mut backends = rule.backends.iter().filter(|backend| backend.ifindex == on);
+    let backend = backends.next()?;
+    let (lower, tag) = below(setup, link, backend)?;
+    if setup.below.get(&lower)?.xdp.redirect_target != Some(true) {
+        return None;
+    }
+    let lower = &setup.below.get(&lower)?.ifname;
+    let words = mends::words(&rule.matches);
+    let others = match rules.count() + backends.count() {
+        0 => "",
+        _ => ", and so for its other backends there",
+    };
+    Some(format!(
+        "`xdpredir rule add {words} --server {} --dev {lower}{tag}`{others}",
+        backend.server
+    ))
+}
+
+/// The device that a backend can be reached by instead, and the tag that its packets need there. What
+/// is rewritten is said again where something of it is said.
+fn below(setup: &Setup, link: &Link, backend: &Backend) -> Option<(u32, String)> {
+    if link.is("bridge") {
+        let is_it = |target: &&Target| {
+            (target.server, target.ifindex, target.mac)
+                == (backend.server, backend.ifindex, backend.mac)
+        };
+        let target = setup.backends.iter().find(is_it)?;
+        return Some((target.port?, String::new()));
+    }
+    let lower = link.features.lower.as_ref();
+    let lower = lower.filter(|lower| lower.nsid.is_none())?.ifindex;
+    match link.features.vlan {
+        None => Some((lower, String::new())),
+        Some(_) if backend.rewrite.push_vlan.is_some() => None,
+        Some(vlan) => {
+            let rewriting = mends::rewriting(&backend.rewrite);
+            Some((lower, format!(" --push-vlan {vlan}{rewriting}")))
+        }
     }
 }
 
@@ -145,9 +195,39 @@ fn driver(link: &Link) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{attached, nic, redirecting};
+    use super::super::testing::{attached, nic, redirecting, rule, vlan};
     use super::*;
-    use crate::model::Severity;
+    use crate::model::{Proto, Rewrite, Severity};
+
+    /// The remedy for a backend by a VLAN device.
+    fn remedy(lower_takes: bool, rewrite: Rewrite) -> String {
+        let mut lower = nic(1);
+        lower.features.xdp.redirect_target = Some(lower_takes);
+        let (upper, from) = (vlan(2, &lower), nic(3));
+        let mut setup = Setup::default();
+        setup.interfaces.push(attached(&from, Mode::Native));
+        setup.rules.push(rule(Proto::Udp, 2, rewrite));
+        setup.below.insert(1, lower.features);
+        by_device_below(&setup, &upper).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_vlan_s_frames_go_by_the_device_below_with_their_tag() {
+        let keep_ip = Rewrite {
+            keep_ip: true,
+            ..Rewrite::default()
+        };
+        assert_eq!(
+            remedy(true, keep_ip),
+            "`xdpredir rule add --src 0.0.0.0/0 --proto udp --port 7999 --server 10.0.0.2 --dev nic1 --push-vlan 100 --keep-ip`"
+        );
+        assert_eq!(remedy(false, keep_ip), "");
+        let pushes = Rewrite {
+            push_vlan: Some(7),
+            ..Rewrite::default()
+        };
+        assert_eq!(remedy(true, pushes), "");
+    }
 
     /// Of a NIC that takes frames or not, natively redirected to.
     fn found(takes: Option<bool>, redirect: Option<bool>) -> (Setup, Vec<Finding>) {

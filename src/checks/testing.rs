@@ -1,7 +1,10 @@
 //! Devices for tests.
 
 use super::{Ingress, Link, Setup, Target};
-use crate::model::{Features, LinkState, Mac, Mode, Offloads, Source, XdpFeatures};
+use crate::model::{
+    Backend, Features, LinkState, Mac, Match, Mode, Offloads, Proto, Remote, Rewrite, Rule, Source,
+    XdpFeatures,
+};
 
 /// A device attached natively, and a backend behind another one.
 pub fn redirecting(from: Link, to: Link) -> Setup {
@@ -15,6 +18,7 @@ pub fn redirecting(from: Link, to: Link) -> Setup {
     }
 }
 
+/// A live interface in a mode.
 pub fn attached(link: &Link, mode: Mode) -> Ingress {
     Ingress {
         ifindex: link.features.ifindex,
@@ -41,8 +45,9 @@ fn target(ifindex: u32) -> Target {
         followed: false,
         by_route: false,
         has_route: false,
+        is_own: false,
+        port: None,
         by_hand: (0, None),
-        protos: Vec::new(),
         lost: Vec::new(),
         sources: Vec::new(),
         neighbour: None,
@@ -77,6 +82,7 @@ pub fn nic(ifindex: u32) -> Link {
         master: None,
         ports: Vec::new(),
         vlan: None,
+        vnet_header: false,
         lower: None,
         upper: Vec::new(),
         peer: None,
@@ -89,5 +95,41 @@ pub fn nic(ifindex: u32) -> Link {
         completes_checksum: true,
         there: None,
         below: Vec::new(),
+    }
+}
+
+/// A VLAN device on a NIC.
+pub fn vlan(ifindex: u32, lower: &Link) -> Link {
+    let mut link = nic(ifindex);
+    let features = &mut link.features;
+    features.ifname = format!("v{ifindex}");
+    features.kind = Some("vlan".into());
+    features.driver = Some("802.1Q VLAN Support".into());
+    features.xdp.redirect_target = Some(false);
+    features.vlan = Some(100);
+    features.lower = Some(Remote::here(lower.features.ifindex, lower.name()));
+    link
+}
+
+/// A rule for any source with one backend by a device.
+pub fn rule(proto: Proto, ifindex: u32, rewrite: Rewrite) -> Rule {
+    Rule {
+        matches: Match {
+            proto,
+            port: 7999,
+            vlan: 0,
+            src: "0.0.0.0/0".parse().expect("a prefix"),
+        },
+        backends: vec![Backend {
+            server: [10, 0, 0, 2].into(),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            source_mac: Mac([2, 0, 0, 0, 0, 2]),
+            ifindex,
+            weight: 1,
+            completes_checksum: true,
+            rewrite,
+            counter: 1,
+            origin: None,
+        }],
     }
 }

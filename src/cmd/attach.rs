@@ -106,6 +106,11 @@ fn describe(attached: &Attached) -> Result<()> {
         "{}: {verb}in {mode} mode ({reason})",
         device.name
     ))?;
+    if *mode == Mode::Native && device.is_veth() {
+        show::line(
+            "  meanwhile its peer has no segmentation offload, and sends large transfers more slowly",
+        )?;
+    }
     if let Some(why) = &attached.no_ledger {
         show::sentence(format_args!("  no ledger of lost frames: {why}"))?;
     }

@@ -79,7 +79,7 @@ fn report(global: &Global, findings: &[Finding], setup: &Setup) -> Result<ExitCo
     } else {
         let looked_at = LookedAt {
             interfaces: setup.interfaces.len(),
-            rules: setup.matches.len(),
+            rules: setup.rules.len(),
             servers: setup.backends.len(),
             egress_devices: setup.egress().count(),
         };

@@ -103,7 +103,28 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     ))?;
     path.found
         .iter()
-        .try_for_each(|found| show::sentence(format_args!("  {found}")))
+        .try_for_each(|found| show::sentence(format_args!("  {found}")))?;
+    if known.is_none() && !answers_are_warned_of(warnings.as_deref()) {
+        hint_at_answers(&backend)?;
+    }
+    Ok(())
+}
+
+fn answers_are_warned_of(warnings: Option<&[Finding]>) -> bool {
+    let mut all = warnings.unwrap_or_default().iter();
+    all.any(|finding| finding.check == checks::REPLY_SOURCE)
+}
+
+/// Many senders want no answer, so that it is no warning.
+fn hint_at_answers(backend: &Backend) -> Result<()> {
+    let Rewrite { keep_ip, snat, .. } = backend.rewrite;
+    if keep_ip || snat.is_some() {
+        return Ok(());
+    }
+    let server = backend.server;
+    show::sentence(format_args!(
+        "  answers come from {server} itself: for clients that refuse those, see --keep-ip"
+    ))
 }
 
 #[derive(Serialize)]

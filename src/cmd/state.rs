@@ -1,5 +1,6 @@
 //! Whether packets can reach the backends, as far as the host knows without asking anyone.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -9,13 +10,15 @@ use anyhow::Result;
 use crate::checks::{End, contradiction};
 use crate::datapath::RuleStore;
 use crate::host::device::{self, Device};
-use crate::host::neighbour::Neighbours;
+use crate::host::neighbour::{Neighbours, Next};
 use crate::host::route;
 use crate::model::{Backend, BackendState, Mac, Origin};
 
 pub struct States<'a> {
     store: &'a RuleStore,
     neighbours: Neighbours,
+    /// Read where an egress device is a port.
+    ports: OnceCell<HashMap<(u32, Mac), u32>>,
     /// By index; none where packets cannot be redirected to it.
     devices: HashMap<u32, Option<Rc<Egress>>>,
     /// A million rules share few servers.
@@ -39,6 +42,7 @@ impl<'a> States<'a> {
         Ok(States {
             store,
             neighbours: Neighbours::read()?,
+            ports: OnceCell::new(),
             devices: HashMap::new(),
             known: HashMap::new(),
         })
@@ -69,15 +73,28 @@ impl<'a> States<'a> {
             ..
         } = egress.device;
         let neighbour = self.neighbours.next_hop(backend.server, ifindex, master)?;
-        let neighbour = neighbour.map(|(mac, _)| mac);
+        let has_address = || egress.has_address(neighbour.as_ref(), backend.server);
+        let known = neighbour.map(|next| next.mac);
+        let moved = || contradiction(backend.mac, egress.end(), known, has_address).is_some();
         Ok(if !up {
             BackendState::LinkDown
-        } else if contradiction(backend.mac, egress.end(), neighbour).is_some() {
+        } else if self.is_behind_another_port(&egress.device, backend.mac) || moved() {
             BackendState::StaleMac
         } else if by_route && route::next_hop(backend.server, None).is_err() {
             BackendState::NoRoute
         } else {
             BackendState::Up
+        })
+    }
+
+    fn is_behind_another_port(&self, egress: &Device, mac: Mac) -> bool {
+        egress.master.is_some_and(|master| {
+            let ports = self
+                .ports
+                .get_or_init(|| device::bridge_ports().unwrap_or_default());
+            ports
+                .get(&(master, mac))
+                .is_some_and(|port| *port != egress.ifindex)
         })
     }
 
@@ -97,6 +114,12 @@ impl Egress {
     fn new(device: Device) -> Self {
         let peer = device::peer(&device).ok().flatten();
         Egress { device, peer }
+    }
+
+    /// Whether the namespace at the other end has the server's address; true where nobody can say.
+    fn has_address(&self, next: Option<&Next>, server: IpAddr) -> bool {
+        let at_peer = |next: &Next| next.is_in(self.device.link_nsid, server);
+        next.is_none_or(at_peer)
     }
 
     fn end(&self) -> Option<End> {

@@ -225,7 +225,7 @@ impl RuleStore {
         if room::EGRESS.allows(all.len()) {
             return Ok(());
         }
-        // Those that no rule leads to any more are in the way.
+        // Those that no rule leads to any more take the room.
         let mut used = wanted.clone();
         for (_, value) in self.rules.entries()? {
             used.extend(Some(only_of(&value).ifindex).filter(|_| value.set == 0));
@@ -272,6 +272,8 @@ impl RuleStore {
     fn require_room_for(&self, rules: &[Rule]) -> Result<Vec<Option<u32>>> {
         let mut usage = Usage::default();
         rules.iter().for_each(|rule| usage.add(rule));
+        let backends = rules.iter().flat_map(|rule| &rule.backends);
+        let origins = backends.filter(|backend| backend.origin.is_some()).count();
         let mut there = vec![None; rules.len()];
         let mut others = Vec::new();
         for batch in self.rules.batches()? {
@@ -281,20 +283,18 @@ impl RuleStore {
                     Ok(place) => there[place] = Some(value.set),
                     Err(_) => {
                         usage.add_stored(&key, &value);
-                        others.push(value);
+                        others.extend(Some(value).filter(|_| origins > 0));
                     }
                 }
             }
         }
         usage.require_room()?;
-        self.require_origins(rules, &others)?;
+        self.require_origins(origins, &others)?;
         Ok(there)
     }
 
     /// The same of what is remembered of how backends were found, beside that of other rules.
-    fn require_origins(&self, rules: &[Rule], others: &[abi::rule]) -> Result<()> {
-        let backends = rules.iter().flat_map(|rule| &rule.backends);
-        let wanted = backends.filter(|backend| backend.origin.is_some()).count();
+    fn require_origins(&self, wanted: usize, others: &[abi::rule]) -> Result<()> {
         if wanted == 0 || room::ORIGINS.allows(wanted + self.origins.count()?) {
             return Ok(());
         }
@@ -346,30 +346,35 @@ impl RuleStore {
             .iter()
             .map(|rule| self.stored(&rule.matches))
             .collect::<Result<Vec<_>>>()?;
-        let before = self.collecting_garbage(rules, || self.remember(rules))?;
+        let news = self.news(rules)?;
         let tables = Tables::default();
         let stored = self
-            .collecting_garbage(rules, || self.values(rules, &tables))
+            .collecting_garbage(rules, || self.remember(&news))
+            .and_then(|()| self.collecting_garbage(rules, || self.values(rules, &tables)))
             .and_then(|values| self.publish(rules, &values));
         if let Err(error) = stored {
-            self.forget(rules, &before);
+            self.forget(rules, &news);
             return Err(error);
         }
         let sets = old.iter().flatten().map(|old| old.set);
         Ok(sets.filter(|&set| set != 0).collect())
     }
 
-    /// Writes down how backends were found, where that is news; and hands back what was known of those.
-    fn remember(&self, rules: &[Rule]) -> Result<Vec<(u32, Option<Origin>)>> {
-        let mut before = Vec::new();
+    /// The backends that were found another time or in another manner, with what is known of them.
+    fn news<'a>(&self, rules: &'a [Rule]) -> Result<Vec<(&'a Backend, Option<Origin>)>> {
+        let mut news = Vec::new();
         for backend in rules.iter().flat_map(|rule| &rule.backends) {
             let known = self.origins.get(backend.counter)?;
             if known != backend.origin {
-                self.origins.put(backend.counter, backend.origin.as_ref())?;
-                before.push((backend.counter, known));
+                news.push((backend, known));
             }
         }
-        Ok(before)
+        Ok(news)
+    }
+
+    fn remember(&self, news: &[(&Backend, Option<Origin>)]) -> Result<()> {
+        news.iter()
+            .try_for_each(|(backend, _)| self.origins.put(backend.counter, backend.origin.as_ref()))
     }
 
     /// The values of rules, whose sets are written.
@@ -385,9 +390,9 @@ impl RuleStore {
     }
 
     /// What a batch that was not stored has left. A rule that has its new value all the same keeps it.
-    fn forget(&self, rules: &[Rule], before: &[(u32, Option<Origin>)]) {
-        for (counter, known) in before {
-            let _ = self.origins.put(*counter, known.as_ref());
+    fn forget(&self, rules: &[Rule], news: &[(&Backend, Option<Origin>)]) {
+        for (backend, known) in news {
+            let _ = self.origins.put(backend.counter, known.as_ref());
         }
         let _ = self.collect_garbage(rules);
     }

@@ -20,16 +20,18 @@ pub struct Sets {
 
 /// Of the rules of a batch, many of which have the same backends.
 #[derive(Default)]
-pub struct Tables(RefCell<HashMap<Vec<Member>, Rc<Vec<u8>>>>);
+pub struct Tables(RefCell<HashMap<Vec<Member>, Rc<Vec<abi::maglev_chunk>>>>);
 
 impl Tables {
-    fn of(&self, rule: &Rule) -> Rc<Vec<u8>> {
+    /// As the map has it.
+    fn of(&self, rule: &Rule) -> Rc<Vec<abi::maglev_chunk>> {
         let members = rule.members();
         let mut known = self.0.borrow_mut();
         if let Some(table) = known.get(&members) {
             return table.clone();
         }
-        let table = Rc::new(maglev::table(&members, abi::MAGLEV_SLOTS as usize));
+        let table = maglev::table(&members, abi::MAGLEV_SLOTS as usize);
+        let table = Rc::new(chunks(&table));
         known.insert(members, table.clone());
         table
     }
@@ -61,7 +63,7 @@ impl Sets {
         let places: Vec<_> = keys(members.len()).collect();
         self.members.put_many(&places, &members)?;
         if members.len() > 1 {
-            let chunks = chunks(&tables.of(rule));
+            let chunks = tables.of(rule);
             let places: Vec<_> = keys(chunks.len()).collect();
             self.maglev.put_many(&places, &chunks)?;
         }

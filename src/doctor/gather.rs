@@ -8,15 +8,16 @@ use anyhow::Result;
 
 use super::sources::Networks;
 use super::{place, trials};
-use crate::checks::{Arrival, Host, Ingress, Link, Lost, Remains, Setup, Stray, Target};
+use crate::checks::{Arrival, Host, Ingress, Link, Lost, Neighbour, Remains, Setup, Stray, Target};
 use crate::datapath::{self, Foreign, Ids, Interface, Pins, RuleStore, runs};
 use crate::host::device::{self, Device};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::neighbour::Neighbours;
-use crate::host::{capability, origin, route, sysctl};
+use crate::host::route::{self, Route};
+use crate::host::{capability, origin, sysctl};
 use crate::model::{
-    Backend, Failures, LinkState, Mac, Match, Origin, Outcomes, Related, Remote, Rule,
+    Backend, Failures, Features, LinkState, Mac, Match, Origin, Outcomes, Related, Remote, Rule,
 };
 
 /// Of a backend's rules, how many are asked for their way back.
@@ -46,7 +47,7 @@ pub fn whole(pins: &Pins) -> Result<Setup> {
             outcomes: outcomes(pins, &interfaces)?,
             ..Setup::default()
         };
-        live(&mut found, pins, &store, &survey, &interfaces, &rules)?;
+        live(&mut found, pins, &store, &survey, &interfaces, rules)?;
         Ok((found, interfaces))
     };
     let Some((found, interfaces)) = pins.read(read)? else {
@@ -73,7 +74,7 @@ pub fn of_backend(pins: &Pins, store: &RuleStore, rule: Match, backend: &Backend
     let interfaces = datapath::interfaces(pins)?;
     let mut setup = Setup::default();
     let survey = Survey::take()?;
-    live(&mut setup, pins, store, &survey, &interfaces, &[rule])?;
+    live(&mut setup, pins, store, &survey, &interfaces, vec![rule])?;
     Ok(setup)
 }
 
@@ -84,7 +85,14 @@ pub(super) fn of_rules(pins: &Pins, rules: &[Rule]) -> Result<Setup> {
         let store = RuleStore::open(pins)?;
         let interfaces = datapath::interfaces(pins)?;
         let survey = Survey::take()?;
-        live(&mut setup, pins, &store, &survey, &interfaces, rules)?;
+        live(
+            &mut setup,
+            pins,
+            &store,
+            &survey,
+            &interfaces,
+            rules.to_vec(),
+        )?;
         Ok(setup)
     })?;
     Ok(setup.unwrap_or_default())
@@ -98,7 +106,7 @@ pub fn of_interfaces(pins: &Pins, ifindexes: &[u32]) -> Result<Setup> {
         let mut interfaces = datapath::interfaces(pins)?;
         interfaces.retain(|interface| ifindexes.contains(&interface.ifindex));
         let (survey, rules) = (Survey::take()?, store.list()?);
-        live(&mut setup, pins, &store, &survey, &interfaces, &rules)?;
+        live(&mut setup, pins, &store, &survey, &interfaces, rules)?;
         Ok(setup)
     })?;
     Ok(setup.unwrap_or_default())
@@ -111,16 +119,15 @@ fn live(
     store: &RuleStore,
     survey: &Survey,
     interfaces: &[Interface],
-    rules: &[Rule],
+    rules: Vec<Rule>,
 ) -> Result<()> {
-    setup.matches = rules.iter().map(|rule| rule.matches).collect();
     setup.attached = pins.interfaces()?;
     setup.interfaces = interfaces
         .iter()
         .map(|interface| ingress(interface, pins, survey))
         .collect();
     let networks = Networks::behind(&leading(setup, survey))?;
-    setup.backends = targets(rules, &networks);
+    setup.backends = targets(&rules, &networks);
     let used = setup.interfaces.iter().map(|i| i.ifindex);
     let used: BTreeSet<u32> = used
         .chain(setup.backends.iter().map(|b| b.ifindex))
@@ -133,9 +140,11 @@ fn live(
         }
         setup.devices.insert(device.ifindex, link);
     }
+    setup.below = below(setup, survey);
     let (neighbours, ports) = (Neighbours::read()?, device::bridge_ports()?);
     host_side(setup, &neighbours, &ports)?;
-    setup.strays = strays(setup, rules, &neighbours, &ports);
+    setup.strays = strays(setup, &rules, &neighbours, &ports);
+    setup.rules = rules;
     other_side(setup);
     Ok(())
 }
@@ -245,9 +254,6 @@ fn targets(rules: &[Rule], networks: &Networks) -> Vec<Target> {
             if let Some(locator) = backend.origin.as_ref().filter(|o| lost.contains(o)) {
                 lose(target, rule, locator);
             }
-            if !target.protos.contains(&rule.matches.proto) {
-                target.protos.push(rule.matches.proto);
-            }
             if target.sources.len() < SOURCES {
                 let mut sources = networks.sources(rule, backend);
                 sources.retain(|source| !target.sources.contains(source));
@@ -329,9 +335,10 @@ fn target(backend: &Backend) -> Target {
         followed: false,
         by_route: false,
         has_route: false,
+        is_own: false,
+        port: None,
         lost: Vec::new(),
         by_hand: (0, None),
-        protos: Vec::new(),
         sources: Vec::new(),
         neighbour: None,
         other_port: None,
@@ -352,6 +359,29 @@ fn link(device: &Device, store: &RuleStore, survey: &Survey) -> Result<Link> {
     })
 }
 
+/// All devices below those that are looked at, as far as they are in this namespace.
+fn below(setup: &Setup, survey: &Survey) -> BTreeMap<u32, Features> {
+    let mut below = BTreeMap::new();
+    let mut next: Vec<u32> = setup
+        .devices
+        .values()
+        .flat_map(|l| under(&l.features))
+        .collect();
+    while let Some(ifindex) = next.pop() {
+        let device = survey.devices().iter().find(|d| d.ifindex == ifindex);
+        if let (Some(device), Entry::Vacant(new)) = (device, below.entry(ifindex)) {
+            next.extend(under(new.insert(survey.features(device))));
+        }
+    }
+    below
+}
+
+fn under(features: &Features) -> Vec<u32> {
+    let lower = features.lower.iter().filter(|lower| lower.nsid.is_none());
+    let ports = features.ports.iter().map(|port| port.ifindex);
+    ports.chain(lower.map(|lower| lower.ifindex)).collect()
+}
+
 /// At the ports of a device. Members of a group can't ask.
 fn strangers(link: &Link) -> Vec<(String, String)> {
     let program = |port: &Related| {
@@ -364,18 +394,34 @@ fn strangers(link: &Link) -> Vec<(String, String)> {
 /// What this namespace knows of the backends.
 fn host_side(setup: &mut Setup, neighbours: &Neighbours, ports: &Ports) -> Result<()> {
     for target in &mut setup.backends {
-        target.has_route = route::next_hop(target.server, None).is_ok();
+        let route = route::lookup(target.server, None)?;
+        target.has_route = matches!(route, Route::Hop(_));
+        target.is_own = matches!(route, Route::Local);
         let Some(link) = setup.devices.get(&target.ifindex) else {
             continue;
         };
         target.answers = Some(answers(target, link)?);
+        target.port = ports.get(&(target.ifindex, target.mac)).copied();
         let master = link.features.master.as_ref();
         let above = master.map(|master| master.ifindex);
         let known = neighbours.next_hop(target.server, target.ifindex, above)?;
-        target.neighbour = known.and_then(|(mac, on)| Some((mac, device::name_of(on)?)));
-        let port = master.and_then(|master| ports.get(&(master.ifindex, target.mac)));
-        let other = port.filter(|&&port| port != target.ifindex);
-        target.other_port = other.and_then(|&port| device::name_of(port));
+        let other_port = |mac| {
+            let port = ports.get(&(above?, mac))?;
+            Some(*port)
+                .filter(|port| *port != target.ifindex)
+                .and_then(device::name_of)
+        };
+        let peer = link.peer().map(|peer| peer.nsid);
+        target.neighbour = known.and_then(|next| {
+            Some(Neighbour {
+                mac: next.mac,
+                device: device::name_of(next.ifindex)?,
+                behind: other_port(next.mac),
+                peer_has_address: next.mac == target.mac
+                    || peer.is_none_or(|nsid| next.is_in(nsid, target.server)),
+            })
+        });
+        target.other_port = other_port(target.mac);
     }
     Ok(())
 }
@@ -389,6 +435,7 @@ fn answers(target: &Target, link: &Link) -> Result<Arrival> {
         device: device.to_string(),
         rp_filter: sysctl::rp_filter(device),
         forwards: sysctl::forwards(target.server, device),
+        accept_local: sysctl::accept_local(device),
         back: place::back(None, target.server, ifindex)?.way,
     })
 }

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 
-use super::sources::sample;
-use crate::checks::{AtServer, Back, Delivery, Reply, Source, Target, There};
+use super::sources::{ANY_V4, ANY_V6, sample};
+use crate::checks::{AtServer, Back, Delivery, Others, Reply, Source, Target, There};
 use crate::datapath::Foreign;
 use crate::host::ethtool::Ethtool;
 use crate::host::route::{self, NextHop, Route};
@@ -34,7 +35,8 @@ pub fn look(peer: &Remote, targets: &mut [&mut Target]) -> Option<There> {
             let back =
                 |source: &Source| Ok((*source, back(own, sample(source.net), peer.ifindex)?));
             let back = sources.iter().map(back);
-            Ok((address, back.collect::<Result<Vec<_>>>()?))
+            let others = others(*server, peer.ifindex)?;
+            Ok((address, others, back.collect::<Result<Vec<_>>>()?))
         });
         Ok((there, answers.collect::<Result<Vec<_>>>()?))
     };
@@ -43,9 +45,11 @@ pub fn look(peer: &Remote, targets: &mut [&mut Target]) -> Option<There> {
         // The server may be elsewhere, behind that bridge or macvlan.
         return Some(there);
     }
-    for (target, (address, back)) in targets.iter_mut().zip(answers) {
+    for (target, (address, mut others, back)) in targets.iter_mut().zip(answers) {
+        others.shared = shared(&others);
         target.there = Some(AtServer {
             address,
+            others,
             replies: back.into_iter().map(reply).collect(),
         });
     }
@@ -54,21 +58,29 @@ pub fn look(peer: &Remote, targets: &mut [&mut Target]) -> Option<There> {
 
 fn there(ifindex: u32) -> Result<There> {
     let own = device::by_index(ifindex)?.context("the peer is gone")?;
-    let program = stranger(ifindex)?;
+    let program = Foreign::find(ifindex)?;
+    let redirects = program.as_ref().is_some_and(is_another_of_ours);
     Ok(There {
         enabled: own.enabled,
         is_port: own.master.is_some(),
         promiscuous: own.promiscuous,
         tx_vlan: Ethtool::open()?.offloads(&own.name).tx_vlan,
         rp_filter: sysctl::rp_filter(&own.name),
-        program,
+        program: program
+            .filter(|_| !redirects)
+            .map(|program| program.describe()),
+        redirects,
     })
 }
 
 /// Other people's XDP program on a device. Ours is a redirect after a redirect.
 pub fn stranger(ifindex: u32) -> Result<Option<String>> {
-    let program = Foreign::find(ifindex)?.filter(|program| program.name() != OURS);
+    let program = Foreign::find(ifindex)?.filter(|program| !is_another_of_ours(program));
     Ok(program.map(|program| program.describe()))
+}
+
+fn is_another_of_ours(program: &Foreign) -> bool {
+    program.name() == OURS
 }
 
 fn delivery(server: IpAddr, arrival: u32) -> Result<Delivery> {
@@ -107,10 +119,43 @@ pub fn back(own: Option<IpAddr>, source: IpAddr, arrival: u32) -> Result<WayBack
 
 /// Back in the namespace that redirects.
 fn reply((source, back): (Source, WayBack)) -> Reply {
-    let is_ours = |gateway| matches!(route::lookup(gateway, None), Ok(Route::Local));
     Reply {
         source,
         back: back.way,
         via_us: back.gateway.is_some_and(is_ours),
     }
+}
+
+/// One address that both namespaces have.
+fn shared(others: &Others) -> Option<IpAddr> {
+    let is_one = |net: &&IpNet| net.prefix_len() == net.max_prefix_len();
+    let mut addresses = others.local.iter().filter(is_one).map(|net| net.addr());
+    addresses.find(|addr| is_ours(*addr))
+}
+
+fn is_ours(addr: IpAddr) -> bool {
+    matches!(route::lookup(addr, None), Ok(Route::Local))
+}
+
+/// What a namespace takes beside packets to the server's address.
+fn others(server: IpAddr, arrival: u32) -> Result<Others> {
+    let is_other = |net: &IpNet| {
+        let addr = net.addr();
+        let is_host = !addr.is_loopback() && !addr.is_multicast() && !route::is_link_local(addr);
+        addr.is_ipv4() == server.is_ipv4() && is_host && *net != IpNet::from(server)
+    };
+    let mut local = route::local()?;
+    local.retain(is_other);
+    let any = if server.is_ipv4() { ANY_V4 } else { ANY_V6 };
+    let sends_on = match route::lookup(any, None)? {
+        Route::Hop(hop) if hop.ifindex != arrival => {
+            device::name_of(arrival).is_some_and(|device| sysctl::forwards(server, &device))
+        }
+        _ => false,
+    };
+    Ok(Others {
+        local,
+        sends_on,
+        shared: None,
+    })
 }

@@ -12,8 +12,8 @@ use crate::host::route::{self, Route};
 use crate::model::{Backend, Rule};
 
 /// For any source. RFC 5737 and RFC 3849: nobody has a route of his own to these.
-const ANY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-const ANY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+pub const ANY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+pub const ANY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 
 /// The networks that the interfaces lead to.
 pub struct Networks(Vec<IpNet>);

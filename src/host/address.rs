@@ -20,18 +20,29 @@ pub struct Address {
 
 /// Those of a device; with an nsid, in the namespace that this one calls so.
 pub fn of(ifindex: u32, nsid: Option<i32>) -> Result<Vec<Address>> {
+    let answers = dump(ifindex, nsid)?.into_iter();
+    let its = answers.filter(|message| message.header.index == ifindex);
+    Ok(its.filter_map(|message| read(&message)).collect())
+}
+
+/// Those of all devices, loopback too.
+pub fn all(nsid: Option<i32>) -> Result<Vec<IpAddr>> {
+    let messages = dump(0, nsid)?;
+    let all = messages.iter().filter_map(read);
+    Ok(all.map(|address| address.net.addr()).collect())
+}
+
+fn dump(ifindex: u32, nsid: Option<i32>) -> Result<Vec<AddressMessage>> {
     let mut request = AddressMessage::default();
     request.header.index = ifindex;
     let there = nsid.map(AddressAttribute::TargetNetNsId);
     request.attributes.extend(there);
     let answers = netlink::dump(RouteNetlinkMessage::GetAddress(request))?;
-    let address = |answer| match answer {
-        RouteNetlinkMessage::NewAddress(message) if message.header.index == ifindex => {
-            read(&message)
-        }
+    let message = |answer| match answer {
+        RouteNetlinkMessage::NewAddress(message) => Some(message),
         _ => None,
     };
-    Ok(answers.into_iter().filter_map(address).collect())
+    Ok(answers.into_iter().filter_map(message).collect())
 }
 
 fn read(message: &AddressMessage) -> Option<Address> {

@@ -5,10 +5,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use netlink_packet_core::DefaultNla;
+use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
-    XdpAttached,
+    InfoData, InfoKind, InfoTun, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    LinkXdp, XdpAttached,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -18,7 +18,9 @@ use super::netlink;
 use crate::error::{Exit, failure};
 use crate::model::Mac;
 
-/// Linux uapi: linux/if_link.h. The crate knows it as an answer only.
+/// Linux uapi: linux/if_link.h.
+const IFLA_TUN_VNET_HDR: u16 = 5;
+/// The same. The crate knows it as an answer only.
 const IFLA_ALT_IFNAME: u16 = 53;
 
 #[derive(Clone, Debug, Default)]
@@ -44,6 +46,8 @@ pub struct Device {
     pub link_nsid: Option<i32>,
     /// The VLAN identifier of a VLAN device.
     pub vlan: Option<u16>,
+    /// A tap whose frames have a header of virtio in front of them, which marks large ones.
+    pub vnet_header: bool,
     /// It runs an XDP program in its driver.
     pub native_program: bool,
     /// Frames that it was given and dropped, since it was made.
@@ -217,6 +221,7 @@ fn read(link: &LinkMessage) -> Device {
                     _ => None,
                 });
                 device.vlan = infos.iter().find_map(vlan);
+                device.vnet_header = infos.iter().any(has_vnet_header);
             }
             LinkAttribute::Stats64(stats) => device.tx_dropped = stats.tx_dropped,
             LinkAttribute::Xdp(xdp) => device.native_program = xdp.iter().any(is_native),
@@ -233,6 +238,22 @@ fn vlan(info: &LinkInfo) -> Option<u16> {
     all.iter().find_map(|info| match info {
         InfoVlan::Id(vlan) => Some(*vlan),
         _ => None,
+    })
+}
+
+fn has_vnet_header(info: &LinkInfo) -> bool {
+    let LinkInfo::Data(InfoData::Tun(all)) = info else {
+        return false;
+    };
+    all.iter().any(|info| match info {
+        InfoTun::Other(nla) => {
+            let mut value = [0; 1];
+            nla.kind() == IFLA_TUN_VNET_HDR && nla.value_len() == 1 && {
+                nla.emit_value(&mut value);
+                value != [0]
+            }
+        }
+        _ => false,
     })
 }
 

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context, Result};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+use super::device_features;
 use super::sys::{self, EthtoolValue};
 use crate::model::Offloads;
 
@@ -50,6 +51,7 @@ impl Ethtool {
             lro: flag(ETH_FLAG_LRO),
             tso: self.is_on(device, EthtoolValue::GetTso),
             gso: self.is_on(device, EthtoolValue::GetGso),
+            tx_udp_segmentation: device_features::is_active(device, "tx-udp-segmentation"),
             rx_vlan: flag(ETH_FLAG_RXVLAN),
             tx_vlan: flag(ETH_FLAG_TXVLAN),
         }

@@ -62,6 +62,7 @@ impl Survey {
             master: self.master(device),
             ports: self.related(|other| other.master == Some(device.ifindex)),
             vlan: device.vlan,
+            vnet_header: device.vnet_header,
             lower: Some(device)
                 .filter(|device| !device.is_pair())
                 .and_then(|device| peer::remote(device, &self.namespaces)),

@@ -129,6 +129,8 @@ mod tests {
             mtu: None,
             up: None,
             gro,
+            tso: None,
+            tx_udp_segmentation: None,
             native_program,
         };
         veth(Some(&peer)).redirect_target

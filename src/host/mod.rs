@@ -4,6 +4,7 @@ pub mod address;
 pub mod capability;
 pub mod container;
 pub mod device;
+mod device_features;
 pub mod ethtool;
 pub mod features;
 mod genetlink;

@@ -9,13 +9,31 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 
-use super::netlink;
 use super::route::{self, Route};
+use super::{address, netlink};
 use crate::model::Mac;
 
 /// The MAC address that the table has for an address on a device; None where it has no valid one.
 pub fn mac(addr: IpAddr, ifindex: u32) -> Result<Option<Mac>> {
     Ok(entry(addr, ifindex)?.as_ref().and_then(mac_of))
+}
+
+/// The next hop towards a server.
+#[derive(Clone, Copy)]
+pub struct Next {
+    pub mac: Mac,
+    /// The device that it is on.
+    pub ifindex: u32,
+    /// The server's own, or its gateway's.
+    pub addr: IpAddr,
+}
+
+impl Next {
+    /// Whether a namespace has its address, or the server's; unless it can't be asked, when it may.
+    pub fn is_in(&self, nsid: Option<i32>, server: IpAddr) -> bool {
+        let has = |all: Vec<IpAddr>| all.contains(&server) || all.contains(&self.addr);
+        address::all(nsid).map_or(true, has)
+    }
 }
 
 /// All of the table that is valid, by device and address.
@@ -35,16 +53,19 @@ impl Neighbours {
         Ok(Neighbours(entries.into_iter().filter_map(valid).collect()))
     }
 
-    /// What the host knows of a server's next hop: its MAC address, and the device that it is on.
-    /// None where that is another than the egress device, or the bridge above it.
+    /// What the host knows of a server's next hop. None where that is on another device than the
+    /// egress device, or the bridge above it.
     pub fn next_hop(
         &self,
         server: IpAddr,
         egress: u32,
         master: Option<u32>,
-    ) -> Result<Option<(Mac, u32)>> {
+    ) -> Result<Option<Next>> {
         let devices = || [Some(egress), master].into_iter().flatten();
-        let mac = |on, addr| Some((self.get(on, addr)?, on));
+        let mac = |ifindex, addr| {
+            let mac = self.get(ifindex, addr)?;
+            Some(Next { mac, ifindex, addr })
+        };
         if route::is_link_local(server) {
             return Ok(devices().find_map(|on| mac(on, server)));
         }

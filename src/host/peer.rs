@@ -8,12 +8,12 @@ use super::device::{self, Device};
 use super::ethtool::Ethtool;
 use super::namespaces::Namespaces;
 use super::netns;
-use crate::model::{Peer, Remote};
+use crate::model::{Offloads, Peer, Remote};
 
 /// A device as its own namespace has it.
 struct Seen {
     device: Device,
-    gro: Option<bool>,
+    offloads: Offloads,
 }
 
 /// The peer of a veth, or the device that a VLAN or a tunnel sends by.
@@ -28,11 +28,15 @@ pub fn peer(device: &Device, namespaces: &LazyCell<Namespaces>) -> Option<Peer> 
     let remote = unnamed(device, namespaces).filter(|_| device.is_pair())?;
     let seen = see(&remote);
     let there = seen.as_ref().map(|seen| &seen.device);
+    let offloads = seen.as_ref().map(|seen| seen.offloads);
+    let offloads = offloads.unwrap_or_default();
     Some(Peer {
         mac: there.and_then(|device| device.mac),
         mtu: there.map(|device| device.mtu),
         up: there.map(|device| device.up),
-        gro: seen.as_ref().and_then(|seen| seen.gro),
+        gro: offloads.gro,
+        tso: offloads.tso,
+        tx_udp_segmentation: offloads.tx_udp_segmentation,
         native_program: there.map(|device| device.native_program),
         device: Remote {
             ifname: there.map(|device| device.name.clone()),
@@ -76,8 +80,8 @@ fn see(remote: &Remote) -> Option<Seen> {
         let Some(device) = device::by_index(remote.ifindex)? else {
             return Ok(None);
         };
-        let gro = Ethtool::open()?.gro(&device.name);
-        Ok(Some(Seen { device, gro }))
+        let offloads = Ethtool::open()?.offloads(&device.name);
+        Ok(Some(Seen { device, offloads }))
     };
     within(remote, look).ok().flatten()
 }
@@ -126,7 +130,7 @@ mod tests {
     #[test]
     fn gro_is_switched_where_the_peer_is() {
         with_peer(|remote| {
-            let gro = || see(&remote).expect("it is there").gro;
+            let gro = || see(&remote).expect("it is there").offloads.gro;
             assert_eq!(gro(), Some(false));
             for on in [true, false] {
                 set_gro(&remote, on).expect("a veth has GRO");

@@ -1,8 +1,9 @@
 //! Where the host itself would send a packet.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
 };
@@ -10,6 +11,9 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::netlink;
 use crate::error::{Exit, failure};
+
+/// Linux uapi: linux/rtnetlink.h.
+const RT_TABLE_LOCAL: u8 = 255;
 
 pub struct NextHop {
     /// The device that the route leaves by.
@@ -52,6 +56,36 @@ pub fn lookup_from(from: IpAddr, to: IpAddr) -> Result<Route> {
     request.header.source_prefix_length = request.header.destination_prefix_length;
     request.attributes.push(RouteAttribute::Source(from.into()));
     ask(request, to)
+}
+
+/// All that this namespace takes for its own: its addresses, and prefixes that somebody has made so.
+pub fn local() -> Result<Vec<IpNet>> {
+    let mut request = RouteMessage::default();
+    request.header.table = RT_TABLE_LOCAL;
+    let routes = netlink::dump(RouteNetlinkMessage::GetRoute(request));
+    let routes = routes.context("cannot read the table of local routes")?;
+    let net = |route| match route {
+        RouteNetlinkMessage::NewRoute(route) if route.header.kind == RouteType::Local => {
+            net_of(&route)
+        }
+        _ => None,
+    };
+    Ok(routes.into_iter().filter_map(net).collect())
+}
+
+fn net_of(route: &RouteMessage) -> Option<IpNet> {
+    let any = match route.header.address_family {
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    let mut attributes = route.attributes.iter();
+    let to = attributes.find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(addr)) => Some((*addr).into()),
+        RouteAttribute::Destination(RouteAddress::Inet6(addr)) => Some((*addr).into()),
+        _ => None,
+    });
+    let length = route.header.destination_prefix_length;
+    IpNet::new(to.unwrap_or(any), length).ok()
 }
 
 fn ask(request: RouteMessage, to: IpAddr) -> Result<Route> {

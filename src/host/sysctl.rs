@@ -9,6 +9,12 @@ pub fn rp_filter(device: &str) -> u32 {
     of("all").max(of(device))
 }
 
+/// Whether a device takes packets whose source is one of this namespace's own addresses.
+pub fn accept_local(device: &str) -> bool {
+    let of = |device: &str| number(&format!("ipv4/conf/{device}/accept_local"));
+    of("all").max(of(device)) != 0
+}
+
 /// Whether packets of that address's family are forwarded that arrive at a device.
 pub fn forwards(addr: IpAddr, device: &str) -> bool {
     let is_on = |key: &str| number(key) != 0;

@@ -28,6 +28,9 @@ pub struct Features {
     pub ports: Vec<Related>,
     /// The VLAN identifier of a VLAN device.
     pub vlan: Option<u16>,
+    /// A tap whose other side may hand over large frames, as a VM does.
+    #[serde(skip)]
+    pub vnet_header: bool,
     /// The device that a VLAN, macvlan or tunnel device sends by.
     pub lower: Option<Remote>,
     /// The devices of this namespace that send by this one.
@@ -71,6 +74,8 @@ pub struct Offloads {
     pub lro: Option<bool>,
     pub tso: Option<bool>,
     pub gso: Option<bool>,
+    /// Takes several UDP datagrams of one flow as one large frame, as QUIC servers and clients send them.
+    pub tx_udp_segmentation: Option<bool>,
     /// Takes VLAN tags out of frames, so that XDP doesn't see them.
     pub rx_vlan: Option<bool>,
     pub tx_vlan: Option<bool>,
@@ -129,7 +134,8 @@ impl Remote {
         match (&self.netns, self.nsid) {
             (Some(netns), _) => format!("`nsenter --net={} {words}`", netns.path.display()),
             (None, None) => format!("`{words}`"),
-            (None, Some(nsid)) => format!("`{words}` in nsid {nsid}"),
+            // Nobody can paste that here: it stands between other quotes.
+            (None, Some(nsid)) => format!("'{words}' in nsid {nsid}"),
         }
     }
 
@@ -172,6 +178,10 @@ pub struct Peer {
     pub mtu: Option<u32>,
     pub up: Option<bool>,
     pub gro: Option<bool>,
+    /// What it sends may be large TCP segments.
+    pub tso: Option<bool>,
+    /// What it sends may be several UDP datagrams in one frame.
+    pub tx_udp_segmentation: Option<bool>,
     /// A native XDP program runs there.
     pub native_program: Option<bool>,
 }

@@ -196,6 +196,7 @@ fn offloads(offloads: &Offloads) -> impl Iterator<Item = (&'static str, String)>
             ("txvlan", offloads.tx_vlan),
             ("tso", offloads.tso),
             ("gso", offloads.gso),
+            ("tx-udp-segmentation", offloads.tx_udp_segmentation),
         ])
         .collect();
     [("offloads on", true), ("offloads off", false)]

@@ -1,0 +1,53 @@
+//! Rules with --keep-ip, whose packets keep the address that clients ask.
+
+use super::{AtServer, Link, Setup, Target, macs};
+use crate::model::Finding;
+
+pub fn check(setup: &Setup) -> Vec<Finding> {
+    let asked = |(target, _): &(&Target, &Link)| {
+        target.keep_ip && !target.push_vlan && !macs::has_moved(target)
+    };
+    let of = |(target, link)| {
+        let there = Target::there(target)?;
+        unknown(target, link, there).or_else(|| martian(target, link, there))
+    };
+    setup.served().filter(asked).filter_map(of).collect()
+}
+
+fn finding(target: &Target, link: &Link) -> Finding {
+    let subject = format!("server {} by {}", target.server, link.name());
+    Finding::warning("keep-ip", subject)
+}
+
+/// The server has no address that a client could mean, but its own.
+fn unknown(target: &Target, link: &Link, there: &AtServer) -> Option<Finding> {
+    let (server, peer) = (target.server, link.peer()?);
+    let others = &there.others;
+    (others.local.is_empty() && !others.sends_on).then(|| {
+        let length = if server.is_ipv4() { 32 } else { 128 };
+        let add = peer.command(&format!("ip addr add ADDR/{length} dev lo"));
+        finding(target, link)
+            .consequence("packets to any address but its own arrive where nobody takes them")
+            .evidence(format!(
+                "--keep-ip leaves them the address that clients ask, and the network namespace of {peer} has {server} alone"
+            ))
+            .mend(format!("{add} with the address that clients ask as ADDR"))
+    })
+}
+
+/// Linux, fib_validate_source: IPv4 alone refuses its own addresses as the source of what arrives.
+fn martian(target: &Target, link: &Link, there: &AtServer) -> Option<Finding> {
+    let addr = there.others.shared.filter(|addr| addr.is_ipv4())?;
+    let here = target.answers.as_ref().filter(|here| !here.accept_local)?;
+    let device = &here.device;
+    there.replies.iter().any(|reply| reply.via_us).then(|| {
+        finding(target, link)
+            .consequence(format!("what it answers from {addr} is dropped by this host"))
+            .evidence(format!(
+                "this host has {addr}, too, and takes it for no other's on {device}, where accept_local is off"
+            ))
+            .mend(format!(
+                "`sysctl -w net.ipv4.conf.{device}.accept_local=1`, or take {addr} off this host"
+            ))
+    })
+}

@@ -1,0 +1,317 @@
+//! Rules that can't work as they are: `rule add` and doctor say what will happen, and what to do.
+
+mod fixture;
+
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
+use fixture::{BINARY, Pins, Run, Tool};
+use serde_json::Value;
+
+const SERVER: &str = "172.17.0.2";
+const OTHER_MAC: &str = "02:00:00:00:00:77";
+/// What clients ask.
+const SHARED: &str = "203.0.113.7";
+
+struct Bed {
+    lan: Lan,
+}
+
+impl Bed {
+    /// Nothing is said here but what a test is about.
+    fn new(mode: &str) -> Self {
+        let lan = Lan::new(false, 1);
+        lan.host.ip("addr add 172.17.0.1/16 dev wan0");
+        lan.host.sysctl("net/ipv4/ip_forward", "1");
+        lan.servers[0].ip("route add default via 172.17.0.1");
+        lan.vm
+            .exec("ethtool -K eth0 tso off tx-udp-segmentation off");
+        let bed = Bed { lan };
+        bed.tool().ok(&format!("attach lan --mode {mode}"));
+        bed
+    }
+
+    fn tool(&self) -> Tool<'_> {
+        self.lan.tool()
+    }
+
+    fn findings(&self) -> Vec<Value> {
+        let all = self.tool().run("doctor --json").json();
+        all.as_array().expect("an array").clone()
+    }
+
+    /// The only finding, which a run of `rule add` has warned of, too.
+    #[track_caller]
+    fn finds(&self, added: &Run, check: &str, evidence: &str) -> Value {
+        let all = self.findings();
+        assert_eq!(all.len(), 1, "{all:#?}");
+        assert_eq!(all[0]["check"], check, "{all:#?}");
+        let said = all[0]["evidence"].as_str().expect("a text");
+        assert!(said.contains(evidence), "{said}");
+        assert_eq!(added.err.lines().count(), 1, "{added:?}");
+        assert!(added.err.contains(evidence), "{added:?}");
+        all[0].clone()
+    }
+
+    #[track_caller]
+    fn finds_nothing(&self) {
+        let all = self.findings();
+        assert!(all.is_empty(), "{all:#?}");
+    }
+
+    /// Does what the first command of a finding says.
+    fn paste(&self, finding: &Value) {
+        let command = command(finding).replace("ADDR", SHARED);
+        let command = command.replace("xdpredir --", &format!("{BINARY} --"));
+        self.lan.host.exec(&command);
+    }
+
+    /// Whether a client that asks the shared address over TCP is answered.
+    fn connects(&self) -> bool {
+        let server = &self.lan.servers[0];
+        let _listener = server
+            .enter(|| TcpListener::bind("0.0.0.0:7999"))
+            .expect("a listener");
+        let to = format!("{SHARED}:7999").parse().expect("an address");
+        let wait = Duration::from_millis(800);
+        self.lan
+            .vm
+            .enter(|| TcpStream::connect_timeout(&to, wait))
+            .is_ok()
+    }
+
+    fn arrives(&self) {
+        let at = self.lan.server_socket(0);
+        let from = self.lan.vm_socket();
+        from.send_to(b"hello ebpf", ANYWHERE).expect("it is sent");
+        assert_eq!(receive(&at).0, "hello ebpf");
+    }
+}
+
+/// What stands first between backquotes in a finding's mend.
+fn command(finding: &Value) -> String {
+    let mend = finding["mend"].as_str().expect("a text");
+    mend.split('`').nth(1).expect("a command").to_string()
+}
+
+#[test]
+fn clients_over_tcp_refuse_the_answers_of_another_address() {
+    let bed = Bed::new("skb");
+    let added = bed
+        .tool()
+        .ok(&format!("rule add --proto tcp --server {SERVER}"));
+    assert!(!added.out.contains("answers come from"), "{added:?}");
+    assert!(!bed.connects());
+    let evidence = format!("{SERVER} answers from its own address");
+    let found = bed.finds(&added, "reply-source", &evidence);
+    assert_eq!(found["severity"], "warning");
+    assert_eq!(found["subject"], "rule src 0.0.0.0/0 tcp port 7999");
+
+    // Half of what is said: the address is missing still.
+    bed.paste(&found);
+    assert!(!bed.connects());
+    let found = bed.findings();
+    assert_eq!(
+        (found.len(), &found[0]["check"]),
+        (1, &Value::from("keep-ip"))
+    );
+    bed.paste(&found[0]);
+    assert!(bed.connects());
+    bed.finds_nothing();
+}
+
+#[test]
+fn all_rules_of_a_protocol_are_one_finding() {
+    let bed = Bed::new("skb");
+    for port in [80, 443, 8080] {
+        bed.tool().ok(&format!(
+            "rule add --proto tcp --port {port} --server {SERVER}"
+        ));
+    }
+    let found = bed.findings();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    let subject = found[0]["subject"].as_str().expect("a text");
+    assert!(subject.ends_with("port 80, and 2 others"), "{subject}");
+}
+
+#[test]
+fn for_udp_it_is_a_hint_unless_the_port_is_one_of_questions() {
+    let bed = Bed::new("skb");
+    let hint = format!("answers come from {SERVER} itself");
+    let add = format!("rule add --server {SERVER}");
+    let added = bed.tool().ok(&add);
+    assert!(
+        added.out.contains(&hint) && added.err.is_empty(),
+        "{added:?}"
+    );
+    bed.arrives();
+    bed.finds_nothing();
+    // Once.
+    let updated = bed.tool().ok(&format!("{add} --weight 2"));
+    assert!(!updated.out.contains(&hint), "{updated:?}");
+    let kept = bed.tool().ok(&format!("{add} --port 1 --snat 172.17.0.1"));
+    assert!(!kept.out.contains(&hint), "{kept:?}");
+
+    let added = bed.tool().ok(&format!("{add} --port 53"));
+    assert!(!added.out.contains(&hint), "{added:?}");
+    bed.finds(&added, "reply-source", "clients asked another one");
+}
+
+#[test]
+fn with_keep_ip_a_server_wants_the_address_that_is_asked() {
+    let bed = Bed::new("skb");
+    let added = bed
+        .tool()
+        .ok(&format!("rule add --proto tcp --server {SERVER} --keep-ip"));
+    assert!(!bed.connects());
+    let found = bed.finds(&added, "keep-ip", &format!("has {SERVER} alone"));
+    let command = command(&found);
+    let server = bed.lan.servers[0].path().display().to_string();
+    assert!(command.contains(&server), "{command}");
+    bed.paste(&found);
+    assert!(bed.connects());
+    bed.finds_nothing();
+}
+
+#[test]
+fn a_server_that_takes_a_whole_prefix_needs_no_further_address() {
+    let bed = Bed::new("skb");
+    bed.lan.servers[0].ip("route add local 11.22.33.0/24 dev lo");
+    let added = bed
+        .tool()
+        .ok(&format!("rule add --server {SERVER} --keep-ip"));
+    assert_eq!(added.err, "");
+    bed.arrives();
+}
+
+#[test]
+fn a_host_that_has_the_address_itself_drops_the_answers() {
+    let bed = Bed::new("skb");
+    bed.lan.servers[0].ip(&format!("addr add {SHARED}/32 dev lo"));
+    bed.lan.host.ip(&format!("addr add {SHARED}/32 dev lo"));
+    let added = bed
+        .tool()
+        .ok(&format!("rule add --proto tcp --server {SERVER} --keep-ip"));
+    assert!(!bed.connects());
+    let found = bed.finds(&added, "keep-ip", &format!("this host has {SHARED}, too"));
+    bed.paste(&found);
+    assert!(bed.connects());
+    bed.finds_nothing();
+}
+
+#[test]
+fn an_address_of_this_host_is_no_server_s() {
+    let bed = Bed::new("skb");
+    let at = mac(&bed.lan.vm, "eth0");
+    let own = "192.168.122.1";
+    let added = bed.tool().ok(&format!(
+        "rule add --server {own} --mac {OTHER_MAC} --dev lan"
+    ));
+    let found = bed.finds(&added, "address", "is an address of this host itself");
+    assert_eq!(found["fixable"], false);
+    let mend = found["mend"].as_str().expect("a text");
+    assert!(!mend.contains("rule add"), "{mend}");
+    bed.paste(&found);
+    assert_eq!(bed.tool().json("status")["rules"], 0);
+    bed.finds_nothing();
+    // With the MAC address of who is there, too.
+    bed.tool()
+        .ok(&format!("rule add --server {own} --mac {at} --dev lan"));
+    let found = bed.findings();
+    assert_eq!(
+        (found.len(), &found[0]["check"]),
+        (1, &Value::from("address"))
+    );
+}
+
+#[test]
+fn hosts_that_redirect_to_each_other_make_a_loop() {
+    let bed = Bed::new("skb");
+    let (pins, ns) = (Pins::new(), &bed.lan.servers[0]);
+    Tool { ns, pins: &pins }.ok("attach eth0 --mode skb");
+    let add = format!("rule add --server {SERVER}");
+    let added = bed.tool().ok(&add);
+    let evidence = format!("xdpredir is attached to its peer eth0 in {}", ns.name);
+    let found = bed.finds(&added, "loop", &evidence);
+    assert_eq!(
+        (&found["severity"], &found["subject"]),
+        (&"warning".into(), &"wan0".into())
+    );
+    // What another port is given, or wears out, ends.
+    bed.tool().ok(&format!("{add} --decrement-ttl"));
+    bed.finds_nothing();
+    bed.tool().ok("rule del --all");
+    bed.tool().ok(&format!("{add} --to-port 9"));
+    bed.finds_nothing();
+    Tool { ns, pins: &pins }.ok("detach --all");
+}
+
+#[test]
+fn a_pair_of_devices_of_this_host_makes_a_loop_too() {
+    let bed = Bed::new("skb");
+    bed.lan.host.ip("link add v0 type veth peer name v1");
+    bed.lan.host.ip("link set v0 up");
+    bed.lan.host.ip("link set v1 up");
+    bed.lan.host.exec("ethtool -K v0 tx-udp-segmentation off");
+    bed.tool().ok("attach v1 --mode skb");
+    bed.lan.host.ip("addr add 10.9.9.1/24 dev v0");
+    bed.tool().ok(&format!(
+        "rule add --server 10.9.9.2 --mac {OTHER_MAC} --dev v0"
+    ));
+    let all = bed.findings();
+    let found = all.iter().find(|finding| finding["check"] == "loop");
+    assert_eq!(found.expect("a loop")["subject"], "v0", "{all:#?}");
+}
+
+#[test]
+fn the_device_below_a_macvlan_takes_what_is_redirected_natively() {
+    let bed = Bed::new("native");
+    let host = &bed.lan.host;
+    host.ip("addr flush dev wan0");
+    host.ip("link add mv0 link wan0 type macvlan mode bridge");
+    host.ip("link set mv0 up");
+    host.ip("addr add 172.17.0.1/16 dev mv0");
+    let added = bed.tool().ok(&format!("rule add --server {SERVER}"));
+    assert!(added.out.contains("via mv0"), "{added:?}");
+    let found = bed.finds(
+        &added,
+        "redirect-target",
+        "macvlan takes no redirected frames",
+    );
+    let first = command(&found);
+    assert!(first.ends_with("--dev wan0"), "{first}");
+    bed.paste(&found);
+    assert_eq!(bed.tool().json("rule list")[0]["ifname"], "wan0");
+    bed.finds_nothing();
+    bed.arrives();
+    assert_eq!(bed.tool().json("status")["interfaces"][0]["mode"], "native");
+}
+
+#[test]
+fn the_port_of_a_bridge_takes_what_is_redirected_natively() {
+    let bed = Bed::new("native");
+    let host = &bed.lan.host;
+    host.ip("addr flush dev wan0");
+    host.ip("link add docker0 type bridge");
+    host.ip("link set docker0 up");
+    host.ip("addr add 172.17.0.1/16 dev docker0");
+    host.ip("link set wan0 master docker0");
+    let server = &bed.lan.servers[0];
+    let from = socket(server, "0.0.0.0:0");
+    from.send_to(b"here", "172.17.0.1:9").expect("it is sent");
+    let at = mac(server, "eth0");
+    let added = bed.tool().ok(&format!(
+        "rule add --server {SERVER} --mac {at} --dev docker0"
+    ));
+    let found = bed.finds(
+        &added,
+        "redirect-target",
+        "bridge takes no redirected frames",
+    );
+    let first = command(&found);
+    assert!(first.ends_with("--dev wan0"), "{first}");
+    bed.paste(&found);
+    bed.finds_nothing();
+    bed.arrives();
+}
