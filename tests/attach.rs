@@ -5,6 +5,7 @@ mod fixture;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
 
+use fixture::guest;
 use fixture::lan::{ANYWHERE, Lan, receive};
 use fixture::packet::{Checksum, Frame};
 use fixture::tap::Tap;
@@ -150,6 +151,7 @@ fn native_where_there_is_none_is_refused_with_the_kernels_words() {
 
 #[test]
 fn native_with_a_large_mtu_takes_frames_in_several_buffers() {
+    guest::needs_kernel(6, 3, "native redirects of frames in several buffers");
     let bed = Bed::new();
     bed.ns.ip("link set v0 mtu 9000");
     bed.peer.ip("link set p0 mtu 9000");

@@ -6,6 +6,7 @@ mod fixture;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
+use fixture::guest;
 use fixture::packet::{Checksum, ETHERNET, Frame, TCP, UDP, assert_checksums};
 use fixture::tap::Tap;
 use fixture::{Ns, Pins, Tool};
@@ -173,6 +174,7 @@ fn fragmented_datagrams_reach_a_container_whole() {
 /// Natively, such frames come in several buffers.
 #[test]
 fn jumbo_frames_reach_a_container() {
+    guest::needs_kernel(6, 3, "native redirects of frames in several buffers");
     for mode in MODES {
         for offload in [true, false] {
             let bed = Bed::new();

@@ -1728,6 +1728,7 @@ fn several_interfaces_redirect_where_one_redirects() {
 
 #[test]
 fn a_device_that_takes_no_frames_in_several_buffers_is_a_problem() {
+    guest::needs_kernel(6, 3, "native redirects of frames in several buffers");
     let lan = Lan::new(false, 0);
     lan.host.ip("link set lan mtu 9000");
     lan.vm.ip("link set eth0 mtu 9000");

@@ -3,8 +3,8 @@
 mod fixture;
 
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
 
+use fixture::guest;
 use fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
 use fixture::{BINARY, Pins, Run, Tool};
 use serde_json::Value;
@@ -74,7 +74,7 @@ impl Bed {
             .enter(|| TcpListener::bind("0.0.0.0:7999"))
             .expect("a listener");
         let to = format!("{SHARED}:7999").parse().expect("an address");
-        let wait = Duration::from_millis(800);
+        let wait = guest::patience(800);
         self.lan
             .vm
             .enter(|| TcpStream::connect_timeout(&to, wait))

@@ -7,6 +7,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use fixture::guest;
 use fixture::lan::{ANYWHERE, Lan, mac};
 use fixture::packet::{Checksum, Frame, TCP};
 use fixture::tap::Tap;
@@ -157,7 +158,7 @@ fn send_together(from: &UdpSocket) {
 
 /// How many of ten datagrams come to a server, until none comes.
 fn arrived(at: &UdpSocket) -> usize {
-    at.set_read_timeout(Some(Duration::from_millis(500)))
+    at.set_read_timeout(Some(guest::patience(500)))
         .expect("a timeout");
     let mut count = 0;
     while count < 10 {
