@@ -267,9 +267,7 @@ fn a_pair_of_devices_of_this_host_makes_a_loop_too() {
 fn found_loop(bed: &Bed) -> Value {
     let all = bed.findings();
     let found = all.iter().find(|finding| finding["check"] == "loop");
-    found
-        .unwrap_or_else(|| panic!("no loop: {all:#?}"))
-        .clone()
+    found.unwrap_or_else(|| panic!("no loop: {all:#?}")).clone()
 }
 
 #[test]

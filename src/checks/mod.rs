@@ -43,7 +43,7 @@ use crate::model::{Finding, Severity};
 type Check = fn(&Setup) -> Vec<Finding>;
 
 /// Of the way to the backends.
-const WAY: [Check; 12] = [
+const WAY: [Check; 13] = [
     targets::check,
     mtu::check,
     links::check,
@@ -55,6 +55,7 @@ const WAY: [Check; 12] = [
     reply_source::check,
     keep_ip::check,
     loops::check,
+    segments::check,
     tags::check,
 ];
 
@@ -81,19 +82,17 @@ const STATE: [Check; 9] = [
 
 /// All checks, problems first.
 pub fn all(setup: &Setup) -> Vec<Finding> {
-    let checks = STATE.into_iter().chain(WAY).chain(INTERFACES);
-    run(setup, checks.chain([segments::check as Check]))
+    run(setup, STATE.into_iter().chain(WAY).chain(INTERFACES))
 }
 
 /// Those that concern backends just added.
 pub fn of_backend(setup: &Setup) -> Vec<Finding> {
-    run(setup, WAY.into_iter().chain([segments::likely as Check]))
+    run(setup, WAY)
 }
 
 /// Those that concern interfaces just attached.
 pub fn of_interfaces(setup: &Setup) -> Vec<Finding> {
-    let checks = WAY.into_iter().chain(INTERFACES);
-    run(setup, checks.chain([segments::likely as Check]))
+    run(setup, WAY.into_iter().chain(INTERFACES))
 }
 
 fn run(setup: &Setup, checks: impl IntoIterator<Item = Check>) -> Vec<Finding> {

@@ -6,25 +6,22 @@ use crate::model::{Features, Finding, Match, Mode, Proto, Remote};
 /// Where QUIC is spoken: HTTP/3 and DNS, and what people take instead of their ports.
 const QUIC: [u16; 5] = [443, 784, 853, 4433, 8443];
 
-/// Of all rules.
+/// Most senders of UDP hand over each datagram alone: their rules count on QUIC's ports, and where
+/// frames that were too long have passed.
 pub fn check(setup: &Setup) -> Vec<Finding> {
-    find(setup, |_| true)
-}
-
-/// Of rules whose senders surely make such frames; most senders of UDP don't.
-pub fn likely(setup: &Setup) -> Vec<Finding> {
-    find(setup, |port| QUIC.contains(&port))
-}
-
-fn find(setup: &Setup, is_quic: impl Fn(u16) -> bool) -> Vec<Finding> {
-    let any = |wanted: &dyn Fn(&Match) -> bool| setup.matches().any(wanted);
-    let rules = Protos {
-        tcp: any(&|rule| rule.proto == Proto::Tcp),
-        udp: any(&|rule| rule.proto == Proto::Udp && is_quic(rule.port)),
-    };
     let live = setup.live();
-    live.filter_map(|interface| of_interface(setup, interface, rules))
+    live.filter_map(|interface| of_interface(setup, interface, rules(setup, interface)))
         .collect()
+}
+
+fn rules(setup: &Setup, interface: &Ingress) -> Protos {
+    let outcomes = setup.outcomes.get(&interface.ifindex);
+    let passed = outcomes.is_some_and(|outcomes| outcomes.packets("too_long") > 0);
+    let any = |wanted: &dyn Fn(&Match) -> bool| setup.matches().any(wanted);
+    Protos {
+        tcp: any(&|rule| rule.proto == Proto::Tcp),
+        udp: any(&|rule| rule.proto == Proto::Udp && (passed || QUIC.contains(&rule.port))),
+    }
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]

@@ -212,12 +212,12 @@ fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
     let server = args.server.map(server).transpose()?;
     let candidates = candidates(&args.matches, server)?;
     if args.if_exists && !pins.has_state()? {
-        return report_deleted(global, 0, args, &candidates[0]);
+        return report_deleted(global, 0, args, &candidates[..1]);
     }
     let _lock = pins.lock()?;
     let store = RuleStore::open(pins)?;
 
-    let mut named = &candidates[0];
+    let mut named = Vec::new();
     let deleted = if args.all {
         let all = store.list()?;
         store.delete_all(&all)?;
@@ -226,14 +226,17 @@ fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
         let mut deleted = 0;
         for matches in &candidates {
             let of_this = delete_one(&store, matches, server)?;
-            if of_this > 0 && deleted == 0 {
-                named = matches;
+            if of_this > 0 {
+                named.push(*matches);
             }
             deleted += of_this;
         }
         deleted
     };
-    let matches = named;
+    if named.is_empty() {
+        named.push(candidates[0]);
+    }
+    let matches = &candidates[0];
     if deleted == 0 && !args.if_exists {
         let what = match (args.all, server) {
             (true, _) => "there are no rules".into(),
@@ -245,7 +248,7 @@ fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
             format!("{what}; `xdpredir rule list` shows what there is"),
         ));
     }
-    report_deleted(global, deleted, args, matches)
+    report_deleted(global, deleted, args, &named)
 }
 
 /// The matches that are meant: where neither source nor server tells the family, both.
@@ -264,7 +267,7 @@ fn candidates(args: &cli::Match, server: Option<IpAddr>) -> Result<Vec<Match>> {
     )?])
 }
 
-fn report_deleted(global: &Global, deleted: usize, args: &RuleDel, matches: &Match) -> Result<()> {
+fn report_deleted(global: &Global, deleted: usize, args: &RuleDel, rules: &[Match]) -> Result<()> {
     if global.json {
         return show::json::print(&serde_json::json!({ "deleted": deleted }));
     }
@@ -272,7 +275,8 @@ fn report_deleted(global: &Global, deleted: usize, args: &RuleDel, matches: &Mat
     let of = if args.all {
         "all rules".into()
     } else {
-        matches.to_string()
+        let rules: Vec<String> = rules.iter().map(Match::to_string).collect();
+        rules.join(" and ")
     };
     show::sentence(format_args!("deleted {backends} of {of}"))
 }

@@ -98,8 +98,9 @@ fn is_there() -> bool {
 }
 
 fn start() -> Result<()> {
+    let shell = shell().to_string_lossy().into_owned();
     let steps: [&[&str]; 4] = [
-        &["new-session", "-d", "-s", SESSION],
+        &["new-session", "-d", "-s", SESSION, "--", "env", &shell],
         &["set-option", "-w", "-t", WINDOW, "main-pane-width", "50%"],
         &[
             "set-option",
@@ -126,10 +127,11 @@ fn start() -> Result<()> {
 fn add(pane: &str) -> Result<()> {
     let mut split = tmux(&["split-window"]);
     if pane == HERE {
-        split.args(["-b", "-t", "xdpredir:.{top-left}"]);
+        split.args(["-b", "-t", "xdpredir:.{top-left}", "--", "env"]);
+        split.arg(shell());
     } else {
         split.args(["-t", "xdpredir:.{bottom-right}", "--"]);
-        split.args(shell(pane)?);
+        split.args(shell_in(pane)?);
     }
     commands::ask(split)?;
     name(pane)?;
@@ -148,12 +150,16 @@ fn name(pane: &str) -> Result<()> {
     Ok(())
 }
 
-/// The user's shell, as `lab exec` runs it in the host.
-fn shell(host: &str) -> Result<[OsString; 6]> {
+/// The user's shell. By `env`, for tmux would make it a login shell, with another PATH.
+fn shell() -> OsString {
+    env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())
+}
+
+/// The same as `lab exec` runs it in the host.
+fn shell_in(host: &str) -> Result<[OsString; 6]> {
     let own = env::current_exe().context("cannot tell this program's path")?;
-    let shell = env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
     let [lab, exec, dashes] = ["lab", "exec", "--"].map(OsString::from);
-    Ok([own.into(), lab, exec, host.into(), dashes, shell])
+    Ok([own.into(), lab, exec, host.into(), dashes, shell()])
 }
 
 fn tmux(words: &[&str]) -> Command {
