@@ -1,15 +1,19 @@
 //! Packets that come back to where they were redirected.
 
 use super::{Link, Setup};
-use crate::model::{Backend, Finding, Match, Rule};
+use crate::model::{Backend, Finding, Match, Rewrite, Rule};
 
 /// One finding an egress device.
 pub fn check(setup: &Setup) -> Vec<Finding> {
     let of = |link| {
         let again = meets_again(setup, link)?;
         let mut rules = setup.rules.iter();
-        let rule = rules.find(|rule| rule.backends.iter().any(|b| returns(rule, b, link)))?;
-        Some(finding(link, &rule.matches, &again))
+        let returning = |rule: &Rule| {
+            let mut backends = rule.backends.iter();
+            backends.find(|b| returns(rule, b, link)).cloned()
+        };
+        let (rule, backend) = rules.find_map(|rule| Some((rule, returning(rule)?)))?;
+        Some(finding(link, &rule.matches, &backend.rewrite, &again))
     };
     setup.egress().filter_map(of).collect()
 }
@@ -22,24 +26,32 @@ fn meets_again(setup: &Setup, link: &Link) -> Option<String> {
     (is_attached || redirects).then(|| format!("xdpredir is attached to its peer {peer}, too"))
 }
 
-/// What a backend gets still matches the rule, and doesn't wear out.
+/// Whether what a backend gets still matches the rule.
 fn returns(rule: &Rule, backend: &Backend, link: &Link) -> bool {
     let (matches, rewrite) = (&rule.matches, &backend.rewrite);
     let untagged = if rewrite.pop_vlan { 0 } else { matches.vlan };
     backend.ifindex == link.features.ifindex
-        && !rewrite.decrement_ttl
         && rewrite.to_port.is_none_or(|port| port == matches.port)
         && rewrite.snat.is_none_or(|snat| matches.src.contains(&snat))
         && rewrite.push_vlan.unwrap_or(untagged) == matches.vlan
 }
 
-fn finding(link: &Link, rule: &Match, evidence: &str) -> Finding {
+fn finding(link: &Link, rule: &Match, rewrite: &Rewrite, evidence: &str) -> Finding {
+    let (consequence, remedy) = if rewrite.decrement_ttl {
+        (
+            "packets may be redirected back and forth until their TTL is used up, and then pass",
+            "give the rules of one side a narrower match, such as --src",
+        )
+    } else {
+        (
+            "packets may be redirected back and forth without an end",
+            "give the rules of one side a narrower match, such as --src, or `--decrement-ttl`",
+        )
+    };
     Finding::warning("loop", link.name())
-        .consequence("packets may be redirected back and forth, again and again")
+        .consequence(consequence)
         .evidence(format!(
             "{evidence}, and what rule {rule} sends there still matches such a rule"
         ))
-        .mend(
-            "`--decrement-ttl` in the rules of one side, which ends it, or a narrower match there",
-        )
+        .mend(remedy)
 }

@@ -80,7 +80,7 @@ pub fn rewriting(rewrite: &Rewrite) -> String {
     }
     for (wanted, option) in [
         (rewrite.keep_ip, " --keep-ip"),
-        (rewrite.decrement_ttl, " --decrement-ttl"),
+        (!rewrite.decrement_ttl, " --keep-ttl"),
         (rewrite.pop_vlan, " --pop-vlan"),
     ] {
         options += if wanted { option } else { "" };
