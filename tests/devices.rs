@@ -182,10 +182,23 @@ impl Bed {
         );
     }
 
+    /// A driver that resets its device for a native program does so for its end, too.
+    fn await_link(&self, device: &str) {
+        let give_up = Instant::now() + Duration::from_secs(30);
+        while !self
+            .host
+            .ip(&format!("link show {device}"))
+            .contains("LOWER_UP")
+        {
+            assert!(Instant::now() < give_up, "{device} has no link");
+        }
+    }
+
     /// In this mode all arrives at the device, and doctor sees no problem.
     #[track_caller]
     fn works(&self, device: &str, mode: &str) {
         let what = format!("{device}, {mode}");
+        self.await_link(device);
         let attached = self.tool().ok(&format!("attach {device} --mode {mode}"));
         assert_eq!(attached.err, "", "{what}");
         self.add_rules();

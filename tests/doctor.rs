@@ -73,7 +73,7 @@ impl Bed {
         let is_problem = |f: &Value| f["severity"] == "problem" && f["fixed"] == false;
         let code = if all.iter().any(is_problem) { 7 } else { 0 };
         assert_eq!(run.code, code, "{run:?}");
-        all
+        guest::without_guesses(all)
     }
 
     /// The only finding.
@@ -1691,6 +1691,7 @@ fn each_attached_interface_has_its_own_warnings() {
 
 #[test]
 fn a_namespace_is_looked_at_by_its_name() {
+    guest::needs_kernel(6, 3, "what drivers say of XDP");
     let bed = Bed::new("native");
     bed.gro_off();
     let run = bed.tool().run("doctor");
