@@ -13,6 +13,10 @@ received=$work/received
 server=
 mounted=
 lab=
+# What is indented breaks between words on a terminal.
+width=100000
+[ ! -t 1 ] || width=$(($(stty size <&1 | cut -d ' ' -f 2) - 4))
+[ "$width" -ge 20 ] || width=76
 
 tell() {
 	printf '\n%s\n' "$1"
@@ -30,7 +34,7 @@ run() {
 }
 
 indented() {
-	"$@" 2>&1 | sed '/./s/^/    /' || fail 'that command failed'
+	"$@" 2>&1 | fold -s -w "$width" | sed '/./s/^/    /' || fail 'that command failed'
 }
 
 # Shows and runs a command in a host of the lab.

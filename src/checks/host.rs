@@ -56,7 +56,7 @@ fn capabilities(host: &Host) -> Option<Finding> {
         Finding::warning("capabilities", "this process").mend("run as root to check all")
     } else {
         Finding::problem("capabilities", "this process")
-            .mend("run as root, in a container with these capabilities added")
+            .mend("run as root, and give a container these capabilities")
     };
     let evidence = format!("it lacks {}", lacking.join(", "));
     Some(finding.consequence(consequence).evidence(evidence))

@@ -39,19 +39,19 @@ fn returns(rule: &Rule, backend: &Backend, link: &Link) -> bool {
 fn finding(link: &Link, rule: &Match, rewrite: &Rewrite, evidence: &str) -> Finding {
     let (consequence, remedy) = if rewrite.decrement_ttl {
         (
-            "packets may be redirected back and forth until their TTL is used up, and then pass",
+            "packets go back and forth until their TTL is used up, if a rule at its peer takes them, too",
             "give the rules of one side a narrower match, such as --src",
         )
     } else {
         (
-            "packets may be redirected back and forth without an end",
-            "give the rules of one side a narrower match, such as --src, or `--decrement-ttl`",
+            "packets go back and forth without an end, if a rule at its peer takes them, too",
+            "give the rules of one side a narrower match, such as --src, or leave out --keep-ttl",
         )
     };
     Finding::warning("loop", link.name())
         .consequence(consequence)
         .evidence(format!(
-            "{evidence}, and what rule {rule} sends there still matches such a rule"
+            "{evidence}, and what rule {rule} sends there still matches it"
         ))
         .mend(remedy)
 }

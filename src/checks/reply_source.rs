@@ -37,8 +37,7 @@ fn readdressed(rule: &Rule) -> Option<&Backend> {
 fn finding(rule: &Rule, backend: &Backend, others: usize) -> Finding {
     let subject = match others {
         0 => format!("rule {}", rule.matches),
-        1 => format!("rule {}, and another one", rule.matches),
-        others => format!("rule {}, and {others} others", rule.matches),
+        _ => format!("rule {}, and others", rule.matches),
     };
     let finding = Finding::warning(REPLY_SOURCE, subject);
     let (server, rewrite) = (backend.server, &backend.rewrite);

@@ -1,6 +1,6 @@
 //! Frames of several segments, which arrive undivided: longer than any device carries, they pass.
 
-use super::{Ingress, Link, Setup, mends};
+use super::{Ingress, Link, Setup, mends, mtu};
 use crate::model::{Features, Finding, Match, Mode, Proto, Remote};
 
 /// Where QUIC is spoken: HTTP/3 and DNS, and what people take instead of their ports.
@@ -15,13 +15,18 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
 }
 
 fn rules(setup: &Setup, interface: &Ingress) -> Protos {
-    let outcomes = setup.outcomes.get(&interface.ifindex);
-    let passed = outcomes.is_some_and(|outcomes| outcomes.packets("too_long") > 0);
+    let passed = passed(setup, interface).is_some_and(|frames| frames > 0);
     let any = |wanted: &dyn Fn(&Match) -> bool| setup.matches().any(wanted);
     Protos {
         tcp: any(&|rule| rule.proto == Proto::Tcp),
         udp: any(&|rule| rule.proto == Proto::Udp && (passed || QUIC.contains(&rule.port))),
     }
+}
+
+/// How many frames that were too long have passed there; None where nobody has looked.
+fn passed(setup: &Setup, interface: &Ingress) -> Option<u64> {
+    let outcomes = setup.outcomes.get(&interface.ifindex);
+    outcomes.map(|outcomes| outcomes.packets("too_long"))
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -47,12 +52,14 @@ enum Maker {
     Vm(String, Protos),
     /// A device that joins TCP segments of others (GRO).
     Joiner(Remote),
+    /// Who sends what has passed, too long, and is not to be seen from here.
+    Somebody(Protos),
 }
 
 impl Maker {
     fn protos(&self) -> Protos {
         match self {
-            Maker::Sender(_, protos) | Maker::Vm(_, protos) => *protos,
+            Maker::Sender(_, protos) | Maker::Vm(_, protos) | Maker::Somebody(protos) => *protos,
             Maker::Joiner(_) => Protos {
                 tcp: true,
                 udp: false,
@@ -76,8 +83,9 @@ impl Maker {
                 };
                 format!("{what} {is} on at {device}")
             }
-            Maker::Vm(tap, _) => format!("a VM behind {tap} leaves dividing to others"),
+            Maker::Vm(tap, _) => format!("a VM behind {tap} may leave dividing to others"),
             Maker::Joiner(device) => format!("GRO of {device} joins TCP segments"),
+            Maker::Somebody(_) => "some have passed, of an unknown sender".into(),
         }
     }
 
@@ -102,6 +110,10 @@ impl Maker {
             Maker::Joiner(device) => {
                 device.command(&format!("ethtool -K {} gro off", device.name()))
             }
+            Maker::Somebody(protos) => {
+                let command = mends::elsewhere(&undivided("DEV", *protos));
+                format!("at the sender {command}, for the device by which it sends them here")
+            }
         }
     }
 }
@@ -118,11 +130,18 @@ fn undivided(device: &str, protos: Protos) -> String {
 
 fn of_interface(setup: &Setup, interface: &Ingress, rules: Protos) -> Option<Finding> {
     let features = &setup.devices.get(&interface.ifindex)?.features;
-    let makers = match interface.mode {
+    let mut makers = match interface.mode {
         Mode::Skb => makers(setup, features, rules),
         // Drivers divide what comes to native programs, or switch it off, but for that of taps.
         Mode::Native => behind_tap(features, rules).into_iter().collect(),
     };
+    let passed = passed(setup, interface);
+    // Nobody here knows what a VM does, but what has come of it.
+    makers.retain(|maker| passed != Some(0) || !matches!(maker, Maker::Vm(..)));
+    let is_unknown = makers.is_empty() && passed.is_some_and(|frames| frames > 0);
+    if is_unknown && rules != Protos::default() && mtu::check(setup).is_empty() {
+        makers.push(Maker::Somebody(rules));
+    }
     let any = |of: fn(Protos) -> bool| makers.iter().any(|maker| of(maker.protos()));
     let what = match (any(|protos| protos.tcp), any(|protos| protos.udp)) {
         (false, false) => return None,

@@ -108,7 +108,7 @@ fn describe(attached: &Attached) -> Result<()> {
     ))?;
     if *mode == Mode::Native && device.is_veth() {
         show::line(
-            "  meanwhile its peer has no segmentation offload, and sends large transfers more slowly",
+            "  while this is attached, its peer sends large transfers more slowly (its segmentation offload is off)",
         )?;
     }
     if let Some(why) = &attached.no_ledger {

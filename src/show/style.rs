@@ -1,8 +1,12 @@
 //! Colours, on terminals that take them: by NO_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM.
 
+use std::env;
+
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
+
+use super::terminal;
 
 /// What a colour says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +28,8 @@ impl Tone {
 
 /// Whether what is written there may have colours.
 pub fn is_wanted(on: &impl RawStream) -> bool {
-    AutoStream::choice(on) != ColorChoice::Never
+    let is_forced = env::var("CLICOLOR_FORCE").is_ok_and(|force| force != "0");
+    AutoStream::choice(on) != ColorChoice::Never && (is_forced || terminal::moves_cursor())
 }
 
 pub fn paint(text: &str, tone: Tone, on: &impl RawStream) -> String {

@@ -40,6 +40,6 @@ pub fn has_a_screen() -> bool {
 }
 
 /// Whether terminals of this kind move their cursor.
-fn moves_cursor() -> bool {
+pub fn moves_cursor() -> bool {
     env::var("TERM").is_ok_and(|term| !["", "dumb", "unknown"].contains(&term.as_str()))
 }
