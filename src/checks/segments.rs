@@ -52,14 +52,14 @@ enum Maker {
     Vm(String, Protos),
     /// A device that joins TCP segments of others (GRO).
     Joiner(Remote),
-    /// Who sends what has passed, too long, and is not to be seen from here.
-    Somebody(Protos),
+    /// A tunnel's other end, from which frames that were too long have passed.
+    OtherEnd(Protos),
 }
 
 impl Maker {
     fn protos(&self) -> Protos {
         match self {
-            Maker::Sender(_, protos) | Maker::Vm(_, protos) | Maker::Somebody(protos) => *protos,
+            Maker::Sender(_, protos) | Maker::Vm(_, protos) | Maker::OtherEnd(protos) => *protos,
             Maker::Joiner(_) => Protos {
                 tcp: true,
                 udp: false,
@@ -85,7 +85,9 @@ impl Maker {
             }
             Maker::Vm(tap, _) => format!("a VM behind {tap} may leave dividing to others"),
             Maker::Joiner(device) => format!("GRO of {device} joins TCP segments"),
-            Maker::Somebody(_) => "some have passed, of an unknown sender".into(),
+            Maker::OtherEnd(_) => {
+                "some have passed that the tunnel's other end did not divide".into()
+            }
         }
     }
 
@@ -110,9 +112,9 @@ impl Maker {
             Maker::Joiner(device) => {
                 device.command(&format!("ethtool -K {} gro off", device.name()))
             }
-            Maker::Somebody(protos) => {
+            Maker::OtherEnd(protos) => {
                 let command = mends::elsewhere(&undivided("DEV", *protos));
-                format!("at the sender {command}, for the device by which it sends them here")
+                format!("at the tunnel's other end {command}")
             }
         }
     }
@@ -138,9 +140,9 @@ fn of_interface(setup: &Setup, interface: &Ingress, rules: Protos) -> Option<Fin
     let passed = passed(setup, interface);
     // Nobody here knows what a VM does, but what has come of it.
     makers.retain(|maker| passed != Some(0) || !matches!(maker, Maker::Vm(..)));
-    let is_unknown = makers.is_empty() && passed.is_some_and(|frames| frames > 0);
-    if is_unknown && rules != Protos::default() && mtu::check(setup).is_empty() {
-        makers.push(Maker::Somebody(rules));
+    let has_passed = passed.is_some_and(|frames| frames > 0) && mtu::check(setup).is_empty();
+    if is_tunnel(features) && has_passed && rules != Protos::default() {
+        makers.push(Maker::OtherEnd(rules));
     }
     let any = |of: fn(Protos) -> bool| makers.iter().any(|maker| of(maker.protos()));
     let what = match (any(|protos| protos.tcp), any(|protos| protos.udp)) {
@@ -217,6 +219,13 @@ fn is_loopback(features: &Features) -> bool {
     features.kind.is_none() && features.driver.is_none()
 }
 
+/// What arrives there was sent by another host's tunnel device.
+fn is_tunnel(features: &Features) -> bool {
+    let kinds = ["vxlan", "geneve", "gretap", "ip6gretap", "erspan"];
+    let kind = features.kind.as_deref();
+    kind.is_some_and(|kind| kinds.contains(&kind))
+}
+
 fn behind_tap(features: &Features, rules: Protos) -> Option<Maker> {
     (features.vnet_header && rules != Protos::default())
         .then(|| Maker::Vm(features.ifname.clone(), rules))
@@ -272,7 +281,7 @@ fn joins(features: &Features) -> bool {
 mod tests {
     use super::super::testing::{attached, nic, rule, vlan};
     use super::*;
-    use crate::model::Rewrite;
+    use crate::model::{Counter, Outcome, Outcomes, Rewrite};
 
     /// What is said of a NIC, or of a VLAN device on it, in generic mode.
     fn found(on_vlan: bool, gro: bool, proto: Proto) -> Option<Finding> {
@@ -304,5 +313,27 @@ mod tests {
         assert_eq!(found(false, true, Proto::Tcp), None);
         assert_eq!(found(false, true, Proto::Udp), None);
         assert_eq!(found(true, true, Proto::Udp), None);
+    }
+
+    #[test]
+    fn what_a_tunnels_other_end_did_not_divide_is_known_once_it_has_passed() {
+        let found = |packets| {
+            let mut tunnel = nic(1);
+            tunnel.features.kind = Some("vxlan".into());
+            let mut setup = Setup::default();
+            setup.interfaces.push(attached(&tunnel, Mode::Skb));
+            setup.rules.push(rule(Proto::Tcp, 9, Rewrite::default()));
+            setup.devices.insert(1, tunnel);
+            let too_long = Outcome {
+                name: "too_long",
+                action: "pass",
+                counter: Counter { packets, bytes: 0 },
+            };
+            setup.outcomes.insert(1, Outcomes(vec![too_long]));
+            check(&setup).pop()
+        };
+        assert_eq!(found(0), None);
+        let mend = "at the tunnel's other end 'ethtool -K DEV tso off'";
+        assert_eq!(found(3).expect("a finding").mend, mend);
     }
 }
