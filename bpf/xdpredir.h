@@ -12,7 +12,7 @@
 /* Limits. Each is met with an error that names it, never in silence. */
 #define MAX_RULES	  1048576 /* matches in one namespace */
 #define MAX_BACKENDS	  1048576 /* of all rules */
-#define MAX_SERVICES	  65536	  /* distinct protocol, port and VLAN among them */
+#define MAX_SERVICES	  65536	  /* distinct IP version, protocol, port and VLAN among them */
 #define MAX_BALANCED	  16384	  /* rules with more than one backend */
 #define MAX_MEMBERS	  65536	  /* backends in sets */
 #define MAX_EGRESS	  16384	  /* distinct egress devices */

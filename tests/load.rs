@@ -514,7 +514,7 @@ fn too_many_services_are_counted_before_the_first_is_loaded() {
             vec![line]
         })
     };
-    let said = "65,536 combinations of protocol, port and VLAN are the most";
+    let said = "65,536 combinations of IP version, protocol, port and VLAN are the most";
     let too_many = all("more", 65_537);
     tool.run(&format!("rule load {too_many}"))
         .fails(1, &[&too_many, said, "would be 65,537"]);

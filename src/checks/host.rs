@@ -43,10 +43,8 @@ fn capabilities(host: &Host) -> Option<Finding> {
         return forbidden(host);
     }
     let refused = match host.program {
-        Trial::Loaded => "`attach` and `detach` are refused",
-        _ => {
-            "`attach` and `detach` are refused, and whether this kernel loads the program was not tried"
-        }
+        Trial::Loaded => "`attach` is refused",
+        _ => "`attach` is refused, and whether this kernel loads the program was not tried",
     };
     let consequence = match host.lacks_to_attach.is_empty() {
         true => "some of these checks can't be made".to_string(),

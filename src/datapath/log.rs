@@ -1,5 +1,6 @@
 //! libbpf's messages: printed with --verbose, and what they quote of the kernel kept for an error.
 
+use std::io::{Write, stderr};
 use std::mem::take;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +66,8 @@ pub fn route(verbose: bool) {
 
 fn receive(_: PrintLevel, message: String) {
     if VERBOSE.load(Ordering::Relaxed) {
-        eprint!("{message}");
+        // Called from C, which a panic would abort.
+        let _ = write!(stderr(), "{message}");
     }
     if let Ok(mut said) = SAID.lock() {
         said.hear(&message);

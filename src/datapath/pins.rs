@@ -10,9 +10,9 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 
 use super::abi;
@@ -36,7 +36,12 @@ impl Pins {
     /// Where pins of the current network namespace belong; touches nothing. Exit 2 where no bpffs
     /// can have such a directory.
     pub fn locate(pin_dir: Option<&Path>) -> Result<Self> {
-        let root = pin_dir.map_or_else(default_root, Path::to_path_buf);
+        let root = match pin_dir {
+            Some(named) => {
+                path::absolute(named).with_context(|| format!("--pin-dir {}", named.display()))?
+            }
+            None => default_root(),
+        };
         let namespace = root.join(format!("netns-{}", netns::cookie()?));
         let pins = Pins {
             root,

@@ -22,7 +22,10 @@ const fn limit(most: u32, what: &'static str) -> Limit {
 
 const RULES: Limit = limit(abi::MAX_RULES, "rules");
 pub const BACKENDS: Limit = limit(abi::MAX_BACKENDS, "backends");
-const SERVICES: Limit = limit(abi::MAX_SERVICES, "combinations of protocol, port and VLAN");
+pub const SERVICES: Limit = limit(
+    abi::MAX_SERVICES,
+    "combinations of IP version, protocol, port and VLAN",
+);
 const BALANCED: Limit = limit(abi::MAX_BALANCED, "rules with more than one backend");
 const MEMBERS: Limit = limit(
     abi::MAX_MEMBERS,

@@ -4,7 +4,10 @@
 //! named. A change writes a new set, then the rule: that one map update is the moment at which all
 //! packets, and all other runs, see the new state.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
@@ -29,6 +32,9 @@ const BATCH: usize = 16384;
 /// How often a rule is read that others change meanwhile.
 const READS: usize = 100;
 
+/// What a change takes at most, of a batch of rules on a busy machine.
+const A_CHANGE: Duration = Duration::from_millis(500);
+
 type Entry = (abi::rule_key, abi::rule);
 
 pub struct RuleStore {
@@ -43,6 +49,8 @@ pub struct RuleStore {
     counts_all: bool,
     origins: Origins,
     egress: Map<u32, u32>,
+    /// The generation that a run has left in a change, and this one has waited for in vain.
+    abandoned: Cell<Option<u64>>,
 }
 
 impl RuleStore {
@@ -61,6 +69,7 @@ impl RuleStore {
                 .all(|interface| interface.ledger == LedgerState::On),
             origins: Origins::open(pins)?,
             egress: Map::open(&pins.map("egress"), "egress")?,
+            abandoned: Cell::new(None),
         })
     }
 
@@ -83,15 +92,17 @@ impl RuleStore {
             backend.origin = origins.remove(&backend.counter);
         }
         let whole = |((_, value), rule): (&Entry, &Rule)| is_whole(value, rule);
-        if self.generation()? != before || !entries.iter().zip(&rules).all(whole) {
+        if self.has_changed_since(before)? || !entries.iter().zip(&rules).all(whole) {
             rules = self.settled(&entries, rules)?;
         }
         rules.sort_by_key(|rule| rule.matches);
         Ok(rules)
     }
 
-    /// Reads again what others have changed while it was read.
+    /// Reads again what others have changed while it was read: what was half changed then is another
+    /// value once that change is done.
     fn settled(&self, entries: &[Entry], rules: Vec<Rule>) -> Result<Vec<Rule>> {
+        self.wait_for_change()?;
         let pairs = entries.iter().zip(rules);
         let read: HashMap<&[u8], (&abi::rule, Rule)> = pairs
             .map(|((key, value), rule)| (abi::bytes_of(key), (value, rule)))
@@ -111,18 +122,43 @@ impl RuleStore {
     /// A rule as it was at one moment: a set is deleted, and a counter given to another backend, only
     /// once no rule names it.
     pub fn get(&self, matches: &Match) -> Result<Option<Rule>> {
-        let mut stored = self.stored(matches)?;
         for _ in 0..READS {
-            let Some(value) = stored else {
+            let before = self.generation()?;
+            let Some(value) = self.stored(matches)? else {
                 return Ok(None);
             };
             let rule = self.with_origins(*matches, &value)?;
-            stored = self.stored(matches)?;
-            if stored.is_some_and(|now| same(&now, &value)) {
+            let is_same = self.stored(matches)?.is_some_and(|now| same(&now, &value));
+            if is_same && !self.has_changed_since(before)? {
                 return Ok(Some(rule));
             }
+            self.wait_for_change()?;
         }
         bail!("{matches}: others change the rule too fast for it to be read: try again");
+    }
+
+    /// Whether anything has changed since then, or was being changed.
+    fn has_changed_since(&self, generation: u64) -> Result<bool> {
+        Ok(self.is_changing(generation) || self.generation()? != generation)
+    }
+
+    /// Odd while a change is made, and for ever after one whose run was killed.
+    fn is_changing(&self, generation: u64) -> bool {
+        generation & 1 == 1 && self.abandoned.get() != Some(generation)
+    }
+
+    /// Until the change that somebody makes is done. One that takes too long is a killed run's, or that
+    /// of a stopped one, and not waited for again.
+    fn wait_for_change(&self) -> Result<()> {
+        let now = self.generation()?;
+        let end = Instant::now() + A_CHANGE;
+        while self.is_changing(now) && self.generation()? == now {
+            if Instant::now() > end {
+                self.abandoned.set(Some(now));
+            }
+            sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     fn with_origins(&self, matches: Match, value: &abi::rule) -> Result<Rule> {
@@ -256,11 +292,19 @@ impl RuleStore {
         };
         let in_set = |rule: &Rule| rule.backends.len() * usize::from(needs_set(rule));
         let more = in_set(rule).saturating_sub(old.as_ref().map_or(0, in_set));
-        let remembers = new().any(|backend| backend.origin.is_some());
+        let known = |backend: &Backend| {
+            let old = old.as_ref()?.backend(backend.server)?;
+            old.origin.as_ref()
+        };
+        let remembers = |backend: &&Backend| backend.origin.is_some() && known(backend).is_none();
+        let remembered = rule.backends.iter().filter(remembers).count();
         let added = new().count();
+        let service = abi::from_bytes(&service_bytes(&key_of(&rule.matches)))?;
+        let is_served = || Ok::<_, anyhow::Error>(self.services.get(&service)?.is_some());
         let enough = (added == 0 || self.counters.allow(added)?)
             && (more == 0 || self.sets.allocated()?.allows(more))
-            && (!remembers || room::ORIGINS.allows(self.origins.count()? + added));
+            && (remembered == 0 || room::ORIGINS.allows(self.origins.count()? + remembered))
+            && (is_served()? || room::SERVICES.allows(self.services.count()? + 1));
         if enough {
             return Ok(());
         }
@@ -339,8 +383,8 @@ impl RuleStore {
 
     /// Stores a batch of rules. The sets that those had before are no rule's now.
     ///
-    /// The origins come first: a run that is killed in between leaves the old adjacency of a backend,
-    /// which `rule refresh` makes the new one.
+    /// The origins come before the rules, within the same change: a run that is killed in between
+    /// leaves the old adjacency of a backend, which `rule refresh` makes the new one.
     fn swap(&self, rules: &[Rule]) -> Result<Vec<u32>> {
         let old = rules
             .iter()
@@ -348,11 +392,13 @@ impl RuleStore {
             .collect::<Result<Vec<_>>>()?;
         let news = self.news(rules)?;
         let tables = Tables::default();
-        let stored = self
-            .collecting_garbage(rules, || self.remember(&news))
-            .and_then(|()| self.collecting_garbage(rules, || self.values(rules, &tables)))
-            .and_then(|values| self.publish(rules, &values));
-        if let Err(error) = stored {
+        let store = || {
+            let values = self.collecting_garbage(rules, || self.values(rules, &tables))?;
+            let change = self.change()?;
+            self.collecting_garbage(rules, || self.remember(&news))?;
+            self.publish(&change, rules, &values)
+        };
+        if let Err(error) = store() {
             self.forget(rules, &news);
             return Err(error);
         }
@@ -427,14 +473,13 @@ impl RuleStore {
     }
 
     /// The prefix lengths first: one that no rule has costs a lookup, a rule without it is not found.
-    fn publish(&self, rules: &[Rule], values: &[abi::rule]) -> Result<()> {
+    fn publish(&self, _: &Change, rules: &[Rule], values: &[abi::rule]) -> Result<()> {
         let keys: Vec<abi::rule_key> = rules.iter().map(|rule| key_of(&rule.matches)).collect();
         let mut services: BTreeMap<ServiceBytes, abi::service> = BTreeMap::new();
         for key in &keys {
             let lengths = services.entry(service_bytes(key)).or_default();
             *lengths = union(*lengths, length_of(key));
         }
-        let _change = self.change()?;
         self.put_lengths(&services)?;
         self.rules.put_many(&keys, values)
     }
@@ -477,8 +522,9 @@ impl RuleStore {
     /// Stores many rules, in place of those that have their matches. Nothing is changed where they
     /// don't find room.
     ///
-    /// Rules that lose backends come first, so that there is never more than in the end. New ones
-    /// without a set, the many, go to the kernel in large batches.
+    /// Rules that lose backends, or what is remembered of how they were found, come first, so that
+    /// there is never more than in the end. New ones without a set, the many, go to the kernel in large
+    /// batches.
     pub fn load(&self, mut rules: Vec<Rule>, mut progress: impl FnMut(usize)) -> Result<()> {
         rules.sort_by_key(|rule| rule.matches);
         let there = self.require_room_for(&rules)?;
@@ -491,8 +537,11 @@ impl RuleStore {
         let (mut shrinking, mut new, mut growing) = (Vec::new(), Vec::new(), Vec::new());
         for (rule, there) in rules.into_iter().zip(there) {
             let members = rule.backends.len() * usize::from(needs_set(&rule));
+            let forgets = rule.backends.iter().all(|backend| backend.origin.is_none());
+            let before = |set| set_size(set) as usize;
             match there {
-                Some(set) if members < set_size(set) as usize => shrinking.push(rule),
+                Some(set) if members < before(set) => shrinking.push(rule),
+                Some(set) if members == before(set) && forgets => shrinking.push(rule),
                 None if members == 0 => new.push(rule),
                 _ => growing.push(rule),
             }
@@ -503,7 +552,10 @@ impl RuleStore {
             progress(done);
         };
         self.load_others(&mut shrinking, &mut advance)?;
-        self.load_new(&mut new, &mut advance)?;
+        if let Err(error) = self.load_new(&mut new, &mut advance) {
+            let _ = self.collect_garbage(&[]);
+            return Err(error);
+        }
         self.load_others(&mut growing, &mut advance)
     }
 
@@ -516,7 +568,7 @@ impl RuleStore {
         for batch in rules.chunks(BATCH) {
             self.collecting_garbage(rules, || self.remember_new(batch))?;
             let values: Vec<abi::rule> = batch.iter().filter_map(in_itself).collect();
-            self.publish(batch, &values)?;
+            self.publish(&self.change()?, batch, &values)?;
             progress(batch.len());
         }
         Ok(())
