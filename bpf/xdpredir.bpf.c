@@ -44,7 +44,7 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, struct packet *pkt, vo
 		return OUTCOME_TOO_LONG;
 
 	if (pkt->fragment == FIRST && !lead(pkt, backend))
-		return OUTCOME_FRAGMENT;
+		return OUTCOME_LATE_FIRST;
 	if (!rewrite(ctx, pkt, backend))
 		return OUTCOME_NO_HEADROOM;
 	account(backend);

@@ -58,12 +58,13 @@
 #define OUTCOME_MALFORMED	  5  /* headers that contradict themselves */
 #define OUTCOME_TAGS		  6  /* more than MAX_TAGS */
 #define OUTCOME_EXTENSION_HEADERS 7  /* beyond the bounds, or on the way to a further router */
-#define OUTCOME_FRAGMENT	  8  /* whose first one came late, or was not redirected */
+#define OUTCOME_FRAGMENT	  8  /* a later one, whose first one was not redirected */
 #define OUTCOME_TTL		  9  /* at its end, and the rule decrements it */
 #define OUTCOME_NO_DEVICE	  10 /* of any backend of the rule */
 #define OUTCOME_TOO_LONG	  11 /* for the MTU of the backend's device */
 #define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the only one that drops */
-#define OUTCOMES		  13
+#define OUTCOME_LATE_FIRST	  13 /* a first fragment of a rule, after others that passed */
+#define OUTCOMES		  14
 
 /* What a rule matches. A packet is looked up once for each prefix length of its service. */
 struct rule_key {

@@ -1,4 +1,4 @@
-//! Fragments that came before the first one of their datagram.
+//! Datagrams that a rule matches, and whose fragments came out of order.
 
 use super::Setup;
 use crate::model::Finding;
@@ -11,22 +11,22 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
         .live()
         .filter_map(|interface| {
             let outcomes = setup.outcomes.get(&interface.ifindex)?;
-            finding(&interface.name, outcomes.packets("fragment_without_first"))
+            finding(&interface.name, outcomes.packets("late_first_fragment"))
         })
         .collect()
 }
 
 fn finding(name: &str, packets: u64) -> Option<Finding> {
-    let fragments = match packets {
+    let datagrams = match packets {
         0 => return None,
-        1 => "1 fragment was",
-        _ => &format!("{packets} fragments were"),
+        1 => "1 datagram",
+        _ => &format!("{packets} datagrams"),
     };
     Some(
         Finding::warning("fragments", name)
-            .consequence(format!("{fragments} not redirected, and passed"))
-            .evidence("the first fragment of a datagram, which alone has ports, came after another one, was lost, or matched no rule; what passes of a datagram, passes whole")
-            .mend("let the sender's datagrams fit the MTU of each link, so that none is cut; if no rule is meant for them, there is nothing to do"),
+            .consequence(format!("{datagrams} came out of order, and passed"))
+            .evidence("a rule matches the first fragment, which alone has ports, but it came after a later one, which had passed; a datagram passes whole, or is redirected whole")
+            .mend("let the sender's datagrams fit the MTU of each link, so that none is cut"),
     )
 }
 
@@ -36,15 +36,16 @@ mod tests {
     use super::*;
     use crate::model::{Counter, Mode, Outcome, Outcomes, Proto, Rewrite};
 
-    fn setup(packets: u64) -> Setup {
-        let counter = Counter { packets, bytes: 0 };
-        let outcome = |name| Outcome {
+    /// With fragments of datagrams that no rule matches, and first ones that came late.
+    fn setup(late: u64) -> Setup {
+        let outcome = |(name, packets)| Outcome {
             name,
             action: "pass",
-            counter,
+            counter: Counter { packets, bytes: 0 },
         };
         let interface = attached(&nic(7), Mode::Skb);
-        let outcomes = Outcomes(["no_rule", "fragment_without_first"].map(outcome).into());
+        let counted = [("fragment_without_first", 9), ("late_first_fragment", late)];
+        let outcomes = Outcomes(counted.map(outcome).into());
         Setup {
             interfaces: vec![interface],
             rules: vec![rule(Proto::Udp, 7, Rewrite::default())],
@@ -54,11 +55,11 @@ mod tests {
     }
 
     #[test]
-    fn fragments_that_a_rule_could_have_wanted_are_counted_in_words() {
-        let found = |packets| check(&setup(packets)).pop().map(|f| f.consequence);
+    fn datagrams_of_a_rule_that_came_out_of_order_are_counted_in_words() {
+        let found = |late| check(&setup(late)).pop().map(|f| f.consequence);
         assert_eq!(found(0), None);
-        assert!(found(1).unwrap().starts_with("1 fragment was "));
-        assert!(found(2).unwrap().starts_with("2 fragments were "));
+        assert!(found(1).unwrap().starts_with("1 datagram came "));
+        assert!(found(2).unwrap().starts_with("2 datagrams came "));
         let mut without_rules = setup(2);
         without_rules.rules.clear();
         assert!(check(&without_rules).is_empty());

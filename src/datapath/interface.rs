@@ -20,6 +20,7 @@ const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
     (abi::OUTCOME_TAGS, "too_many_tags"),
     (abi::OUTCOME_EXTENSION_HEADERS, "extension_headers"),
     (abi::OUTCOME_FRAGMENT, "fragment_without_first"),
+    (abi::OUTCOME_LATE_FIRST, "late_first_fragment"),
     (abi::OUTCOME_TTL, "ttl_exceeded"),
     (abi::OUTCOME_NO_DEVICE, "no_device"),
     (abi::OUTCOME_TOO_LONG, "too_long"),
