@@ -19,17 +19,21 @@ fn finding(target: &Target, link: &Link) -> Finding {
     Finding::warning("keep-ip", subject)
 }
 
-/// The server has no address that a client could mean, but its own.
+/// The server has no address that is there for clients to ask.
 fn unknown(target: &Target, link: &Link, there: &AtServer) -> Option<Finding> {
     let (server, peer) = (target.server, link.peer()?);
     let others = &there.others;
     (others.local.is_empty() && !others.sends_on).then(|| {
         let length = if server.is_ipv4() { 32 } else { 128 };
+        let near = match others.near {
+            true => " and addresses of networks that it is in",
+            false => "",
+        };
         let add = peer.command(&format!("ip addr add ADDR/{length} dev lo"));
         finding(target, link)
             .consequence("packets to any address but its own arrive where nobody takes them")
             .evidence(format!(
-                "--keep-ip leaves them the address that clients ask, and the network namespace of {peer} has {server} alone"
+                "--keep-ip leaves them the address that clients ask, and the network namespace of {peer} has {server}{near} alone"
             ))
             .mend(format!("{add} with the address that clients ask as ADDR"))
     })
