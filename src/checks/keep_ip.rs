@@ -1,6 +1,6 @@
 //! Rules with --keep-ip, whose packets keep the address that clients ask.
 
-use super::{AtServer, Link, Setup, Target, macs};
+use super::{AtServer, Delivery, Link, Setup, Target, macs};
 use crate::model::Finding;
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
@@ -25,15 +25,16 @@ fn unknown(target: &Target, link: &Link, there: &AtServer) -> Option<Finding> {
     let others = &there.others;
     (others.local.is_empty() && !others.sends_on).then(|| {
         let length = if server.is_ipv4() { 32 } else { 128 };
-        let near = match others.near {
-            true => " and addresses of networks that it is in",
-            false => "",
+        let has = match (others.near, there.address) {
+            (true, _) => "addresses of networks that it is in alone".into(),
+            (false, Delivery::Here) => format!("{server} alone"),
+            (false, _) => "no address".into(),
         };
         let add = peer.command(&format!("ip addr add ADDR/{length} dev lo"));
         finding(target, link)
             .consequence("packets to any address but its own arrive where nobody takes them")
             .evidence(format!(
-                "--keep-ip leaves them the address that clients ask, and the network namespace of {peer} has {server}{near} alone"
+                "--keep-ip leaves them the address that clients ask, and the network namespace of {peer} has {has}"
             ))
             .mend(format!("{add} with the address that clients ask as ADDR"))
     })
