@@ -32,7 +32,8 @@ static __always_inline bool passes(const struct flow_key *key, __u64 now)
 {
 	__u64 *since = bpf_map_lookup_elem(&passed, key);
 
-	return since && now - *since <= PASSED_TIME;
+	/* Signed: another CPU may have written it after now. */
+	return since && (__s64)(now - *since) <= (__s64)PASSED_TIME;
 }
 
 /* False where later fragments have passed, so that the first one must, too. */
@@ -45,6 +46,17 @@ static __always_inline bool lead(const struct packet *pkt, const struct backend 
 		return false;
 	bpf_map_update_elem(&fragments, &key, &value, 0);
 	return true;
+}
+
+/*
+ * What an earlier datagram with the same identification has left must not lead the later
+ * fragments of one whose first has just passed.
+ */
+static __always_inline void forget_first(const struct packet *pkt)
+{
+	struct flow_key key = fragment_key(pkt);
+
+	bpf_map_delete_elem(&fragments, &key);
 }
 
 static __always_inline __u32 follow_first(const struct packet *pkt, const struct backend **backend)

@@ -23,13 +23,11 @@ const volatile struct interface interface = {};
 #include "rewrite.h"
 
 /* OUTCOME_REDIRECTED: rewritten and aimed at a backend. Any other: see verdict(). */
-static __always_inline __u32 redirect(struct xdp_md *ctx, struct packet *pkt, void *data, void *end)
+static __always_inline __u32 redirect(struct xdp_md *ctx, struct packet *pkt)
 {
 	const struct backend *backend = NULL;
-	__u32 outcome = parse(ctx, pkt, data, end);
+	__u32 outcome;
 
-	if (outcome)
-		return outcome;
 	if (pkt->fragment == LATER)
 		outcome = follow_first(pkt, &backend);
 	else
@@ -68,8 +66,13 @@ int xdpredir(struct xdp_md *ctx)
 	struct packet pkt = {
 		.size = interface.frags ? bpf_xdp_get_buff_len(ctx) : end - data,
 	};
-	__u32 outcome = redirect(ctx, &pkt, data, end);
+	__u32 outcome = parse(ctx, &pkt, data, end);
 
+	if (!outcome) {
+		outcome = redirect(ctx, &pkt);
+		if (outcome != OUTCOME_REDIRECTED && pkt.fragment == FIRST)
+			forget_first(&pkt);
+	}
 	count(&outcomes, outcome, pkt.size);
 	return verdict(outcome);
 }

@@ -845,6 +845,8 @@ fn a_server_that_has_not_its_address_is_named_unless_it_keeps_the_packets() {
     bed.tool().ok(&format!(
         "rule add --src {CLIENT} --server {SERVER} --keep-ip"
     ));
+    bed.finds("keep-ip", "warning", &["addresses of networks"]);
+    bed.server().ip("addr add 11.22.33.44/32 dev lo");
     bed.finds_nothing();
 }
 

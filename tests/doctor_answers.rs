@@ -200,6 +200,59 @@ fn a_host_that_has_the_address_itself_drops_the_answers() {
     bed.finds_nothing();
 }
 
+/// As many hosts have 172.17.0.1, on a docker0 of their own.
+#[test]
+fn an_address_of_a_network_is_not_what_clients_ask() {
+    let bed = Bed::new("skb");
+    let server = &bed.lan.servers[0];
+    for ns in [&bed.lan.host, server] {
+        ns.ip("link add docker0 type bridge");
+        ns.ip("link set docker0 up");
+        ns.ip("addr add 172.18.0.1/16 dev docker0");
+    }
+    server.ip("addr add 172.17.0.99/16 dev eth0");
+    let added = bed
+        .tool()
+        .ok(&format!("rule add --proto tcp --server {SERVER} --keep-ip"));
+    assert!(!bed.connects());
+    let found = bed.finds(&added, "keep-ip", "addresses of networks that it is in");
+    bed.paste(&found);
+    assert!(bed.connects());
+    bed.finds_nothing();
+
+    // With the full prefix length it counts on any device.
+    server.ip("addr flush dev lo");
+    assert_eq!(bed.findings().len(), 1);
+    server.ip(&format!("addr add {SHARED}/32 dev docker0"));
+    bed.finds_nothing();
+}
+
+#[test]
+fn a_host_that_took_the_server_s_own_address_drops_its_answers() {
+    let bed = Bed::new("skb");
+    let host = &bed.lan.host;
+    bed.tool().ok(&format!("rule add --server {SERVER}"));
+    bed.finds_nothing();
+    host.ip(&format!("addr add {SERVER}/32 dev lo"));
+    let found = bed.findings();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    let text = |key: &str| found[0][key].as_str().expect("a text");
+    assert_eq!((text("check"), text("severity")), ("address", "problem"));
+    assert!(text("consequence").contains("answers is dropped by this host"));
+    assert!(text("evidence").contains("is an address of this host, too"));
+    assert!(text("mend").contains("off this host"), "{found:#?}");
+    bed.arrives();
+
+    // Then nothing is dropped, but the server can't be found again.
+    host.sysctl("net/ipv4/conf/wan0/accept_local", "1");
+    let found = bed.findings();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0]["severity"], "warning");
+    assert_eq!(found[0]["check"], "address");
+    host.ip(&format!("addr del {SERVER}/32 dev lo"));
+    bed.finds_nothing();
+}
+
 #[test]
 fn an_address_of_this_host_is_no_server_s() {
     let bed = Bed::new("skb");

@@ -13,12 +13,27 @@ const SERVER: &str = "172.17.0.2";
 /// How long the kernel has to do what it does in no time.
 const SOON: Duration = Duration::from_secs(10);
 
-/// Two containers at a bridge, the first of which is the server.
+/// Two containers, the first of which is the server.
 struct Bed {
     lan: Lan,
 }
 
 impl Bed {
+    /// Each behind a device of its own, without a bridge.
+    fn routed() -> Self {
+        let lan = Lan::new(false, 2);
+        lan.host.sysctl("net/ipv4/ip_forward", "1");
+        lan.host.ip("addr add 172.17.0.1/16 dev wan0");
+        for server in &lan.servers {
+            server.ip("route add default via 172.17.0.1");
+        }
+        lan.vm.exec("ethtool -K eth0 tx-udp-segmentation off");
+        let bed = Bed { lan };
+        bed.tool().ok("attach lan --mode skb");
+        bed
+    }
+
+    /// At a bridge.
     fn new() -> Self {
         let lan = Lan::new(false, 2);
         let host = &lan.host;
@@ -161,4 +176,57 @@ fn a_mac_address_behind_another_port_is_stale_too() {
     assert_eq!(bed.backend()["ifname"], "wan1");
     assert_eq!(bed.backend()["state"], "up");
     bed.arrives_at(new);
+}
+
+#[test]
+fn a_server_whose_route_leaves_by_another_device_is_stale_and_fixed() {
+    let bed = Bed::routed();
+    let [old, new] = &bed.lan.servers[..] else {
+        panic!("two servers");
+    };
+    bed.tool().ok(&format!("rule add --server {SERVER}"));
+    bed.arrives_at(old);
+    // It is there still.
+    let by_another = format!("route replace {SERVER}/32 dev wan1 src 172.17.0.1");
+    bed.lan.host.ip(&by_another);
+    assert_eq!(bed.backend()["state"], "up");
+    assert!(bed.findings().is_empty(), "{:#?}", bed.findings());
+
+    old.ip(&format!("addr del {SERVER}/16 dev eth0"));
+    new.ip(&format!("addr add {SERVER}/16 dev eth0"));
+    assert_eq!(bed.backend()["state"], "stale_mac");
+    let found = bed.findings();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    let text = |key: &str| found[0][key].as_str().expect("a text");
+    assert_eq!((text("check"), text("severity")), ("route", "problem"));
+    let evidence = text("evidence");
+    assert!(evidence.contains("wan0") && evidence.contains("wan1"));
+    assert!(text("mend").contains("rule refresh --server 172.17.0.2`"));
+
+    bed.tool().ok("doctor --fix --yes");
+    assert_eq!(bed.backend()["ifname"], "wan1");
+    assert_eq!(bed.backend()["state"], "up");
+    bed.arrives_at(new);
+    assert!(bed.findings().is_empty(), "{:#?}", bed.findings());
+    bed.tool().ok("doctor --undo");
+    assert_eq!(bed.backend()["ifname"], "wan0");
+}
+
+#[test]
+fn a_server_behind_another_gateway_is_stale_too() {
+    let bed = Bed::routed();
+    let host = &bed.lan.host;
+    host.ip(&format!("route add 10.99.0.0/24 via {SERVER}"));
+    bed.tool().ok("rule add --server 10.99.0.5");
+    assert_eq!(bed.backend()["state"], "up");
+    host.ip("route replace 10.99.0.0/24 via 172.17.0.3 dev wan1 onlink");
+    assert_eq!(bed.backend()["state"], "stale_mac");
+    let found = bed.findings();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0]["check"], "route");
+    // A device that is down has no routes: what is wrong is the link.
+    host.ip("link set wan0 down");
+    assert_eq!(bed.backend()["state"], "link_down");
+    let found = bed.findings();
+    assert!(found.iter().all(|f| f["check"] != "route"), "{found:#?}");
 }

@@ -120,6 +120,17 @@ fn a_first_fragment_seen_again_is_remembered_anew() {
     assert_eq!(bed.send(1, 0, LATER), Some(SERVERS[1]));
 }
 
+/// Another datagram to the same address may have the same identification.
+#[test]
+fn what_passes_is_not_torn_by_an_earlier_datagram() {
+    let bed = Bed::new();
+    assert_eq!(bed.send(1, 7999, FIRST), Some(SERVERS[0]));
+    assert_eq!(bed.send(1, 0, LATER), Some(SERVERS[0]));
+    assert_eq!(bed.send(1, 9, FIRST), None);
+    assert_eq!(bed.send(1, 0, LATER), None);
+    assert_eq!(bed.passed(), [1, 0]);
+}
+
 #[test]
 fn of_more_datagrams_than_are_remembered_each_fragment_follows_its_first_or_passes() {
     const REMEMBERED: u64 = 8192;

@@ -1,13 +1,43 @@
 //! Servers whose address is not where their packets go.
 
-use super::{Delivery, Link, Setup, Target, macs, mends};
+use super::{AtServer, Delivery, Link, Setup, Target, macs, mends};
 use crate::model::{Finding, Refreshed};
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
     setup
         .served()
-        .filter_map(|(target, link)| missing(target, link))
+        .filter_map(|(target, link)| missing(target, link).or_else(|| taken(target, link)))
         .collect()
+}
+
+/// The server has its address, and this host has it, too.
+fn taken(target: &Target, link: &Link) -> Option<Finding> {
+    let there = target.there()?;
+    if !target.is_own || there.address != Delivery::Here {
+        return None;
+    }
+    let server = target.server;
+    let subject = format!("server {server} by {}", link.name());
+    let finding = if drops_answers(target, there) {
+        Finding::problem("address", subject).consequence("what it answers is dropped by this host")
+    } else if target.by_route {
+        Finding::warning("address", subject).consequence("once it moves, it can't be found again")
+    } else {
+        return None;
+    };
+    Some(
+        finding
+            .evidence(format!("{server} is an address of this host, too"))
+            .mend(format!("take {server} off this host")),
+    )
+}
+
+/// Linux, fib_validate_source: IPv4 alone refuses its own addresses as the source of what arrives. With
+/// --keep-ip answers have another source.
+fn drops_answers(target: &Target, there: &AtServer) -> bool {
+    let here = target.answers.as_ref();
+    let refuses = target.server.is_ipv4() && here.is_some_and(|here| !here.accept_local);
+    refuses && !target.keep_ip && there.replies.iter().any(|reply| reply.via_us)
 }
 
 /// With --keep-ip the server has the packets' own destinations, which nobody can list. What takes a

@@ -1,6 +1,6 @@
 //! Rules with --keep-ip, whose packets keep the address that clients ask.
 
-use super::{AtServer, Link, Setup, Target, macs};
+use super::{AtServer, Delivery, Link, Setup, Target, macs};
 use crate::model::Finding;
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
@@ -19,17 +19,22 @@ fn finding(target: &Target, link: &Link) -> Finding {
     Finding::warning("keep-ip", subject)
 }
 
-/// The server has no address that a client could mean, but its own.
+/// The server has no address that is there for clients to ask.
 fn unknown(target: &Target, link: &Link, there: &AtServer) -> Option<Finding> {
     let (server, peer) = (target.server, link.peer()?);
     let others = &there.others;
     (others.local.is_empty() && !others.sends_on).then(|| {
         let length = if server.is_ipv4() { 32 } else { 128 };
+        let has = match (others.near, there.address) {
+            (true, _) => "addresses of networks that it is in alone".into(),
+            (false, Delivery::Here) => format!("{server} alone"),
+            (false, _) => "no address".into(),
+        };
         let add = peer.command(&format!("ip addr add ADDR/{length} dev lo"));
         finding(target, link)
             .consequence("packets to any address but its own arrive where nobody takes them")
             .evidence(format!(
-                "--keep-ip leaves them the address that clients ask, and the network namespace of {peer} has {server} alone"
+                "--keep-ip leaves them the address that clients ask, and the network namespace of {peer} has {has}"
             ))
             .mend(format!("{add} with the address that clients ask as ADDR"))
     })

@@ -15,6 +15,9 @@ pub fn check(setup: &Setup) -> Vec<Finding> {
 }
 
 fn destination(target: &Target, link: &Link) -> Option<Finding> {
+    if let Some(device) = &target.other_device {
+        return Some(wrong_device(target, link, device));
+    }
     if let Some(port) = &target.other_port {
         return Some(wrong_port(target, link, port));
     }
@@ -45,11 +48,11 @@ fn destination(target: &Target, link: &Link) -> Option<Finding> {
     )
 }
 
-/// Whether the server has moved to another MAC address or port, as the host itself has learned.
+/// Whether the server has moved to another MAC address, port or device, as the host itself has learned.
 pub fn has_moved(target: &Target) -> bool {
     let neighbour = target.neighbour.as_ref();
     let other = neighbour.is_some_and(|now| now.mac != target.mac && !now.peer_has_address);
-    other || target.other_port.is_some()
+    other || target.other_port.is_some() || target.other_device.is_some()
 }
 
 /// The other end of a veth.
@@ -86,6 +89,16 @@ fn end(link: &Link) -> Option<End> {
         mac: link.features.peer.as_ref()?.mac?,
         takes_others: there.is_port || there.promiscuous,
     })
+}
+
+fn wrong_device(target: &Target, link: &Link, device: &str) -> Finding {
+    finding(target, link, "route", Refreshed::Path)
+        .consequence("packets leave by a device that the host's route to it doesn't name any more")
+        .evidence(format!(
+            "packets leave by {}, and the host's route to {} leaves by {device}",
+            link.name(),
+            target.server
+        ))
 }
 
 fn wrong_port(target: &Target, link: &Link, port: &str) -> Finding {

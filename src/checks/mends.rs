@@ -21,8 +21,13 @@ pub fn natives_to_skb(setup: &Setup) -> String {
 /// Gives the rules of a backend its new way.
 pub fn renew(target: &Target) -> String {
     let server = target.server;
-    if let (true, Some(rule)) = (target.is_own, &target.by_hand.1) {
-        let rule = words(rule);
+    if target.is_own {
+        let Some(rule) = target.by_hand.1 else {
+            return format!(
+                "take {server} off this host, or `xdpredir rule del --server {server}` and add another host's"
+            );
+        };
+        let rule = words(&rule);
         return format!(
             "`xdpredir rule del {rule} --server {server}`: it is an address of this host: add another host's"
         );

@@ -5,7 +5,7 @@ use crate::model::Finding;
 
 pub fn check(setup: &Setup) -> Vec<Finding> {
     let served = setup.served().map(|(target, _)| target);
-    let lost = served.filter(|target| target.by_route && !target.has_route);
+    let lost = served.filter(|target| target.by_route && !target.has_route && !target.is_own);
     lost.map(finding).collect()
 }
 

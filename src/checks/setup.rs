@@ -148,6 +148,9 @@ pub struct Target {
     pub neighbour: Option<Neighbour>,
     /// Where its egress device is a port: the other port behind which its bridge has seen the MAC.
     pub other_port: Option<String>,
+    /// By which the host's route to it leaves now, where that leads past the egress device, and rules
+    /// found it by that route.
+    pub other_device: Option<String>,
     /// What its own namespace says of it.
     pub there: Option<AtServer>,
     /// Where this host gets what the server answers by way of it.
@@ -256,9 +259,11 @@ pub struct AtServer {
 /// What the server's namespace takes beside packets to the server's address.
 #[derive(Clone, Debug, Default)]
 pub struct Others {
-    /// Its further addresses of that family, and whole prefixes that it takes for its own, but for
-    /// loopback and link-local ones.
+    /// Its further addresses of that family on lo or of full prefix length, and whole prefixes that it
+    /// takes for its own, but for loopback and link-local ones.
     pub local: Vec<IpNet>,
+    /// It has others, of networks that it is in.
+    pub near: bool,
     /// It sends packets to other addresses on, by another device.
     pub sends_on: bool,
     /// The one that this host has, too.

@@ -52,6 +52,7 @@ fn target(ifindex: u32) -> Target {
         sources: Vec::new(),
         neighbour: None,
         other_port: None,
+        other_device: None,
         there: None,
         answers: None,
     }

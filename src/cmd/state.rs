@@ -11,7 +11,7 @@ use crate::checks::{End, contradiction};
 use crate::datapath::RuleStore;
 use crate::host::device::{self, Device};
 use crate::host::neighbour::{Neighbours, Next};
-use crate::host::route;
+use crate::host::{path, route};
 use crate::model::{Backend, BackendState, Mac, Origin};
 
 pub struct States<'a> {
@@ -76,9 +76,14 @@ impl<'a> States<'a> {
         let has_address = || egress.has_address(neighbour.as_ref(), backend.server);
         let known = neighbour.map(|next| next.mac);
         let moved = || contradiction(backend.mac, egress.end(), known, has_address).is_some();
+        let nsid = egress.device.link_nsid;
+        let other_device = || path::other_device(backend.server, ifindex, master, nsid);
         Ok(if !up {
             BackendState::LinkDown
-        } else if self.is_behind_another_port(&egress.device, backend.mac) || moved() {
+        } else if by_route && other_device()?.is_some()
+            || self.is_behind_another_port(&egress.device, backend.mac)
+            || moved()
+        {
             BackendState::StaleMac
         } else if by_route && route::next_hop(backend.server, None).is_err() {
             BackendState::NoRoute

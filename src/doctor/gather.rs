@@ -15,7 +15,7 @@ use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::neighbour::Neighbours;
 use crate::host::route::{self, Route};
-use crate::host::{capability, origin, sysctl};
+use crate::host::{capability, origin, path, sysctl};
 use crate::model::{
     Backend, Failures, Features, LinkState, Mac, Match, Origin, Outcomes, Related, Remote, Rule,
 };
@@ -342,6 +342,7 @@ fn target(backend: &Backend) -> Target {
         sources: Vec::new(),
         neighbour: None,
         other_port: None,
+        other_device: None,
         there: None,
         answers: None,
     }
@@ -422,6 +423,12 @@ fn host_side(setup: &mut Setup, neighbours: &Neighbours, ports: &Ports) -> Resul
             })
         });
         target.other_port = other_port(target.mac);
+        // A device that is down has no routes: its link is what is wrong.
+        if target.by_route && link.enabled {
+            let nsid = peer.flatten();
+            let device = path::other_device(target.server, target.ifindex, above, nsid)?;
+            target.other_device = device.and_then(device::name_of);
+        }
     }
     Ok(())
 }

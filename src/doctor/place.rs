@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::sources::{ANY_V4, ANY_V6, sample};
 use crate::checks::{AtServer, Back, Delivery, Others, Reply, Source, Target, There};
 use crate::datapath::Foreign;
+use crate::host::address::{self, Address};
 use crate::host::ethtool::Ethtool;
 use crate::host::route::{self, NextHop, Route};
 use crate::host::{device, path, peer, sysctl};
@@ -137,6 +138,16 @@ fn is_ours(addr: IpAddr) -> bool {
     matches!(route::lookup(addr, None), Ok(Route::Local))
 }
 
+/// Whether a local route is there for itself, or for an address that clients may ask. One of a network
+/// that the server is in says nothing of what they ask.
+fn stands_alone(net: &IpNet, addresses: &[Address]) -> bool {
+    let mut of = addresses
+        .iter()
+        .filter(|a| IpNet::from(a.net.addr()) == *net);
+    let first = of.next();
+    first.is_none_or(|first| first.stands_alone() || of.any(Address::stands_alone))
+}
+
 /// What a namespace takes beside packets to the server's address.
 fn others(server: IpAddr, arrival: u32) -> Result<Others> {
     let is_other = |net: &IpNet| {
@@ -146,6 +157,10 @@ fn others(server: IpAddr, arrival: u32) -> Result<Others> {
     };
     let mut local = route::local()?;
     local.retain(is_other);
+    let addresses = address::all(None)?;
+    let (local, near): (Vec<_>, Vec<_>) = local
+        .into_iter()
+        .partition(|net| stands_alone(net, &addresses));
     let any = if server.is_ipv4() { ANY_V4 } else { ANY_V6 };
     let sends_on = match route::lookup(any, None)? {
         Route::Hop(hop) if hop.ifindex != arrival => {
@@ -155,6 +170,7 @@ fn others(server: IpAddr, arrival: u32) -> Result<Others> {
     };
     Ok(Others {
         local,
+        near: !near.is_empty(),
         sends_on,
         shared: None,
     })

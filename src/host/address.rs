@@ -11,11 +11,23 @@ use netlink_packet_route::address::{
 
 use super::netlink;
 
+/// Linux, net/flow.h: LOOPBACK_IFINDEX, in every namespace.
+const LOOPBACK: u32 = 1;
+
 pub struct Address {
+    pub ifindex: u32,
     /// With the prefix of the network that it is in.
     pub net: IpNet,
     /// Of global scope, and in use for good.
     pub global: bool,
+}
+
+impl Address {
+    /// It is there as a service's, not because its device is in a network: on loopback, or with the
+    /// full prefix length.
+    pub fn stands_alone(&self) -> bool {
+        self.ifindex == LOOPBACK || self.net.prefix_len() == self.net.max_prefix_len()
+    }
 }
 
 /// Those of a device; with an nsid, in the namespace that this one calls so.
@@ -26,10 +38,9 @@ pub fn of(ifindex: u32, nsid: Option<i32>) -> Result<Vec<Address>> {
 }
 
 /// Those of all devices, loopback too.
-pub fn all(nsid: Option<i32>) -> Result<Vec<IpAddr>> {
+pub fn all(nsid: Option<i32>) -> Result<Vec<Address>> {
     let messages = dump(0, nsid)?;
-    let all = messages.iter().filter_map(read);
-    Ok(all.map(|address| address.net.addr()).collect())
+    Ok(messages.iter().filter_map(read).collect())
 }
 
 fn dump(ifindex: u32, nsid: Option<i32>) -> Result<Vec<AddressMessage>> {
@@ -68,5 +79,9 @@ fn read(message: &AddressMessage) -> Option<Address> {
     let global =
         message.header.scope == AddressScope::Universe && !message.header.flags.intersects(passing);
     let net = IpNet::new(addr, message.header.prefix_len).ok()?;
-    Some(Address { net, global })
+    Some(Address {
+        ifindex: message.header.index,
+        net,
+        global,
+    })
 }

@@ -9,8 +9,9 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 
+use super::address::{self, Address};
+use super::netlink;
 use super::route::{self, Route};
-use super::{address, netlink};
 use crate::model::Mac;
 
 /// The MAC address that the table has for an address on a device; None where it has no valid one.
@@ -31,8 +32,8 @@ pub struct Next {
 impl Next {
     /// Whether a namespace has its address, or the server's; unless it can't be asked, when it may.
     pub fn is_in(&self, nsid: Option<i32>, server: IpAddr) -> bool {
-        let has = |all: Vec<IpAddr>| all.contains(&server) || all.contains(&self.addr);
-        address::all(nsid).map_or(true, has)
+        let is_one = |address: &Address| [server, self.addr].contains(&address.net.addr());
+        address::all(nsid).map_or(true, |all| all.iter().any(is_one))
     }
 }
 

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use netlink_packet_route::link::InfoKind;
 
 use super::device::{self, Device};
-use super::neighbour;
-use super::route::{self, NextHop};
+use super::route::{self, NextHop, Route};
+use super::{address, neighbour};
 use crate::error::{Exit, failure};
 use crate::model::Mac;
 
@@ -129,6 +129,28 @@ fn require_ethernet(server: IpAddr, on: &Device) -> Result<()> {
         failure(Exit::Unsupported, message)
     };
     on.require_source_mac().map(drop).map_err(missing)
+}
+
+/// The device by which the host's route to a server leaves now, where that is neither the egress device
+/// nor its master. None where the namespace at the egress device's other end, which this one calls
+/// `nsid`, has the server's address still, or can't be asked.
+pub fn other_device(
+    server: IpAddr,
+    egress: u32,
+    master: Option<u32>,
+    nsid: Option<i32>,
+) -> Result<Option<u32>> {
+    if route::is_link_local(server) {
+        return Ok(None);
+    }
+    let Route::Hop(hop) = route::lookup(server, None)? else {
+        return Ok(None);
+    };
+    if hop.ifindex == egress || Some(hop.ifindex) == master {
+        return Ok(None);
+    }
+    let has_left = address::all(nsid).is_ok_and(|all| !all.iter().any(|a| a.net.addr() == server));
+    Ok(Some(hop.ifindex).filter(|_| has_left))
 }
 
 /// Whether a neighbour is known, or answers when it is asked once.
