@@ -202,7 +202,7 @@ impl<'a> Bed<'a> {
                 self.model.forget_fragments();
             }
             if rng.u64(..between) == 0 {
-                age_passed(self.tool.pins, Duration::from_secs(2));
+                age_passed(self.tool.pins, Duration::MAX);
                 self.model.forget_passed();
             }
             // What the flow cache knows must not outlive that.

@@ -3,6 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write, stderr};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -97,7 +98,9 @@ impl Pins {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 made => made.with_context(|| format!("cannot make {}", self.root.display()))?,
             }
-            require_trusted(&self.root)?;
+            if !is_trusted(&self.root)? {
+                continue;
+            }
             match mkdir(&self.namespace, 0o700) {
                 // Another run's last detach has just removed the root.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -114,11 +117,9 @@ impl Pins {
     /// None where the directory is missing.
     fn try_lock(&self) -> Result<Option<Lock>> {
         loop {
-            if !exists(&self.namespace)? {
+            if !is_trusted(&self.root)? || !is_trusted(&self.namespace)? {
                 return Ok(None);
             }
-            require_trusted(&self.root)?;
-            require_trusted(&self.namespace)?;
             let directory = match File::open(&self.namespace) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 opened => {
@@ -185,6 +186,14 @@ impl Pins {
             )),
             None => Ok(()),
         }
+    }
+}
+
+/// False where the directory is not there, or another run has just removed it.
+fn is_trusted(directory: &Path) -> Result<bool> {
+    match require_trusted(directory) {
+        Err(error) if is_not_found(&error) => Ok(false),
+        trusted => trusted.map(|()| true),
     }
 }
 

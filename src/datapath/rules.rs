@@ -102,7 +102,7 @@ impl RuleStore {
     /// Reads again what others have changed while it was read: what was half changed then is another
     /// value once that change is done.
     fn settled(&self, entries: &[Entry], rules: Vec<Rule>) -> Result<Vec<Rule>> {
-        self.wait_for_change()?;
+        self.wait_for_changes()?;
         let pairs = entries.iter().zip(rules);
         let read: HashMap<&[u8], (&abi::rule, Rule)> = pairs
             .map(|((key, value), rule)| (abi::bytes_of(key), (value, rule)))
@@ -123,16 +123,15 @@ impl RuleStore {
     /// once no rule names it.
     pub fn get(&self, matches: &Match) -> Result<Option<Rule>> {
         for _ in 0..READS {
-            let before = self.generation()?;
             let Some(value) = self.stored(matches)? else {
                 return Ok(None);
             };
             let rule = self.with_origins(*matches, &value)?;
-            let is_same = self.stored(matches)?.is_some_and(|now| same(&now, &value));
-            if is_same && !self.has_changed_since(before)? {
+            // If it was being changed while it was read, it is another one after that change.
+            self.wait_for_changes()?;
+            if self.stored(matches)?.is_some_and(|now| same(&now, &value)) {
                 return Ok(Some(rule));
             }
-            self.wait_for_change()?;
         }
         bail!("{matches}: others change the rule too fast for it to be read: try again");
     }
@@ -147,16 +146,19 @@ impl RuleStore {
         generation & 1 == 1 && self.abandoned.get() != Some(generation)
     }
 
-    /// Until the change that somebody makes is done. One that takes too long is a killed run's, or that
-    /// of a stopped one, and not waited for again.
-    fn wait_for_change(&self) -> Result<()> {
-        let now = self.generation()?;
-        let end = Instant::now() + A_CHANGE;
-        while self.is_changing(now) && self.generation()? == now {
-            if Instant::now() > end {
-                self.abandoned.set(Some(now));
-            }
+    /// Until a moment at which nobody changes anything. A change that takes too long is a killed run's,
+    /// or that of a stopped one, and not waited for again.
+    fn wait_for_changes(&self) -> Result<()> {
+        let mut current = self.generation()?;
+        let mut since = Instant::now();
+        while self.is_changing(current) {
             sleep(Duration::from_millis(1));
+            let now = self.generation()?;
+            if now != current {
+                (current, since) = (now, Instant::now());
+            } else if since.elapsed() > A_CHANGE {
+                self.abandoned.set(Some(current));
+            }
         }
         Ok(())
     }
