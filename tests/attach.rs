@@ -491,11 +491,12 @@ fn without_a_bpffs_netns_is_not_advised_to_who_used_it() {
     let net = format!("--net={}", bed.ns.path().display());
     let run = |before: &[&str], words: &str| {
         let hidden = format!(
-            "mount -t tmpfs none /sys/fs/bpf; exec {} {words}",
+            "mount --make-rprivate /sys && mount -t tmpfs none /sys/fs/bpf && exec {} {words}",
             fixture::BINARY
         );
         let output = Command::new("unshare")
-            .args(["-m"])
+            // In a chroot, the root is no mount whose propagation can be changed.
+            .args(["-m", "--propagation", "unchanged"])
             .args(before)
             .args(["sh", "-c", &hidden])
             .output();
