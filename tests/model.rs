@@ -199,6 +199,7 @@ impl<'a> Bed<'a> {
             }
             if rng.u64(..between) == 0 {
                 age_fragments(self.tool.pins, Duration::from_secs(31));
+                age_passed(self.tool.pins, Duration::MAX);
                 self.model.forget_fragments();
             }
             if rng.u64(..between) == 0 {

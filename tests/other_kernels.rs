@@ -279,7 +279,8 @@ fn a_link_that_comes_back_after_attach_is_waited_for() {
     ns.veth("v0", &peer, "p0");
     let pins = Pins::new();
     let bed = Bed { ns, pins };
-    let peer = format!("ip -n {} link set p0", peer.name);
+    // Not `ip -n`, which can't change mounts in a chroot.
+    let peer = format!("nsenter --net={} ip link set p0", peer.path().display());
     let resets = Kernel::after_attach(&format!(
         "{peer} down; (sleep 1; {peer} up) >/dev/null 2>&1 &"
     ));
