@@ -11,8 +11,8 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, Program, libbpf_sys};
 
 use super::bpffs::{mkdir, remove_tree};
-use super::group::{group_of, share_pins_of};
-use super::{Pins, abi, banks, ledger, refusal, sys};
+use super::permissions::{group_of, share_pins_of};
+use super::{Pins, abi, counter_banks, ledger, refusal, sys};
 use crate::host::device::Device;
 use crate::model::{LedgerState, Mode};
 
@@ -59,7 +59,7 @@ pub fn load(pins: &Pins, device: &Device, variant: Variant) -> Result<OwnedFd> {
             .set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
     }
     let state_is_there = pins.has_state()?;
-    let bank = banks::create()?;
+    let bank = counter_banks::create()?;
     // Tells the kernel how large a bank is.
     open.maps.counters.set_inner_map_fd(bank.as_fd())?;
     if state_is_there {
@@ -67,7 +67,7 @@ pub fn load(pins: &Pins, device: &Device, variant: Variant) -> Result<OwnedFd> {
     }
     let mut loaded = refusal::explain(|| open.load())?;
     if !state_is_there {
-        banks::put(&loaded.maps.counters, 0, &bank)?;
+        counter_banks::put(&loaded.maps.counters, 0, &bank)?;
         pin_state(pins, &bank, loaded.object_mut())?;
     }
     if variant.ledger == LedgerState::On {
@@ -92,7 +92,7 @@ pub fn try_out() -> Result<()> {
         };
         rodata.interface = config(&Device::default(), variant);
     }
-    let bank = banks::create()?;
+    let bank = counter_banks::create()?;
     open.maps.counters.set_inner_map_fd(bank.as_fd())?;
     refusal::explain(|| open.load()).map(drop)
 }
@@ -133,7 +133,7 @@ fn reuse_shared(pins: &Pins, object: &mut OpenObject) -> Result<()> {
 fn pin_state(pins: &Pins, bank: &MapHandle, object: &mut Object) -> Result<()> {
     let staged = pins.staged();
     pin_maps(&staged, &SHARED, object)?;
-    pin(bank.as_fd(), &staged.join(banks::pin(0)))?;
+    pin(bank.as_fd(), &staged.join(counter_banks::pin(0)))?;
     fs::rename(&staged, pins.state())
         .with_context(|| format!("cannot make {}", pins.state().display()))
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::maps::Map;
 use super::{Pins, abi};
-use crate::model::Origin;
+use crate::model::Locator;
 
 /// Bytes of the longest text that can be remembered.
 pub const MAX_TEXT: usize = abi::ORIGIN_LEN as usize - 1;
@@ -18,11 +18,11 @@ impl Origins {
         Ok(Origins(Map::open(&pins.map("origins"), "origins")?))
     }
 
-    pub fn get(&self, counter: u32) -> Result<Option<Origin>> {
+    pub fn get(&self, counter: u32) -> Result<Option<Locator>> {
         Ok(self.0.get(&counter)?.as_ref().and_then(read))
     }
 
-    pub fn all(&self) -> Result<HashMap<u32, Origin>> {
+    pub fn all(&self) -> Result<HashMap<u32, Locator>> {
         let entries = self.0.entries()?;
         let known = |(counter, stored)| Some((counter, read(&stored)?));
         Ok(entries.into_iter().filter_map(known).collect())
@@ -39,7 +39,7 @@ impl Origins {
         Ok(entries.map(|(counter, _)| counter).collect())
     }
 
-    pub fn put(&self, counter: u32, origin: Option<&Origin>) -> Result<()> {
+    pub fn put(&self, counter: u32, origin: Option<&Locator>) -> Result<()> {
         match origin {
             Some(origin) => self.0.put(&counter, &stored(origin)),
             None => self.0.delete(&counter),
@@ -63,7 +63,7 @@ impl Origins {
     }
 }
 
-fn stored(origin: &Origin) -> abi::origin {
+fn stored(origin: &Locator) -> abi::origin {
     let mut stored = abi::origin::default();
     let text = origin.to_string();
     for (to, from) in stored.text[..MAX_TEXT].iter_mut().zip(text.bytes()) {
@@ -73,7 +73,7 @@ fn stored(origin: &Origin) -> abi::origin {
 }
 
 /// None where another version has written it.
-fn read(stored: &abi::origin) -> Option<Origin> {
+fn read(stored: &abi::origin) -> Option<Locator> {
     let text = stored.text.iter().map(|&c| c as u8);
     let text: Vec<u8> = text.take_while(|&c| c != 0).collect();
     String::from_utf8(text).ok()?.parse().ok()

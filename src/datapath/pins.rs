@@ -17,8 +17,8 @@ use nix::unistd::geteuid;
 
 use super::abi;
 use super::bpffs::{entries, exists, is_bpffs, remove_directory, remove_tree};
-use super::group::{self, MEMBERS};
 use super::interface::{Interface, interfaces};
+use super::permissions::{self, MEMBERS};
 use crate::error::{Exit, failure};
 use crate::host::netns;
 use crate::model::LedgerState;
@@ -192,7 +192,7 @@ impl Pins {
     pub(super) fn remove_directories(&self) -> Result<()> {
         remove_directory(&self.namespace)?;
         if remove_directory(&self.root)? && self.is_default {
-            group::close_members_door();
+            permissions::close_members_door();
         }
         Ok(())
     }

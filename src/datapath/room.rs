@@ -7,7 +7,7 @@ use anyhow::Result;
 use indicatif::HumanCount;
 
 use super::abi;
-use super::values::{ServiceBytes, key_of, needs_set, service_bytes, set_size};
+use super::codec::{ServiceBytes, key_of, needs_set, service_bytes, set_size};
 use crate::model::Rule;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

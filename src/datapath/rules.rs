@@ -11,20 +11,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::banks::Banks;
+use super::codec::{
+    ServiceBytes, backend_of, bytes_of_service, in_itself, key_of, length_bit, length_of, match_of,
+    needs_set, only_of, service_bytes, set_size, union, words_of,
+};
+use super::counter_banks::CounterBanks;
 use super::interface::interfaces;
 use super::ledger::Ledger;
 use super::maps::{Full, Map};
 use super::origins::Origins;
 use super::room::{self, Usage, batch_of};
 use super::sets::{Sets, Tables};
-use super::values::{
-    ServiceBytes, backend_of, bytes_of_service, in_itself, key_of, length_bit, length_of, match_of,
-    needs_set, only_of, service_bytes, set_size, union, words_of,
-};
 use super::{Pins, abi, sys};
 use crate::error::{Exit, exit_code};
-use crate::model::{Backend, Counter, Failures, LedgerState, Match, Origin, Rule};
+use crate::model::{Backend, Counter, Failures, LedgerState, Locator, Match, Rule};
 
 /// New rules without a set to a system call.
 const BATCH: usize = 16384;
@@ -43,7 +43,7 @@ pub struct RuleStore {
     rules: Map<abi::rule_key, abi::rule>,
     sets: Sets,
     fragments: Map<abi::flow_key, abi::fragmented>,
-    counters: Banks,
+    counters: CounterBanks,
     ledger: Ledger,
     /// All interfaces keep a ledger.
     counts_all: bool,
@@ -62,7 +62,7 @@ impl RuleStore {
             rules: Map::open(&pins.map("rules"), "rules")?,
             sets: Sets::open(pins)?,
             fragments: Map::open(&pins.map("fragments"), "fragments")?,
-            counters: Banks::open(pins)?,
+            counters: CounterBanks::open(pins)?,
             ledger: Ledger::open(&pins.state())?,
             counts_all: interfaces(pins)?
                 .iter()
@@ -409,7 +409,7 @@ impl RuleStore {
     }
 
     /// The backends that were found another time or in another manner, with what is known of them.
-    fn news<'a>(&self, rules: &'a [Rule]) -> Result<Vec<(&'a Backend, Option<Origin>)>> {
+    fn news<'a>(&self, rules: &'a [Rule]) -> Result<Vec<(&'a Backend, Option<Locator>)>> {
         let mut news = Vec::new();
         for backend in rules.iter().flat_map(|rule| &rule.backends) {
             let known = self.origins.get(backend.counter)?;
@@ -420,7 +420,7 @@ impl RuleStore {
         Ok(news)
     }
 
-    fn remember(&self, news: &[(&Backend, Option<Origin>)]) -> Result<()> {
+    fn remember(&self, news: &[(&Backend, Option<Locator>)]) -> Result<()> {
         news.iter()
             .try_for_each(|(backend, _)| self.origins.put(backend.counter, backend.origin.as_ref()))
     }
@@ -438,7 +438,7 @@ impl RuleStore {
     }
 
     /// What a batch that was not stored has left. A rule that has its new value all the same keeps it.
-    fn forget(&self, rules: &[Rule], news: &[(&Backend, Option<Origin>)]) {
+    fn forget(&self, rules: &[Rule], news: &[(&Backend, Option<Locator>)]) {
         for (backend, known) in news {
             let _ = self.origins.put(backend.counter, known.as_ref());
         }

@@ -1,20 +1,24 @@
-//! Gathers what the checks look at, and mends what they find; finds backends again that moved.
+//! Probes what the checks look at, fixes what they find, and reverts that; finds backends again that moved.
 
-mod gather;
-mod loaded;
-mod mend;
-mod notes;
-mod place;
-mod renewal;
+pub mod checks;
+pub mod facts;
+mod fix;
+mod fix_backends;
+pub mod health;
+mod journal;
+mod probe;
+mod probe_peer;
+mod rebind;
+mod rediscover;
+mod revert;
+mod sample;
 mod sources;
-mod stale;
 mod trials;
-mod undo;
-mod ways;
 
-pub use gather::{of_backend, of_interfaces, whole};
-pub use loaded::Sample;
-pub use mend::mend;
-pub use renewal::{AT_ONCE, Renewal, carry_out};
-pub use undo::{Undone, undo};
-pub use ways::Ways;
+pub use facts::Facts;
+pub use fix::fix;
+pub use probe::{of_backend, of_interfaces, whole};
+pub use rebind::{AT_ONCE, Rebind, carry_out};
+pub use rediscover::Resolutions;
+pub use revert::{Reverted, undo};
+pub use sample::Sample;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::Result;
 use ipnet::IpNet;
 
-use crate::checks::{Known, Source};
+use crate::doctor::facts::{Certainty, Source};
 use crate::host::address;
 use crate::host::route::{self, Route};
 use crate::model::{Backend, Rule};
@@ -47,13 +47,21 @@ impl Networks {
     /// Those of the networks that a rule's source has in it; if none, that itself.
     fn within(&self, src: IpNet) -> Vec<Source> {
         let named = src.prefix_len() > 0;
-        let known = if named { Known::Named } else { Known::Near };
+        let known = if named {
+            Certainty::Named
+        } else {
+            Certainty::Near
+        };
         let near = self.0.iter().filter(|net| src.contains(*net));
         let near: Vec<Source> = near.map(|&net| Source { net, known }).collect();
         if !near.is_empty() {
             return near;
         }
-        let known = if named { Known::Named } else { Known::Guessed };
+        let known = if named {
+            Certainty::Named
+        } else {
+            Certainty::Guessed
+        };
         vec![Source { net: src, known }]
     }
 }
@@ -73,7 +81,7 @@ mod tests {
     use super::*;
 
     /// The sources of rules where the interfaces lead to some networks.
-    fn sources(networks: &[&str], src: &str) -> Vec<(String, Known)> {
+    fn sources(networks: &[&str], src: &str) -> Vec<(String, Certainty)> {
         let net = |text: &&str| text.parse().expect("a prefix");
         let networks = Networks(networks.iter().map(net).collect());
         let sources = networks.within(net(&src)).into_iter();
@@ -88,21 +96,21 @@ mod tests {
         let one = |source: &str, known| vec![(source.to_string(), known)];
         assert_eq!(
             sources(&behind, "10.0.0.0/8"),
-            one("10.1.2.0/24", Known::Named)
+            one("10.1.2.0/24", Certainty::Named)
         );
         assert_eq!(
             sources(&behind, "10.1.2.3/32"),
-            one("10.1.2.3", Known::Named)
+            one("10.1.2.3", Certainty::Named)
         );
         assert_eq!(
             sources(&behind, "10.9.0.0/16"),
-            one("10.9.0.0/16", Known::Named)
+            one("10.9.0.0/16", Certainty::Named)
         );
-        assert_eq!(sources(&behind, "::/0"), one("fd00::/64", Known::Near));
+        assert_eq!(sources(&behind, "::/0"), one("fd00::/64", Certainty::Near));
         assert_eq!(sources(&behind, "0.0.0.0/0").len(), 2);
         assert_eq!(
             sources(&[], "0.0.0.0/0"),
-            one("any other network", Known::Guessed)
+            one("any other network", Certainty::Guessed)
         );
     }
 

@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
-use crate::checks::{Host, Trial};
 use crate::datapath::{self, Interface};
+use crate::doctor::facts::{HostFacts, Trial};
 use crate::error::{Exit, exit_code, one_line};
 use crate::model::LedgerState;
 
 /// `running`: the interfaces on which packets meet the program.
-pub fn make(host: &mut Host, running: &[&Interface]) {
+pub fn make(host: &mut HostFacts, running: &[&Interface]) {
     if !running.is_empty() {
         host.program = Trial::Loaded;
     }

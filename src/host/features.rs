@@ -9,7 +9,7 @@ use netlink_packet_route::link::InfoKind;
 use super::device::{self, Device};
 use super::ethtool::Ethtool;
 use super::namespaces::Namespaces;
-use super::{guess, peer, xdp};
+use super::{peer, xdp, xdp_features_fallback};
 use crate::model::{Features, Related, XdpFeatures};
 
 /// All devices at one moment.
@@ -47,7 +47,7 @@ impl Survey {
             .xdp
             .as_ref()
             .and_then(|all| all.get(&device.ifindex).copied())
-            .unwrap_or_else(|| guess::xdp(device, &driver, peer.as_ref()));
+            .unwrap_or_else(|| xdp_features_fallback::xdp(device, &driver, peer.as_ref()));
         Features {
             ifname: device.name.clone(),
             ifindex: device.ifindex,
@@ -94,7 +94,7 @@ pub fn xdp_of(device: &Device) -> Result<XdpFeatures> {
         return Ok(told);
     }
     let driver = Ethtool::open()?.driver(&device.name);
-    Ok(guess::xdp(device, &driver, None))
+    Ok(xdp_features_fallback::xdp(device, &driver, None))
 }
 
 fn kind(device: &Device) -> Option<String> {

@@ -7,7 +7,7 @@ use netlink_packet_core::{parse_u32, parse_u64};
 
 use super::genetlink::{self, Message};
 use super::netlink;
-use crate::model::{Source, XdpFeatures};
+use crate::model::{FeatureSource, XdpFeatures};
 
 /// Linux uapi: linux/netdev.h, since 6.3.
 const FAMILY: &str = "netdev";
@@ -64,7 +64,7 @@ fn read(answer: &Message) -> Option<(u32, XdpFeatures)> {
 fn features(bits: u64) -> XdpFeatures {
     let has = |bit| Some(bits & bit != 0);
     XdpFeatures {
-        source: Source::Kernel,
+        source: FeatureSource::Kernel,
         native: has(NETDEV_XDP_ACT_BASIC),
         redirect: has(NETDEV_XDP_ACT_REDIRECT),
         redirect_target: has(NETDEV_XDP_ACT_NDO_XMIT),

@@ -25,7 +25,7 @@ pub struct Commands {
 impl Commands {
     pub fn say(self, line: &str) {
         if self.json {
-            crate::show::complaint(line);
+            crate::view::complaint(line);
         } else {
             println!("{line}");
         }

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::beds::Bed;
 use super::beds::HOST;
 use super::{commands, namespace};
-use crate::cli::Bed;
 
 const MARK: &str = "xdpredir lab ";
 

@@ -12,43 +12,50 @@ mod tmux;
 mod up;
 
 use std::fs::File;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::cli::{Bed, Global};
 use crate::datapath::Pins;
 use crate::error::{Exit, failure};
+pub use beds::Bed;
 use commands::Commands;
 use down::Remover;
 use inspect::State;
 
-pub fn up(global: &Global, bed: Bed) -> Result<()> {
+/// What every verb may be told.
+pub struct Options<'a> {
+    pub json: bool,
+    pub pin_dir: Option<&'a Path>,
+}
+
+pub fn up(options: &Options, bed: Bed) -> Result<()> {
     require_root("up")?;
-    let pins = Pins::locate(global.pin_dir.as_deref())?;
+    let pins = Pins::locate(options.pin_dir)?;
     let _lock = lock()?;
-    let commands = commands(global);
-    up::up(commands, &remover(global), bed)?;
+    let commands = commands(options);
+    up::up(commands, &remover(options), bed)?;
     if let Some(why) = pins.no_bpffs() {
-        crate::show::warning(why);
+        crate::view::warning(why);
     }
-    if global.json {
-        return status(global);
+    if options.json {
+        return status(options);
     }
     Ok(())
 }
 
-pub fn down(global: &Global) -> Result<()> {
+pub fn down(options: &Options) -> Result<()> {
     require_root("down")?;
     let _lock = lock()?;
-    remover(global).down()?;
-    if global.json {
-        status(global)?;
+    remover(options).down()?;
+    if options.json {
+        status(options)?;
     }
-    tmux::end(commands(global))
+    tmux::end(commands(options))
 }
 
-pub fn status(global: &Global) -> Result<()> {
+pub fn status(options: &Options) -> Result<()> {
     if !namespace::present().is_empty() {
         require_root("status")?;
         commands::require(&["ip", "nsenter"])?;
@@ -59,10 +66,10 @@ pub fn status(global: &Global) -> Result<()> {
         State::Absent | State::Incomplete => None,
     };
     let report = inspect::report(bed)?;
-    if global.json {
-        crate::show::line(serde_json::to_string(&report)?)?;
+    if options.json {
+        crate::view::line(serde_json::to_string(&report)?)?;
     } else {
-        crate::show::line(show::text(&state, &report))?;
+        crate::view::line(show::text(&state, &report))?;
     }
     Ok(())
 }
@@ -74,16 +81,16 @@ pub fn exec(host: &str, command: &[std::ffi::OsString]) -> Result<ExitCode> {
 }
 
 /// On a terminal, returns only when it fails.
-pub fn tmux(global: &Global) -> Result<()> {
+pub fn tmux(options: &Options) -> Result<()> {
     require_root("tmux")?;
     let session = open_tmux()?;
-    if global.json {
-        return crate::show::line(serde_json::to_string(&session)?);
+    if options.json {
+        return crate::view::line(serde_json::to_string(&session)?);
     }
     if tmux::can_attach() {
         match tmux::attach()? {}
     }
-    crate::show::line(session.text())
+    crate::view::line(session.text())
 }
 
 fn open_tmux() -> Result<tmux::Session> {
@@ -94,14 +101,14 @@ fn open_tmux() -> Result<tmux::Session> {
     tmux::open(&hosts)
 }
 
-fn commands(global: &Global) -> Commands {
-    Commands { json: global.json }
+fn commands(options: &Options) -> Commands {
+    Commands { json: options.json }
 }
 
-fn remover(global: &Global) -> Remover<'_> {
+fn remover<'a>(options: &Options<'a>) -> Remover<'a> {
     Remover {
-        commands: commands(global),
-        pin_dir: global.pin_dir.as_deref(),
+        commands: commands(options),
+        pin_dir: options.pin_dir,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The lab's status for people.
 
 use super::inspect::{Device, Report, State};
-use crate::show::columns::Columns;
+use crate::view::columns::Columns;
 
 const HEADINGS: [&str; 8] = [
     "host",

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
+use super::beds::Bed;
 use super::beds::Layout;
 use super::commands::{self, Commands};
 use super::down::Remover;
 use super::inspect::{self, State};
 use super::namespace;
-use crate::cli::Bed;
 use crate::error::{Exit, failure};
 
 /// Links report carrier within milliseconds of being set up.

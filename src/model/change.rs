@@ -5,24 +5,24 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Match, Way};
+use super::{Adjacency, Match};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// GRO was off.
-    Gro(Place),
+    Gro(DeviceRef),
     /// It was administratively down.
-    LinkUp(Place),
+    LinkUp(DeviceRef),
     Backend {
         matches: Match,
-        before: Way,
-        after: Way,
+        before: Adjacency,
+        after: Adjacency,
     },
 }
 
 /// A device, wherever it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct DeviceRef {
     pub ifindex: u32,
     pub ifname: String,
     /// Of its network namespace.
@@ -31,7 +31,7 @@ pub struct Place {
     pub netns: Option<PathBuf>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for DeviceRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.ifname)?;
         match self.netns.as_deref().map(std::path::Path::display) {
@@ -63,7 +63,7 @@ impl fmt::Display for Change {
     }
 }
 
-fn moved(from: &Way, to: &Way) -> String {
+fn moved(from: &Adjacency, to: &Adjacency) -> String {
     let devices = [from, to].map(|way| way.ifindex.to_string());
     let changes = from.changes(to, devices);
     if from.server == to.server {

@@ -42,7 +42,7 @@ pub struct Features {
 /// None: not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct XdpFeatures {
-    pub source: Source,
+    pub source: FeatureSource,
     /// Runs programs in the driver.
     pub native: Option<bool>,
     /// Those programs can redirect.
@@ -60,7 +60,7 @@ pub struct XdpFeatures {
 /// Who says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Source {
+pub enum FeatureSource {
     Kernel,
     /// Inferred from the driver and the peer: kernels before 6.3 don't tell.
     Guess,

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Mac, Origin, maglev};
+use super::{Locator, Mac, maglev};
 
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize,
@@ -61,7 +61,7 @@ pub struct Backend {
     /// The key of its counter.
     pub counter: u32,
     /// None: told by hand.
-    pub origin: Option<Origin>,
+    pub origin: Option<Locator>,
 }
 
 /// What becomes of a packet beside its new addresses.

@@ -1,0 +1,73 @@
+//! The command line: its grammar, and one verb a file, from typed arguments to what is printed. Options
+//! have their names here and nowhere below.
+
+mod attach;
+mod completions;
+mod detach;
+mod doctor;
+mod features;
+mod filter;
+mod find;
+mod grammar;
+mod lab;
+mod load;
+mod needs;
+mod paste;
+mod refresh;
+mod rows;
+mod rule;
+mod stats;
+mod status;
+mod usage;
+mod warnings;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+use xdpredir::{datapath, error, host, view};
+
+use grammar::{Cli, Command};
+
+pub fn main() -> ExitCode {
+    host::default_sigpipe();
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::report(&error),
+    };
+    match run(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            let why = error::explain(&error, || needs::of(&cli.command));
+            let why = paste::complete(&cli.global, &why);
+            view::complaint(format_args!("xdpredir: {why}"));
+            ExitCode::from(error::exit_code(&error) as u8)
+        }
+    }
+}
+
+/// Help is as wide as the terminal; elsewhere, and at most, as a page.
+fn parse() -> Result<Cli, clap::Error> {
+    let command = Cli::command().term_width(view::terminal::page());
+    let mut matches = command.try_get_matches()?;
+    Cli::from_arg_matches_mut(&mut matches)
+}
+
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    datapath::log_libbpf(cli.global.verbose);
+    if let Some(netns) = &cli.global.netns {
+        host::netns::enter(netns)?;
+    }
+    let global = &cli.global;
+    match &cli.command {
+        Command::Attach(args) => attach::run(global, args)?,
+        Command::Detach(args) => return detach::run(global, args),
+        Command::Status => status::run(global)?,
+        Command::Features(args) => features::run(global, args)?,
+        Command::Doctor(args) => return doctor::run(global, args),
+        Command::Rule(verb) => return rule::run(global, verb),
+        Command::Stats(args) => stats::run(global, args)?,
+        Command::Lab(verb) => return lab::run(global, verb),
+        Command::Completions { shell } => completions::run(*shell)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

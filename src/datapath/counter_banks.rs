@@ -1,0 +1,304 @@
+//! The backends' counters, in banks. Another bank is made when all are full, so that memory is taken
+//! for as many as there are.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use anyhow::{Context, Result};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
+
+use super::bpffs::{exists, remove_file};
+use super::maps::{Full, Map};
+use super::permissions::{group_of, share_pin};
+use super::{Pins, abi, refusal, room, sys};
+use crate::error::{Exit, exit_code, failure};
+use crate::host::kernel;
+use crate::model::Counter;
+
+pub struct CounterBanks {
+    state: PathBuf,
+    /// What the program looks a bank up in.
+    outer: MapHandle,
+    banks: Map<u32, abi::bank>,
+    /// Those that were needed so far.
+    open: RefCell<BTreeMap<u32, Rc<Bank>>>,
+}
+
+/// For each CPU in turn, `BANK_COUNTERS` counters of two words.
+struct Bank(sys::Words);
+
+impl Bank {
+    fn open(path: &Path) -> Result<Self> {
+        let map = open(path)?;
+        let words =
+            sys::Words::map(&map).with_context(|| format!("cannot map {}", path.display()))?;
+        Ok(Bank(words))
+    }
+
+    /// A counter on each CPU.
+    fn cells(&self, index: u32) -> impl Iterator<Item = &[AtomicU64]> {
+        self.0
+            .chunks_exact(COUNTER_WORDS)
+            .skip(index as usize)
+            .step_by(abi::BANK_COUNTERS as usize)
+    }
+
+    fn total(&self, index: u32) -> Counter {
+        let mut total = Counter::default();
+        for cell in self.cells(index) {
+            total += Counter {
+                packets: cell[0].load(Relaxed),
+                bytes: cell[1].load(Relaxed),
+            };
+        }
+        total
+    }
+
+    fn reset(&self, index: u32) {
+        for cell in self.cells(index) {
+            cell.iter().for_each(|word| word.store(0, Relaxed));
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<MapHandle> {
+    MapHandle::from_pinned_path(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// The pin of a bank.
+pub fn pin(number: u32) -> String {
+    format!("counters-{number}")
+}
+
+/// A bank that is nowhere yet.
+pub fn create() -> Result<MapHandle> {
+    let counters = kernel::cpu_numbers()? * abi::BANK_COUNTERS;
+    let options = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+        map_flags: libbpf_sys::BPF_F_MMAPABLE,
+        ..Default::default()
+    };
+    MapHandle::create(
+        MapType::Array,
+        Some("counters"),
+        size_of::<u32>() as u32,
+        size_of::<abi::counter>() as u32,
+        counters,
+        &options,
+    )
+    .map_err(|error| refusal::of_map("counters", error))
+}
+
+/// Puts a bank where the program looks it up.
+pub fn put(outer: &impl MapCore, number: u32, bank: &MapHandle) -> Result<()> {
+    let fd = bank.as_fd().as_raw_fd();
+    Ok(outer.update(&number.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)?)
+}
+
+/// At once, because the kernel waits for all programs after each change (Linux 5.19; before, one by
+/// one).
+fn put_all(outer: &MapHandle, numbers: &[u32], banks: &[MapHandle]) -> Result<()> {
+    let keys: Vec<u8> = numbers.iter().flat_map(|n| n.to_ne_bytes()).collect();
+    let fds = banks.iter().map(|bank| bank.as_fd().as_raw_fd());
+    let values: Vec<u8> = fds.flat_map(RawFd::to_ne_bytes).collect();
+    let (count, any) = (numbers.len() as u32, MapFlags::ANY);
+    if outer.update_batch(&keys, &values, count, any, any).is_ok() {
+        return Ok(());
+    }
+    numbers
+        .iter()
+        .zip(banks)
+        .try_for_each(|(&number, bank)| put(outer, number, bank))
+}
+
+impl CounterBanks {
+    pub fn open(pins: &Pins) -> Result<Self> {
+        Ok(CounterBanks {
+            state: pins.state(),
+            outer: open(&pins.map("counters"))?,
+            banks: Map::open(&pins.map("banks"), "banks")?,
+            open: RefCell::default(),
+        })
+    }
+
+    fn pin(&self, number: u32) -> PathBuf {
+        self.state.join(pin(number))
+    }
+
+    fn bank(&self, number: u32) -> Result<Option<Rc<Bank>>> {
+        if let Some(open) = self.open.borrow().get(&number) {
+            return Ok(Some(open.clone()));
+        }
+        let path = self.pin(number);
+        if !exists(&path)? {
+            return Ok(None);
+        }
+        let bank = Rc::new(Bank::open(&path)?);
+        self.open.borrow_mut().insert(number, bank.clone());
+        Ok(Some(bank))
+    }
+
+    /// Zero where there is no such bank: the counter was never written by us.
+    pub fn total(&self, counter: u32) -> Result<Counter> {
+        let bank = self.bank(counter / abi::BANK_COUNTERS)?;
+        Ok(bank.map_or_else(Counter::default, |bank| {
+            bank.total(counter % abi::BANK_COUNTERS)
+        }))
+    }
+
+    /// As many counters at zero that no backend has. All banks that they need are made first.
+    pub fn create(&self, count: usize) -> Result<Vec<u32>> {
+        let mut counters = Vec::with_capacity(count);
+        let (mut taken, mut missing) = (Vec::new(), Vec::new());
+        for number in 0..abi::COUNTER_BANKS {
+            if counters.len() == count {
+                break;
+            }
+            let mut used = self.used(number)?;
+            let free = take(&mut used, count - counters.len());
+            if free.is_empty() {
+                continue;
+            }
+            match self.bank(number)? {
+                Some(bank) => free.iter().for_each(|&index| bank.reset(index)),
+                None => missing.push(number),
+            }
+            taken.push((number, used));
+            let first = number * abi::BANK_COUNTERS;
+            counters.extend(free.iter().map(|index| first + index));
+        }
+        if counters.len() < count {
+            return Err(FULL.into());
+        }
+        self.make(&missing)?;
+        for (number, used) in taken {
+            self.banks.put(&number, &used)?;
+        }
+        Ok(counters)
+    }
+
+    /// Whether so many more are within the limit, beside those of backends and what runs that were
+    /// killed have left.
+    pub fn allow(&self, more: usize) -> Result<bool> {
+        let taken = |number| {
+            let bank = self.used(number)?;
+            let bits = bank.bitmap.iter().map(|byte| byte.count_ones() as usize);
+            anyhow::Ok(bits.sum::<usize>())
+        };
+        // The banks are filled in their order.
+        let last = taken(abi::COUNTER_BANKS - 2)? + taken(abi::COUNTER_BANKS - 1)?;
+        if last == 0 {
+            return Ok(true);
+        }
+        let all = (0..abi::COUNTER_BANKS).try_fold(0, |sum, number| Ok(sum + taken(number)?));
+        all.map(|all: usize| room::BACKENDS.allows(all + more))
+    }
+
+    /// To be called once no packet is on its way to the backends.
+    pub fn release(&self, counters: &HashSet<u32>) -> Result<()> {
+        let banks: BTreeSet<u32> = counters.iter().map(|c| c / abi::BANK_COUNTERS).collect();
+        for number in banks.into_iter().filter(|&n| n < abi::COUNTER_BANKS) {
+            let mut bank = self.used(number)?;
+            let first = number * abi::BANK_COUNTERS;
+            for index in (0..abi::BANK_COUNTERS).filter(|index| counters.contains(&(first + index)))
+            {
+                bank.bitmap[byte(index)] &= !bit(index);
+            }
+            self.banks.put(&number, &bank)?;
+        }
+        Ok(())
+    }
+
+    /// Releases all counters but these.
+    pub fn keep_only(&self, counters: &HashSet<u32>) -> Result<()> {
+        for number in 0..abi::COUNTER_BANKS {
+            let mut bank = EMPTY;
+            let first = number * abi::BANK_COUNTERS;
+            for index in (0..abi::BANK_COUNTERS).filter(|index| counters.contains(&(first + index)))
+            {
+                bank.bitmap[byte(index)] |= bit(index);
+            }
+            self.banks.put(&number, &bank)?;
+        }
+        Ok(())
+    }
+
+    fn used(&self, number: u32) -> Result<abi::bank> {
+        Ok(self.banks.get(&number)?.unwrap_or(EMPTY))
+    }
+
+    /// The pins come last: a run that is killed before leaves banks without users, which the next one
+    /// replaces.
+    fn make(&self, numbers: &[u32]) -> Result<()> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let banks = numbers
+            .iter()
+            .map(|_| create())
+            .collect::<Result<Vec<_>>>()
+            .map_err(no_room)?;
+        put_all(&self.outer, numbers, &banks)?;
+        numbers
+            .iter()
+            .zip(banks)
+            .try_for_each(|(&number, bank)| self.keep(number, &bank))
+    }
+
+    /// Pins a bank, shared with the group before it has its name.
+    fn keep(&self, number: u32, bank: &MapHandle) -> Result<()> {
+        let (path, staged) = (self.pin(number), self.state.join("counters-new"));
+        remove_file(&staged)?;
+        sys::pin(bank.as_fd(), &staged)
+            .with_context(|| format!("cannot pin {}", staged.display()))?;
+        if let Some(gid) = group_of(&self.state) {
+            share_pin(&staged, gid)?;
+        }
+        fs::rename(&staged, &path).with_context(|| format!("cannot make {}", path.display()))
+    }
+}
+
+fn no_room(error: anyhow::Error) -> anyhow::Error {
+    match exit_code(&error) {
+        Exit::Permission => failure(
+            Exit::Permission,
+            "the counters are full, and only root can make room for more: let root add this one",
+        ),
+        _ => error.context("cannot make room for more counters"),
+    }
+}
+
+/// Marks as many counters of a bank as are free, up to a number.
+fn take(bank: &mut abi::bank, most: usize) -> Vec<u32> {
+    let free = |&index: &u32| bank.bitmap[byte(index)] & bit(index) == 0;
+    let taken: Vec<u32> = (0..abi::BANK_COUNTERS).filter(free).take(most).collect();
+    for &index in &taken {
+        bank.bitmap[byte(index)] |= bit(index);
+    }
+    taken
+}
+
+/// Where a bank's bitmap has a counter.
+fn byte(index: u32) -> usize {
+    (index / 8) as usize
+}
+
+fn bit(index: u32) -> u8 {
+    1 << (index % 8)
+}
+
+const COUNTER_WORDS: usize = size_of::<abi::counter>() / size_of::<u64>();
+
+const FULL: Full = Full {
+    name: "counters",
+    limit: abi::COUNTER_BANKS * abi::BANK_COUNTERS,
+};
+
+const EMPTY: abi::bank = abi::bank {
+    bitmap: [0; abi::BANK_BITMAP as usize],
+};

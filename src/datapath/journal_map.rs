@@ -1,0 +1,104 @@
+//! What mends changed, so that it can be put back. Written down before the change, and gone with the
+//! state.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::{MapHandle, MapType, libbpf_sys};
+
+use super::bpffs::{exists, mkdir};
+use super::maps::Map;
+use super::{Pins, sys};
+use crate::model::Change;
+
+/// Not open to a group: what is put back, root does.
+const DIRECTORY: &str = "mends";
+const NAME: &str = "mends";
+/// More than any host needs but one whose million rules all have a stale MAC address.
+const MOST: u32 = 65536;
+/// Bytes of JSON, with zeros behind.
+const LENGTH: usize = 512;
+
+type Text = [u8; LENGTH];
+
+pub struct JournalMap(Map<u32, Text>);
+
+impl Pins {
+    fn mends(&self) -> PathBuf {
+        self.state().join(DIRECTORY).join(NAME)
+    }
+}
+
+impl JournalMap {
+    /// None where nothing was ever mended.
+    pub fn open(pins: &Pins) -> Result<Option<Self>> {
+        let path = pins.mends();
+        if !exists(&path)? {
+            return Ok(None);
+        }
+        Ok(Some(JournalMap(Map::open(&path, NAME)?)))
+    }
+
+    pub fn open_or_create(pins: &Pins) -> Result<Self> {
+        if let Some(mends) = Self::open(pins)? {
+            return Ok(mends);
+        }
+        let options = libbpf_sys::bpf_map_create_opts {
+            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+            map_flags: libbpf_sys::BPF_F_NO_PREALLOC,
+            ..Default::default()
+        };
+        let key = size_of::<u32>() as u32;
+        let map = MapHandle::create(
+            MapType::Hash,
+            Some(NAME),
+            key,
+            LENGTH as u32,
+            MOST,
+            &options,
+        )
+        .context("cannot make the list of mends")?;
+        let directory = pins.state().join(DIRECTORY);
+        mkdir(&directory, 0o700).with_context(|| format!("cannot make {}", directory.display()))?;
+        let path = pins.mends();
+        sys::pin(map.as_fd(), &path).with_context(|| format!("cannot pin {}", path.display()))?;
+        Ok(JournalMap(Map::open(&path, NAME)?))
+    }
+
+    /// The numbers of all changes, the last one first.
+    pub fn numbers(&self) -> Result<Vec<u32>> {
+        let mut numbers = self.0.keys()?;
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(numbers)
+    }
+
+    pub fn get(&self, number: u32) -> Result<Change> {
+        let text = self.0.get(&number)?.unwrap_or([0; LENGTH]);
+        change(&text)
+    }
+
+    pub fn note(&self, number: u32, change: &Change) -> Result<()> {
+        self.0.put(&number, &text(change)?)
+    }
+
+    pub fn forget(&self, number: u32) -> Result<()> {
+        self.0.delete(&number)
+    }
+}
+
+fn text(change: &Change) -> Result<Text> {
+    let json = serde_json::to_vec(change)?;
+    ensure!(
+        json.len() <= LENGTH,
+        "{change}: too long to be written down"
+    );
+    let mut text = [0; LENGTH];
+    text[..json.len()].copy_from_slice(&json);
+    Ok(text)
+}
+
+fn change(text: &Text) -> Result<Change> {
+    let end = text.iter().position(|&byte| byte == 0).unwrap_or(LENGTH);
+    serde_json::from_slice(&text[..end]).context("cannot understand the list of mends")
+}

@@ -1,0 +1,136 @@
+//! Devices for tests.
+
+use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, InterfaceFacts};
+use crate::model::{
+    Backend, FeatureSource, Features, LinkState, Mac, Match, Mode, Offloads, Proto, Remote,
+    Rewrite, Rule, XdpFeatures,
+};
+
+/// A device attached natively, and a backend behind another one.
+pub fn redirecting(from: DeviceFacts, to: DeviceFacts) -> Facts {
+    let (ingress, ifindex) = (attached(&from, Mode::Native), to.features.ifindex);
+    Facts {
+        attached: vec![ingress.ifindex],
+        interfaces: vec![ingress],
+        backends: vec![target(ifindex)],
+        devices: [from, to].map(|link| (link.features.ifindex, link)).into(),
+        ..Facts::default()
+    }
+}
+
+/// A live interface in a mode.
+pub fn attached(link: &DeviceFacts, mode: Mode) -> InterfaceFacts {
+    InterfaceFacts {
+        ifindex: link.features.ifindex,
+        name: link.name().to_string(),
+        mode,
+        frags: false,
+        state: LinkState::Attached,
+        successor: None,
+        foreign: None,
+        elsewhere: None,
+    }
+}
+
+fn target(ifindex: u32) -> BackendFacts {
+    BackendFacts {
+        server: [10, 1, 1, 1].into(),
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        source_mac: Mac([2, 0, 0, 0, 0, 2]),
+        completes_checksum: true,
+        ifindex,
+        keep_ip: false,
+        push_vlan: false,
+        found: false,
+        followed: false,
+        by_route: false,
+        has_route: false,
+        is_own: false,
+        port: None,
+        by_hand: (0, None),
+        lost: Vec::new(),
+        sources: Vec::new(),
+        neighbour: None,
+        other_port: None,
+        other_device: None,
+        there: None,
+        answers: None,
+    }
+}
+
+/// A NIC that can do everything.
+pub fn nic(ifindex: u32) -> DeviceFacts {
+    let xdp = XdpFeatures {
+        source: FeatureSource::Kernel,
+        native: Some(true),
+        redirect: Some(true),
+        redirect_target: Some(true),
+        multi_buffer_rx: Some(true),
+        multi_buffer_tx: Some(true),
+        zero_copy: Some(true),
+    };
+    let features = Features {
+        ifname: format!("nic{ifindex}"),
+        ifindex,
+        kind: None,
+        driver: Some("ixgbe".into()),
+        bus: None,
+        mac: None,
+        mtu: 1500,
+        up: true,
+        xdp,
+        offloads: Offloads::default(),
+        master: None,
+        ports: Vec::new(),
+        vlan: None,
+        vnet_header: false,
+        lower: None,
+        upper: Vec::new(),
+        peer: None,
+    };
+    DeviceFacts {
+        features,
+        enabled: true,
+        promiscuous: false,
+        in_service: true,
+        completes_checksum: true,
+        there: None,
+        below: Vec::new(),
+    }
+}
+
+/// A VLAN device on a NIC.
+pub fn vlan(ifindex: u32, lower: &DeviceFacts) -> DeviceFacts {
+    let mut link = nic(ifindex);
+    let features = &mut link.features;
+    features.ifname = format!("v{ifindex}");
+    features.kind = Some("vlan".into());
+    features.driver = Some("802.1Q VLAN Support".into());
+    features.xdp.redirect_target = Some(false);
+    features.vlan = Some(100);
+    features.lower = Some(Remote::here(lower.features.ifindex, lower.name()));
+    link
+}
+
+/// A rule for any source with one backend by a device.
+pub fn rule(proto: Proto, ifindex: u32, rewrite: Rewrite) -> Rule {
+    Rule {
+        matches: Match {
+            proto,
+            port: 7999,
+            vlan: 0,
+            src: "0.0.0.0/0".parse().expect("a prefix"),
+        },
+        backends: vec![Backend {
+            server: [10, 0, 0, 2].into(),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            source_mac: Mac([2, 0, 0, 0, 0, 2]),
+            ifindex,
+            weight: 1,
+            completes_checksum: true,
+            rewrite,
+            counter: 1,
+            origin: None,
+        }],
+    }
+}

@@ -1,0 +1,138 @@
+//! What concerns rules just loaded. Many rules share few backends: some of them stand for all, so
+//! that a load of a million rules takes no longer for being checked.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::probe::{self, Identity, SOURCES};
+use crate::datapath::Pins;
+use crate::doctor::facts::Facts;
+use crate::model::{Proto, Rule};
+
+/// Different backends that are looked at.
+const BACKENDS: usize = 64;
+
+/// How long that may take: a server's namespace asks its neighbours, who may be silent.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// Some of the rules, and of their backends.
+#[derive(Default)]
+pub struct Sample {
+    rules: Vec<Rule>,
+    /// How many rules have a backend that is not among them.
+    pub left_out: usize,
+}
+
+impl Sample {
+    pub fn of(rules: &[Rule]) -> Self {
+        let mut sample = Sample::default();
+        let mut taken: HashMap<Key, usize> = HashMap::new();
+        // The rule before mostly has the same backend: no need to look it up.
+        let mut enough = None;
+        for rule in rules {
+            let mut some = Vec::new();
+            let mut left_out = false;
+            for backend in &rule.backends {
+                let key = (probe::identity(backend), rule.matches.proto);
+                if enough == Some(key) {
+                    continue;
+                }
+                let full = taken.len() == BACKENDS;
+                match taken.get_mut(&key) {
+                    Some(rules) if *rules == SOURCES => enough = Some(key),
+                    Some(rules) => {
+                        *rules += 1;
+                        some.push(backend.clone());
+                    }
+                    None if full => left_out = true,
+                    None => {
+                        taken.insert(key, 1);
+                        some.push(backend.clone());
+                    }
+                }
+            }
+            sample.left_out += usize::from(left_out);
+            if !some.is_empty() {
+                sample.rules.push(Rule {
+                    matches: rule.matches,
+                    backends: some,
+                });
+            }
+        }
+        sample
+    }
+
+    /// What there is to say of them, now that they are loaded.
+    pub fn setup(self, pins: &Pins) -> Result<Facts> {
+        let pins = pins.clone();
+        let (send, receive) = mpsc::channel();
+        // Nobody waits for its end once it is late: it only looks, and ends with this run.
+        thread::spawn(move || {
+            let _ = send.send(probe::of_rules(&pins, &self.rules));
+        });
+        match receive.recv_timeout(WITHIN) {
+            Ok(setup) => setup,
+            Err(RecvTimeoutError::Timeout) => bail!(
+                "that takes over {} s: `xdpredir doctor` takes its time",
+                WITHIN.as_secs()
+            ),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+type Key = (Identity, Proto);
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::model::{Backend, Mac, Match, Rewrite};
+
+    fn rule(number: u32, servers: &[u32]) -> Rule {
+        let backend = |&server: &u32| Backend {
+            server: Ipv4Addr::from(0x0a00_0000 + server).into(),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            source_mac: Mac([2, 0, 0, 0, 0, 2]),
+            ifindex: 1,
+            weight: 1,
+            completes_checksum: true,
+            rewrite: Rewrite::default(),
+            counter: number,
+            origin: None,
+        };
+        Rule {
+            matches: Match {
+                proto: Proto::Udp,
+                port: 1,
+                vlan: 0,
+                src: std::net::IpAddr::from(Ipv4Addr::from(number)).into(),
+            },
+            backends: servers.iter().map(backend).collect(),
+        }
+    }
+
+    #[test]
+    fn a_few_rules_stand_for_all_that_have_the_same_backends() {
+        let rules: Vec<Rule> = (0..1000).map(|number| rule(number, &[1, 2])).collect();
+        let sample = Sample::of(&rules);
+        assert_eq!(sample.rules, rules[..SOURCES]);
+        assert_eq!(sample.left_out, 0);
+    }
+
+    #[test]
+    fn of_many_backends_some_are_left_out() {
+        let many = BACKENDS as u32;
+        let rules: Vec<Rule> = (0..many + 5)
+            .map(|number| rule(number, &[number]))
+            .collect();
+        let sample = Sample::of(&rules);
+        assert_eq!(sample.rules, rules[..BACKENDS]);
+        assert_eq!(sample.left_out, 5);
+    }
+}

@@ -1,0 +1,97 @@
+//! How a backend was found, so that it can be found again.
+
+use std::fmt;
+use std::str::FromStr;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Locator {
+    /// By route and neighbour.
+    Route,
+    /// On this device.
+    Device(String),
+    /// In the network namespace of this process, and of none that gets its number after it.
+    Pid { pid: u32, started: u64 },
+    /// In the network namespace of this name or path.
+    Netns(String),
+    /// In the network namespace of this container.
+    Container(String),
+}
+
+impl Locator {
+    /// Whether it leads to the server's new address too, if that changes.
+    pub fn is_followed(&self) -> bool {
+        *self != Locator::Route
+    }
+}
+
+impl fmt::Display for Locator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Locator::Route => f.write_str("route"),
+            Locator::Device(name) => write!(f, "device {name}"),
+            Locator::Pid { pid, started } => write!(f, "pid {pid} started {started}"),
+            Locator::Netns(name) => write!(f, "netns {name}"),
+            Locator::Container(name) => write!(f, "container {name}"),
+        }
+    }
+}
+
+impl FromStr for Locator {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = "not route, nor device, pid, netns or container with its name";
+        if text == "route" {
+            return Ok(Locator::Route);
+        }
+        let (way, name) = text.split_once(' ').ok_or(unknown)?;
+        if name.is_empty() || name.chars().any(char::is_control) {
+            return Err(unknown);
+        }
+        match way {
+            "device" => Ok(Locator::Device(name.into())),
+            "pid" => process(name).ok_or(unknown),
+            "netns" => Ok(Locator::Netns(name.into())),
+            "container" => Ok(Locator::Container(name.into())),
+            _ => Err(unknown),
+        }
+    }
+}
+
+fn process(text: &str) -> Option<Locator> {
+    let (pid, started) = text.split_once(" started ")?;
+    Some(Locator::Pid {
+        pid: pid.parse().ok()?,
+        started: started.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_prints() {
+        for text in [
+            "route",
+            "device wan 0",
+            "pid 17 started 9",
+            "netns /run/netns/a",
+            "container web",
+        ] {
+            assert_eq!(text.parse::<Locator>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "router",
+            "device",
+            "device ",
+            "pid 17",
+            "pid x started 9",
+            "vm web",
+            "container a\nb",
+        ] {
+            assert!(text.parse::<Locator>().is_err(), "{text}");
+        }
+    }
+}
