@@ -5,6 +5,8 @@ use std::io;
 
 use nix::errno::Errno;
 
+use crate::model::Refusal;
+
 /// The exit codes of the command line's contract, 0 (done) apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -17,24 +19,25 @@ pub enum Exit {
     Problems = 7,
 }
 
-/// A failure that knows its exit code. Its text names the input and, where there is one, the remedy.
+/// A failure that knows its exit code. Its text names the input.
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,
-    message: String,
+    refusal: Refusal,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.refusal.why)
     }
 }
 
 impl std::error::Error for Failure {}
 
-pub fn failure(exit: Exit, message: impl Into<String>) -> anyhow::Error {
-    let message = message.into();
-    Failure { exit, message }.into()
+/// A failure with a message, or with a message and a remedy.
+pub fn failure(exit: Exit, refusal: impl Into<Refusal>) -> anyhow::Error {
+    let refusal = refusal.into();
+    Failure { exit, refusal }.into()
 }
 
 /// The code of the failure nearest to the top; a bare EPERM or EACCES below it counts as 5.
@@ -75,13 +78,23 @@ pub fn is_not_found(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The error for people: one line, with what is needed where the kernel or the file system refused.
-pub fn explain(error: &anyhow::Error, needs: impl FnOnce() -> String) -> String {
-    let line = one_line(error);
-    if is_permission(error) {
-        return format!("{line}: {}", needs());
+/// The error as one line, with the remedy that the failure nearest to the top has; where the kernel or
+/// the file system refused, with what that needs.
+pub fn explain(error: &anyhow::Error, needs: impl FnOnce() -> Refusal) -> Refusal {
+    let refusal = refusal(error);
+    if !is_permission(error) {
+        return refusal;
     }
-    line
+    let needs = needs();
+    (format!("{}: {}", refusal.why, needs.why), needs.remedy).into()
+}
+
+/// The error as one line, and the remedy that the failure nearest to the top has.
+pub fn refusal(error: &anyhow::Error) -> Refusal {
+    let failures = error.chain().filter_map(|cause| cause.downcast_ref::<Failure>());
+    let mut remedies = failures.map(|failure| &failure.refusal.remedy);
+    let remedy = remedies.find(|remedy| !remedy.is_empty());
+    (one_line(error), remedy.cloned().unwrap_or_default()).into()
 }
 
 /// The whole chain of causes on one line.

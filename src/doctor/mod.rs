@@ -5,15 +5,13 @@ pub mod facts;
 mod fix;
 mod fix_backends;
 pub mod health;
+pub mod losses;
 mod journal;
 mod probe;
-mod probe_peer;
 mod rebind;
 mod rediscover;
 mod revert;
 mod sample;
-mod sources;
-mod trials;
 
 pub use facts::Facts;
 pub use fix::fix;

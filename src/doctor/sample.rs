@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::probe::{self, Identity, SOURCES};
+use super::probe;
+use super::probe::backends::{Identity, SOURCES, identity};
 use crate::datapath::Pins;
 use crate::doctor::facts::Facts;
 use crate::model::{Proto, Rule};
@@ -37,7 +38,7 @@ impl Sample {
             let mut some = Vec::new();
             let mut left_out = false;
             for backend in &rule.backends {
-                let key = (probe::identity(backend), rule.matches.proto);
+                let key = (identity(backend), rule.matches.proto);
                 if enough == Some(key) {
                     continue;
                 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
     NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
@@ -65,10 +65,16 @@ fn exchange<M: Message>(request: M, flags: u16) -> Result<Vec<M>> {
 fn collect<M: Message>(datagram: &[u8], dump: bool, answers: &mut Vec<M>) -> Result<bool> {
     let mut rest = datagram;
     while !rest.is_empty() {
-        let message = NetlinkMessage::<M>::deserialize(rest)?;
         // Messages are aligned to 4 bytes; 16 is the header's own size.
-        let length = (message.header.length as usize).next_multiple_of(4).max(16);
-        match message.payload {
+        let length = NetlinkBuffer::new_checked(rest)?.length() as usize;
+        let length = length.next_multiple_of(4).max(16);
+        let payload = match NetlinkMessage::<M>::deserialize(rest) {
+            Ok(message) => message.payload,
+            // A device whose name is not UTF-8 would hide all others.
+            Err(_) if dump => NetlinkPayload::Noop,
+            Err(error) => return Err(error.into()),
+        };
+        match payload {
             NetlinkPayload::InnerMessage(inner) => answers.push(inner),
             NetlinkPayload::Error(error) if error.code.is_some() => {
                 return Err(error.to_io().into());

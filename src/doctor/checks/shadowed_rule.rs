@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use ipnet::IpNet;
 
 use crate::doctor::facts::Facts;
-use crate::model::{Finding, Match};
+use crate::model::{Command, Finding, Match, Remedy};
 
-pub fn check(setup: &Facts) -> Vec<Finding> {
-    let mut matches: Vec<&Match> = setup.matches().collect();
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    let mut matches: Vec<&Match> = facts.matches().collect();
     matches.sort_by_key(|matches| std::cmp::Reverse(matches.src.prefix_len()));
     let mut covered = Covered::default();
     let shadowed = matches.into_iter().filter(|matches| !covered.add(matches));
@@ -19,7 +19,7 @@ fn finding(matches: &Match) -> Finding {
     Finding::warning("shadowed-rule", format!("rule {matches}"))
         .consequence("it never sees a packet")
         .evidence("rules with longer source prefixes cover all of its source")
-        .mend("`xdpredir rule del` it, or one of those")
+        .remedy(Remedy::from(Command::Name("rule del")) + " it, or one of those")
 }
 
 /// The prefixes all of whose addresses have a rule so far, from the longest on.
@@ -70,11 +70,11 @@ mod tests {
             matches,
             backends: Vec::new(),
         });
-        let setup = Facts {
+        let facts = Facts {
             rules: rules.collect(),
             ..Facts::default()
         };
-        let findings = check(&setup).into_iter();
+        let findings = check(&facts).into_iter();
         findings.map(|finding| finding.subject).collect()
     }
 
