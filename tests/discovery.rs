@@ -65,7 +65,7 @@ fn remembered(lan: &Lan) -> usize {
 
 fn origins(lan: &Lan) -> MapHandle {
     let pins = lan.pins.left();
-    let pin = pins.iter().find(|path| path.ends_with("origins"));
+    let pin = pins.iter().find(|path| path.ends_with("locators"));
     MapHandle::from_pinned_path(pin.expect("the map is pinned")).unwrap()
 }
 
