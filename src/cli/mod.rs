@@ -5,6 +5,7 @@ mod attach;
 mod completions;
 mod detach;
 mod doctor;
+mod explain;
 mod features;
 mod filter;
 mod find;
@@ -24,7 +25,7 @@ mod warnings;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
-use xdpredir::{datapath, error, host, view};
+use xdpredir::{datapath, host, view};
 
 use grammar::{Cli, Command};
 
@@ -37,10 +38,10 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            let why = error::explain(&error, || needs::of(&cli.command));
+            let why = explain::line(&error, &cli.command);
             let why = paste::complete(&cli.global, &why);
             view::complaint(format_args!("xdpredir: {why}"));
-            ExitCode::from(error::exit_code(&error) as u8)
+            ExitCode::from(datapath::exit_code(&error) as u8)
         }
     }
 }

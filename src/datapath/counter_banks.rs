@@ -13,10 +13,11 @@ use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use super::bpffs::{exists, remove_file};
+use super::cause::exit_code;
 use super::maps::{Full, Map};
 use super::permissions::{group_of, share_pin};
 use super::{Pins, abi, refusal, room, sys};
-use crate::error::{Exit, exit_code, failure};
+use crate::error::{Exit, failure};
 use crate::host::kernel;
 use crate::model::Counter;
 

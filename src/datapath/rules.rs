@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use super::cause::exit_code;
 use super::codec::{
     ServiceBytes, backend_of, bytes_of_service, in_itself, key_of, length_bit, length_of, match_of,
     needs_set, only_of, service_bytes, set_size, union, words_of,
@@ -23,7 +24,7 @@ use super::origins::Origins;
 use super::room::{self, Usage, batch_of};
 use super::sets::{Sets, Tables};
 use super::{Pins, abi, sys};
-use crate::error::{Exit, exit_code};
+use crate::error::Exit;
 use crate::model::{Backend, Counter, Failures, LedgerState, Locator, Match, Rule};
 
 /// New rules without a set to a system call.
