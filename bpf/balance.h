@@ -8,6 +8,17 @@
 #ifndef __BALANCE_H__
 #define __BALANCE_H__
 
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#include "abi/backend.h"
+#include "abi/outcomes.h"
+#include "abi/rule.h"
+#include "flow_cache.h"
+#include "maps.h"
+#include "parse.h"
+#include "rule_lookup.h"
+
 static __always_inline __u32 set_size(__u32 set)
 {
 	return set & 0xff;
@@ -70,7 +81,7 @@ static __always_inline bool own(struct backend *backend, const struct rule *rule
 	const struct backend *found;
 
 	if (!rule->set) {
-		__builtin_memcpy(backend, rule->only, sizeof(rule->only));
+		__builtin_memcpy(backend, rule->inline_backend, sizeof(rule->inline_backend));
 		return aim(backend);
 	}
 	found = member(rule->set, set_size(rule->set) > 1 ? maglev_index(rule->set, hash) : 0);

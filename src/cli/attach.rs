@@ -13,7 +13,7 @@ use xdpredir::doctor::checks;
 use xdpredir::error::{Exit, failure};
 use xdpredir::host::device;
 use xdpredir::model::{Finding, Mode};
-use xdpredir::view;
+use xdpredir::view::{self, doctor::Row};
 
 const LINK_WITHIN: Duration = Duration::from_secs(5);
 
@@ -117,7 +117,7 @@ fn describe(attached: &Attached) -> Result<()> {
     Ok(())
 }
 
-fn json(attached: &Attached, warnings: Option<Vec<Finding>>) -> serde_json::Value {
+fn json(attached: &Attached, warnings: Option<Vec<Row>>) -> serde_json::Value {
     serde_json::json!({
         "ifname": attached.device.name,
         "ifindex": attached.device.ifindex,

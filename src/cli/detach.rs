@@ -37,7 +37,7 @@ pub fn run(global: &Global, args: &grammar::Detach) -> Result<ExitCode> {
     let cleared = detached.and_then(|()| datapath::clear(&pins, args.keep_rules));
 
     // What was done is said, whatever failed after it.
-    let code = super::doctor::told(&undone);
+    let code = super::doctor::report_reverted(global, &undone);
     let undone = undone.changes.iter().map(Change::undone);
     if global.json {
         view::json::print(&serde_json::json!({
@@ -45,7 +45,7 @@ pub fn run(global: &Global, args: &grammar::Detach) -> Result<ExitCode> {
             "undone": undone.collect::<Vec<_>>(),
         }))?;
     } else {
-        super::doctor::said("put back", undone)?;
+        super::doctor::print_changes("reverted", undone)?;
         describe(&pins, &done, args.keep_rules)?;
     }
     if let Some(stays) = cleared? {

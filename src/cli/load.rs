@@ -22,7 +22,8 @@ use xdpredir::doctor::Sample;
 use xdpredir::doctor::checks;
 use xdpredir::error::{Exit, exit_code, failure};
 use xdpredir::host::device;
-use xdpredir::model::{Backend, Finding, Locator, Mac, Match, Proto, Rewrite, Rule};
+use xdpredir::model::{Backend, Locator, Mac, Match, Proto, Remedy, Rewrite, Rule, Verb};
+use xdpredir::view::doctor::Row;
 use xdpredir::view;
 
 /// A backend of a rule, as `rule list --json` has it.
@@ -116,20 +117,19 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
 #[derive(Serialize)]
 struct Loaded {
     loaded: usize,
-    warnings: Option<Vec<Finding>>,
+    warnings: Option<Vec<Row>>,
 }
 
 /// As `rule add` does, for rules that stand for all.
-fn warn(global: &Global, pins: &Pins, sample: Sample) -> Option<Vec<Finding>> {
+fn warn(global: &Global, pins: &Pins, sample: Sample) -> Option<Vec<Row>> {
     let left_out = sample.left_out;
-    let found = sample.setup(pins).map(|setup| checks::of_backend(&setup));
+    let found = sample.facts(pins).map(|facts| checks::of_backend(&facts));
     let warnings = warnings::say(global, found);
     if left_out > 0 {
         let rules = view::count(left_out, "rule");
-        let text = format!(
-            "the backends of {rules} were not checked, so many there are: `xdpredir doctor` checks all"
-        );
-        view::warning(super::paste::complete(global, &text));
+        let why = format!("the backends of {rules} were not checked, so many there are");
+        let remedy = Remedy::from(Verb::Plain("doctor")) + " checks all";
+        warnings::warn(global, &(why, remedy).into());
     }
     warnings
 }

@@ -5,6 +5,7 @@ mod attach;
 mod completions;
 mod detach;
 mod doctor;
+mod explain;
 mod features;
 mod filter;
 mod find;
@@ -12,19 +13,19 @@ mod grammar;
 mod lab;
 mod load;
 mod needs;
-mod paste;
 mod refresh;
 mod rows;
 mod rule;
 mod stats;
 mod status;
+mod suggest;
 mod usage;
 mod warnings;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
-use xdpredir::{datapath, error, host, view};
+use xdpredir::{datapath, host, view};
 
 use grammar::{Cli, Command};
 
@@ -37,10 +38,9 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            let why = error::explain(&error, || needs::of(&cli.command));
-            let why = paste::complete(&cli.global, &why);
-            view::complaint(format_args!("xdpredir: {why}"));
-            ExitCode::from(error::exit_code(&error) as u8)
+            let why = explain::refusal(&error, &cli.command);
+            warnings::complain(&cli.global, &why);
+            ExitCode::from(datapath::exit_code(&error) as u8)
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use super::grammar::Command;
 use xdpredir::host::capability;
+use xdpredir::model::Refusal;
 
 /// What this process lacks for the command, and the remedy.
-pub fn of(command: &Command) -> String {
+pub fn of(command: &Command) -> Refusal {
     match command {
         Command::Rule(_) | Command::Stats(_) => {
             "needs root, or membership in the group given to `attach --group`".into()

@@ -16,7 +16,8 @@ use xdpredir::datapath::{Pins, RuleStore};
 use xdpredir::doctor;
 use xdpredir::doctor::checks;
 use xdpredir::error::{Exit, failure};
-use xdpredir::model::{Adjacency, Backend, Finding, Match, Rewrite, Rule};
+use xdpredir::model::{Adjacency, Backend, Match, Rewrite, Rule};
+use xdpredir::view::doctor::Row;
 use xdpredir::view;
 use xdpredir::view::json::RuleRow;
 
@@ -111,7 +112,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     Ok(())
 }
 
-fn answers_are_warned_of(warnings: Option<&[Finding]>) -> bool {
+fn answers_are_warned_of(warnings: Option<&[Row]>) -> bool {
     let mut all = warnings.unwrap_or_default().iter();
     all.any(|finding| finding.check == checks::REPLY_SOURCE)
 }
@@ -132,7 +133,7 @@ fn hint_at_answers(backend: &Backend) -> Result<()> {
 struct Added {
     #[serde(flatten)]
     row: RuleRow,
-    warnings: Option<Vec<Finding>>,
+    warnings: Option<Vec<Row>>,
 }
 
 fn known(pins: &Pins, matches: &Match, server: IpAddr) -> Result<Option<Backend>> {

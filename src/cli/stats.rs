@@ -6,15 +6,21 @@ use std::time::{Instant, SystemTime};
 use anyhow::Result;
 
 use super::grammar::{self, Filter, Global};
-use super::{filter, rows};
+use super::{filter, rows, suggest};
 use xdpredir::datapath::{self, Pins, RuleStore};
+use xdpredir::doctor;
 use xdpredir::host::device;
+use xdpredir::view::failures::Advice;
 use xdpredir::view::json::{RuleRow, Snapshot, StatsEgress, StatsInterface};
 use xdpredir::view::{self, watch};
 
 pub fn run(global: &Global, args: &grammar::Stats) -> Result<()> {
     let pins = Pins::locate(global.pin_dir.as_deref())?;
     let meant = &args.filter;
+    let advice = Advice {
+        reasons: doctor::losses::reasons,
+        shell: suggest::shell(global),
+    };
     let first = take(&pins, meant)?;
     // Later, what is meant may come and go.
     filter::require(meant, &first.rules)?;
@@ -22,7 +28,7 @@ pub fn run(global: &Global, args: &grammar::Stats) -> Result<()> {
         if global.json {
             return view::json::print(&first);
         }
-        view::text(view::table::stats(&first, None))?;
+        view::text(view::table::stats(&first, None, &advice))?;
         return Ok(());
     };
 
@@ -32,7 +38,7 @@ pub fn run(global: &Global, args: &grammar::Stats) -> Result<()> {
     let mut before = (first, Instant::now());
     watch::screen(interval, || {
         let now = (take(&pins, meant)?, Instant::now());
-        let text = view::table::stats(&now.0, Some((&before.0, now.1 - before.1)));
+        let text = view::table::stats(&now.0, Some((&before.0, now.1 - before.1)), &advice);
         before = now;
         Ok(text)
     })

@@ -12,8 +12,9 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::bpffs::{entries, exists, mkdir, remove_directory, require_trusted};
+use super::cause::is_not_found;
 use super::{Pins, abi};
-use crate::error::{Exit, failure, is_not_found};
+use crate::error::{Exit, failure};
 use crate::host::locks::Holder;
 
 /// How long a run waits for the others.

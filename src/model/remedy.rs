@@ -73,6 +73,7 @@ pub enum Verb {
     /// None: of all rules.
     RuleDel(Option<Match>, IpAddr),
     RuleRefresh(IpAddr),
+    DoctorFix,
     /// A verb that needs no arguments.
     Plain(&'static str),
 }

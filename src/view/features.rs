@@ -3,8 +3,9 @@
 use std::io::stdout;
 
 use super::columns::Columns;
+use super::escape::escape;
 use super::style::Tone;
-use super::{terminal, wrap};
+use super::terminal;
 use crate::model::{FeatureSource, Features, Offloads, Peer, Related, XdpFeatures};
 
 /// Of kernels before 6.3.
@@ -15,7 +16,7 @@ pub const GUESSED: &str = "this kernel (before Linux 6.3) doesn't tell what driv
 pub fn table(all: &[Features]) -> String {
     let mut text = format!("{}\n{}", xdp_table(all), device_table(all));
     if all.iter().any(is_guess) {
-        text += &format!("\n{}\n", wrap::fit(GUESSED, 0, stdout()));
+        text += &format!("\n{}\n", terminal::fit(GUESSED, 0, stdout()));
     }
     text
 }
@@ -87,10 +88,10 @@ fn block(features: &Features) -> String {
     }
     let columns = terminal::width(&stdout()).map(usize::from);
     let line = |(name, value): &(&str, String)| {
-        wrap::entry(&format!("  {name}"), value, 18, columns) + "\n"
+        terminal::entry(&format!("  {name}"), &escape(value), 18, columns) + "\n"
     };
     let lines = lines.iter().map(line);
-    let title = format!("{} (ifindex {})\n", features.ifname, features.ifindex);
+    let title = format!("{} (ifindex {})\n", escape(&features.ifname), features.ifindex);
     std::iter::once(title).chain(lines).collect()
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::escape::escape;
 use crate::model::{Adjacency, Backend, Match, Proto, Rule};
 
 #[derive(Default, Serialize)]
@@ -114,7 +115,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for refreshed in &self.refreshed {
             let (of, server) = (refreshed.of.matches, &refreshed.old.way.server);
-            writeln!(f, "refreshed {of} -> {server}: {}", refreshed.changes())?;
+            let changes = escape(&refreshed.changes());
+            writeln!(f, "refreshed {of} -> {server}: {changes}")?;
         }
         if self.refreshed.is_empty() && self.failed.is_empty() {
             writeln!(f, "nothing to refresh")?;

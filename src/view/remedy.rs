@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::escape::is_plain;
-use super::wrap::NO_BREAK;
+use super::terminal::NO_BREAK;
 use crate::model::{Command, Part, Place, Remedy, Tool, Verb};
 
 /// The shell that suggested commands are pasted into.

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::columns::Columns;
 use super::json::{RuleRow, Snapshot, StatsInterface, Status, StatusInterface};
+use super::escape::escape;
+use super::failures::Advice;
 use super::style::Tone;
-use super::{failures, units, wrap};
+use super::{failures, terminal, units};
 use crate::model::{BackendState, Counter, LedgerState, LinkState, Rate, Rewrite};
 
 /// An earlier snapshot and the time since.
@@ -15,7 +17,7 @@ type Earlier<'a> = Option<(&'a Snapshot, Duration)>;
 pub fn status(status: &Status) -> String {
     let rules = units::count(status.rules, "rule");
     let summary = format!("{rules} under {}", status.pin_dir.display());
-    let fit = |line: &str| wrap::fit(line, 2, stdout()) + "\n";
+    let fit = |line: &str| terminal::fit(&escape(line), 2, stdout()) + "\n";
     if status.interfaces.is_empty() {
         return fit(&format!(
             "not attached in this network namespace; {summary}"
@@ -114,7 +116,7 @@ pub fn rules(rows: &[RuleRow]) -> String {
     table.text(&numbers, &["mac", "weight", "bytes"])
 }
 
-pub fn stats(snapshot: &Snapshot, earlier: Earlier) -> String {
+pub fn stats(snapshot: &Snapshot, earlier: Earlier, advice: &Advice) -> String {
     let mut text = format!("{}\n", snapshot.timestamp);
     if !snapshot.interfaces.is_empty() {
         text += &format!("\n{}", interfaces(snapshot, earlier));
@@ -122,7 +124,7 @@ pub fn stats(snapshot: &Snapshot, earlier: Earlier) -> String {
     if !snapshot.rules.is_empty() {
         text += &format!("\n{}", backends(snapshot, earlier));
     }
-    text + &failures::lines(snapshot)
+    text + &failures::lines(snapshot, advice)
 }
 
 fn interfaces(snapshot: &Snapshot, earlier: Earlier) -> String {

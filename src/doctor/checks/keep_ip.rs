@@ -8,7 +8,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     let asked = |(backend, _): &(&BackendFacts, &DeviceFacts)| {
         backend.keep_ip && !backend.push_vlan && !backend.has_left()
     };
-    let of = |(backend, device)| {
+    let of = |(backend, device): (&BackendFacts, &DeviceFacts)| {
         let namespace = backend.namespace.as_ref()?;
         unknown(backend, device, namespace).or_else(|| martian(backend, device, namespace))
     };

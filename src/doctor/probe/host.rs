@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::datapath::{self, Interface, Pins};
 use crate::doctor::facts::{HostFacts, StalePins, Trial};
-use crate::error::{Exit, exit_code, refusal};
+use crate::error::{Exit, refusal};
 use crate::host::capability;
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
@@ -63,7 +63,7 @@ pub fn try_programs(host: &mut HostFacts, running: &[&Interface]) {
 fn trial(result: Result<()>) -> Trial {
     match result {
         Ok(()) => Trial::Loaded,
-        Err(error) if exit_code(&error) == Exit::Permission => Trial::Forbidden(refusal(&error)),
+        Err(error) if datapath::exit_code(&error) == Exit::Permission => Trial::Forbidden(refusal(&error)),
         Err(error) => Trial::Refused(refusal(&error)),
     }
 }

@@ -5,15 +5,22 @@
  * of its generation. Each CPU has its own, and the program is never interrupted
  * by itself (softirqs are off), so nobody sees an entry half written.
  */
-#ifndef __FLOW_H__
-#define __FLOW_H__
+#ifndef __FLOW_CACHE_H__
+#define __FLOW_CACHE_H__
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#include "abi/flow.h"
+#include "maps.h"
+#include "parse.h"
 
 static __always_inline __u64 generation_now(void)
 {
 	__u32 zero = 0;
-	struct ruleset *now = bpf_map_lookup_elem(&ruleset, &zero);
+	volatile __u64 *now = bpf_map_lookup_elem(&generation, &zero);
 
-	return now ? *(volatile __u64 *)&now->generation : 1;
+	return now ? *now : 1;
 }
 
 /* Multiplies with xor-shifts between them; the upper bits are the well-mixed ones. */

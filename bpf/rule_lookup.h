@@ -5,8 +5,16 @@
  * for each length that the service has, from the longest. `make bench` measures
  * that against an LPM trie.
  */
-#ifndef __MATCH_H__
-#define __MATCH_H__
+#ifndef __RULE_LOOKUP_H__
+#define __RULE_LOOKUP_H__
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "abi/flow.h"
+#include "abi/rule.h"
+#include "maps.h"
 
 struct lookup {
 	struct rule_key key;
@@ -74,7 +82,7 @@ static __always_inline struct rule *match(const struct flow_key *flow)
 		.proto = flow->word[0] >> 48,
 		.family = flow->word[0] >> 56,
 	};
-	struct service *service = bpf_map_lookup_elem(&services, &key);
+	struct prefix_lengths *service = bpf_map_lookup_elem(&prefix_lengths, &key);
 	struct lookup lookup = {};
 
 	if (!service)
