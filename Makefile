@@ -2,7 +2,8 @@
 
 PREFIX ?= /usr/local
 CARGO ?= cargo
-BINARY = $(or $(CARGO_TARGET_DIR),target)/release/xdpredir
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+BINARY = $(TARGET)/release/xdpredir
 
 # Debian and Ubuntu packages that a build, a test or the demo needs.
 PACKAGES = bind9-dnsutils busybox-static clang clang-format cpio debian-archive-keyring dnsmasq-base ethtool gcc \
@@ -15,7 +16,7 @@ AS_ROOT = $(if $(SUDO),--config $(RUNNER))
 # The kernels that no change may lose: the oldest, and one in the middle.
 GATE = 6.1 6.12
 KERNELS = 6.1 6.12 6.16 6.17 6.18 6.19 7.0 7.1 7.2 7.3
-C_SOURCES = $(wildcard bpf/*.c bpf/*.h benches/*.c benches/*.h vmlinux/*.h)
+C_SOURCES = $(wildcard bpf/*.c bpf/*.h bpf/abi/*.h benches/*.c benches/*.h vmlinux/*.h)
 
 .PHONY: help deps build demo demo-vm test kernels lint bench install clean
 
@@ -50,10 +51,14 @@ test: deps ## Run all tests, as root, and the gate on other kernels
 kernels: deps ## Run the tests on other kernels, in QEMU; KERNELS="6.1 6.12" TESTS="ledger attach:mode" RECORD=1
 	scripts/kernels/run suite $(KERNELS)
 
-lint: deps ## Check formats and run clippy
+lint: deps ## Check formats, run clippy, and compile each C header alone
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	clang-format --dry-run --Werror $(C_SOURCES)
+	@set -e; include=$$(ls -d $(TARGET)/*/build/libbpf-sys-*/out/include | head -n 1); \
+	for header in $(filter %.h,$(C_SOURCES)); do \
+		$(or $(CLANG),clang) -x c -target bpf -fsyntax-only -Werror=implicit -I$$include -Ivmlinux -Ibpf -Ibenches $$header; \
+	done
 
 bench: deps ## Measure the program beside others, as root; ARGS="--json redirect stack rules lookup"
 	$(CARGO) bench --locked --features bench --bench speed $(AS_ROOT) -- $(ARGS)

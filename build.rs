@@ -1,4 +1,4 @@
-//! Compiles the BPF programs into Rust skeletons and the ABI header's limits into Rust constants.
+//! Compiles the BPF programs into Rust skeletons and the ABI headers' limits into Rust constants.
 
 use std::env;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use libbpf_cargo::SkeletonBuilder;
 
-const ABI: &str = "bpf/xdpredir.h";
+const ABI: &str = "bpf/abi";
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
@@ -37,8 +37,7 @@ fn main() {
         );
     }
 
-    let header = fs::read_to_string(ABI).expect("the ABI header is readable");
-    fs::write(out.join("limits.rs"), limits(&header)).expect("OUT_DIR is writable");
+    fs::write(out.join("limits.rs"), limits(&abi_headers())).expect("OUT_DIR is writable");
 }
 
 fn skeleton(clang: &Path, source: &Path, output: &Path) {
@@ -95,10 +94,21 @@ fn major_version(clang: &Path) -> Option<u32> {
         .ok()
 }
 
-/// Every `#define NAME NUMBER` of the header as a Rust constant.
-fn limits(header: &str) -> String {
+/// The text of all headers that are shared with Rust.
+fn abi_headers() -> String {
+    fs::read_dir(ABI)
+        .and_then(|entries| {
+            entries
+                .map(|entry| fs::read_to_string(entry?.path()))
+                .collect()
+        })
+        .expect("the ABI headers are readable")
+}
+
+/// Every `#define NAME NUMBER` of the headers as a Rust constant.
+fn limits(headers: &str) -> String {
     let mut rust = String::new();
-    for line in header.lines() {
+    for line in headers.lines() {
         let mut words = line.split_whitespace();
         if let (Some("#define"), Some(name), Some(Ok(value))) = (
             words.next(),

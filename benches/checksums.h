@@ -2,6 +2,9 @@
 #ifndef __CHECKSUMS_H__
 #define __CHECKSUMS_H__
 
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
 /* RFC 1624, equation 3: a checksum over what was from and is to. */
 static __always_inline __sum16 replaced(__sum16 check, __be32 from, __be32 to)
 {

@@ -6,6 +6,9 @@
 #ifndef __PREFIXES_H__
 #define __PREFIXES_H__
 
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
 #define MAX_LENGTHS 8
 #define STEP	    0x9e3779b1u /* odd: no two multiples are the same in any number of low bits */
 

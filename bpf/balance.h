@@ -8,6 +8,17 @@
 #ifndef __BALANCE_H__
 #define __BALANCE_H__
 
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#include "abi/backend.h"
+#include "abi/outcomes.h"
+#include "abi/rule.h"
+#include "flow_cache.h"
+#include "maps.h"
+#include "parse.h"
+#include "rule_lookup.h"
+
 static __always_inline __u32 set_size(__u32 set)
 {
 	return set & 0xff;

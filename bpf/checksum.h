@@ -10,6 +10,14 @@
 #ifndef __CHECKSUM_H__
 #define __CHECKSUM_H__
 
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "abi/backend.h"
+#include "interface.h"
+#include "parse.h"
+
 #define SUM_CHUNK 128 /* bytes; what fits on the stack beside the caller's */
 
 static __always_inline __u16 fold(__u64 sum)

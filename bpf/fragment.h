@@ -8,6 +8,15 @@
 #ifndef __FRAGMENT_H__
 #define __FRAGMENT_H__
 
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#include "abi/flow.h"
+#include "abi/outcomes.h"
+#include "balance.h"
+#include "maps.h"
+#include "parse.h"
+
 /* How long Linux waits for the rest of a datagram (ip_frag_time); RFC 8200 allows 60 s. */
 #define FRAGMENT_TIME 30000000000ull /* ns */
 

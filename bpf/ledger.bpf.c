@@ -8,9 +8,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-#include "xdpredir.h"
-
-#define NULL ((void *)0)
+#include "abi/ledger.h"
+#include "ledger_maps.h"
 
 /* Errors of include/uapi/asm-generic/errno*.h */
 #define ENXIO	   6
@@ -36,8 +35,6 @@ __u32 egress_id = 0;		/* of the map; 0: not yet */
  * field of a context that a later step branches on starts with a value that they don't know.
  */
 __u32 unknown_zero = 0;
-
-#include "ledger_maps.h"
 
 static __always_inline bool is_here(const struct net_device *dev)
 {

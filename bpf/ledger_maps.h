@@ -3,6 +3,11 @@
 #ifndef __LEDGER_MAPS_H__
 #define __LEDGER_MAPS_H__
 
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#include "abi/ledger.h"
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);

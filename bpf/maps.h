@@ -7,7 +7,15 @@
 #ifndef __MAPS_H__
 #define __MAPS_H__
 
-#include "ledger_maps.h"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#include "abi/backend.h"
+#include "abi/counters.h"
+#include "abi/flow.h"
+#include "abi/limits.h"
+#include "abi/outcomes.h"
+#include "abi/rule.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

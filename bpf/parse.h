@@ -7,6 +7,15 @@
 #ifndef __PARSE_H__
 #define __PARSE_H__
 
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "abi/flow.h"
+#include "abi/limits.h"
+#include "abi/outcomes.h"
+#include "abi/rule.h"
+
 #define IP_MF	   0x2000 /* RFC 791: more fragments follow */
 #define IP_OFFSET  0x1fff /* RFC 791: this fragment's offset, in 8 bytes */
 #define IP6_MF	   0x0001 /* RFC 8200, section 4.5 */

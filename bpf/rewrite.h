@@ -3,6 +3,14 @@
 #ifndef __REWRITE_H__
 #define __REWRITE_H__
 
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "abi/backend.h"
+#include "checksum.h"
+#include "parse.h"
+
 /* Replaces words, and gives the change in sums over them. */
 static __always_inline __u64 put_words(__be32 *words, const __be32 *now, int count)
 {

@@ -1,25 +1,16 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
-#include <bpf/bpf_endian.h>
 
-#include "xdpredir.h"
-
-#define NULL ((void *)0)
-
-/* Each interface loads its own copy: the verifier folds the mode away. */
-const volatile struct interface interface = {};
-
-#include "maps.h"
-#include "account.h"
-#include "count.h"
-#include "parse.h"
-#include "flow.h"
-#include "match.h"
+#include "abi/backend.h"
+#include "abi/outcomes.h"
 #include "balance.h"
+#include "counters.h"
+#include "egress_checks.h"
 #include "fragment.h"
-#include "forward.h"
-#include "checksum.h"
+#include "interface.h"
+#include "ledger.h"
+#include "parse.h"
 #include "rewrite.h"
 
 /* OUTCOME_REDIRECTED: rewritten and aimed at a backend. Any other: see verdict(). */

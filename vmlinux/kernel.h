@@ -6,6 +6,8 @@
 #ifndef __KERNEL_H__
 #define __KERNEL_H__
 
+#include "vmlinux.h"
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 /* include/linux/ns_common.h */

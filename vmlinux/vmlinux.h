@@ -21,6 +21,8 @@ typedef __u64 __be64;
 typedef __u16 __sum16;
 typedef __u32 __wsum;
 
+#define NULL ((void *)0)
+
 enum {
 	false = 0,
 	true = 1,

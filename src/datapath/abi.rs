@@ -1,4 +1,4 @@
-//! What `bpf/xdpredir.h` defines, in Rust, and its values to and from bytes.
+//! What the headers in `bpf/abi/` define, in Rust, and its values to and from bytes.
 
 use anyhow::{Result, ensure};
 

@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Whether a packet can go where it is to go; the kernel would drop it without a word. */
-#ifndef __FORWARD_H__
-#define __FORWARD_H__
+#ifndef __EGRESS_CHECKS_H__
+#define __EGRESS_CHECKS_H__
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#include "abi/backend.h"
+#include "parse.h"
 
 static __always_inline bool outlives(const struct packet *pkt, const struct backend *backend)
 {

@@ -5,8 +5,16 @@
  * for each length that the service has, from the longest. `make bench` measures
  * that against an LPM trie.
  */
-#ifndef __MATCH_H__
-#define __MATCH_H__
+#ifndef __RULE_LOOKUP_H__
+#define __RULE_LOOKUP_H__
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "abi/flow.h"
+#include "abi/rule.h"
+#include "maps.h"
 
 struct lookup {
 	struct rule_key key;

@@ -4,8 +4,16 @@
  * programs see what becomes of it on the same CPU, before this program's next
  * run where it fails at once, and in bulks, in their order, where the device refuses.
  */
-#ifndef __ACCOUNT_H__
-#define __ACCOUNT_H__
+#ifndef __LEDGER_H__
+#define __LEDGER_H__
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#include "abi/backend.h"
+#include "abi/ledger.h"
+#include "interface.h"
+#include "ledger_maps.h"
 
 __u32 program_id = 0; /* of this program, once it is loaded */
 

@@ -5,8 +5,15 @@
  * of its generation. Each CPU has its own, and the program is never interrupted
  * by itself (softirqs are off), so nobody sees an entry half written.
  */
-#ifndef __FLOW_H__
-#define __FLOW_H__
+#ifndef __FLOW_CACHE_H__
+#define __FLOW_CACHE_H__
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#include "abi/flow.h"
+#include "maps.h"
+#include "parse.h"
 
 static __always_inline __u64 generation_now(void)
 {

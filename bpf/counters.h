@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* What became of a packet. Every counter is per CPU, so no increment is lost. */
-#ifndef __COUNT_H__
-#define __COUNT_H__
+#ifndef __COUNTERS_H__
+#define __COUNTERS_H__
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#include "abi/backend.h"
+#include "abi/counters.h"
+#include "maps.h"
 
 static __always_inline void count(void *map, __u32 key, __u32 bytes)
 {

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#ifndef __ABI_COUNTERS_H__
+#define __ABI_COUNTERS_H__
+
+#include "vmlinux.h"
+#include "abi/limits.h"
+
+/* Totals; bytes are those of the Ethernet frame as XDP sees it on arrival. */
+struct counter {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* The counters of a bank that backends have. For the command; the program doesn't ask. */
+struct bank {
+	__u8 bitmap[BANK_BITMAP];
+};
+
+_Static_assert(sizeof(struct counter) == 16, "counter");
+_Static_assert(sizeof(struct bank) == BANK_BITMAP, "bank");
+
+#endif

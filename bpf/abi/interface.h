@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#ifndef __ABI_INTERFACE_H__
+#define __ABI_INTERFACE_H__
+
+#include "vmlinux.h"
+#include "abi/limits.h"
+
+/* In .rodata of each interface's own load of the program. */
+struct interface {
+	__u32 ifindex;
+	__u32 mode;   /* MODE_* */
+	__u32 frags;  /* 1: frames in several buffers come along (xdp.frags) */
+	__u32 ledger; /* LEDGER_* */
+	char name[INTERFACE_NAME_LEN];
+};
+#define MODE_NATIVE 1
+#define MODE_SKB    2
+
+#define LEDGER_ON	   0
+#define LEDGER_UNWANTED	   1 /* attach --no-ledger */
+#define LEDGER_UNAVAILABLE 2 /* the kernel has no BTF, or refused the tracing programs */
+
+_Static_assert(sizeof(struct interface) == 32, "interface");
+
+#endif
