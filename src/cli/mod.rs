@@ -5,6 +5,7 @@ mod attach;
 mod completions;
 mod detach;
 mod doctor;
+mod explain;
 mod features;
 mod filter;
 mod find;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 use xdpredir::datapath::Notice;
-use xdpredir::{datapath, error, host, view};
+use xdpredir::{datapath, host, view};
 
 use grammar::{Cli, Command};
 
@@ -39,10 +40,10 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            let why = error::explain(&error, || needs::of(&cli.command));
+            let why = explain::line(&error, &cli.command);
             let why = paste::complete(&cli.global, &why);
             view::complaint(format_args!("xdpredir: {why}"));
-            ExitCode::from(error::exit_code(&error) as u8)
+            ExitCode::from(datapath::exit_code(&error) as u8)
         }
     }
 }

@@ -102,7 +102,7 @@ impl Ledger {
     /// Room for what finds none, so that nothing is lost without being counted.
     fn make_room(&self) -> Result<()> {
         for reason in 0..abi::FAILURES {
-            let counter = abi::NOBODYS;
+            let counter = abi::UNATTRIBUTED;
             let key = abi::failure_key { counter, reason };
             if self.0.get(&key)?.is_none() {
                 self.0.put(&key, &0)?;

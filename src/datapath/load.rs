@@ -19,17 +19,17 @@ use crate::model::{LedgerState, Mode};
 
 /// The maps that all interfaces of a network namespace share; their names are those of their pins.
 const SHARED: [(&str, &str); 14] = [
-    ("ruleset", "ruleset"),
-    ("services", "services"),
+    ("generation", "generation"),
+    ("prefix_lengths", "prefix_lengths"),
     ("rules", "rules"),
     ("members", "members"),
     ("maglev", "maglev"),
     ("flows", "flows"),
     ("fragments", "fragments"),
-    ("passed", "passed"),
+    ("passed_frags", "passed_frags"),
     ("counters", "counters"),
-    ("banks", "banks"),
-    ("origins", "origins"),
+    ("counter_bitmaps", "counter_bitmaps"),
+    ("locators", "locators"),
     ("ledgers", "ledgers"),
     ("failures", "failures"),
     ("egress", "egress"),

@@ -13,12 +13,13 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::bpffs::{mkdir, remove_directory, require_trusted};
+use super::cause::is_not_found;
 use super::locate::require_bpffs;
 use super::notice::{Notice, say};
 use super::schema::require_our_version;
 use super::state::{has_state, not_attached, nothing_attached};
 use super::{Pins, detach};
-use crate::error::{Exit, failure, is_not_found};
+use crate::error::{Exit, failure};
 use crate::host::locks::Holder;
 
 /// How long a run waits for the others.

@@ -3,6 +3,7 @@
 mod abi;
 mod attach;
 mod bpffs;
+mod cause;
 mod codec;
 mod counter_banks;
 mod detach;
@@ -28,6 +29,7 @@ mod state;
 mod sys;
 
 pub use attach::{Attached, Request, attach};
+pub use cause::{exit_code, is_refused};
 pub use detach::{clear, detach};
 pub use foreign::Foreign;
 pub use interface::{Ids, Interface, interfaces, runs};
