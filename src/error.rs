@@ -107,7 +107,9 @@ pub fn has_kind(error: &anyhow::Error, kind: ErrorKind) -> bool {
 
 /// The error as one line, and the remedy that the failure nearest to the top has.
 pub fn refusal(error: &anyhow::Error) -> Refusal {
-    let failures = error.chain().filter_map(|cause| cause.downcast_ref::<Failure>());
+    let failures = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<Failure>());
     let mut remedies = failures.map(|failure| failure.0.remedy());
     let remedy = remedies.find(|remedy| !remedy.is_empty());
     (one_line(error), remedy.unwrap_or_default()).into()

@@ -25,7 +25,7 @@ const NAMES: [&str; 6] = [
 struct Bed {
     name: &'static str,
     host: Ns,
-    server: Ns,
+    _server: Ns,
     pins: Pins,
 }
 

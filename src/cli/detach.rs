@@ -5,16 +5,17 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::grammar::{self, Global};
-use xdpredir::datapath::{self, Interface, Pins};
+use super::warnings;
+use xdpredir::datapath::{self, Interface, Lock, Pins};
 use xdpredir::doctor::{self, Reverted};
 use xdpredir::error::{Exit, failure};
 use xdpredir::host::device;
-use xdpredir::model::Change;
+use xdpredir::model::{Change, Remedy, Verb};
 use xdpredir::view;
 
 pub fn run(global: &Global, args: &grammar::Detach) -> Result<ExitCode> {
-    let pins = Pins::locate(global.pin_dir.as_deref())?;
-    let _lock = pins.lock_to_detach()?;
+    let pins = datapath::locate(global.pin_dir.as_deref())?;
+    let _lock = Lock::take_to_detach(&pins)?;
     let all = datapath::interfaces(&pins)?;
     let count = all.len();
     let which = if args.all {
@@ -49,7 +50,7 @@ pub fn run(global: &Global, args: &grammar::Detach) -> Result<ExitCode> {
         describe(&pins, &done, args.keep_rules)?;
     }
     if let Some(stays) = cleared? {
-        view::warning(stays);
+        warnings::warn(global, &stays);
     }
     Ok(code)
 }
@@ -71,7 +72,7 @@ fn describe(pins: &Pins, which: &[&Interface], keep_rules: bool) -> Result<()> {
             "nothing is left under {}",
             pins.root().display()
         ))?;
-    } else if keep_rules && pins.interfaces()?.is_empty() {
+    } else if keep_rules && datapath::attached(pins)?.is_empty() {
         view::sentence(format_args!(
             "rules and counters are kept under {}",
             pins.root().display()
@@ -92,7 +93,10 @@ fn named(all: Vec<Interface>, names: &[String]) -> Result<Vec<Interface>> {
         if !all.iter().any(|interface| named(interface, name)) {
             return Err(failure(
                 Exit::NotFound,
-                format!("{name}: not attached; `xdpredir status` shows what is"),
+                (
+                    format!("{name}: not attached"),
+                    Remedy::from(Verb::Plain("status")) + " shows what is",
+                ),
             ));
         }
     }

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::grammar::Filter;
 use xdpredir::datapath::RuleStore;
 use xdpredir::error::{Exit, failure};
-use xdpredir::model::{Backend, Match, Rule};
+use xdpredir::model::{Backend, Match, Remedy, Rule, Verb};
 
 /// The rules that have a backend that is meant.
 pub fn rules(store: &RuleStore, filter: &Filter) -> Result<Vec<Rule>> {
@@ -18,12 +18,17 @@ pub fn rules(store: &RuleStore, filter: &Filter) -> Result<Vec<Rule>> {
 
 /// Exit 3 where something is named, and there is nothing.
 pub fn require<T>(filter: &Filter, found: &[T]) -> Result<()> {
-    let message = "no such rule or backend; `xdpredir rule list` shows what there is";
+    let refusal = || ("no such rule or backend", shows_what_there_is());
     ensure!(
         !found.is_empty() || !is_narrowed(filter),
-        failure(Exit::NotFound, message)
+        failure(Exit::NotFound, refusal())
     );
     Ok(())
+}
+
+/// Where a rule or a backend is not there.
+pub fn shows_what_there_is() -> Remedy {
+    Remedy::from(Verb::Plain("rule list")) + " shows what there is"
 }
 
 pub fn is_wanted(filter: &Filter, backend: &Backend) -> bool {

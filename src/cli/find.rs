@@ -14,7 +14,7 @@ use xdpredir::host::discovery::next_hop::{Probe, Resolved};
 use xdpredir::host::discovery::veth_pair::AddressHint;
 use xdpredir::host::process;
 use xdpredir::host::route::is_link_local;
-use xdpredir::model::{Backend, Locator, Rewrite};
+use xdpredir::model::{Backend, Locator, Remedy, Rewrite, Tool};
 use xdpredir::view;
 
 /// The way to a backend.
@@ -223,6 +223,10 @@ fn told_device(args: &RuleAdd) -> Result<Option<Device>> {
         return Ok(None);
     };
     device::by_index(ifindex)?.map(Some).ok_or_else(|| {
-        failure(Exit::NotFound, format!("--ifindex {ifindex}: no such device in this network namespace; `ip link` lists them"))
+        let why = format!("--ifindex {ifindex}: no such device in this network namespace");
+        failure(
+            Exit::NotFound,
+            (why, Remedy::from(Tool::new("ip link")) + " lists them"),
+        )
     })
 }

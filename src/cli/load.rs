@@ -17,14 +17,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::grammar::{self, Global};
 use super::warnings;
 use xdpredir::control::validate as check;
-use xdpredir::datapath::{Pins, RuleStore};
+use xdpredir::datapath::{Lock, Pins, RuleStore};
 use xdpredir::doctor::Sample;
 use xdpredir::doctor::checks;
 use xdpredir::error::{Exit, exit_code, failure};
 use xdpredir::host::device;
 use xdpredir::model::{Backend, Locator, Mac, Match, Proto, Remedy, Rewrite, Rule, Verb};
-use xdpredir::view::doctor::Row;
 use xdpredir::view;
+use xdpredir::view::doctor::Row;
 
 /// A backend of a rule, as `rule list --json` has it.
 #[derive(Deserialize)]
@@ -89,7 +89,7 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     let rules = rules(&text, file)?;
     drop(text);
     let sample = Sample::of(&rules);
-    let lock = pins.lock()?;
+    let lock = Lock::take(pins)?;
     let store = RuleStore::open(pins)?;
     let total = rules.len();
     let progress = progress(total)?;

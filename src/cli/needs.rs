@@ -8,7 +8,7 @@ use xdpredir::model::Refusal;
 pub fn of(command: &Command) -> Refusal {
     match command {
         Command::Rule(_) | Command::Stats(_) => {
-            "needs root, or membership in the group given to `attach --group`".into()
+            "needs root, or membership in the group that attach was given with --group".into()
         }
         Command::Features(_) => "needs root (CAP_SYS_ADMIN) to enter network namespaces".into(),
         Command::Attach(_) => capability::refused_to_attach()

@@ -3,14 +3,15 @@
 use anyhow::Result;
 
 use super::grammar::Global;
+use super::warnings;
 use xdpredir::datapath::{self, Pins, RuleStore};
 use xdpredir::host::xdp;
 use xdpredir::view;
 use xdpredir::view::json::{Status, StatusInterface};
 
 pub fn run(global: &Global) -> Result<()> {
-    let pins = Pins::locate(global.pin_dir.as_deref())?;
-    let read = pins.read(|| read(&pins))?;
+    let pins = datapath::locate(global.pin_dir.as_deref())?;
+    let read = datapath::read(&pins, || read(&pins))?;
     let (interfaces, rules) = read.unwrap_or_default();
     let status = Status {
         pin_dir: pins.root().to_path_buf(),
@@ -24,8 +25,8 @@ pub fn run(global: &Global) -> Result<()> {
         if !status.interfaces.is_empty() && !xdp::is_told()? {
             view::line(view::features::GUESSED)?;
         }
-        if let Some(why) = pins.no_bpffs() {
-            view::sentence(why)?;
+        if let Some(refusal) = datapath::no_bpffs(&pins) {
+            view::sentence(warnings::line(global, &refusal))?;
         }
         Ok(())
     }

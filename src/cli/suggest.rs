@@ -152,7 +152,10 @@ mod tests {
     #[test]
     fn commands_repeat_the_options_of_the_run() {
         let detach = || Verb::Detach(vec!["a b".into()]);
-        assert_eq!(text(detach(), None, None), "`xdpredir detach 'a b' --keep-rules`");
+        assert_eq!(
+            text(detach(), None, None),
+            "`xdpredir detach 'a b' --keep-rules`"
+        );
         assert_eq!(
             text(detach(), Some("n"), Some("/b/$(id)")),
             "`xdpredir --netns n --pin-dir '/b/$(id)' detach 'a b' --keep-rules`"
@@ -183,7 +186,16 @@ mod tests {
             Verb::RuleRefresh(server),
             Verb::DoctorFix,
         ];
-        let plain = ["doctor", "status", "stats", "rule list", "lab up", "lab down", "lab status", "lab tmux"];
+        let plain = [
+            "doctor",
+            "status",
+            "stats",
+            "rule list",
+            "lab up",
+            "lab down",
+            "lab status",
+            "lab tmux",
+        ];
         for verb in all.into_iter().chain(plain.map(Verb::Plain)) {
             let argv = std::iter::once("xdpredir".into()).chain(words(&verb));
             let parsed = Cli::command().try_get_matches_from(argv);

@@ -14,7 +14,9 @@ pub fn say(global: &Global, found: Result<Vec<Finding>>) -> Option<Vec<Row>> {
     let shell = suggest::shell(global);
     match found {
         Ok(found) => {
-            let sentences = found.iter().map(|found| view::doctor::sentence(found, &shell));
+            let sentences = found
+                .iter()
+                .map(|found| view::doctor::sentence(found, &shell));
             sentences.for_each(view::warning);
             Some(found.iter().map(|found| Row::new(found, &shell)).collect())
         }

@@ -8,15 +8,16 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Gid;
 
 use super::bpffs::remove_tree;
-use super::detach::detach;
 use super::foreign::{Foreign, Replaced};
 use super::interface::{Interface, interfaces};
 use super::load::{Variant, load};
-use super::{Pins, ledger, log, sys};
+use super::lock::Lock;
+use super::state::has_state;
+use super::{Pins, detach, ledger, log, permissions, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
 use crate::host::{features, xdp};
-use crate::model::{ETHERNET_MTU, LedgerState, LinkState, Mode};
+use crate::model::{ETHERNET_MTU, LedgerState, LinkState, Mode, Refusal, Remedy, Verb};
 
 pub struct Request<'a> {
     pub devices: &'a [Device],
@@ -44,18 +45,22 @@ pub struct Attached {
     pub made_room: bool,
     pub ledger: LedgerState,
     /// Why there is no ledger, though it was wanted.
-    pub no_ledger: Option<String>,
+    pub no_ledger: Option<Refusal>,
 }
 
 /// Attaches to all devices or to none.
 pub fn attach(pins: &Pins, request: &Request) -> Result<Vec<Attached>> {
-    let _lock = pins.lock_or_create()?;
-    pins.sweep()?;
+    let _lock = Lock::take_or_create(pins)?;
+    detach::sweep(pins)?;
     let (before, ended) = make_room(pins, interfaces(pins)?, request.devices)?;
-    let fresh = !pins.has_state()?;
+    let fresh = !has_state(pins)?;
 
     let mut all = attach_locked(pins, request, &before).map_err(|error| {
-        let _ = if fresh { pins.remove() } else { pins.sweep() };
+        let _ = if fresh {
+            detach::remove(pins)
+        } else {
+            detach::sweep(pins)
+        };
         with_ended(error, &ended)
     })?;
     for attached in &mut all {
@@ -97,7 +102,7 @@ fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result
         }
     }
     if let Some(gid) = request.group {
-        pins.open_to_group(gid)?;
+        permissions::open_to_group(pins, gid)?;
     }
 
     // All that is slow is done. From here on, a foreign program is off its interface until ours is
@@ -109,7 +114,7 @@ fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result
         .collect::<Result<Vec<_>>>()?;
     for attachment in linked {
         done.push(Attached {
-            no_ledger: no_ledger.as_ref().map(crate::error::one_line),
+            no_ledger: no_ledger.as_ref().map(crate::error::refusal),
             ..attachment.describe()
         });
         attachment.keep(pins)?;
@@ -133,7 +138,7 @@ fn make_room(
         match state {
             LinkState::Gone => remove_tree(&pins.interface(interface.ifindex))?,
             LinkState::Moved if has_its_place => {
-                detach(pins, &interface)?;
+                detach::detach(pins, &interface)?;
                 remove_tree(&pins.interface(interface.ifindex))?;
                 ended.push(interface);
             }
@@ -182,12 +187,9 @@ fn already(interface: &Interface, device: &Device, wanted: Option<Mode>) -> Resu
     let mode = interface.mode;
     if wanted.is_some_and(|wanted| wanted != mode) {
         let name = &device.name;
-        return Err(failure(
-            Exit::Conflict,
-            format!(
-                "{name} is attached in {mode} mode: to change it, `xdpredir detach {name} --keep-rules` first"
-            ),
-        ));
+        let why = format!("{name} is attached in {mode} mode");
+        let detach = Remedy::from("to change it, ") + Verb::Detach(vec![name.clone()]) + " first";
+        return Err(failure(Exit::Conflict, (why, detach)));
     }
     Ok(Attached {
         device: device.clone(),
@@ -309,7 +311,7 @@ impl Attachment {
     }
 
     fn keep(self, pins: &Pins) -> Result<()> {
-        let path = pins.interface(self.device.ifindex).join("link");
+        let path = pins.link(self.device.ifindex);
         sys::pin(self.link.as_fd(), &path)
             .with_context(|| format!("cannot pin {}", path.display()))?;
         if let Some(replaced) = self.replaced {
@@ -373,12 +375,8 @@ impl Refused {
 
     fn failure(self, device: &Device, mode: Mode) -> anyhow::Error {
         let Refused { exit, why } = self;
-        let advice = advice(device, mode, exit);
-        let message = format!(
-            "{} cannot run XDP in {mode} mode: {why}{advice}",
-            device.name
-        );
-        failure(exit, message)
+        let why = format!("{} cannot run XDP in {mode} mode: {why}", device.name);
+        failure(exit, (why, remedy(device, mode, exit)))
     }
 }
 
@@ -398,15 +396,15 @@ fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd, Refus
     })
 }
 
-fn advice(device: &Device, mode: Mode, exit: Exit) -> String {
+fn remedy(device: &Device, mode: Mode, exit: Exit) -> Remedy {
     let master = device.master.and_then(device::name_of);
     match (exit, mode, master) {
-        (Exit::Conflict, _, Some(master)) => format!(
-            "; `xdpredir detach {master} --keep-rules` first, then attach {} and {master} at once",
-            device.name
-        ),
-        (Exit::Unsupported, Mode::Native, _) => "; --mode skb works on any device".into(),
-        _ => String::new(),
+        (Exit::Conflict, _, Some(master)) => {
+            let at_once = format!(" first, then attach {} and {master} at once", device.name);
+            Remedy::from(Verb::Detach(vec![master])) + at_once
+        }
+        (Exit::Unsupported, Mode::Native, _) => "skb mode works on any device".into(),
+        _ => Remedy::default(),
     }
 }
 

@@ -17,8 +17,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::datapath::Pins;
+use crate::datapath;
 use crate::error::{Exit, failure};
+use crate::model::Refusal;
+use crate::view::remedy::Shell;
 pub use beds::Bed;
 use commands::Commands;
 use down::Remover;
@@ -28,16 +30,18 @@ use inspect::State;
 pub struct Options<'a> {
     pub json: bool,
     pub pin_dir: Option<&'a Path>,
+    pub shell: &'a Shell,
 }
 
 pub fn up(options: &Options, bed: Bed) -> Result<()> {
     require_root("up")?;
-    let pins = Pins::locate(options.pin_dir)?;
+    let pins = datapath::locate(options.pin_dir)?;
     let _lock = lock()?;
     let commands = commands(options);
     up::up(commands, &remover(options), bed)?;
-    if let Some(why) = pins.no_bpffs() {
-        crate::view::warning(why);
+    if let Some(Refusal { why, remedy }) = datapath::no_bpffs(&pins) {
+        let remedy = options.shell.sentence(&remedy);
+        crate::view::warning(format_args!("{why}: {remedy}"));
     }
     if options.json {
         return status(options);

@@ -93,7 +93,9 @@ impl Remedy {
 
     /// Several remedies, all of which are needed.
     pub fn all(remedies: impl IntoIterator<Item = Remedy>) -> Self {
-        let joined = remedies.into_iter().reduce(|all, next| all + " and " + next);
+        let joined = remedies
+            .into_iter()
+            .reduce(|all, next| all + " and " + next);
         joined.unwrap_or_default()
     }
 }
@@ -115,7 +117,8 @@ impl Tool {
 
     /// More words that need no quoting.
     pub fn words(mut self, words: &str) -> Self {
-        self.argv.extend(words.split_whitespace().map(OsString::from));
+        self.argv
+            .extend(words.split_whitespace().map(OsString::from));
         self
     }
 

@@ -71,7 +71,10 @@ fn of_device(device: &str, failures: &Failures, advice: &Advice) -> Vec<String> 
         let lost = format!("{} lost", count(reason.frames as usize, "frame"));
         let lost = style::paint(&lost, Tone::Bad, &stdout());
         let remedy = advice.shell.sentence(&reason.remedy);
-        let why = format!("{device} since its backends were added: {}: {remedy}", reason.why);
+        let why = format!(
+            "{device} since its backends were added: {}: {remedy}",
+            reason.why
+        );
         format!("{lost} at {}", escape(&why))
     };
     let reasons = (advice.reasons)(failures, device).into_iter();

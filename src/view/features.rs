@@ -91,7 +91,11 @@ fn block(features: &Features) -> String {
         terminal::entry(&format!("  {name}"), &escape(value), 18, columns) + "\n"
     };
     let lines = lines.iter().map(line);
-    let title = format!("{} (ifindex {})\n", escape(&features.ifname), features.ifindex);
+    let title = format!(
+        "{} (ifindex {})\n",
+        escape(&features.ifname),
+        features.ifindex
+    );
     std::iter::once(title).chain(lines).collect()
 }
 

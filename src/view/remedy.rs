@@ -41,9 +41,24 @@ impl Shell {
             Part::Commands(commands) => commands,
         };
         // Nobody can paste that here: it does not stand between backquotes.
-        let elsewhere = |command: &Command| matches!(command, Command::Tool(Tool { place: Place::Elsewhere, .. }));
-        let mark = if commands.iter().any(elsewhere) { '\'' } else { '`' };
-        let words: Vec<String> = commands.iter().map(|command| self.command(command)).collect();
+        let elsewhere = |command: &Command| {
+            matches!(
+                command,
+                Command::Tool(Tool {
+                    place: Place::Elsewhere,
+                    ..
+                })
+            )
+        };
+        let mark = if commands.iter().any(elsewhere) {
+            '\''
+        } else {
+            '`'
+        };
+        let words: Vec<String> = commands
+            .iter()
+            .map(|command| self.command(command))
+            .collect();
         format!("{mark}{}{mark}", words.join(" && "))
     }
 
@@ -119,7 +134,8 @@ mod tests {
             "`xdpredir --pin-dir '/a b' status`, `nsenter '--net=/run/netns/n x' ip link set up dev 'a;b'` \
              or `nsenter --net=/proc/7/ns/net ip link set up dev 'a;b'`"
         );
-        let elsewhere = Remedy::from(up.clone().at(Place::Elsewhere)) + " or " + Command::Name("rule add");
+        let elsewhere =
+            Remedy::from(up.clone().at(Place::Elsewhere)) + " or " + Command::Name("rule add");
         assert_eq!(
             shell(Some("n")).text(&elsewhere),
             "'ip link set up dev 'a;b'' or `rule add`"
@@ -129,10 +145,26 @@ mod tests {
 
     #[test]
     fn a_shell_reads_each_argument_as_it_was() {
-        let words = ["plain", "", "a b", "it's", "$(id)", "`id`", "e\x1b[31m", "a\\n%s", "\u{a0}"];
-        for word in words.map(OsStr::new).into_iter().chain([OsStr::from_bytes(b"\xff\n.")]) {
+        let words = [
+            "plain",
+            "",
+            "a b",
+            "it's",
+            "$(id)",
+            "`id`",
+            "e\x1b[31m",
+            "a\\n%s",
+            "\u{a0}",
+        ];
+        for word in words
+            .map(OsStr::new)
+            .into_iter()
+            .chain([OsStr::from_bytes(b"\xff\n.")])
+        {
             let script = format!("printf %s {}", quote(word));
-            let run = std::process::Command::new("sh").args(["-c", &script]).output();
+            let run = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .output();
             assert_eq!(run.expect("a shell").stdout, word.as_bytes(), "{script}");
             assert!(is_plain(&script));
         }

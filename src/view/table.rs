@@ -4,9 +4,9 @@ use std::io::stdout;
 use std::time::Duration;
 
 use super::columns::Columns;
-use super::json::{RuleRow, Snapshot, StatsInterface, Status, StatusInterface};
 use super::escape::escape;
 use super::failures::Advice;
+use super::json::{RuleRow, Snapshot, StatsInterface, Status, StatusInterface};
 use super::style::Tone;
 use super::{failures, terminal, units};
 use crate::model::{BackendState, Counter, LedgerState, LinkState, Rate, Rewrite};

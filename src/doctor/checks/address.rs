@@ -48,7 +48,10 @@ fn missing(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
         return None;
     }
     let server = backend.server;
-    let delivery = backend.namespace.as_ref().map(|namespace| namespace.address);
+    let delivery = backend
+        .namespace
+        .as_ref()
+        .map(|namespace| namespace.address);
     let finding = Finding::problem("address", mac::subject(backend, device))
         .consequence("packets arrive where nobody takes them");
     if backend.is_own && delivery != Some(Delivery::Here) {
@@ -65,10 +68,14 @@ fn missing(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
         ));
         if backend.followed {
             return finding
-                .remedy(Remedy::from(Verb::RuleRefresh(server)) + ", which follows it to its new one")
+                .remedy(
+                    Remedy::from(Verb::RuleRefresh(server)) + ", which follows it to its new one",
+                )
                 .fix(Some(backend.refresh(Refreshed::Path)));
         }
-        let add = Tool::new("ip addr add").arg(server.to_string()).words("dev");
+        let add = Tool::new("ip addr add")
+            .arg(server.to_string())
+            .words("dev");
         finding.remedy(
             add.arg(peer.name()).beside(peer)
                 + " with its prefix length, or "

@@ -1,7 +1,7 @@
 //! Sources that a bridge has behind another port than the attached ones.
 
 use super::remedies;
-use crate::doctor::facts::{Facts, BridgeEntry};
+use crate::doctor::facts::{BridgeEntry, Facts};
 use crate::model::{Finding, Remedy, Tool};
 
 pub fn check(facts: &Facts) -> Vec<Finding> {
@@ -15,7 +15,9 @@ fn finding(entry: &BridgeEntry) -> Finding {
         bridge,
         port,
     } = entry;
-    let forget = Tool::new("bridge fdb del").arg(mac.to_string()).words("dev");
+    let forget = Tool::new("bridge fdb del")
+        .arg(mac.to_string())
+        .words("dev");
     Finding::warning("bridge-entry", format!("source {source}"))
         .consequence(format!(
             "replies to it leave by {port}, where the program isn't attached"

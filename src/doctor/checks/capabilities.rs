@@ -4,7 +4,8 @@ use crate::doctor::facts::{Facts, HostFacts, Trial};
 use crate::model::Finding;
 
 const REFUSED: &str = "`attach` is refused";
-const NOT_TRIED: &str = "`attach` is refused, and whether this kernel loads the program was not tried";
+const NOT_TRIED: &str =
+    "`attach` is refused, and whether this kernel loads the program was not tried";
 
 pub fn check(facts: &Facts) -> Vec<Finding> {
     lacking(&facts.host).into_iter().collect()

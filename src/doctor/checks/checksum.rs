@@ -13,12 +13,18 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         backend.completes_checksum != device.completes_checksum
     };
     let stale = facts.served().filter(stale);
-    stale.map(|(backend, device)| finding(backend, device)).collect()
+    stale
+        .map(|(backend, device)| finding(backend, device))
+        .collect()
 }
 
 fn finding(backend: &BackendFacts, device: &DeviceFacts) -> Finding {
     let name = device.name();
-    let now = if device.completes_checksum { "on" } else { "off" };
+    let now = if device.completes_checksum {
+        "on"
+    } else {
+        "off"
+    };
     mac::stale(backend, device, "checksum", Refreshed::Mac(backend.mac))
         .consequence("packets of local senders may arrive with checksums that are refused")
         .evidence(format!(

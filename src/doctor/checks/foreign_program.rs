@@ -10,7 +10,12 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 /// A bridge gets what the programs at its ports leave.
 pub fn interfaces(facts: &Facts) -> Vec<Finding> {
     let devices = facts.ingress();
-    let programs = devices.flat_map(|device| device.foreign_below.iter().map(move |below| (device.name(), below)));
+    let programs = devices.flat_map(|device| {
+        device
+            .foreign_below
+            .iter()
+            .map(move |below| (device.name(), below))
+    });
     programs
         .map(|(name, (port, program))| {
             Finding::warning("foreign-program", name)

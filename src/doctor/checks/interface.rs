@@ -85,4 +85,3 @@ fn moved(interface: &InterfaceFacts) -> Finding {
         .evidence(evidence)
         .remedy(detach(name) + ", or move it back")
 }
-

@@ -20,7 +20,11 @@ fn finding(backend: &BackendFacts, device: &DeviceFacts) -> Finding {
 }
 
 /// The server has no address that is there for clients to ask.
-fn unknown(backend: &BackendFacts, device: &DeviceFacts, namespace: &ServerFacts) -> Option<Finding> {
+fn unknown(
+    backend: &BackendFacts,
+    device: &DeviceFacts,
+    namespace: &ServerFacts,
+) -> Option<Finding> {
     let (server, peer) = (backend.server, device.peer()?);
     let others = &namespace.others;
     (others.local.is_empty() && !others.sends_on).then(|| {
@@ -40,7 +44,11 @@ fn unknown(backend: &BackendFacts, device: &DeviceFacts, namespace: &ServerFacts
 }
 
 /// Linux, fib_validate_source: IPv4 alone refuses its own addresses as the source of what arrives.
-fn martian(backend: &BackendFacts, device: &DeviceFacts, namespace: &ServerFacts) -> Option<Finding> {
+fn martian(
+    backend: &BackendFacts,
+    device: &DeviceFacts,
+    namespace: &ServerFacts,
+) -> Option<Finding> {
     let addr = namespace.others.shared.filter(|addr| addr.is_ipv4())?;
     let here = backend.answers.as_ref().filter(|here| !here.accept_local)?;
     let arrival = &here.device;

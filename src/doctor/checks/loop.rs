@@ -22,7 +22,10 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 fn meets_again(facts: &Facts, device: &DeviceFacts) -> Option<String> {
     let peer = device.peer()?;
     let is_attached = peer.nsid.is_none() && facts.attached.contains(&peer.ifindex);
-    let redirects = device.peer_facts.as_ref().is_some_and(|there| there.redirects);
+    let redirects = device
+        .peer_facts
+        .as_ref()
+        .is_some_and(|there| there.redirects);
     (is_attached || redirects).then(|| format!("xdpredir is attached to its peer {peer}, too"))
 }
 

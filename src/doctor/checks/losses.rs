@@ -36,15 +36,18 @@ fn finding(facts: &Facts, device: Option<&DeviceFacts>, name: &str, reason: Reas
         return finding
             .evidence(format!("{}, or not on every CPU", reason.why))
             .remedy(
-                Remedy::from("nothing, if the count no longer grows; otherwise more queues there (a NIC's: ")
-                    + Tool::new("ethtool -L").arg(name).words("combined N")
+                Remedy::from(
+                    "nothing, if the count no longer grows; otherwise more queues there (a NIC's: ",
+                ) + Tool::new("ethtool -L").arg(name).words("combined N")
                     + "), or attach in skb mode",
             );
     }
     if cause.is_none() && is_over(facts, device, reason.loss) {
         return finding
             .evidence(format!("{}: that is over", reason.why))
-            .remedy("nothing to mend; a backend that is deleted and added again is counted from zero");
+            .remedy(
+                "nothing to mend; a backend that is deleted and added again is counted from zero",
+            );
     }
     let remedy = cause.map_or(reason.remedy, |cause| cause.remedy);
     finding.evidence(reason.why).remedy(remedy)
@@ -66,8 +69,7 @@ fn cause(facts: &Facts, name: &str, loss: Loss) -> Option<Finding> {
 /// veth has one for all.
 fn may_lack_queues(device: Option<&DeviceFacts>, loss: Loss) -> bool {
     let takes = |device: &DeviceFacts| device.features.xdp.redirect_target == Some(true);
-    loss == Loss::NotSupported
-        && device.is_some_and(|device| !device.is("veth") && takes(device))
+    loss == Loss::NotSupported && device.is_some_and(|device| !device.is("veth") && takes(device))
 }
 
 /// Whether all is well there by now, as far as no other check finds a cause. False where that can't

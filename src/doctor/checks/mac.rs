@@ -11,10 +11,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 
 fn finding(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
     let (evidence, to) = match backend.moved()? {
-        Moved::Peer(mac) => (
-            format!("{} has {mac}", device.peer()?),
-            Refreshed::Mac(mac),
-        ),
+        Moved::Peer(mac) => (format!("{} has {mac}", device.peer()?), Refreshed::Mac(mac)),
         Moved::Neighbour(Neighbour {
             mac,
             device,

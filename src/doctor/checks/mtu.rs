@@ -19,7 +19,9 @@ fn finding(facts: &Facts, egress: &DeviceFacts) -> Option<Finding> {
     let (from, longest) = (ingress.name(), ingress.features.mtu);
     (mtu < longest).then(|| {
         Finding::problem("mtu", name)
-            .consequence(format!("packets longer than {mtu} bytes are not redirected, and pass"))
+            .consequence(format!(
+                "packets longer than {mtu} bytes are not redirected, and pass"
+            ))
             .evidence(format!("its MTU is {mtu}, that of {from} {longest}"))
             .remedy(
                 Remedy::from(set_mtu(name, longest))

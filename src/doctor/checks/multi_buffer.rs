@@ -25,4 +25,3 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     };
     devices.filter_map(finding).collect()
 }
-

@@ -33,7 +33,9 @@ fn finding(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
         Some(false) => {
             Finding::problem(id(device), device.name()).consequence(format!("{what} is lost"))
         }
-        None => Finding::warning(id(device), device.name()).consequence(format!("{what} may be lost")),
+        None => {
+            Finding::warning(id(device), device.name()).consequence(format!("{what} may be lost"))
+        }
     };
     let (evidence, remedy, fix) = match &device.features.peer {
         Some(peer) if device.is("veth") => of_veth(facts, device, peer),
@@ -78,7 +80,10 @@ fn of_driver(facts: &Facts, device: &DeviceFacts) -> (String, Remedy, Option<Fix
 }
 
 fn guess(device: &DeviceFacts) -> &'static str {
-    match (device.features.xdp.redirect_target, device.features.xdp.source) {
+    match (
+        device.features.xdp.redirect_target,
+        device.features.xdp.source,
+    ) {
         (Some(_), FeatureSource::Guess) => ", as far as can be told on this kernel",
         _ => "",
     }
@@ -127,11 +132,7 @@ fn by_device_below(facts: &Facts, device: &DeviceFacts) -> Option<Remedy> {
 }
 
 /// The device that a backend can be reached by instead, and the rewriting where packets need a tag there.
-fn below(
-    facts: &Facts,
-    device: &DeviceFacts,
-    backend: &Backend,
-) -> Option<(u32, Option<Rewrite>)> {
+fn below(facts: &Facts, device: &DeviceFacts, backend: &Backend) -> Option<(u32, Option<Rewrite>)> {
     if device.is("bridge") {
         let identity = (backend.server, backend.ifindex, backend.mac);
         let is_it = |b: &&BackendFacts| (b.server, b.ifindex, b.mac) == identity;
@@ -200,7 +201,9 @@ mod tests {
         facts.below.insert(1, lower.features);
         match &by_device_below(&facts, &upper)?.0[0] {
             Part::Commands(commands) => match &commands[0] {
-                Command::Own(Verb::RuleAdd { device, rewrite, .. }) => {
+                Command::Own(Verb::RuleAdd {
+                    device, rewrite, ..
+                }) => {
                     assert_eq!(device.as_deref(), Some("nic1"));
                     *rewrite
                 }

@@ -37,7 +37,9 @@ pub fn elsewhere(tool: Tool) -> Remedy {
 /// Has a server take packets to an address that clients ask.
 pub fn add_address_of_clients(server: IpAddr) -> Tool {
     let length = if server.is_ipv4() { 32 } else { 128 };
-    Tool::new("ip addr add").arg(format!("ADDR/{length}")).words("dev lo")
+    Tool::new("ip addr add")
+        .arg(format!("ADDR/{length}"))
+        .words("dev lo")
 }
 
 /// Has the rules of a backend follow its server.

@@ -114,7 +114,9 @@ mod tests {
     fn suggested(finding: &Finding) -> (Rewrite, &str) {
         match &finding.remedy.0[..] {
             [Part::Commands(commands), Part::Text(needs), ..] => match &commands[..] {
-                [Command::Own(Verb::RuleAdd { rewrite, .. })] => (rewrite.expect("a rewriting"), needs),
+                [Command::Own(Verb::RuleAdd { rewrite, .. })] => {
+                    (rewrite.expect("a rewriting"), needs)
+                }
                 other => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),

@@ -15,7 +15,9 @@ fn other_device(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding>
     };
     Some(
         mac::stale(backend, device, "route", Refreshed::Path)
-            .consequence("packets leave by a device that the host's route to the server no longer names")
+            .consequence(
+                "packets leave by a device that the host's route to the server no longer names",
+            )
             .evidence(format!(
                 "packets leave by {}, and the host's route to {} leaves by {now}",
                 device.name(),

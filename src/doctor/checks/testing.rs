@@ -13,7 +13,9 @@ pub fn redirecting(from: DeviceFacts, to: DeviceFacts) -> Facts {
         attached: vec![ingress.ifindex],
         interfaces: vec![ingress],
         backends: vec![BackendFacts::new(&backend(ifindex, Rewrite::default()))],
-        devices: [from, to].map(|device| (device.features.ifindex, device)).into(),
+        devices: [from, to]
+            .map(|device| (device.features.ifindex, device))
+            .into(),
         ..Facts::default()
     }
 }

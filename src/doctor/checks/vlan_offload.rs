@@ -45,8 +45,7 @@ fn beside(device: &DeviceFacts) -> Option<(String, Remedy)> {
         // They get their frames from other devices, where the kernel has taken the tags off.
         (Some(kind), _) if kind == "bridge" || kind == "macvlan" => Some((
             format!("a {kind} gets tags beside the frames, whatever is switched off"),
-            Remedy::from(Verb::Detach(vec![name.into()]))
-                + ", then attach to the devices below it",
+            Remedy::from(Verb::Detach(vec![name.into()])) + ", then attach to the devices below it",
         )),
         (None, _) => (device.features.offloads.rx_vlan == Some(true)).then(|| {
             (

@@ -36,4 +36,3 @@ pub enum StalePins {
     /// Of a network namespace that nobody can see.
     OtherNamespace(PathBuf),
 }
-

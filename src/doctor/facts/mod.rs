@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 pub use backend::{BackendFacts, LostLocator, Moved, Neighbour, PeerAddress, Whereabouts};
 pub use device::{BridgeEntry, DeviceFacts, InterfaceFacts, PeerFacts};
 pub use host::{HostFacts, StalePins, Trial};
-pub use reply::{Certainty, Delivery, Others, Reply, ReplyArrival, ReturnRoute, ServerFacts, Source};
+pub use reply::{
+    Certainty, Delivery, Others, Reply, ReplyArrival, ReturnRoute, ServerFacts, Source,
+};
 
 use crate::model::{Failures, Features, LinkState, Match, Mode, Outcomes, Rule};
 
@@ -87,4 +89,3 @@ impl Facts {
         self.native().map(|i| i.name.as_str()).collect()
     }
 }
-

@@ -112,4 +112,3 @@ pub struct Reply {
     /// The gateway is an address of the namespace that redirects.
     pub via_us: bool,
 }
-

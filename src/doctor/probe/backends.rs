@@ -100,7 +100,10 @@ pub fn ask_host(facts: &mut Facts, survey: &Survey, links: &LinkLayer) -> Result
         .map(|device| (device.ifindex, Egress::of(device.clone())))
         .collect();
     for backend in &mut facts.backends {
-        match (facts.devices.get(&backend.ifindex), egress.get(&backend.ifindex)) {
+        match (
+            facts.devices.get(&backend.ifindex),
+            egress.get(&backend.ifindex),
+        ) {
             (Some(device), Some(egress)) => {
                 links.locate(backend, egress)?;
                 backend.answers = Some(answers(backend, device)?);

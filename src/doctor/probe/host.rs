@@ -12,7 +12,7 @@ use crate::model::LedgerState;
 
 pub fn host(pins: &Pins, survey: &Survey) -> HostFacts {
     HostFacts {
-        no_bpffs: pins.no_bpffs(),
+        no_bpffs: datapath::no_bpffs(pins),
         lacks_to_attach: capability::missing(&capability::ATTACH),
         lacks_to_look: capability::missing(&capability::ENTER),
         tells_features: survey.is_told(),
@@ -21,9 +21,9 @@ pub fn host(pins: &Pins, survey: &Survey) -> HostFacts {
 }
 
 pub fn stale_pins(pins: &Pins, host: &HostFacts) -> Result<Vec<StalePins>> {
-    let others = pins.other_versions()?.into_iter();
+    let others = datapath::other_versions(pins)?.into_iter();
     let mut stale: Vec<StalePins> = others.map(StalePins::OtherVersion).collect();
-    let others = pins.other_namespaces()?;
+    let others = datapath::other_namespaces(pins)?;
     // A process that can't enter namespaces can't tell which of them live.
     let sees_in = host.lacks_to_look.is_empty();
     if sees_in && !others.is_empty() {
@@ -63,7 +63,9 @@ pub fn try_programs(host: &mut HostFacts, running: &[&Interface]) {
 fn trial(result: Result<()>) -> Trial {
     match result {
         Ok(()) => Trial::Loaded,
-        Err(error) if datapath::exit_code(&error) == Exit::Permission => Trial::Forbidden(refusal(&error)),
+        Err(error) if datapath::exit_code(&error) == Exit::Permission => {
+            Trial::Forbidden(refusal(&error))
+        }
         Err(error) => Trial::Refused(refusal(&error)),
     }
 }

@@ -40,7 +40,7 @@ pub fn whole(pins: &Pins) -> Result<Facts> {
             };
             Ok((found, interfaces))
         };
-        let read = pins.read(read)?;
+        let read = datapath::read(pins, read)?;
         host.may_change_rules = read.is_some();
         let (facts, interfaces) = read.unwrap_or_default();
         found = facts;
@@ -70,7 +70,7 @@ pub fn of_backend(
 
 /// What concerns some rules.
 pub fn of_rules(pins: &Pins, rules: &[Rule]) -> Result<Facts> {
-    let facts = pins.read(|| {
+    let facts = datapath::read(pins, || {
         let (store, interfaces) = (RuleStore::open(pins)?, datapath::interfaces(pins)?);
         live(pins, &store, &Survey::take()?, &interfaces, rules.to_vec())
     })?;
@@ -79,7 +79,7 @@ pub fn of_rules(pins: &Pins, rules: &[Rule]) -> Result<Facts> {
 
 /// What concerns some interfaces.
 pub fn of_interfaces(pins: &Pins, ifindexes: &[u32]) -> Result<Facts> {
-    let facts = pins.read(|| {
+    let facts = datapath::read(pins, || {
         let store = RuleStore::open(pins)?;
         let mut interfaces = datapath::interfaces(pins)?;
         interfaces.retain(|interface| ifindexes.contains(&interface.ifindex));
@@ -97,7 +97,7 @@ fn live(
     rules: Vec<Rule>,
 ) -> Result<Facts> {
     let mut facts = Facts {
-        attached: pins.interfaces()?,
+        attached: datapath::attached(pins)?,
         interfaces: interfaces
             .iter()
             .map(|interface| interfaces::interface(interface, pins, survey))
