@@ -55,7 +55,7 @@ impl Bed {
         Bed {
             name,
             host,
-            server,
+            _server: server,
             pins,
         }
     }

@@ -30,11 +30,11 @@ fn words(verb: &Verb) -> Vec<OsString> {
             mode,
             force,
         } => {
-            words.add("attach").all(interfaces);
+            words.add("attach").names(interfaces);
             words.option("--mode", *mode).flag("--force", *force);
         }
         Verb::Detach(interfaces) => {
-            words.add("detach").all(interfaces).add("--keep-rules");
+            words.add("detach").names(interfaces).add("--keep-rules");
         }
         Verb::RuleAdd {
             matches,
@@ -62,32 +62,48 @@ fn words(verb: &Verb) -> Vec<OsString> {
             words.add(verb);
         }
     }
-    words.0
+    words.all.extend(words.last);
+    words.all
 }
 
 #[derive(Default)]
-struct Words(Vec<OsString>);
+struct Words {
+    all: Vec<OsString>,
+    /// What has to come after all options.
+    last: Vec<OsString>,
+}
 
 impl Words {
     fn add(&mut self, words: &str) -> &mut Self {
-        self.0.extend(words.split(' ').map(OsString::from));
+        self.all.extend(words.split(' ').map(OsString::from));
         self
     }
 
-    fn all(&mut self, names: &[String]) -> &mut Self {
-        self.0.extend(names.iter().map(OsString::from));
+    /// A name that begins with a dash must not be taken for an option.
+    fn names(&mut self, names: &[String]) -> &mut Self {
+        let (all, dashes): (&mut Vec<OsString>, &[&str]) =
+            match names.iter().any(|name| name.starts_with('-')) {
+                true => (&mut self.last, &["--"]),
+                false => (&mut self.all, &[]),
+            };
+        all.extend(dashes.iter().map(OsString::from));
+        all.extend(names.iter().map(OsString::from));
         self
     }
 
     fn option(&mut self, name: &str, value: Option<impl ToString>) -> &mut Self {
-        if let Some(value) = value {
-            self.0.extend([name.into(), value.to_string().into()]);
+        match value.map(|value| value.to_string()) {
+            Some(value) if value.starts_with('-') => {
+                self.all.push(format!("{name}={value}").into())
+            }
+            Some(value) => self.all.extend([name.into(), value.into()]),
+            None => {}
         }
         self
     }
 
     fn flag(&mut self, name: &str, wanted: bool) -> &mut Self {
-        self.0.extend(wanted.then(|| name.into()));
+        self.all.extend(wanted.then(|| name.into()));
         self
     }
 
@@ -163,7 +179,7 @@ mod tests {
         assert_eq!(
             text(rewritten(), None, None),
             "`xdpredir rule add --src 10.0.0.0/8 --proto udp --port 7999 --vlan 5 --server 10.0.0.2 \
-             --dev '-x;id' --to-port 53 --snat 10.0.0.1 --keep-ttl --push-vlan 7 --pop-vlan`"
+             '--dev=-x;id' --to-port 53 --snat 10.0.0.1 --keep-ttl --push-vlan 7 --pop-vlan`"
         );
     }
 

@@ -29,7 +29,7 @@ fn taken(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
     Some(
         finding
             .evidence(format!("{server} is an address of this host, too"))
-            .remedy(format!("remove {server} from this host")),
+            .remedy(format!("take {server} off this host")),
     )
 }
 
