@@ -9,8 +9,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::grammar::Global;
 use super::warnings;
@@ -38,12 +38,14 @@ struct Line {
     #[serde(default)]
     weight: Weight,
     vlan: Option<VlanId>,
+    #[serde(default, deserialize_with = "to_port")]
     to_port: Option<Port>,
     snat: Option<IpAddr>,
     #[serde(default)]
     keep_ip: bool,
     #[serde(default = "yes")]
     decrement_ttl: bool,
+    #[serde(default, deserialize_with = "push_vlan")]
     push_vlan: Option<VlanId>,
     #[serde(default)]
     pop_vlan: bool,
@@ -63,6 +65,25 @@ struct Line {
     #[serde(default, rename = "warnings")]
     _warnings: IgnoredAny,
     origin: Option<String>,
+}
+
+fn to_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Port>, D::Error> {
+    number("to_", deserializer)
+}
+
+fn push_vlan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<VlanId>, D::Error> {
+    number("push_", deserializer)
+}
+
+/// Reads a number whose key has a word before that of its type, so that an error names the key.
+fn number<'de, D, T>(word: &str, deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64, Error = String>,
+{
+    let number = Option::<u64>::deserialize(deserializer)?;
+    let number = number.map(T::try_from).transpose();
+    number.map_err(|why| D::Error::custom(format!("{word}{why}")))
 }
 
 fn yes() -> bool {
