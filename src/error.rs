@@ -1,7 +1,8 @@
 //! How a run fails: one line and an exit code.
 
-use std::fmt;
-use std::io;
+use std::any::Any;
+use std::fmt::{self, Debug, Display};
+use std::io::{self, ErrorKind};
 
 use nix::errno::Errno;
 
@@ -17,71 +18,80 @@ pub enum Exit {
     Problems = 7,
 }
 
-/// A failure that knows its exit code. Its text names the input and, where there is one, the remedy.
-#[derive(Debug)]
-pub struct Failure {
-    pub exit: Exit,
-    message: String,
+/// An error whose type tells the exit code. Types that implement this are no `std::error::Error`s, so
+/// that `?` cannot wrap one without its code: `Failure::new` does.
+pub trait Coded: Any + Debug + Display + Send + Sync {
+    /// The exit code of a run that ends with this error.
+    fn exit(&self) -> Exit;
 }
 
-impl fmt::Display for Failure {
+/// A failure that knows its exit code. Its text names the input and, where there is one, the remedy.
+#[derive(Debug)]
+pub struct Failure(Box<dyn Coded>);
+
+impl Failure {
+    /// The failure as the error that functions return.
+    #[allow(clippy::new_ret_no_self)] // Nobody needs a failure that is not an error yet.
+    pub fn new(error: impl Coded) -> anyhow::Error {
+        Failure(Box::new(error)).into()
+    }
+
+    /// The typed error, where it is of that type.
+    pub fn typed<T: Coded>(&self) -> Option<&T> {
+        (&*self.0 as &dyn Any).downcast_ref()
+    }
+}
+
+impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        Display::fmt(&self.0, f)
     }
 }
 
 impl std::error::Error for Failure {}
 
-pub fn failure(exit: Exit, message: impl Into<String>) -> anyhow::Error {
-    let message = message.into();
-    Failure { exit, message }.into()
-}
+#[derive(Debug)]
+struct Message(Exit, String);
 
-/// The code of the failure nearest to the top; a bare EPERM or EACCES below it counts as 5.
-pub fn exit_code(error: &anyhow::Error) -> Exit {
-    error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<Failure>().map(|failure| failure.exit))
-        .unwrap_or(if is_permission(error) {
-            Exit::Permission
-        } else {
-            Exit::Failed
-        })
-}
-
-fn is_permission(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
-            || cause
-                .downcast_ref::<libbpf_rs::Error>()
-                .is_some_and(|e| e.kind() == libbpf_rs::ErrorKind::PermissionDenied)
-            || cause
-                .downcast_ref::<Errno>()
-                .is_some_and(|e| matches!(e, Errno::EPERM | Errno::EACCES))
-    })
-}
-
-/// Whether a file was missing.
-pub fn is_not_found(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
-            || cause
-                .downcast_ref::<libbpf_rs::Error>()
-                .is_some_and(|e| e.kind() == libbpf_rs::ErrorKind::NotFound)
-    })
-}
-
-/// The error for people: one line, with what is needed where the kernel or the file system refused.
-pub fn explain(error: &anyhow::Error, needs: impl FnOnce() -> String) -> String {
-    let line = one_line(error);
-    if is_permission(error) {
-        return format!("{line}: {}", needs());
+impl Coded for Message {
+    fn exit(&self) -> Exit {
+        self.0
     }
-    line
+}
+
+impl Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.1)
+    }
+}
+
+/// A failure that nobody tells from others but by its exit code.
+pub fn failure(exit: Exit, message: impl Into<String>) -> anyhow::Error {
+    Failure::new(Message(exit, message.into()))
+}
+
+/// The code of the failure nearest to the top; None where there is no failure among the causes.
+pub fn coded(error: &anyhow::Error) -> Option<Exit> {
+    let mut failures = error.chain().filter_map(|cause| cause.downcast_ref());
+    failures.next().map(|failure: &Failure| failure.0.exit())
+}
+
+/// The code of the failure nearest to the top; without one, a bare EPERM or EACCES counts as 5.
+pub fn exit_code(error: &anyhow::Error) -> Exit {
+    coded(error).unwrap_or(if has_kind(error, ErrorKind::PermissionDenied) {
+        Exit::Permission
+    } else {
+        Exit::Failed
+    })
+}
+
+/// Whether one of the causes is a system call that failed in this way.
+pub fn has_kind(error: &anyhow::Error, kind: ErrorKind) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let errno = cause.downcast_ref::<Errno>().copied();
+        io.or(errno.map(|errno| io::Error::from(errno).kind())) == Some(kind)
+    })
 }
 
 /// The whole chain of causes on one line.
@@ -89,6 +99,7 @@ pub fn one_line(error: &anyhow::Error) -> String {
     join_lines(&format!("{error:#}"))
 }
 
+/// The words of a text, on one line.
 pub fn join_lines(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -5,6 +5,7 @@ mod attach;
 mod completions;
 mod detach;
 mod doctor;
+mod explain;
 mod features;
 mod filter;
 mod find;
@@ -21,10 +22,12 @@ mod status;
 mod usage;
 mod warnings;
 
+use std::io::{Write, stderr};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
-use xdpredir::{datapath, error, host, view};
+use xdpredir::datapath::Notice;
+use xdpredir::{datapath, host, view};
 
 use grammar::{Cli, Command};
 
@@ -37,10 +40,10 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            let why = error::explain(&error, || needs::of(&cli.command));
+            let why = explain::line(&error, &cli.command);
             let why = paste::complete(&cli.global, &why);
             view::complaint(format_args!("xdpredir: {why}"));
-            ExitCode::from(error::exit_code(&error) as u8)
+            ExitCode::from(datapath::exit_code(&error) as u8)
         }
     }
 }
@@ -53,7 +56,7 @@ fn parse() -> Result<Cli, clap::Error> {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
-    datapath::log_libbpf(cli.global.verbose);
+    datapath::listen(if cli.global.verbose { say_all } else { say });
     if let Some(netns) = &cli.global.netns {
         host::netns::enter(netns)?;
     }
@@ -70,4 +73,19 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Completions { shell } => completions::run(*shell)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the datapath says before the run ends; libbpf's log only with `--verbose`.
+fn say(notice: Notice) {
+    if let Notice::Warning(text) = notice {
+        view::complaint(format_args!("xdpredir: {text}"));
+    }
+}
+
+fn say_all(notice: Notice) {
+    match notice {
+        // Standard error may be closed, and C code that called this cannot unwind.
+        Notice::Libbpf(line) => drop(write!(stderr(), "{line}")),
+        Notice::Warning(_) => say(notice),
+    }
 }

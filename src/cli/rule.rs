@@ -11,7 +11,7 @@ use super::find::{self, Resolution};
 use super::grammar::{self, Filter, Global, RuleAdd, RuleDel};
 use super::{filter, load, refresh, rows, warnings};
 use xdpredir::control::validate as check;
-use xdpredir::datapath::{Pins, RuleStore};
+use xdpredir::datapath::{self, Lock, Pins, RuleStore};
 use xdpredir::doctor;
 use xdpredir::doctor::checks;
 use xdpredir::error::{Exit, failure};
@@ -22,7 +22,7 @@ use xdpredir::view;
 use xdpredir::view::json::RuleRow;
 
 pub fn run(global: &Global, verb: &grammar::Rule) -> Result<ExitCode> {
-    let pins = Pins::locate(global.pin_dir.as_deref())?;
+    let pins = datapath::locate(global.pin_dir.as_deref())?;
     match verb {
         grammar::Rule::Add(args) => add(global, &pins, args)?,
         grammar::Rule::Del(args) => delete(global, &pins, args)?,
@@ -34,8 +34,8 @@ pub fn run(global: &Global, verb: &grammar::Rule) -> Result<ExitCode> {
 }
 
 fn list(global: &Global, pins: &Pins, meant: &Filter) -> Result<()> {
-    let rows = pins.read(|| rows::of(&RuleStore::open(pins)?, meant))?;
-    let rows = rows.ok_or_else(|| pins.not_attached())?;
+    let rows = datapath::read(pins, || rows::of(&RuleStore::open(pins)?, meant))?;
+    let rows = rows.ok_or_else(|| datapath::not_attached(pins))?;
     filter::require(meant, &rows)?;
     if global.json {
         return view::json::print(&rows);
@@ -60,7 +60,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
             find::path(server, args, rewriting.is_some(), known.as_ref())?
         }
     };
-    let lock = pins.lock()?;
+    let lock = Lock::take(pins)?;
     let store = RuleStore::open(pins)?;
 
     let mut rule = store.get(&matches)?.unwrap_or(Rule::new(matches));
@@ -133,8 +133,8 @@ struct Added {
 }
 
 fn known(pins: &Pins, matches: &Match, server: IpAddr) -> Result<Option<Backend>> {
-    let rule = pins.read(|| RuleStore::open(pins)?.get(matches))?;
-    let rule = rule.ok_or_else(|| pins.not_attached())?;
+    let rule = datapath::read(pins, || RuleStore::open(pins)?.get(matches))?;
+    let rule = rule.ok_or_else(|| datapath::not_attached(pins))?;
     Ok(rule.and_then(|rule| rule.backend(server).cloned()))
 }
 
@@ -220,10 +220,10 @@ fn kept(known: &Backend, mut backend: Backend, args: &RuleAdd) -> Backend {
 fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
     let server = args.server.map(server).transpose()?;
     let candidates = candidates(&args.matches, server)?;
-    if args.if_exists && !pins.has_state()? {
+    if args.if_exists && !datapath::has_state(pins)? {
         return report_deleted(global, 0, args, &candidates[..1]);
     }
-    let _lock = pins.lock()?;
+    let _lock = Lock::take(pins)?;
     let store = RuleStore::open(pins)?;
 
     let mut named = Vec::new();

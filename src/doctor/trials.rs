@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
+use crate::datapath::exit_code;
 use crate::datapath::{self, Interface};
 use crate::doctor::facts::{HostFacts, Trial};
-use crate::error::{Exit, exit_code, one_line};
+use crate::error::{Exit, one_line};
 use crate::model::LedgerState;
 
 /// `running`: the interfaces on which packets meet the program.

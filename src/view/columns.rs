@@ -8,7 +8,7 @@ use comfy_table::{
 use textwrap::core::display_width;
 
 use super::style::{self, Tone, painted};
-use super::{terminal, wrap};
+use super::terminal;
 
 /// Between two columns.
 const GAP: usize = 2;
@@ -99,7 +99,7 @@ impl Columns {
             let color = |tone| painted(cell, tone);
             let tone = (column.tone)(cell).filter(|_| screen.colors);
             let cell = tone.map_or_else(|| cell.clone(), color);
-            wrap::entry(column.heading, &cell, indent, screen.columns) + "\n"
+            terminal::entry(column.heading, &cell, indent, screen.columns) + "\n"
         };
         let mut text = String::new();
         for row in 0..rows(&self.0) {
@@ -210,7 +210,7 @@ fn not_shown(dropped: &[&str], screen: Screen) -> String {
     }
     let names = dropped.join(", ");
     let line = format!("not shown for want of width: {names}; --json has all");
-    wrap::within(&line, 2, screen.columns) + "\n"
+    terminal::within(&line, 2, screen.columns) + "\n"
 }
 
 #[cfg(test)]

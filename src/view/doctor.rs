@@ -3,8 +3,8 @@
 use std::io::stdout;
 
 use super::style::{self, Tone};
+use super::terminal;
 use super::units::count;
-use super::wrap;
 use crate::model::{Finding, Severity};
 
 /// How many of each the checks looked at.
@@ -22,7 +22,7 @@ const SEVERITY: usize = 9;
 pub fn findings(findings: &[Finding], looked_at: &LookedAt) -> String {
     let lines = findings.iter().map(|finding| (line(finding), SEVERITY));
     let lines = lines.chain([(summary(findings, looked_at), 2)]);
-    let fit = |(line, indent): (String, usize)| wrap::fit(&line, indent, stdout()) + "\n";
+    let fit = |(line, indent): (String, usize)| terminal::fit(&line, indent, stdout()) + "\n";
     lines.map(fit).collect()
 }
 

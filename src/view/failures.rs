@@ -5,8 +5,8 @@ use std::io::stdout;
 
 use super::json::{Snapshot, StatsEgress};
 use super::style::{self, Tone};
+use super::terminal;
 use super::units::count;
-use super::wrap;
 use crate::model::{Failures, Mode, Reason};
 
 /// A line for each device and reason, and for what is no backend's; none where all arrived.
@@ -23,7 +23,7 @@ pub fn lines(snapshot: &Snapshot) -> String {
         .chain(dropped_by_devices(snapshot))
         .chain(snapshot.unattributed.and_then(of_nobody));
     lines
-        .map(|line| wrap::fit(&line, 2, stdout()) + "\n")
+        .map(|line| terminal::fit(&line, 2, stdout()) + "\n")
         .collect()
 }
 

@@ -4,7 +4,7 @@ use std::io::stdout;
 
 use super::columns::Columns;
 use super::style::Tone;
-use super::{terminal, wrap};
+use super::terminal;
 use crate::model::{FeatureSource, Features, Offloads, Peer, Related, XdpFeatures};
 
 /// Of kernels before 6.3.
@@ -15,7 +15,7 @@ pub const GUESSED: &str = "this kernel (before Linux 6.3) doesn't tell what driv
 pub fn table(all: &[Features]) -> String {
     let mut text = format!("{}\n{}", xdp_table(all), device_table(all));
     if all.iter().any(is_guess) {
-        text += &format!("\n{}\n", wrap::fit(GUESSED, 0, stdout()));
+        text += &format!("\n{}\n", terminal::fit(GUESSED, 0, stdout()));
     }
     text
 }
@@ -87,7 +87,7 @@ fn block(features: &Features) -> String {
     }
     let columns = terminal::width(&stdout()).map(usize::from);
     let line = |(name, value): &(&str, String)| {
-        wrap::entry(&format!("  {name}"), value, 18, columns) + "\n"
+        terminal::entry(&format!("  {name}"), value, 18, columns) + "\n"
     };
     let lines = lines.iter().map(line);
     let title = format!("{} (ifindex {})\n", features.ifname, features.ifindex);

@@ -13,7 +13,6 @@ pub mod table;
 pub mod terminal;
 mod units;
 pub mod watch;
-mod wrap;
 
 pub use out::{complaint, line, sentence, text, warning};
 pub use units::count;

@@ -7,7 +7,7 @@ use std::io::{Write, stderr, stdout};
 use anyhow::{Context, Result};
 
 use super::style::{self, Tone};
-use super::wrap;
+use super::terminal;
 
 pub fn text(text: impl Display) -> Result<()> {
     let mut out = stdout().lock();
@@ -22,7 +22,7 @@ pub fn line(line: impl Display) -> Result<()> {
 
 /// One of words, broken between them where a terminal is too narrow.
 pub fn sentence(line: impl Display) -> Result<()> {
-    self::line(wrap::fit(&line.to_string(), 2, stdout()))
+    self::line(terminal::fit(&line.to_string(), 2, stdout()))
 }
 
 /// To standard error, about what has been done all the same.
@@ -30,7 +30,7 @@ pub fn warning(text: impl Display) {
     let name = "xdpredir: ";
     let warning = style::paint("warning", Tone::Doubtful, &stderr());
     let line = format!("{name}{warning}: {text}");
-    complaint(wrap::fit(&line, name.len(), stderr()));
+    complaint(terminal::fit(&line, name.len(), stderr()));
 }
 
 /// To standard error. Where that can't be written, what was done still counts, and the exit code.

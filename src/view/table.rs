@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::columns::Columns;
 use super::json::{RuleRow, Snapshot, StatsInterface, Status, StatusInterface};
 use super::style::Tone;
-use super::{failures, units, wrap};
+use super::{failures, terminal, units};
 use crate::model::{BackendState, Counter, LedgerState, LinkState, Rate};
 
 /// An earlier snapshot and the time since.
@@ -15,7 +15,7 @@ type Earlier<'a> = Option<(&'a Snapshot, Duration)>;
 pub fn status(status: &Status) -> String {
     let rules = units::count(status.rules, "rule");
     let summary = format!("{rules} under {}", status.pin_dir.display());
-    let fit = |line: &str| wrap::fit(line, 2, stdout()) + "\n";
+    let fit = |line: &str| terminal::fit(line, 2, stdout()) + "\n";
     if status.interfaces.is_empty() {
         return fit(&format!(
             "not attached in this network namespace; {summary}"
