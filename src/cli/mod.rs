@@ -24,6 +24,7 @@ mod warnings;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};
 use xdpredir::{datapath, host, view};
 
@@ -56,7 +57,7 @@ fn parse() -> Result<Cli, clap::Error> {
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     datapath::log_libbpf(cli.global.verbose);
     if let Some(netns) = &cli.global.netns {
-        host::netns::enter(netns)?;
+        host::netns::enter(netns).with_context(|| format!("--netns {netns}"))?;
     }
     let global = &cli.global;
     match &cli.command {
