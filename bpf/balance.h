@@ -81,7 +81,7 @@ static __always_inline bool own(struct backend *backend, const struct rule *rule
 	const struct backend *found;
 
 	if (!rule->set) {
-		__builtin_memcpy(backend, rule->only, sizeof(rule->only));
+		__builtin_memcpy(backend, rule->inline_backend, sizeof(rule->inline_backend));
 		return aim(backend);
 	}
 	found = member(rule->set, set_size(rule->set) > 1 ? maglev_index(rule->set, hash) : 0);

@@ -18,9 +18,9 @@
 static __always_inline __u64 generation_now(void)
 {
 	__u32 zero = 0;
-	struct ruleset *now = bpf_map_lookup_elem(&ruleset, &zero);
+	volatile __u64 *now = bpf_map_lookup_elem(&generation, &zero);
 
-	return now ? *(volatile __u64 *)&now->generation : 1;
+	return now ? *now : 1;
 }
 
 /* Multiplies with xor-shifts between them; the upper bits are the well-mixed ones. */

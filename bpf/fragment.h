@@ -39,7 +39,7 @@ static __always_inline struct flow_key fragment_key(const struct packet *pkt)
 
 static __always_inline bool passes(const struct flow_key *key, __u64 now)
 {
-	__u64 *since = bpf_map_lookup_elem(&passed, key);
+	__u64 *since = bpf_map_lookup_elem(&passed_frags, key);
 
 	/* Signed: another CPU may have written it after now. */
 	return since && (__s64)(now - *since) <= (__s64)PASSED_TIME;
@@ -49,7 +49,7 @@ static __always_inline bool passes(const struct flow_key *key, __u64 now)
 static __always_inline bool lead(const struct packet *pkt, const struct backend *backend)
 {
 	struct flow_key key = fragment_key(pkt);
-	struct fragmented value = {.seen = bpf_ktime_get_ns(), .backend = *backend};
+	struct first_fragment value = {.seen = bpf_ktime_get_ns(), .backend = *backend};
 
 	if (passes(&key, value.seen))
 		return false;
@@ -71,12 +71,12 @@ static __always_inline void forget_first(const struct packet *pkt)
 static __always_inline __u32 follow_first(const struct packet *pkt, const struct backend **backend)
 {
 	struct flow_key key = fragment_key(pkt);
-	struct fragmented *first = bpf_map_lookup_elem(&fragments, &key);
+	struct first_fragment *first = bpf_map_lookup_elem(&fragments, &key);
 	__u64 now = bpf_ktime_get_ns();
 
 	if (!first || now - first->seen > FRAGMENT_TIME) {
 		if (!passes(&key, now))
-			bpf_map_update_elem(&passed, &key, &now, 0);
+			bpf_map_update_elem(&passed_frags, &key, &now, 0);
 		return OUTCOME_FRAGMENT;
 	}
 	*backend = &first->backend;

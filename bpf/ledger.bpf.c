@@ -101,7 +101,7 @@ static __always_inline void fail(__u32 counter, __u32 reason, __u64 lost)
 
 	if (add(&key, lost))
 		return;
-	key.counter = NOBODYS;
+	key.counter = UNATTRIBUTED;
 	add(&key, lost);
 }
 
@@ -242,7 +242,7 @@ static __always_inline void lose_last(struct ledger *ledger, __u32 ifindex, __u3
 	if (lost.run)
 		fail(lost.counter, reason, lost.run);
 	if (lost.frames)
-		fail(NOBODYS, reason, lost.frames);
+		fail(UNATTRIBUTED, reason, lost.frames);
 }
 
 /* The port of a bond has the bond's program. */

@@ -17,20 +17,25 @@
 #include "abi/outcomes.h"
 #include "abi/rule.h"
 
+/*
+ * The number of the rules' present state. It is odd while the command changes them: the program
+ * then neither uses nor fills the flow cache, which would otherwise keep an old rule's backend. A
+ * command that was killed leaves it odd; packets are then slower, and still right.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct ruleset);
-} ruleset SEC(".maps");
+	__type(value, __u64);
+} generation SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, MAX_SERVICES);
 	__type(key, struct service_key);
-	__type(value, struct service);
-} services SEC(".maps");
+	__type(value, struct prefix_lengths);
+} prefix_lengths SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -67,7 +72,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, MAX_FRAGMENTED);
 	__type(key, struct flow_key);
-	__type(value, struct fragmented);
+	__type(value, struct first_fragment);
 } fragments SEC(".maps");
 
 /*
@@ -80,7 +85,7 @@ struct {
 	__uint(max_entries, MAX_PASSED);
 	__type(key, struct flow_key);
 	__type(value, __u64);
-} passed SEC(".maps");
+} passed_frags SEC(".maps");
 
 /*
  * The counters of one CPU after those of another: half of what a per-CPU array takes.
@@ -105,16 +110,16 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, COUNTER_BANKS);
 	__type(key, __u32);
-	__type(value, struct bank);
-} banks SEC(".maps");
+	__type(value, struct counter_bitmap);
+} counter_bitmaps SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, ROOM_ORIGINS);
+	__uint(max_entries, ROOM_LOCATORS);
 	__type(key, __u32);
-	__type(value, struct origin);
-} origins SEC(".maps");
+	__type(value, struct locator);
+} locators SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);

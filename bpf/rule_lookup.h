@@ -82,7 +82,7 @@ static __always_inline struct rule *match(const struct flow_key *flow)
 		.proto = flow->word[0] >> 48,
 		.family = flow->word[0] >> 56,
 	};
-	struct service *service = bpf_map_lookup_elem(&services, &key);
+	struct prefix_lengths *service = bpf_map_lookup_elem(&prefix_lengths, &key);
 	struct lookup lookup = {};
 
 	if (!service)

@@ -246,7 +246,7 @@ fn services_without_rules_give_way_to_others() {
     let tool = lan.tool();
     tool.ok("attach lan");
     lan.add_backend(0, "--port 1");
-    let services = pinned(&lan, "services");
+    let services = pinned(&lan, "prefix_lengths");
     let value = vec![1; services.value_size() as usize];
     let full = (0..=u16::MAX).any(|port| {
         let key = [&port.to_be_bytes()[..], &5u16.to_ne_bytes(), &[17, 4, 0, 0]].concat();
@@ -318,7 +318,7 @@ fn garbage_of_all_kinds_gives_way_at_once() {
             map.update(&key, &value, MapFlags::ANY).unwrap();
         }
     }
-    let origins = pinned(&lan, "origins");
+    let origins = pinned(&lan, "locators");
     let value = vec![0; origins.value_size() as usize];
     for counter in 1_000_000..1_000_000 + origins.max_entries() {
         let key = counter.to_ne_bytes();
@@ -445,7 +445,8 @@ fn a_holder_that_is_stopped_is_told_from_one_that_works() {
 /// Changes all rules, one after the other, as fast as can be: a new set, in which all backends have
 /// the same new MAC address, then the rule, then the old set is gone.
 fn storm(lan: &Lan, done: &AtomicBool) {
-    let [rules, members, ruleset] = ["rules", "members", "ruleset"].map(|name| pinned(lan, name));
+    let [rules, members, ruleset] =
+        ["rules", "members", "generation"].map(|name| pinned(lan, name));
     let keys: Vec<Vec<u8>> = rules.keys().collect();
     let put = |map: &MapHandle, key: &[u8], value: &[u8]| {
         map.update(key, value, MapFlags::ANY).unwrap();

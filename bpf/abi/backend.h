@@ -18,7 +18,7 @@ struct backend {
 	__be32 snat[4]; /* source address, with BACKEND_SNAT */
 	__u32 zero;
 };
-#define BACKEND_WORDS 11 /* of 4 bytes, before snat */
+#define INLINE_WORDS 11 /* of 4 bytes, before snat */
 /* The egress device, or who reads behind it, completes partial L4 checksums. */
 #define BACKEND_COMPLETES_CHECKSUM 1
 #define BACKEND_KEEP_IP		   2
@@ -30,12 +30,12 @@ struct backend {
 
 /* How a backend was found, so that it can be found again. Key: its counter. For the command alone.
  */
-struct origin {
-	char text[ORIGIN_LEN];
+struct locator {
+	char text[LOCATOR_LEN];
 };
 
 _Static_assert(sizeof(struct backend) == 64, "backend");
-_Static_assert(__builtin_offsetof(struct backend, snat) == BACKEND_WORDS * 4, "backend's snat");
-_Static_assert(sizeof(struct origin) == ORIGIN_LEN, "origin");
+_Static_assert(__builtin_offsetof(struct backend, snat) == INLINE_WORDS * 4, "backend's snat");
+_Static_assert(sizeof(struct locator) == LOCATOR_LEN, "locator");
 
 #endif

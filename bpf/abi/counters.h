@@ -12,11 +12,11 @@ struct counter {
 };
 
 /* The counters of a bank that backends have. For the command; the program doesn't ask. */
-struct bank {
-	__u8 bitmap[BANK_BITMAP];
+struct counter_bitmap {
+	__u8 bitmap[BITMAP_BYTES];
 };
 
 _Static_assert(sizeof(struct counter) == 16, "counter");
-_Static_assert(sizeof(struct bank) == BANK_BITMAP, "bank");
+_Static_assert(sizeof(struct counter_bitmap) == BITMAP_BYTES, "counter_bitmap");
 
 #endif

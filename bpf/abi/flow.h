@@ -8,14 +8,6 @@
 #include "abi/limits.h"
 
 /*
- * Odd while a writer is at work: then nothing is taken from the flow cache or put
- * into it. A writer that was killed leaves it odd, which is slow but right.
- */
-struct ruleset {
-	__u64 generation;
-};
-
-/*
  * A flow, in the packet's byte order. word[0]: source and destination port, 16 bits
  * each from the lowest, VLAN identifier, 8 bits protocol, 8 bits family; then
  * source and destination address, for IPv4 in word[1].
@@ -36,16 +28,15 @@ struct flow_set {
 };
 
 /* Where the first fragment went; its key has the datagram's identification for the ports. */
-struct fragmented {
+struct first_fragment {
 	__u64 seen; /* CLOCK_MONOTONIC, ns */
 	struct backend backend;
 };
 
-_Static_assert(sizeof(struct ruleset) == 8, "ruleset");
 _Static_assert(sizeof(struct flow_key) == 40, "flow_key");
 _Static_assert(sizeof(struct flow) == 112, "flow");
 _Static_assert(sizeof(struct flow_set) == FLOW_WAYS * sizeof(struct flow), "flow_set");
-_Static_assert(sizeof(struct fragmented) == 72, "fragmented");
+_Static_assert(sizeof(struct first_fragment) == 72, "first_fragment");
 _Static_assert(FLOW_WAYS == 2, "flow_cache.h tries two");
 
 #endif

@@ -31,10 +31,10 @@ struct ledger {
 
 /* What a failed redirect is counted under. */
 struct failure_key {
-	__u32 counter; /* of the backend, or NOBODYS */
+	__u32 counter; /* of the backend, or UNATTRIBUTED */
 	__u32 reason;  /* FAILURE_* */
 };
-#define NOBODYS 2147483647 /* beyond all banks: counted nowhere */
+#define UNATTRIBUTED 2147483647 /* beyond all banks: counted nowhere */
 
 #define FAILURE_NOT_SUPPORTED 0 /* EOPNOTSUPP: by the device, or by its peer */
 #define FAILURE_MTU	      1 /* EMSGSIZE */

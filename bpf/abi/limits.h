@@ -10,7 +10,7 @@
 #define MAX_BALANCED	  16384	  /* rules with more than one backend */
 #define MAX_MEMBERS	  65536	  /* backends in sets */
 #define MAX_EGRESS	  16384	  /* distinct egress devices */
-#define MAX_ORIGINS	  65536	  /* backends that remember how they were found */
+#define MAX_LOCATORS	  65536	  /* backends that remember how they were found */
 #define MAX_RULE_BACKENDS 255	  /* backends of one rule */
 
 /*
@@ -23,15 +23,15 @@
 /* What the maps hold: the limits, and a batch. */
 #define ROOM_MEMBERS  69632 /* MAX_MEMBERS + BATCH_BACKENDS */
 #define ROOM_CHUNKS   69632 /* MAGLEV_CHUNKS * (MAX_BALANCED + BATCH_RULES) */
-#define ROOM_ORIGINS  69632 /* MAX_ORIGINS + BATCH_BACKENDS */
+#define ROOM_LOCATORS 69632 /* MAX_LOCATORS + BATCH_BACKENDS */
 #define COUNTER_BANKS 257   /* maps of counters, each made when the others are full */
 #define BANK_COUNTERS 4096  /* of each CPU in one of them */
 
 #define MAGLEV_SLOTS	   16127 /* prime, and the same for every rule: see balance.h */
 #define MAGLEV_CHUNK	   4032	 /* slots in one value of the maglev map, 4 KB in the kernel */
 #define MAGLEV_CHUNKS	   4	 /* values that one rule needs there */
-#define BANK_BITMAP	   512	 /* bytes: BANK_COUNTERS bits */
-#define ORIGIN_LEN	   128	 /* bytes of text, with the final NUL */
+#define BITMAP_BYTES	   512	 /* bytes: BANK_COUNTERS bits */
+#define LOCATOR_LEN	   128	 /* bytes of text, with the final NUL */
 #define LEDGER_FRAMES	   512	 /* more than the kernel takes in one poll, 64 by default */
 #define MAX_FAILURES	   65536 /* backends and reasons */
 #define FLOW_SETS	   4096	 /* of the flow cache of one CPU */
@@ -43,11 +43,11 @@
 #define MAX_L4_OFFSET	   1024	 /* bytes of headers before UDP or TCP */
 #define INTERFACE_NAME_LEN 16	 /* IFNAMSIZ, with the final NUL */
 
-_Static_assert(BANK_COUNTERS == BANK_BITMAP * 8, "a bit for each counter of a bank");
+_Static_assert(BANK_COUNTERS == BITMAP_BYTES * 8, "a bit for each counter of a bank");
 _Static_assert(ROOM_MEMBERS == MAX_MEMBERS + BATCH_BACKENDS, "room for a batch of members");
 _Static_assert(ROOM_CHUNKS == MAGLEV_CHUNKS * (MAX_BALANCED + BATCH_RULES),
 	       "room for a batch of tables");
-_Static_assert(ROOM_ORIGINS == MAX_ORIGINS + BATCH_BACKENDS, "room for a batch of origins");
+_Static_assert(ROOM_LOCATORS == MAX_LOCATORS + BATCH_BACKENDS, "room for a batch of origins");
 _Static_assert(MAX_BACKENDS + BATCH_BACKENDS == BANK_COUNTERS * COUNTER_BANKS,
 	       "room for a batch of counters");
 _Static_assert(MAX_RULE_BACKENDS <= BATCH_BACKENDS, "any rule fits a batch");

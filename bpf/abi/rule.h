@@ -33,7 +33,7 @@ struct service_key {
  * Bit n % 64 of word n / 64: there may be rules whose prefix is n bits shorter than an
  * address, so that the lowest bit is the longest prefix.
  */
-struct service {
+struct prefix_lengths {
 	__u64 lengths[3];
 };
 
@@ -44,8 +44,8 @@ struct service {
  * sees all or nothing.
  */
 struct rule {
-	__u32 set;		   /* 0: none. The lowest 8 bits: how many backends it has */
-	__u32 only[BACKEND_WORDS]; /* the first bytes of a struct backend, up to snat */
+	__u32 set; /* 0: none. The lowest 8 bits: how many backends it has */
+	__u32 inline_backend[INLINE_WORDS]; /* the first bytes of a struct backend, up to snat */
 };
 
 /* Key of both members (index: 0 to backends - 1) and maglev (index: chunk). */
@@ -60,7 +60,7 @@ struct maglev_chunk {
 
 _Static_assert(sizeof(struct rule_key) == 24, "rule_key");
 _Static_assert(sizeof(struct service_key) == 8, "service_key");
-_Static_assert(sizeof(struct service) == 24, "service");
+_Static_assert(sizeof(struct prefix_lengths) == 24, "prefix_lengths");
 _Static_assert(sizeof(struct rule) == 48, "rule");
 _Static_assert(sizeof(struct set_key) == 8, "set_key");
 _Static_assert(sizeof(struct maglev_chunk) == MAGLEV_CHUNK, "maglev_chunk");

@@ -10,6 +10,6 @@
 #ifndef __ABI_VERSION_H__
 #define __ABI_VERSION_H__
 
-#define XDPREDIR_ABI 5
+#define XDPREDIR_ABI 6
 
 #endif

@@ -22,8 +22,8 @@ pub use ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use limits::*;
 pub use skel::XdpredirSkelBuilder;
 pub use skel::types::{
-    backend, bank, counter, flow_key, fragmented, interface, maglev_chunk, origin, rule, rule_key,
-    ruleset, service, service_key, set_key,
+    backend, counter, counter_bitmap, first_fragment, flow_key, interface, locator, maglev_chunk,
+    prefix_lengths, rule, rule_key, service_key, set_key,
 };
 
 /// # Safety
@@ -45,18 +45,17 @@ plain! {
     u32 = 4;
     u64 = 8;
     backend = 64;
-    bank = BANK_BITMAP;
     counter = 16;
+    counter_bitmap = BITMAP_BYTES;
     failure_key = 8;
+    first_fragment = 72;
     flow_key = 40;
-    fragmented = 72;
     interface = 32;
+    locator = LOCATOR_LEN;
     maglev_chunk = MAGLEV_CHUNK;
-    origin = ORIGIN_LEN;
+    prefix_lengths = 24;
     rule = 48;
     rule_key = 24;
-    ruleset = 8;
-    service = 24;
     service_key = 8;
     set_key = 8;
 }

@@ -46,20 +46,20 @@ pub fn length_bit(family: u8, prefixlen: u8) -> (usize, u64) {
 }
 
 /// A rule's own prefix length.
-pub fn length_of(key: &abi::rule_key) -> abi::service {
+pub fn length_of(key: &abi::rule_key) -> abi::prefix_lengths {
     let (word, bit) = length_bit(key.family, key.prefixlen);
-    let mut service = abi::service::default();
+    let mut service = abi::prefix_lengths::default();
     service.lengths[word] = bit;
     service
 }
 
-pub fn union(one: abi::service, other: abi::service) -> abi::service {
+pub fn union(one: abi::prefix_lengths, other: abi::prefix_lengths) -> abi::prefix_lengths {
     let mut lengths = one.lengths;
     lengths
         .iter_mut()
         .zip(other.lengths)
         .for_each(|(word, more)| *word |= more);
-    abi::service { lengths }
+    abi::prefix_lengths { lengths }
 }
 
 pub fn key_of(matches: &Match) -> abi::rule_key {
@@ -132,12 +132,12 @@ pub fn in_itself(rule: &Rule) -> Option<abi::rule> {
     let only = rule.backends.first().filter(|_| !needs_set(rule))?;
     Some(abi::rule {
         set: 0,
-        only: words_of(&stored_backend(only)),
+        inline_backend: words_of(&stored_backend(only)),
     })
 }
 
 /// A backend as a rule without a set has it.
-pub fn words_of(backend: &abi::backend) -> [u32; abi::BACKEND_WORDS as usize] {
+pub fn words_of(backend: &abi::backend) -> [u32; abi::INLINE_WORDS as usize] {
     let (words, _) = abi::bytes_of(backend).as_chunks();
     std::array::from_fn(|i| u32::from_ne_bytes(words[i]))
 }
@@ -145,8 +145,8 @@ pub fn words_of(backend: &abi::backend) -> [u32; abi::BACKEND_WORDS as usize] {
 /// Its only backend, of a rule without a set.
 pub fn only_of(value: &abi::rule) -> abi::backend {
     let mut stored = abi::backend::default();
-    abi::bytes_of_mut(&mut stored)[..size_of_val(&value.only)]
-        .copy_from_slice(&value.only.map(u32::to_ne_bytes).concat());
+    abi::bytes_of_mut(&mut stored)[..size_of_val(&value.inline_backend)]
+        .copy_from_slice(&value.inline_backend.map(u32::to_ne_bytes).concat());
     stored
 }
 

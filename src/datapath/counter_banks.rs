@@ -25,7 +25,7 @@ pub struct CounterBanks {
     state: PathBuf,
     /// What the program looks a bank up in.
     outer: MapHandle,
-    banks: Map<u32, abi::bank>,
+    banks: Map<u32, abi::counter_bitmap>,
     /// Those that were needed so far.
     open: RefCell<BTreeMap<u32, Rc<Bank>>>,
 }
@@ -122,7 +122,7 @@ impl CounterBanks {
         Ok(CounterBanks {
             state: pins.state(),
             outer: open(&pins.map("counters"))?,
-            banks: Map::open(&pins.map("banks"), "banks")?,
+            banks: Map::open(&pins.map("counter_bitmaps"), "counter_bitmaps")?,
             open: RefCell::default(),
         })
     }
@@ -229,7 +229,7 @@ impl CounterBanks {
         Ok(())
     }
 
-    fn used(&self, number: u32) -> Result<abi::bank> {
+    fn used(&self, number: u32) -> Result<abi::counter_bitmap> {
         Ok(self.banks.get(&number)?.unwrap_or(EMPTY))
     }
 
@@ -275,7 +275,7 @@ fn no_room(error: anyhow::Error) -> anyhow::Error {
 }
 
 /// Marks as many counters of a bank as are free, up to a number.
-fn take(bank: &mut abi::bank, most: usize) -> Vec<u32> {
+fn take(bank: &mut abi::counter_bitmap, most: usize) -> Vec<u32> {
     let free = |&index: &u32| bank.bitmap[byte(index)] & bit(index) == 0;
     let taken: Vec<u32> = (0..abi::BANK_COUNTERS).filter(free).take(most).collect();
     for &index in &taken {
@@ -300,6 +300,6 @@ const FULL: Full = Full {
     limit: abi::COUNTER_BANKS * abi::BANK_COUNTERS,
 };
 
-const EMPTY: abi::bank = abi::bank {
-    bitmap: [0; abi::BANK_BITMAP as usize],
+const EMPTY: abi::counter_bitmap = abi::counter_bitmap {
+    bitmap: [0; abi::BITMAP_BYTES as usize],
 };

@@ -9,13 +9,13 @@ use super::{Pins, abi};
 use crate::model::Locator;
 
 /// Bytes of the longest text that can be remembered.
-pub const MAX_TEXT: usize = abi::ORIGIN_LEN as usize - 1;
+pub const MAX_TEXT: usize = abi::LOCATOR_LEN as usize - 1;
 
-pub struct Origins(Map<u32, abi::origin>);
+pub struct Origins(Map<u32, abi::locator>);
 
 impl Origins {
     pub fn open(pins: &Pins) -> Result<Self> {
-        Ok(Origins(Map::open(&pins.map("origins"), "origins")?))
+        Ok(Origins(Map::open(&pins.map("locators"), "locators")?))
     }
 
     pub fn get(&self, counter: u32) -> Result<Option<Locator>> {
@@ -63,8 +63,8 @@ impl Origins {
     }
 }
 
-fn stored(origin: &Locator) -> abi::origin {
-    let mut stored = abi::origin::default();
+fn stored(origin: &Locator) -> abi::locator {
+    let mut stored = abi::locator::default();
     let text = origin.to_string();
     for (to, from) in stored.text[..MAX_TEXT].iter_mut().zip(text.bytes()) {
         *to = from as _;
@@ -73,7 +73,7 @@ fn stored(origin: &Locator) -> abi::origin {
 }
 
 /// None where another version has written it.
-fn read(stored: &abi::origin) -> Option<Locator> {
+fn read(stored: &abi::locator) -> Option<Locator> {
     let text = stored.text.iter().map(|&c| c as u8);
     let text: Vec<u8> = text.take_while(|&c| c != 0).collect();
     String::from_utf8(text).ok()?.parse().ok()

@@ -32,7 +32,7 @@ const MEMBERS: Limit = limit(
     "backends in rules with more than one and in rules with --snat",
 );
 pub const ORIGINS: Limit = limit(
-    abi::MAX_ORIGINS,
+    abi::MAX_LOCATORS,
     "backends that remember how they were found",
 );
 pub const EGRESS: Limit = limit(abi::MAX_EGRESS, "devices that packets are redirected to");
@@ -42,11 +42,11 @@ impl Limit {
     pub fn of_map(name: &str) -> Option<Self> {
         Some(match name {
             "rules" => RULES,
-            "services" => SERVICES,
+            "prefix_lengths" => SERVICES,
             "maglev" => BALANCED,
             "members" => MEMBERS,
             "counters" => BACKENDS,
-            "origins" => ORIGINS,
+            "locators" => ORIGINS,
             "egress" => EGRESS,
             _ => return None,
         })

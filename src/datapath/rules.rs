@@ -39,11 +39,11 @@ const A_CHANGE: Duration = Duration::from_millis(500);
 type Entry = (abi::rule_key, abi::rule);
 
 pub struct RuleStore {
-    ruleset: Map<u32, abi::ruleset>,
-    services: Map<abi::service_key, abi::service>,
+    ruleset: Map<u32, u64>,
+    services: Map<abi::service_key, abi::prefix_lengths>,
     rules: Map<abi::rule_key, abi::rule>,
     sets: Sets,
-    fragments: Map<abi::flow_key, abi::fragmented>,
+    fragments: Map<abi::flow_key, abi::first_fragment>,
     counters: CounterBanks,
     ledger: Ledger,
     /// All interfaces keep a ledger.
@@ -58,8 +58,8 @@ impl RuleStore {
     /// To read, see `Pins::read`; to write, the caller holds the lock on the pins.
     pub fn open(pins: &Pins) -> Result<Self> {
         Ok(RuleStore {
-            ruleset: Map::open(&pins.map("ruleset"), "ruleset")?,
-            services: Map::open(&pins.map("services"), "services")?,
+            ruleset: Map::open(&pins.map("generation"), "generation")?,
+            services: Map::open(&pins.map("prefix_lengths"), "prefix_lengths")?,
             rules: Map::open(&pins.map("rules"), "rules")?,
             sets: Sets::open(pins)?,
             fragments: Map::open(&pins.map("fragments"), "fragments")?,
@@ -184,7 +184,7 @@ impl RuleStore {
 
     /// Another one after each change, and while one is made.
     fn generation(&self) -> Result<u64> {
-        Ok(self.ruleset.get(&0)?.map_or(0, |now| now.generation))
+        Ok(self.ruleset.get(&0)?.unwrap_or_default())
     }
 
     fn stored(&self, matches: &Match) -> Result<Option<abi::rule>> {
@@ -218,7 +218,7 @@ impl RuleStore {
     /// What was lost and is in no backend's failures: the ledger was full, or a poll took more frames
     /// than it holds. None where no ledger was ever kept.
     pub fn unattributed(&self) -> Result<Option<Failures>> {
-        self.ledger.of(abi::NOBODYS)
+        self.ledger.of(abi::UNATTRIBUTED)
     }
 
     /// Whether packets can be redirected to a device: the kernel forgets one that is unregistered,
@@ -249,7 +249,7 @@ impl RuleStore {
             let mut only = only_of(&value);
             if value.set == 0 && only.ifindex == ifindex {
                 only.ifindex = 0;
-                value.only = words_of(&only);
+                value.inline_backend = words_of(&only);
                 self.rules.put(&key, &value)?;
             }
         }
@@ -468,7 +468,7 @@ impl RuleStore {
     fn forget_fragments(&self, counters: &HashSet<u32>) -> Result<()> {
         for (key, mut first) in self.fragments.entries()? {
             if counters.contains(&first.backend.counter) {
-                first.backend.counter = abi::NOBODYS;
+                first.backend.counter = abi::UNATTRIBUTED;
                 self.fragments.put(&key, &first)?;
             }
         }
@@ -478,7 +478,7 @@ impl RuleStore {
     /// The prefix lengths first: one that no rule has costs a lookup, a rule without it is not found.
     fn publish(&self, _: &Change, rules: &[Rule], values: &[abi::rule]) -> Result<()> {
         let keys: Vec<abi::rule_key> = rules.iter().map(|rule| key_of(&rule.matches)).collect();
-        let mut services: BTreeMap<ServiceBytes, abi::service> = BTreeMap::new();
+        let mut services: BTreeMap<ServiceBytes, abi::prefix_lengths> = BTreeMap::new();
         for key in &keys {
             let lengths = services.entry(service_bytes(key)).or_default();
             *lengths = union(*lengths, length_of(key));
@@ -489,7 +489,7 @@ impl RuleStore {
 
     /// Adds prefix lengths to services. Runs that were killed half-way leave services without rules,
     /// and their room is needed only when the map is full.
-    fn put_lengths(&self, wanted: &BTreeMap<ServiceBytes, abi::service>) -> Result<()> {
+    fn put_lengths(&self, wanted: &BTreeMap<ServiceBytes, abi::prefix_lengths>) -> Result<()> {
         let put = || {
             wanted.iter().try_for_each(|(service, lengths)| {
                 let service: abi::service_key = abi::from_bytes(service)?;
@@ -510,7 +510,10 @@ impl RuleStore {
         }
     }
 
-    fn forget_unused_services(&self, wanted: &BTreeMap<ServiceBytes, abi::service>) -> Result<()> {
+    fn forget_unused_services(
+        &self,
+        wanted: &BTreeMap<ServiceBytes, abi::prefix_lengths>,
+    ) -> Result<()> {
         let rules = self.rules.entries()?;
         let used: HashSet<ServiceBytes> = rules.iter().map(|(key, _)| service_bytes(key)).collect();
         for service in self.services.keys()? {
@@ -635,7 +638,7 @@ impl RuleStore {
         let generation = self.generation()?;
         // Odd already: a run was killed half-way.
         let generation = generation | 1;
-        self.ruleset.put(&0, &abi::ruleset { generation })?;
+        self.ruleset.put(&0, &generation)?;
         Ok(Change {
             ruleset: &self.ruleset,
             generation,
@@ -743,7 +746,7 @@ fn same(one: &abi::rule, other: &abi::rule) -> bool {
 
 /// A change of the rules, while it lasts.
 struct Change<'a> {
-    ruleset: &'a Map<u32, abi::ruleset>,
+    ruleset: &'a Map<u32, u64>,
     generation: u64,
 }
 
@@ -751,6 +754,6 @@ impl Drop for Change<'_> {
     fn drop(&mut self) {
         let generation = self.generation.wrapping_add(1);
         // If it fails, the flow cache rests until the next change: slow, but right.
-        let _ = self.ruleset.put(&0, &abi::ruleset { generation });
+        let _ = self.ruleset.put(&0, &generation);
     }
 }

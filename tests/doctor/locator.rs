@@ -1,11 +1,9 @@
 //! Locators that lead nowhere any more, devices that lead to no server, and alternative names.
 
-mod fixture;
-
 use std::process::{Child, Command, Stdio};
 
-use fixture::lan::{ANYWHERE, Lan, receive};
-use fixture::{Run, Tool};
+use crate::fixture::lan::{ANYWHERE, Lan, receive};
+use crate::fixture::{Run, Tool};
 use serde_json::Value;
 
 /// Longer than the name of a device can be.
@@ -44,9 +42,9 @@ fn one(tool: &Tool) -> (Value, String) {
 fn paste(finding: &Value) {
     let mend = finding["mend"].as_str().expect("words");
     let command = mend.split('`').nth(1).expect("a command");
-    let binary = format!("{} ", fixture::BINARY);
+    let binary = format!("{} ", crate::fixture::BINARY);
     let command = command.replace("xdpredir ", &binary);
-    fixture::command("sh", &["-c", &command]);
+    crate::fixture::command("sh", &["-c", &command]);
 }
 
 #[test]
@@ -92,7 +90,7 @@ fn a_network_namespace_without_its_name_is_told() {
     tool.ok(&format!("{PREFIX} --server-netns {name}"));
     assert!(found(&tool).0.is_empty());
     let mut holder = sleeper(&name);
-    fixture::command("ip", &["netns", "del", &name]);
+    crate::fixture::command("ip", &["netns", "del", &name]);
     let (finding, _) = one(&tool);
     let evidence = finding["evidence"].as_str().expect("words");
     assert!(
@@ -101,7 +99,7 @@ fn a_network_namespace_without_its_name_is_told() {
     );
     end(&mut holder);
     // For the fixture to remove.
-    fixture::command("ip", &["netns", "add", &name]);
+    crate::fixture::command("ip", &["netns", "add", &name]);
 }
 
 #[test]

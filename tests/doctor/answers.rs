@@ -1,12 +1,10 @@
 //! Rules that can't work as they are: `rule add` and doctor say what will happen, and what to do.
 
-mod fixture;
-
 use std::net::{TcpListener, TcpStream};
 
-use fixture::guest;
-use fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
-use fixture::{BINARY, Pins, Run, Tool};
+use crate::fixture::guest;
+use crate::fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
+use crate::fixture::{BINARY, Pins, Run, Tool};
 use serde_json::Value;
 
 const SERVER: &str = "172.17.0.2";

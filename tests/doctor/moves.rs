@@ -1,12 +1,10 @@
 //! A server's address that moved to another host, as with VRRP, is followed.
 
-mod fixture;
-
 use std::time::{Duration, Instant};
 
-use fixture::guest;
-use fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
-use fixture::{Ns, Tool};
+use crate::fixture::guest;
+use crate::fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
+use crate::fixture::{Ns, Tool};
 use serde_json::Value;
 
 const SERVER: &str = "172.17.0.2";

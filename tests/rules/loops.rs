@@ -1,9 +1,7 @@
 //! Hosts that redirect to each other: the TTL ends what would go round for ever. Needs root.
 
-mod fixture;
-
-use fixture::lan::{mac, receive, socket};
-use fixture::{Ns, Pins, Tool};
+use crate::fixture::lan::{mac, receive, socket};
+use crate::fixture::{Ns, Pins, Tool};
 
 /// A packet with that many hops to go makes one redirect less.
 const HOPS: u64 = 255;

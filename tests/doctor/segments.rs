@@ -1,17 +1,15 @@
 //! Frames of several segments pass: doctor says who makes them, and what divides them.
 
-mod fixture;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use fixture::guest;
-use fixture::lan::{ANYWHERE, Lan, mac};
-use fixture::packet::{Checksum, Frame, TCP};
-use fixture::tap::Tap;
-use fixture::{BINARY, Ns, Tool};
+use crate::fixture::guest;
+use crate::fixture::lan::{ANYWHERE, Lan, mac};
+use crate::fixture::packet::{Checksum, Frame, TCP};
+use crate::fixture::tap::Tap;
+use crate::fixture::{BINARY, Ns, Tool};
 use nix::libc;
 use serde_json::Value;
 

@@ -1,0 +1,26 @@
+//! What keeps packets from arriving is found, said and fixed, and fixes are reverted.
+
+#[path = "../fixture/mod.rs"]
+mod fixture;
+
+mod address;
+mod answers;
+mod bed;
+mod bridge;
+mod devices;
+mod fix;
+mod foreign_program;
+mod host;
+mod link;
+mod locator;
+mod mac;
+mod moves;
+mod peer_napi;
+mod rediscover;
+mod replies;
+mod report;
+mod segments;
+mod shadowed_rule;
+mod tags;
+mod undo;
+mod warnings;

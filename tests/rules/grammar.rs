@@ -1,0 +1,158 @@
+//! What the rule verbs refuse, and in which words.
+
+use crate::bed::{Bed, MAC};
+use crate::fixture::{Ns, Pins, Tool};
+use serde_json::json;
+
+#[test]
+fn what_cannot_be_meant_is_refused_before_anything_is_touched() {
+    let bed = Bed::new();
+    let cases: [(&str, i32, &[&str]); 29] = [
+        ("--server 10.1.1.300", 2, &["10.1.1.300"]),
+        ("--server localhost", 2, &["localhost"]),
+        ("--server 127.0.0.1", 2, &["127.0.0.1"]),
+        ("--server 224.0.0.1", 2, &["224.0.0.1"]),
+        ("--server 0.0.0.0", 2, &["0.0.0.0"]),
+        ("--server 255.255.255.255", 2, &["255.255.255.255"]),
+        ("--server ::1", 2, &["::1"]),
+        ("--server ff02::1", 2, &["ff02::1"]),
+        ("--server ::ffff:10.1.1.1", 2, &["::ffff:10.1.1.1"]),
+        (
+            "--server 10.1.1.1 --src 2001:db8::/32",
+            2,
+            &["2001:db8::/32", "10.1.1.1"],
+        ),
+        ("--server 2001:db8::1 --snat 10.1.1.9", 2, &["10.1.1.9"]),
+        ("--server 10.1.1.1 --snat 224.0.0.1", 2, &["224.0.0.1"]),
+        ("--server 10.1.1.1 --snat 10.1.1.1", 2, &["server's own"]),
+        (
+            "--server 10.1.1.1 --keep-ip --to-port 53",
+            2,
+            &["--to-port"],
+        ),
+        (
+            "--server 10.1.1.1 --keep-ip --snat 10.1.1.9",
+            2,
+            &["--snat"],
+        ),
+        ("--server 10.1.1.1 --vlan 0", 2, &["--vlan"]),
+        ("--server 10.1.1.1 --vlan 4095", 2, &["4095"]),
+        ("--server 10.1.1.1 --push-vlan 4095", 2, &["4095"]),
+        ("--server 10.1.1.1 --to-port 0", 2, &["--to-port"]),
+        (
+            "--server 10.1.1.1 --src 10.1.1.1/24",
+            2,
+            &["10.1.1.1/24", "10.1.1.0/24"],
+        ),
+        ("--server 10.1.1.1 --src 10.1.1.0/33", 2, &["10.1.1.0/33"]),
+        ("--server 10.1.1.1 --port 0", 2, &["--port"]),
+        ("--server 10.1.1.1 --port 65536", 2, &["65536"]),
+        ("--server 10.1.1.1 --weight 0", 2, &["--weight"]),
+        ("--server 10.1.1.1 --weight 65536", 2, &["65536"]),
+        ("--server 10.1.1.1 --proto icmp", 2, &["icmp"]),
+        ("--server 10.1.1.1 --ifindex 1", 2, &["--dev", "--ifindex"]),
+        ("--server 10.1.1.1 --server 10.1.1.2", 2, &["--server"]),
+        ("", 2, &["--server"]),
+    ];
+    for (words, code, said) in cases {
+        let run = bed
+            .tool()
+            .run(&format!("rule add --mac {MAC} --dev out0 {words}"));
+        run.fails(code, said);
+    }
+    for mac in [
+        "01:00:5e:00:00:01",
+        "ff:ff:ff:ff:ff:ff",
+        "00:00:00:00:00:00",
+        "02:00:00:00:00",
+    ] {
+        bed.tool()
+            .run(&format!(
+                "rule add --server 10.1.1.1 --mac {mac} --dev out0"
+            ))
+            .fails(2, &[mac]);
+    }
+    assert_eq!(bed.tool().json("rule list"), json!([]));
+}
+
+#[test]
+fn a_missing_server_names_all_ways_to_find_one() {
+    let bed = Bed::new();
+    let said = [
+        "--server",
+        "--container",
+        "--pid",
+        "--server-netns",
+        "--dev",
+    ];
+    bed.tool().run("rule add --port 53").fails(2, &said);
+}
+
+#[test]
+fn a_mistyped_word_is_told_its_like() {
+    let bed = Bed::new();
+    let cases = [
+        ("stat", "'stats' or 'status'"),
+        ("rule ad", "'add'"),
+        ("rule add --servre 10.1.1.1", "'--server'"),
+        ("attach in0 --mode nativ", "'native'"),
+    ];
+    for (words, like) in cases {
+        let said = format!("did you mean {like}");
+        bed.tool().run(words).fails(2, &[&said, "--help"]);
+    }
+    let run = bed.tool().run("frobnicate");
+    assert!(!run.err.contains("did you mean"), "{run:?}");
+}
+
+#[test]
+fn a_device_that_is_not_there_is_exit_3() {
+    let bed = Bed::new();
+    let add = format!("rule add --server 10.1.1.1 --mac {MAC}");
+    bed.tool()
+        .run(&format!("{add} --dev nope0"))
+        .fails(3, &["nope0"]);
+    bed.tool()
+        .run(&format!("{add} --ifindex 4242"))
+        .fails(3, &["4242"]);
+    bed.tool()
+        .run(&format!("{add} --ifindex 0"))
+        .fails(2, &["--ifindex"]);
+    assert_eq!(bed.tool().json("rule list"), json!([]));
+}
+
+#[test]
+fn the_verbs_say_that_nothing_is_attached() {
+    let ns = Ns::new("host");
+    let pins = Pins::new();
+    let tool = Tool {
+        ns: &ns,
+        pins: &pins,
+    };
+    for words in [
+        "rule list",
+        "rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev lo",
+        "rule del --all",
+        "stats",
+    ] {
+        tool.run(words)
+            .fails(3, &["not attached", "attach IFACE` first"]);
+    }
+    assert!(pins.left().is_empty());
+}
+
+#[test]
+fn of_both_families_the_rule_that_was_deleted_is_named() {
+    let bed = Bed::new();
+    bed.add("--server fd00::9 --vlan 7 --to-port 53");
+    let listed = bed.tool().ok("rule list").out;
+    assert!(
+        listed.contains("to-port 53") && listed.contains("udp/7999@7"),
+        "{listed}"
+    );
+    let run = bed.tool().ok("rule del --vlan 7");
+    assert_eq!(
+        run.out,
+        "deleted 1 backend of src ::/0 udp port 7999 vlan 7\n"
+    );
+}

@@ -1,0 +1,12 @@
+//! Rules: what the command line takes and prints, what the host is asked, and packets that follow.
+
+#[path = "../fixture/mod.rs"]
+mod fixture;
+
+mod bed;
+mod change;
+mod forward;
+mod grammar;
+mod list;
+mod loops;
+mod resolve;
