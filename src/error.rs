@@ -105,14 +105,17 @@ pub fn has_kind(error: &anyhow::Error, kind: ErrorKind) -> bool {
     })
 }
 
-/// The error as one line, and the remedy that the failure nearest to the top has.
-pub fn refusal(error: &anyhow::Error) -> Refusal {
-    let failures = error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<Failure>());
-    let mut remedies = failures.map(|failure| failure.0.remedy());
+/// The remedy that the failure nearest to the top has.
+pub fn remedy(error: &anyhow::Error) -> Remedy {
+    let failures = error.chain().filter_map(|cause| cause.downcast_ref());
+    let mut remedies = failures.map(|failure: &Failure| failure.0.remedy());
     let remedy = remedies.find(|remedy| !remedy.is_empty());
-    (one_line(error), remedy.unwrap_or_default()).into()
+    remedy.unwrap_or_default()
+}
+
+/// The error as one line, and its remedy.
+pub fn refusal(error: &anyhow::Error) -> Refusal {
+    (one_line(error), remedy(error)).into()
 }
 
 /// The whole chain of causes on one line.

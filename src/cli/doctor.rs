@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::grammar::{self, Global};
-use super::{suggest, warnings};
+use super::{explain, suggest, warnings};
 use xdpredir::datapath::{self, Lock, Pins};
 use xdpredir::doctor::checks;
 use xdpredir::doctor::facts::Facts;
 use xdpredir::doctor::{self, Reverted};
-use xdpredir::error::{Exit, failure, refusal};
+use xdpredir::error::{Exit, failure};
 use xdpredir::model::{Change, Finding, Severity};
 use xdpredir::view;
 use xdpredir::view::doctor::{LookedAt, Row};
@@ -139,6 +139,6 @@ pub fn print_changes(what: &str, changes: impl IntoIterator<Item = String>) -> R
 }
 
 fn complain(global: &Global, errors: &[anyhow::Error]) {
-    let refusals = errors.iter().map(refusal);
+    let refusals = errors.iter().map(explain::explained);
     refusals.for_each(|refusal| warnings::complain(global, &refusal));
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use super::grammar::Global;
 use xdpredir::host::netns;
-use xdpredir::model::{Match, Rewrite, Verb};
+use xdpredir::model::{Match, Rewriting, Verb};
 use xdpredir::view::remedy::Shell;
 
 /// The shell that suggested commands are pasted into: they repeat the global options of this run, or
@@ -40,12 +40,12 @@ fn words(verb: &Verb) -> Vec<OsString> {
             matches,
             server,
             device,
-            rewrite,
+            rewriting,
         } => {
             words.add("rule add").matches(matches);
             words.option("--server", Some(server));
             words.option("--dev", device.as_ref());
-            rewrite.iter().for_each(|rewrite| words.rewrite(rewrite));
+            rewriting.iter().for_each(|new| words.rewriting(new));
         }
         Verb::RuleDel(matches, server) => {
             words.add("rule del");
@@ -111,16 +111,16 @@ impl Words {
         self.option("--src", Some(matches.src))
             .option("--proto", Some(matches.proto))
             .option("--port", Some(matches.port))
-            .option("--vlan", Some(matches.vlan).filter(|&vlan| vlan != 0));
+            .option("--vlan", matches.vlan);
     }
 
-    fn rewrite(&mut self, rewrite: &Rewrite) {
-        self.option("--to-port", rewrite.to_port)
-            .option("--snat", rewrite.snat)
-            .flag("--keep-ip", rewrite.keep_ip)
-            .flag("--keep-ttl", !rewrite.decrement_ttl)
-            .option("--push-vlan", rewrite.push_vlan)
-            .flag("--pop-vlan", rewrite.pop_vlan);
+    fn rewriting(&mut self, new: &Rewriting) {
+        self.option("--to-port", new.backend.to_port)
+            .option("--snat", new.snat)
+            .flag("--keep-ip", new.backend.keep_ip)
+            .flag("--keep-ttl", new.decrement_ttl == Some(false))
+            .option("--push-vlan", new.backend.push_vlan)
+            .flag("--pop-vlan", new.backend.pop_vlan);
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
     use std::path::PathBuf;
 
     use clap::CommandFactory;
-    use xdpredir::model::{Mode, Proto, Remedy};
+    use xdpredir::model::{Mode, Port, Proto, Remedy, Rewrite, VlanId};
 
     use super::*;
     use crate::cli::grammar::Cli;
@@ -148,19 +148,21 @@ mod tests {
         Verb::RuleAdd {
             matches: Match {
                 proto: Proto::Udp,
-                port: 7999,
-                vlan: 5,
+                port: Port::new(7999).expect("a port"),
+                vlan: VlanId::new(5),
                 src: "10.0.0.0/8".parse().expect("a prefix"),
             },
             server: [10, 0, 0, 2].into(),
             device: Some("-x;id".into()),
-            rewrite: Some(Rewrite {
-                to_port: Some(53),
+            rewriting: Some(Rewriting {
+                backend: Rewrite {
+                    to_port: Port::new(53),
+                    push_vlan: VlanId::new(7),
+                    pop_vlan: true,
+                    keep_ip: false,
+                },
                 snat: Some([10, 0, 0, 1].into()),
-                decrement_ttl: false,
-                push_vlan: Some(7),
-                pop_vlan: true,
-                ..Rewrite::default()
+                decrement_ttl: Some(false),
             }),
         }
     }

@@ -4,8 +4,7 @@
 use anyhow::Result;
 
 use super::grammar::Global;
-use super::suggest;
-use xdpredir::error::refusal;
+use super::{explain, suggest};
 use xdpredir::model::{Finding, Refusal};
 use xdpredir::view::{self, doctor::Row};
 
@@ -21,7 +20,7 @@ pub fn say(global: &Global, found: Result<Vec<Finding>>) -> Option<Vec<Row>> {
             Some(found.iter().map(|found| Row::new(found, &shell)).collect())
         }
         Err(error) => {
-            let refusal = refusal(&error);
+            let refusal = explain::explained(&error);
             let why = format!("cannot check what becomes of packets: {}", refusal.why);
             warn(global, &(why, refusal.remedy).into());
             None

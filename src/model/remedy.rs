@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Add;
 use std::path::PathBuf;
 
-use super::{Match, Mode, Remote, Rewrite};
+use super::{Match, Mode, Remote, Rewriting};
 
 /// A text with commands in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub enum Verb {
         server: IpAddr,
         device: Option<String>,
         /// None: as it is.
-        rewrite: Option<Rewrite>,
+        rewriting: Option<Rewriting>,
     },
     /// None: of all rules.
     RuleDel(Option<Match>, IpAddr),

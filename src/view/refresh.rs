@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::escape::escape;
-use crate::model::{Adjacency, Backend, Match, Proto, Rule};
+use crate::model::{Adjacency, Backend, Match, Port, Proto, Rule, VlanId};
 
 #[derive(Default, Serialize)]
 pub struct Report {
@@ -18,8 +18,8 @@ pub struct Report {
 struct Of {
     src: String,
     proto: Proto,
-    port: u16,
-    vlan: Option<u16>,
+    port: Port,
+    vlan: Option<VlanId>,
     #[serde(skip)]
     matches: Match,
 }
@@ -31,7 +31,7 @@ impl Of {
             src: matches.src.to_string(),
             proto: matches.proto,
             port: matches.port,
-            vlan: Some(matches.vlan).filter(|&vlan| vlan != 0),
+            vlan: matches.vlan,
             matches,
         }
     }

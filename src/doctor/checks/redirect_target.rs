@@ -4,7 +4,7 @@
 use super::remedies;
 use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts};
 use crate::model::{
-    Backend, Command, FeatureSource, Finding, Fix, Mode, Peer, Remedy, Rewrite, Tool, Verb,
+    Backend, Command, FeatureSource, Finding, Fix, Mode, Peer, Remedy, Rewrite, Tool, Verb, VlanId,
 };
 
 pub fn check(facts: &Facts) -> Vec<Finding> {
@@ -110,19 +110,19 @@ fn by_device_below(facts: &Facts, device: &DeviceFacts) -> Option<Remedy> {
     let on = device.features.ifindex;
     let mut all = facts.rules.iter().flat_map(|rule| {
         let backends = rule.backends.iter().filter(move |b| b.ifindex == on);
-        backends.map(|backend| (rule.matches, backend))
+        backends.map(move |backend| (rule, backend))
     });
-    let (matches, backend) = all.next()?;
+    let (rule, backend) = all.next()?;
     let (lower, rewrite) = below(facts, device, backend)?;
     let lower = facts.below.get(&lower)?;
     if lower.xdp.redirect_target != Some(true) {
         return None;
     }
     let add = Verb::RuleAdd {
-        matches,
+        matches: rule.matches,
         server: backend.server,
         device: Some(lower.ifname.clone()),
-        rewrite,
+        rewriting: rewrite.map(|rewrite| rule.rewriting(rewrite)),
     };
     let others = match all.next() {
         None => "",
@@ -144,9 +144,9 @@ fn below(facts: &Facts, device: &DeviceFacts, backend: &Backend) -> Option<(u32,
     match device.features.vlan {
         None => Some((lower, None)),
         Some(_) if backend.rewrite.push_vlan.is_some() => None,
-        push_vlan => {
+        Some(vlan) => {
             let rewrite = Rewrite {
-                push_vlan,
+                push_vlan: VlanId::new(vlan),
                 ..backend.rewrite
             };
             Some((lower, Some(rewrite)))
@@ -202,10 +202,10 @@ mod tests {
         match &by_device_below(&facts, &upper)?.0[0] {
             Part::Commands(commands) => match &commands[0] {
                 Command::Own(Verb::RuleAdd {
-                    device, rewrite, ..
+                    device, rewriting, ..
                 }) => {
                     assert_eq!(device.as_deref(), Some("nic1"));
-                    *rewrite
+                    rewriting.map(|new| new.backend)
                 }
                 other => panic!("{other:?}"),
             },
@@ -220,7 +220,7 @@ mod tests {
             ..Rewrite::default()
         };
         let tagged = Rewrite {
-            push_vlan: Some(100),
+            push_vlan: VlanId::new(100),
             ..keep_ip
         };
         assert_eq!(rewriting(true, keep_ip), Some(tagged));

@@ -84,7 +84,7 @@ fn add(matches: Match, backend: &BackendFacts, device: Option<&str>) -> Verb {
         matches,
         server: backend.server,
         device: device.map(String::from),
-        rewrite: None,
+        rewriting: None,
     }
 }
 

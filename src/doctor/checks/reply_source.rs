@@ -24,7 +24,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 }
 
 fn is_asked(rule: &Rule) -> bool {
-    let asked = rule.matches.proto == Proto::Tcp || ASKED.contains(&rule.matches.port);
+    let asked = rule.matches.proto == Proto::Tcp || ASKED.contains(&rule.matches.port.get());
     asked && readdressed(rule).is_some()
 }
 
@@ -42,7 +42,7 @@ fn finding(rule: &Rule, backend: &Backend, others: usize) -> Finding {
     };
     let finding = Finding::warning(REPLY_SOURCE, subject);
     let (server, rewrite) = (backend.server, &backend.rewrite);
-    if let Some(snat) = rewrite.snat {
+    if let Some(snat) = rule.snat_of(backend) {
         return finding
             .consequence("clients never get to see the answers")
             .evidence(format!("{server} answers to {snat}, which the rule makes the source of packets"))
@@ -83,7 +83,7 @@ fn keep_ip(rule: &Rule, backend: &Backend, needs: &str) -> Remedy {
         matches: rule.matches,
         server: backend.server,
         device: None,
-        rewrite: Some(kept),
+        rewriting: Some(rule.rewriting(kept)),
     };
     let address = remedies::add_address_of_clients(backend.server);
     let bound = match rule.matches.proto {
@@ -100,22 +100,26 @@ fn keep_ip(rule: &Rule, backend: &Backend, needs: &str) -> Remedy {
 mod tests {
     use super::super::testing;
     use super::*;
-    use crate::model::{Command, Part};
+    use crate::model::{Command, Part, Port};
 
     fn found(proto: Proto, rewrite: Rewrite) -> Finding {
         let facts = Facts {
             rules: vec![testing::rule(proto, 1, rewrite)],
             ..Facts::default()
         };
-        check(&facts).pop().expect("a finding")
+        only(&facts)
+    }
+
+    fn only(facts: &Facts) -> Finding {
+        check(facts).pop().expect("a finding")
     }
 
     /// The rewriting that is suggested, and what the server then needs.
     fn suggested(finding: &Finding) -> (Rewrite, &str) {
         match &finding.remedy.0[..] {
             [Part::Commands(commands), Part::Text(needs), ..] => match &commands[..] {
-                [Command::Own(Verb::RuleAdd { rewrite, .. })] => {
-                    (rewrite.expect("a rewriting"), needs)
+                [Command::Own(Verb::RuleAdd { rewriting, .. })] => {
+                    (rewriting.expect("a rewriting").backend, needs)
                 }
                 other => panic!("{other:?}"),
             },
@@ -136,7 +140,7 @@ mod tests {
         assert!(needs.starts_with("; the server then needs an address"));
 
         let other_port = Rewrite {
-            to_port: Some(8080),
+            to_port: Port::new(8080),
             pop_vlan: true,
             ..Rewrite::default()
         };
@@ -146,14 +150,12 @@ mod tests {
         assert!(rewrite.keep_ip && rewrite.pop_vlan && rewrite.to_port.is_none());
         assert!(needs.contains("a listener on port 7999"));
 
-        let snat = Rewrite {
-            snat: Some([10, 0, 0, 1].into()),
-            ..Rewrite::default()
+        let mut rule = testing::rule(Proto::Tcp, 1, Rewrite::default());
+        rule.snat = Some([10, 0, 0, 1].into());
+        let facts = Facts {
+            rules: vec![rule],
+            ..Facts::default()
         };
-        assert!(
-            found(Proto::Tcp, snat)
-                .evidence
-                .contains("answers to 10.0.0.1")
-        );
+        assert!(only(&facts).evidence.contains("answers to 10.0.0.1"));
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, HostFacts, InterfaceFacts, Trial};
 use crate::model::{
-    Backend, FeatureSource, Features, LinkState, Mac, Match, Mode, Offloads, Proto, Remote,
-    Rewrite, Rule, XdpFeatures,
+    Backend, FeatureSource, Features, LinkState, Mac, Match, Mode, Offloads, Port, Prefix, Proto,
+    Remote, Rewrite, Rule, Weight, XdpFeatures,
 };
 
 /// A device attached natively, and a backend behind another one.
@@ -107,10 +107,12 @@ pub fn rule(proto: Proto, ifindex: u32, rewrite: Rewrite) -> Rule {
     Rule {
         matches: Match {
             proto,
-            port: 7999,
-            vlan: 0,
-            src: "0.0.0.0/0".parse().expect("a prefix"),
+            port: Port::new(7999).expect("a port"),
+            vlan: None,
+            src: Prefix::any_like([0; 4].into()),
         },
+        snat: None,
+        decrement_ttl: true,
         backends: vec![backend(ifindex, rewrite)],
     }
 }
@@ -121,7 +123,7 @@ fn backend(ifindex: u32, rewrite: Rewrite) -> Backend {
         mac: Mac([2, 0, 0, 0, 0, 1]),
         source_mac: Mac([2, 0, 0, 0, 0, 2]),
         ifindex,
-        weight: 1,
+        weight: Weight::default(),
         completes_checksum: true,
         rewrite,
         counter: 1,

@@ -10,7 +10,7 @@ use super::peer;
 use super::sources::Networks;
 use super::whereabouts::{Egress, LinkLayer};
 use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, LostLocator, ReplyArrival};
-use crate::host::discovery::locate;
+use crate::host::discovery;
 use crate::host::features::Survey;
 use crate::host::route::{self, Route};
 use crate::host::sysctl;
@@ -76,7 +76,7 @@ fn add_locator(facts: &mut BackendFacts, rule: &Rule, backend: &Backend) {
 fn lost_locators(rules: &[Rule]) -> HashSet<&Locator> {
     let backends = rules.iter().flat_map(|rule| &rule.backends);
     let mut lost: HashSet<&Locator> = backends.filter_map(|b| b.origin.as_ref()).collect();
-    lost.retain(|locator| locate::is_lost(locator));
+    lost.retain(|locator| discovery::is_lost(locator));
     lost
 }
 

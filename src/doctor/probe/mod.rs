@@ -14,7 +14,7 @@ use anyhow::Result;
 use crate::datapath::{self, Interface, Pins, RuleStore};
 use crate::doctor::facts::{Facts, StalePins};
 use crate::host::features::Survey;
-use crate::model::{Backend, Failures, Match, Outcomes, Rule};
+use crate::model::{Backend, Failures, Outcomes, Rule};
 use sources::Networks;
 use whereabouts::LinkLayer;
 
@@ -56,14 +56,8 @@ pub fn whole(pins: &Pins) -> Result<Facts> {
 }
 
 /// What concerns one backend of a rule.
-pub fn of_backend(
-    pins: &Pins,
-    store: &RuleStore,
-    matches: Match,
-    backend: &Backend,
-) -> Result<Facts> {
-    let backends = vec![backend.clone()];
-    let rules = vec![Rule { matches, backends }];
+pub fn of_backend(pins: &Pins, store: &RuleStore, rule: &Rule, backend: &Backend) -> Result<Facts> {
+    let rules = vec![rule.with(vec![backend.clone()])];
     let interfaces = datapath::interfaces(pins)?;
     live(pins, store, &Survey::take()?, &interfaces, rules)
 }

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::doctor::facts::{BackendFacts, Neighbour, PeerAddress, Whereabouts};
 use crate::host::device::{self, Device};
-use crate::host::discovery::next_hop;
+use crate::host::discovery;
 use crate::host::neighbour::Neighbours;
 use crate::host::route::{self, Route};
 use crate::model::Mac;
@@ -69,7 +69,7 @@ impl LinkLayer {
         });
         // A device that is down has no routes: its link is what is wrong.
         let other_device = match backend.by_route && egress.device.enabled {
-            true => next_hop::other_device(server, ifindex, master, egress.nsid())?,
+            true => discovery::other_device(server, ifindex, master, egress.nsid())?,
             false => None,
         };
         backend.whereabouts = Whereabouts {
