@@ -37,14 +37,19 @@ fn sentence(error: &Error<OneLine>) -> Option<String> {
     Some(match error.kind() {
         ErrorKind::InvalidValue => {
             let valid = get(ContextKind::ValidValue).filter(|valid| !valid.is_empty());
-            let valid = valid.map_or_else(String::new, |valid| format!(", which is one of {valid}"));
+            let valid =
+                valid.map_or_else(String::new, |valid| format!(", which is one of {valid}"));
             match value() {
                 Some(value) => format!("invalid value '{value}' for '{arg}'{valid}"),
                 None => format!("'{arg}' needs a value{valid}"),
             }
         }
         ErrorKind::ValueValidation => {
-            format!("invalid value '{}' for '{arg}': {}", value()?, error.source()?)
+            format!(
+                "invalid value '{}' for '{arg}': {}",
+                value()?,
+                error.source()?
+            )
         }
         ErrorKind::TooManyValues => format!("unexpected value '{}' for '{arg}'", value()?),
         ErrorKind::UnknownArgument => format!("there is no argument '{arg}' here"),
