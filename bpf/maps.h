@@ -95,8 +95,10 @@ struct counter_bank {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, BANK_COUNTERS);
-	__type(key, __u32);
-	__type(value, struct counter);
+	/* Sizes, not types: clang leaves the type of an inner map's value undefined, if it is new.
+	 */
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct counter));
 };
 
 struct {
