@@ -403,7 +403,14 @@ fn remedy(device: &Device, mode: Mode, exit: Exit) -> Remedy {
             let at_once = format!(" first, then attach {} and {master} at once", device.name);
             Remedy::from(Verb::Detach(vec![master])) + at_once
         }
-        (Exit::Unsupported, Mode::Native, _) => "skb mode works on any device".into(),
+        (Exit::Unsupported, Mode::Native, _) => {
+            let skb = Verb::Attach {
+                interfaces: vec![device.name.clone()],
+                mode: Some(Mode::Skb),
+                force: false,
+            };
+            Remedy::from(skb) + " works on any device"
+        }
         _ => Remedy::default(),
     }
 }
