@@ -3,6 +3,11 @@
  * The maps. outcomes is each interface's own; the others are pinned once for each
  * network namespace and shared by all its interfaces. The values of the hashes
  * are allocated when they are written, so an unused limit costs a bucket's 16 bytes.
+ *
+ * A change that moves a byte of a map's keys or values, or another name of a map, needs
+ * another number in src/datapath/schema.rs: otherwise two versions of the command would
+ * misread each other's maps. The types in abi/ are __uN only and have no implicit padding,
+ * because Rust reads and writes their bytes.
  */
 #ifndef __MAPS_H__
 #define __MAPS_H__
