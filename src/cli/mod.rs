@@ -25,6 +25,7 @@ mod warnings;
 use std::io::{Write, stderr};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};
 use xdpredir::datapath::Notice;
 use xdpredir::{datapath, host, view};
@@ -58,7 +59,7 @@ fn parse() -> Result<Cli, clap::Error> {
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     datapath::listen(if cli.global.verbose { say_all } else { say });
     if let Some(netns) = &cli.global.netns {
-        host::netns::enter(netns)?;
+        host::netns::enter(netns).with_context(|| format!("--netns {netns}"))?;
     }
     let global = &cli.global;
     match &cli.command {

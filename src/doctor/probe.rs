@@ -14,7 +14,7 @@ use crate::doctor::facts::{
     ReplyArrival, StalePins, Stray,
 };
 use crate::host::device::{self, Device};
-use crate::host::discovery::{locate, next_hop};
+use crate::host::discovery;
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::neighbour::Neighbours;
@@ -285,7 +285,7 @@ fn remember(target: &mut BackendFacts, rule: &Rule, backend: &Backend) {
 fn lost_locators(rules: &[Rule]) -> HashSet<&Locator> {
     let backends = rules.iter().flat_map(|rule| &rule.backends);
     let mut lost: HashSet<&Locator> = backends.filter_map(|b| b.origin.as_ref()).collect();
-    lost.retain(|locator| locate::is_lost(locator));
+    lost.retain(|locator| discovery::is_lost(locator));
     lost
 }
 
@@ -429,7 +429,7 @@ fn host_side(setup: &mut Facts, neighbours: &Neighbours, ports: &Ports) -> Resul
         // A device that is down has no routes: its link is what is wrong.
         if target.by_route && link.enabled {
             let nsid = peer.flatten();
-            let device = next_hop::other_device(target.server, target.ifindex, above, nsid)?;
+            let device = discovery::other_device(target.server, target.ifindex, above, nsid)?;
             target.other_device = device.and_then(device::name_of);
         }
     }
