@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::Result;
 use ipnet::IpNet;
 
-use super::abi;
+use crate::datapath::abi;
 use crate::model::{Backend, Mac, Match, Proto, Rewrite, Rule};
 
 /// Linux uapi: linux/in.h.
