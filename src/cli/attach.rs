@@ -29,7 +29,7 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
     }
     // The kernel takes a program on a port and then on its bridge, but not the other way round.
     devices.sort_by_key(|device| device.master.is_none());
-    let pins = Pins::locate(global.pin_dir.as_deref())?;
+    let pins = datapath::locate(global.pin_dir.as_deref())?;
     let request = Request {
         devices: &devices,
         mode: mode(args.mode),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::grammar::{self, Global};
-use xdpredir::datapath::{self, Interface, Pins};
+use xdpredir::datapath::{self, Interface, Lock, Pins};
 use xdpredir::doctor::{self, Reverted};
 use xdpredir::error::{Exit, failure};
 use xdpredir::host::device;
@@ -13,8 +13,8 @@ use xdpredir::model::Change;
 use xdpredir::view;
 
 pub fn run(global: &Global, args: &grammar::Detach) -> Result<ExitCode> {
-    let pins = Pins::locate(global.pin_dir.as_deref())?;
-    let _lock = pins.lock_to_detach()?;
+    let pins = datapath::locate(global.pin_dir.as_deref())?;
+    let _lock = Lock::take_to_detach(&pins)?;
     let all = datapath::interfaces(&pins)?;
     let count = all.len();
     let which = if args.all {
@@ -71,7 +71,7 @@ fn describe(pins: &Pins, which: &[&Interface], keep_rules: bool) -> Result<()> {
             "nothing is left under {}",
             pins.root().display()
         ))?;
-    } else if keep_rules && pins.interfaces()?.is_empty() {
+    } else if keep_rules && datapath::attached(pins)?.is_empty() {
         view::sentence(format_args!(
             "rules and counters are kept under {}",
             pins.root().display()

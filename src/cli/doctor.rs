@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::grammar::{self, Global};
 use super::paste;
-use xdpredir::datapath::Pins;
+use xdpredir::datapath::{self, Lock, Pins};
 use xdpredir::doctor::checks;
 use xdpredir::doctor::facts::Facts;
 use xdpredir::doctor::{self, Reverted};
@@ -18,7 +18,7 @@ use xdpredir::view;
 use xdpredir::view::doctor::LookedAt;
 
 pub fn run(global: &Global, args: &grammar::Doctor) -> Result<ExitCode> {
-    let pins = Pins::locate(global.pin_dir.as_deref())?;
+    let pins = datapath::locate(global.pin_dir.as_deref())?;
     if args.undo {
         return undo(global, &pins);
     }
@@ -104,7 +104,7 @@ fn with_fixed(found: Vec<Finding>, left: Vec<Finding>) -> Vec<Finding> {
 }
 
 fn undo(global: &Global, pins: &Pins) -> Result<ExitCode> {
-    let _lock = pins.lock()?;
+    let _lock = Lock::take(pins)?;
     let undone = doctor::undo(pins)?;
     if global.json {
         let changes: Vec<String> = undone.changes.iter().map(Change::undone).collect();

@@ -1,16 +1,52 @@
 //! Errors in the words of the command line: what was typed wrong, by its option, and what helps.
 
+use std::error::Error;
+
 use xdpredir::datapath;
-use xdpredir::error;
+use xdpredir::error::{Failure, join_lines};
+use xdpredir::host::discovery;
 
 use super::grammar::Command;
 use super::needs;
 
 /// An error on one line, with what the command needs where the kernel or the file system refused.
 pub fn line(error: &anyhow::Error, command: &Command) -> String {
-    let line = error::one_line(error);
+    let line = causes(error);
     if datapath::is_refused(error) {
         return format!("{line}: {}", needs::of(command));
     }
     line
+}
+
+/// The whole chain of causes on one line.
+pub fn causes(error: &anyhow::Error) -> String {
+    let causes: Vec<String> = error.chain().map(cause).collect();
+    join_lines(&causes.join(": "))
+}
+
+fn cause(error: &(dyn Error + 'static)) -> String {
+    let failure = error.downcast_ref::<Failure>();
+    let explained = failure.and_then(|failure| failure.typed().map(discovery));
+    explained.unwrap_or_else(|| error.to_string())
+}
+
+fn discovery(error: &discovery::Error) -> String {
+    use discovery::Error;
+    let (option, remedy) = match error {
+        Error::OwnAddress(_) => ("--server ", "name another host's"),
+        Error::NoRoute(_) => ("--server ", "give --mac and --dev"),
+        Error::LinkLocal(_) => ("--server ", "name that with --dev"),
+        Error::NoEthernet { .. } => (
+            "--server ",
+            "use an address that an Ethernet device leads to, or give --mac and --dev",
+        ),
+        Error::NoAnswer { .. } => ("--server ", "is it up? Or give --mac"),
+        Error::UnknownPort { .. } => ("--server ", "is it up? Or give --dev"),
+        Error::OwnNamespace { .. } => ("", "give --server and --dev"),
+        Error::NoPeer { .. } => ("", "give --server with --mac and --dev"),
+        Error::NotAPair { .. } => ("--dev ", "give --server, too"),
+        Error::SeveralAddresses { .. } => ("", "name one with --server"),
+        Error::NoEngine { .. } => ("", "give --pid or --server-netns"),
+    };
+    format!("{option}{error}: {remedy}")
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::grammar::{self, Global};
 use super::warnings;
 use xdpredir::control::validate as check;
-use xdpredir::datapath::{Pins, RuleStore};
+use xdpredir::datapath::{Lock, Pins, RuleStore};
 use xdpredir::doctor::Sample;
 use xdpredir::doctor::checks;
 use xdpredir::error::{Exit, exit_code, failure};
@@ -88,7 +88,7 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     let rules = rules(&text, file)?;
     drop(text);
     let sample = Sample::of(&rules);
-    let lock = pins.lock()?;
+    let lock = Lock::take(pins)?;
     let store = RuleStore::open(pins)?;
     let total = rules.len();
     let progress = progress(total)?;

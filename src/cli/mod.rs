@@ -22,9 +22,12 @@ mod status;
 mod usage;
 mod warnings;
 
+use std::io::{Write, stderr};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};
+use xdpredir::datapath::Notice;
 use xdpredir::{datapath, host, view};
 
 use grammar::{Cli, Command};
@@ -54,9 +57,9 @@ fn parse() -> Result<Cli, clap::Error> {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
-    datapath::log_libbpf(cli.global.verbose);
+    datapath::listen(if cli.global.verbose { say_all } else { say });
     if let Some(netns) = &cli.global.netns {
-        host::netns::enter(netns)?;
+        host::netns::enter(netns).with_context(|| format!("--netns {netns}"))?;
     }
     let global = &cli.global;
     match &cli.command {
@@ -71,4 +74,19 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Completions { shell } => completions::run(*shell)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the datapath says before the run ends; libbpf's log only with `--verbose`.
+fn say(notice: Notice) {
+    if let Notice::Warning(text) = notice {
+        view::complaint(format_args!("xdpredir: {text}"));
+    }
+}
+
+fn say_all(notice: Notice) {
+    match notice {
+        // Standard error may be closed, and C code that called this cannot unwind.
+        Notice::Libbpf(line) => drop(write!(stderr(), "{line}")),
+        Notice::Warning(_) => say(notice),
+    }
 }

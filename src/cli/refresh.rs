@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::filter::{self, is_wanted};
 use super::grammar::{Filter, Global};
-use xdpredir::datapath::{Pins, RuleStore};
+use xdpredir::datapath::{self, Lock, Pins, RuleStore};
 use xdpredir::doctor::{self, AT_ONCE, Rebind, Resolutions};
 use xdpredir::error::Exit;
 use xdpredir::host::device;
@@ -33,8 +33,8 @@ pub fn run(global: &Global, pins: &Pins, args: &Filter) -> Result<ExitCode> {
 
 /// The rules that have a backend that is meant; exit 3 where some are named, and there are none.
 fn chosen(pins: &Pins, args: &Filter) -> Result<Vec<Rule>> {
-    let rules = pins.read(|| filter::rules(&RuleStore::open(pins)?, args))?;
-    let rules = rules.ok_or_else(|| pins.not_attached())?;
+    let rules = datapath::read(pins, || filter::rules(&RuleStore::open(pins)?, args))?;
+    let rules = rules.ok_or_else(|| datapath::not_attached(pins))?;
     filter::require(args, &rules)?;
     Ok(rules)
 }
@@ -57,7 +57,7 @@ fn apply(pins: &Pins, rules: &[Rule], args: &Filter, ways: &Resolutions) -> Resu
             .filter(|_| is_wanted(args, backend))
     };
     for some in rules.chunks(AT_ONCE) {
-        let _lock = pins.lock()?;
+        let _lock = Lock::take(pins)?;
         let store = RuleStore::open(pins)?;
         let renewals = Rebind::plan_all(&store, some, way)?;
         doctor::carry_out(&store, &renewals)?;

@@ -12,7 +12,7 @@ use super::find::{self, Resolution};
 use super::grammar::{self, Filter, Global, RuleAdd, RuleDel};
 use super::{filter, load, refresh, rows, warnings};
 use xdpredir::control::validate as check;
-use xdpredir::datapath::{Pins, RuleStore};
+use xdpredir::datapath::{self, Lock, Pins, RuleStore};
 use xdpredir::doctor;
 use xdpredir::doctor::checks;
 use xdpredir::error::{Exit, failure};
@@ -21,7 +21,7 @@ use xdpredir::view;
 use xdpredir::view::json::RuleRow;
 
 pub fn run(global: &Global, verb: &grammar::Rule) -> Result<ExitCode> {
-    let pins = Pins::locate(global.pin_dir.as_deref())?;
+    let pins = datapath::locate(global.pin_dir.as_deref())?;
     match verb {
         grammar::Rule::Add(args) => add(global, &pins, args)?,
         grammar::Rule::Del(args) => delete(global, &pins, args)?,
@@ -33,8 +33,8 @@ pub fn run(global: &Global, verb: &grammar::Rule) -> Result<ExitCode> {
 }
 
 fn list(global: &Global, pins: &Pins, meant: &Filter) -> Result<()> {
-    let rows = pins.read(|| rows::of(&RuleStore::open(pins)?, meant))?;
-    let rows = rows.ok_or_else(|| pins.not_attached())?;
+    let rows = datapath::read(pins, || rows::of(&RuleStore::open(pins)?, meant))?;
+    let rows = rows.ok_or_else(|| datapath::not_attached(pins))?;
     filter::require(meant, &rows)?;
     if global.json {
         return view::json::print(&rows);
@@ -59,7 +59,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
             find::path(server, args, rewrite.as_ref(), known.as_ref())?
         }
     };
-    let lock = pins.lock()?;
+    let lock = Lock::take(pins)?;
     let store = RuleStore::open(pins)?;
 
     let mut rule = store.get(&matches)?.unwrap_or(Rule {
@@ -136,8 +136,8 @@ struct Added {
 }
 
 fn known(pins: &Pins, matches: &Match, server: IpAddr) -> Result<Option<Backend>> {
-    let rule = pins.read(|| RuleStore::open(pins)?.get(matches))?;
-    let rule = rule.ok_or_else(|| pins.not_attached())?;
+    let rule = datapath::read(pins, || RuleStore::open(pins)?.get(matches))?;
+    let rule = rule.ok_or_else(|| datapath::not_attached(pins))?;
     Ok(rule.and_then(|rule| rule.backend(server).cloned()))
 }
 
@@ -217,10 +217,10 @@ fn kept(known: &Backend, mut backend: Backend, args: &RuleAdd) -> Backend {
 fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
     let server = args.server.map(server).transpose()?;
     let candidates = candidates(&args.matches, server)?;
-    if args.if_exists && !pins.has_state()? {
+    if args.if_exists && !datapath::has_state(pins)? {
         return report_deleted(global, 0, args, &candidates[..1]);
     }
-    let _lock = pins.lock()?;
+    let _lock = Lock::take(pins)?;
     let store = RuleStore::open(pins)?;
 
     let mut named = Vec::new();

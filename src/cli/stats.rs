@@ -13,7 +13,7 @@ use xdpredir::view::json::{RuleRow, Snapshot, StatsEgress, StatsInterface};
 use xdpredir::view::{self, watch};
 
 pub fn run(global: &Global, args: &grammar::Stats) -> Result<()> {
-    let pins = Pins::locate(global.pin_dir.as_deref())?;
+    let pins = datapath::locate(global.pin_dir.as_deref())?;
     let meant = &args.filter;
     let first = take(&pins, meant)?;
     // Later, what is meant may come and go.
@@ -39,8 +39,8 @@ pub fn run(global: &Global, args: &grammar::Stats) -> Result<()> {
 }
 
 fn take(pins: &Pins, meant: &Filter) -> Result<Snapshot> {
-    let snapshot = pins.read(|| read(pins, meant))?;
-    snapshot.ok_or_else(|| pins.not_attached())
+    let snapshot = datapath::read(pins, || read(pins, meant))?;
+    snapshot.ok_or_else(|| datapath::not_attached(pins))
 }
 
 fn read(pins: &Pins, meant: &Filter) -> Result<Snapshot> {

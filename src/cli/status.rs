@@ -9,8 +9,8 @@ use xdpredir::view;
 use xdpredir::view::json::{Status, StatusInterface};
 
 pub fn run(global: &Global) -> Result<()> {
-    let pins = Pins::locate(global.pin_dir.as_deref())?;
-    let read = pins.read(|| read(&pins))?;
+    let pins = datapath::locate(global.pin_dir.as_deref())?;
+    let read = datapath::read(&pins, || read(&pins))?;
     let (interfaces, rules) = read.unwrap_or_default();
     let status = Status {
         pin_dir: pins.root().to_path_buf(),
@@ -24,7 +24,7 @@ pub fn run(global: &Global) -> Result<()> {
         if !status.interfaces.is_empty() && !xdp::is_told()? {
             view::line(view::features::GUESSED)?;
         }
-        if let Some(why) = pins.no_bpffs() {
+        if let Some(why) = datapath::no_bpffs(&pins) {
             view::sentence(why)?;
         }
         Ok(())

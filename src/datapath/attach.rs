@@ -8,11 +8,12 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Gid;
 
 use super::bpffs::remove_tree;
-use super::detach::detach;
 use super::foreign::{Foreign, Replaced};
 use super::interface::{Interface, interfaces};
 use super::load::{Variant, load};
-use super::{Pins, ledger, log, sys};
+use super::lock::Lock;
+use super::state::has_state;
+use super::{Pins, detach, ledger, log, permissions, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
 use crate::host::{features, xdp};
@@ -49,13 +50,17 @@ pub struct Attached {
 
 /// Attaches to all devices or to none.
 pub fn attach(pins: &Pins, request: &Request) -> Result<Vec<Attached>> {
-    let _lock = pins.lock_or_create()?;
-    pins.sweep()?;
+    let _lock = Lock::take_or_create(pins)?;
+    detach::sweep(pins)?;
     let (before, ended) = make_room(pins, interfaces(pins)?, request.devices)?;
-    let fresh = !pins.has_state()?;
+    let fresh = !has_state(pins)?;
 
     let mut all = attach_locked(pins, request, &before).map_err(|error| {
-        let _ = if fresh { pins.remove() } else { pins.sweep() };
+        let _ = if fresh {
+            detach::remove(pins)
+        } else {
+            detach::sweep(pins)
+        };
         with_ended(error, &ended)
     })?;
     for attached in &mut all {
@@ -97,7 +102,7 @@ fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result
         }
     }
     if let Some(gid) = request.group {
-        pins.open_to_group(gid)?;
+        permissions::open_to_group(pins, gid)?;
     }
 
     // All that is slow is done. From here on, a foreign program is off its interface until ours is
@@ -133,7 +138,7 @@ fn make_room(
         match state {
             LinkState::Gone => remove_tree(&pins.interface(interface.ifindex))?,
             LinkState::Moved if has_its_place => {
-                detach(pins, &interface)?;
+                detach::detach(pins, &interface)?;
                 remove_tree(&pins.interface(interface.ifindex))?;
                 ended.push(interface);
             }
@@ -309,7 +314,7 @@ impl Attachment {
     }
 
     fn keep(self, pins: &Pins) -> Result<()> {
-        let path = pins.interface(self.device.ifindex).join("link");
+        let path = pins.link(self.device.ifindex);
         sys::pin(self.link.as_fd(), &path)
             .with_context(|| format!("cannot pin {}", path.display()))?;
         if let Some(replaced) = self.replaced {

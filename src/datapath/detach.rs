@@ -1,17 +1,21 @@
-//! Detaching.
+//! Detaching, and removing what is left: by `detach`, and by runs that were killed half-way.
 
 use std::fs;
-use std::os::fd::AsFd;
 
 use anyhow::{Context, Error, Result};
+use std::os::fd::AsFd;
 
-use super::interface::Interface;
-use super::{Pins, sys};
+use super::bpffs::{exists, remove_directory, remove_tree};
+use super::interface::{Interface, interfaces};
+use super::permissions::close_members_door;
+use super::state::{attached, interface_directories};
+use super::{Pins, ledger, sys};
 use crate::error::one_line;
+use crate::model::LedgerState;
 
 /// Takes the program off an interface, in whatever network namespace that is now.
 pub fn detach(pins: &Pins, interface: &Interface) -> Result<()> {
-    let path = pins.interface(interface.ifindex).join("link");
+    let path = pins.link(interface.ifindex);
     let link = sys::open_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
     // The pin first: should this run end here, the link goes with its last descriptor.
     fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
@@ -20,21 +24,63 @@ pub fn detach(pins: &Pins, interface: &Interface) -> Result<()> {
 }
 
 /// Removes what detached interfaces leave; with the last one goes all state, unless it is to be kept.
-/// What is said where an empty directory has to stay.
+/// Returns a sentence where an empty directory has to stay.
 pub fn clear(pins: &Pins, keep_rules: bool) -> Result<Option<String>> {
-    pins.sweep()?;
-    if keep_rules || !pins.interfaces()?.is_empty() {
+    sweep(pins)?;
+    if keep_rules || !attached(pins)?.is_empty() {
         return Ok(None);
     }
-    pins.remove_state()?;
-    let stays = pins.remove_directories().err();
+    remove_state(pins)?;
+    let stays = remove_directories(pins).err();
     Ok(stays.map(|error| stays_empty(pins, &error)))
 }
 
 fn stays_empty(pins: &Pins, error: &Error) -> String {
-    let all = [&pins.namespace, &pins.root];
+    let all = [pins.namespace(), pins.root()];
     let directory = all.into_iter().find(|path| path.exists());
-    let directory = directory.unwrap_or(&pins.root).display();
+    let directory = directory.unwrap_or(pins.root()).display();
     let why = one_line(error);
     format!("{why}: it is empty; root, or who owns the directory above it, can `rmdir {directory}`")
+}
+
+/// Removes what an interrupted run has left: staged state, interfaces without a link.
+pub(super) fn sweep(pins: &Pins) -> Result<()> {
+    remove_tree(&pins.staged())?;
+    let attached = attached(pins)?;
+    if !is_ledger_wanted(pins) {
+        ledger::end(pins)?;
+    }
+    let directories = interface_directories(pins)?.into_iter();
+    let mut orphans = directories.filter(|ifindex| !attached.contains(ifindex));
+    orphans.try_for_each(|ifindex| remove_tree(&pins.interface(ifindex)))
+}
+
+/// An interface that cannot be read is no reason to end the ledger.
+fn is_ledger_wanted(pins: &Pins) -> bool {
+    let keeps_one = |interface: &Interface| interface.ledger == LedgerState::On;
+    interfaces(pins).map_or(true, |all| all.iter().any(keeps_one))
+}
+
+/// Removes all state of the network namespace, and the directories that are then empty.
+pub(super) fn remove(pins: &Pins) -> Result<()> {
+    remove_state(pins)?;
+    remove_directories(pins)
+}
+
+fn remove_state(pins: &Pins) -> Result<()> {
+    // Renamed first, so that a run that is killed here leaves all or nothing to be seen.
+    remove_tree(&pins.staged())?;
+    if exists(&pins.state())? {
+        fs::rename(pins.state(), pins.staged())?;
+    }
+    remove_tree(&pins.staged())
+}
+
+/// Those that are empty.
+fn remove_directories(pins: &Pins) -> Result<()> {
+    remove_directory(pins.namespace())?;
+    if remove_directory(pins.root())? && pins.is_default() {
+        close_members_door();
+    }
+    Ok(())
 }

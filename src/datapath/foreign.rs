@@ -1,12 +1,13 @@
 //! Other people's XDP programs.
 
-use std::io::{self, Write, stderr};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Error, Result};
 use libbpf_rs::query::{LinkInfoIter, LinkTypeInfo, ProgInfoIter};
 use libbpf_rs::{ErrorKind, Program};
 
+use super::notice::{Notice, say};
 use super::sys;
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
@@ -135,7 +136,7 @@ impl Drop for Replaced {
             && let Err(error) = foreign.restore()
         {
             let what = foreign.describe();
-            let _ = writeln!(stderr(), "xdpredir: cannot put back {what}: {error}");
+            say(Notice::Warning(format!("cannot put back {what}: {error}")));
         }
     }
 }

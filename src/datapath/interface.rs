@@ -5,6 +5,7 @@ use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 use std::os::fd::AsFd;
 
 use super::maps::{Counters, Map};
+use super::state::attached;
 use super::{Pins, abi, sys};
 use crate::host::device;
 use crate::model::{Actions, LedgerState, LinkState, Mode, Outcome, Outcomes};
@@ -115,7 +116,7 @@ impl Interface {
     }
 
     pub fn ids(&self, pins: &Pins) -> Result<Ids> {
-        let path = pins.interface(self.ifindex).join("link");
+        let path = pins.link(self.ifindex);
         let link =
             sys::open_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
         let info = LinkInfo::from_fd(link.as_fd())?;
@@ -146,7 +147,7 @@ pub fn runs(program: u32, ifindex: u32) -> bool {
 
 /// All attached interfaces, in the order of their indexes.
 pub fn interfaces(pins: &Pins) -> Result<Vec<Interface>> {
-    pins.interfaces()?
+    attached(pins)?
         .into_iter()
         .map(|ifindex| Interface::read(pins, ifindex))
         .collect()

@@ -2,7 +2,6 @@
 //! state.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::{MapHandle, MapType, libbpf_sys};
@@ -12,8 +11,6 @@ use super::maps::Map;
 use super::{Pins, sys};
 use crate::model::Change;
 
-/// Not open to a group: what is put back, root does.
-const DIRECTORY: &str = "mends";
 const NAME: &str = "mends";
 /// More than any host needs but one whose million rules all have a stale MAC address.
 const MOST: u32 = 65536;
@@ -24,16 +21,10 @@ type Text = [u8; LENGTH];
 
 pub struct JournalMap(Map<u32, Text>);
 
-impl Pins {
-    fn mends(&self) -> PathBuf {
-        self.state().join(DIRECTORY).join(NAME)
-    }
-}
-
 impl JournalMap {
     /// None where nothing was ever mended.
     pub fn open(pins: &Pins) -> Result<Option<Self>> {
-        let path = pins.mends();
+        let path = pins.journal();
         if !exists(&path)? {
             return Ok(None);
         }
@@ -59,9 +50,9 @@ impl JournalMap {
             &options,
         )
         .context("cannot make the list of mends")?;
-        let directory = pins.state().join(DIRECTORY);
-        mkdir(&directory, 0o700).with_context(|| format!("cannot make {}", directory.display()))?;
-        let path = pins.mends();
+        let path = pins.journal();
+        let directory = path.parent().unwrap_or(&path);
+        mkdir(directory, 0o700).with_context(|| format!("cannot make {}", directory.display()))?;
         sys::pin(map.as_fd(), &path).with_context(|| format!("cannot pin {}", path.display()))?;
         Ok(JournalMap(Map::open(&path, NAME)?))
     }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::mem::MaybeUninit;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -20,22 +20,10 @@ use super::{Pins, refusal};
 use crate::host::netns;
 use crate::model::Failures;
 
-const LINKS: &str = "ledger";
-
-impl Pins {
-    fn ledger(&self) -> PathBuf {
-        self.state().join(LINKS)
-    }
-
-    fn ledger_in_the_making(&self) -> PathBuf {
-        self.state().join("ledger-new")
-    }
-
-    /// Ends the tracing programs, and removes what an interrupted run has left of them.
-    pub(super) fn end_ledger(&self) -> Result<()> {
-        remove_tree(&self.ledger_in_the_making())?;
-        remove_tree(&self.ledger())
-    }
+/// Ends the tracing programs, and removes what an interrupted run has left of them.
+pub(super) fn end(pins: &Pins) -> Result<()> {
+    remove_tree(&pins.staged_ledger())?;
+    remove_tree(&pins.ledger())
 }
 
 /// That this kernel runs the tracing programs.
@@ -54,7 +42,7 @@ pub fn start(pins: &Pins) -> Result<()> {
     Ledger::open(&pins.state())?.make_room()?;
     let links =
         attach(Some(pins)).context("cannot start the ledger; attach --no-ledger goes without")?;
-    let staged = pins.ledger_in_the_making();
+    let staged = pins.staged_ledger();
     remove_tree(&staged)?;
     mkdir(&staged, 0o700).with_context(|| format!("cannot make {}", staged.display()))?;
     for (name, mut link) in links {

@@ -12,6 +12,7 @@ use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, Program, libbpf_sys};
 
 use super::bpffs::{mkdir, remove_tree};
 use super::permissions::{group_of, share_pins_of};
+use super::state::has_state;
 use super::{Pins, abi, counter_banks, ledger, refusal, sys};
 use crate::host::device::Device;
 use crate::model::{LedgerState, Mode};
@@ -58,7 +59,7 @@ pub fn load(pins: &Pins, device: &Device, variant: Variant) -> Result<OwnedFd> {
             .xdpredir
             .set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
     }
-    let state_is_there = pins.has_state()?;
+    let state_is_there = has_state(pins)?;
     let bank = counter_banks::create()?;
     // Tells the kernel how large a bank is.
     open.maps.counters.set_inner_map_fd(bank.as_fd())?;

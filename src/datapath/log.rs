@@ -1,13 +1,12 @@
-//! libbpf's messages: printed with --verbose, and what they quote of the kernel kept for an error.
+//! libbpf's messages: handed to the listener, and what they quote of the kernel is kept for an error.
 
-use std::io::{Write, stderr};
 use std::mem::take;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use libbpf_rs::{PrintLevel, set_print};
 
-static VERBOSE: AtomicBool = AtomicBool::new(false);
+use super::notice::{Notice, say};
+
 static SAID: Mutex<Said> = Mutex::new(Said::new());
 
 /// What libbpf quoted since it was last asked for.
@@ -58,20 +57,16 @@ fn named(message: &str, before: &str, after: &str) -> Option<(String, String)> {
     Some((name.to_string(), rest.trim().to_string()))
 }
 
-/// Takes libbpf's messages from standard error.
-pub fn route(verbose: bool) {
-    VERBOSE.store(verbose, Ordering::Relaxed);
+/// Keeps libbpf from writing to standard error itself.
+pub fn take_over() {
     set_print(Some((PrintLevel::Info, receive)));
 }
 
 fn receive(_: PrintLevel, message: String) {
-    if VERBOSE.load(Ordering::Relaxed) {
-        // Called from C, which a panic would abort.
-        let _ = write!(stderr(), "{message}");
-    }
     if let Ok(mut said) = SAID.lock() {
         said.hear(&message);
     }
+    say(Notice::Libbpf(message));
 }
 
 /// All that was kept, which is then forgotten.

@@ -10,74 +10,74 @@ use nix::unistd::{Gid, chown};
 
 use super::Pins;
 use super::bpffs::{entries, is_bpffs, mkdir, passable, same_file};
+use super::state::interface_directories;
 use crate::error::{Exit, failure};
 
 /// A second way to the default directory, for members of `attach --group`: systemd mounts
 /// /sys/fs/bpf with mode 0700, which nobody but root can pass.
 pub const MEMBERS: &str = "/run/xdpredir";
 
-impl Pins {
-    /// Lets members of a group read and write the maps; links stay root's.
-    pub fn open_to_group(&self, gid: Gid) -> Result<()> {
-        self.require_passable()?;
-        if !passable(&self.root) {
-            fs::set_permissions(&self.root, Permissions::from_mode(0o755))?;
-        }
-        let state = self.state();
-        let mut directories = vec![self.namespace.clone(), state.clone()];
-        // Also those that this run has yet to give their link.
-        let interfaces = entries(&state)?
-            .into_iter()
-            .filter(|name| name.starts_with("if-"));
-        directories.extend(interfaces.map(|name| state.join(name)));
-        for directory in directories {
-            share_pins_of(&directory, gid)?;
-        }
-        if self.is_default {
-            self.make_members_door()
-        } else {
-            Ok(())
-        }
+/// Lets members of a group read and write the maps; links stay root's.
+pub fn open_to_group(pins: &Pins, gid: Gid) -> Result<()> {
+    require_passable(pins)?;
+    if !passable(pins.root()) {
+        fs::set_permissions(pins.root(), Permissions::from_mode(0o755))?;
     }
-
-    /// A directory of pins that members can't reach because of one above it is refused, unless it
-    /// is the default one, for which there is another way.
-    fn require_passable(&self) -> Result<()> {
-        if self.is_default {
-            return Ok(());
-        }
-        match self.root.ancestors().skip(1).find(|above| !passable(above)) {
-            Some(above) => Err(failure(
-                Exit::Failed,
-                format!(
-                    "--group: members cannot pass {} to reach {}: leave --pin-dir out or name a directory on another bpffs",
-                    above.display(),
-                    self.root.display()
-                ),
-            )),
-            None => Ok(()),
-        }
+    let state = pins.state();
+    let mut directories = vec![pins.namespace().to_path_buf(), state.clone()];
+    // Also those of interfaces that have no link yet, because this run is attaching them.
+    let interfaces = interface_directories(pins)?.into_iter();
+    directories.extend(interfaces.map(|ifindex| pins.interface(ifindex)));
+    for directory in directories {
+        share_pins_of(&directory, gid)?;
     }
-
-    /// Mounts the default directory a second time where members can pass.
-    fn make_members_door(&self) -> Result<()> {
-        let parent = self.root.parent().unwrap_or(&self.root);
-        let door = Path::new(MEMBERS);
-        if passable(parent) || same_file(&self.root, door) {
-            return Ok(());
-        }
-        mkdir(door, 0o755)?;
-        if is_bpffs(door) {
-            // It shows a directory that is gone.
-            umount2(door, MntFlags::MNT_DETACH)
-                .with_context(|| format!("cannot unmount {MEMBERS}"))?;
-        }
-        let nothing: Option<&str> = None;
-        mount(Some(&self.root), door, nothing, MsFlags::MS_BIND, nothing)
-            .with_context(|| format!("cannot mount {} at {MEMBERS}", self.root.display()))
+    if pins.is_default() {
+        make_members_door(pins)
+    } else {
+        Ok(())
     }
 }
 
+/// A directory of pins that members can't reach because of one above it is refused, unless it
+/// is the default one, for which there is another way.
+fn require_passable(pins: &Pins) -> Result<()> {
+    if pins.is_default() {
+        return Ok(());
+    }
+    match pins
+        .root()
+        .ancestors()
+        .skip(1)
+        .find(|above| !passable(above))
+    {
+        Some(above) => Err(failure(
+            Exit::Failed,
+            format!(
+                "--group: members cannot pass {} to reach {}: leave --pin-dir out or name a directory on another bpffs",
+                above.display(),
+                pins.root().display()
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Mounts the default directory a second time where members can pass.
+fn make_members_door(pins: &Pins) -> Result<()> {
+    let parent = pins.root().parent().unwrap_or(pins.root());
+    let door = Path::new(MEMBERS);
+    if passable(parent) || same_file(pins.root(), door) {
+        return Ok(());
+    }
+    mkdir(door, 0o755)?;
+    if is_bpffs(door) {
+        // It shows a directory that is gone.
+        umount2(door, MntFlags::MNT_DETACH).with_context(|| format!("cannot unmount {MEMBERS}"))?;
+    }
+    let nothing: Option<&str> = None;
+    mount(Some(pins.root()), door, nothing, MsFlags::MS_BIND, nothing)
+        .with_context(|| format!("cannot mount {} at {MEMBERS}", pins.root().display()))
+}
 pub fn close_members_door() {
     if is_bpffs(Path::new(MEMBERS)) {
         let _ = umount2(MEMBERS, MntFlags::MNT_DETACH);

@@ -9,7 +9,7 @@ use super::fix_backends::BackendFixes;
 use super::journal::Journal;
 use super::rebind::{AT_ONCE, Rebind, carry_out};
 use super::rediscover::Resolutions;
-use crate::datapath::{Pins, RuleStore};
+use crate::datapath::{Lock, Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
 use crate::host::{netns, peer};
@@ -34,7 +34,7 @@ pub fn fix(pins: &Pins, findings: &[Finding]) -> Result<Fixed> {
 }
 
 fn mend_devices(pins: &Pins, findings: &[Finding], mended: &mut Fixed) -> Result<()> {
-    let _lock = pins.lock()?;
+    let _lock = Lock::take(pins)?;
     let mut notes = Journal::open(pins)?;
     let mut fixes: Vec<_> = findings
         .iter()
@@ -75,7 +75,7 @@ fn mend_backends(pins: &Pins, stale: &BackendFixes, mended: &mut Fixed) -> Resul
     let way = |backend: &Backend| stale.way(&found, backend);
     let mut unfound = BTreeSet::new();
     let mut renew = |some: &[Rule]| -> Result<()> {
-        let _lock = pins.lock()?;
+        let _lock = Lock::take(pins)?;
         let (store, mut notes) = (RuleStore::open(pins)?, Journal::open(pins)?);
         let renewals = Rebind::plan_all(&store, some, way)?;
         let failed = renewals.iter().flat_map(|renewal| &renewal.failed);

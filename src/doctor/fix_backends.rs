@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result};
 
 use super::rediscover::{self, Resolutions};
-use crate::datapath::{Pins, RuleStore};
+use crate::datapath::{self, Pins, RuleStore};
 use crate::error::one_line;
 use crate::host::device;
 use crate::model::{Adjacency, Backend, Finding, Fix, Locator, Mac, Refreshed, Rule};
@@ -70,7 +70,7 @@ impl BackendFixes {
 
     /// The rules that have such backends.
     pub fn rules(&self, pins: &Pins) -> Result<Vec<Rule>> {
-        let rules = pins.read(|| RuleStore::open(pins)?.list())?;
+        let rules = datapath::read(pins, || RuleStore::open(pins)?.list())?;
         let mut rules = rules.unwrap_or_default();
         rules.retain(|rule| rule.backends.iter().any(|b| self.to(b).is_some()));
         Ok(rules)

@@ -10,9 +10,9 @@ use anyhow::Result;
 use crate::datapath::RuleStore;
 use crate::doctor::checks::{End, contradiction};
 use crate::host::device::{self, Device};
-use crate::host::discovery::next_hop;
+use crate::host::discovery;
 use crate::host::neighbour::{Neighbours, Next};
-use crate::host::route;
+use crate::host::route::{self, Route};
 use crate::model::{Backend, BackendState, Locator, Mac};
 
 pub struct States<'a> {
@@ -78,7 +78,7 @@ impl<'a> States<'a> {
         let known = neighbour.map(|next| next.mac);
         let moved = || contradiction(backend.mac, egress.end(), known, has_address).is_some();
         let nsid = egress.device.link_nsid;
-        let other_device = || next_hop::other_device(backend.server, ifindex, master, nsid);
+        let other_device = || discovery::other_device(backend.server, ifindex, master, nsid);
         Ok(if !up {
             BackendState::LinkDown
         } else if by_route && other_device()?.is_some()
@@ -86,7 +86,7 @@ impl<'a> States<'a> {
             || moved()
         {
             BackendState::StaleMac
-        } else if by_route && route::next_hop(backend.server, None).is_err() {
+        } else if by_route && !matches!(route::lookup(backend.server, None), Ok(Route::Hop(_))) {
             BackendState::NoRoute
         } else {
             BackendState::Up

@@ -14,7 +14,7 @@ use crate::doctor::facts::{
     ReplyArrival, StalePins, Stray,
 };
 use crate::host::device::{self, Device};
-use crate::host::discovery::{locate, next_hop};
+use crate::host::discovery;
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::neighbour::Neighbours;
@@ -54,7 +54,7 @@ pub fn whole(pins: &Pins) -> Result<Facts> {
         live(&mut found, pins, &store, &survey, &interfaces, rules)?;
         Ok((found, interfaces))
     };
-    let Some((found, interfaces)) = pins.read(read)? else {
+    let Some((found, interfaces)) = datapath::read(pins, read)? else {
         trials::make(&mut setup.host, &[]);
         return Ok(setup);
     };
@@ -84,7 +84,7 @@ pub fn of_backend(pins: &Pins, store: &RuleStore, rule: Match, backend: &Backend
 
 /// What concerns some rules.
 pub(super) fn of_rules(pins: &Pins, rules: &[Rule]) -> Result<Facts> {
-    let setup = pins.read(|| {
+    let setup = datapath::read(pins, || {
         let mut setup = Facts::default();
         let store = RuleStore::open(pins)?;
         let interfaces = datapath::interfaces(pins)?;
@@ -104,7 +104,7 @@ pub(super) fn of_rules(pins: &Pins, rules: &[Rule]) -> Result<Facts> {
 
 /// What concerns some interfaces.
 pub fn of_interfaces(pins: &Pins, ifindexes: &[u32]) -> Result<Facts> {
-    let setup = pins.read(|| {
+    let setup = datapath::read(pins, || {
         let mut setup = Facts::default();
         let store = RuleStore::open(pins)?;
         let mut interfaces = datapath::interfaces(pins)?;
@@ -125,7 +125,7 @@ fn live(
     interfaces: &[Interface],
     rules: Vec<Rule>,
 ) -> Result<()> {
-    setup.attached = pins.interfaces()?;
+    setup.attached = datapath::attached(pins)?;
     setup.interfaces = interfaces
         .iter()
         .map(|interface| ingress(interface, pins, survey))
@@ -155,7 +155,7 @@ fn live(
 
 fn host(pins: &Pins, survey: &Survey) -> HostFacts {
     HostFacts {
-        no_bpffs: pins.no_bpffs(),
+        no_bpffs: datapath::no_bpffs(pins),
         lacks_to_attach: capability::missing(&capability::ATTACH),
         lacks_to_look: capability::missing(&capability::ENTER),
         tells_features: survey.is_told(),
@@ -164,12 +164,11 @@ fn host(pins: &Pins, survey: &Survey) -> HostFacts {
 }
 
 fn remains(pins: &Pins, host: &HostFacts) -> Result<Vec<StalePins>> {
-    let mut remains: Vec<StalePins> = pins
-        .other_versions()?
+    let mut remains: Vec<StalePins> = datapath::other_versions(pins)?
         .into_iter()
         .map(StalePins::OtherVersion)
         .collect();
-    let others = pins.other_namespaces()?;
+    let others = datapath::other_namespaces(pins)?;
     // Who doesn't see into namespaces can't tell which of them live.
     let sees_in = host.lacks_to_look.is_empty();
     if sees_in && !others.is_empty() {
@@ -286,7 +285,7 @@ fn remember(target: &mut BackendFacts, rule: &Rule, backend: &Backend) {
 fn lost_locators(rules: &[Rule]) -> HashSet<&Locator> {
     let backends = rules.iter().flat_map(|rule| &rule.backends);
     let mut lost: HashSet<&Locator> = backends.filter_map(|b| b.origin.as_ref()).collect();
-    lost.retain(|locator| locate::is_lost(locator));
+    lost.retain(|locator| discovery::is_lost(locator));
     lost
 }
 
@@ -430,7 +429,7 @@ fn host_side(setup: &mut Facts, neighbours: &Neighbours, ports: &Ports) -> Resul
         // A device that is down has no routes: its link is what is wrong.
         if target.by_route && link.enabled {
             let nsid = peer.flatten();
-            let device = next_hop::other_device(target.server, target.ifindex, above, nsid)?;
+            let device = discovery::other_device(target.server, target.ifindex, above, nsid)?;
             target.other_device = device.and_then(device::name_of);
         }
     }

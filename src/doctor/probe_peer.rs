@@ -11,7 +11,7 @@ use crate::doctor::facts::{
     BackendFacts, Delivery, Others, PeerFacts, Reply, ReturnRoute, ServerFacts, Source,
 };
 use crate::host::address::{self, Address};
-use crate::host::discovery::next_hop;
+use crate::host::discovery;
 use crate::host::ethtool::Ethtool;
 use crate::host::route::{self, NextHop, Route};
 use crate::host::{device, peer, sysctl};
@@ -101,7 +101,7 @@ fn delivery(server: IpAddr, arrival: u32) -> Result<Delivery> {
 
 /// By the device of arrival, too, where a gateway or a neighbour is there to take it.
 fn leads_on(server: IpAddr, hop: &NextHop, arrival: u32) -> Result<bool> {
-    Ok(hop.ifindex != arrival || hop.addr != server || next_hop::answers(server, arrival)?)
+    Ok(hop.ifindex != arrival || hop.addr != server || discovery::answers(server, arrival)?)
 }
 
 /// From the device of arrival; for an address of this namespace's own, as that one answers.

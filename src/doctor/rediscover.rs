@@ -9,9 +9,7 @@ use anyhow::Result;
 
 use crate::error::one_line;
 use crate::host::device::Device;
-use crate::host::discovery::locate::locate;
-use crate::host::discovery::next_hop::Probe;
-use crate::host::discovery::veth_pair::AddressHint;
+use crate::host::discovery::{AddressHint, Probe, locate};
 use crate::model::{Adjacency, Locator, Mac};
 
 /// How many are looked for at a time: whoever is silent takes seconds.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
@@ -18,26 +19,19 @@ use crate::error::{Exit, failure};
 
 pub const NAMED: &str = "/run/netns";
 
-/// This run has left the network namespace that it was started in.
+/// Whether this run has left the network namespace that it was started in.
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
-/// Enters the network namespace, and only that: mounts stay, so that pins are found and survive.
+/// Enters the network namespace of a name or path, and no mount namespace: pins are found there, and
+/// survive.
 pub fn enter(name: &str) -> Result<()> {
-    let path = path(name);
-    let file = named(&format!("--netns {name}"), name)?;
-    setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
-        nix::errno::Errno::EINVAL => failure(
-            Exit::Usage,
-            format!(
-                "--netns {name}: {} is not a network namespace",
-                path.display()
-            ),
-        ),
-        nix::errno::Errno::EPERM => failure(
-            Exit::Permission,
-            format!("--netns {name}: needs root (CAP_SYS_ADMIN)"),
-        ),
-        _ => anyhow::Error::from(errno).context(format!("--netns {name}")),
+    setns(open(name)?, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
+        Errno::EINVAL => {
+            let message = format!("{} is not a network namespace", path(name).display());
+            failure(Exit::Usage, message)
+        }
+        Errno::EPERM => failure(Exit::Permission, "needs root (CAP_SYS_ADMIN)"),
+        _ => errno.into(),
     })?;
     ENTERED.store(true, Ordering::Relaxed);
     Ok(())
@@ -60,27 +54,28 @@ pub fn within<T: Send>(path: &Path, work: impl FnOnce() -> Result<T> + Send) -> 
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// The namespace of a name or path, open. `what` is how the user named it.
-pub fn named(what: &str, name: &str) -> Result<File> {
+/// Opens the namespace of a name or path.
+pub fn open(name: &str) -> Result<File> {
     let path = path(name);
     let missing = format!("no such network namespace ({})", path.display());
-    open(what, &path, &missing)
+    open_or(&path, missing)
 }
 
-/// The namespace of a process, open.
+/// Opens the namespace of a process.
 pub fn of_process(pid: u32) -> Result<File> {
     let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
-    open(&format!("pid {pid}"), &path, "no such process")
+    open_or(&path, format!("pid {pid}: no such process"))
 }
 
-fn open(what: &str, path: &Path, missing: &str) -> Result<File> {
+fn open_or(path: &Path, missing: String) -> Result<File> {
     file(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => failure(Exit::NotFound, format!("{what}: {missing}")),
-        _ => anyhow::Error::from(error).context(format!("{what}: {}", path.display())),
+        ErrorKind::NotFound => failure(Exit::NotFound, missing),
+        _ => anyhow::Error::from(error).context(path.display().to_string()),
     })
 }
 
-/// Opens what may be a namespace's file, or a pipe that nobody writes to.
+/// Opens a file that may be a namespace. The path may also name a pipe without a writer, on which an
+/// ordinary open would hang.
 pub fn file(path: &Path) -> std::io::Result<File> {
     let mut options = File::options();
     options.read(true).custom_flags(nix::libc::O_NONBLOCK);

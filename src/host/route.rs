@@ -10,8 +10,6 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::netlink;
-use crate::error::{Exit, failure};
-
 /// Linux uapi: linux/rtnetlink.h.
 const RT_TABLE_LOCAL: u8 = 255;
 
@@ -30,27 +28,12 @@ pub enum Route {
     None,
 }
 
-/// The host's unicast route to another host's address; with an ifindex, the one by that device.
-pub fn next_hop(to: IpAddr, ifindex: Option<u32>) -> Result<NextHop> {
-    match lookup(to, ifindex)? {
-        Route::Hop(hop) => Ok(hop),
-        Route::Local => {
-            let message = format!("--server {to}: an address of this host: name another host's");
-            Err(failure(Exit::Usage, message))
-        }
-        Route::None => {
-            let message =
-                format!("--server {to}: the host has no route to it: give --mac and --dev");
-            Err(failure(Exit::NotFound, message))
-        }
-    }
-}
-
+/// The route to an address; with an ifindex, the one by that device.
 pub fn lookup(to: IpAddr, ifindex: Option<u32>) -> Result<Route> {
     ask(request(to, ifindex), to)
 }
 
-/// For what one of this namespace's addresses sends, by its own rules of routing if it has any.
+/// The route for what one of this namespace's addresses sends: policy rules may look at the source.
 pub fn lookup_from(from: IpAddr, to: IpAddr) -> Result<Route> {
     let mut request = request(to, None);
     request.header.source_prefix_length = request.header.destination_prefix_length;
@@ -58,7 +41,7 @@ pub fn lookup_from(from: IpAddr, to: IpAddr) -> Result<Route> {
     ask(request, to)
 }
 
-/// All that this namespace takes for its own: its addresses, and prefixes that somebody has made so.
+/// All prefixes that are local to this namespace: its addresses, and what a route declares local.
 pub fn local() -> Result<Vec<IpNet>> {
     let mut request = RouteMessage::default();
     request.header.table = RT_TABLE_LOCAL;

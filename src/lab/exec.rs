@@ -14,7 +14,7 @@ use crate::host;
 /// Becomes the command, in the host's network namespace and with this host's mounts.
 pub fn exec(host: &str, command: &[OsString]) -> Result<Infallible> {
     require_host(host)?;
-    host::netns::enter(&namespace::name(host))?;
+    host::netns::enter(&namespace::name(host)).with_context(|| format!("host {host}"))?;
     let error = Command::new(&command[0]).args(&command[1..]).exec();
     Err(error).with_context(|| format!("cannot run {}", command[0].to_string_lossy()))
 }

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::datapath::Pins;
+use crate::datapath;
 use crate::error::{Exit, failure};
 pub use beds::Bed;
 use commands::Commands;
@@ -32,11 +32,11 @@ pub struct Options<'a> {
 
 pub fn up(options: &Options, bed: Bed) -> Result<()> {
     require_root("up")?;
-    let pins = Pins::locate(options.pin_dir)?;
+    let pins = datapath::locate(options.pin_dir)?;
     let _lock = lock()?;
     let commands = commands(options);
     up::up(commands, &remover(options), bed)?;
-    if let Some(why) = pins.no_bpffs() {
+    if let Some(why) = datapath::no_bpffs(&pins) {
         crate::view::warning(why);
     }
     if options.json {

@@ -1,4 +1,4 @@
-//! Containers, as their engine's command line knows them.
+//! Containers, as the command line of their engine knows them.
 
 use std::io::{self, ErrorKind};
 use std::process::{Command, Output, Stdio};
@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::error::{Exit, failure, join_lines, one_line};
+use super::Error;
+use crate::error::{Exit, Failure, failure, join_lines, one_line};
 
 const ENGINES: [&str; 2] = ["docker", "podman"];
 
@@ -18,28 +19,23 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 pub fn pid(name: &str) -> Result<u32> {
     let mut refusals = Vec::new();
     for engine in ENGINES {
-        let output = match inspect(engine, name) {
-            Ok(Some(output)) => output,
-            Ok(None) => continue,
-            Err(error) => {
-                refusals.push(one_line(&error));
-                continue;
+        match inspect(engine, name) {
+            Ok(None) => {}
+            Ok(Some(output)) if output.status.success() => {
+                return running(engine, name, &output.stdout);
             }
-        };
-        if output.status.success() {
-            return running(engine, name, &output.stdout);
+            Ok(Some(output)) => {
+                let words = join_lines(&String::from_utf8_lossy(&output.stderr));
+                refusals.push(format!("{engine} says: {words}"));
+            }
+            Err(error) => refusals.push(one_line(&error)),
         }
-        let said = join_lines(&String::from_utf8_lossy(&output.stderr));
-        refusals.push(format!("{engine} says: {said}"));
     }
-    let why = if refusals.is_empty() {
-        format!(
-            "neither {} is installed: give --pid or --server-netns",
-            ENGINES.join(" nor ")
-        )
-    } else {
-        refusals.join("; ")
-    };
+    if refusals.is_empty() {
+        let container = name.to_string();
+        return Err(Failure::new(Error::NoEngine { container }));
+    }
+    let why = refusals.join("; ");
     Err(failure(Exit::NotFound, format!("container {name}: {why}")))
 }
 
@@ -56,7 +52,7 @@ fn inspect(engine: &str, name: &str) -> Result<Option<Output>> {
     }
 }
 
-/// It is a few words, which a pipe takes whole.
+/// What an engine prints is a few words, which fit the pipes: they need not be read while it runs.
 fn output(command: &mut Command) -> io::Result<Output> {
     let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.stdin(Stdio::null()).spawn()?;
@@ -73,12 +69,11 @@ fn output(command: &mut Command) -> io::Result<Output> {
     child.wait_with_output()
 }
 
-fn running(engine: &str, name: &str, said: &[u8]) -> Result<u32> {
-    let said = String::from_utf8_lossy(said);
-    let pid = said
-        .trim()
-        .parse()
-        .with_context(|| format!("container {name}: {engine} answers {said:?} for its process"))?;
+fn running(engine: &str, name: &str, answer: &[u8]) -> Result<u32> {
+    let answer = String::from_utf8_lossy(answer);
+    let pid = answer.trim().parse().with_context(|| {
+        format!("container {name}: {engine} answers {answer:?} for its process")
+    })?;
     if pid == 0 {
         let message = format!("container {name}: {engine} knows it, but it is not running");
         return Err(failure(Exit::NotFound, message));

@@ -1,4 +1,4 @@
-//! The way from this host to a backend: its MAC address and the device that leads to it.
+//! Finds the MAC address of a backend, and the device that leads to it, as the host routes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::thread::sleep;
@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use netlink_packet_route::link::InfoKind;
 
-use crate::error::{Exit, failure};
+use super::Error;
+use crate::error::Failure;
 use crate::host::device::{self, Device};
 use crate::host::route::{self, NextHop, Route};
 use crate::host::{address, neighbour};
@@ -15,28 +16,32 @@ use crate::model::Mac;
 
 /// How long a neighbour has to answer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
-/// More than once: an entry that is about to fail takes the first question with it.
-const ASKED: u32 = 4;
+/// A neighbour entry that is about to fail takes the first question with it, so that one is not enough.
+const QUESTIONS: u32 = 4;
 
-/// RFC 863: what arrives here is thrown away.
+/// RFC 863: the receiver discards what arrives at this port.
 const DISCARD_PORT: u16 = 9;
 
+/// How a server is reached.
 pub struct Resolved {
     pub server: IpAddr,
     pub device: Device,
     pub mac: Mac,
-    /// What was found rather than told, for people.
+    /// What was found, and where, for people; nothing of what the caller gave.
     pub found: Vec<String>,
 }
 
-/// Whether a neighbour is asked that is known already.
+/// When a neighbour is asked for its MAC address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
+    /// Unless the neighbour table has a valid one.
     IfUnknown,
+    /// Even so, because it may have another one by now.
     Always,
 }
 
 impl Resolved {
+    /// Nothing has to be found.
     pub fn told(server: IpAddr, device: Device, mac: Mac) -> Self {
         Resolved {
             server,
@@ -46,21 +51,21 @@ impl Resolved {
         }
     }
 
-    /// Finds what wasn't told: the route names a device and a next hop, the neighbour table the hop's
+    /// Finds what is not given: the route names a device and a next hop, the neighbour table the hop's
     /// MAC address, and a bridge the port behind which that is.
     pub fn find(
         server: IpAddr,
         device: Option<Device>,
         mac: Option<Mac>,
-        how: Probe,
+        probe: Probe,
     ) -> Result<Self> {
-        let hop = route::next_hop(server, scope(server, device.as_ref())?)?;
+        let hop = next_hop(server, scope(server, device.as_ref())?)?;
         let on = device::by_index(hop.ifindex)?
             .with_context(|| format!("the device of the route to {server} is gone"))?;
         let mut found = Vec::new();
         let mac = match mac {
             Some(mac) => mac,
-            None => neighbour(server, &hop, &on, how, &mut found)?,
+            None => neighbour(server, &hop, &on, probe, &mut found)?,
         };
         let device = match device {
             Some(device) => device,
@@ -75,17 +80,21 @@ impl Resolved {
     }
 }
 
+/// The unicast route to another host's address; with an ifindex, the one by that device.
+fn next_hop(to: IpAddr, ifindex: Option<u32>) -> Result<NextHop> {
+    match route::lookup(to, ifindex)? {
+        Route::Hop(hop) => Ok(hop),
+        Route::Local => Err(Failure::new(Error::OwnAddress(to))),
+        Route::None => Err(Failure::new(Error::NoRoute(to))),
+    }
+}
+
 /// The device that a link-local address needs to mean anything; None for other addresses.
 fn scope(server: IpAddr, device: Option<&Device>) -> Result<Option<u32>> {
     if !route::is_link_local(server) {
         return Ok(None);
     }
-    let device = device.ok_or_else(|| {
-        let message = format!(
-            "--server {server}: a link-local address: say with --dev on which device it is"
-        );
-        failure(Exit::Usage, message)
-    })?;
+    let device = device.ok_or_else(|| Failure::new(Error::LinkLocal(server)))?;
     match device.master.map(device::by_index).transpose()?.flatten() {
         // A port has no addresses and neighbours of its own, unless a VRF is its master.
         Some(master) if master.kind != Some(InfoKind::Vrf) => Ok(Some(master.ifindex)),
@@ -97,20 +106,24 @@ fn neighbour(
     server: IpAddr,
     hop: &NextHop,
     on: &Device,
-    how: Probe,
+    probe: Probe,
     found: &mut Vec<String>,
 ) -> Result<Mac> {
     let (addr, name) = (hop.addr, &on.name);
     require_ethernet(server, on)?;
-    if how == Probe::Always {
-        // Refused to who is not root, for whom what is known has to do.
+    if probe == Probe::Always {
+        // The kernel lets only root do it. Others go on with what the table has.
         let _ = neighbour::forget(addr, on.ifindex);
     }
-    let mac = ask(addr, on.ifindex, ASKED, || neighbour::mac(addr, on.ifindex))?.ok_or_else(|| {
-        let message = format!(
-            "--server {server}: the neighbour {addr} doesn't answer on {name}: is it up? Or give --mac"
-        );
-        failure(Exit::NotFound, message)
+    let mac = ask(addr, on.ifindex, QUESTIONS, || {
+        neighbour::mac(addr, on.ifindex)
+    })?;
+    let mac = mac.ok_or_else(|| {
+        Failure::new(Error::NoAnswer {
+            server,
+            hop: addr,
+            device: name.clone(),
+        })
     })?;
     found.push(format!(
         "mac {mac}: the neighbour table has it for {addr} on {name}"
@@ -118,16 +131,10 @@ fn neighbour(
     Ok(mac)
 }
 
-/// That there can be a neighbour with a MAC address; exit 6 where the route leaves by a tun device,
-/// a tunnel or lo, on which nobody ever answers.
+/// On a tun device, a tunnel and lo nobody has a MAC address, and nobody ever answers.
 fn require_ethernet(server: IpAddr, on: &Device) -> Result<()> {
-    let name = &on.name;
-    let missing = |_| {
-        let message = format!(
-            "--server {server}: the host's route to it leaves by {name}, which leads to no other host over Ethernet: use an address that an Ethernet device leads to, or give --mac and --dev"
-        );
-        failure(Exit::Unsupported, message)
-    };
+    let device = on.name.clone();
+    let missing = |_| Failure::new(Error::NoEthernet { server, device });
     on.require_source_mac().map(drop).map_err(missing)
 }
 
@@ -159,8 +166,8 @@ pub fn answers(addr: IpAddr, ifindex: u32) -> Result<bool> {
     Ok(mac.is_some())
 }
 
-/// What the kernel knows of an address, if need be after sending something there, so that it asks
-/// for the address, and learns from what comes back.
+/// What the kernel knows of an address. Where it knows nothing, a datagram makes it ask for the
+/// address, and it learns from the answer.
 fn ask<T>(
     addr: IpAddr,
     ifindex: u32,
@@ -183,7 +190,7 @@ fn ask<T>(
     Ok(None)
 }
 
-/// Sends an empty datagram. Without a link nothing is sent, and nobody answers: no error.
+/// Sends an empty datagram. It is no error that it cannot be sent: then nobody answers.
 fn send_nothing(addr: IpAddr, ifindex: u32) -> Result<()> {
     let (any, to): (IpAddr, _) = match addr {
         IpAddr::V4(_) => (
@@ -214,18 +221,18 @@ fn egress(server: IpAddr, on: Device, mac: Mac, found: &mut Vec<String>) -> Resu
         ));
         return Ok(on);
     }
-    let port = ask(server, on.ifindex, ASKED, || {
+    let port = ask(server, on.ifindex, QUESTIONS, || {
         device::bridge_port(on.ifindex, mac)
     })?
     .map(device::by_index)
     .transpose()?
     .flatten();
     let port = port.ok_or_else(|| {
-        let bridge = &on.name;
-        let message = format!(
-            "--server {server}: bridge {bridge} has not seen {mac} on a port: is it up? Or give --dev"
-        );
-        failure(Exit::NotFound, message)
+        Failure::new(Error::UnknownPort {
+            server,
+            bridge: on.name.clone(),
+            mac,
+        })
     })?;
     let Device { name, ifindex, .. } = &port;
     found.push(format!(

@@ -1,13 +1,13 @@
-//! The way to a server in another network namespace of this host: by the pair of devices that has
-//! one end there and one here. The other namespace is asked by the number that this one has for it.
+//! Finds a server in another network namespace of this host, by the pair of devices that has one end
+//! there and one here. The other namespace is asked by the number that this one has for it.
 
 use std::fs::File;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 
-use super::next_hop::Resolved;
-use crate::error::{Exit, failure};
+use super::{Error, Resolved};
+use crate::error::{Exit, Failure, failure};
 use crate::host::address::{self, Address};
 use crate::host::device::{self, Device};
 use crate::host::{netlink, netns};
@@ -15,14 +15,13 @@ use crate::host::{netlink, netns};
 /// Which address is the server's.
 #[derive(Clone, Copy)]
 pub enum AddressHint {
+    /// This one.
     Exact(IpAddr),
     /// The one that it had or, where that is gone, its only one of the same family.
     Previous(IpAddr),
-    /// Its only one; of the IPv6 ones, or of the IPv4 ones. Not told: of the IPv6 ones where there
-    /// is no IPv4 one.
-    Unique {
-        ipv6: Option<bool>,
-    },
+    /// Its only one of a family. With no family given, the IPv6 ones count only where there is no IPv4
+    /// one.
+    Unique { ipv6: Option<bool> },
 }
 
 impl AddressHint {
@@ -42,57 +41,49 @@ struct Pair {
     addresses: Vec<Address>,
 }
 
-/// The way to the server in a namespace. `what` is how the user named that.
-pub fn within(what: &str, namespace: &File, wanted: AddressHint) -> Result<Resolved> {
+/// Finds the server in a namespace. `place` is how the user named the namespace.
+pub fn within(place: &str, namespace: &File, hint: AddressHint) -> Result<Resolved> {
+    let named = || place.to_string();
     if netns::is_current(namespace)? {
-        let message = format!("{what}: its network namespace is this one: give --server and --dev");
-        return Err(failure(Exit::Usage, message));
+        return Err(Failure::new(Error::OwnNamespace { place: named() }));
     }
-    // In this order: the kernel gives the peers' namespaces their numbers as it lists the devices.
+    // The devices first: the kernel numbers the namespaces of their peers as it lists them.
     let mut devices = device::all()?;
-    let nsid = nsid(what, namespace)?;
+    let nsid = nsid(place, namespace)?;
     devices.retain(|device| device.is_pair() && device.link_nsid.is_some());
     devices.retain(|device| device.link_nsid == nsid);
     let pairs = devices.into_iter().map(pair).collect::<Result<Vec<_>>>();
-    let pairs: Vec<Pair> = pairs
-        .with_context(|| what.to_string())?
-        .into_iter()
-        .flatten()
-        .collect();
+    let pairs: Vec<Pair> = pairs.with_context(named)?.into_iter().flatten().collect();
     if pairs.is_empty() {
-        let message = format!(
-            "{what}: no device there is the peer of a veth here: give --server with --mac and --dev"
-        );
-        return Err(failure(Exit::NotFound, message));
+        return Err(Failure::new(Error::NoPeer { place: named() }));
     }
-    let mut path = choose(what, pairs, wanted)?;
-    let Device { name, ifindex, .. } = &path.device;
+    let mut resolved = choose(place, pairs, hint)?;
+    let Device { name, ifindex, .. } = &resolved.device;
     let found = format!("dev {name} (ifindex {ifindex}): its veth peer is there");
-    path.found.push(found);
-    Ok(path)
+    resolved.found.push(found);
+    Ok(resolved)
 }
 
-/// The way to the server at the other end of a device.
-pub fn behind(here: Device, wanted: AddressHint) -> Result<Resolved> {
-    let not_a_pair = format!(
-        "--dev {}: not a veth whose peer is in another network namespace: give --server, too",
-        here.name
-    );
-    let what = format!("{}'s peer", here.name);
+/// Finds the server at the other end of a device.
+pub fn behind(here: Device, hint: AddressHint) -> Result<Resolved> {
+    let device = here.name.clone();
+    let place = format!("{device}'s peer");
     let elsewhere = Some(here).filter(|here| here.link_nsid.is_some());
     let pair = elsewhere.map(pair).transpose()?.flatten();
-    let pair = pair.ok_or_else(|| failure(Exit::Usage, not_a_pair))?;
-    choose(&what, vec![pair], wanted)
+    let pair = pair.ok_or_else(|| Failure::new(Error::NotAPair { device }))?;
+    choose(&place, vec![pair], hint)
 }
 
-fn nsid(what: &str, namespace: &File) -> Result<Option<i32>> {
+fn nsid(place: &str, namespace: &File) -> Result<Option<i32>> {
     netns::nsid(namespace).map_err(|error| match netlink::errno(&error) {
-        Some(nix::libc::EINVAL) => failure(Exit::Usage, format!("{what}: not a network namespace")),
-        _ => error.context(what.to_string()),
+        Some(nix::libc::EINVAL) => {
+            failure(Exit::Usage, format!("{place}: not a network namespace"))
+        }
+        _ => error.context(place.to_string()),
     })
 }
 
-/// None where the device is no pair's, or its peer has gone meanwhile.
+/// None where the device has no peer, or lost it meanwhile.
 fn pair(here: Device) -> Result<Option<Pair>> {
     let Some(there) = device::peer(&here)? else {
         return Ok(None);
@@ -106,13 +97,13 @@ fn pair(here: Device) -> Result<Option<Pair>> {
     }))
 }
 
-fn choose(what: &str, pairs: Vec<Pair>, wanted: AddressHint) -> Result<Resolved> {
+fn choose(place: &str, pairs: Vec<Pair>, hint: AddressHint) -> Result<Resolved> {
     let has = |pair: &Pair, addr| {
         pair.addresses
             .iter()
             .any(|address| address.net.addr() == addr)
     };
-    let addr = match wanted {
+    let addr = match hint {
         AddressHint::Exact(addr) | AddressHint::Previous(addr)
             if pairs.iter().any(|p| has(p, addr)) =>
         {
@@ -120,21 +111,21 @@ fn choose(what: &str, pairs: Vec<Pair>, wanted: AddressHint) -> Result<Resolved>
         }
         AddressHint::Exact(addr) => {
             let message = format!(
-                "{what}: no device whose veth peer is here has {addr}; there is {}",
+                "{place}: no device whose veth peer is here has {addr}; there is {}",
                 names(&candidates(&pairs, None))
             );
             return Err(failure(Exit::NotFound, message));
         }
-        AddressHint::Previous(addr) => only(what, &pairs, Some(addr.is_ipv6()))?,
-        AddressHint::Unique { ipv6 } => only(what, &pairs, ipv6)?,
+        AddressHint::Previous(addr) => only(place, &pairs, Some(addr.is_ipv6()))?,
+        AddressHint::Unique { ipv6 } => only(place, &pairs, ipv6)?,
     };
     let pair = pairs.into_iter().find(|pair| has(pair, addr));
     let pair = pair.context("an address without a device")?;
-    let told = matches!(wanted, AddressHint::Exact(_));
-    path(what, pair, addr, told)
+    let is_given = matches!(hint, AddressHint::Exact(_));
+    resolved(place, pair, addr, is_given)
 }
 
-fn only(what: &str, pairs: &[Pair], ipv6: Option<bool>) -> Result<IpAddr> {
+fn only(place: &str, pairs: &[Pair], ipv6: Option<bool>) -> Result<IpAddr> {
     let mut found = candidates(pairs, ipv6);
     if ipv6.is_none() && found.iter().any(|(addr, _)| addr.is_ipv4()) {
         found.retain(|(addr, _)| addr.is_ipv4());
@@ -144,16 +135,13 @@ fn only(what: &str, pairs: &[Pair], ipv6: Option<bool>) -> Result<IpAddr> {
         [] => {
             let family = ipv6.map_or("", |ipv6| if ipv6 { "IPv6 " } else { "IPv4 " });
             let message =
-                format!("{what}: no device whose veth peer is here has a global {family}address");
+                format!("{place}: no device whose veth peer is here has a global {family}address");
             Err(failure(Exit::NotFound, message))
         }
-        several => {
-            let message = format!(
-                "{what}: has several addresses: say with --server which of {}",
-                names(several)
-            );
-            Err(failure(Exit::Usage, message))
-        }
+        several => Err(Failure::new(Error::SeveralAddresses {
+            place: place.to_string(),
+            addresses: names(several),
+        })),
     }
 }
 
@@ -176,16 +164,16 @@ fn names(candidates: &[(IpAddr, &str)]) -> String {
     candidates.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
-fn path(what: &str, pair: Pair, server: IpAddr, told: bool) -> Result<Resolved> {
+fn resolved(place: &str, pair: Pair, server: IpAddr, is_given: bool) -> Result<Resolved> {
     let Pair { here, there, .. } = pair;
     let mac = there.mac.filter(|mac| mac.is_unicast()).ok_or_else(|| {
-        let message = format!("{what}: {} has no Ethernet address", there.name);
+        let message = format!("{place}: {} has no Ethernet address", there.name);
         failure(Exit::Unsupported, message)
     })?;
     let mut found = Vec::new();
-    if !told {
+    if !is_given {
         found.push(format!(
-            "server {server}: the address of {} in {what}",
+            "server {server}: the address of {} in {place}",
             there.name
         ));
     }

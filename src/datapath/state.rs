@@ -1,0 +1,101 @@
+//! What is pinned, read without the lock while others may change it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use super::Pins;
+use super::bpffs::{entries, exists, require_trusted};
+use super::cause::is_not_found;
+use super::locate::no_bpffs;
+use super::schema::require_our_version;
+use crate::error::{Exit, failure};
+
+/// How often state is read again that others make or remove meanwhile.
+const READS: usize = 10;
+
+/// Reads what is pinned; None where nothing is. What was read is of one state, from its `attach` to
+/// its `detach`.
+pub fn read<T>(pins: &Pins, read: impl Fn() -> Result<T>) -> Result<Option<T>> {
+    for last in (0..READS).map(|attempt| attempt + 1 == READS) {
+        let Some(before) = identity(pins)? else {
+            return Ok(None);
+        };
+        let result = read();
+        let is_same = identity(pins)? == Some(before);
+        let has_vanished = || result.as_ref().is_err_and(is_not_found);
+        if is_same && (last || !has_vanished()) {
+            return result.map(Some);
+        }
+    }
+    let path = pins.namespace().display();
+    bail!("{path}: others attach and detach too fast for it to be read: try again");
+}
+
+/// A number that changes with each `detach` of everything; None where nothing is pinned.
+fn identity(pins: &Pins) -> Result<Option<u64>> {
+    let look = || {
+        if !exists(pins.namespace())? {
+            return Ok(None);
+        }
+        require_trusted(pins.root())?;
+        require_trusted(pins.namespace())?;
+        require_our_version(pins)?;
+        let state = pins.state();
+        let found = fs::metadata(&state);
+        let found = found.with_context(|| format!("cannot look into {}", state.display()))?;
+        Ok(Some(found.ino()))
+    };
+    match look() {
+        Err(error) if is_not_found(&error) => Ok(None),
+        looked => looked,
+    }
+}
+
+/// Whether anything is pinned for this network namespace.
+pub fn has_state(pins: &Pins) -> Result<bool> {
+    exists(&pins.state())
+}
+
+/// The indexes of the attached interfaces.
+pub fn attached(pins: &Pins) -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for ifindex in interface_directories(pins)? {
+        if exists(&pins.link(ifindex))? {
+            found.push(ifindex);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The indexes of all interfaces that have a directory, attached or not.
+pub(super) fn interface_directories(pins: &Pins) -> Result<Vec<u32>> {
+    let ifindex = |name: String| name.strip_prefix("if-")?.parse().ok();
+    let names = entries(&pins.state())?;
+    Ok(names.into_iter().filter_map(ifindex).collect())
+}
+
+/// The directories of other network namespaces, with their cookies.
+pub fn other_namespaces(pins: &Pins) -> Result<Vec<(u64, PathBuf)>> {
+    let cookie = |name: &String| name.strip_prefix("netns-")?.parse().ok();
+    let other = |name: String| Some((cookie(&name)?, pins.root().join(name)));
+    let names = entries(pins.root())?;
+    let mut others: Vec<_> = names.into_iter().filter_map(other).collect();
+    others.retain(|(_, path)| path != pins.namespace());
+    Ok(others)
+}
+
+/// The error where state is needed and nothing is attached.
+pub fn not_attached(pins: &Pins) -> anyhow::Error {
+    nothing_attached(pins, ": run `xdpredir attach IFACE` first")
+}
+
+pub(super) fn nothing_attached(pins: &Pins, remedy: &str) -> anyhow::Error {
+    let root = pins.root().display();
+    let why = no_bpffs(pins).unwrap_or_else(|| format!("no pins under {root}{remedy}"));
+    let message = format!("not attached in this network namespace: {why}");
+    failure(Exit::NotFound, message)
+}
