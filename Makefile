@@ -18,7 +18,7 @@ GATE = 6.1 6.12
 KERNELS = 6.1 6.12 6.16 6.17 6.18 6.19 7.0 7.1 7.2 7.3
 C_SOURCES = $(wildcard bpf/*.c bpf/*.h bpf/abi/*.h benches/*.c benches/*.h vmlinux/*.h)
 
-.PHONY: help deps build demo demo-vm test kernels lint bench install clean
+.PHONY: help deps build demo demo-vm test unit kernels lint bench install clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,12 +48,17 @@ test: deps ## Run all tests, as root, and the gate on other kernels
 	$(CARGO) test --locked $(AS_ROOT)
 	scripts/kernels/run gate $(GATE)
 
+unit: ## Run the tests of the library and the command line alone; needs no root
+	$(CARGO) test --locked --lib --bins
+
 kernels: deps ## Run the tests on other kernels, in QEMU; KERNELS="6.1 6.12" TESTS="ledger attach:mode" RECORD=1
 	scripts/kernels/run suite $(KERNELS)
 
-lint: deps ## Check formats, run clippy, and compile each C header alone
+lint: deps ## Check formats, dependencies and docs, run clippy, and compile each C header alone
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib
+	scripts/dependencies
 	clang-format --dry-run --Werror $(C_SOURCES)
 	@set -e; include=$$(ls -d $(TARGET)/*/build/libbpf-sys-*/out/include | head -n 1); \
 	for header in $(filter %.h,$(C_SOURCES)); do \

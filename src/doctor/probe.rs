@@ -21,7 +21,7 @@ use crate::host::neighbour::Neighbours;
 use crate::host::route::{self, Route};
 use crate::host::{capability, sysctl};
 use crate::model::{
-    Backend, Failures, Features, LinkState, Locator, Mac, Match, Outcomes, Related, Remote, Rule,
+    Backend, Failures, Features, LinkState, Locator, Mac, Outcomes, Related, Remote, Rule,
 };
 
 /// Of a backend's rules, how many are asked for their way back.
@@ -70,11 +70,8 @@ pub fn whole(pins: &Pins) -> Result<Facts> {
 }
 
 /// What concerns one backend of a rule.
-pub fn of_backend(pins: &Pins, store: &RuleStore, rule: Match, backend: &Backend) -> Result<Facts> {
-    let rule = Rule {
-        matches: rule,
-        backends: vec![backend.clone()],
-    };
+pub fn of_backend(pins: &Pins, store: &RuleStore, rule: &Rule, backend: &Backend) -> Result<Facts> {
+    let rule = rule.with(vec![backend.clone()]);
     let interfaces = datapath::interfaces(pins)?;
     let mut setup = Facts::default();
     let survey = Survey::take()?;

@@ -24,6 +24,9 @@ fn gro_is_switched_on_at_a_peer_that_loses_all_and_off_again() {
     assert!(out.contains("mended: GRO on at eth0 in"), "{out}");
     assert!(out.contains("no problems found, 1 warning"), "{out}");
     assert!(bed.gro() && bed.arrives());
+    // A host's own device is no peer: its settings are as they were.
+    let own = bed.host().exec("ethtool -k wan0");
+    assert!(own.contains("generic-receive-offload: off"), "{own}");
     bed.finds_history("takes no redirected");
 
     let run = bed.tool().ok("doctor --undo");
