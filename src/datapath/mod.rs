@@ -23,6 +23,7 @@ mod ruleset;
 mod schema;
 mod state;
 mod sys;
+mod version;
 
 pub use attach::{Attached, Request, attach};
 pub use cause::{exit_code, is_refused};
@@ -38,5 +39,5 @@ pub use notice::{Notice, listen};
 pub use pins::Pins;
 pub use ruleset::RuleStore;
 pub use ruleset::locators::MAX_TEXT as MAX_LOCATOR;
-pub use schema::other_versions;
 pub use state::{attached, has_state, not_attached, other_namespaces, read};
+pub use version::{OtherVersion, other_versions};
