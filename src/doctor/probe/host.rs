@@ -22,7 +22,8 @@ pub fn host(pins: &Pins, survey: &Survey) -> HostFacts {
 
 pub fn stale_pins(pins: &Pins, host: &HostFacts) -> Result<Vec<StalePins>> {
     let others = datapath::other_versions(pins)?.into_iter();
-    let mut stale: Vec<StalePins> = others.map(StalePins::OtherVersion).collect();
+    let other = others.map(|other| StalePins::OtherVersion(other.path));
+    let mut stale: Vec<StalePins> = other.collect();
     let others = datapath::other_namespaces(pins)?;
     // A process that can't enter namespaces can't tell which of them live.
     let sees_in = host.lacks_to_look.is_empty();
