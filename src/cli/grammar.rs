@@ -232,7 +232,7 @@ pub struct RuleAdd {
     pub mac: Option<Mac>,
 
     /// Egress device by its index [default: as the route and the bridge's forwarding table have it]
-    #[arg(long, value_name = "N", conflicts_with = "dev", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
+    #[arg(long, value_name = "N", conflicts_with = "dev", value_parser = parse_number)]
     pub ifindex: Option<u32>,
 
     /// Egress device by its name; of a veth, the peer tells the rest
@@ -240,7 +240,7 @@ pub struct RuleAdd {
     pub dev: Option<String>,
 
     /// Find address, MAC address and device in the network namespace of this process
-    #[arg(long, value_name = "PID", group = "namespace", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
+    #[arg(long, value_name = "PID", group = "namespace", value_parser = parse_number)]
     pub pid: Option<u32>,
 
     /// The same in this network namespace: a name under /run/netns, or a path
@@ -395,6 +395,16 @@ impl From<Bed> for lab::Bed {
 /// Takes the names of the protocols, and no others; help and completions list them.
 fn proto() -> impl TypedValueParser<Value = Proto> {
     PossibleValuesParser::new(Proto::ALL.map(Proto::name)).try_map(|name| name.parse::<Proto>())
+}
+
+/// An ifindex or a process number, which the kernel counts as positive C ints.
+fn parse_number(text: &str) -> Result<u32, String> {
+    let number = text
+        .parse::<i32>()
+        .ok()
+        .and_then(|number| number.try_into().ok());
+    let number = number.filter(|&number| number > 0);
+    number.ok_or_else(|| format!("it must be a number from 1 to {}", i32::MAX))
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
