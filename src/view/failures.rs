@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::io::stdout;
 
 use super::escape::escape;
-use super::json::{Snapshot, StatsEgress};
 use super::remedy::Shell;
 use super::style::{self, Tone};
 use super::terminal;
 use super::units::count;
-use crate::model::{Command, Failures, Mode, Reason, Remedy, Verb};
+use crate::model::{Command, EgressStats, Failures, Mode, Reason, Remedy, Snapshot, Verb};
 
 /// What is said of lost frames, and how commands in it are shown.
 pub struct Advice {
@@ -56,7 +55,7 @@ fn of_nobody(failures: Failures, advice: &Advice) -> Option<String> {
 /// In generic mode, the kernel doesn't say whether a device keeps what it was given.
 fn dropped_by_devices(snapshot: &Snapshot) -> impl Iterator<Item = String> {
     let generic = snapshot.interfaces.iter().any(|i| i.mode == Mode::Skb);
-    let dropped = move |device: &&StatsEgress| generic && device.tx_dropped > 0;
+    let dropped = move |device: &&EgressStats| generic && device.tx_dropped > 0;
     snapshot.egress.iter().filter(dropped).map(|device| {
         format!(
             "{} has dropped {} itself, of all that it was given (its tx_dropped)",
