@@ -12,7 +12,6 @@ mod find;
 mod grammar;
 mod lab;
 mod load;
-mod needs;
 mod paste;
 mod refresh;
 mod rows;
