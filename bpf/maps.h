@@ -3,6 +3,11 @@
  * The maps. Each interface has its own outcomes map. The others, and those of the ledger, are
  * pinned once for each network namespace and shared by all its interfaces. The hashes allocate a
  * value when it is written, so unused room costs the 16 bytes of its bucket.
+ *
+ * A change that moves a byte of a map's keys or values needs another number for that map in
+ * src/datapath/schema.rs, and so does another meaning: otherwise two versions of the command
+ * would misread each other's maps. The types in abi/ are __uN only and have no implicit padding,
+ * because Rust reads and writes their bytes.
  */
 #ifndef __MAPS_H__
 #define __MAPS_H__

@@ -64,7 +64,7 @@ impl RuleStore {
             sets: Sets::open(pins)?,
             fragments: Map::open(&pins.map("fragments"), "fragments")?,
             counters: CounterBanks::open(pins)?,
-            ledger: Ledger::open(&pins.state())?,
+            ledger: Ledger::open(pins)?,
             counts_all: interfaces(pins)?
                 .iter()
                 .all(|interface| interface.ledger == LedgerState::On),

@@ -163,7 +163,7 @@ fn host(pins: &Pins, survey: &Survey) -> HostFacts {
 fn remains(pins: &Pins, host: &HostFacts) -> Result<Vec<StalePins>> {
     let mut remains: Vec<StalePins> = datapath::other_versions(pins)?
         .into_iter()
-        .map(StalePins::OtherVersion)
+        .map(|other| StalePins::OtherVersion(other.path))
         .collect();
     let others = datapath::other_namespaces(pins)?;
     // Who doesn't see into namespaces can't tell which of them live.
