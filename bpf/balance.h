@@ -2,8 +2,8 @@
 /*
  * From a rule to one of its backends. The command fills a weighted Maglev table
  * (Eisenbud et al., NSDI 2016) for each rule with more than one backend; the
- * program hashes the flow to a slot. The table has the same size for every
- * rule: with another size, a flow would move whenever the size changed.
+ * program hashes the flow to a slot of it. The table has the same size for every
+ * rule, because a flow would move to another backend whenever the size changed.
  */
 #ifndef __BALANCE_H__
 #define __BALANCE_H__
@@ -24,7 +24,7 @@ static __always_inline __u32 set_size(__u32 set)
 	return set & 0xff;
 }
 
-/* The slots lie in the chunks by turns. */
+/* Slots are dealt to the chunks in turn: slot 0 to chunk 0, slot 1 to chunk 1, and so on. */
 static __always_inline __u32 maglev_index(__u32 set, __u32 hash)
 {
 	__u32 slot = (__u64)hash * MAGLEV_SLOTS >> 32;
@@ -34,31 +34,35 @@ static __always_inline __u32 maglev_index(__u32 set, __u32 hash)
 	return chunk ? chunk->slot[slot / MAGLEV_CHUNKS] : 0;
 }
 
-static __always_inline const struct backend *member(__u32 set, __u32 index)
+static __always_inline const struct backend *set_member(__u32 set, __u32 index)
 {
 	struct set_key key = {.set = set, .index = index};
 
 	return bpf_map_lookup_elem(&members, &key);
 }
 
-/* Aims the redirect at a backend; false where its device is gone. */
-static __always_inline bool aim(const struct backend *backend)
+/*
+ * Has the kernel redirect the frame to the backend's device once the program returns XDP_REDIRECT.
+ * False where the device is gone. This comes before the first byte is written, so that the packet
+ * can still pass as it is.
+ */
+static __always_inline bool prepare_redirect(const struct backend *backend)
 {
 	return backend && bpf_redirect_map(&egress, backend->ifindex, 0) == XDP_REDIRECT;
 }
 
-struct search {
+struct fallback_search {
 	__u32 set;
 	__u32 index;
 	bool found;
 };
 
 /* A step of bpf_loop: 1 ends it. */
-static long aim_next(__u32 step, void *arg)
+static long try_next_member(__u32 step, void *arg)
 {
-	struct search *search = arg;
+	struct fallback_search *search = arg;
 
-	if (aim(member(search->set, search->index))) {
+	if (prepare_redirect(set_member(search->set, search->index))) {
 		search->found = true;
 		return 1;
 	}
@@ -66,40 +70,44 @@ static long aim_next(__u32 step, void *arg)
 	return 0;
 }
 
-/* Any one of a set's backends that has a device, another one from flow to flow. */
-static __always_inline const struct backend *other(__u32 set, __u32 hash)
+/* A backend of the set that has a device. The search starts where the flow's hash says. */
+static __always_inline const struct backend *select_fallback(__u32 set, __u32 hash)
 {
-	struct search search = {.set = set, .index = hash % set_size(set)};
+	struct fallback_search search = {.set = set, .index = hash % set_size(set)};
 
-	bpf_loop(set_size(set), aim_next, &search, 0);
-	return search.found ? member(set, search.index) : NULL;
+	bpf_loop(set_size(set), try_next_member, &search, 0);
+	return search.found ? set_member(set, search.index) : NULL;
 }
 
-/* The flow's own backend by the rule. */
-static __always_inline bool own(struct backend *backend, const struct rule *rule, __u32 hash)
+/* The backend that the flow has by the rule; false where its device is gone. */
+static __always_inline bool select_by_hash(struct backend *backend, const struct rule *rule,
+					   __u32 hash)
 {
 	const struct backend *found;
 
 	if (!rule->set) {
 		__builtin_memcpy(backend, rule->inline_backend, sizeof(rule->inline_backend));
-		return aim(backend);
+		return prepare_redirect(backend);
 	}
-	found = member(rule->set, set_size(rule->set) > 1 ? maglev_index(rule->set, hash) : 0);
-	if (!aim(found))
+	found = set_member(rule->set, set_size(rule->set) > 1 ? maglev_index(rule->set, hash) : 0);
+	if (!prepare_redirect(found))
 		return false;
 	*backend = *found;
 	return true;
 }
 
-#define CHOSEN 0x100 /* and the flow's place in its set; otherwise an outcome */
+#define IN_CACHE                                                                                   \
+	0x100 /* added to a way of the flow's set; without it, the number is an outcome            \
+	       */
 
 /*
- * What the rules say about a flow, put into its set, and the redirect aimed there. Only a flow's
- * own backend is remembered, so that the flow comes back to it. Neither static nor inlined, so that
- * the verifier walks it once, and not for every path through the parser: Linux 6.19 came near its
+ * Asks the rules about a flow, writes the backend into the flow's set, and prepares the redirect.
+ * Only the backend that the flow has by the rule becomes a valid entry: a fallback that stayed
+ * would keep the flow when its own backend is back. Neither static nor inlined, so that the
+ * verifier walks it once, and not for every path through the parser: Linux 6.19 came near its
  * limit.
  */
-__noinline __u32 choose(const struct flow_key *key, __u32 hash, __u64 generation)
+__noinline __u32 select_by_rules(const struct flow_key *key, __u32 hash, __u64 generation)
 {
 	struct flow_set *set = flow_set(hash);
 	const struct backend *found;
@@ -109,46 +117,46 @@ __noinline __u32 choose(const struct flow_key *key, __u32 hash, __u64 generation
 
 	if (!key || !set) /* never; the verifier doesn't know */
 		return OUTCOME_NO_DEVICE;
-	rule = match(key);
+	rule = find_rule(key);
 	if (!rule)
 		return OUTCOME_NO_RULE;
-	way = vacate(set, generation, hash);
+	way = choose_way(set, generation, hash);
 	flow = &set->way[way];
-	if (own(&flow->backend, rule, hash)) {
-		remember(flow, key, generation);
-		return CHOSEN | way;
+	if (select_by_hash(&flow->backend, rule, hash)) {
+		publish_entry(flow, key, generation);
+		return IN_CACHE | way;
 	}
-	found = rule->set ? other(rule->set, hash) : NULL;
+	found = rule->set ? select_fallback(rule->set, hash) : NULL;
 	if (!found)
 		return OUTCOME_NO_DEVICE;
 	flow->backend = *found;
-	return CHOSEN | way;
+	return IN_CACHE | way;
 }
 
 /*
- * The packet's backend, at which the redirect is then aimed, before a byte of it has
- * changed. It lies in the flow cache.
+ * The backend of a packet, as it lies in the flow cache. The redirect to it is prepared, and no
+ * byte of the packet has changed.
  */
 static __always_inline __u32 select_backend(const struct packet *pkt,
 					    const struct backend **backend)
 {
-	__u64 generation = generation_now();
+	__u64 generation = current_generation();
 	__u32 hash = flow_hash(pkt);
 	struct flow_set *set = flow_set(hash);
 	struct flow_key key;
-	__u32 chosen;
+	__u32 selected;
 
 	if (!set) /* never; the verifier doesn't know */
 		return OUTCOME_NO_DEVICE;
-	*backend = recall(set, pkt, generation);
-	if (aim(*backend))
+	*backend = cached_backend(set, pkt, generation);
+	if (prepare_redirect(*backend))
 		return 0;
 
 	key = pkt->flow; /* a copy, so that the compiler keeps pkt in registers */
-	chosen = choose(&key, hash, generation);
-	if (!(chosen & CHOSEN))
-		return chosen;
-	*backend = &set->way[chosen & 1].backend;
+	selected = select_by_rules(&key, hash, generation);
+	if (!(selected & IN_CACHE))
+		return selected;
+	*backend = &set->way[selected & 1].backend;
 	return 0;
 }
 

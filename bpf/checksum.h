@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Checksums for changed addresses and ports. All sums are ones' complement sums
- * of 16-bit words in network byte order, held in a wider register.
+ * Checksums for changed addresses and ports. All sums are ones' complement sums of 16-bit words in
+ * network byte order, held in a wider register.
  *
- * A sender with checksum offload leaves the L4 checksum partial: the field holds
- * the folded sum of the pseudo-header, not inverted, and a flag on the skb has
- * the rest done later. XDP sees the field but not the flag.
+ * A sender with checksum offload leaves the L4 checksum partial: the field holds the folded sum of
+ * the pseudo-header, not inverted, and a flag of the skb makes a device or the stack complete it
+ * later. An XDP program sees the field but not the flag.
  */
 #ifndef __CHECKSUM_H__
 #define __CHECKSUM_H__
@@ -18,7 +18,7 @@
 #include "interface.h"
 #include "parse.h"
 
-#define SUM_CHUNK 128 /* bytes; what fits on the stack beside the caller's */
+#define SUM_CHUNK 128 /* bytes; a larger one does not fit on the stack beside the caller's data */
 
 static __always_inline __u16 fold(__u64 sum)
 {
@@ -29,17 +29,17 @@ static __always_inline __u16 fold(__u64 sum)
 	return sum;
 }
 
-/* RFC 1624, equation 3; change: the sum of what was there, inverted, and what is there now. */
-static __always_inline __sum16 update(__sum16 check, __u64 change)
+/* RFC 1624, equation 3. change is the sum of the old words, inverted, and the new words. */
+static __always_inline __sum16 update_checksum(__sum16 check, __u64 change)
 {
 	return ~fold((__u64)(__u16)~check + change);
 }
 
 /*
- * Sum of len bytes of the frame from offset, at most 65,535. A last odd byte counts
- * as if a zero followed it (RFC 1071). The reads cannot fail: parse has seen that the
- * frame has the whole segment. Neither static nor inlined, so that the
- * verifier walks its loop once and not for every path that leads to it.
+ * The sum of len bytes of the frame from offset, at most 65,535. A last odd byte counts as if a
+ * zero followed it (RFC 1071). The reads cannot fail, because parse has checked that the frame has
+ * the whole segment. Neither static nor inlined, so that the verifier walks its loop once and not
+ * for every path that leads to it.
  */
 __noinline __u32 sum_bytes(struct xdp_md *ctx, __u32 offset, __u32 len)
 {
@@ -58,9 +58,9 @@ __noinline __u32 sum_bytes(struct xdp_md *ctx, __u32 offset, __u32 len)
 	if (len == 0)
 		return bpf_csum_diff(NULL, 0, (__be32 *)chunk, SUM_CHUNK, sum);
 	/*
-	 * Verifiers before Linux 7.0 refuse the read unless arithmetic bounds its length:
-	 * comparisons don't reach them, for the compiler compares a copy. The barrier keeps it from
-	 * seeing that this changes nothing.
+	 * Verifiers before Linux 7.0 refuse the read unless arithmetic bounds its length. A
+	 * comparison does not, because the compiler compares a copy of the register. The barrier
+	 * hides from the compiler that the arithmetic changes nothing.
 	 */
 	len--;
 	asm volatile("" : "+r"(len));
@@ -89,22 +89,22 @@ static __always_inline __u64 pseudo_header(const struct packet *pkt)
 	return sum + sum_words(((struct ipv6hdr *)pkt->ip)->saddr, 8);
 }
 
-/* What changes in sums over the packet. */
-struct change {
+/* What is to be added to sums over the packet: the old words, inverted, and the new words. */
+struct sum_change {
 	__u64 addrs;
 	__u64 ports;
 };
 
 /*
- * The new L4 checksum of a packet whose field equals its pseudo-header sum: it is
- * partial or, once in 65,536, complete by chance. Which of the two shows in the
- * segment: a complete sum verifies. In generic mode, where the flag travels with
- * the packet, a device that completes needs the partial form; everywhere else
- * nobody would complete it, so the full sum goes in.
+ * The new L4 checksum of a packet whose field equals its pseudo-header sum. The field is partial,
+ * or complete with the same value by chance (once in 65,536 packets). The segment tells which: a
+ * complete checksum verifies. In generic mode the skb keeps its flag, so a device that completes
+ * checksums needs the partial form. Everywhere else nobody would complete it, and the receiver
+ * would drop the packet, so the field gets the complete checksum.
  */
-static __always_inline __sum16 complete(struct xdp_md *ctx, const struct packet *pkt,
-					const struct backend *backend, __u64 pseudo,
-					const struct change *change)
+static __always_inline __sum16 new_partial_checksum(struct xdp_md *ctx, const struct packet *pkt,
+						    const struct backend *backend, __u64 pseudo,
+						    const struct sum_change *change)
 {
 	__sum16 check = *pkt->check;
 	__u64 segment = sum_bytes(ctx, pkt->l4_offset, pkt->l4_len);
@@ -115,20 +115,20 @@ static __always_inline __sum16 complete(struct xdp_md *ctx, const struct packet 
 	return ~fold(pseudo + change->addrs + change->ports + segment + (__u16)~check);
 }
 
-/* The new L4 checksum. A fragment's is never partial: the sender had to complete it. */
+/* The new L4 checksum. That of a fragment is never partial: the sender had to complete it. */
 static __always_inline __sum16 l4_checksum(struct xdp_md *ctx, const struct packet *pkt,
 					   const struct backend *backend, __u64 pseudo,
-					   const struct change *change)
+					   const struct sum_change *change)
 {
 	bool udp = pkt->proto == IPPROTO_UDP;
 	__sum16 check = *pkt->check;
 
-	if (udp && check == 0) /* RFC 768, RFC 6935: the sender computed none */
+	if (udp && check == 0) /* the sender computed none: RFC 768, RFC 6935 */
 		return 0;
 	if (pkt->fragment == WHOLE && check == fold(pseudo))
-		check = complete(ctx, pkt, backend, pseudo, change);
+		check = new_partial_checksum(ctx, pkt, backend, pseudo, change);
 	else if (!(backend->flags & BACKEND_KEEP_IP))
-		check = update(check, change->addrs + change->ports);
+		check = update_checksum(check, change->addrs + change->ports);
 	return udp && check == 0 ? 0xffff : check;
 }
 

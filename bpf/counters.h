@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What became of a packet. Every counter is per CPU, so no increment is lost. */
+/* Counts packets by outcome and by backend. Each CPU has its own counters, so no increment is lost.
+ */
 #ifndef __COUNTERS_H__
 #define __COUNTERS_H__
 
@@ -8,6 +9,7 @@
 
 #include "abi/backend.h"
 #include "abi/counters.h"
+#include "abi/limits.h"
 #include "maps.h"
 
 static __always_inline void count(void *map, __u32 key, __u32 bytes)
@@ -18,6 +20,11 @@ static __always_inline void count(void *map, __u32 key, __u32 bytes)
 		return;
 	counter->packets++;
 	counter->bytes += bytes;
+}
+
+static __always_inline void count_outcome(__u32 outcome, __u32 bytes)
+{
+	count(&outcomes, outcome, bytes);
 }
 
 static __always_inline void count_backend(const struct backend *backend, __u32 bytes)

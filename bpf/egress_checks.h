@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Whether a packet can go where it is to go; the kernel would drop it without a word. */
+/*
+ * Whether the kernel would send a redirected packet on. It drops one that is too long without a
+ * word, so the program asks before it changes a byte, and lets such a packet pass.
+ */
 #ifndef __EGRESS_CHECKS_H__
 #define __EGRESS_CHECKS_H__
 
@@ -9,7 +12,9 @@
 #include "abi/backend.h"
 #include "parse.h"
 
-static __always_inline bool outlives(const struct packet *pkt, const struct backend *backend)
+/* False where the rule decrements the TTL and the packet would leave with none (RFC 1812, 5.3.1).
+ */
+static __always_inline bool ttl_allows(const struct packet *pkt, const struct backend *backend)
 {
 	__u32 ttl;
 
@@ -21,11 +26,11 @@ static __always_inline bool outlives(const struct packet *pkt, const struct back
 }
 
 /*
- * Whether the egress device carries the frame. Not asked of what every IPv4 link
- * carries, 68 bytes (RFC 791). One tag is not part of the MTU.
+ * Whether the egress device carries the frame. The kernel is not asked about short frames: every
+ * IPv4 link carries 68 bytes (RFC 791). One VLAN tag is not part of the MTU.
  */
-static __always_inline bool fits(struct xdp_md *ctx, const struct packet *pkt,
-				 const struct backend *backend)
+static __always_inline bool mtu_allows(struct xdp_md *ctx, const struct packet *pkt,
+				       const struct backend *backend)
 {
 	__u32 tags = pkt->tags;
 	__u32 mtu;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The flow cache: what the rules said about a flow a moment ago, so that most
- * packets need neither rules nor sets. An entry counts for as long as the rules are
- * of its generation. Each CPU has its own, and the program is never interrupted
- * by itself (softirqs are off), so nobody sees an entry half written.
+ * The flow cache remembers the rules' decision for a flow, so that most packets need no lookup of
+ * a rule or of a backend. An entry is valid for one generation of the rules. Each CPU has its own
+ * cache, and softirqs are off while the program runs, so no other run sees an entry half written.
  */
 #ifndef __FLOW_CACHE_H__
 #define __FLOW_CACHE_H__
@@ -15,15 +14,15 @@
 #include "maps.h"
 #include "parse.h"
 
-static __always_inline __u64 generation_now(void)
+static __always_inline __u64 current_generation(void)
 {
 	__u32 zero = 0;
-	volatile __u64 *now = bpf_map_lookup_elem(&generation, &zero);
+	volatile __u64 *number = bpf_map_lookup_elem(&generation, &zero);
 
-	return now ? *now : 1;
+	return number ? *number : 1;
 }
 
-/* Multiplies with xor-shifts between them; the upper bits are the well-mixed ones. */
+/* Multiplications with xor-shifts between them. The upper bits are the well-mixed ones. */
 static __always_inline __u32 flow_hash(const struct packet *pkt)
 {
 	const __u64 *word = pkt->flow.word;
@@ -40,8 +39,8 @@ static __always_inline __u32 flow_hash(const struct packet *pkt)
 	return hash >> 32;
 }
 
-/* word[0] has the family, so an IPv4 flow's last three words need no look. */
-static __always_inline bool same_flow(const struct packet *pkt, const struct flow_key *key)
+/* word[0] has the family, so the last three words are compared for IPv6 alone. */
+static __always_inline bool is_same_flow(const struct packet *pkt, const struct flow_key *key)
 {
 	const __u64 *word = pkt->flow.word;
 
@@ -58,22 +57,22 @@ static __always_inline struct flow_set *flow_set(__u32 hash)
 	return bpf_map_lookup_elem(&flows, &index);
 }
 
-static __always_inline const struct backend *recall(const struct flow_set *set,
-						    const struct packet *pkt, __u64 generation)
+static __always_inline const struct backend *
+cached_backend(const struct flow_set *set, const struct packet *pkt, __u64 generation)
 {
 	if (generation & 1)
 		return NULL;
 	for (int i = 0; i < FLOW_WAYS; i++) {
 		const struct flow *flow = &set->way[i];
 
-		if (flow->generation == generation && same_flow(pkt, &flow->key))
+		if (flow->generation == generation && is_same_flow(pkt, &flow->key))
 			return &flow->backend;
 	}
 	return NULL;
 }
 
-/* Which flow of the set says nothing any more: an outdated one, if there is one. */
-static __always_inline __u32 vacate(struct flow_set *set, __u64 generation, __u32 hash)
+/* The way of the set that the next flow takes: an outdated one, if there is one. It is emptied. */
+static __always_inline __u32 choose_way(struct flow_set *set, __u64 generation, __u32 hash)
 {
 	__u32 way = hash / FLOW_SETS % FLOW_WAYS;
 
@@ -81,13 +80,14 @@ static __always_inline __u32 vacate(struct flow_set *set, __u64 generation, __u3
 		way = 0;
 	else if (set->way[1].generation != generation)
 		way = 1;
-	way &= 1;
+	way &= 1; /* the verifier has lost that bound */
 	set->way[way].generation = 1;
 	return way;
 }
 
-static __always_inline void remember(struct flow *flow, const struct flow_key *key,
-				     __u64 generation)
+/* Makes the entry, whose backend is written, valid. */
+static __always_inline void publish_entry(struct flow *flow, const struct flow_key *key,
+					  __u64 generation)
 {
 	flow->generation = generation;
 	flow->key = *key;

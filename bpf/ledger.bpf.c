@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * The ledger: counts the frames that were lost after the XDP program had redirected
- * them, by backend and reason. Everybody's XDP programs come by here.
+ * The ledger counts the frames that were lost after the XDP program had redirected them, by backend
+ * and reason. Its tracing programs run for every XDP program of the host, so they check first that
+ * the frames are ours.
  */
 #include "vmlinux.h"
 #include "kernel.h"
@@ -23,25 +24,25 @@
 
 #define DEV_MAP_BULK_SIZE      16    /* kernel/bpf/devmap.c */
 #define IFF_UP		       0x1   /* include/uapi/linux/if.h */
-#define IFF_SLAVE	       0x800 /* the same: port of a bond */
-#define __LINK_STATE_NOCARRIER 2     /* include/linux/netdevice.h: a bit's number */
+#define IFF_SLAVE	       0x800 /* the same file: port of a bond */
+#define __LINK_STATE_NOCARRIER 2     /* include/linux/netdevice.h: number of a bit */
 
 const volatile __u32 netns = 0; /* inode number of the network namespace */
-__u32 egress_id = 0;		/* of the map; 0: not yet */
+__u32 egress_id = 0;		/* id of the egress map; 0: not yet known */
 
 /*
- * Always 0, which no verifier knows. Before Linux 6.7 they follow a callback of bpf_loop once, with
- * the values that its context has then, and remove what that one step does not reach. So each
- * field of a context that a later step branches on starts with a value that they don't know.
+ * Always 0, which no verifier knows. Verifiers before Linux 6.7 walk a callback of bpf_loop once,
+ * with the values that its context has at first, and remove code that this one step does not reach.
+ * So each field of a context that a later step branches on starts with a value unknown to them.
  */
 __u32 unknown_zero = 0;
 
-static __always_inline bool is_here(const struct net_device *dev)
+static __always_inline bool is_in_our_netns(const struct net_device *dev)
 {
 	return dev->nd_net.net->ns.inum == netns;
 }
 
-static __always_inline __u32 reason_of(int error)
+static __always_inline __u32 reason_of_error(int error)
 {
 	switch (-error) {
 	case EOPNOTSUPP:
@@ -69,24 +70,24 @@ static __always_inline bool has_link(const struct net_device *dev)
 }
 
 /*
- * Of a bulk that its driver refused. Drivers answer ENXIO for a device or a peer that is down, but
- * also for one that has no queue for redirected frames: no program runs there, or none for this
- * CPU.
+ * Why a driver refused frames. Drivers answer ENXIO for a device or a peer that is down, but also
+ * for one without a queue for redirected frames: no program runs there, or none for this CPU.
  */
-static __always_inline __u32 reason_at(const struct net_device *dev, int error)
+static __always_inline __u32 reason_of_driver(const struct net_device *dev, int error)
 {
 	if (error == -ENXIO && has_link(dev))
 		return FAILURE_NOT_SUPPORTED;
-	return reason_of(error);
+	return reason_of_error(error);
 }
 
-static __always_inline bool add(const struct failure_key *key, __u64 lost)
+/* False where the map is full. */
+static __always_inline bool add_failures(const struct failure_key *key, __u64 lost)
 {
 	__u64 *frames = bpf_map_lookup_elem(&failures, key);
 
 	if (!frames && bpf_map_update_elem(&failures, key, &lost, BPF_NOEXIST) == 0)
 		return true;
-	if (!frames) /* full, or another CPU was faster */
+	if (!frames) /* the map is full, or another CPU was faster */
 		frames = bpf_map_lookup_elem(&failures, key);
 	if (!frames)
 		return false;
@@ -94,196 +95,200 @@ static __always_inline bool add(const struct failure_key *key, __u64 lost)
 	return true;
 }
 
-/* The command has made room for what is nobody's. */
-static __always_inline void fail(__u32 counter, __u32 reason, __u64 lost)
+/* Where the map is full, the frames are no backend's. The command has made room for those. */
+static __always_inline void record_failures(__u32 counter, __u32 reason, __u64 lost)
 {
 	struct failure_key key = {.counter = counter, .reason = reason};
 
-	if (add(&key, lost))
+	if (add_failures(&key, lost))
 		return;
 	key.counter = UNATTRIBUTED;
-	add(&key, lost);
+	add_failures(&key, lost);
 }
 
 /*
- * Frames that no longer wait. When none does, the list begins anew; so it does when it is
- * full and a poll ends, for then some were never heard of.
+ * Marks frames of a device as lost or handed over. The ring starts again once none is left; and
+ * where it has overflowed and a poll ends, which a queue that is not full tells, because the
+ * entries that were overwritten can no longer be matched.
  */
-static __always_inline void settle(struct ledger *ledger, __u32 ifindex, __u32 frames)
+static __always_inline void retire_frames(struct ledger *ledger, __u32 ifindex, __u32 frames)
 {
-	struct sent told = {.ifindex = ifindex, .counter = HANDED_OVER | frames};
+	struct ledger_entry mark = {.ifindex = ifindex, .counter = FLUSHED | frames};
 
-	ledger->settled += frames;
-	if (ledger->settled == ledger->taken ||
-	    (ledger->taken > LEDGER_FRAMES && frames < DEV_MAP_BULK_SIZE)) {
-		ledger->settled = 0;
-		ledger->taken = 0;
+	ledger->retired += frames;
+	if (ledger->retired == ledger->appended ||
+	    (ledger->appended > LEDGER_FRAMES && frames < DEV_MAP_BULK_SIZE)) {
+		ledger->retired = 0;
+		ledger->appended = 0;
 		return;
 	}
-	add_sent(ledger, told);
-	ledger->settled++;
+	append(ledger, mark);
+	ledger->retired++;
 }
 
-/* Whether the program may just have chosen natively. */
-static __always_inline bool chose_last(const struct ledger *ledger, __u32 program)
+/* Whether the frames in the ring are the program's, and one of them waits. */
+static __always_inline bool has_frames_of(const struct ledger *ledger, __u32 program)
 {
-	return ledger->program == program && ledger->taken != ledger->settled;
+	return ledger->program == program && ledger->appended != ledger->retired;
 }
 
-static __always_inline __u32 take_back(struct ledger *ledger)
+static __always_inline __u32 pop_last(struct ledger *ledger)
 {
-	return ledger->sent[--ledger->taken % LEDGER_FRAMES].counter;
+	return ledger->ring[--ledger->appended % LEDGER_FRAMES].counter;
 }
 
-/* The last frame that the program chose. */
-static __always_inline void fail_last(struct ledger *ledger, const struct bpf_prog *xdp,
-				      __u32 reason)
+/* The kernel refused the frame that the program redirected last. */
+static __always_inline void record_last_frame(struct ledger *ledger, const struct bpf_prog *xdp,
+					      __u32 reason)
 {
 	__u32 program = xdp->aux->id;
 
-	if (chose_last(ledger, program))
-		fail(take_back(ledger), reason, 1);
-	else if (ledger->only_program == program)
-		fail(ledger->only, reason, 1);
+	if (has_frames_of(ledger, program))
+		record_failures(pop_last(ledger), reason, 1);
+	else if (ledger->generic_program == program)
+		record_failures(ledger->generic_counter, reason, 1);
 }
 
-/* A frame that the kernel did not take; the program has just returned. */
+/* The kernel did not take a frame. The XDP program that redirected it has just returned. */
 SEC("tp_btf/xdp_redirect_err")
 int BPF_PROG(redirect_err, const struct net_device *dev, const struct bpf_prog *xdp, const void *to,
 	     int error, int map_type, __u32 map_id, __u32 index)
 {
-	struct ledger *ledger = ledger_here();
+	struct ledger *ledger = this_cpu_ledger();
 
 	if (ledger && egress_id && map_id == egress_id)
-		fail_last(ledger, xdp, reason_of(error));
+		record_last_frame(ledger, xdp, reason_of_error(error));
 	return 0;
 }
 
 /*
- * How many of the device's frames are not known to be handed over. A global function,
- * so that the verifier looks at its loop once.
+ * How many frames of the device are not known to be handed over. A global function, so that the
+ * verifier walks its loop once.
  */
-__noinline __u32 waiting(struct ledger *ledger, __u32 ifindex)
+__noinline __u32 count_waiting(struct ledger *ledger, __u32 ifindex)
 {
 	__u32 frames = 0;
 
 	if (!ledger)
 		return 0;
-	for (__u32 i = 0; i < LEDGER_FRAMES && i < ledger->taken; i++) {
-		__u32 counter = ledger->sent[i].counter;
+	for (__u32 i = 0; i < LEDGER_FRAMES && i < ledger->appended; i++) {
+		__u32 counter = ledger->ring[i].counter;
 
-		if (ledger->sent[i].ifindex != ifindex)
+		if (ledger->ring[i].ifindex != ifindex)
 			continue;
-		if (counter & HANDED_OVER)
-			frames -= counter & ~HANDED_OVER;
+		if (counter & FLUSHED)
+			frames -= counter & ~FLUSHED;
 		else
 			frames++;
 	}
 	return frames;
 }
 
-/* The frames of a bulk that its device did not take. */
-struct lost {
+/* A search for the frames of a queue that its device did not take. */
+struct lost_frames {
 	const struct ledger *ledger;
 	__u32 ifindex;
 	__u32 reason;
-	__u32 later; /* frames of the device that came after the bulk */
-	__u32 frames;
-	__u32 counter; /* of those before, that are not counted yet: */
-	__u32 run;
+	__u32 skip;    /* frames of the device that were redirected after the queue was full */
+	__u32 missing; /* frames still to be found */
+	__u32 counter; /* backend of the frames found last, */
+	__u32 found;   /* and their number; they are not recorded yet */
 };
 
-/* A step of bpf_loop, from the last frame backwards: 1 ends it. */
-static long lose(__u32 step, void *arg)
+/* A step of bpf_loop, from the last entry backwards: 1 ends it. */
+static long find_lost_frame(__u32 step, void *arg)
 {
-	struct lost *lost = arg;
+	struct lost_frames *lost = arg;
 	const struct ledger *ledger = lost->ledger;
-	const struct sent *sent = &ledger->sent[(ledger->taken - 1 - step) % LEDGER_FRAMES];
+	const struct ledger_entry *entry =
+		&ledger->ring[(ledger->appended - 1 - step) % LEDGER_FRAMES];
 
-	if (sent->ifindex != lost->ifindex || sent->counter & HANDED_OVER)
+	if (entry->ifindex != lost->ifindex || entry->counter & FLUSHED)
 		return 0;
-	if (lost->later) {
-		lost->later--;
+	if (lost->skip) {
+		lost->skip--;
 		return 0;
 	}
-	if (sent->counter != lost->counter) {
-		if (lost->run)
-			fail(lost->counter, lost->reason, lost->run);
-		lost->counter = sent->counter;
-		lost->run = 0;
+	if (entry->counter != lost->counter) {
+		if (lost->found)
+			record_failures(lost->counter, lost->reason, lost->found);
+		lost->counter = entry->counter;
+		lost->found = 0;
 	}
-	lost->run++;
-	return --lost->frames == 0;
+	lost->found++;
+	return --lost->missing == 0;
 }
 
 /*
- * Drivers take frames in their order, so those that are lost are the last ones. Nothing
- * tells of a frame that a native tap handed over as generic mode does, having no buffer
- * for XDP: it stays before the bulk's.
+ * Finds the backends of the frames that a device did not take. Drivers take frames in their order,
+ * so the lost ones are the last ones of the queue. A tap in native mode hands over a frame whose
+ * buffer has no room for XDP as generic mode does, and no tracing program sees that: such a frame
+ * stays in the ring, before those of the queue.
  */
-static __always_inline void lose_last(struct ledger *ledger, __u32 ifindex, __u32 bulk, __u32 drops,
-				      __u32 reason)
+static __always_inline void record_drops(struct ledger *ledger, __u32 ifindex, __u32 queued,
+					 __u32 drops, __u32 reason)
 {
-	struct lost lost = {
+	struct lost_frames lost = {
 		.ledger = ledger,
 		.ifindex = ifindex,
 		.reason = reason,
-		.frames = drops,
+		.missing = drops,
 		.counter = unknown_zero,
-		.run = unknown_zero,
+		.found = unknown_zero,
 	};
-	__u32 taken = ledger->taken;
-	bool is_full = bulk >= DEV_MAP_BULK_SIZE;
+	__u32 appended = ledger->appended;
+	bool is_full = queued >= DEV_MAP_BULK_SIZE;
 
 	if (is_full)
-		lost.later = waiting(ledger, ifindex) > bulk;
-	if (!is_full || taken <= LEDGER_FRAMES)
-		bpf_loop(taken < LEDGER_FRAMES ? taken : LEDGER_FRAMES, lose, &lost, 0);
-	if (lost.run)
-		fail(lost.counter, reason, lost.run);
-	if (lost.frames)
-		fail(UNATTRIBUTED, reason, lost.frames);
+		lost.skip = count_waiting(ledger, ifindex) > queued;
+	if (!is_full || appended <= LEDGER_FRAMES)
+		bpf_loop(appended < LEDGER_FRAMES ? appended : LEDGER_FRAMES, find_lost_frame,
+			 &lost, 0);
+	if (lost.found)
+		record_failures(lost.counter, reason, lost.found);
+	if (lost.missing)
+		record_failures(UNATTRIBUTED, reason, lost.missing);
 }
 
-/* The port of a bond has the bond's program. */
+/* A port of a bond runs the bond's program, so the kernel names the port here. */
 static __always_inline bool is_ingress(const struct ledger *ledger, const struct net_device *dev)
 {
-	if (!is_here(dev))
+	if (!is_in_our_netns(dev))
 		return false;
 	return (__u32)dev->ifindex == ledger->ingress || dev->flags & IFF_SLAVE;
 }
 
 /*
- * A bulk that was handed to its device: a full one when the next frame comes, which is
- * accounted for already, and any one at the end of a poll. Nobody else's can come while
- * frames wait.
+ * The kernel has handed a queue of frames to its device: a full one when the next frame comes,
+ * which the XDP program has written down already, and any one at the end of a poll. No other
+ * program's frames come while some wait.
  */
 SEC("tp_btf/xdp_devmap_xmit")
 int BPF_PROG(devmap_xmit, const struct net_device *from, const struct net_device *to, int sent,
 	     int drops, int error)
 {
-	struct ledger *ledger = ledger_here();
+	struct ledger *ledger = this_cpu_ledger();
 	__u32 frames = sent + drops;
 
-	if (!ledger || ledger->taken - ledger->settled < frames || !is_ingress(ledger, from))
+	if (!ledger || ledger->appended - ledger->retired < frames || !is_ingress(ledger, from))
 		return 0;
 	if (drops > 0)
-		lose_last(ledger, to->ifindex, frames, drops, reason_at(to, error));
-	settle(ledger, to->ifindex, frames);
+		record_drops(ledger, to->ifindex, frames, drops, reason_of_driver(to, error));
+	retire_frames(ledger, to->ifindex, frames);
 	return 0;
 }
 
 /*
- * A frame that was handed over alone and met a stopped queue, or that the device refused.
- * The program itself never says XDP_TX.
+ * The kernel handed over a single frame, and the queue was stopped or the device refused it. It
+ * reports that as XDP_TX, which the XDP program itself never returns.
  */
 SEC("tp_btf/xdp_exception")
 int BPF_PROG(exception, const struct net_device *dev, const struct bpf_prog *xdp, __u32 action)
 {
-	struct ledger *ledger = ledger_here();
+	struct ledger *ledger = this_cpu_ledger();
 
 	if (ledger && action == XDP_TX)
-		fail_last(ledger, xdp, FAILURE_QUEUE_FULL);
+		record_last_frame(ledger, xdp, FAILURE_QUEUE_FULL);
 	return 0;
 }
 

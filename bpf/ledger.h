@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * For the ledger: whose the frame is that the kernel takes next. The tracing
- * programs see what becomes of it on the same CPU, before this program's next
- * run where it fails at once, and in bulks, in their order, where the device refuses.
+ * Writes each redirected frame into the ledger. The tracing programs read it on the same CPU:
+ * before this program's next run where the kernel refuses the frame, and otherwise when the frame's
+ * queue is handed to the device, queue by queue in the order of the frames.
  */
 #ifndef __LEDGER_H__
 #define __LEDGER_H__
@@ -15,35 +15,35 @@
 #include "interface.h"
 #include "ledger_maps.h"
 
-__u32 program_id = 0; /* of this program, once it is loaded */
+__u32 program_id = 0; /* of this program; the command writes it once the program is loaded */
 
-/* What another program left there, nobody will tell of. */
-static __always_inline void take_over(struct ledger *ledger)
+/* Entries of another program will never be reported as handed over: it has ended its poll. */
+static __always_inline void discard_entries(struct ledger *ledger)
 {
 	ledger->program = program_id;
 	ledger->ingress = interface.ifindex;
-	ledger->taken = 0;
-	ledger->settled = 0;
+	ledger->appended = 0;
+	ledger->retired = 0;
 }
 
-static __always_inline void account(const struct backend *backend)
+static __always_inline void record_redirect(const struct backend *backend)
 {
-	struct sent sent = {.ifindex = backend->ifindex, .counter = backend->counter};
+	struct ledger_entry entry = {.ifindex = backend->ifindex, .counter = backend->counter};
 	struct ledger *ledger;
 
 	if (interface.ledger != LEDGER_ON)
 		return;
-	ledger = ledger_here();
+	ledger = this_cpu_ledger();
 	if (!ledger)
 		return;
 	if (interface.mode == MODE_SKB) {
-		ledger->only = sent.counter;
-		ledger->only_program = program_id;
+		ledger->generic_counter = entry.counter;
+		ledger->generic_program = program_id;
 		return;
 	}
 	if (ledger->program != program_id)
-		take_over(ledger);
-	add_sent(ledger, sent);
+		discard_entries(ledger);
+	append(ledger, entry);
 }
 
 #endif

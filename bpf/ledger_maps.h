@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What the XDP program and the tracing programs share. */
+/* The ledger's maps: the XDP program and the tracing programs share them. */
 #ifndef __LEDGER_MAPS_H__
 #define __LEDGER_MAPS_H__
 
@@ -20,19 +20,19 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, MAX_FAILURES);
 	__type(key, struct failure_key);
-	__type(value, __u64);
+	__type(value, __u64); /* frames */
 } failures SEC(".maps");
 
-static __always_inline struct ledger *ledger_here(void)
+static __always_inline struct ledger *this_cpu_ledger(void)
 {
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&ledgers, &zero);
 }
 
-static __always_inline void add_sent(struct ledger *ledger, struct sent sent)
+static __always_inline void append(struct ledger *ledger, struct ledger_entry entry)
 {
-	ledger->sent[ledger->taken++ % LEDGER_FRAMES] = sent;
+	ledger->ring[ledger->appended++ % LEDGER_FRAMES] = entry;
 }
 
 #endif

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The maps. outcomes is each interface's own; the others are pinned once for each
- * network namespace and shared by all its interfaces. The values of the hashes
- * are allocated when they are written, so an unused limit costs a bucket's 16 bytes.
+ * The maps. Each interface has its own outcomes map. The others, and those of the ledger, are
+ * pinned once for each network namespace and shared by all its interfaces. The hashes allocate a
+ * value when it is written, so unused room costs the 16 bytes of its bucket.
+ *
+ * A change that moves a byte of a map's keys or values needs another number for that map in
+ * src/datapath/schema.rs, and so does another meaning: otherwise two versions of the command
+ * would misread each other's maps. The types in abi/ are __uN only and have no implicit padding,
+ * because Rust reads and writes their bytes.
  */
 #ifndef __MAPS_H__
 #define __MAPS_H__
@@ -76,9 +81,9 @@ struct {
 } fragments SEC(".maps");
 
 /*
- * The datagrams that pass because a later fragment came first, and since when
- * (CLOCK_MONOTONIC, ns). Apart from the fragments, for those that no rule matches come
- * by here too, and must not push others out.
+ * The datagrams that pass because a later fragment came first, and since when (CLOCK_MONOTONIC,
+ * ns). Datagrams that no rule matches are here, too. In the fragments map, they would push out
+ * those that are redirected.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -88,15 +93,17 @@ struct {
 } passed_frags SEC(".maps");
 
 /*
- * The counters of one CPU after those of another: half of what a per-CPU array takes.
- * The command makes the banks, for as many CPUs as there may be.
+ * The backends' counters: first all of one CPU, then all of the next. That takes half of the memory
+ * of a per-CPU array. The command makes the banks, for as many CPUs as there may be.
  */
 struct counter_bank {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, BANK_COUNTERS);
-	__type(key, __u32);
-	__type(value, struct counter);
+	/* Sizes, not types: clang leaves the type of an inner map's value undefined, if it is new.
+	 */
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct counter));
 };
 
 struct {

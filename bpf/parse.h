@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * From a frame to the headers that a rule can match: UDP or TCP, all of a segment
- * or a fragment of it, over IPv4 or IPv6 with what may stand before: VLAN tags,
- * options, extension headers. Each step gives 0 or the outcome that ends it.
+ * Finds the headers that a rule can match: UDP or TCP, in a whole packet or a fragment, over IPv4
+ * or IPv6. VLAN tags, IPv4 options and IPv6 extension headers may come before. Each step returns 0,
+ * or the outcome that ends the parsing.
  */
 #ifndef __PARSE_H__
 #define __PARSE_H__
@@ -21,6 +21,10 @@
 #define IP6_MF	   0x0001 /* RFC 8200, section 4.5 */
 #define IP6_OFFSET 0xfff8
 
+#define MAX_TAGS       2    /* VLAN tags: 802.1Q, 802.1ad */
+#define MAX_EXTENSIONS 8    /* IPv6 extension headers before UDP or TCP */
+#define MAX_L4_OFFSET  1024 /* bytes of headers before UDP or TCP */
+
 #define VLAN_ID 0x0fff /* IEEE 802.1Q: the rest of the tag is priority and drop eligibility */
 
 enum fragment { WHOLE, FIRST, LATER };
@@ -28,19 +32,19 @@ enum fragment { WHOLE, FIRST, LATER };
 struct packet {
 	struct ethhdr *eth;
 	void *ip;
-	void *l4; /* not in LATER fragments */
+	void *l4; /* not set in LATER fragments, like check */
 	__sum16 *check;
-	struct flow_key flow;
-	__u32 size; /* of the frame, in bytes */
+	struct flow_key flow; /* LATER fragments have addresses in it, and no ports */
+	__u32 size;	      /* of the frame, in bytes */
 	__u32 tags;
 	__u32 vlan;
 	__u32 proto;
 	__u32 family;
 	__u32 ip_offset; /* from the start of the frame, in bytes */
 	__u32 l4_offset;
-	__u32 l4_len; /* header and payload, in bytes; padding is not part of it */
+	__u32 l4_len; /* header and payload, in bytes, without padding after it */
 	enum fragment fragment;
-	__u32 identification; /* of a fragment */
+	__u32 identification; /* of a fragment, in network byte order */
 };
 
 struct tag {
@@ -53,7 +57,7 @@ static __always_inline bool is_tag(__be16 proto)
 	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD);
 }
 
-/* Ethernet and VLAN tags, up to what the last of them announces. */
+/* Ethernet and VLAN tags. proto is what the last of them announces. */
 static __always_inline __u32 parse_link(struct packet *pkt, void *data, void *end, __be16 *proto)
 {
 	struct tag *tag = data + sizeof(struct ethhdr);
@@ -162,18 +166,18 @@ struct extensions {
 };
 
 /*
- * Over the extension headers, up to UDP, TCP or a later fragment's data. Neither
- * static nor inlined, so that the verifier walks it once and apart. The loop is unrolled:
- * verifiers before Linux 6.7 refuse one that is closed by falling through to its start
- * ("back-edge"), as clang closes this one.
+ * Skips the extension headers, up to UDP, TCP or the data of a later fragment. Neither static nor
+ * inlined, so that the verifier walks it once and not for every path that leads to it. The loop is
+ * unrolled: verifiers before Linux 6.7 refuse a loop that falls through to its start ("back-edge"),
+ * and clang makes such a loop of this one.
  */
 __noinline __u32 skip_extensions(struct xdp_md *ctx, struct extensions *at)
 {
 	struct {
 		__u8 next;
-		__u8 len; /* in 8 bytes, without the first 8 */
+		__u8 len; /* in units of 8 bytes, without the first 8 */
 		__u8 type;
-		__u8 segments; /* a routing header's: routers still to visit */
+		__u8 segments; /* of a routing header: routers still to visit */
 		__be32 identification;
 	} header;
 
@@ -203,7 +207,7 @@ __noinline __u32 skip_extensions(struct xdp_md *ctx, struct extensions *at)
 				at->fragment = LATER;
 				return 0;
 			}
-			/* Neither offset nor more to come: a whole packet (RFC 6946). */
+			/* With neither offset nor more to come, it is a whole packet (RFC 6946). */
 			if (header.segments & IP6_MF)
 				at->fragment = FIRST;
 			continue;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* From a backend to the frame that it gets. */
+/* Rewrites a frame for its backend. All checks that can fail without a trace come before. */
 #ifndef __REWRITE_H__
 #define __REWRITE_H__
 
@@ -11,35 +11,34 @@
 #include "checksum.h"
 #include "parse.h"
 
-/* Replaces words, and gives the change in sums over them. */
-static __always_inline __u64 put_words(__be32 *words, const __be32 *now, int count)
+/* Replaces words, and returns what changes in sums over them: see struct sum_change. */
+static __always_inline __u64 replace_words(__be32 *words, const __be32 *new_words, int count)
 {
 	__u64 change = 0;
 
 	for (int i = 0; i < count; i++) {
-		change += (__u64)(__u32)~words[i] + now[i];
-		words[i] = now[i];
+		change += (__u64)(__u32)~words[i] + new_words[i];
+		words[i] = new_words[i];
 	}
 	return change;
 }
 
-/* The addresses. The pseudo-header's sum, of the old ones, is taken before. */
-static __always_inline __u64 put_addrs(__be32 *saddr, __be32 *daddr, int words,
-				       const struct backend *backend)
+static __always_inline __u64 replace_addresses(__be32 *saddr, __be32 *daddr, int words,
+					       const struct backend *backend)
 {
 	__u64 change = 0;
 
 	if (backend->flags & BACKEND_KEEP_IP)
 		return 0;
-	change = put_words(daddr, backend->addr, words);
+	change = replace_words(daddr, backend->addr, words);
 	if (backend->flags & BACKEND_SNAT)
-		change += put_words(saddr, backend->snat, words);
+		change += replace_words(saddr, backend->snat, words);
 	return change;
 }
 
 static __always_inline __u64 rewrite_ipv4(struct iphdr *ip, const struct backend *backend)
 {
-	__u64 addrs = put_addrs(&ip->saddr, &ip->daddr, 1, backend);
+	__u64 addrs = replace_addresses(&ip->saddr, &ip->daddr, 1, backend);
 	__u64 change = addrs;
 
 	if (backend->flags & BACKEND_DECREMENT_TTL) {
@@ -47,7 +46,7 @@ static __always_inline __u64 rewrite_ipv4(struct iphdr *ip, const struct backend
 		change += (__u16)~bpf_htons(0x0100);
 	}
 	if (backend->flags & BACKEND_DECREMENT_TTL || !(backend->flags & BACKEND_KEEP_IP))
-		ip->check = update(ip->check, change);
+		ip->check = update_checksum(ip->check, change);
 	return addrs;
 }
 
@@ -55,13 +54,13 @@ static __always_inline __u64 rewrite_ipv6(struct ipv6hdr *ip, const struct backe
 {
 	if (backend->flags & BACKEND_DECREMENT_TTL)
 		ip->hop_limit--;
-	return put_addrs(ip->saddr, ip->daddr, 4, backend);
+	return replace_addresses(ip->saddr, ip->daddr, 4, backend);
 }
 
-/* Ports and checksum of the segment, or of the first fragment of it. */
+/* The destination port and the checksum, which are in a whole packet or a first fragment. */
 static __always_inline void rewrite_segment(struct xdp_md *ctx, const struct packet *pkt,
 					    const struct backend *backend, __u64 pseudo,
-					    struct change *change)
+					    struct sum_change *change)
 {
 	__be16 *dport = pkt->l4 + sizeof(__be16);
 
@@ -73,8 +72,9 @@ static __always_inline void rewrite_segment(struct xdp_md *ctx, const struct pac
 }
 
 /*
- * The first bytes of the frame, one tag less, one more or another one. False where
- * there is no room in front of the frame for one more.
+ * MAC addresses and VLAN tag: the frame may lose its outer tag, get one, or have it replaced. False
+ * where there is no room in front of the frame for a tag. The packet is rewritten by then and can
+ * no longer pass.
  */
 static __always_inline bool rewrite_link(struct xdp_md *ctx, const struct packet *pkt,
 					 const struct backend *backend)
@@ -98,7 +98,7 @@ static __always_inline bool rewrite_link(struct xdp_md *ctx, const struct packet
 	}
 	__builtin_memcpy(eth, backend->frame, sizeof(backend->frame));
 	tag = (void *)(eth + 1);
-	if (push && pop) { /* its kind, priority and drop eligibility stay */
+	if (push && pop) { /* the protocol, priority and drop eligibility stay */
 		tag->tci = (tag->tci & ~bpf_htons(VLAN_ID)) | backend->vlan;
 	} else if (push) {
 		eth->h_proto = bpf_htons(ETH_P_8021Q);
@@ -110,8 +110,8 @@ static __always_inline bool rewrite_link(struct xdp_md *ctx, const struct packet
 static __always_inline bool rewrite(struct xdp_md *ctx, const struct packet *pkt,
 				    const struct backend *backend)
 {
-	struct change change = {};
-	__u64 pseudo = pseudo_header(pkt);
+	struct sum_change change = {};
+	__u64 pseudo = pseudo_header(pkt); /* of the old addresses */
 
 	if (pkt->family == FAMILY_IPV4)
 		change.addrs = rewrite_ipv4(pkt->ip, backend);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * From headers to a rule: the longest source prefix for the protocol, port and
- * VLAN. One hash table holds the rules of all prefix lengths; it is asked once
- * for each length that the service has, from the longest. `make bench` measures
- * that against an LPM trie.
+ * Finds the rule with the longest source prefix for a flow's protocol, port and VLAN. One hash
+ * table holds the rules of all prefix lengths. It is asked once for each length that rules of the
+ * service have, from the longest. `make bench` compares that with an LPM trie.
  */
 #ifndef __RULE_LOOKUP_H__
 #define __RULE_LOOKUP_H__
@@ -18,15 +17,15 @@
 
 struct lookup {
 	struct rule_key key;
-	__u64 saddr[2]; /* in host byte order, the longest bits of a prefix first */
-	__u64 lengths[3];
-	__u32 longest;
+	__u64 saddr[2];	  /* the whole address, in host byte order, the first bits in saddr[0] */
+	__u64 lengths[3]; /* the prefix lengths not yet tried: see struct prefix_lengths */
+	__u32 longest;	  /* the prefix length of a whole address */
 	struct rule *rule;
 };
 
 /*
- * Which bit is set, without a branch (Leiserson et al., 1998). Apart from the
- * interface's constants, whose section is pinned.
+ * The number of the bit that is set, found without a branch (Leiserson et al., 1998). In a section
+ * of its own, because that of the interface's constants is pinned.
  */
 static const __u8 bit_of[64] SEC(".rodata.bits") = {
 	0,  1,	48, 2,	57, 49, 28, 3,	61, 58, 50, 42, 38, 29, 17, 4,	62, 55, 59, 36, 53, 51,
@@ -39,14 +38,14 @@ static __always_inline __u32 lowest_bit(__u64 word)
 	return bit_of[(word & -word) * 0x03f79d71b4cb0a89ull >> 58];
 }
 
-/* A word with that many of its first bits set: 1 to 64. */
+/* A word with its first bits set, 1 to 64 of them. */
 static __always_inline __u64 first_bits(__u32 bits)
 {
 	return ~0ull << ((64 - bits) & 63);
 }
 
 /* A step of bpf_loop: 1 ends it. */
-static long match_length(__u32 step, void *arg)
+static long try_next_length(__u32 step, void *arg)
 {
 	struct lookup *lookup = arg;
 	__u64 high = 0, low = 0;
@@ -74,7 +73,7 @@ static long match_length(__u32 step, void *arg)
 	return lookup->rule != NULL;
 }
 
-static __always_inline struct rule *match(const struct flow_key *flow)
+static __always_inline struct rule *find_rule(const struct flow_key *flow)
 {
 	struct service_key key = {
 		.port = flow->word[0] >> 16,
@@ -101,7 +100,7 @@ static __always_inline struct rule *match(const struct flow_key *flow)
 	lookup.lengths[0] = service->lengths[0];
 	lookup.lengths[1] = service->lengths[1];
 	lookup.lengths[2] = service->lengths[2];
-	bpf_loop(129, match_length, &lookup, 0);
+	bpf_loop(129, try_next_length, &lookup, 0);
 	return lookup.rule;
 }
 

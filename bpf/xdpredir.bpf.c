@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* The XDP program: parse, decide on a backend, rewrite, count. Every packet leaves in verdict(). */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 
@@ -13,35 +14,52 @@
 #include "parse.h"
 #include "rewrite.h"
 
-/* OUTCOME_REDIRECTED: rewritten and aimed at a backend. Any other: see verdict(). */
-static __always_inline __u32 redirect(struct xdp_md *ctx, struct packet *pkt)
+/* Selects a backend and prepares the redirect to it. The packet is not changed. */
+static __always_inline __u32 decide(const struct packet *pkt, const struct backend **backend)
 {
-	const struct backend *backend = NULL;
 	__u32 outcome;
 
 	if (pkt->fragment == LATER)
-		outcome = follow_first(pkt, &backend);
+		outcome = follow_first(pkt, backend);
 	else
-		outcome = select_backend(pkt, &backend);
-	if (outcome)
-		return outcome;
-	if (!backend) /* never; the verifier doesn't know */
+		outcome = select_backend(pkt, backend);
+	if (!outcome && !*backend) /* never; the verifier doesn't know */
 		return OUTCOME_NO_DEVICE;
-	if (!outlives(pkt, backend))
-		return OUTCOME_TTL;
-	if (!fits(ctx, pkt, backend))
-		return OUTCOME_TOO_LONG;
+	return outcome;
+}
 
-	if (pkt->fragment == FIRST && !lead(pkt, backend))
+/* Rewrites the packet. What can make it pass comes before the first byte that is written. */
+static __always_inline __u32 act(struct xdp_md *ctx, const struct packet *pkt,
+				 const struct backend *backend)
+{
+	if (!ttl_allows(pkt, backend))
+		return OUTCOME_TTL;
+	if (!mtu_allows(ctx, pkt, backend))
+		return OUTCOME_TOO_LONG;
+	if (pkt->fragment == FIRST && !remember_first(pkt, backend))
 		return OUTCOME_LATE_FIRST;
 	if (!rewrite(ctx, pkt, backend))
 		return OUTCOME_NO_HEADROOM;
-	account(backend);
+	return OUTCOME_REDIRECTED;
+}
+
+static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *pkt)
+{
+	const struct backend *backend = NULL;
+	__u32 outcome = decide(pkt, &backend);
+
+	if (outcome)
+		return outcome;
+	outcome = act(ctx, pkt, backend);
+	if (outcome != OUTCOME_REDIRECTED)
+		return outcome;
+	record_redirect(backend);
 	count_backend(backend, pkt->size);
 	return OUTCOME_REDIRECTED;
 }
 
-/* A packet that passes has not one byte changed; one that can't is dropped, and counted. */
+/* A packet that passes has not one byte changed. One that is changed and cannot be sent is dropped.
+ */
 static __always_inline int verdict(__u32 outcome)
 {
 	if (outcome == OUTCOME_REDIRECTED)
@@ -64,7 +82,7 @@ int xdpredir(struct xdp_md *ctx)
 		if (outcome != OUTCOME_REDIRECTED && pkt.fragment == FIRST)
 			forget_first(&pkt);
 	}
-	count(&outcomes, outcome, pkt.size);
+	count_outcome(outcome, pkt.size);
 	return verdict(outcome);
 }
 

@@ -18,6 +18,21 @@ struct Bed {
 }
 
 impl Bed {
+    /// Nothing is done to pins of another version, and all verbs say these words.
+    fn is_refused(&self, said: &[&str]) {
+        for words in [
+            "attach v0",
+            "detach --all",
+            "status",
+            "rule list",
+            "stats",
+            "rule del --all",
+            &add("10.1.1.1"),
+        ] {
+            self.tool().run(words).fails(4, said);
+        }
+    }
+
     fn new() -> Self {
         let ns = Ns::new("host");
         ns.ip("link add v0 type veth peer name v1");
@@ -393,20 +408,38 @@ fn pins_of_another_version_are_named_and_left_alone() {
 
     let other = namespace.join("abi-999");
     std::fs::create_dir_all(&other).expect("a directory on the bpffs");
-    for words in [
-        "attach v0",
-        "detach --all",
-        "status",
-        "rule list",
-        "stats",
-        "rule del --all",
-        &add("10.1.1.1"),
-    ] {
-        tool.run(words).fails(4, &["abi-999", "another version"]);
-    }
+    bed.is_refused(&["abi-999", "another version"]);
     assert!(other.is_dir());
     std::fs::remove_dir(&other).unwrap();
     tool.ok("attach v0");
+    bed.clear();
+}
+
+#[test]
+fn state_whose_maps_have_the_same_schemas_is_taken_over_and_all_other_is_refused_by_the_maps_name()
+{
+    let bed = Bed::new();
+    let tool = bed.tool();
+    tool.ok("attach v0");
+    bed.add("10.1.1.1");
+    tool.ok("detach v0 --keep-rules");
+    let state = bed.pins.namespace().join("state");
+    let other = |pin: &str, other: &str, said: &str| {
+        std::fs::rename(state.join(pin), state.join(other)).expect("pins can be renamed");
+        bed.is_refused(&[state.to_str().unwrap(), "another version", said]);
+        std::fs::rename(state.join(other), state.join(pin)).unwrap();
+    };
+    let said = "the map rules has schema 2, and this version wants 1";
+    other("rules-1", "rules-2", said);
+    other("egress-1", "connections-1", "no map connections");
+
+    tool.ok("attach v0");
+    assert_eq!(tool.json("rule list").as_array().unwrap().len(), 1);
+    let [config, newer] = ["config-1", "config-2"].map(|pin| {
+        let ifindex = bed.ns.ifindex("v0");
+        format!("if-{ifindex}/{pin}")
+    });
+    other(&config, &newer, "the map config has schema 2");
     bed.clear();
 }
 

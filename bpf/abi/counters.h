@@ -3,15 +3,16 @@
 #define __ABI_COUNTERS_H__
 
 #include "vmlinux.h"
+
 #include "abi/limits.h"
 
-/* Totals; bytes are those of the Ethernet frame as XDP sees it on arrival. */
+/* Totals. Bytes are those of the Ethernet frame as XDP sees it on arrival. */
 struct counter {
 	__u64 packets;
 	__u64 bytes;
 };
 
-/* The counters of a bank that backends have. For the command; the program doesn't ask. */
+/* Which counters of a bank belong to a backend. For the command; the program does not read it. */
 struct counter_bitmap {
 	__u8 bitmap[BITMAP_BYTES];
 };

@@ -4,19 +4,27 @@
 #define __ABI_FLOW_H__
 
 #include "vmlinux.h"
+
 #include "abi/backend.h"
-#include "abi/limits.h"
+
+#define FLOW_SETS      4096 /* in the flow cache of one CPU */
+#define FLOW_WAYS      2    /* flows in a set */
+#define MAX_FRAGMENTED 8192 /* fragmented datagrams that are redirected, at a time */
+#define MAX_PASSED     8192 /* fragmented datagrams that pass, at a time */
 
 /*
- * A flow, in the packet's byte order. word[0]: source and destination port, 16 bits
- * each from the lowest, VLAN identifier, 8 bits protocol, 8 bits family; then
- * source and destination address, for IPv4 in word[1].
+ * A flow, in the packet's byte order. word[0] has, from the lowest bits: source port and
+ * destination port (16 bits each), VLAN identifier (16), protocol (8), family (8). Then come source
+ * and destination address; those of IPv4 are both in word[1].
  */
 struct flow_key {
 	__u64 word[5];
 };
 
-/* What rules said about a flow, as long as the rules are of this generation; odd: about none. */
+/*
+ * A cached decision for one flow. It is valid only while its generation equals that of the rules;
+ * an odd number never matches.
+ */
 struct flow {
 	__u64 generation;
 	struct flow_key key;
@@ -27,7 +35,7 @@ struct flow_set {
 	struct flow way[FLOW_WAYS];
 };
 
-/* Where the first fragment went; its key has the datagram's identification for the ports. */
+/* Where a first fragment went. In its key, the datagram's identification replaces the ports. */
 struct first_fragment {
 	__u64 seen; /* CLOCK_MONOTONIC, ns */
 	struct backend backend;
@@ -37,6 +45,6 @@ _Static_assert(sizeof(struct flow_key) == 40, "flow_key");
 _Static_assert(sizeof(struct flow) == 112, "flow");
 _Static_assert(sizeof(struct flow_set) == FLOW_WAYS * sizeof(struct flow), "flow_set");
 _Static_assert(sizeof(struct first_fragment) == 72, "first_fragment");
-_Static_assert(FLOW_WAYS == 2, "flow_cache.h tries two");
+_Static_assert(FLOW_WAYS == 2, "choose_way in flow_cache.h tries two");
 
 #endif

@@ -3,13 +3,14 @@
 #define __ABI_INTERFACE_H__
 
 #include "vmlinux.h"
-#include "abi/limits.h"
 
-/* In .rodata of each interface's own load of the program. */
+#define INTERFACE_NAME_LEN 16 /* IFNAMSIZ, with the final NUL */
+
+/* Constants of each interface's own copy of the program, in its .rodata. */
 struct interface {
 	__u32 ifindex;
 	__u32 mode;   /* MODE_* */
-	__u32 frags;  /* 1: frames in several buffers come along (xdp.frags) */
+	__u32 frags;  /* 1: frames in several buffers arrive here, too (xdp.frags) */
 	__u32 ledger; /* LEDGER_* */
 	char name[INTERFACE_NAME_LEN];
 };

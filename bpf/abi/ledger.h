@@ -1,40 +1,46 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The ledger: what the kernel lost of the redirected frames. The XDP program writes down each frame
+ * that it redirects; the tracing programs see what the kernel does with it, on the same CPU.
+ */
 #ifndef __ABI_LEDGER_H__
 #define __ABI_LEDGER_H__
 
 #include "vmlinux.h"
-#include "abi/limits.h"
 
-/* Whose a frame is and where it goes; or frames handed over, see HANDED_OVER. */
-struct sent {
+#define LEDGER_FRAMES 512   /* more than the kernel takes in one NAPI poll, by default 64 */
+#define MAX_FAILURES  65536 /* pairs of backend and reason */
+
+/* A redirected frame; or, with FLUSHED, a mark. */
+struct ledger_entry {
 	__u32 ifindex; /* egress device */
 	__u32 counter; /* of the backend */
 };
-/* Plus a number: the device was handed that many of its frames, those that had waited longest. */
-#define HANDED_OVER 0x80000000
+/* Added to a number in counter: the device was handed its oldest frames, as many as the number. */
+#define FLUSHED 0x80000000
 
 /*
- * The ledger of one CPU, for what the kernel says of frames after the program has
- * redirected them. Natively they wait in bulks, and as long as one does no other
- * program's come: sent has those of the poll that it is at, until all were handed over.
- * In generic mode, the kernel hands over one frame at a time.
+ * The ledger of one CPU. In native mode, the kernel queues frames by egress device and hands each
+ * queue over when it is full or the poll ends. Only one program's frames wait at a time, so the
+ * ring has the frames of the present poll, until all were handed over. In generic mode, the kernel
+ * hands over one frame at a time.
  */
 struct ledger {
-	__u32 program;	    /* its id: whose frames these are, */
-	__u32 ingress;	    /* and its interface */
-	__u32 taken;	    /* of sent, a ring */
-	__u32 settled;	    /* of those: lost, handed over, or telling of that */
-	__u32 only;	    /* in generic mode: counter of the last frame's backend, */
-	__u32 only_program; /* and id of the program that chose it */
-	struct sent sent[LEDGER_FRAMES];
+	__u32 program;	       /* id of the program whose frames are in the ring */
+	__u32 ingress;	       /* the interface of that program */
+	__u32 appended;	       /* entries written to the ring so far */
+	__u32 retired;	       /* of these: frames lost or handed over, and marks */
+	__u32 generic_counter; /* in generic mode: of the last frame's backend */
+	__u32 generic_program; /* id of the program that redirected that frame */
+	struct ledger_entry ring[LEDGER_FRAMES];
 };
 
-/* What a failed redirect is counted under. */
+/* Under which a lost frame is counted. */
 struct failure_key {
 	__u32 counter; /* of the backend, or UNATTRIBUTED */
 	__u32 reason;  /* FAILURE_* */
 };
-#define UNATTRIBUTED 2147483647 /* beyond all banks: counted nowhere */
+#define UNATTRIBUTED 2147483647 /* beyond all banks, so that it is no backend's counter */
 
 #define FAILURE_NOT_SUPPORTED 0 /* EOPNOTSUPP: by the device, or by its peer */
 #define FAILURE_MTU	      1 /* EMSGSIZE */
@@ -44,7 +50,7 @@ struct failure_key {
 #define FAILURE_OTHER	      5
 #define FAILURES	      6
 
-_Static_assert(sizeof(struct sent) == 8, "sent");
+_Static_assert(sizeof(struct ledger_entry) == 8, "ledger_entry");
 _Static_assert(sizeof(struct ledger) == 24 + 8 * LEDGER_FRAMES, "ledger");
 _Static_assert(sizeof(struct failure_key) == 8, "failure_key");
 

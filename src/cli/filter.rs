@@ -34,7 +34,7 @@ fn is_meant(filter: &Filter, matches: &Match) -> bool {
     filter.src.is_none_or(|src| src == matches.src)
         && filter.proto.is_none_or(|proto| proto == matches.proto)
         && filter.port.is_none_or(|port| port == matches.port)
-        && filter.vlan.is_none_or(|vlan| vlan == matches.vlan)
+        && filter.vlan.is_none_or(|vlan| Some(vlan) == matches.vlan)
 }
 
 fn is_narrowed(filter: &Filter) -> bool {

@@ -12,7 +12,7 @@ use xdpredir::host::device::{self, Device};
 use xdpredir::host::discovery::{AddressHint, Probe, Resolved, locate, on_device};
 use xdpredir::host::process;
 use xdpredir::host::route::is_link_local;
-use xdpredir::model::{Backend, Locator, Rewrite};
+use xdpredir::model::{Backend, Locator};
 use xdpredir::view;
 
 /// The way to a backend.
@@ -113,7 +113,7 @@ fn absolute(name: &str) -> Result<String> {
 pub fn path(
     server: IpAddr,
     args: &RuleAdd,
-    rewrite: Option<&Rewrite>,
+    rewrites: bool,
     known: Option<&Backend>,
 ) -> Result<Resolution> {
     let told = told_device(args)?;
@@ -129,8 +129,7 @@ pub fn path(
         None => None,
     };
     // Nothing but the server given: look again, for its MAC address may be another one now.
-    let nothing_told =
-        told.is_none() && args.mac.is_none() && args.weight.is_none() && rewrite.is_none();
+    let nothing_told = told.is_none() && args.mac.is_none() && args.weight.is_none() && !rewrites;
     if nothing_told && let Some(known) = known {
         return again(server, known, before.map(|(device, _)| device));
     }

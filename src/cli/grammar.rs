@@ -4,12 +4,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use ipnet::IpNet;
-
 use xdpredir::lab;
-use xdpredir::model::{Mac, Proto};
+use xdpredir::model::{Mac, Port, Prefix, Proto, VlanId, Weight};
 
 /// Redirect and load-balance packets with XDP. No server: all state lives in the kernel, in pinned
 /// BPF maps and links.
@@ -201,20 +200,20 @@ pub enum Rule {
 #[derive(Args)]
 pub struct Match {
     /// Source address or prefix, IPv4 or IPv6 [default: any of the server's family]
-    #[arg(long, value_name = "ADDR[/LEN]", value_parser = parse_source)]
-    pub src: Option<IpNet>,
+    #[arg(long, value_name = "ADDR[/LEN]")]
+    pub src: Option<Prefix>,
 
     /// Protocol
-    #[arg(long, value_enum, default_value = "udp")]
+    #[arg(long, default_value = "udp", value_parser = proto())]
     pub proto: Proto,
 
     /// Destination port
-    #[arg(long, value_name = "N", default_value_t = 7999, value_parser = clap::value_parser!(u16).range(1..))]
-    pub port: u16,
+    #[arg(long, value_name = "N", default_value = "7999")]
+    pub port: Port,
 
     /// VLAN identifier of the outer tag, 802.1Q or 802.1ad: 1 to 4094 [default: untagged frames]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4094))]
-    pub vlan: Option<u16>,
+    #[arg(long, value_name = "N")]
+    pub vlan: Option<VlanId>,
 }
 
 #[derive(Args)]
@@ -233,7 +232,7 @@ pub struct RuleAdd {
     pub mac: Option<Mac>,
 
     /// Egress device by its index [default: as the route and the bridge's forwarding table have it]
-    #[arg(long, value_name = "N", conflicts_with = "dev", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
+    #[arg(long, value_name = "N", conflicts_with = "dev", value_parser = parse_number)]
     pub ifindex: Option<u32>,
 
     /// Egress device by its name; of a veth, the peer tells the rest
@@ -241,7 +240,7 @@ pub struct RuleAdd {
     pub dev: Option<String>,
 
     /// Find address, MAC address and device in the network namespace of this process
-    #[arg(long, value_name = "PID", group = "namespace", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
+    #[arg(long, value_name = "PID", group = "namespace", value_parser = parse_number)]
     pub pid: Option<u32>,
 
     /// The same in this network namespace: a name under /run/netns, or a path
@@ -254,8 +253,8 @@ pub struct RuleAdd {
 
     /// Share of the flows, relative to the rule's other backends: 1 to 65535 [default: 1, or what
     /// the backend has]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub weight: Option<u16>,
+    #[arg(long, value_name = "N")]
+    pub weight: Option<Weight>,
 
     #[command(flatten)]
     pub rewrite: Rewrite,
@@ -266,8 +265,8 @@ pub struct RuleAdd {
 #[command(next_help_heading = "Rewriting")]
 pub struct Rewrite {
     /// New destination port
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub to_port: Option<u16>,
+    #[arg(long, value_name = "N")]
+    pub to_port: Option<Port>,
 
     /// New source address, for all backends of the rule
     #[arg(long, value_name = "ADDR")]
@@ -287,8 +286,8 @@ pub struct Rewrite {
     pub decrement_ttl: bool,
 
     /// Add an 802.1Q tag; with --pop-vlan, in place of the outer one
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4094))]
-    pub push_vlan: Option<u16>,
+    #[arg(long, value_name = "N")]
+    pub push_vlan: Option<VlanId>,
 
     /// Remove the outer VLAN tag, where there is one
     #[arg(long)]
@@ -317,20 +316,20 @@ pub struct RuleDel {
 #[derive(Args)]
 pub struct Filter {
     /// Only rules with this source
-    #[arg(long, value_name = "ADDR[/LEN]", value_parser = parse_source)]
-    pub src: Option<IpNet>,
+    #[arg(long, value_name = "ADDR[/LEN]")]
+    pub src: Option<Prefix>,
 
     /// Only rules with this protocol
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = proto())]
     pub proto: Option<Proto>,
 
     /// Only rules with this destination port
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub port: Option<u16>,
+    #[arg(long, value_name = "N")]
+    pub port: Option<Port>,
 
     /// Only rules with this VLAN identifier
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4094))]
-    pub vlan: Option<u16>,
+    #[arg(long, value_name = "N")]
+    pub vlan: Option<VlanId>,
 
     /// Only backends with this address
     #[arg(long, value_name = "ADDR")]
@@ -393,20 +392,19 @@ impl From<Bed> for lab::Bed {
     }
 }
 
-pub fn parse_source(text: &str) -> Result<IpNet, String> {
-    let net: IpNet = match text.parse::<IpAddr>() {
-        Ok(addr) => addr.into(),
-        Err(_) => text
-            .parse()
-            .map_err(|_| "not an address or prefix such as 192.168.122.0/24".to_string())?,
-    };
-    if net.addr() != net.network() {
-        return Err(format!(
-            "bits are set behind the prefix: did you mean {}?",
-            net.trunc()
-        ));
-    }
-    Ok(net)
+/// Takes the names of the protocols, and no others; help and completions list them.
+fn proto() -> impl TypedValueParser<Value = Proto> {
+    PossibleValuesParser::new(Proto::ALL.map(Proto::name)).try_map(|name| name.parse::<Proto>())
+}
+
+/// An ifindex or a process number, which the kernel counts as positive C ints.
+fn parse_number(text: &str) -> Result<u32, String> {
+    let number = text
+        .parse::<i32>()
+        .ok()
+        .and_then(|number| number.try_into().ok());
+    let number = number.filter(|&number| number > 0);
+    number.ok_or_else(|| format!("it must be a number from 1 to {}", i32::MAX))
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {

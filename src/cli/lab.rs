@@ -1,23 +1,83 @@
 //! `lab`: a test bed of network namespaces.
 
-use std::process::ExitCode;
+use std::env;
+use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde::Serialize;
 
-use super::grammar::{Global, Lab};
-use xdpredir::lab;
+use super::grammar::{self, Global};
+use xdpredir::datapath;
+use xdpredir::lab::{self, Lab};
+use xdpredir::view;
 
-pub fn run(global: &Global, verb: &Lab) -> Result<ExitCode> {
-    let options = &lab::Options {
-        json: global.json,
-        pin_dir: global.pin_dir.as_deref(),
+pub fn run(global: &Global, verb: &grammar::Lab) -> Result<ExitCode> {
+    let say = |line: &str| say(global, line);
+    let detach = |netns: &str| detach(global, netns);
+    let lab = Lab {
+        say: &say,
+        detach: &detach,
     };
     match verb {
-        Lab::Up { bed } => lab::up(options, (*bed).into())?,
-        Lab::Down => lab::down(options)?,
-        Lab::Status => lab::status(options)?,
-        Lab::Tmux => lab::tmux(options)?,
-        Lab::Exec { host, command } => return lab::exec(host, command),
+        grammar::Lab::Up { bed } => up(global, &lab, (*bed).into())?,
+        grammar::Lab::Down => lab.down(|| if_json(global))?,
+        grammar::Lab::Status => status(global)?,
+        grammar::Lab::Tmux => tmux(global)?,
+        grammar::Lab::Exec { host, command } => match lab::exec(host, command)? {},
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// On standard output, or on standard error when that one carries JSON.
+fn say(global: &Global, line: &str) {
+    if global.json {
+        view::complaint(line);
+    } else {
+        // A commentary that nobody can read is no reason to leave half a bed.
+        let _ = view::line(line);
+    }
+}
+
+fn detach(global: &Global, netns: &str) -> Result<Command> {
+    let own = env::current_exe().context("cannot tell this program's path")?;
+    let mut command = Command::new(own);
+    if let Some(dir) = &global.pin_dir {
+        command.arg("--pin-dir").arg(dir);
+    }
+    command.args(["--netns", netns, "detach", "--all"]);
+    Ok(command)
+}
+
+fn up(global: &Global, lab: &Lab, bed: lab::Bed) -> Result<()> {
+    let pins = datapath::locate(global.pin_dir.as_deref())?;
+    lab.up(bed)?;
+    if let Some(why) = datapath::no_bpffs(&pins) {
+        view::warning(why);
+    }
+    if_json(global)
+}
+
+fn status(global: &Global) -> Result<()> {
+    let status = lab::status()?;
+    show(global, &status, || status.text())
+}
+
+/// After a change, JSON has what is there now.
+fn if_json(global: &Global) -> Result<()> {
+    if global.json { status(global) } else { Ok(()) }
+}
+
+fn tmux(global: &Global) -> Result<()> {
+    let session = lab::tmux()?;
+    if !global.json && session.can_attach() {
+        match session.attach()? {}
+    }
+    show(global, &session, || session.text())
+}
+
+fn show(global: &Global, data: &impl Serialize, text: impl Fn() -> String) -> Result<()> {
+    if global.json {
+        return view::json::print(data);
+    }
+    view::line(text())
 }

@@ -1,6 +1,5 @@
 //! `xdpredir rule load`
 
-use std::borrow::Cow;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -10,11 +9,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use ipnet::IpNet;
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::grammar::{self, Global};
+use super::grammar::Global;
 use super::warnings;
 use xdpredir::control::validate as check;
 use xdpredir::datapath::{Lock, Pins, RuleStore};
@@ -22,30 +20,33 @@ use xdpredir::doctor::Sample;
 use xdpredir::doctor::checks;
 use xdpredir::error::{Exit, exit_code, failure};
 use xdpredir::host::device;
-use xdpredir::model::{Backend, Finding, Locator, Mac, Match, Proto, Rewrite, Rule};
+use xdpredir::model::{
+    Backend, Finding, Locator, Mac, Match, Port, Prefix, Proto, Rewrite, Rule, VlanId, Weight,
+};
 use xdpredir::view;
 
 /// A backend of a rule, as `rule list --json` has it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Line {
-    #[serde(deserialize_with = "source")]
-    src: IpNet,
+    src: Prefix,
     proto: Proto,
-    port: u16,
+    port: Port,
     server: IpAddr,
     mac: String,
     ifindex: u32,
-    #[serde(default = "one")]
-    weight: u16,
-    vlan: Option<u16>,
-    to_port: Option<u16>,
+    #[serde(default)]
+    weight: Weight,
+    vlan: Option<VlanId>,
+    #[serde(default, deserialize_with = "to_port")]
+    to_port: Option<Port>,
     snat: Option<IpAddr>,
     #[serde(default)]
     keep_ip: bool,
     #[serde(default = "yes")]
     decrement_ttl: bool,
-    push_vlan: Option<u16>,
+    #[serde(default, deserialize_with = "push_vlan")]
+    push_vlan: Option<VlanId>,
     #[serde(default)]
     pop_vlan: bool,
     // Listed beside, and of no account here.
@@ -66,17 +67,23 @@ struct Line {
     origin: Option<String>,
 }
 
-/// An address or a prefix, as `rule add` takes it.
-fn source<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
-    let text = Cow::<str>::deserialize(deserializer)?;
-    grammar::parse_source(&text).map_err(|why| D::Error::custom(format!("src {text}: {why}")))
+fn to_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Port>, D::Error> {
+    number("to_", deserializer)
 }
 
-/// 802.1Q: 4095 is reserved.
-const MAX_VLAN: u16 = 4094;
+fn push_vlan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<VlanId>, D::Error> {
+    number("push_", deserializer)
+}
 
-fn one() -> u16 {
-    1
+/// Reads a number whose key has a word before that of its type, so that an error names the key.
+fn number<'de, D, T>(word: &str, deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64, Error = String>,
+{
+    let number = Option::<u64>::deserialize(deserializer)?;
+    let number = number.map(T::try_from).transpose();
+    number.map_err(|why| D::Error::custom(format!("{word}{why}")))
 }
 
 fn yes() -> bool {
@@ -202,16 +209,13 @@ fn rules(text: &str, file: &Path) -> Result<Vec<Rule>> {
         let matches = matches(&line).map_err(wrong)?;
         let device = device_of(&mut devices, line.ifindex).map_err(wrong)?;
         let backend = backend(&line, device).map_err(wrong)?;
-        let rule = rules.entry(matches).or_insert(Rule {
-            matches,
-            backends: Vec::new(),
-        });
+        let rule = rules.entry(matches).or_insert(Rule::new(matches));
         if rule.backend(backend.server).is_some() {
             let server = backend.server;
             return Err(wrong(bad(format!("{matches} -> {server}: a second time"))));
         }
+        agree(rule, &line).map_err(wrong)?;
         rule.put(backend);
-        agree(rule).map_err(wrong)?;
         if rule.backends.len() > usize::from(u8::MAX) {
             return Err(wrong(bad(format!("{matches}: more than 255 backends"))));
         }
@@ -224,20 +228,11 @@ fn bad(message: String) -> anyhow::Error {
 }
 
 fn matches(line: &Line) -> Result<Match> {
-    let vlan = line.vlan.unwrap_or(0);
-    check::source("src", line.src, line.server)?;
-    if line.port == 0 {
-        return Err(bad("port 0: ports are 1 to 65535".into()));
-    }
-    if vlan > MAX_VLAN {
-        return Err(bad(format!(
-            "vlan {vlan}: VLAN identifiers are 1 to {MAX_VLAN}"
-        )));
-    }
+    check::source("src", *line.src, line.server)?;
     Ok(Match {
         proto: line.proto,
         port: line.port,
-        vlan,
+        vlan: line.vlan,
         src: line.src,
     })
 }
@@ -279,9 +274,8 @@ fn backend(line: &Line, egress: &Egress) -> Result<Backend> {
         )));
     }
     let rewrite = rewrite(line)?;
-    check::rewrite("snat", &rewrite, line.server)?;
-    if line.weight == 0 {
-        return Err(bad("weight 0: weights are 1 to 65535".into()));
+    if let Some(snat) = line.snat {
+        check::snat("snat", snat, line.server)?;
     }
     let mac = line
         .mac
@@ -309,14 +303,6 @@ fn origin(text: &str) -> Result<Locator> {
 }
 
 fn rewrite(line: &Line) -> Result<Rewrite> {
-    if line.to_port == Some(0) {
-        return Err(bad("to_port 0: ports are 1 to 65535".into()));
-    }
-    if let Some(vlan) = line.push_vlan.filter(|&vlan| vlan == 0 || vlan > MAX_VLAN) {
-        return Err(bad(format!(
-            "push_vlan {vlan}: VLAN identifiers are 1 to {MAX_VLAN}"
-        )));
-    }
     if line.keep_ip && (line.to_port.is_some() || line.snat.is_some()) {
         return Err(bad(
             "keep_ip with to_port or snat: give the one or the other".into(),
@@ -324,34 +310,26 @@ fn rewrite(line: &Line) -> Result<Rewrite> {
     }
     Ok(Rewrite {
         to_port: line.to_port,
-        snat: line.snat,
         keep_ip: line.keep_ip,
-        decrement_ttl: line.decrement_ttl,
         push_vlan: line.push_vlan,
         pop_vlan: line.pop_vlan,
     })
 }
 
-/// What `rule add` keeps the same for all backends of a rule.
-fn agree(rule: &Rule) -> Result<()> {
-    let with_ip = || rule.backends.iter().filter(|b| !b.rewrite.keep_ip);
-    let snat = with_ip().map(|b| b.rewrite.snat).next();
-    if with_ip().any(|b| Some(b.rewrite.snat) != snat) {
-        return Err(bad(format!(
-            "{}: backends with different snat",
-            rule.matches
-        )));
+/// Gives the rule what the line has of the rule as a whole, on which all of its lines must agree.
+fn agree(rule: &mut Rule, line: &Line) -> Result<()> {
+    let matches = rule.matches;
+    let differ = |what| bad(format!("{matches}: backends with different {what}"));
+    if !rule.backends.is_empty() && rule.decrement_ttl != line.decrement_ttl {
+        return Err(differ("decrement_ttl"));
     }
-    let ttl = |b: &Backend| b.rewrite.decrement_ttl;
-    if rule
-        .backends
-        .iter()
-        .any(|b| ttl(b) != ttl(&rule.backends[0]))
-    {
-        return Err(bad(format!(
-            "{}: backends with different decrement_ttl",
-            rule.matches
-        )));
+    rule.decrement_ttl = line.decrement_ttl;
+    if line.keep_ip {
+        return Ok(());
     }
+    if rule.backends.iter().any(|b| !b.rewrite.keep_ip) && rule.snat != line.snat {
+        return Err(differ("snat"));
+    }
+    rule.snat = line.snat;
     Ok(())
 }

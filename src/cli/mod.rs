@@ -36,7 +36,7 @@ pub fn main() -> ExitCode {
     host::default_sigpipe();
     let cli = match parse() {
         Ok(cli) => cli,
-        Err(error) => return usage::report(&error),
+        Err(error) => return usage::report(error),
     };
     match run(&cli) {
         Ok(code) => code,

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
 
 use super::find::{self, Resolution};
@@ -16,7 +15,9 @@ use xdpredir::datapath::{self, Lock, Pins, RuleStore};
 use xdpredir::doctor;
 use xdpredir::doctor::checks;
 use xdpredir::error::{Exit, failure};
-use xdpredir::model::{Adjacency, Backend, Finding, Match, Rewrite, Rule};
+use xdpredir::model::{
+    Adjacency, Backend, Finding, Match, Prefix, Rewrite, Rewriting, Rule, Weight,
+};
 use xdpredir::view;
 use xdpredir::view::json::RuleRow;
 
@@ -50,22 +51,19 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     let found = in_namespace.as_ref().map(|found| found.path.server);
     let server = server(found.or(args.server).context("--server is missing")?)?;
     let matches = matches(&args.matches, server)?;
-    let rewrite = told_rewrite(&args.rewrite, server)?;
+    let rewriting = rewriting(&args.rewrite, server)?;
     // Before the lock is taken: who is asked may take seconds to answer.
     let found = match in_namespace {
         Some(found) => found,
         None => {
             let known = known(pins, &matches, server)?;
-            find::path(server, args, rewrite.as_ref(), known.as_ref())?
+            find::path(server, args, rewriting.is_some(), known.as_ref())?
         }
     };
     let lock = Lock::take(pins)?;
     let store = RuleStore::open(pins)?;
 
-    let mut rule = store.get(&matches)?.unwrap_or(Rule {
-        matches,
-        backends: Vec::new(),
-    });
+    let mut rule = store.get(&matches)?.unwrap_or(Rule::new(matches));
     let known = rule.backend(server).cloned();
     let most = usize::from(u8::MAX);
     if known.is_none() && rule.backends.len() == most {
@@ -74,26 +72,26 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
             format!("{matches}: has {most} backends already, the most of a rule"),
         ));
     }
-    require_room(&store, &rule, &found, rewrite)?;
+    require_room(&store, &rule, &found, rewriting)?;
     let path = &found.path;
     let mut backend = backend(&store, args, &mut rule, &found)?;
-    if let Some(rewrite) = rewrite {
-        backend.rewrite = rewrite;
-    }
     rule.put(backend.clone());
-    agree_on_source(&mut rule, &mut backend, &args.rewrite);
+    if let Some(rewriting) = rewriting {
+        rule.set_rewriting(server, rewriting);
+        backend.rewrite = rewriting.backend;
+    }
     store.put(&rule)?;
     // What follows only looks, and may take a while.
     drop(lock);
 
-    let setup = doctor::of_backend(pins, &store, matches, &backend);
+    let setup = doctor::of_backend(pins, &store, &rule, &backend);
     let warnings = warnings::say(global, setup.map(|setup| checks::of_backend(&setup)));
+    let row = rows::one(&store, &rule, &backend)?;
     if global.json {
-        let row = rows::one(&store, &rule, &backend)?;
         return view::json::print(&Added { row, warnings });
     }
     let verb = if known.is_some() { "updated" } else { "added" };
-    let rewriting = view::table::rewriting(&backend.rewrite);
+    let rewriting = view::table::rewriting(&row);
     let rewriting = Some(rewriting).filter(|words| !words.is_empty());
     view::sentence(format_args!(
         "{verb} {matches} -> {server} {} via {} weight {}{}",
@@ -106,7 +104,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
         .iter()
         .try_for_each(|found| view::sentence(format_args!("  {found}")))?;
     if known.is_none() && !answers_are_warned_of(warnings.as_deref()) {
-        hint_at_answers(&backend)?;
+        hint_at_answers(&rule, &backend)?;
     }
     Ok(())
 }
@@ -117,9 +115,8 @@ fn answers_are_warned_of(warnings: Option<&[Finding]>) -> bool {
 }
 
 /// Many senders want no answer, so that it is no warning.
-fn hint_at_answers(backend: &Backend) -> Result<()> {
-    let Rewrite { keep_ip, snat, .. } = backend.rewrite;
-    if keep_ip || snat.is_some() {
+fn hint_at_answers(rule: &Rule, backend: &Backend) -> Result<()> {
+    if backend.rewrite.keep_ip || rule.snat.is_some() {
         return Ok(());
     }
     let server = backend.server;
@@ -146,23 +143,26 @@ fn require_room(
     store: &RuleStore,
     rule: &Rule,
     found: &Resolution,
-    rewrite: Option<Rewrite>,
+    rewriting: Option<Rewriting>,
 ) -> Result<()> {
     let path = &found.path;
     let mut rule = rule.clone();
     let known = rule.backend(path.server);
-    let rewrite = rewrite.or(known.map(|known| known.rewrite));
+    let rewrite = known.map(|known| known.rewrite).unwrap_or_default();
     rule.put(Backend {
         server: path.server,
         mac: path.mac,
         source_mac: path.mac,
         ifindex: path.device.ifindex,
-        weight: 1,
+        weight: Weight::default(),
         completes_checksum: false,
-        rewrite: rewrite.unwrap_or_default(),
+        rewrite,
         counter: 0,
         origin: found.origin.clone(),
     });
+    if let Some(rewriting) = rewriting {
+        rule.set_rewriting(path.server, rewriting);
+    }
     store.require_room(&rule)?;
     store.require_egress(&BTreeSet::from([path.device.ifindex]))
 }
@@ -187,7 +187,10 @@ fn backend(
         mac: path.mac,
         source_mac,
         ifindex: device.ifindex,
-        weight: args.weight.or(known.map(|known| known.weight)).unwrap_or(1),
+        weight: args
+            .weight
+            .or(known.map(|known| known.weight))
+            .unwrap_or_default(),
         completes_checksum,
         rewrite: known.map(|known| known.rewrite).unwrap_or_default(),
         counter: match known {
@@ -309,16 +312,12 @@ fn delete_one(store: &RuleStore, matches: &Match, server: Option<IpAddr>) -> Res
 }
 
 fn matches(args: &grammar::Match, server: IpAddr) -> Result<Match> {
-    let any = match server {
-        IpAddr::V4(_) => Ipv4Net::default().into(),
-        IpAddr::V6(_) => Ipv6Net::default().into(),
-    };
-    let src: IpNet = args.src.unwrap_or(any);
-    check::source("--src", src, server)?;
+    let src = args.src.unwrap_or(Prefix::any_like(server));
+    check::source("--src", *src, server)?;
     Ok(Match {
         proto: args.proto,
         port: args.port,
-        vlan: args.vlan.unwrap_or(0),
+        vlan: args.vlan,
         src,
     })
 }
@@ -329,35 +328,23 @@ fn server(addr: IpAddr) -> Result<IpAddr> {
 }
 
 /// None where nothing of it was given.
-fn told_rewrite(args: &grammar::Rewrite, server: IpAddr) -> Result<Option<Rewrite>> {
-    let told = Rewrite {
-        to_port: args.to_port,
-        snat: args.snat,
-        keep_ip: args.keep_ip,
-        decrement_ttl: !args.keep_ttl,
-        push_vlan: args.push_vlan,
-        pop_vlan: args.pop_vlan,
+fn rewriting(args: &grammar::Rewrite, server: IpAddr) -> Result<Option<Rewriting>> {
+    if let Some(snat) = args.snat {
+        check::snat("--snat", snat, server)?;
+    }
+    let decrement_ttl = match (args.keep_ttl, args.decrement_ttl) {
+        (false, false) => None,
+        (keeps, _) => Some(!keeps),
     };
-    check::rewrite("--snat", &told, server)?;
-    let is_default = told == Rewrite::default() && !args.decrement_ttl;
-    Ok((!is_default).then_some(told))
-}
-
-/// What all backends of a rule have in common: as told, else as the others have it.
-fn agree_on_source(rule: &mut Rule, backend: &mut Backend, told: &grammar::Rewrite) {
-    let snat = told
-        .snat
-        .or(rule.backends.iter().find_map(|b| b.rewrite.snat));
-    let mut others = rule.backends.iter().filter(|b| b.server != backend.server);
-    let other = others
-        .next()
-        .filter(|_| !told.keep_ttl && !told.decrement_ttl);
-    let decrement_ttl = other.unwrap_or(backend).rewrite.decrement_ttl;
-    for member in &mut rule.backends {
-        member.rewrite.snat = snat.filter(|_| !member.rewrite.keep_ip);
-        member.rewrite.decrement_ttl = decrement_ttl;
-    }
-    if let Some(member) = rule.backend(backend.server) {
-        *backend = member.clone();
-    }
+    let rewriting = Rewriting {
+        backend: Rewrite {
+            to_port: args.to_port,
+            keep_ip: args.keep_ip,
+            push_vlan: args.push_vlan,
+            pop_vlan: args.pop_vlan,
+        },
+        snat: args.snat,
+        decrement_ttl,
+    };
+    Ok(Some(rewriting).filter(|given| *given != Rewriting::default()))
 }

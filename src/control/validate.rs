@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::datapath;
 use crate::error::{Exit, failure};
-use crate::model::{Locator, Rewrite};
+use crate::model::Locator;
 
 fn usage(message: String) -> anyhow::Error {
     failure(Exit::Usage, message)
@@ -52,10 +52,7 @@ pub fn source(what: &str, src: IpNet, server: IpAddr) -> Result<()> {
     same_family(what, &src, src.addr(), server)
 }
 
-pub fn rewrite(what: &str, rewrite: &Rewrite, server: IpAddr) -> Result<()> {
-    let Some(snat) = rewrite.snat else {
-        return Ok(());
-    };
+pub fn snat(what: &str, snat: IpAddr, server: IpAddr) -> Result<()> {
     ensure!(
         is_host(snat),
         usage(format!("{what} {snat}: not a host's unicast address"))

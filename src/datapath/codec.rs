@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ipnet::IpNet;
 
 use super::abi;
-use crate::model::{Backend, Mac, Match, Proto, Rewrite, Rule};
+use crate::model::{Backend, Mac, Match, Port, Prefix, Proto, Rewrite, Rule, VlanId, Weight};
 
 /// Linux uapi: linux/in.h.
 const IPPROTO_TCP: u8 = 6;
@@ -66,8 +66,8 @@ pub fn key_of(matches: &Match) -> abi::rule_key {
     let (saddr, family) = stored_addr(matches.src.network());
     abi::rule_key {
         saddr,
-        port: matches.port.to_be(),
-        vlan: matches.vlan,
+        port: matches.port.get().to_be(),
+        vlan: matches.vlan.map_or(0, VlanId::get),
         proto: match matches.proto {
             Proto::Udp => IPPROTO_UDP,
             Proto::Tcp => IPPROTO_TCP,
@@ -79,15 +79,16 @@ pub fn key_of(matches: &Match) -> abi::rule_key {
 }
 
 pub fn match_of(key: &abi::rule_key) -> Result<Match> {
+    let src = IpNet::new(addr_of(key.saddr, key.family.into()), key.prefixlen)?;
     Ok(Match {
-        src: IpNet::new(addr_of(key.saddr, key.family.into()), key.prefixlen)?,
+        src: Prefix::try_from(src.trunc()).map_err(anyhow::Error::msg)?,
         proto: if key.proto == IPPROTO_TCP {
             Proto::Tcp
         } else {
             Proto::Udp
         },
-        port: u16::from_be(key.port),
-        vlan: key.vlan,
+        port: Port::new(u16::from_be(key.port)).context("a rule for port 0")?,
+        vlan: VlanId::new(key.vlan),
     })
 }
 
@@ -122,7 +123,7 @@ pub fn set_size(set: u32) -> u32 {
 /// Whether a rule names a set, rather than have its only backend in itself.
 pub fn needs_set(rule: &Rule) -> bool {
     match rule.backends.as_slice() {
-        [only] => only.rewrite.snat.is_some(),
+        [only] => rule.snat_of(only).is_some(),
         _ => true,
     }
 }
@@ -132,7 +133,7 @@ pub fn in_itself(rule: &Rule) -> Option<abi::rule> {
     let only = rule.backends.first().filter(|_| !needs_set(rule))?;
     Some(abi::rule {
         set: 0,
-        inline_backend: words_of(&stored_backend(only)),
+        inline_backend: words_of(&stored_backend(rule, only)),
     })
 }
 
@@ -150,29 +151,31 @@ pub fn only_of(value: &abi::rule) -> abi::backend {
     stored
 }
 
-pub fn stored_backend(backend: &Backend) -> abi::backend {
+/// A backend as the program reads it, with what its rule does to packets.
+pub fn stored_backend(rule: &Rule, backend: &Backend) -> abi::backend {
     let mut frame = [0; 12];
     frame[..6].copy_from_slice(&backend.mac.0);
     frame[6..].copy_from_slice(&backend.source_mac.0);
     let rewrite = &backend.rewrite;
+    let snat = rule.snat_of(backend);
     let flags = [
         (backend.completes_checksum, abi::BACKEND_COMPLETES_CHECKSUM),
         (rewrite.keep_ip, abi::BACKEND_KEEP_IP),
-        (rewrite.snat.is_some(), abi::BACKEND_SNAT),
-        (rewrite.decrement_ttl, abi::BACKEND_DECREMENT_TTL),
+        (snat.is_some(), abi::BACKEND_SNAT),
+        (rule.decrement_ttl, abi::BACKEND_DECREMENT_TTL),
         (rewrite.push_vlan.is_some(), abi::BACKEND_PUSH_VLAN),
         (rewrite.pop_vlan, abi::BACKEND_POP_VLAN),
         (backend.server.is_ipv6(), abi::BACKEND_IPV6),
     ];
     abi::backend {
         addr: stored_addr(backend.server).0,
-        snat: rewrite.snat.map_or([0; 4], |addr| stored_addr(addr).0),
+        snat: snat.map_or([0; 4], |addr| stored_addr(addr).0),
         ifindex: backend.ifindex,
         counter: backend.counter,
         frame,
-        port: rewrite.to_port.unwrap_or(0).to_be(),
-        vlan: rewrite.push_vlan.unwrap_or(0).to_be(),
-        weight: backend.weight,
+        port: rewrite.to_port.map_or(0, Port::get).to_be(),
+        vlan: rewrite.push_vlan.map_or(0, VlanId::get).to_be(),
+        weight: backend.weight.get(),
         flags: flags
             .iter()
             .filter(|(set, _)| *set)
@@ -182,27 +185,49 @@ pub fn stored_backend(backend: &Backend) -> abi::backend {
     }
 }
 
-pub fn backend_of(stored: &abi::backend) -> Backend {
-    let [a, b, c, d, e, f, g, h, i, j, k, l] = stored.frame;
-    let has = |flag: u32| u32::from(stored.flags) & flag != 0;
-    let family = if has(abi::BACKEND_IPV6) {
+/// A rule from its backends, which agree on what the rule does to all packets.
+pub fn rule_of(matches: Match, stored: &[abi::backend]) -> Rule {
+    Rule {
+        matches,
+        snat: stored.iter().find_map(snat_of),
+        decrement_ttl: stored
+            .first()
+            .is_none_or(|first| has(first, abi::BACKEND_DECREMENT_TTL)),
+        backends: stored.iter().map(backend_of).collect(),
+    }
+}
+
+fn has(stored: &abi::backend, flag: u32) -> bool {
+    u32::from(stored.flags) & flag != 0
+}
+
+fn family_of(stored: &abi::backend) -> u32 {
+    if has(stored, abi::BACKEND_IPV6) {
         abi::FAMILY_IPV6
     } else {
         abi::FAMILY_IPV4
-    };
+    }
+}
+
+fn snat_of(stored: &abi::backend) -> Option<IpAddr> {
+    has(stored, abi::BACKEND_SNAT).then(|| addr_of(stored.snat, family_of(stored)))
+}
+
+fn backend_of(stored: &abi::backend) -> Backend {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = stored.frame;
+    let has = |flag| has(stored, flag);
     Backend {
-        server: addr_of(stored.addr, family),
+        server: addr_of(stored.addr, family_of(stored)),
         mac: Mac([a, b, c, d, e, f]),
         source_mac: Mac([g, h, i, j, k, l]),
         ifindex: stored.ifindex,
-        weight: stored.weight,
+        weight: Weight::new(stored.weight).unwrap_or_default(),
         completes_checksum: has(abi::BACKEND_COMPLETES_CHECKSUM),
         rewrite: Rewrite {
-            to_port: Some(u16::from_be(stored.port)).filter(|&port| port != 0),
-            snat: has(abi::BACKEND_SNAT).then(|| addr_of(stored.snat, family)),
+            to_port: Port::new(u16::from_be(stored.port)),
             keep_ip: has(abi::BACKEND_KEEP_IP),
-            decrement_ttl: has(abi::BACKEND_DECREMENT_TTL),
-            push_vlan: has(abi::BACKEND_PUSH_VLAN).then(|| u16::from_be(stored.vlan)),
+            push_vlan: VlanId::new(u16::from_be(stored.vlan))
+                .filter(|_| has(abi::BACKEND_PUSH_VLAN)),
             pop_vlan: has(abi::BACKEND_POP_VLAN),
         },
         counter: stored.counter,

@@ -71,9 +71,16 @@ fn open(path: &Path) -> Result<MapHandle> {
     MapHandle::from_pinned_path(path).with_context(|| format!("cannot open {}", path.display()))
 }
 
+const BANK: &str = "bank-";
+
+/// Whether a pin is a bank's.
+pub fn is_bank(name: &str) -> bool {
+    name.starts_with(BANK)
+}
+
 /// The pin of a bank.
 pub fn pin(number: u32) -> String {
-    format!("counters-{number}")
+    format!("{BANK}{number}")
 }
 
 /// A bank that is nowhere yet.
@@ -253,7 +260,7 @@ impl CounterBanks {
 
     /// Pins a bank, shared with the group before it has its name.
     fn keep(&self, number: u32, bank: &MapHandle) -> Result<()> {
-        let (path, staged) = (self.pin(number), self.state.join("counters-new"));
+        let (path, staged) = (self.pin(number), self.state.join("bank-new"));
         remove_file(&staged)?;
         sys::pin(bank.as_fd(), &staged)
             .with_context(|| format!("cannot pin {}", staged.display()))?;

@@ -52,7 +52,7 @@ pub struct Ids {
 
 impl Interface {
     fn read(pins: &Pins, ifindex: u32) -> Result<Self> {
-        let path = pins.interface(ifindex).join("config");
+        let path = pins.interface_map(ifindex, "config");
         let config = Map::<u32, abi::interface>::open(&path, "config")?
             .get(&0)?
             .with_context(|| format!("{} is empty", path.display()))?;
@@ -95,7 +95,7 @@ impl Interface {
     }
 
     pub fn outcomes(&self, pins: &Pins) -> Result<(Actions, Outcomes)> {
-        let map = Counters::open(&pins.interface(self.ifindex).join("outcomes"), "outcomes")?;
+        let map = Counters::open(&pins.interface_map(self.ifindex, "outcomes"), "outcomes")?;
         let mut actions = Actions::default();
         let mut outcomes = Outcomes::default();
         for (number, name) in OUTCOMES {

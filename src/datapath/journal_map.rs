@@ -11,7 +11,7 @@ use super::maps::Map;
 use super::{Pins, sys};
 use crate::model::Change;
 
-const NAME: &str = "mends";
+const NAME: &str = "journal";
 /// More than any host needs but one whose million rules all have a stale MAC address.
 const MOST: u32 = 65536;
 /// Bytes of JSON, with zeros behind.

@@ -7,7 +7,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::mem::MaybeUninit;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -39,7 +38,7 @@ pub fn start(pins: &Pins) -> Result<()> {
     if exists(&pins.ledger())? {
         return Ok(());
     }
-    Ledger::open(&pins.state())?.make_room()?;
+    Ledger::open(pins)?.make_room()?;
     let links =
         attach(Some(pins)).context("cannot start the ledger; attach --no-ledger goes without")?;
     let staged = pins.staged_ledger();
@@ -95,8 +94,8 @@ fn load<'a>(
 pub struct Ledger(Map<abi::failure_key, u64>);
 
 impl Ledger {
-    pub fn open(state: &Path) -> Result<Self> {
-        Ok(Ledger(Map::open(&state.join("failures"), "failures")?))
+    pub fn open(pins: &Pins) -> Result<Self> {
+        Ok(Ledger(Map::open(&pins.map("failures"), "failures")?))
     }
 
     /// Room for what finds none, so that nothing is lost without being counted.

@@ -1,6 +1,5 @@
 //! Loading the program for an interface.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,31 +11,11 @@ use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, Program, libbpf_sys};
 
 use super::bpffs::{mkdir, remove_tree};
 use super::permissions::{group_of, share_pins_of};
+use super::schema::{OWN, SHARED, Schema, pin_of};
 use super::state::has_state;
 use super::{Pins, abi, counter_banks, ledger, refusal, sys};
 use crate::host::device::Device;
 use crate::model::{LedgerState, Mode};
-
-/// The maps that all interfaces of a network namespace share; their names are those of their pins.
-const SHARED: [(&str, &str); 14] = [
-    ("generation", "generation"),
-    ("prefix_lengths", "prefix_lengths"),
-    ("rules", "rules"),
-    ("members", "members"),
-    ("maglev", "maglev"),
-    ("flows", "flows"),
-    ("fragments", "fragments"),
-    ("passed_frags", "passed_frags"),
-    ("counters", "counters"),
-    ("counter_bitmaps", "counter_bitmaps"),
-    ("locators", "locators"),
-    ("ledgers", "ledgers"),
-    ("failures", "failures"),
-    ("egress", "egress"),
-];
-
-/// An interface's own maps, and the names of their pins.
-const OWN: [(&str, &str); 2] = [("outcomes", "outcomes"), ("xdpredir.rodata", "config")];
 
 /// What the verifier folds into an interface's own copy of the program.
 #[derive(Clone, Copy)]
@@ -121,8 +100,8 @@ fn config(device: &Device, variant: Variant) -> abi::interface {
 
 fn reuse_shared(pins: &Pins, object: &mut OpenObject) -> Result<()> {
     for mut map in object.maps_mut() {
-        if let Some(pin) = pin_of(&SHARED, map.name()) {
-            let path = pins.map(pin);
+        if let Some(pin) = pin_of(&SHARED, &map.name().to_string_lossy()) {
+            let path = pins.state().join(pin);
             map.reuse_pinned_map(&path)
                 .with_context(|| format!("cannot use {}", path.display()))?;
         }
@@ -149,10 +128,10 @@ fn pin_interface(pins: &Pins, ifindex: u32, object: &mut Object) -> Result<()> {
     }
 }
 
-fn pin_maps(directory: &Path, names: &[(&str, &str)], object: &mut Object) -> Result<()> {
+fn pin_maps(directory: &Path, maps: &[Schema], object: &mut Object) -> Result<()> {
     mkdir(directory, 0o700).with_context(|| format!("cannot make {}", directory.display()))?;
     for map in object.maps_mut() {
-        if let Some(pin) = pin_of(names, map.name()) {
+        if let Some(pin) = pin_of(maps, &map.name().to_string_lossy()) {
             self::pin(map.as_fd(), &directory.join(pin))?;
         }
     }
@@ -161,11 +140,4 @@ fn pin_maps(directory: &Path, names: &[(&str, &str)], object: &mut Object) -> Re
 
 fn pin(map: BorrowedFd<'_>, path: &Path) -> Result<()> {
     sys::pin(map, path).with_context(|| format!("cannot pin {}", path.display()))
-}
-
-fn pin_of<'a>(names: &[(&str, &'a str)], map: &OsStr) -> Option<&'a str> {
-    names
-        .iter()
-        .find(|(name, _)| map == *name)
-        .map(|(_, pin)| *pin)
 }

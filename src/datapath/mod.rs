@@ -27,6 +27,7 @@ mod schema;
 mod sets;
 mod state;
 mod sys;
+mod version;
 
 pub use attach::{Attached, Request, attach};
 pub use cause::{exit_code, is_refused};
@@ -42,5 +43,5 @@ pub use notice::{Notice, listen};
 pub use origins::MAX_TEXT as MAX_LOCATOR;
 pub use pins::Pins;
 pub use rules::RuleStore;
-pub use schema::other_versions;
 pub use state::{attached, has_state, not_attached, other_namespaces, read};
+pub use version::{OtherVersion, other_versions};

@@ -3,16 +3,17 @@
 //! ```text
 //! <pin-dir>/netns-<cookie>/        locked by every run that changes something
 //!     staged/                      state in the making
-//!     abi-<N>/                     rules, services, members, counters, …: see schema.rs
-//!     abi-<N>/ledger/              links of the tracing programs
-//!     abi-<N>/mends/               the journal of doctor's fixes
-//!     abi-<N>/if-<ifindex>/        outcomes, config, link; attached if, and only if, link is there
+//!     state/                       the shared maps with their schemas' numbers: rules-1, …
+//!     state/bank-<N>               the counters of backends
+//!     state/ledger/                links of the tracing programs
+//!     state/journal/               the journal of doctor's fixes
+//!     state/if-<ifindex>/          outcomes, config, link; attached if, and only if, link is there
 //! ```
 //! An ifindex means something in one network namespace only, hence the cookie.
 
 use std::path::{Path, PathBuf};
 
-use super::abi;
+use super::schema::{JOURNAL, OWN, SHARED, Schema, pin_of};
 
 /// The paths of one network namespace's state.
 #[derive(Clone)]
@@ -47,7 +48,7 @@ impl Pins {
 
     /// What all interfaces of the network namespace share.
     pub(super) fn state(&self) -> PathBuf {
-        self.namespace.join(format!("abi-{}", abi::XDPREDIR_ABI))
+        self.namespace.join("state")
     }
 
     /// State in the making, which nobody reads before it is renamed to `state`.
@@ -56,12 +57,16 @@ impl Pins {
     }
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
-        self.state().join(name)
+        self.state().join(pin(&SHARED, name))
     }
 
     /// What an interface has of its own.
     pub(super) fn interface(&self, ifindex: u32) -> PathBuf {
         self.state().join(format!("if-{ifindex}"))
+    }
+
+    pub(super) fn interface_map(&self, ifindex: u32, name: &str) -> PathBuf {
+        self.interface(ifindex).join(pin(&OWN, name))
     }
 
     pub(super) fn link(&self, ifindex: u32) -> PathBuf {
@@ -79,6 +84,10 @@ impl Pins {
 
     /// The journal's map. Its directory is never opened to a group: only root reverts fixes.
     pub(super) fn journal(&self) -> PathBuf {
-        self.state().join("mends").join("mends")
+        self.state().join("journal").join(pin(&JOURNAL, "journal"))
     }
+}
+
+fn pin(maps: &[Schema], name: &str) -> String {
+    pin_of(maps, name).unwrap_or_else(|| name.into())
 }

@@ -189,7 +189,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
-    use crate::model::{Backend, Mac, Match, Proto, Rewrite};
+    use crate::model::{Backend, Mac, Match, Port, Prefix, Proto, Rewrite, Weight};
 
     fn rule(port: u16, backends: u32, snat: bool) -> Rule {
         let backend = |number: u32| Backend {
@@ -197,22 +197,21 @@ mod tests {
             mac: Mac([2, 0, 0, 0, 0, 1]),
             source_mac: Mac([2, 0, 0, 0, 0, 2]),
             ifindex: 1,
-            weight: 1,
+            weight: Weight::default(),
             completes_checksum: true,
-            rewrite: Rewrite {
-                snat: snat.then_some(IpAddr::from([10, 1, 1, 1])),
-                ..Rewrite::default()
-            },
+            rewrite: Rewrite::default(),
             counter: number,
             origin: None,
         };
         Rule {
             matches: Match {
                 proto: Proto::Udp,
-                port,
-                vlan: 0,
-                src: "0.0.0.0/0".parse().expect("a prefix"),
+                port: Port::new(port.max(1)).expect("a port"),
+                vlan: None,
+                src: Prefix::any_like([0; 4].into()),
             },
+            snat: snat.then_some(IpAddr::from([10, 1, 1, 1])),
+            decrement_ttl: true,
             backends: (0..backends).map(backend).collect(),
         }
     }

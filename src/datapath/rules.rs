@@ -13,8 +13,8 @@ use anyhow::{Result, bail};
 
 use super::cause::exit_code;
 use super::codec::{
-    ServiceBytes, backend_of, bytes_of_service, in_itself, key_of, length_bit, length_of, match_of,
-    needs_set, only_of, service_bytes, set_size, union, words_of,
+    ServiceBytes, bytes_of_service, in_itself, key_of, length_bit, length_of, match_of, needs_set,
+    only_of, rule_of, service_bytes, set_size, union, words_of,
 };
 use super::counter_banks::CounterBanks;
 use super::interface::interfaces;
@@ -64,7 +64,7 @@ impl RuleStore {
             sets: Sets::open(pins)?,
             fragments: Map::open(&pins.map("fragments"), "fragments")?,
             counters: CounterBanks::open(pins)?,
-            ledger: Ledger::open(&pins.state())?,
+            ledger: Ledger::open(pins)?,
             counts_all: interfaces(pins)?
                 .iter()
                 .all(|interface| interface.ledger == LedgerState::On),
@@ -175,11 +175,10 @@ impl RuleStore {
     /// All but its backends' origins. A member that is missing was never written by us, or is no
     /// rule's any more; the rule can still be fixed or deleted.
     fn rule(&self, matches: Match, value: &abi::rule) -> Result<Rule> {
-        let backends = match value.set {
-            0 => vec![backend_of(&only_of(value))],
-            set => self.sets.read(set)?,
-        };
-        Ok(Rule { matches, backends })
+        Ok(match value.set {
+            0 => rule_of(matches, &[only_of(value)]),
+            set => rule_of(matches, &self.sets.read(set)?),
+        })
     }
 
     /// Another one after each change, and while one is made.

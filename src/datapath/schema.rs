@@ -1,36 +1,76 @@
-//! Which version of this command made the state that is pinned.
+//! The numbers of the maps' schemas, which are part of their pins' names: `rules-1`.
+//!
+//! A change that moves a byte of a map's keys or values, or gives one another meaning, needs another
+//! number here. Otherwise two versions of this command would misread each other's maps. (A dot would
+//! read better than a hyphen, but a bpffs refuses names with dots.)
 
-use std::path::PathBuf;
+/// A pinned map, and the number of its schema.
+pub type Schema = (&'static str, u32);
 
-use anyhow::Result;
+/// The maps that all interfaces of a network namespace share.
+pub const SHARED: [Schema; 14] = [
+    ("generation", 1),
+    ("prefix_lengths", 1),
+    ("rules", 1),
+    ("members", 1),
+    ("maglev", 1),
+    ("flows", 1),
+    ("fragments", 1),
+    ("passed_frags", 1),
+    ("counters", 1),
+    ("counter_bitmaps", 1),
+    ("locators", 1),
+    ("ledgers", 1),
+    ("failures", 1),
+    ("egress", 1),
+];
 
-use super::bpffs::entries;
-use super::{Pins, abi};
-use crate::error::{Exit, failure};
+/// An interface's own maps.
+pub const OWN: [Schema; 2] = [("outcomes", 1), ("config", 1)];
 
-/// The state of this network namespace that other versions made.
-pub fn other_versions(pins: &Pins) -> Result<Vec<PathBuf>> {
-    let ours = format!("abi-{}", abi::XDPREDIR_ABI);
-    let mut names = entries(pins.namespace())?;
-    names.retain(|name| name.starts_with("abi-") && *name != ours);
-    Ok(names
-        .iter()
-        .map(|name| pins.namespace().join(name))
-        .collect())
+/// What `config` is called in the BPF object.
+const CONFIG: &str = "xdpredir.rodata";
+
+/// The map that the journal of doctor's fixes is in.
+pub const JOURNAL: [Schema; 1] = [("journal", 1)];
+
+/// The pin of a map; None where it is not one of these.
+pub fn pin_of(maps: &[Schema], map: &str) -> Option<String> {
+    let map = if map == CONFIG { "config" } else { map };
+    let found = maps.iter().find(|(name, _)| map == *name);
+    found.map(|(name, schema)| format!("{name}-{schema}"))
 }
 
-pub(super) fn require_our_version(pins: &Pins) -> Result<()> {
-    let others = other_versions(pins)?;
-    let Some(other) = others.first() else {
-        return Ok(());
-    };
-    Err(failure(
-        Exit::Conflict,
-        format!(
-            "{} was made by another version of xdpredir (this one is abi-{}): \
-             detach with that version, or remove the directory to detach everything in it",
-            other.display(),
-            abi::XDPREDIR_ABI
-        ),
-    ))
+/// How a pin differs from those that this version makes; None where it makes the same.
+pub fn difference(maps: &[Schema], pin: &str) -> Option<String> {
+    let (name, schema) = pin.rsplit_once('-')?;
+    let schema: u32 = schema.parse().ok()?;
+    match maps.iter().find(|(ours, _)| name == *ours) {
+        Some((_, ours)) if schema == *ours => None,
+        Some((_, ours)) => Some(format!(
+            "the map {name} has schema {schema}, and this version wants {ours}"
+        )),
+        None => Some(format!("this version has no map {name}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_of_other_schemas_are_told_apart() {
+        assert_eq!(pin_of(&SHARED, "rules").as_deref(), Some("rules-1"));
+        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-1"));
+        assert_eq!(pin_of(&OWN, "rules"), None);
+        assert_eq!(difference(&SHARED, "rules-1"), None);
+        assert_eq!(difference(&SHARED, "ledger"), None);
+        let newer = difference(&SHARED, "rules-2").expect("another schema");
+        assert_eq!(
+            newer,
+            "the map rules has schema 2, and this version wants 1"
+        );
+        let unknown = difference(&SHARED, "connections-1").expect("an unknown map");
+        assert_eq!(unknown, "this version has no map connections");
+    }
 }

@@ -6,12 +6,12 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
-use super::codec::{backend_of, set_size, stored_backend};
+use super::codec::{set_size, stored_backend};
 use super::maps::Map;
 use super::room::{self, Allocated};
 use super::{Pins, abi};
+use crate::model::Rule;
 use crate::model::maglev::{self, Member};
-use crate::model::{Backend, Rule};
 
 pub struct Sets {
     members: Map<abi::set_key, abi::backend>,
@@ -46,11 +46,10 @@ impl Sets {
     }
 
     /// The backends of a set, as many as are there.
-    pub fn read(&self, set: u32) -> Result<Vec<Backend>> {
+    pub fn read(&self, set: u32) -> Result<Vec<abi::backend>> {
         let mut members = Vec::new();
         for index in 0..set_size(set) {
-            let member = self.members.get(&abi::set_key { set, index })?;
-            members.extend(member.as_ref().map(backend_of));
+            members.extend(self.members.get(&abi::set_key { set, index })?);
         }
         Ok(members)
     }
@@ -59,7 +58,8 @@ impl Sets {
     pub fn write(&self, rule: &Rule, tables: &Tables) -> Result<u32> {
         let set = self.unused(rule.backends.len())?;
         let keys = |count: usize| (0..count as u32).map(|index| abi::set_key { set, index });
-        let members: Vec<_> = rule.backends.iter().map(stored_backend).collect();
+        let stored = |backend| stored_backend(rule, backend);
+        let members: Vec<_> = rule.backends.iter().map(stored).collect();
         let places: Vec<_> = keys(members.len()).collect();
         self.members.put_many(&places, &members)?;
         if members.len() > 1 {

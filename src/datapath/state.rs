@@ -10,7 +10,7 @@ use super::Pins;
 use super::bpffs::{entries, exists, require_trusted};
 use super::cause::is_not_found;
 use super::locate::no_bpffs;
-use super::schema::require_our_version;
+use super::version::require_our_version;
 use crate::error::{Exit, failure};
 
 /// How often state is read again that others make or remove meanwhile.

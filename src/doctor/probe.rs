@@ -21,7 +21,7 @@ use crate::host::neighbour::Neighbours;
 use crate::host::route::{self, Route};
 use crate::host::{capability, sysctl};
 use crate::model::{
-    Backend, Failures, Features, LinkState, Locator, Mac, Match, Outcomes, Related, Remote, Rule,
+    Backend, Failures, Features, LinkState, Locator, Mac, Outcomes, Related, Remote, Rule,
 };
 
 /// Of a backend's rules, how many are asked for their way back.
@@ -70,11 +70,8 @@ pub fn whole(pins: &Pins) -> Result<Facts> {
 }
 
 /// What concerns one backend of a rule.
-pub fn of_backend(pins: &Pins, store: &RuleStore, rule: Match, backend: &Backend) -> Result<Facts> {
-    let rule = Rule {
-        matches: rule,
-        backends: vec![backend.clone()],
-    };
+pub fn of_backend(pins: &Pins, store: &RuleStore, rule: &Rule, backend: &Backend) -> Result<Facts> {
+    let rule = rule.with(vec![backend.clone()]);
     let interfaces = datapath::interfaces(pins)?;
     let mut setup = Facts::default();
     let survey = Survey::take()?;
@@ -166,7 +163,7 @@ fn host(pins: &Pins, survey: &Survey) -> HostFacts {
 fn remains(pins: &Pins, host: &HostFacts) -> Result<Vec<StalePins>> {
     let mut remains: Vec<StalePins> = datapath::other_versions(pins)?
         .into_iter()
-        .map(StalePins::OtherVersion)
+        .map(|other| StalePins::OtherVersion(other.path))
         .collect();
     let others = datapath::other_namespaces(pins)?;
     // Who doesn't see into namespaces can't tell which of them live.

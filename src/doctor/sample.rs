@@ -57,10 +57,7 @@ impl Sample {
             }
             sample.left_out += usize::from(left_out);
             if !some.is_empty() {
-                sample.rules.push(Rule {
-                    matches: rule.matches,
-                    backends: some,
-                });
+                sample.rules.push(rule.with(some));
             }
         }
         sample
@@ -92,7 +89,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::model::{Backend, Mac, Match, Rewrite};
+    use crate::model::{Backend, Mac, Match, Port, Rewrite, Weight};
 
     fn rule(number: u32, servers: &[u32]) -> Rule {
         let backend = |&server: &u32| Backend {
@@ -100,21 +97,19 @@ mod tests {
             mac: Mac([2, 0, 0, 0, 0, 1]),
             source_mac: Mac([2, 0, 0, 0, 0, 2]),
             ifindex: 1,
-            weight: 1,
+            weight: Weight::default(),
             completes_checksum: true,
             rewrite: Rewrite::default(),
             counter: number,
             origin: None,
         };
-        Rule {
-            matches: Match {
-                proto: Proto::Udp,
-                port: 1,
-                vlan: 0,
-                src: std::net::IpAddr::from(Ipv4Addr::from(number)).into(),
-            },
-            backends: servers.iter().map(backend).collect(),
-        }
+        let rule = Rule::new(Match {
+            proto: Proto::Udp,
+            port: Port::new(1).expect("a port"),
+            vlan: None,
+            src: std::net::IpAddr::from(Ipv4Addr::from(number)).into(),
+        });
+        rule.with(servers.iter().map(backend).collect())
     }
 
     #[test]

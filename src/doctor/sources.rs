@@ -40,8 +40,8 @@ impl Networks {
 
     /// Of a backend's packets.
     pub fn sources(&self, rule: &Rule, backend: &Backend) -> Vec<Source> {
-        let snat = backend.rewrite.snat;
-        self.within(snat.map_or(rule.matches.src, IpNet::from))
+        let snat = rule.snat_of(backend);
+        self.within(snat.map_or(*rule.matches.src, IpNet::from))
     }
 
     /// Those of the networks that a rule's source has in it; if none, that itself.

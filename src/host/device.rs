@@ -36,6 +36,10 @@ pub struct Device {
     pub up: bool,
     /// Administratively up.
     pub enabled: bool,
+    /// Up, and the kernel has acted on that: it sends and receives.
+    pub running: bool,
+    /// What somebody has noted about it.
+    pub alias: Option<String>,
     /// It takes frames for other MAC addresses than its own, as a port of a bridge or under a macvlan.
     pub promiscuous: bool,
     /// Bytes of an IP packet.
@@ -202,6 +206,7 @@ fn read(link: &LinkMessage) -> Device {
             .flags
             .contains(LinkFlags::Up | LinkFlags::LowerUp),
         enabled: link.header.flags.contains(LinkFlags::Up),
+        running: link.header.flags.contains(LinkFlags::Running),
         ..Device::default()
     };
     for attribute in &link.attributes {
@@ -210,6 +215,7 @@ fn read(link: &LinkMessage) -> Device {
             LinkAttribute::Address(bytes) => {
                 device.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
             }
+            LinkAttribute::IfAlias(alias) => device.alias = Some(alias.clone()),
             LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
             LinkAttribute::Controller(ifindex) => device.master = Some(*ifindex),
             LinkAttribute::Link(ifindex) => device.link = Some(*ifindex).filter(|&i| i != 0),

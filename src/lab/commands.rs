@@ -1,4 +1,4 @@
-//! Runs commands and says so.
+//! Runs commands, and shows them.
 
 use std::env;
 use std::ffi::OsStr;
@@ -16,41 +16,36 @@ const PACKAGES: [(&str, &str); 4] = [
     ("tmux", "tmux"),
 ];
 
-/// Where the commands are told: standard output, or standard error when that one carries JSON.
+/// Runs commands, and shows them with what they print.
 #[derive(Clone, Copy)]
-pub struct Commands {
-    pub json: bool,
+pub struct Commands<'a> {
+    pub say: &'a dyn Fn(&str),
 }
 
-impl Commands {
-    pub fn say(self, line: &str) {
-        if self.json {
-            crate::view::complaint(line);
-        } else {
-            println!("{line}");
-        }
+impl Commands<'_> {
+    pub fn say(&self, line: &str) {
+        (self.say)(line);
     }
 
-    /// Prints the command, runs it, and passes its output on; its failure is an error.
-    pub fn run(self, command: Command) -> Result<()> {
+    /// Shows the command, runs it, and passes its output on; its failure is an error.
+    pub fn run(&self, command: Command) -> Result<()> {
         self.run_unless(command, None)
     }
 
-    /// The same, but for an exit code that says there was nothing to do: that passes in silence.
-    pub fn run_unless(self, mut command: Command, idle: Option<i32>) -> Result<()> {
+    /// The same, but an exit code that says that there was nothing to do is no failure.
+    pub fn run_unless(&self, mut command: Command, idle: Option<i32>) -> Result<()> {
         self.say(&format!("+ {}", line(&command)));
         let output = output(&mut command)?;
         if idle.is_some() && output.status.code() == idle {
             return Ok(());
         }
-        for said in String::from_utf8_lossy(&output.stdout).lines() {
-            self.say(said);
-        }
+        let printed = String::from_utf8_lossy(&output.stdout);
+        printed.lines().for_each(|line| self.say(line));
         check(&command, &output)
     }
 }
 
-/// What a command prints, itself unannounced.
+/// What a command prints. Neither is shown.
 pub fn ask(mut command: Command) -> Result<String> {
     let output = output(&mut command)?;
     check(&command, &output)?;

@@ -1,12 +1,10 @@
 //! Removes a bed, or what there is of one.
 
-use std::env;
-use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -21,8 +19,8 @@ const ASK_TO_END: &[Signal] = &[Signal::SIGTERM, Signal::SIGHUP];
 const PROCESSES_END_WITHIN: Duration = Duration::from_secs(1);
 
 pub struct Remover<'a> {
-    pub commands: Commands,
-    pub pin_dir: Option<&'a Path>,
+    pub commands: Commands<'a>,
+    pub detach: &'a dyn Fn(&str) -> Result<Command>,
 }
 
 impl Remover<'_> {
@@ -49,12 +47,7 @@ impl Remover<'_> {
     }
 
     fn detach(&self, host: &str) -> Result<()> {
-        let own = env::current_exe().context("cannot tell this program's path")?;
-        let mut command = Command::new(own);
-        if let Some(dir) = self.pin_dir {
-            command.arg("--pin-dir").arg(dir);
-        }
-        command.args(["--netns", &namespace::name(host), "detach", "--all"]);
+        let command = (self.detach)(&namespace::name(host))?;
         self.commands
             .run_unless(command, Some(Exit::NotFound as i32))
     }

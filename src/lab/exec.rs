@@ -9,12 +9,13 @@ use anyhow::{Context, Result};
 
 use super::namespace;
 use crate::error::{Exit, failure};
-use crate::host;
+use crate::host::netns;
 
 /// Becomes the command, in the host's network namespace and with this host's mounts.
 pub fn exec(host: &str, command: &[OsString]) -> Result<Infallible> {
+    super::require_root("exec")?;
     require_host(host)?;
-    host::netns::enter(&namespace::name(host)).with_context(|| format!("host {host}"))?;
+    netns::enter(&namespace::name(host)).with_context(|| format!("host {host}"))?;
     let error = Command::new(&command[0]).args(&command[1..]).exec();
     Err(error).with_context(|| format!("cannot run {}", command[0].to_string_lossy()))
 }

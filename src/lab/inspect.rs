@@ -3,75 +3,75 @@
 use std::collections::HashMap;
 use std::process::Command;
 
-use anyhow::{Context, Result};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use anyhow::Result;
+use serde::Serialize;
 
-use super::beds::Bed;
-use super::beds::HOST;
-use super::{commands, namespace};
+use super::beds::{Bed, HOST};
+use super::namespace;
+use crate::host::address::{self, Address};
+use crate::host::{device, netns};
+use crate::model::Mac;
 
 const MARK: &str = "xdpredir lab ";
 
+/// How much of a bed is there.
+#[derive(Clone, Copy)]
 pub enum State {
+    /// No namespace of any bed.
     Absent,
     /// An `up` was interrupted, or something was taken away since.
     Incomplete,
+    /// All of a bed.
     Up(Bed),
 }
 
+/// What there is of a bed.
 #[derive(Serialize)]
-pub struct Report {
+pub struct Status {
+    #[serde(skip)]
+    pub(super) state: State,
+    /// The name of the bed, where all of it is there.
     pub bed: Option<&'static str>,
+    /// Its hosts.
     pub hosts: Vec<Host>,
 }
 
+/// A host of a bed.
 #[derive(Serialize)]
 pub struct Host {
+    /// Its name in the bed.
     pub host: &'static str,
+    /// The name of its network namespace.
     pub netns: String,
+    /// Its devices but `lo`.
     pub devices: Vec<Device>,
 }
 
+/// A device of a host.
 #[derive(Serialize)]
 pub struct Device {
+    /// Its name.
     pub ifname: String,
+    /// Its index in its namespace.
     pub ifindex: u32,
-    pub mac: String,
+    /// None where it has no Ethernet address.
+    pub mac: Option<Mac>,
+    /// Bytes of an IP packet.
     pub mtu: u32,
+    /// With their prefix lengths.
     pub addresses: Vec<String>,
+    /// The other end of a veth, as host:device.
     pub peer: Option<String>,
+    /// The bridge that it is a port of.
     pub master: Option<String>,
 }
 
-/// A device as `ip -j addr` has it.
-#[derive(Deserialize)]
-struct Link {
-    ifname: String,
-    ifindex: u32,
-    address: String,
-    mtu: u32,
-    operstate: String,
-    master: Option<String>,
-    ifalias: Option<String>,
-    /// The other end of a veth: its ifindex, and this namespace's id for the namespace it is in.
-    link_index: Option<u32>,
-    link_netnsid: Option<i32>,
-    #[serde(default)]
-    addr_info: Vec<Address>,
-}
-
-#[derive(Deserialize)]
-struct Address {
-    local: String,
-    prefixlen: u8,
-}
-
-/// A namespace as `ip -j netns list-id` has it.
-#[derive(Deserialize)]
-struct NamespaceId {
-    nsid: i32,
-    name: Option<String>,
+/// A host's network, as its own namespace has it.
+struct Network {
+    devices: Vec<device::Device>,
+    addresses: Vec<Address>,
+    /// The hosts by the numbers that the namespace has given to theirs.
+    numbers: HashMap<i32, &'static str>,
 }
 
 pub fn state() -> Result<State> {
@@ -82,10 +82,10 @@ pub fn state() -> Result<State> {
     if !namespace::is_live(HOST) {
         return Ok(State::Incomplete);
     }
-    let bed = links(HOST)?
-        .iter()
-        .find(|link| link.ifname == "lo")
-        .and_then(|lo| lo.ifalias.as_deref()?.strip_prefix(MARK))
+    let devices = devices(HOST)?;
+    let lo = devices.iter().find(|device| is_loopback(device));
+    let bed = lo
+        .and_then(|lo| lo.alias.as_deref()?.strip_prefix(MARK))
         .and_then(Bed::by_name);
     Ok(match bed {
         Some(bed) if bed.layout().hosts.iter().all(|h| namespace::is_live(h)) => State::Up(bed),
@@ -103,82 +103,96 @@ pub fn mark(bed: Bed) -> Command {
 pub fn down_devices(hosts: &[&str]) -> Result<Vec<String>> {
     let mut down = Vec::new();
     for host in hosts {
-        let links = links(host)?;
-        let is_down = |link: &&Link| link.ifname != "lo" && link.operstate != "UP";
-        down.extend(
-            links
-                .iter()
-                .filter(is_down)
-                .map(|link| format!("{host}:{}", link.ifname)),
-        );
+        let devices = devices(host)?;
+        let is_down = |device: &&device::Device| !is_loopback(device) && !device.running;
+        let name = |device: &device::Device| format!("{host}:{}", device.name);
+        down.extend(devices.iter().filter(is_down).map(name));
     }
     Ok(down)
 }
 
-pub fn report(bed: Option<Bed>) -> Result<Report> {
+pub fn status() -> Result<Status> {
+    let state = state()?;
     let mut hosts = namespace::present();
     hosts.retain(|host| namespace::is_live(host));
-    let links: HashMap<&str, Vec<Link>> = hosts
+    let networks: HashMap<&str, Network> = hosts
         .iter()
-        .map(|host| Ok((*host, links(host)?)))
+        .map(|host| Ok((*host, network(host, &hosts)?)))
         .collect::<Result<_>>()?;
-    Ok(Report {
-        bed: bed.map(Bed::name),
-        hosts: hosts
-            .into_iter()
-            .map(|host| describe(host, &links))
-            .collect::<Result<_>>()?,
+    Ok(Status {
+        state,
+        bed: match state {
+            State::Up(bed) => Some(bed.name()),
+            State::Absent | State::Incomplete => None,
+        },
+        hosts: hosts.iter().map(|host| describe(host, &networks)).collect(),
     })
 }
 
-fn describe(host: &'static str, links: &HashMap<&str, Vec<Link>>) -> Result<Host> {
-    let ids = namespace_ids(host)?;
-    let devices = links[host]
-        .iter()
-        .filter(|link| link.ifname != "lo")
-        .map(|link| Device {
-            ifname: link.ifname.clone(),
-            ifindex: link.ifindex,
-            mac: link.address.clone(),
-            mtu: link.mtu,
-            addresses: link
-                .addr_info
-                .iter()
-                .map(|address| format!("{}/{}", address.local, address.prefixlen))
-                .collect(),
-            peer: peer(link, &ids, links),
-            master: link.master.clone(),
-        })
-        .collect();
-    Ok(Host {
+fn describe(host: &'static str, networks: &HashMap<&str, Network>) -> Host {
+    let network = &networks[host];
+    let devices = network.devices.iter().filter(|device| !is_loopback(device));
+    Host {
         host,
         netns: namespace::name(host),
-        devices,
-    })
-}
-
-fn peer(link: &Link, ids: &[NamespaceId], links: &HashMap<&str, Vec<Link>>) -> Option<String> {
-    let (index, nsid) = (link.link_index?, link.link_netnsid?);
-    let namespace = ids.iter().find(|id| id.nsid == nsid)?.name.as_deref()?;
-    let host = namespace::host_of(namespace)?;
-    let device = links.get(host)?.iter().find(|l| l.ifindex == index)?;
-    Some(format!("{host}:{}", device.ifname))
-}
-
-fn links(host: &str) -> Result<Vec<Link>> {
-    ask_json(namespace::command(host, &["ip", "-j", "-d", "addr"]))
-}
-
-fn namespace_ids(host: &str) -> Result<Vec<NamespaceId>> {
-    let list = ["ip", "-j", "netns", "list-id"];
-    ask_json(namespace::command(host, &list))
-}
-
-/// `ip -j` prints nothing at all for some empty lists.
-fn ask_json<T: DeserializeOwned>(command: Command) -> Result<Vec<T>> {
-    let text = commands::ask(command)?;
-    if text.trim().is_empty() {
-        return Ok(Vec::new());
+        devices: devices
+            .map(|device| Device {
+                ifname: device.name.clone(),
+                ifindex: device.ifindex,
+                mac: device.mac,
+                mtu: device.mtu,
+                addresses: network.addresses_of(device.ifindex),
+                peer: peer(device, network, networks),
+                master: device.master.and_then(|master| network.name_of(master)),
+            })
+            .collect(),
     }
-    serde_json::from_str(&text).context("cannot read the output of `ip -j`")
+}
+
+fn peer(
+    device: &device::Device,
+    network: &Network,
+    networks: &HashMap<&str, Network>,
+) -> Option<String> {
+    let host = network.numbers.get(&device.link_nsid?)?;
+    let name = networks.get(host)?.name_of(device.link?)?;
+    Some(format!("{host}:{name}"))
+}
+
+impl Network {
+    fn name_of(&self, ifindex: u32) -> Option<String> {
+        let mut devices = self.devices.iter();
+        let device = devices.find(|device| device.ifindex == ifindex)?;
+        Some(device.name.clone())
+    }
+
+    fn addresses_of(&self, ifindex: u32) -> Vec<String> {
+        let its = self.addresses.iter().filter(|a| a.ifindex == ifindex);
+        its.map(|address| address.net.to_string()).collect()
+    }
+}
+
+fn is_loopback(device: &device::Device) -> bool {
+    device.name == "lo"
+}
+
+fn devices(host: &str) -> Result<Vec<device::Device>> {
+    netns::within(&namespace::path(host), device::all)
+}
+
+fn network(host: &str, hosts: &[&'static str]) -> Result<Network> {
+    netns::within(&namespace::path(host), || {
+        // The devices first: the kernel numbers the namespaces of their peers as it lists them.
+        let devices = device::all()?;
+        let mut numbers = HashMap::new();
+        for host in hosts {
+            let number = netns::nsid(&netns::file(&namespace::path(host))?)?;
+            numbers.extend(number.map(|number| (number, *host)));
+        }
+        Ok(Network {
+            devices,
+            addresses: address::all(None)?,
+            numbers,
+        })
+    })
 }

@@ -12,104 +12,71 @@ mod tmux;
 mod up;
 
 use std::fs::File;
-use std::path::Path;
-use std::process::ExitCode;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::datapath;
 use crate::error::{Exit, failure};
 pub use beds::Bed;
 use commands::Commands;
 use down::Remover;
-use inspect::State;
+pub use exec::exec;
+pub use inspect::{Device, Host, Status};
+pub use tmux::Session;
 
-/// What every verb may be told.
-pub struct Options<'a> {
-    pub json: bool,
-    pub pin_dir: Option<&'a Path>,
+/// The lab, and what it needs of its caller.
+pub struct Lab<'a> {
+    /// Shows a line of the running commentary.
+    pub say: &'a dyn Fn(&str),
+    /// Makes the command that detaches the program from all interfaces of a network namespace.
+    pub detach: &'a dyn Fn(&str) -> Result<Command>,
 }
 
-pub fn up(options: &Options, bed: Bed) -> Result<()> {
-    require_root("up")?;
-    let pins = datapath::locate(options.pin_dir)?;
-    let _lock = lock()?;
-    let commands = commands(options);
-    up::up(commands, &remover(options), bed)?;
-    if let Some(why) = datapath::no_bpffs(&pins) {
-        crate::view::warning(why);
+impl Lab<'_> {
+    /// Makes a bed. One that is there stays as it is.
+    pub fn up(&self, bed: Bed) -> Result<()> {
+        require_root("up")?;
+        let _lock = lock()?;
+        up::up(&self.commands(), &self.remover(), bed)
     }
-    if options.json {
-        return status(options);
+
+    /// Removes a bed. The report comes before the tmux session is ended: this process may end with it.
+    pub fn down(&self, report: impl FnOnce() -> Result<()>) -> Result<()> {
+        require_root("down")?;
+        let _lock = lock()?;
+        self.remover().down()?;
+        report()?;
+        tmux::end(&self.commands())
     }
-    Ok(())
+
+    fn commands(&self) -> Commands<'_> {
+        Commands { say: self.say }
+    }
+
+    fn remover(&self) -> Remover<'_> {
+        Remover {
+            commands: self.commands(),
+            detach: self.detach,
+        }
+    }
 }
 
-pub fn down(options: &Options) -> Result<()> {
-    require_root("down")?;
-    let _lock = lock()?;
-    remover(options).down()?;
-    if options.json {
-        status(options)?;
-    }
-    tmux::end(commands(options))
-}
-
-pub fn status(options: &Options) -> Result<()> {
+/// What there is of a bed.
+pub fn status() -> Result<Status> {
     if !namespace::present().is_empty() {
         require_root("status")?;
-        commands::require(&["ip", "nsenter"])?;
     }
-    let state = inspect::state()?;
-    let bed = match state {
-        State::Up(bed) => Some(bed),
-        State::Absent | State::Incomplete => None,
-    };
-    let report = inspect::report(bed)?;
-    if options.json {
-        crate::view::line(serde_json::to_string(&report)?)?;
-    } else {
-        crate::view::line(show::text(&state, &report))?;
-    }
-    Ok(())
+    inspect::status()
 }
 
-/// Returns only when it fails.
-pub fn exec(host: &str, command: &[std::ffi::OsString]) -> Result<ExitCode> {
-    require_root("exec")?;
-    match exec::exec(host, command)? {}
-}
-
-/// On a terminal, returns only when it fails.
-pub fn tmux(options: &Options) -> Result<()> {
+/// The bed in a tmux session, with a pane for each of its hosts.
+pub fn tmux() -> Result<Session> {
     require_root("tmux")?;
-    let session = open_tmux()?;
-    if options.json {
-        return crate::view::line(serde_json::to_string(&session)?);
-    }
-    if tmux::can_attach() {
-        match tmux::attach()? {}
-    }
-    crate::view::line(session.text())
-}
-
-fn open_tmux() -> Result<tmux::Session> {
     let _lock = lock()?;
     let hosts = namespace::live()?;
     down::refuse_from_inside(&hosts)?;
     commands::require(&["tmux"])?;
     tmux::open(&hosts)
-}
-
-fn commands(options: &Options) -> Commands {
-    Commands { json: options.json }
-}
-
-fn remover<'a>(options: &Options<'a>) -> Remover<'a> {
-    Remover {
-        commands: commands(options),
-        pin_dir: options.pin_dir,
-    }
 }
 
 fn require_root(verb: &str) -> Result<()> {

@@ -1,8 +1,6 @@
 //! The network namespaces of the lab's hosts.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -10,19 +8,14 @@ use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
 use super::beds;
 use crate::error::{Exit, failure};
-
-const PREFIX: &str = "xdpredir-";
+use crate::host::netns;
 
 pub fn name(host: &str) -> String {
-    format!("{PREFIX}{host}")
-}
-
-pub fn host_of(namespace: &str) -> Option<&str> {
-    namespace.strip_prefix(PREFIX)
+    format!("xdpredir-{host}")
 }
 
 pub fn path(host: &str) -> PathBuf {
-    Path::new("/run/netns").join(name(host))
+    netns::path(&name(host))
 }
 
 /// The hosts whose namespace has a name, be it that of a whole bed or of a part.
@@ -52,9 +45,8 @@ pub fn is_live(host: &str) -> bool {
 
 /// Whether this process is in the host's namespace.
 pub fn is_ours(host: &str) -> bool {
-    let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    let own = identity(Path::new("/proc/self/ns/net"));
-    own.is_some() && own == identity(&path(host))
+    let file = netns::file(&path(host)).ok();
+    file.is_some_and(|file| netns::is_current(&file).unwrap_or(false))
 }
 
 /// A command in the host's network namespace. Not `ip netns exec`: that remounts /sys, hides the

@@ -1,6 +1,6 @@
 //! The lab's status for people.
 
-use super::inspect::{Device, Report, State};
+use super::inspect::{Device, State, Status};
 use crate::view::columns::Columns;
 
 const HEADINGS: [&str; 8] = [
@@ -14,25 +14,28 @@ const HEADINGS: [&str; 8] = [
     "master",
 ];
 
-pub fn text(state: &State, report: &Report) -> String {
-    match state {
-        State::Absent => "no lab is up: run `xdpredir lab up`".to_string(),
-        State::Incomplete => format!(
-            "an incomplete bed: `xdpredir lab up` builds anew, `xdpredir lab down` removes it\n\n{}",
-            table(report)
-        ),
-        State::Up(bed) => format!(
-            "the bed {} is up\n\n{}\nNow try:\n  {}",
-            bed.name(),
-            table(report),
-            bed.layout().first_steps.join("\n  ")
-        ),
+impl Status {
+    /// For people.
+    pub fn text(&self) -> String {
+        match self.state {
+            State::Absent => "no lab is up: run `xdpredir lab up`".to_string(),
+            State::Incomplete => format!(
+                "an incomplete bed: `xdpredir lab up` makes it again, `xdpredir lab down` removes it\n\n{}",
+                table(self)
+            ),
+            State::Up(bed) => format!(
+                "the bed {} is up\n\n{}\nNow try:\n  {}",
+                bed.name(),
+                table(self),
+                bed.layout().first_steps.join("\n  ")
+            ),
+        }
     }
 }
 
-fn table(report: &Report) -> String {
+fn table(status: &Status) -> String {
     let mut table = Columns::new(&HEADINGS);
-    for host in &report.hosts {
+    for host in &status.hosts {
         for device in &host.devices {
             let addresses = addresses(device);
             let first = addresses.first().map_or("-", |address| address);
@@ -46,16 +49,16 @@ fn table(report: &Report) -> String {
 }
 
 fn row(host: &str, device: &Device, address: &str) -> [String; 8] {
-    let or_dash = |name: &Option<String>| name.clone().unwrap_or("-".into());
+    let or_dash = |name: Option<String>| name.unwrap_or("-".into());
     [
         host.to_string(),
         device.ifname.clone(),
         device.ifindex.to_string(),
-        device.mac.clone(),
+        or_dash(device.mac.map(|mac| mac.to_string())),
         address.to_string(),
         device.mtu.to_string(),
-        or_dash(&device.peer),
-        or_dash(&device.master),
+        or_dash(device.peer.clone()),
+        or_dash(device.master.clone()),
     ]
 }
 

@@ -15,17 +15,18 @@ use serde::Serialize;
 
 use super::commands::{self, Commands};
 
-/// Fixed, so that `lab down` finds it whatever TMUX_TMPDIR says.
+/// A fixed path, because `lab down` may run with another TMUX_TMPDIR than `lab tmux`.
 const SOCKET: &str = "/run/xdpredir-lab.tmux";
 const SESSION: &str = "xdpredir";
 /// What the session's current window is called in commands.
 const WINDOW: &str = "xdpredir:";
 /// The pane of this host's shell, by the name that is above it.
 const HERE: &str = "$";
-/// A pane's option with its name. Its title won't do: whatever runs there can change that.
+/// The pane's option that holds its name. Programs in the pane can change its title.
 const NAME: &str = "@xdpredir-host";
 const BORDER: &str = " #{@xdpredir-host} ";
 
+/// A tmux session with a pane for this host's shell, and one for each host of the bed.
 #[derive(Serialize)]
 pub struct Session {
     socket: &'static str,
@@ -34,6 +35,20 @@ pub struct Session {
 }
 
 impl Session {
+    /// Whether there is a terminal to attach, other than one of the session's own.
+    pub fn can_attach(&self) -> bool {
+        let around = env::var("TMUX").unwrap_or_default();
+        let is_inside = around.split(',').next() == Some(SOCKET);
+        stdin().is_terminal() && stdout().is_terminal() && !is_inside
+    }
+
+    /// Becomes tmux, attached to the session.
+    pub fn attach(&self) -> Result<Infallible> {
+        let error = tmux(&["attach-session", "-t", WINDOW]).exec();
+        Err(error).context("cannot run tmux")
+    }
+
+    /// For people.
     pub fn text(&self) -> String {
         format!(
             "the tmux session {SESSION} is there, with the panes {}: \
@@ -43,7 +58,7 @@ impl Session {
     }
 }
 
-/// Makes the session, or the panes that one which is there lacks.
+/// Makes the session, or the panes that are missing in it.
 pub fn open(hosts: &[&'static str]) -> Result<Session> {
     if !is_there() {
         start()?;
@@ -61,22 +76,9 @@ pub fn open(hosts: &[&'static str]) -> Result<Session> {
     })
 }
 
-/// Whether there is a terminal to attach, other than one of the session's own.
-pub fn can_attach() -> bool {
-    let around = env::var("TMUX").unwrap_or_default();
-    let is_inside = around.split(',').next() == Some(SOCKET);
-    stdin().is_terminal() && stdout().is_terminal() && !is_inside
-}
-
-/// Becomes tmux, attached to the session.
-pub fn attach() -> Result<Infallible> {
-    let error = tmux(&["attach-session", "-t", WINDOW]).exec();
-    Err(error).context("cannot run tmux")
-}
-
-/// Ends the session, if there is one, and with it the shell that asks, if that is in it: nothing can
-/// be done after this.
-pub fn end(commands: Commands) -> Result<()> {
+/// Ends the session, if there is one. This process ends with it if it runs in the session, so that
+/// nothing can be done after this.
+pub fn end(commands: &Commands) -> Result<()> {
     if !Path::new(SOCKET).exists() {
         return Ok(());
     }
@@ -150,7 +152,7 @@ fn name(pane: &str) -> Result<()> {
     Ok(())
 }
 
-/// The user's shell. By `env`, for tmux would make it a login shell, with another PATH.
+/// The user's shell. It is run by `env`, because tmux would make it a login shell, with another PATH.
 fn shell() -> OsString {
     env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())
 }

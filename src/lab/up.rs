@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use super::beds::Bed;
-use super::beds::Layout;
+use super::beds::{Bed, Layout};
 use super::commands::{self, Commands};
 use super::down::Remover;
 use super::inspect::{self, State};
@@ -18,7 +17,7 @@ use crate::error::{Exit, failure};
 /// Links report carrier within milliseconds of being set up.
 const LINKS_COME_UP_WITHIN: Duration = Duration::from_secs(5);
 
-pub fn up(commands: Commands, remover: &Remover, bed: Bed) -> Result<()> {
+pub fn up(commands: &Commands, remover: &Remover, bed: Bed) -> Result<()> {
     commands::require(&programs(bed.layout()))?;
     match inspect::state()? {
         State::Up(there) if there == bed => {
@@ -55,7 +54,7 @@ fn programs(layout: &Layout) -> Vec<&'static str> {
 }
 
 /// The mark comes last: a bed that has it is whole.
-fn make(commands: Commands, bed: Bed) -> Result<()> {
+fn make(commands: &Commands, bed: Bed) -> Result<()> {
     let layout = bed.layout();
     for host in layout.hosts {
         make_host(commands, host, layout.routers.contains(host))?;
@@ -68,7 +67,7 @@ fn make(commands: Commands, bed: Bed) -> Result<()> {
     commands.run(inspect::mark(bed))
 }
 
-fn make_host(commands: Commands, host: &str, forwards: bool) -> Result<()> {
+fn make_host(commands: &Commands, host: &str, forwards: bool) -> Result<()> {
     let mut add = Command::new("ip");
     add.args(["netns", "add", &namespace::name(host)]);
     commands.run(add)?;
@@ -76,8 +75,8 @@ fn make_host(commands: Commands, host: &str, forwards: bool) -> Result<()> {
     commands.run(namespace::command(host, &["ip", "link", "set", "lo", "up"]))
 }
 
-/// Strict reverse-path filters would eat redirected packets, whose source lives elsewhere; without
-/// duplicate address detection an IPv6 address is usable at once.
+/// Strict reverse-path filters would drop redirected packets, because their source address is routed
+/// elsewhere. Duplicate address detection would make an IPv6 address wait before it can be used.
 fn sysctls(forwards: bool) -> String {
     let forward = u8::from(forwards);
     format!(
@@ -88,7 +87,7 @@ fn sysctls(forwards: bool) -> String {
     )
 }
 
-/// A kernel that was started without IPv6 makes the beds with IPv4 alone.
+/// On a kernel that was started without IPv6, the beds have IPv4 alone.
 fn has_ipv6() -> bool {
     Path::new("/proc/sys/net/ipv6").is_dir()
 }
@@ -107,7 +106,7 @@ fn wait_for_links(hosts: &[&str]) -> Result<()> {
     }
 }
 
-fn undo(commands: Commands, remover: &Remover, error: anyhow::Error) -> anyhow::Error {
+fn undo(commands: &Commands, remover: &Remover, error: anyhow::Error) -> anyhow::Error {
     commands.say("that failed: removing what was made");
     match remover.remove() {
         Ok(()) => error,

@@ -10,6 +10,7 @@ mod interface;
 mod locator;
 mod mac;
 pub mod maglev;
+mod ranges;
 mod rule;
 mod state;
 
@@ -22,5 +23,6 @@ pub use finding::{Finding, Fix, Refreshed, Severity};
 pub use interface::{Actions, ETHERNET_MTU, LedgerState, LinkState, Mode, Outcome, Outcomes};
 pub use locator::Locator;
 pub use mac::Mac;
-pub use rule::{Backend, Match, Proto, Rewrite, Rule};
+pub use ranges::{Port, Prefix, VlanId, Weight};
+pub use rule::{Backend, Match, Proto, Rewrite, Rewriting, Rule};
 pub use state::BackendState;

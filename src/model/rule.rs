@@ -2,104 +2,156 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
-use clap::ValueEnum;
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Locator, Mac, maglev};
+use super::{Locator, Mac, Port, Prefix, VlanId, Weight, maglev};
 
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize,
-)]
+/// The protocols that a rule can match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Proto {
+    /// The User Datagram Protocol.
     Udp,
+    /// The Transmission Control Protocol.
     Tcp,
+}
+
+impl Proto {
+    /// All of them.
+    pub const ALL: [Proto; 2] = [Proto::Udp, Proto::Tcp];
+
+    /// Its name in options, files and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Proto::Udp => "udp",
+            Proto::Tcp => "tcp",
+        }
+    }
 }
 
 impl fmt::Display for Proto {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Proto::Udp => "udp",
-            Proto::Tcp => "tcp",
-        })
+        f.pad(self.name())
     }
 }
 
-/// What a rule matches. Of several, the one with the longest source prefix wins.
+impl FromStr for Proto {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut all = Proto::ALL.into_iter();
+        all.find(|proto| proto.name() == text)
+            .ok_or("not udp or tcp")
+    }
+}
+
+/// Which packets a rule takes. Of several rules, the one with the longest source prefix wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Match {
+    /// The packet's protocol.
     pub proto: Proto,
-    pub port: u16,
-    /// VLAN identifier of the outer tag; 0: untagged.
-    pub vlan: u16,
-    pub src: IpNet,
+    /// The packet's destination port.
+    pub port: Port,
+    /// The identifier of the outer VLAN tag; None: the frame has no tag.
+    pub vlan: Option<VlanId>,
+    /// The prefix that the packet's source address lies in.
+    pub src: Prefix,
 }
 
 impl fmt::Display for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "src {} {} port {}", self.src, self.proto, self.port)?;
         match self.vlan {
-            0 => Ok(()),
-            vlan => write!(f, " vlan {vlan}"),
+            None => Ok(()),
+            Some(vlan) => write!(f, " vlan {vlan}"),
         }
     }
 }
 
+/// One of the servers that a rule sends packets to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
+    /// The server's address.
     pub server: IpAddr,
+    /// The server's MAC address, or that of the next hop to it.
     pub mac: Mac,
     /// The egress device's own address, the source of what it sends.
     pub source_mac: Mac,
+    /// The egress device.
     pub ifindex: u32,
-    pub weight: u16,
+    /// The backend's share of the flows.
+    pub weight: Weight,
     /// Whether the egress device completes partial checksums.
     pub completes_checksum: bool,
+    /// What else becomes of the packets to this backend.
     pub rewrite: Rewrite,
     /// The key of its counter.
     pub counter: u32,
-    /// None: told by hand.
+    /// How the backend is found again; None: the user gave its MAC address.
     pub origin: Option<Locator>,
 }
 
-/// What becomes of a packet beside its new addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// What becomes of a packet to one backend, beside its new addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rewrite {
     /// The new destination port.
-    pub to_port: Option<u16>,
-    /// The new source address; the same for all backends of a rule.
-    pub snat: Option<IpAddr>,
-    /// MAC addresses alone change.
+    pub to_port: Option<Port>,
+    /// Only MAC addresses change.
     pub keep_ip: bool,
-    /// The TTL or hop limit, which alone ends a loop; the same for all backends of a rule.
-    pub decrement_ttl: bool,
-    pub push_vlan: Option<u16>,
+    /// The 802.1Q tag that is added.
+    pub push_vlan: Option<VlanId>,
+    /// The outer tag is removed.
     pub pop_vlan: bool,
 }
 
-impl Default for Rewrite {
-    fn default() -> Self {
-        Rewrite {
-            to_port: None,
-            snat: None,
-            keep_ip: false,
-            decrement_ttl: true,
-            push_vlan: None,
-            pop_vlan: false,
-        }
-    }
+/// What a request says of rewriting, for a backend and for its rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rewriting {
+    /// All that the backend has of its own.
+    pub backend: Rewrite,
+    /// The rule's; None: as it is.
+    pub snat: Option<IpAddr>,
+    /// The rule's; None: as it is.
+    pub decrement_ttl: Option<bool>,
 }
 
+/// A match, and what becomes of the packets that it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
+    /// Which packets the rule takes.
     pub matches: Match,
+    /// The packets' new source address; packets to a backend with `keep_ip` keep theirs.
+    pub snat: Option<IpAddr>,
+    /// The TTL or hop limit is decremented, which alone ends a loop.
+    pub decrement_ttl: bool,
     /// In the order of their addresses, so that the same set always spreads the same way.
     pub backends: Vec<Backend>,
 }
 
 impl Rule {
+    /// A rule without backends.
+    pub fn new(matches: Match) -> Self {
+        Rule {
+            matches,
+            snat: None,
+            decrement_ttl: true,
+            backends: Vec::new(),
+        }
+    }
+
+    /// The same rule with other backends.
+    pub fn with(&self, backends: Vec<Backend>) -> Self {
+        Rule { backends, ..*self }
+    }
+
+    /// The new source address of packets to one of the backends.
+    pub fn snat_of(&self, backend: &Backend) -> Option<IpAddr> {
+        self.snat.filter(|_| !backend.rewrite.keep_ip)
+    }
+
+    /// The backend with this address.
     pub fn backend(&self, server: IpAddr) -> Option<&Backend> {
         self.backends
             .iter()
@@ -117,6 +169,22 @@ impl Rule {
         }
     }
 
+    /// Gives a backend of the rule other rewriting. What the request leaves open of the rule stays as long
+    /// as the rule has other backends, to which it applies, and is the default otherwise.
+    pub fn set_rewriting(&mut self, server: IpAddr, new: Rewriting) {
+        let others = || self.backends.iter().filter(|b| b.server != server);
+        let snat = self.snat.filter(|_| others().any(|b| !b.rewrite.keep_ip));
+        let decrement_ttl = others().next().is_none() || self.decrement_ttl;
+        self.decrement_ttl = new.decrement_ttl.unwrap_or(decrement_ttl);
+        let mut backends = self.backends.iter_mut();
+        if let Some(backend) = backends.find(|b| b.server == server) {
+            backend.rewrite = new.backend;
+        }
+        let uses_snat = self.backends.iter().any(|b| !b.rewrite.keep_ip);
+        self.snat = new.snat.or(snat).filter(|_| uses_snat);
+    }
+
+    /// Removes the backend with this address.
     pub fn remove(&mut self, server: IpAddr) -> Option<Backend> {
         let place = self.backends.iter().position(|b| b.server == server)?;
         Some(self.backends.remove(place))
@@ -126,7 +194,7 @@ impl Rule {
     pub fn members(&self) -> Vec<maglev::Member> {
         let member = |backend: &Backend| maglev::Member {
             identity: identity(backend.server),
-            weight: backend.weight,
+            weight: backend.weight.get(),
         };
         self.backends.iter().map(member).collect()
     }
@@ -152,7 +220,7 @@ mod tests {
             mac: Mac([2, 0, 0, 0, 0, 1]),
             source_mac: Mac([2, 0, 0, 0, 0, 2]),
             ifindex: 1,
-            weight,
+            weight: Weight::new(weight).unwrap(),
             completes_checksum: true,
             rewrite: Rewrite::default(),
             counter: 7,
@@ -160,28 +228,98 @@ mod tests {
         }
     }
 
+    fn rule() -> Rule {
+        Rule::new(Match {
+            proto: Proto::Udp,
+            port: Port::new(1).unwrap(),
+            vlan: None,
+            src: Prefix::any_like([0; 4].into()),
+        })
+    }
+
     #[test]
     fn backends_stay_sorted_and_the_same_server_is_replaced() {
-        let matches = Match {
-            proto: Proto::Udp,
-            port: 1,
-            vlan: 0,
-            src: IpNet::default(),
-        };
-        let mut rule = Rule {
-            matches,
-            backends: Vec::new(),
-        };
+        let mut rule = rule();
         for last in [3, 1, 2, 1] {
             rule.put(backend([10, 0, 0, last], u16::from(last) * 10));
         }
-        let servers: Vec<u8> = rule.backends.iter().map(|b| b.weight as u8 / 10).collect();
+        let servers: Vec<u8> = rule
+            .backends
+            .iter()
+            .map(|b| b.weight.get() as u8 / 10)
+            .collect();
         assert_eq!(servers, [1, 2, 3]);
         assert!(rule.remove(IpAddr::from([10, 0, 0, 2])).is_some());
         assert!(rule.remove(IpAddr::from([10, 0, 0, 2])).is_none());
         assert_eq!(
-            rule.backend(IpAddr::from([10, 0, 0, 3])).unwrap().weight,
+            rule.backend(IpAddr::from([10, 0, 0, 3]))
+                .unwrap()
+                .weight
+                .get(),
             30
         );
+    }
+
+    /// A rule with snat and without decrementing, and one or two backends.
+    fn rewriting(backends: u8) -> Rule {
+        let mut rule = rule();
+        (rule.snat, rule.decrement_ttl) = (Some([10, 9, 9, 9].into()), false);
+        (1..=backends).for_each(|last| rule.put(backend([10, 0, 0, last], 1)));
+        rule
+    }
+
+    #[test]
+    fn rewriting_of_the_rule_stays_as_long_as_another_backend_has_it() {
+        let server = IpAddr::from([10, 0, 0, 1]);
+        let to_port = Rewriting {
+            backend: Rewrite {
+                to_port: Port::new(53),
+                ..Rewrite::default()
+            },
+            ..Rewriting::default()
+        };
+        let mut alone = rewriting(1);
+        alone.set_rewriting(server, to_port);
+        assert_eq!((alone.snat, alone.decrement_ttl), (None, true));
+        let mut rule = rewriting(2);
+        let before = (rule.snat, rule.decrement_ttl);
+        rule.set_rewriting(server, to_port);
+        assert_eq!((rule.snat, rule.decrement_ttl), before);
+        assert_eq!(rule.backend(server).unwrap().rewrite, to_port.backend);
+    }
+
+    #[test]
+    fn a_request_may_change_the_rewriting_of_the_rule() {
+        let mut rule = rewriting(2);
+        let (snat, decrement_ttl) = (Some([10, 8, 8, 8].into()), Some(true));
+        let server = IpAddr::from([10, 0, 0, 1]);
+        let backend = Rewrite::default();
+        rule.set_rewriting(
+            server,
+            Rewriting {
+                backend,
+                snat,
+                decrement_ttl,
+            },
+        );
+        assert_eq!((rule.snat, rule.decrement_ttl), (snat, true));
+    }
+
+    #[test]
+    fn no_source_is_kept_for_backends_that_keep_addresses() {
+        let keep_ip = Rewriting {
+            backend: Rewrite {
+                keep_ip: true,
+                ..Rewrite::default()
+            },
+            ..Rewriting::default()
+        };
+        let mut rule = rewriting(2);
+        rule.set_rewriting([10, 0, 0, 1].into(), keep_ip);
+        assert!(rule.snat.is_some());
+        assert_eq!(rule.snat_of(&rule.backends[0]), None);
+        assert_eq!(rule.snat_of(&rule.backends[1]), rule.snat);
+        rule.set_rewriting([10, 0, 0, 2].into(), keep_ip);
+        assert_eq!(rule.snat, None);
     }
 }

@@ -1,6 +1,7 @@
 //! What scripts read. Keys are added in time, never renamed.
 
 use std::io::{BufWriter, Write};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -8,7 +9,7 @@ use serde::Serialize;
 
 use crate::model::{
     Actions, Backend, BackendState, Counter, Failures, LedgerState, LinkState, Locator, Mode,
-    Outcomes, Proto, Rewrite, Rule,
+    Outcomes, Port, Proto, Rule, VlanId, Weight,
 };
 
 /// A backend of a rule. The counters have the names of the demo that came before.
@@ -16,19 +17,23 @@ use crate::model::{
 pub struct RuleRow {
     pub src: String,
     pub proto: Proto,
-    pub port: u16,
+    pub port: Port,
     pub server: String,
     pub mac: String,
     pub ifindex: u32,
     /// None where the device that the rule was made for is gone.
     pub ifname: Option<String>,
-    pub weight: u16,
+    pub weight: Weight,
     pub forward_packages: u64,
     pub forward_bytes: u64,
     /// The outer tag's VLAN identifier; None: untagged.
-    pub vlan: Option<u16>,
-    #[serde(flatten)]
-    pub rewrite: Rewrite,
+    pub vlan: Option<VlanId>,
+    pub to_port: Option<Port>,
+    pub snat: Option<IpAddr>,
+    pub keep_ip: bool,
+    pub decrement_ttl: bool,
+    pub push_vlan: Option<VlanId>,
+    pub pop_vlan: bool,
     /// Of those forwarded, the frames that reached the device. None: no ledger is kept.
     pub delivered: Option<u64>,
     pub failures: Option<Failures>,
@@ -57,8 +62,13 @@ impl RuleRow {
             weight: backend.weight,
             forward_packages: counter.packets,
             forward_bytes: counter.bytes,
-            vlan: Some(rule.matches.vlan).filter(|&vlan| vlan != 0),
-            rewrite: backend.rewrite,
+            vlan: rule.matches.vlan,
+            to_port: backend.rewrite.to_port,
+            snat: rule.snat_of(backend),
+            keep_ip: backend.rewrite.keep_ip,
+            decrement_ttl: rule.decrement_ttl,
+            push_vlan: backend.rewrite.push_vlan,
+            pop_vlan: backend.rewrite.pop_vlan,
             delivered: failures.map(|lost| counter.packets.saturating_sub(lost.total())),
             failures,
             state,
@@ -84,7 +94,7 @@ impl RuleRow {
     }
 
     /// What tells it from all other backends.
-    pub fn identity(&self) -> (&str, Proto, u16, Option<u16>, &str) {
+    pub fn identity(&self) -> (&str, Proto, Port, Option<VlanId>, &str) {
         (&self.src, self.proto, self.port, self.vlan, &self.server)
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::{Adjacency, Backend, Match, Proto, Rule};
+use crate::model::{Adjacency, Backend, Match, Port, Proto, Rule, VlanId};
 
 #[derive(Default, Serialize)]
 pub struct Report {
@@ -17,8 +17,8 @@ pub struct Report {
 struct Of {
     src: String,
     proto: Proto,
-    port: u16,
-    vlan: Option<u16>,
+    port: Port,
+    vlan: Option<VlanId>,
     #[serde(skip)]
     matches: Match,
 }
@@ -30,7 +30,7 @@ impl Of {
             src: matches.src.to_string(),
             proto: matches.proto,
             port: matches.port,
-            vlan: Some(matches.vlan).filter(|&vlan| vlan != 0),
+            vlan: matches.vlan,
             matches,
         }
     }

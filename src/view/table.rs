@@ -7,7 +7,7 @@ use super::columns::Columns;
 use super::json::{RuleRow, Snapshot, StatsInterface, Status, StatusInterface};
 use super::style::Tone;
 use super::{failures, terminal, units};
-use crate::model::{BackendState, Counter, LedgerState, LinkState, Rate, Rewrite};
+use crate::model::{BackendState, Counter, LedgerState, LinkState, Rate};
 
 /// An earlier snapshot and the time since.
 type Earlier<'a> = Option<(&'a Snapshot, Duration)>;
@@ -88,7 +88,7 @@ pub fn rules(rows: &[RuleRow]) -> String {
     table.extend_if(lost, &["lost"]);
     let state = rows.iter().any(|row| row.state != BackendState::Up);
     table.extend_if(state, &["state"]);
-    let rewriting = rows.iter().any(|row| !rewriting(&row.rewrite).is_empty());
+    let rewriting = rows.iter().any(|row| !rewriting(row).is_empty());
     table.extend_if(rewriting, &["rewriting"]);
     for row in rows {
         let [packets, bytes] = totals(row.counter());
@@ -104,7 +104,7 @@ pub fn rules(rows: &[RuleRow]) -> String {
         ];
         cells.extend(Some(units::number(row.lost() as f64)).filter(|_| lost));
         cells.extend(Some(row.state.to_string()).filter(|_| state));
-        cells.extend(Some(self::rewriting(&row.rewrite)).filter(|_| rewriting));
+        cells.extend(Some(self::rewriting(row)).filter(|_| rewriting));
         table.add(cells);
     }
     table.color("device", is_marked);
@@ -189,14 +189,14 @@ fn port(row: &RuleRow) -> String {
 }
 
 /// In the words of the command line; of what differs from the default.
-pub fn rewriting(rewrite: &Rewrite) -> String {
+pub fn rewriting(row: &RuleRow) -> String {
     let words = [
-        rewrite.to_port.map(|port| format!("to-port {port}")),
-        rewrite.snat.map(|addr| format!("snat {addr}")),
-        rewrite.keep_ip.then(|| "keep-ip".into()),
-        (!rewrite.decrement_ttl).then(|| "keep-ttl".into()),
-        rewrite.pop_vlan.then(|| "pop-vlan".into()),
-        rewrite.push_vlan.map(|vlan| format!("push-vlan {vlan}")),
+        row.to_port.map(|port| format!("to-port {port}")),
+        row.snat.map(|addr| format!("snat {addr}")),
+        row.keep_ip.then(|| "keep-ip".into()),
+        (!row.decrement_ttl).then(|| "keep-ttl".into()),
+        row.pop_vlan.then(|| "pop-vlan".into()),
+        row.push_vlan.map(|vlan| format!("push-vlan {vlan}")),
     ];
     let words: Vec<String> = words.into_iter().flatten().collect();
     words.join(" ")

@@ -65,7 +65,7 @@ fn what_there_is_no_room_to_write_down_is_not_mended() {
         bed.tool()
             .ok(&format!("rule add --server {SERVER} --port {port}"));
     }
-    let mends = pinned(&bed.lan.pins, "mends/mends");
+    let mends = pinned(&bed.lan.pins, "journal/journal");
     let noted = mends.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).unwrap();
     let room = mends.max_entries();
     // Room for two, for three rules.

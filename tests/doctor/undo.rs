@@ -30,7 +30,7 @@ fn an_entry_that_cannot_be_read_hides_no_other_and_keeps_nobody_from_detaching()
     let bed = Bed::new("native");
     bed.gro_off();
     bed.fix();
-    let mends = pinned(&bed.lan.pins, "mends/mends");
+    let mends = pinned(&bed.lan.pins, "journal/journal");
     let (number, rubbish) = (7u32.to_ne_bytes(), [b'?'; 512]);
     mends
         .update(&number, &rubbish, MapFlags::ANY)

@@ -1,19 +1,15 @@
 //! Packets that come back to where they were redirected.
 
 use crate::doctor::facts::{DeviceFacts, Facts};
-use crate::model::{Backend, Finding, Match, Rewrite, Rule};
+use crate::model::{Backend, Finding, Rule};
 
 /// One finding an egress device.
 pub fn check(setup: &Facts) -> Vec<Finding> {
     let of = |link| {
         let again = meets_again(setup, link)?;
         let mut rules = setup.rules.iter();
-        let returning = |rule: &Rule| {
-            let mut backends = rule.backends.iter();
-            backends.find(|b| returns(rule, b, link)).cloned()
-        };
-        let (rule, backend) = rules.find_map(|rule| Some((rule, returning(rule)?)))?;
-        Some(finding(link, &rule.matches, &backend.rewrite, &again))
+        let rule = rules.find(|rule| rule.backends.iter().any(|b| returns(rule, b, link)))?;
+        Some(finding(link, rule, &again))
     };
     setup.egress().filter_map(of).collect()
 }
@@ -29,15 +25,17 @@ fn meets_again(setup: &Facts, link: &DeviceFacts) -> Option<String> {
 /// Whether what a backend gets still matches the rule.
 fn returns(rule: &Rule, backend: &Backend, link: &DeviceFacts) -> bool {
     let (matches, rewrite) = (&rule.matches, &backend.rewrite);
-    let untagged = if rewrite.pop_vlan { 0 } else { matches.vlan };
+    let untagged = if rewrite.pop_vlan { None } else { matches.vlan };
     backend.ifindex == link.features.ifindex
         && rewrite.to_port.is_none_or(|port| port == matches.port)
-        && rewrite.snat.is_none_or(|snat| matches.src.contains(&snat))
-        && rewrite.push_vlan.unwrap_or(untagged) == matches.vlan
+        && rule
+            .snat_of(backend)
+            .is_none_or(|snat| matches.src.contains(&snat))
+        && rewrite.push_vlan.or(untagged) == matches.vlan
 }
 
-fn finding(link: &DeviceFacts, rule: &Match, rewrite: &Rewrite, evidence: &str) -> Finding {
-    let (consequence, remedy) = if rewrite.decrement_ttl {
+fn finding(link: &DeviceFacts, rule: &Rule, evidence: &str) -> Finding {
+    let (consequence, remedy) = if rule.decrement_ttl {
         (
             "packets go back and forth until their TTL is used up, if a rule at its peer takes them, too",
             "give the rules of one side a narrower match, such as --src",
@@ -51,7 +49,8 @@ fn finding(link: &DeviceFacts, rule: &Match, rewrite: &Rewrite, evidence: &str) 
     Finding::warning("loop", link.name())
         .consequence(consequence)
         .evidence(format!(
-            "{evidence}, and what rule {rule} sends there still matches it"
+            "{evidence}, and what rule {} sends there still matches it",
+            rule.matches
         ))
         .mend(remedy)
 }

@@ -1,7 +1,7 @@
 //! Commands that several findings name as their mend.
 
 use crate::doctor::facts::{BackendFacts, Facts, LostLocator};
-use crate::model::{Match, Rewrite};
+use crate::model::{Match, Rewrite, Rule};
 
 /// A command for another machine, which nobody completes with what this run was told.
 pub fn elsewhere(words: &str) -> String {
@@ -67,25 +67,22 @@ pub fn words(rule: &Match) -> String {
         vlan,
         src,
     } = rule;
-    let vlan = match vlan {
-        0 => String::new(),
-        vlan => format!(" --vlan {vlan}"),
-    };
+    let vlan = vlan.map_or_else(String::new, |vlan| format!(" --vlan {vlan}"));
     format!("--src {src} --proto {proto} --port {port}{vlan}")
 }
 
 /// What a rule does to packets but for the tag that it pushes, as `rule add` takes it.
-pub fn rewriting(rewrite: &Rewrite) -> String {
+pub fn rewriting(rule: &Rule, rewrite: &Rewrite) -> String {
     let mut options = String::new();
     if let Some(port) = rewrite.to_port {
         options += &format!(" --to-port {port}");
     }
-    if let Some(snat) = rewrite.snat {
+    if let Some(snat) = rule.snat.filter(|_| !rewrite.keep_ip) {
         options += &format!(" --snat {snat}");
     }
     for (wanted, option) in [
         (rewrite.keep_ip, " --keep-ip"),
-        (!rewrite.decrement_ttl, " --keep-ttl"),
+        (!rule.decrement_ttl, " --keep-ttl"),
         (rewrite.pop_vlan, " --pop-vlan"),
     ] {
         options += if wanted { option } else { "" };

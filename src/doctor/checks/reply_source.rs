@@ -24,7 +24,7 @@ pub fn check(setup: &Facts) -> Vec<Finding> {
 }
 
 fn is_asked(rule: &Rule) -> bool {
-    let asked = rule.matches.proto == Proto::Tcp || ASKED.contains(&rule.matches.port);
+    let asked = rule.matches.proto == Proto::Tcp || ASKED.contains(&rule.matches.port.get());
     asked && readdressed(rule).is_some()
 }
 
@@ -42,7 +42,7 @@ fn finding(rule: &Rule, backend: &Backend, others: usize) -> Finding {
     };
     let finding = Finding::warning(REPLY_SOURCE, subject);
     let (server, rewrite) = (backend.server, &backend.rewrite);
-    if let Some(snat) = rewrite.snat {
+    if let Some(snat) = rule.snat_of(backend) {
         return finding
             .consequence("clients never get to see the answers")
             .evidence(format!("{server} answers to {snat}, the address of --snat"))
@@ -82,7 +82,7 @@ fn keep_ip(rule: &Rule, backend: &Backend, needs: &str) -> String {
     };
     let tag = backend.rewrite.push_vlan;
     let tag = tag.map_or_else(String::new, |vlan| format!(" --push-vlan {vlan}"));
-    let options = remedies::rewriting(&kept);
+    let options = remedies::rewriting(rule, &kept);
     let length = if server.is_ipv4() { 32 } else { 128 };
     let add = remedies::elsewhere(&format!("ip addr add ADDR/{length} dev lo"));
     let bound = match rule.matches.proto {
@@ -98,13 +98,18 @@ fn keep_ip(rule: &Rule, backend: &Backend, needs: &str) -> String {
 mod tests {
     use super::super::testing;
     use super::*;
+    use crate::model::Port;
 
     fn found(proto: Proto, rewrite: Rewrite) -> Finding {
         let setup = Facts {
             rules: vec![testing::rule(proto, 1, rewrite)],
             ..Facts::default()
         };
-        check(&setup).pop().expect("a finding")
+        only(&setup)
+    }
+
+    fn only(setup: &Facts) -> Finding {
+        check(setup).pop().expect("a finding")
     }
 
     #[test]
@@ -122,7 +127,7 @@ mod tests {
         );
 
         let other_port = Rewrite {
-            to_port: Some(8080),
+            to_port: Port::new(8080),
             pop_vlan: true,
             ..Rewrite::default()
         };
@@ -135,14 +140,12 @@ mod tests {
         );
         assert!(other_port.mend.contains("a listener on port 7999"));
 
-        let snat = Rewrite {
-            snat: Some([10, 0, 0, 1].into()),
-            ..Rewrite::default()
+        let mut rule = testing::rule(Proto::Tcp, 1, Rewrite::default());
+        rule.snat = Some([10, 0, 0, 1].into());
+        let setup = Facts {
+            rules: vec![rule],
+            ..Facts::default()
         };
-        assert!(
-            found(Proto::Tcp, snat)
-                .evidence
-                .contains("answers to 10.0.0.1")
-        );
+        assert!(only(&setup).evidence.contains("answers to 10.0.0.1"));
     }
 }

@@ -20,7 +20,7 @@ fn rules(setup: &Facts, interface: &InterfaceFacts) -> Protos {
     let any = |wanted: &dyn Fn(&Match) -> bool| setup.matches().any(wanted);
     Protos {
         tcp: any(&|rule| rule.proto == Proto::Tcp),
-        udp: any(&|rule| rule.proto == Proto::Udp && (passed || QUIC.contains(&rule.port))),
+        udp: any(&|rule| rule.proto == Proto::Udp && (passed || QUIC.contains(&rule.port.get()))),
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::collections::HashSet;
 
-use ipnet::IpNet;
-
 use crate::doctor::facts::Facts;
-use crate::model::{Finding, Match};
+use crate::model::{Finding, Match, Prefix};
 
 pub fn check(setup: &Facts) -> Vec<Finding> {
     let mut matches: Vec<&Match> = setup.matches().collect();
@@ -48,28 +46,26 @@ impl Covered {
     }
 }
 
-fn pair(src: IpNet) -> Option<(IpNet, IpNet)> {
+fn pair(src: Prefix) -> Option<(Prefix, Prefix)> {
     let whole = src.supernet()?;
     let mut halves = whole.subnets(src.prefix_len()).ok()?;
-    Some((halves.find(|half| *half != src)?, whole))
+    let sibling = halves.find(|half| *half != *src)?;
+    Some((sibling.try_into().ok()?, whole.try_into().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Proto, Rule};
+    use crate::model::{Port, Proto, Rule};
 
     fn shadowed(sources: &[&str]) -> Vec<String> {
         let matches = sources.iter().map(|source| Match {
             proto: Proto::Udp,
-            port: 7999,
-            vlan: 0,
+            port: Port::new(7999).expect("a port"),
+            vlan: None,
             src: source.parse().expect("a prefix"),
         });
-        let rules = matches.map(|matches| Rule {
-            matches,
-            backends: Vec::new(),
-        });
+        let rules = matches.map(Rule::new);
         let setup = Facts {
             rules: rules.collect(),
             ..Facts::default()

@@ -4,8 +4,7 @@ use crate::doctor::facts::{DeviceFacts, Facts};
 use crate::model::Finding;
 
 pub fn check(setup: &Facts) -> Vec<Finding> {
-    let mut vlans = setup.matches().map(|matches| matches.vlan);
-    let Some(vlan) = vlans.find(|&vlan| vlan != 0) else {
+    let Some(vlan) = setup.matches().find_map(|matches| matches.vlan) else {
         return Vec::new();
     };
     // The rule may be meant for another interface, which shows it its packets.
@@ -64,13 +63,13 @@ mod tests {
     use super::super::Facts;
     use super::super::testing::{attached, nic, rule};
     use super::*;
-    use crate::model::{Mode, Proto, Rewrite, Severity};
+    use crate::model::{Mode, Proto, Rewrite, Severity, VlanId};
 
     /// NICs whose rxvlan is on or off, with a rule.
     fn found(vlan: u16, rx_vlan: &[bool]) -> Vec<Finding> {
         let mut setup = Facts::default();
         let mut rule = rule(Proto::Udp, 9, Rewrite::default());
-        rule.matches.vlan = vlan;
+        rule.matches.vlan = VlanId::new(vlan);
         setup.rules.push(rule);
         for (ifindex, &on) in (1..).zip(rx_vlan) {
             let mut link = nic(ifindex);

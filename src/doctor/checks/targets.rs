@@ -128,7 +128,7 @@ fn by_device_below(setup: &Facts, link: &DeviceFacts) -> Option<String> {
     let rule = rules.next()?;
     let mut backends = rule.backends.iter().filter(|backend| backend.ifindex == on);
     let backend = backends.next()?;
-    let (lower, tag) = below(setup, link, backend)?;
+    let (lower, tag) = below(setup, link, rule, backend)?;
     if setup.below.get(&lower)?.xdp.redirect_target != Some(true) {
         return None;
     }
@@ -146,7 +146,12 @@ fn by_device_below(setup: &Facts, link: &DeviceFacts) -> Option<String> {
 
 /// The device that a backend can be reached by instead, and the tag that its packets need there. What
 /// is rewritten is said again where something of it is said.
-fn below(setup: &Facts, link: &DeviceFacts, backend: &Backend) -> Option<(u32, String)> {
+fn below(
+    setup: &Facts,
+    link: &DeviceFacts,
+    rule: &Rule,
+    backend: &Backend,
+) -> Option<(u32, String)> {
     if link.is("bridge") {
         let is_it = |target: &&BackendFacts| {
             (target.server, target.ifindex, target.mac)
@@ -161,7 +166,7 @@ fn below(setup: &Facts, link: &DeviceFacts, backend: &Backend) -> Option<(u32, S
         None => Some((lower, String::new())),
         Some(_) if backend.rewrite.push_vlan.is_some() => None,
         Some(vlan) => {
-            let rewriting = remedies::rewriting(&backend.rewrite);
+            let rewriting = remedies::rewriting(rule, &backend.rewrite);
             Some((lower, format!(" --push-vlan {vlan}{rewriting}")))
         }
     }
@@ -198,7 +203,7 @@ fn driver(link: &DeviceFacts) -> &str {
 mod tests {
     use super::super::testing::{attached, nic, redirecting, rule, vlan};
     use super::*;
-    use crate::model::{Proto, Rewrite, Severity};
+    use crate::model::{Proto, Rewrite, Severity, VlanId};
 
     /// The remedy for a backend by a VLAN device.
     fn remedy(lower_takes: bool, rewrite: Rewrite) -> String {
@@ -224,7 +229,7 @@ mod tests {
         );
         assert_eq!(remedy(false, keep_ip), "");
         let pushes = Rewrite {
-            push_vlan: Some(7),
+            push_vlan: VlanId::new(7),
             ..Rewrite::default()
         };
         assert_eq!(remedy(true, pushes), "");

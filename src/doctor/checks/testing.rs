@@ -2,8 +2,8 @@
 
 use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, InterfaceFacts};
 use crate::model::{
-    Backend, FeatureSource, Features, LinkState, Mac, Match, Mode, Offloads, Proto, Remote,
-    Rewrite, Rule, XdpFeatures,
+    Backend, FeatureSource, Features, LinkState, Mac, Match, Mode, Offloads, Port, Prefix, Proto,
+    Remote, Rewrite, Rule, Weight, XdpFeatures,
 };
 
 /// A device attached natively, and a backend behind another one.
@@ -117,16 +117,18 @@ pub fn rule(proto: Proto, ifindex: u32, rewrite: Rewrite) -> Rule {
     Rule {
         matches: Match {
             proto,
-            port: 7999,
-            vlan: 0,
-            src: "0.0.0.0/0".parse().expect("a prefix"),
+            port: Port::new(7999).expect("a port"),
+            vlan: None,
+            src: Prefix::any_like([0; 4].into()),
         },
+        snat: None,
+        decrement_ttl: true,
         backends: vec![Backend {
             server: [10, 0, 0, 2].into(),
             mac: Mac([2, 0, 0, 0, 0, 1]),
             source_mac: Mac([2, 0, 0, 0, 0, 2]),
             ifindex,
-            weight: 1,
+            weight: Weight::default(),
             completes_checksum: true,
             rewrite,
             counter: 1,
