@@ -10,7 +10,6 @@ mod features;
 mod grammar;
 mod lab;
 mod load;
-mod needs;
 mod requests;
 mod rule;
 mod stats;
@@ -38,8 +37,7 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            let why = explain::refusal(&error, &cli.command);
-            warnings::complain(&cli.global, &why);
+            warnings::complain(&cli.global, &explain::failed(&error, &cli.command));
             ExitCode::from(datapath::exit_code(&error) as u8)
         }
     }
