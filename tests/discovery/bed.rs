@@ -1,8 +1,6 @@
 //! A host with a VM, servers that can be restarted, and container engines that are scripts.
 
-use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::process::{Child, Command};
 
 use crate::fixture::lan::{ANYWHERE, Lan, receive, socket};
@@ -64,11 +62,10 @@ pub fn remembered(lan: &Lan) -> usize {
 
 pub fn origins(lan: &Lan) -> MapHandle {
     let pins = lan.pins.left();
-    let is_it = |path: &&PathBuf| {
-        let name = path.file_name().and_then(OsStr::to_str);
-        name.is_some_and(|name| name.starts_with("locators-"))
-    };
-    let pin = pins.iter().find(is_it);
+    // Behind the dash stands the number of the map's schema.
+    let pin = pins
+        .iter()
+        .find(|path| path.to_string_lossy().contains("/locators"));
     MapHandle::from_pinned_path(pin.expect("the map is pinned")).unwrap()
 }
 
