@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use xdpredir::control::{self, Field};
 use xdpredir::datapath;
 use xdpredir::error::{Failure, join_lines};
 use xdpredir::host::discovery;
@@ -26,8 +27,35 @@ pub fn causes(error: &anyhow::Error) -> String {
 
 fn cause(error: &(dyn Error + 'static)) -> String {
     let failure = error.downcast_ref::<Failure>();
-    let explained = failure.and_then(|failure| failure.typed().map(discovery));
-    explained.unwrap_or_else(|| error.to_string())
+    let discovery = failure.and_then(|failure| failure.typed().map(discovery));
+    let control = || failure.and_then(|failure| failure.typed().map(control));
+    discovery
+        .or_else(control)
+        .unwrap_or_else(|| error.to_string())
+}
+
+fn control(error: &control::Error) -> String {
+    use control::Error;
+    match error {
+        Error::Value { field, value, why } => format!("{} {value}: {why}", option(*field)),
+        Error::WhichBackend => "which backend? --server ADDR is missing; --container, --pid, \
+            --server-netns, or --dev of a veth find it"
+            .into(),
+        Error::NoDevice(_) => format!("--{error}; `ip link` lists them"),
+        Error::NoRule(_) => format!("{error}; `xdpredir rule list` shows what there is"),
+    }
+}
+
+fn option(field: Field) -> &'static str {
+    match field {
+        Field::Server => "--server",
+        Field::Src => "--src",
+        Field::Snat => "--snat",
+        Field::Device | Field::Origin => "--dev",
+        Field::Pid => "--pid",
+        Field::Netns => "--server-netns",
+        Field::Container => "--container",
+    }
 }
 
 fn discovery(error: &discovery::Error) -> String {
