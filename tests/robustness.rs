@@ -5,15 +5,12 @@ mod fixture;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
+use fixture::kill;
 use fixture::lan::Lan;
 use fixture::{BINARY, Ns, Pins, Run, Tool, chmod, install};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// Runs that are killed, of each verb.
-const KILLS: u32 = 60;
 
 struct Bed {
     ns: Ns,
@@ -76,41 +73,35 @@ fn add(server: &str) -> String {
     format!("rule add --server {server} --mac 02:00:00:00:00:01 --dev v1")
 }
 
-/// How long a run takes that nobody kills, and a little more: a slow machine needs more instants than a
-/// fast one.
-fn latest(tool: &Tool, words: &str) -> Duration {
-    let start = Instant::now();
-    tool.ok(words);
-    start.elapsed() * 5 / 4
-}
-
-/// Starts a run and kills it, at the latest so long after its start; the instants are spread evenly, in
-/// no order.
-fn kill_at(tool: &Tool, words: &str, latest: Duration, round: u32) {
-    let mut child = tool.spawn(words);
-    std::thread::sleep(latest * (round * 7919 % KILLS) / KILLS);
-    let _ = child.kill();
-    child.wait().expect("a child");
+/// Kills runs of these words before their first change, their second, and so on, until one makes all of its changes.
+/// `look` sees what each has left and makes it as it was before.
+fn kill_at_each_change(tool: &Tool, words: &str, mut look: impl FnMut()) {
+    let mut n = 0;
+    while kill::before_change(&mut tool.command(words), n) {
+        look();
+        n += 1;
+    }
+    look();
+    assert!(n > 3, "{words:?} made {n} changes: too few to be all");
 }
 
 #[test]
 fn an_attach_killed_at_any_instant_leaves_all_or_nothing() {
     let bed = Bed::new();
     let tool = bed.tool();
-    let latest = latest(&tool, "attach v0");
-    bed.clear();
-    for round in 0..KILLS {
-        kill_at(&tool, "attach v0", latest, round);
+    let mut again = false;
+    kill_at_each_change(&tool, "attach v0", || {
         let status = tool.json("status");
         assert!(status["interfaces"].as_array().unwrap().len() <= 1);
-        if round % 2 == 0 {
+        again = !again;
+        if again {
             tool.ok("attach v0");
             bed.add("10.1.1.1");
             tool.ok("stats");
             assert_eq!(bed.servers(), ["10.1.1.1"]);
         }
         bed.clear();
-    }
+    });
 }
 
 #[test]
@@ -120,16 +111,13 @@ fn an_attach_of_a_further_interface_killed_at_any_instant_leaves_the_first_alone
     tool.ok("attach v0");
     bed.add("10.1.1.1");
     let first = tool.json("status")["interfaces"][0].clone();
-    let latest = latest(&tool, "attach v1");
-    tool.ok("detach v1");
-    for round in 0..KILLS {
-        kill_at(&tool, "attach v1", latest, round);
+    kill_at_each_change(&tool, "attach v1", || {
         let interfaces = tool.json("status")["interfaces"].clone();
         assert!(interfaces.as_array().unwrap().contains(&first));
         assert_eq!(bed.servers(), ["10.1.1.1"]);
         tool.ok("attach v1");
         tool.ok("detach v1");
-    }
+    });
     bed.clear();
 }
 
@@ -139,10 +127,7 @@ fn a_rule_add_killed_at_any_instant_leaves_the_old_rules_or_the_new() {
     let tool = bed.tool();
     tool.ok("attach v0");
     bed.add("10.1.1.1");
-    let latest = latest(&tool, &add("10.1.1.2"));
-    tool.ok("rule del --server 10.1.1.2");
-    for round in 0..KILLS {
-        kill_at(&tool, &add("10.1.1.2"), latest, round);
+    kill_at_each_change(&tool, &add("10.1.1.2"), || {
         let servers = bed.servers();
         assert!(
             servers == ["10.1.1.1"] || servers == ["10.1.1.1", "10.1.1.2"],
@@ -152,7 +137,7 @@ fn a_rule_add_killed_at_any_instant_leaves_the_old_rules_or_the_new() {
         bed.add("10.1.1.2");
         tool.ok("rule del --server 10.1.1.2");
         assert_eq!(bed.servers(), ["10.1.1.1"]);
-    }
+    });
     bed.clear();
 }
 
@@ -163,11 +148,7 @@ fn a_rule_del_killed_at_any_instant_leaves_the_old_rules_or_the_new() {
     tool.ok("attach v0");
     bed.add("10.1.1.1");
     bed.add("10.1.1.2");
-    let latest = latest(&tool, "rule del --server 10.1.1.1");
-    bed.add("10.1.1.1");
-    for round in 0..KILLS {
-        bed.add("10.1.1.2");
-        kill_at(&tool, "rule del --server 10.1.1.1", latest, round);
+    kill_at_each_change(&tool, "rule del --server 10.1.1.1", || {
         let servers = bed.servers();
         assert!(
             servers == ["10.1.1.2"] || servers == ["10.1.1.1", "10.1.1.2"],
@@ -176,7 +157,7 @@ fn a_rule_del_killed_at_any_instant_leaves_the_old_rules_or_the_new() {
         tool.ok("rule del --server 10.1.1.1 --if-exists");
         assert_eq!(bed.servers(), ["10.1.1.2"]);
         bed.add("10.1.1.1");
-    }
+    });
     bed.clear();
 }
 
@@ -184,20 +165,23 @@ fn a_rule_del_killed_at_any_instant_leaves_the_old_rules_or_the_new() {
 fn a_detach_killed_at_any_instant_can_be_done_again() {
     let bed = Bed::new();
     let tool = bed.tool();
-    tool.ok("attach v0");
-    bed.add("10.1.1.1");
-    let latest = latest(&tool, "detach --all");
-    for round in 0..KILLS {
+    let attach = || {
         tool.ok("attach v0");
         bed.add("10.1.1.1");
-        kill_at(&tool, "detach --all", latest, round);
+    };
+    attach();
+    let mut again = false;
+    kill_at_each_change(&tool, "detach --all", || {
         tool.ok("status");
-        if round % 2 == 0 {
+        again = !again;
+        if again {
             tool.ok("attach v0");
             tool.ok("rule list");
         }
         bed.clear();
-    }
+        attach();
+    });
+    bed.clear();
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! `doctor --undo` and the last `detach` take back what `--fix` has changed.
 
-use std::thread::sleep;
-use std::time::Instant;
-
 use crate::bed::{Bed, OTHER_MAC, is_up};
+use crate::fixture::kill;
 use crate::fixture::run::pinned;
 use crate::fixture::{BINARY, Run, command};
 use libbpf_rs::{MapCore, MapFlags};
@@ -111,22 +109,14 @@ fn a_mend_that_was_killed_at_any_instant_can_be_undone() {
     bed.host().ip("link set wan0 down");
     bed.server()
         .ip(&format!("link set eth0 address {OTHER_MAC}"));
-    // A slow machine needs later instants than a fast one.
-    let start = Instant::now();
-    bed.tool().ok("doctor --fix --yes");
-    let latest = start.elapsed() * 5 / 4;
-    bed.tool().ok("doctor --undo");
-    let mut mended = 0;
-    for round in 0..40 {
-        let mut run = bed.tool().spawn("doctor --fix --yes");
-        sleep(latest * round / 40);
-        let _ = run.kill();
-        run.wait().expect("it ends");
+    let (mut n, mut mended) = (0, 0);
+    while kill::before_change(&mut bed.tool().command("doctor --fix --yes"), n) {
         mended += usize::from(bed.gro());
         let undo = bed.tool().ok("doctor --undo");
-        assert!(undo.err.is_empty(), "{undo:?}");
-        assert!(!bed.gro() && !is_up(bed.host(), "wan0"), "{round}");
-        assert_eq!(bed.backend()["mac"], stale, "{round}");
+        assert!(undo.err.is_empty(), "{n}: {undo:?}");
+        assert!(!bed.gro() && !is_up(bed.host(), "wan0"), "{n}");
+        assert_eq!(bed.backend()["mac"], stale, "{n}");
+        n += 1;
     }
     assert!(mended > 0, "no run came far enough");
     bed.tool().ok("detach --all");
