@@ -11,7 +11,7 @@ use crate::datapath::{self, Lock, Pins, RuleStore};
 use crate::doctor::{self, checks};
 use crate::error::{Exit, failure};
 use crate::model::{
-    Adjacency, BackendUpdate, Finding, MAX_BACKENDS, Match, Rewriting, Rule, RuleRecord, Weight,
+    BackendUpdate, Finding, MAX_BACKENDS, Match, Rewriting, Rule, RuleRecord, Weight,
 };
 
 /// A backend for a rule.
@@ -49,10 +49,15 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
     let server = resolution.path.server;
     let lock = Lock::take(pins)?;
     let store = RuleStore::open(pins)?;
-    let before = store.get(&matches)?.unwrap_or(Rule::new(matches));
-    let is_update = before.backend(server).is_some();
-    let update = update(request, &before, &resolution)?;
-    let rule = put(&store, before, &update)?;
+    let egress = BTreeSet::from([resolution.path.device.ifindex]);
+    let is_update = store.edit(&lock, &egress, [matches], |rules| {
+        let mut rule = rules.pop().unwrap_or(Rule::new(matches));
+        let is_update = rule.backend(server).is_some();
+        rule.apply(&update(request, &rule, &resolution)?);
+        rules.push(rule);
+        Ok(is_update)
+    })?;
+    let rule = store.get(&matches)?.context("the rule was just stored")?;
     // What follows only looks, and may take a while.
     drop(lock);
     let backend = rule.backend(server).context("the backend was just added")?;
@@ -129,26 +134,4 @@ fn update(request: &AddRequest, before: &Rule, found: &Resolution) -> Result<Bac
         weight: request.weight,
         rewriting: request.rewriting,
     })
-}
-
-/// Checks that everything finds room before the first change.
-fn put(store: &RuleStore, mut rule: Rule, update: &BackendUpdate) -> Result<Rule> {
-    let Adjacency {
-        ifindex, server, ..
-    } = update.adjacency;
-    let mut wanted = rule.clone();
-    wanted.apply(update);
-    store.require_room(&wanted)?;
-    store.require_egress(&BTreeSet::from([ifindex]))?;
-    store
-        .open_egress(ifindex, &mut rule.backends)
-        .with_context(|| format!("ifindex {ifindex}"))?;
-    let is_new = rule.backend(server).is_none();
-    rule.apply(update);
-    let mut backends = rule.backends.iter_mut();
-    if let Some(new) = backends.find(|b| is_new && b.server == server) {
-        new.counter = store.new_counter()?;
-    }
-    store.put(&rule)?;
-    Ok(rule)
 }
