@@ -126,7 +126,7 @@ fn backend(ifindex: u32, rewrite: Rewrite) -> Backend {
         weight: Weight::default(),
         completes_checksum: true,
         rewrite,
-        counter: 1,
+        counter: Some(1),
         origin: None,
     }
 }
