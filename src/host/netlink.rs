@@ -62,7 +62,7 @@ fn exchange<M: Message>(request: M, flags: u16) -> Result<Vec<M>> {
 }
 
 /// Adds a datagram's messages to the answers; true where more are to come.
-fn collect<M: Message>(datagram: &[u8], dump: bool, answers: &mut Vec<M>) -> Result<bool> {
+pub fn collect<M: Message>(datagram: &[u8], dump: bool, answers: &mut Vec<M>) -> Result<bool> {
     let mut rest = datagram;
     while !rest.is_empty() {
         let message = NetlinkMessage::<M>::deserialize(rest)?;
