@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::fixture::model::{Device, Model, Rule};
+use crate::fixture::model::{Backend, Device, Model, Rule};
 use crate::fixture::packet::UDP;
 use crate::fixture::run::{Loaded, age_fragments, age_passed, renew_passed};
 use crate::fixture::{Ns, Pins, Tool};
@@ -55,11 +55,18 @@ impl Case {
         let mut rules = minimized(self.rules.clone(), |rules| with(rules).fails());
         for n in 0..rules.len() {
             let mut others = rules.clone();
-            rules[n].backends = minimized(rules[n].backends.clone(), |backends| {
+            let mut fails = |backends: &[Backend]| {
                 others[n].backends = backends.to_vec();
                 others[n].backends_changed();
                 !backends.is_empty() && with(&others).fails()
-            });
+            };
+            let all = rules[n].backends.clone();
+            // Which one gets the packet depends on the others: one that fails alone is found first.
+            let alone = all.iter().find(|one| fails(std::slice::from_ref(one)));
+            rules[n].backends = match alone {
+                Some(one) => vec![one.clone()],
+                None => minimized(all, fails),
+            };
             rules[n].backends_changed();
         }
         self.rules = rules;
@@ -69,8 +76,11 @@ impl Case {
     fn shrink_packet(&mut self, world: &World, n: usize) {
         let mut step = 4096;
         while step > 0 {
-            let shorter = shortened(&self.packets[n].1, step);
-            if !shorter.is_some_and(|shorter| self.replaced(world, n, shorter)) {
+            let is_shorter = [false, true].into_iter().any(|partial| {
+                let shorter = shortened(&self.packets[n].1, step, partial);
+                shorter.is_some_and(|shorter| self.replaced(world, n, shorter))
+            });
+            if !is_shorter {
                 step /= 2;
             }
         }
@@ -198,8 +208,9 @@ fn minimized<T: Clone>(mut items: Vec<T>, mut fails: impl FnMut(&[T]) -> bool) -
     items
 }
 
-/// A packet with so many bytes less at its end, which the length fields of IP and UDP then say.
-fn shortened(packet: &[u8], by: usize) -> Option<Vec<u8>> {
+/// A packet with so many bytes less at its end, which the length fields of IP and UDP then say, and the checksum, too,
+/// where it is the partial one, which contains the length.
+fn shortened(packet: &[u8], by: usize, partial: bool) -> Option<Vec<u8>> {
     let mut out = packet[..packet.len().checked_sub(by).filter(|len| *len >= 14)?].to_vec();
     let word = |at: usize| Some(u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?]));
     let mut ip = 14;
@@ -218,8 +229,12 @@ fn shortened(packet: &[u8], by: usize) -> Option<Vec<u8>> {
         Some(())
     };
     reduce(length)?;
-    if *packet.get(proto)? == UDP {
+    let udp = *packet.get(proto)? == UDP;
+    if udp {
         reduce(l4 + 4)?;
+    }
+    if partial {
+        reduce(l4 + if udp { 6 } else { 16 })?;
     }
     Some(out)
 }

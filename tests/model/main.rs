@@ -97,11 +97,16 @@ fn the_program_agrees_with_the_model_on_every_packet() {
 /// Packets and bytes by outcome.
 type Tally = BTreeMap<Outcome, (u64, u64)>;
 
+/// With a count in place of many zeros.
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let mut text = String::new();
+    for run in bytes.chunk_by(|a, b| a == b) {
+        let _ = match (run, run.len()) {
+            ([0, ..], zeros @ 8..) => write!(text, "({zeros} zeros)"),
+            _ => run.iter().try_for_each(|byte| write!(text, "{byte:02x}")),
+        };
+    }
+    text
 }
 
 /// Random rules, in the kernel and in the model.
