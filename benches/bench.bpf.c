@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * generate -> the program under test -> sink. Two programs stand in for the
- * program under test: bare, which redirects and does nothing else, and pass,
- * whose run time is that of the measurement itself.
+ * generate -> the program under test -> sink. Two programs take the place of the program under test
+ * for comparison: bare only redirects; pass does nothing, so that its run time is what taking the
+ * time costs.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -23,7 +23,7 @@ const volatile __u32 first_server = 0; /* host byte order; the others follow */
 __u32 flows = 0;
 __u32 flow = 0; /* one CPU generates */
 
-/* By server; the last counts every other destination. */
+/* Packets by server. The last element counts all other destinations. */
 struct arrivals {
 	__u64 packets[SERVERS + 1];
 };
@@ -59,7 +59,7 @@ static __always_inline void set_source(struct iphdr *ip, struct udphdr *udp)
 	ip->saddr = source;
 }
 
-/* Pages are recycled as the receiver left them, so each frame is written anew. */
+/* The kernel reuses pages, and the receiver has rewritten them: so each frame is written again. */
 SEC("xdp")
 int generate(struct xdp_md *ctx)
 {
@@ -108,8 +108,9 @@ int sink(struct xdp_md *ctx)
 }
 
 /*
- * The same where the stack begins, after GRO: what is not one whole frame is no server's.
- * redirect_peer comes by here, too.
+ * The same where the stack begins, after GRO. GRO may have merged frames or cut them: those are
+ * counted as no server's, since they are not one frame each. Frames of redirect_peer arrive here,
+ * too.
  */
 SEC("tc")
 int stack_sink(struct __sk_buff *skb)

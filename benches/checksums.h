@@ -5,7 +5,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 
-/* RFC 1624, equation 3: a checksum over what was from and is to. */
+/* The checksum after a word has changed (RFC 1624, equation 3). */
 static __always_inline __sum16 replaced(__sum16 check, __be32 from, __be32 to)
 {
 	__u64 sum = (__u64)(__u16)~check + (__u32)~from + to;
@@ -17,7 +17,7 @@ static __always_inline __sum16 replaced(__sum16 check, __be32 from, __be32 to)
 	return ~sum;
 }
 
-/* RFC 768: 0 says that there is none. */
+/* RFC 768: 0 would mean that there is no checksum. */
 static __always_inline __sum16 udp_replaced(__sum16 check, __be32 from, __be32 to)
 {
 	check = replaced(check, from, to);

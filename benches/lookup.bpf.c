@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * The longest prefix of a random address, found in two ways: in a trie, and in one
- * hash table asked once for each prefix length in use.
+ * Finds the longest prefix of random addresses in two ways: in a trie, and in a hash table that is
+ * asked once for each prefix length in use.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -58,7 +58,7 @@ __u64 sum = 0;
 
 static __always_inline bool in_nothing(__u32 address)
 {
-	sum += address; /* so that it is drawn */
+	sum += address; /* or the compiler would remove the draw */
 	return true;
 }
 
@@ -95,7 +95,7 @@ static __always_inline bool in_hash(__u32 address)
 		return XDP_PASS;                                                                   \
 	} while (0)
 
-/* Draws the addresses and does nothing with them. */
+/* Draws the addresses and looks none up: what the other two spend on drawing. */
 SEC("xdp")
 int control(struct xdp_md *ctx)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Numbered IPv4 prefixes, no two the same, their lengths in turn; and addresses
- * drawn from them. speed/prefixes.rs numbers them likewise.
+ * IPv4 prefixes that are given by a number, and random addresses in them. No two prefixes are the
+ * same, and their lengths take turns. speed/prefixes.rs must number them in the same way.
  */
 #ifndef __PREFIXES_H__
 #define __PREFIXES_H__
@@ -15,8 +15,8 @@
 const volatile __u32 lengths[MAX_LENGTHS] = {}; /* longest first */
 const volatile __u32 length_count = 1;
 
-__u32 prefixes = 0;  /* to draw addresses from; 0: none */
-__u32 last_draw = 0; /* a power of two less one: after it comes the first again */
+__u32 prefixes = 0;  /* how many to draw addresses from; 0: draw none */
+__u32 last_draw = 0; /* a power of two less one; the draw after it is the first one again */
 __u32 draws = 0;
 
 /* https://github.com/skeeto/hash-prospector, lowbias32 */

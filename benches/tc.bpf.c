@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * What xdpredir does to a packet, by hand at tc ingress: for one service and one
- * backend, both constants, and by the shortest way into the backend's namespace.
+ * What xdpredir does to a packet, written by hand for tc ingress. The service and the backend are
+ * constants, and redirect_peer is the shortest path into the backend's namespace.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>

@@ -16,7 +16,8 @@ use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use xdpredir::control::ruleset_file::{self, Egress};
-use xdpredir::host::{genetlink, netlink};
+use xdpredir::host::genetlink;
+use xdpredir::host::netlink::Answer;
 use xdpredir::model::{Change, Locator, Mac, Rule, RuleRecord};
 
 /// Tries inputs for `FUZZ_SECONDS`, one if that is not set. What fails is made as small as it gets, and printed.
@@ -235,8 +236,8 @@ fn answers() -> Vec<Vec<u8>> {
 #[test]
 fn netlink_answers() {
     fuzz(&damaged(answers(), &["\0\0\0\0", "\u{7f}"]), |answer| {
-        let _ = netlink::collect::<RouteNetlinkMessage>(&answer, true, &mut Vec::new());
-        let _ = netlink::collect::<genetlink::Message>(&answer, true, &mut Vec::new());
+        let _ = Answer::<RouteNetlinkMessage>::to(0, true).take(&answer);
+        let _ = Answer::<genetlink::Message>::to(0, true).take(&answer);
         Ok(())
     });
 }

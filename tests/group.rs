@@ -80,6 +80,10 @@ fn root(words: &str) -> Run {
 }
 
 fn member(words: &str) -> Run {
+    member_with("-all", words)
+}
+
+fn member_with(capabilities: &str, words: &str) -> Run {
     let gid = Group::from_name(GROUP)
         .unwrap()
         .expect("the group is there")
@@ -87,7 +91,17 @@ fn member(words: &str) -> Run {
     let groups = gid.to_string();
     run(
         &[
-            "setpriv", "--reuid", "65534", "--regid", "65534", "--groups", &groups,
+            "setpriv",
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--groups",
+            &groups,
+            "--inh-caps",
+            capabilities,
+            "--ambient-caps",
+            capabilities,
         ],
         words,
     )
@@ -198,6 +212,28 @@ fn members_use_the_default_pins_without_root_and_nobody_else_does() {
         // Whether anything is attached is again behind a door that is shut.
         member("rule list").fails(5, &["ermission"]);
     });
+}
+
+#[test]
+fn members_find_backends_in_namespaces_with_just_the_capabilities_that_a_refusal_names() {
+    let lan = Lan::new(false, 1);
+    let mut server = lan.servers[0].enter(|| {
+        let sleep = Command::new("sleep").arg("60").spawn();
+        sleep.expect("sleep runs")
+    });
+    lan.host.enter(|| {
+        let _mounts = Mounts::new();
+        root(&format!("attach lan --group {GROUP}")).ok();
+        let by_pid = format!("rule add --pid {}", server.id());
+        let named = ["CAP_NET_ADMIN", "CAP_SYS_PTRACE"];
+        member("rule add --dev wan0").fails(5, &named);
+        member_with("+sys_admin,+sys_ptrace", &by_pid).fails(5, &named);
+        member_with("+net_admin", "rule add --dev wan0").ok();
+        member_with("+net_admin,+sys_ptrace", &by_pid).ok();
+        root("detach --all").ok();
+    });
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * What the tracing programs read of the kernel's own types. Not user-space API:
- * libbpf looks up the running kernel's layout (CO-RE).
+ * The kernel's own types that the tracing programs read, with only the fields that they need. They
+ * are not user-space API and change between kernels: libbpf looks up the running kernel's layout
+ * (CO-RE).
  */
 #ifndef __KERNEL_H__
 #define __KERNEL_H__

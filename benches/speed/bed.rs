@@ -64,7 +64,7 @@ pub struct Traffic {
     flows: u32,
     /// Prefixes to draw source addresses from.
     prefixes: u32,
-    /// A power of two: so many addresses come again and again. 0: ever new ones.
+    /// The number of addresses that repeat, a power of two; 0: each address is new.
     addresses: u32,
 }
 
@@ -113,7 +113,7 @@ impl<'obj> Bed<'obj> {
         Ok(self)
     }
 
-    /// The same where the stack of the sink's namespace begins, while the returned descriptor is open.
+    /// Counts where the stack of the sink's namespace begins, while the returned descriptor is open.
     pub fn attach_stack_sink(&self) -> Result<OwnedFd> {
         let program = self.skel.progs.stack_sink.as_fd();
         within(&self.far, || {
@@ -225,7 +225,7 @@ impl Arrivals {
 /// Whether the generator was still at work.
 fn stop(generator: JoinHandle<Result<()>>) -> Result<bool> {
     let working = !generator.is_finished();
-    // Again and again: a signal that comes before the system call is lost.
+    // Repeated, because a signal that comes before the system call has no effect.
     while !generator.is_finished() {
         sys::interrupt(&generator);
         thread::sleep(Duration::from_millis(1));

@@ -20,8 +20,8 @@ const SETTLE_TIME: Duration = Duration::from_secs(1);
 const SETTLE_TRIES: u32 = 10;
 const SETTLED: u64 = 1 << 20;
 
-/// The CPU of the generator and of all that its packets cause. This thread and its children leave
-/// it alone where there is another one.
+/// The CPU on which the generator runs, and all work that its packets cause. This thread and its
+/// children keep off it, if there is another CPU.
 pub fn reserve_cpu() -> Result<usize> {
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
     let mut cpus: Vec<_> = (0..CpuSet::count())
@@ -60,7 +60,7 @@ pub fn mount_bpffs() -> Result<()> {
 pub fn enter_new_network_namespace() -> Result<File> {
     unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
     silence_ipv6()?;
-    // Replies would go nowhere, and that is no reason to drop what arrives.
+    // The stack must not drop packets because no route leads back to their sources.
     set_sysctl("net/ipv4/conf/all/rp_filter", "0")?;
     set_sysctl("net/ipv4/conf/default/rp_filter", "0")?;
     Ok(File::open("/proc/thread-self/ns/net")?)
@@ -70,7 +70,8 @@ pub fn set_sysctl(name: &str, value: &str) -> Result<()> {
     fs::write(format!("/proc/sys/{name}"), value).with_context(|| format!("cannot set {name}"))
 }
 
-/// Timers send its solicitations from other CPUs, and a busy NAPI stays on the CPU that woke it.
+/// Switches IPv6 off. Its timers send solicitations from other CPUs, and a busy NAPI instance stays
+/// on the CPU that woke it, so packets would be processed off the measured CPU.
 fn silence_ipv6() -> Result<()> {
     match fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1") {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -121,7 +122,7 @@ pub fn run(program: &str, args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that the kernel has allocated for itself, BPF maps among them, once nothing is being freed.
+/// Bytes that the kernel has allocated for itself, including BPF maps, once the number is stable.
 pub fn kernel_memory() -> Result<u64> {
     let mut memory = allocated()?;
     for _ in 0..SETTLE_TRIES {

@@ -1,5 +1,5 @@
-//! The longest prefix in a trie, and in one hash table asked once for each length in use: why rules
-//! stand where they stand.
+//! Finding the longest prefix in a trie, and in a hash table that is asked once for each length in
+//! use. This is why the rules are in a hash table.
 
 use std::mem::MaybeUninit;
 
@@ -46,7 +46,7 @@ const CASES: [Case; 2] = [
     },
 ];
 
-/// A power of two: so many addresses come again and again. 0: ever new ones.
+/// The number of addresses that repeat, a power of two; 0: each address is new.
 const WORKING_SETS: [(&str, u32); 2] = [("64 addresses", 64), ("random addresses", 0)];
 
 #[derive(Clone, Copy)]
@@ -182,7 +182,7 @@ fn draw_from(skel: &mut LookupSkel, prefixes: u32, addresses: u32) -> Result<()>
     Ok(())
 }
 
-/// Nanoseconds per lookup, what drawing the address costs included.
+/// Nanoseconds per lookup, including what drawing the address costs.
 fn run(skel: &LookupSkel, subject: Subject) -> Result<f64> {
     let program = match subject {
         Subject::Control => &skel.progs.control,

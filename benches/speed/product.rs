@@ -22,7 +22,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_xdpredir");
 /// `BPF_LOG_STATS` of the kernel's `include/linux/bpf_verifier.h`.
 const LOG_STATS: u32 = 4;
 
-/// Pins of its own, in the namespaces of this process.
+/// The binary with pin directory of its own, run in the namespaces of this process.
 #[derive(Clone)]
 pub struct Product {
     pins: String,
@@ -47,7 +47,7 @@ impl Product {
         self.run(&["attach", "dut0", "--mode", "native", "--no-ledger"])
     }
 
-    /// Its rules stay.
+    /// Detaches and keeps the rules.
     pub fn detach(&self) -> Result<()> {
         self.run(&["detach", "dut0", "--keep-rules"])
     }

@@ -17,18 +17,18 @@ pub struct Receiver<'far> {
 }
 
 impl<'far> Receiver<'far> {
-    /// Connected to the client, which is the kernel's shortest way to a socket: the less that costs,
-    /// the more the ways to it differ.
+    /// The socket is connected to the client, because that is the kernel's fastest lookup of a socket:
+    /// the less it costs, the more the compared programs differ.
     pub fn new(far: &'far File, server: SocketAddrV4, client: SocketAddrV4) -> Result<Self> {
         let [address, peer] = [server, client].map(|end| end.ip().to_string());
         let socket = within(far, || {
             run("ip", &["address", "add", &address, "dev", "sink"])?;
             run("ip", &["route", "add", &peer, "dev", "sink"])?;
-            // Without it, what is redirected natively into a veth is dropped.
+            // Without GRO, the veth drops frames that are redirected natively into it.
             run("ethtool", &["-K", "sink", "gro", "on"])?;
             let socket = UdpSocket::bind(server)?;
             socket.connect(client)?;
-            setsockopt(&socket, RcvBuf, &0)?; // the kernel's least
+            setsockopt(&socket, RcvBuf, &0)?; // the kernel takes its minimum
             Ok(socket)
         })?;
         Ok(Self {
@@ -46,7 +46,7 @@ impl<'far> Receiver<'far> {
         Ok((after - before) as f64 / elapsed.as_secs_f64() / 1e6)
     }
 
-    /// Datagrams that reached the socket so far, but for the few that lie in it.
+    /// Datagrams that reached the socket so far, apart from the few that are in its buffer.
     fn datagrams(&self) -> Result<u64> {
         let snmp = within(self.far, || {
             Ok(fs::read_to_string("/proc/thread-self/net/snmp")?)

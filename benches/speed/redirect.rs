@@ -37,7 +37,7 @@ const CASES: [Case; 2] = [
 
 #[derive(Clone, Copy, PartialEq)]
 enum Subject {
-    /// Does nothing: what is left of its run time is the measurement's own.
+    /// Does nothing: its run time is what taking the time costs.
     Pass,
     Bare,
     Xdpredir,
@@ -187,7 +187,7 @@ pub fn check_rewritten(arrivals: &Arrivals, backends: usize) -> Result<()> {
     Ok(())
 }
 
-/// Nanoseconds per call, what taking the time costs included.
+/// Nanoseconds per call, including what taking the time costs.
 fn run_time(id: u32) -> Result<f64> {
     let _enabled = sys::enable_run_time_stats()?;
     let before = info(id)?;

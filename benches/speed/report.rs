@@ -205,7 +205,7 @@ impl Line {
     }
 }
 
-/// At least three digits of it.
+/// With three digits or more.
 fn three_digits(value: f64) -> String {
     let decimals = match value.abs() {
         size if size < 10.0 => 2,

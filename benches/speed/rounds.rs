@@ -1,5 +1,5 @@
-//! Speed drifts by more than the subjects differ, so they take turns: each is measured once in every
-//! round, and another one begins each round.
+//! The machine's speed drifts by more than the subjects differ. So the subjects take turns: each is
+//! measured once in every round, and each round begins with another one.
 
 use anyhow::Result;
 

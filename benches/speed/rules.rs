@@ -68,7 +68,7 @@ pub fn measure(setup: &Setup) -> Result<Section> {
     })
 }
 
-/// The last of the loads stays.
+/// Loads the rules several times, and keeps those of the last time.
 fn load_lines(bed: &Bed, many: &Product, rules: u32) -> Result<Vec<Line>> {
     let mut loads = Vec::new();
     for load in 0..LOADS {
@@ -101,7 +101,7 @@ fn measure_load(bed: &Bed, many: &Product, rules: u32) -> Result<Loaded> {
     })
 }
 
-/// Nameless, so that the kernel removes it.
+/// A file without a name, so that the kernel removes it.
 fn rule_file(bed: &Bed, rules: u32) -> Result<File> {
     let mut file = BufWriter::new(tempfile::tempfile()?);
     let backend = |server: &str| {

@@ -1,5 +1,5 @@
-//! Into the stack of another namespace: xdpredir beside the kernel's other ways to rewrite a
-//! packet and hand it on.
+//! Into the stack of another namespace: xdpredir beside other means of the kernel to rewrite a
+//! packet and send it there.
 
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -18,7 +18,7 @@ use crate::tc::Tc;
 use crate::{Setup, WARM_UP};
 
 #[derive(Clone, Copy, PartialEq)]
-enum Peer {
+enum Subject {
     Native,
     Generic,
     Tc,
@@ -26,21 +26,21 @@ enum Peer {
     NftDnat,
 }
 
-const PEERS: [Peer; 5] = [
-    Peer::Native,
-    Peer::Generic,
-    Peer::Tc,
-    Peer::NftIngress,
-    Peer::NftDnat,
+const SUBJECTS: [Subject; 5] = [
+    Subject::Native,
+    Subject::Generic,
+    Subject::Tc,
+    Subject::NftIngress,
+    Subject::NftDnat,
 ];
 
-const GOALS: [(Peer, Peer, &str, f64); 3] = [
-    (Peer::Native, Peer::Tc, "× tc", 1.15),
-    (Peer::Native, Peer::NftDnat, "× nft DNAT", 2.7),
-    (Peer::Generic, Peer::Tc, "× tc", 1.0),
+const GOALS: [(Subject, Subject, &str, f64); 3] = [
+    (Subject::Native, Subject::Tc, "× tc", 1.15),
+    (Subject::Native, Subject::NftDnat, "× nft DNAT", 2.7),
+    (Subject::Generic, Subject::Tc, "× tc", 1.0),
 ];
 
-struct Ways<'obj> {
+struct Programs<'obj> {
     product: Product,
     tc: Tc<'obj>,
 }
@@ -57,17 +57,19 @@ pub fn measure(setup: &Setup) -> Result<Section> {
     product.prepare(|product| product.add_rule(&bed, &CLIENT.to_string(), 0))?;
 
     let tc = Tc::new(&mut tc_storage, &bed)?;
-    let mut ways = Ways { product, tc };
-    let peers = ways.those_that_work();
+    let mut programs = Programs { product, tc };
+    let subjects = programs.find_working();
     let rewritten = |bed: &Bed| packet_rate(bed, |seen| check_rewritten(seen, 1));
     let sink = bed.attach_stack_sink()?;
-    let to_stack = ways.mpps(&mut bed, setup.rounds, &peers, rewritten)?;
+    let to_stack = programs.mpps(&mut bed, setup.rounds, &subjects, rewritten)?;
     drop(sink);
-    let to_socket = ways.mpps(&mut bed, setup.rounds, &peers, |_| receiver.datagram_rate())?;
-    let to_stack = lines("to the stack", &peers, &to_stack, |goal, line| {
+    let to_socket = programs.mpps(&mut bed, setup.rounds, &subjects, |_| {
+        receiver.datagram_rate()
+    })?;
+    let to_stack = lines("to the stack", &subjects, &to_stack, |goal, line| {
         line.goal(goal)
     });
-    let to_socket = lines("to a socket", &peers, &to_socket, |_, line| line);
+    let to_socket = lines("to a socket", &subjects, &to_socket, |_, line| line);
     Ok(Section {
         name: "stack",
         about: "from veth to veth, rewritten, into the stack there; 1 flow, 1 backend",
@@ -77,21 +79,21 @@ pub fn measure(setup: &Setup) -> Result<Section> {
 
 fn lines(
     case: &str,
-    peers: &[Peer],
+    subjects: &[Subject],
     mpps: &[Vec<f64>],
     judged: impl Fn(Goal, Line) -> Line,
 ) -> Vec<Line> {
-    let samples = |peer| Some(&mpps[peers.iter().position(|&other| other == peer)?]);
-    let rate = |peer: &Peer| {
-        let value = Spread::of(samples(*peer)?, |&mpps| mpps);
-        Some(Line::new(case, peer.name(), value, "Mpps"))
+    let samples = |subject| Some(&mpps[subjects.iter().position(|&other| other == subject)?]);
+    let rate = |subject: &Subject| {
+        let value = Spread::of(samples(*subject)?, |&mpps| mpps);
+        Some(Line::new(case, subject.name(), value, "Mpps"))
     };
-    let ratio = |&(peer, reference, unit, goal): &(Peer, Peer, _, f64)| {
-        let value = Spread::ratio(samples(peer)?, samples(reference)?, |&mpps| mpps);
-        let line = Line::new(case, peer.name(), value, unit);
+    let ratio = |&(subject, reference, unit, goal): &(Subject, Subject, _, f64)| {
+        let value = Spread::ratio(samples(subject)?, samples(reference)?, |&mpps| mpps);
+        let line = Line::new(case, subject.name(), value, unit);
         Some(judged(Goal::AtLeast(goal), line))
     };
-    let rates = peers.iter().filter_map(rate);
+    let rates = subjects.iter().filter_map(rate);
     rates.chain(GOALS.iter().filter_map(ratio)).collect()
 }
 
@@ -99,19 +101,19 @@ fn server() -> Ipv4Addr {
     bed::server(0)
 }
 
-/// What nft's DNAT needs; the others take no notice of it.
+/// What nft's DNAT needs; it makes no difference to the others.
 fn prepare_host() -> Result<()> {
     set_sysctl("net/ipv4/ip_forward", "1")?;
     let (server, gateway) = (server().to_string(), "10.0.1.254/24");
     run("ip", &["address", "add", gateway, "dev", "dut1"])?;
     let neighbour = ["neighbour", "add", &server, "lladdr", SINK_MAC];
     run("ip", &[&neighbour[..], &["dev", "dut1"]].concat())?;
-    // Frames enter a veth that has no XDP program only so.
+    // A veth without an XDP program takes no redirected frames unless its GRO is on.
     run("ethtool", &["-K", "dut0", "gro", "on"])?;
     Ok(())
 }
 
-impl Peer {
+impl Subject {
     fn name(self) -> &'static str {
         match self {
             Self::Native => "xdpredir native",
@@ -123,32 +125,36 @@ impl Peer {
     }
 }
 
-impl Ways<'_> {
-    /// A kernel need not have nft's.
-    fn those_that_work(&mut self) -> Vec<Peer> {
-        let mut works = |peer: &Peer| match self.install(*peer).and_then(|()| self.remove(*peer)) {
-            Ok(()) => true,
-            Err(error) => {
-                eprintln!("left out: {}: {error:#}", peer.name());
-                false
-            }
-        };
-        PEERS.into_iter().filter(|peer| works(peer)).collect()
+impl Programs<'_> {
+    /// Some kernels lack nft.
+    fn find_working(&mut self) -> Vec<Subject> {
+        let mut works =
+            |subject: &Subject| match self.install(*subject).and_then(|()| self.remove(*subject)) {
+                Ok(()) => true,
+                Err(error) => {
+                    eprintln!("left out: {}: {error:#}", subject.name());
+                    false
+                }
+            };
+        SUBJECTS
+            .into_iter()
+            .filter(|subject| works(subject))
+            .collect()
     }
 
-    fn install(&mut self, peer: Peer) -> Result<()> {
-        match peer {
-            Peer::Native => self.product.attach("native"),
-            Peer::Generic => self.product.attach("skb"),
-            Peer::Tc => self.tc.attach(),
-            Peer::NftIngress => nft(&format!(
+    fn install(&mut self, subject: Subject) -> Result<()> {
+        match subject {
+            Subject::Native => self.product.attach("native"),
+            Subject::Generic => self.product.attach("skb"),
+            Subject::Tc => self.tc.attach(),
+            Subject::NftIngress => nft(&format!(
                 "table netdev bench {{ chain ingress {{
                     type filter hook ingress device dut0 priority 0;
                     ip saddr {CLIENT} udp dport {PORT} ether daddr set {SINK_MAC} \
                         ip daddr set {} fwd to \"dut1\"; }}; }}",
                 server()
             )),
-            Peer::NftDnat => nft(&format!(
+            Subject::NftDnat => nft(&format!(
                 "table ip bench {{ chain prerouting {{
                     type nat hook prerouting priority -100;
                     ip saddr {CLIENT} udp dport {PORT} dnat to {}; }}; }}",
@@ -157,29 +163,29 @@ impl Ways<'_> {
         }
     }
 
-    fn remove(&mut self, peer: Peer) -> Result<()> {
-        match peer {
-            Peer::Native | Peer::Generic => self.product.detach(),
-            Peer::Tc => self.tc.detach(),
-            Peer::NftIngress | Peer::NftDnat => nft("flush ruleset"),
+    fn remove(&mut self, subject: Subject) -> Result<()> {
+        match subject {
+            Subject::Native | Subject::Generic => self.product.detach(),
+            Subject::Tc => self.tc.detach(),
+            Subject::NftIngress | Subject::NftDnat => nft("flush ruleset"),
         }
     }
 
-    /// The packet rates of the peers, as `arriving` sees them.
+    /// The packet rates of the subjects, as `arriving` sees them.
     fn mpps(
         &mut self,
         bed: &mut Bed,
         rounds: u32,
-        peers: &[Peer],
+        subjects: &[Subject],
         arriving: impl Fn(&Bed) -> Result<f64>,
     ) -> Result<Vec<Vec<f64>>> {
-        take_turns(rounds, peers, |peer| {
-            self.install(peer)?;
+        take_turns(rounds, subjects, |subject| {
+            self.install(subject)?;
             let mpps = bed.transmitting(Traffic::flows(1), |bed| {
                 sleep(WARM_UP);
-                arriving(bed).with_context(|| peer.name())
+                arriving(bed).with_context(|| subject.name())
             })?;
-            self.remove(peer)?;
+            self.remove(subject)?;
             Ok(mpps)
         })
     }

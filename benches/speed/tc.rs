@@ -43,7 +43,7 @@ impl<'obj> Tc<'obj> {
         Ok(())
     }
 
-    /// With its qdisc, which costs the others time.
+    /// Removes the qdisc as well, because it would slow the others down.
     pub fn detach(&mut self) -> Result<()> {
         let mut qdisc = self.hook;
         Ok(qdisc.attach_point(TC_INGRESS | TC_EGRESS).destroy()?)

@@ -5,16 +5,15 @@ use std::error::Error;
 use xdpredir::control::{self, Field};
 use xdpredir::datapath;
 use xdpredir::error::{Failure, join_lines};
-use xdpredir::host::discovery;
+use xdpredir::host::{capability, discovery};
 
 use super::grammar::Command;
-use super::needs;
 
 /// An error on one line, with what the command needs where the kernel or the file system refused.
 pub fn line(error: &anyhow::Error, command: &Command) -> String {
     let line = causes(error);
     if datapath::is_refused(error) {
-        return format!("{line}: {}", needs::of(command));
+        return format!("{line}: {}", needs(command));
     }
     line
 }
@@ -77,4 +76,18 @@ fn discovery(error: &discovery::Error) -> String {
         Error::NoEngine { .. } => ("", "give --pid or --server-netns"),
     };
     format!("{option}{error}: {remedy}")
+}
+
+/// What this process lacks for a command, and the remedy.
+fn needs(command: &Command) -> String {
+    match command {
+        Command::Rule(_) | Command::Stats(_) => {
+            "needs root, or membership in the group given to `attach --group`".into()
+        }
+        Command::Features(_) => "needs root (CAP_SYS_ADMIN) to enter network namespaces".into(),
+        Command::Attach(_) => capability::refused_to_attach()
+            .unwrap_or_else(|| "needs root, or write access to the pin directory".into()),
+        Command::Lab(_) => "needs root (CAP_SYS_ADMIN, CAP_NET_ADMIN)".into(),
+        _ => "needs root, or access to the pin directory".into(),
+    }
 }

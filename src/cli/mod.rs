@@ -10,7 +10,6 @@ mod features;
 mod grammar;
 mod lab;
 mod load;
-mod needs;
 mod paste;
 mod requests;
 mod rule;

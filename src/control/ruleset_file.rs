@@ -169,3 +169,78 @@ fn agree(rule: &mut Rule, record: &RuleRecord) -> Result<()> {
     rule.snat = record.snat;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(server: &str, more: &str) -> String {
+        format!(
+            r#"{{"src":"10.0.0.0/8","proto":"udp","port":53,"server":"{server}","mac":"2:0:0:0:0:1","ifindex":4{more}}}"#
+        )
+    }
+
+    fn parse(text: &str) -> Result<Vec<Rule>> {
+        let egress = Egress {
+            name: "out0".into(),
+            source_mac: Mac([2, 0, 0, 0, 0, 9]),
+            completes_checksum: true,
+        };
+        let egress = Rc::new(egress);
+        rules(records(text)?, |_| Ok(egress.clone()))
+    }
+
+    fn refused(lines: &[String], said: &str) {
+        let error = parse(&lines.join("\n")).expect_err(said);
+        let text = one_line(&error);
+        assert!(text.starts_with(said), "{text}");
+        assert_eq!(crate::error::exit_code(&error), Exit::Usage);
+    }
+
+    #[test]
+    fn lines_and_an_array_are_the_same_rules() {
+        let lines = [line("10.1.1.2", ""), String::new(), line("10.1.1.1", "")];
+        let array = format!(" [{},{}]", lines[2], lines[0]);
+        let rules = parse(&lines.join("\n")).unwrap();
+        assert_eq!(rules, parse(&array).unwrap());
+        assert_eq!((rules.len(), rules[0].backends.len()), (1, 2));
+        assert_eq!(rules[0].backends[0].source_mac, Mac([2, 0, 0, 0, 0, 9]));
+    }
+
+    #[test]
+    fn what_belongs_to_the_rule_is_the_same_for_all_its_backends() {
+        let (one, snat) = (line("10.1.1.1", ""), r#","snat":"10.1.1.9""#);
+        refused(
+            &[one.clone(), line("10.1.1.2", snat)],
+            "line 2: src 10.0.0.0/8 udp port 53: backends with different snat",
+        );
+        refused(
+            &[one, line("10.1.1.2", r#","decrement_ttl":false"#)],
+            "line 2: src 10.0.0.0/8 udp port 53: backends with different decrement_ttl",
+        );
+        let keeps = line("10.1.1.1", r#","keep_ip":true"#);
+        let rules = parse(&format!("{keeps}\n{}", line("10.1.1.2", snat))).unwrap();
+        assert_eq!(rules[0].snat, Some([10, 1, 1, 9].into()));
+        assert_eq!(rules[0].snat_of(&rules[0].backends[0]), None);
+    }
+
+    #[test]
+    fn errors_name_the_place() {
+        refused(&[line("10.1.1.1", ""), "{".into()], "line 2, column 1: EOF");
+        refused(
+            &[line("127.0.0.1", "")],
+            "line 1: server 127.0.0.1: not the",
+        );
+        refused(
+            &[line("10.1.1.1", r#","ifname":"out1""#)],
+            "line 1: ifname out1: ifindex 4 is out0 now",
+        );
+        let twice = [line("10.1.1.1", ""), line("10.1.1.1", "")];
+        refused(
+            &twice,
+            "line 2: src 10.0.0.0/8 udp port 53 -> 10.1.1.1: a second",
+        );
+        let array = format!("[{}]", twice.join(","));
+        refused(&[array], "rule 2: ");
+    }
+}

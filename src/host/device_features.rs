@@ -3,8 +3,7 @@
 use anyhow::Result;
 use netlink_packet_core::{DecodeError, NLA_F_NESTED, NLA_HEADER_SIZE, NlasIterator};
 
-use super::genetlink::{self, Message};
-use super::netlink;
+use super::genetlink;
 
 /// Linux uapi: linux/ethtool_netlink.h, since 5.6.
 const FAMILY: &str = "ethtool";
@@ -24,21 +23,13 @@ pub fn is_active(device: &str, feature: &str) -> Option<bool> {
 
 /// The names of all that are on.
 fn active(device: &str) -> Result<Option<Vec<String>>> {
-    let Some(family) = genetlink::family(FAMILY)? else {
-        return Ok(None);
-    };
-    let request = Message {
-        family,
-        command: ETHTOOL_MSG_FEATURES_GET,
-        attributes: vec![(
-            ETHTOOL_A_FEATURES_HEADER | NLA_F_NESTED,
-            attribute(ETHTOOL_A_HEADER_DEV_NAME, device),
-        )],
-    };
-    let Some(answer) = netlink::get(request)? else {
-        return Ok(None);
-    };
-    let Some(active) = answer.attribute(ETHTOOL_A_FEATURES_ACTIVE) else {
+    let header = (
+        ETHTOOL_A_FEATURES_HEADER | NLA_F_NESTED,
+        attribute(ETHTOOL_A_HEADER_DEV_NAME, device),
+    );
+    let answer = genetlink::get(FAMILY, ETHTOOL_MSG_FEATURES_GET, vec![header])?;
+    let active = answer.as_ref();
+    let Some(active) = active.and_then(|answer| answer.attribute(ETHTOOL_A_FEATURES_ACTIVE)) else {
         return Ok(None);
     };
     let mut names = Vec::new();

@@ -42,6 +42,28 @@ impl Message {
     }
 }
 
+/// What a family answers to a command; None where the kernel has no such family.
+pub fn get(family: &str, command: u8, attributes: Vec<(u16, Vec<u8>)>) -> Result<Option<Message>> {
+    match request(family, command, attributes)? {
+        Some(request) => netlink::get(request),
+        None => Ok(None),
+    }
+}
+
+/// All that a family answers to a command; None where the kernel has no such family.
+pub fn dump(family: &str, command: u8) -> Result<Option<Vec<Message>>> {
+    let request = request(family, command, Vec::new())?;
+    request.map(netlink::dump).transpose()
+}
+
+fn request(name: &str, command: u8, attributes: Vec<(u16, Vec<u8>)>) -> Result<Option<Message>> {
+    Ok(family(name)?.map(|family| Message {
+        family,
+        command,
+        attributes,
+    }))
+}
+
 /// The number of a family; None where the kernel has no such family.
 pub fn family(name: &str) -> Result<Option<u16>> {
     let name = [name.as_bytes(), &[0]].concat();

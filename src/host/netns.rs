@@ -25,7 +25,9 @@ static ENTERED: AtomicBool = AtomicBool::new(false);
 /// Enters the network namespace of a name or path, and no mount namespace: pins are found there, and
 /// survive.
 pub fn enter(name: &str) -> Result<()> {
-    setns(open(name)?, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
+    let file = open(name)?;
+    netlink::leave_namespace();
+    setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
         Errno::EINVAL => {
             let message = format!("{} is not a network namespace", path(name).display());
             failure(Exit::Usage, message)

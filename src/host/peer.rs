@@ -10,25 +10,18 @@ use super::namespaces::Namespaces;
 use super::netns;
 use crate::model::{Offloads, Peer, Remote};
 
-/// A device as its own namespace has it.
-struct Seen {
-    device: Device,
-    offloads: Offloads,
-}
-
 /// The peer of a veth, or the device that a VLAN or a tunnel sends by.
 pub fn remote(device: &Device, namespaces: &LazyCell<Namespaces>) -> Option<Remote> {
     let mut remote = unnamed(device, namespaces)?;
-    remote.ifname = see(&remote).map(|seen| seen.device.name);
+    remote.ifname = see(&remote).map(|(device, _)| device.name);
     Some(remote)
 }
 
 /// The other end of a pair.
 pub fn peer(device: &Device, namespaces: &LazyCell<Namespaces>) -> Option<Peer> {
     let remote = unnamed(device, namespaces).filter(|_| device.is_pair())?;
-    let seen = see(&remote);
-    let there = seen.as_ref().map(|seen| &seen.device);
-    let offloads = seen.as_ref().map(|seen| seen.offloads);
+    let (there, offloads) = see(&remote).unzip();
+    let there = there.as_ref();
     let offloads = offloads.unwrap_or_default();
     Some(Peer {
         mac: there.and_then(|device| device.mac),
@@ -74,14 +67,15 @@ fn unnamed(device: &Device, namespaces: &LazyCell<Namespaces>) -> Option<Remote>
     })
 }
 
-/// None where its namespace can't be entered, or it has gone meanwhile.
-fn see(remote: &Remote) -> Option<Seen> {
+/// A device as its own namespace has it. None where its namespace can't be entered, or it has gone
+/// meanwhile.
+fn see(remote: &Remote) -> Option<(Device, Offloads)> {
     let look = || {
         let Some(device) = device::by_index(remote.ifindex)? else {
             return Ok(None);
         };
         let offloads = Ethtool::open()?.offloads(&device.name);
-        Ok(Some(Seen { device, offloads }))
+        Ok(Some((device, offloads)))
     };
     within(remote, look).ok().flatten()
 }

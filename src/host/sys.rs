@@ -34,6 +34,9 @@ pub struct Drvinfo {
     rest: [u8; 64],
 }
 
+// The kernel writes as many bytes as its own struct has.
+const _: () = assert!(size_of::<Drvinfo>() == 196);
+
 nix::ioctl_readwrite_bad!(siocethtool, libc::SIOCETHTOOL, libc::ifreq);
 
 /// The cookie of the socket's network namespace: unique until the next boot (Linux 5.14).
@@ -88,8 +91,12 @@ pub fn ethtool_drvinfo(socket: &OwnedFd, name: &str) -> io::Result<Drvinfo> {
 unsafe fn ethtool(socket: &OwnedFd, name: &str, data: *mut libc::c_char) -> io::Result<()> {
     // SAFETY: ifreq is plain old data.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // One byte is left for the terminating zero. Part of a name could be the name of another device.
     let last = request.ifr_name.len() - 1;
-    for (to, from) in request.ifr_name[..last].iter_mut().zip(name.bytes()) {
+    if name.len() > last {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from as libc::c_char;
     }
     request.ifr_ifru.ifru_data = data;

@@ -6,7 +6,6 @@ use anyhow::Result;
 use netlink_packet_core::{parse_u32, parse_u64};
 
 use super::genetlink::{self, Message};
-use super::netlink;
 use crate::model::{FeatureSource, XdpFeatures};
 
 /// Linux uapi: linux/netdev.h, since 6.3.
@@ -30,29 +29,15 @@ pub fn is_told() -> Result<bool> {
 
 /// The features of one device; None where this kernel (before 6.3) doesn't tell.
 pub fn of(ifindex: u32) -> Result<Option<XdpFeatures>> {
-    let Some(family) = genetlink::family(FAMILY)? else {
-        return Ok(None);
-    };
     let ifindex = (NETDEV_A_DEV_IFINDEX, ifindex.to_ne_bytes().to_vec());
-    let answer = netlink::get(request(family, vec![ifindex]))?;
+    let answer = genetlink::get(FAMILY, NETDEV_CMD_DEV_GET, vec![ifindex])?;
     Ok(answer.as_ref().and_then(read).map(|(_, features)| features))
 }
 
 /// The features of all devices of this namespace, by ifindex; None where this kernel doesn't tell.
 pub fn all() -> Result<Option<HashMap<u32, XdpFeatures>>> {
-    let Some(family) = genetlink::family(FAMILY)? else {
-        return Ok(None);
-    };
-    let answers = netlink::dump(request(family, Vec::new()))?;
-    Ok(Some(answers.iter().filter_map(read).collect()))
-}
-
-fn request(family: u16, attributes: Vec<(u16, Vec<u8>)>) -> Message {
-    Message {
-        family,
-        command: NETDEV_CMD_DEV_GET,
-        attributes,
-    }
+    let answers = genetlink::dump(FAMILY, NETDEV_CMD_DEV_GET)?;
+    Ok(answers.map(|answers| answers.iter().filter_map(read).collect()))
 }
 
 fn read(answer: &Message) -> Option<(u32, XdpFeatures)> {

@@ -1,4 +1,4 @@
-//! The way to a backend: the part of it that the host tells, and that changes when a server moves.
+//! How a backend is reached: what the host knows of it, and what changes when a server moves.
 
 use std::net::IpAddr;
 
@@ -6,16 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use super::{Backend, Mac};
 
+/// An address with the MAC addresses and the device by which it is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Adjacency {
+    /// The server's address.
     pub server: IpAddr,
+    /// The server's MAC address, or that of the next hop to it.
     pub mac: Mac,
+    /// The egress device's own address.
     pub source_mac: Mac,
+    /// The egress device.
     pub ifindex: u32,
+    /// Whether the egress device completes partial checksums.
     pub completes_checksum: bool,
 }
 
 impl Adjacency {
+    /// The adjacency of a backend.
     pub fn of(backend: &Backend) -> Self {
         Adjacency {
             server: backend.server,
@@ -26,7 +33,7 @@ impl Adjacency {
         }
     }
 
-    /// The backend, reached this way.
+    /// The backend, with this adjacency.
     pub fn given_to(self, backend: &Backend) -> Backend {
         Backend {
             server: self.server,
@@ -38,10 +45,16 @@ impl Adjacency {
         }
     }
 
-    /// What is another in the new way, in words; `devices` are those of both.
+    /// What differs in the new adjacency, in words; `devices` are how the two devices are called.
     pub fn changes(&self, new: &Adjacency, devices: [String; 2]) -> String {
-        let completes =
-            |way: &Adjacency| if way.completes_checksum { "yes" } else { "no" }.to_string();
+        let completes = |adjacency: &Adjacency| {
+            if adjacency.completes_checksum {
+                "yes"
+            } else {
+                "no"
+            }
+            .to_string()
+        };
         let [device, new_device] = devices;
         if self == new {
             return format!("ifindex {device} is another device now");

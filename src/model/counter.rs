@@ -1,21 +1,25 @@
-//! Totals, and what they grew by.
+//! Packets and bytes, and by how much they grow.
 
 use std::ops::AddAssign;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Totals; bytes are those of the Ethernet frame as XDP sees it on arrival.
+/// Packets, and the bytes of their Ethernet frames as XDP sees them on arrival.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counter {
+    /// The number of packets.
     pub packets: u64,
+    /// The sum of their lengths.
     pub bytes: u64,
 }
 
-/// A second's share of a growth.
+/// How much a counter grows in a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
+    /// Packets per second.
     pub packets: f64,
+    /// Bytes per second.
     pub bytes: f64,
 }
 
@@ -27,7 +31,7 @@ impl AddAssign for Counter {
 }
 
 impl Counter {
-    /// The growth since an earlier reading; nothing where the counter began anew in between.
+    /// The growth since an earlier reading. It is zero where the counter was reset in between.
     pub fn rate_since(self, earlier: Self, elapsed: Duration) -> Rate {
         let seconds = elapsed.as_secs_f64();
         if seconds <= 0.0 {

@@ -6,15 +6,17 @@ use serde::{Serialize, Serializer};
 
 use super::Counter;
 
-/// Bytes; above it, a driver may want a program that takes frames in several buffers (xdp.frags), or
-/// refuse a native one.
+/// The MTU of Ethernet, in bytes. With a larger one, a driver may refuse native programs, or accept only
+/// those that take frames in several buffers (xdp.frags).
 pub const ETHERNET_MTU: u32 = 1500;
 
 /// Where in the receive path the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
+    /// In the driver, before an skb exists.
     Native,
+    /// Generic XDP: in the stack, on any device.
     Skb,
 }
 
@@ -27,26 +29,28 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Whether packets still meet the program.
+/// Whether the program still sees packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkState {
+    /// It does.
     Attached,
     /// The device was unregistered.
     Gone,
-    /// The device is in another network namespace, or was, and has another index since. What
-    /// arrives there meets the program.
+    /// The device is in another network namespace, or was and has another index since. The program sees
+    /// what arrives there.
     Moved,
-    /// Somebody else detached the program, by force.
+    /// Another program detached it by force.
     Detached,
 }
 
-/// Whether the kernel is asked what became of redirected frames.
+/// Whether the ledger counts what the kernel loses after a redirect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LedgerState {
+    /// It does.
     On,
-    /// `attach --no-ledger`.
+    /// The user attached without it.
     Unwanted,
     /// The kernel has no BTF, or refused the tracing programs.
     Unavailable,
@@ -55,10 +59,15 @@ pub enum LedgerState {
 /// Packets and bytes by XDP action.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Actions {
+    /// XDP_ABORTED
     pub aborted: Counter,
+    /// XDP_DROP
     pub drop: Counter,
+    /// XDP_PASS
     pub pass: Counter,
+    /// XDP_TX
     pub tx: Counter,
+    /// XDP_REDIRECT
     pub redirect: Counter,
 }
 
@@ -66,16 +75,19 @@ pub struct Actions {
 #[derive(Clone, Debug, Default)]
 pub struct Outcomes(pub Vec<Outcome>);
 
+/// One of the ways out of the program.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
+    /// Its key in JSON.
     pub name: &'static str,
     /// The XDP action that it comes with.
     pub action: &'static str,
+    /// The packets that left the program this way.
     pub counter: Counter,
 }
 
 impl Outcomes {
-    /// How many packets had this one.
+    /// How many packets had this outcome.
     pub fn packets(&self, name: &str) -> u64 {
         let found = self.0.iter().find(|outcome| outcome.name == name);
         found.map_or(0, |outcome| outcome.counter.packets)

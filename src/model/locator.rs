@@ -5,14 +5,21 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+/// How a backend is found again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Locator {
-    /// By route and neighbour.
+    /// By the host's route, and its neighbour table.
     Route,
-    /// On this device.
+    /// On the device with this name.
     Device(String),
-    /// In the network namespace of this process, and of none that gets its number after it.
-    Pid { pid: u32, started: u64 },
+    /// In the network namespace of this process. The kernel gives the numbers of processes that ended to
+    /// others, which started at another time.
+    Pid {
+        /// The number of the process.
+        pid: u32,
+        /// When the process started, in clock ticks after the host did.
+        started: u64,
+    },
     /// In the network namespace of this name or path.
     Netns(String),
     /// In the network namespace of this container.
@@ -20,7 +27,7 @@ pub enum Locator {
 }
 
 impl Locator {
-    /// Whether it leads to the server's new address too, if that changes.
+    /// Whether the server is found even where its address has changed.
     pub fn is_followed(&self) -> bool {
         *self != Locator::Route
     }
@@ -46,11 +53,11 @@ impl FromStr for Locator {
         if text == "route" {
             return Ok(Locator::Route);
         }
-        let (way, name) = text.split_once(' ').ok_or(unknown)?;
+        let (kind, name) = text.split_once(' ').ok_or(unknown)?;
         if name.is_empty() || name.chars().any(char::is_control) {
             return Err(unknown);
         }
-        match way {
+        match kind {
             "device" => Ok(Locator::Device(name.into())),
             "pid" => process(name).ok_or(unknown),
             "netns" => Ok(Locator::Netns(name.into())),

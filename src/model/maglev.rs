@@ -1,12 +1,13 @@
 //! Weighted Maglev hashing (Eisenbud et al., NSDI 2016, section 3.4): a table of slots in which each
 //! member holds its share, and keeps nearly all of its slots when another joins or leaves.
 
-/// One who gets slots. The identity decides which ones, so that they stay the same as others come
-/// and go.
+/// A member that gets slots. The identity alone decides which slots it prefers, so that most of them stay
+/// the same when other members come and go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
+    /// The same number for the same member, whatever else is in the table.
     pub identity: u64,
-    /// At least 1.
+    /// Its share of the slots, relative to other members: at least 1.
     pub weight: u16,
 }
 

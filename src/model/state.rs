@@ -1,4 +1,4 @@
-//! Whether packets can reach a backend, as far as the host knows without asking anyone.
+//! Whether packets can reach a backend, as far as the host knows without asking its neighbours.
 
 use std::fmt;
 

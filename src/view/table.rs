@@ -11,9 +11,10 @@ use crate::model::{
     RuleRecord, Snapshot, Status,
 };
 
-/// An earlier snapshot and the time since.
+/// An earlier snapshot, and the time that has passed since.
 type Earlier<'a> = Option<(&'a Snapshot, Duration)>;
 
+/// What is attached.
 pub fn status(status: &Status) -> String {
     let rules = units::count(status.rules, "rule");
     let summary = format!("{rules} under {}", status.pin_dir.display());
@@ -49,7 +50,7 @@ pub fn status(status: &Status) -> String {
     table + &lines
 }
 
-/// A name is followed by what is wrong with the device; it has no space itself.
+/// Whether a device's name is followed by what is wrong with the device. Names have no spaces.
 fn is_marked(name: &str) -> Option<Tone> {
     name.contains(" (").then_some(Tone::Bad)
 }
@@ -66,9 +67,9 @@ fn no_ledger(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
     let line = |interface: &InterfaceStatus| {
         let why = match interface.ledger {
             LedgerState::On => return None,
-            LedgerState::Unwanted => "attached with --no-ledger",
+            LedgerState::Unwanted => "attached without one",
             LedgerState::Unavailable => {
-                "this kernel refused the tracing programs; `attach -v` shows why"
+                "this kernel refused the tracing programs; a verbose attach shows why"
             }
         };
         Some(format!(
@@ -79,6 +80,7 @@ fn no_ledger(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
     interfaces.iter().filter_map(line)
 }
 
+/// One backend a row.
 pub fn rules(rows: &[RuleRecord]) -> String {
     if rows.is_empty() {
         return "no rules\n".into();
@@ -116,6 +118,7 @@ pub fn rules(rows: &[RuleRecord]) -> String {
     table.text(&numbers, &["mac", "weight", "bytes"])
 }
 
+/// Counters of interfaces and backends; with an earlier snapshot, rates as well.
 pub fn stats(snapshot: &Snapshot, earlier: Earlier) -> String {
     let mut text = format!("{}\n", snapshot.timestamp);
     if !snapshot.interfaces.is_empty() {
@@ -195,7 +198,7 @@ fn port(row: &RuleRecord) -> String {
     }
 }
 
-/// In the words of the command line; of what differs from the default.
+/// The rewriting that is not the default, in the words of the command line.
 pub fn rewriting(row: &RuleRecord) -> String {
     let words = [
         row.to_port.map(|port| format!("to-port {port}")),
@@ -209,7 +212,7 @@ pub fn rewriting(row: &RuleRecord) -> String {
     words.join(" ")
 }
 
-/// The actions, and below each the outcomes that led to it.
+/// The actions, each followed by the outcomes that led to it.
 fn actions(interface: &InterfaceStats) -> Vec<(String, Counter)> {
     let actions = &interface.actions;
     let all = [
@@ -235,7 +238,7 @@ fn actions(interface: &InterfaceStats) -> Vec<(String, Counter)> {
         .collect()
 }
 
-/// Zero for an outcome that nobody had met by then.
+/// The counter at that time; zero for an outcome that no packet had yet.
 fn earlier_of(interface: &InterfaceStats, name: &str) -> Counter {
     let found = actions(interface).into_iter().find(|(n, _)| n == name);
     found.map_or(Counter::default(), |(_, counter)| counter)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use crossterm::{cursor, execute, queue, style, terminal};
 
-/// One line after another, each flushed.
+/// Prints one line after another, and flushes each.
 pub fn lines(interval: Duration, mut next: impl FnMut() -> Result<String>) -> Result<()> {
     let stop = on_interrupt()?;
     repeat(interval, &stop, || {
@@ -17,8 +17,7 @@ pub fn lines(interval: Duration, mut next: impl FnMut() -> Result<String>) -> Re
     })
 }
 
-/// On a terminal whose cursor can be moved, drawn over and over in place; elsewhere, block after
-/// block.
+/// Draws a screen again and again in place; prints block after block where the cursor cannot be moved.
 pub fn screen(interval: Duration, mut next: impl FnMut() -> Result<String>) -> Result<()> {
     if !super::terminal::has_a_screen() {
         return lines(interval, next);
@@ -42,7 +41,7 @@ pub fn screen(interval: Duration, mut next: impl FnMut() -> Result<String>) -> R
         terminal::EnableLineWrap,
         terminal::LeaveAlternateScreen
     )?;
-    // What was last on the screen stays to be read.
+    // The alternate screen is gone: what was last on it is printed, so that it can still be read.
     result.and_then(|()| super::text(last))
 }
 
@@ -67,7 +66,7 @@ fn draw(text: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-/// The lines that fit above the last row, which says what doesn't.
+/// The lines that fit above the last row, which says how many are hidden.
 fn fitting(text: &str, rows: usize) -> Vec<String> {
     let mut lines: Vec<String> = text.lines().map(String::from).collect();
     let room = rows.saturating_sub(2);
@@ -78,7 +77,7 @@ fn fitting(text: &str, rows: usize) -> Vec<String> {
     } else {
         String::new()
     };
-    // What ends it comes first: on a narrow terminal the rest is cut off.
+    // A narrow terminal cuts off the end of the line, so the key that ends the run comes first.
     lines.push(format!("Ctrl-C ends{more}"));
     lines
 }
@@ -100,7 +99,7 @@ fn repeat(
     }
 }
 
-/// Ctrl-C, SIGTERM and SIGHUP arrive here instead of killing the run.
+/// Receives Ctrl-C, SIGTERM and SIGHUP, which would otherwise end the run with the terminal unrestored.
 fn on_interrupt() -> Result<Receiver<()>> {
     let (send, receive) = mpsc::sync_channel(1);
     ctrlc::set_handler(move || {

@@ -62,7 +62,10 @@ pub fn remembered(lan: &Lan) -> usize {
 
 pub fn origins(lan: &Lan) -> MapHandle {
     let pins = lan.pins.left();
-    let pin = pins.iter().find(|path| path.ends_with("locators"));
+    // Behind the dash stands the number of the map's schema.
+    let pin = pins
+        .iter()
+        .find(|path| path.to_string_lossy().contains("/locators"));
     MapHandle::from_pinned_path(pin.expect("the map is pinned")).unwrap()
 }
 

@@ -58,13 +58,14 @@ fn require_same(pid: u32, started: u64) -> Result<()> {
     Ok(())
 }
 
-/// Members of the group may change rules, but the kernel does not let them into namespaces.
+/// Members of the group may change rules, but the kernel lets them neither ask another namespace over
+/// netlink nor open that of another user's process.
 fn explain_refusal<T>(place: &str, result: Result<T>) -> Result<T> {
     result.map_err(|error| match exit_code(&error) {
         Exit::Permission => failure(
             Exit::Permission,
             format!(
-                "{place}: only root, with CAP_SYS_PTRACE and CAP_SYS_ADMIN, sees into other network namespaces: {}",
+                "{place}: only root sees into other network namespaces (CAP_NET_ADMIN, and CAP_SYS_PTRACE for that of a process): {}",
                 one_line(&error)
             ),
         ),
