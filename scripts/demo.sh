@@ -53,7 +53,7 @@ check() {
 	[ -x "$xdpredir" ] || fail "$xdpredir is not there: build it first (cargo build --release)"
 	command -v nc >/dev/null || fail 'nc is not there: install it (Debian: package netcat-openbsd)'
 	nc -h 2>&1 | grep -q OpenBSD || fail 'this nc is another one: install netcat-openbsd'
-	case $("$xdpredir" lab status --json) in
+	case $("$xdpredir" lab status --json | tr -d '[:space:]') in
 	*'"hosts":[]'*) ;;
 	*) fail 'a lab is up already: remove it first (xdpredir lab down)' ;;
 	esac

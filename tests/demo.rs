@@ -17,3 +17,14 @@ fn the_demos_leave_a_lab_that_is_up_as_it_is() {
     }
     assert_eq!(status(), before);
 }
+
+#[test]
+fn the_demo_delivers_its_message_and_leaves_no_lab() {
+    let _lab = Lab::alone();
+    // The demo may mount a bpffs: in a mount namespace of its own, other tests do not see it.
+    let out = run(Command::new("unshare").args(["--mount", "scripts/demo", BINARY]))
+        .ok()
+        .out;
+    assert!(out.ends_with("The message arrived.\n"), "{out}");
+    assert_eq!(status()["hosts"], serde_json::json!([]));
+}

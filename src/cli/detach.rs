@@ -14,7 +14,7 @@ use xdpredir::view;
 
 pub fn run(global: &Global, args: &grammar::Detach) -> Result<ExitCode> {
     let pins = datapath::locate(global.pin_dir.as_deref())?;
-    let _lock = Lock::take_to_detach(&pins)?;
+    let lock = Lock::take_to_detach(&pins)?;
     let all = datapath::interfaces(&pins)?;
     let count = all.len();
     let which = if args.all {
@@ -24,7 +24,7 @@ pub fn run(global: &Global, args: &grammar::Detach) -> Result<ExitCode> {
     };
     // What was changed for the sake of rules stays as long as they.
     let undone = if which.len() == count && !args.keep_rules {
-        undo(&pins)
+        undo(&pins, &lock)
     } else {
         Reverted::default()
     };
@@ -55,8 +55,8 @@ pub fn run(global: &Global, args: &grammar::Detach) -> Result<ExitCode> {
 }
 
 /// What can't be put back keeps nobody from detaching.
-fn undo(pins: &Pins) -> Reverted {
-    doctor::undo(pins).unwrap_or_else(|error| Reverted {
+fn undo(pins: &Pins, lock: &Lock) -> Reverted {
+    doctor::undo(pins, lock).unwrap_or_else(|error| Reverted {
         errors: vec![error],
         ..Reverted::default()
     })

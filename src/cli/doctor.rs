@@ -104,8 +104,8 @@ fn with_fixed(found: Vec<Finding>, left: Vec<Finding>) -> Vec<Finding> {
 }
 
 fn undo(global: &Global, pins: &Pins) -> Result<ExitCode> {
-    let _lock = Lock::take(pins)?;
-    let undone = doctor::undo(pins)?;
+    let lock = Lock::take(pins)?;
+    let undone = doctor::undo(pins, &lock)?;
     if global.json {
         let changes: Vec<String> = undone.changes.iter().map(Change::undone).collect();
         view::json::print(&serde_json::json!({ "undone": changes }))?;

@@ -43,15 +43,20 @@ fn identity(pins: &Pins) -> Result<Option<u64>> {
         require_trusted(pins.root())?;
         require_trusted(pins.namespace())?;
         require_our_version(pins)?;
-        let state = pins.state();
-        let found = fs::metadata(&state);
-        let found = found.with_context(|| format!("cannot look into {}", state.display()))?;
-        Ok(Some(found.ino()))
+        inode(pins).map(Some)
     };
     match look() {
         Err(error) if is_not_found(&error) => Ok(None),
         looked => looked,
     }
+}
+
+/// The number of the directory that state is pinned in, which changes with each `detach` of everything.
+pub(super) fn inode(pins: &Pins) -> Result<u64> {
+    let state = pins.state();
+    let found = fs::metadata(&state);
+    let found = found.with_context(|| format!("cannot look into {}", state.display()))?;
+    Ok(found.ino())
 }
 
 /// Whether anything is pinned for this network namespace.

@@ -18,7 +18,7 @@ mod trials;
 pub use facts::Facts;
 pub use fix::fix;
 pub use probe::{of_backend, of_interfaces, whole};
-pub use rebind::{AT_ONCE, Rebind, carry_out};
+pub use rebind::{RULES_AT_ONCE, Rebind, rebind};
 pub use rediscover::{Resolutions, by_device};
 pub use revert::{Reverted, undo};
 pub use sample::Sample;

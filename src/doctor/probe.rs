@@ -182,7 +182,8 @@ fn losses(store: &RuleStore, rules: &[Rule]) -> Result<BTreeMap<u32, Failures>> 
     let mut losses: BTreeMap<u32, Failures> = BTreeMap::new();
     let by_counter = store.failures()?.unwrap_or_default();
     for backend in rules.iter().flat_map(|rule| &rule.backends) {
-        if let Some(failures) = by_counter.get(&backend.counter) {
+        let lost = backend.counter.and_then(|counter| by_counter.get(&counter));
+        if let Some(failures) = lost {
             *losses.entry(backend.ifindex).or_default() += *failures;
         }
     }

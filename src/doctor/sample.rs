@@ -100,7 +100,7 @@ mod tests {
             weight: Weight::default(),
             completes_checksum: true,
             rewrite: Rewrite::default(),
-            counter: number,
+            counter: Some(number),
             origin: None,
         };
         let rule = Rule::new(Match {

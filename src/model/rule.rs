@@ -90,8 +90,8 @@ pub struct Backend {
     pub completes_checksum: bool,
     /// What else becomes of the packets to this backend.
     pub rewrite: Rewrite,
-    /// The key of its counter.
-    pub counter: u32,
+    /// The key of its counter; None: it is new, and gets one when its rule is stored.
+    pub counter: Option<u32>,
     /// How the backend is found again; None: the user gave its MAC address.
     pub origin: Option<Locator>,
 }
@@ -226,7 +226,7 @@ mod tests {
             weight: Weight::new(weight).unwrap(),
             completes_checksum: true,
             rewrite: Rewrite::default(),
-            counter: 7,
+            counter: Some(7),
             origin: None,
         }
     }

@@ -131,7 +131,7 @@ pub fn rule(proto: Proto, ifindex: u32, rewrite: Rewrite) -> Rule {
             weight: Weight::default(),
             completes_checksum: true,
             rewrite,
-            counter: 1,
+            counter: Some(1),
             origin: None,
         }],
     }
