@@ -92,11 +92,7 @@ impl Netlink {
         message.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
 
-        let mut answer = Answer {
-            sequence: self.sequence,
-            is_dump: flags & NLM_F_DUMP == NLM_F_DUMP,
-            messages: Vec::new(),
-        };
+        let mut answer = Answer::to(self.sequence, flags & NLM_F_DUMP == NLM_F_DUMP);
         loop {
             let (datagram, from) = self.socket.recv_from_full()?;
             // In a container's namespace, its root may send to this socket, too.
@@ -108,15 +104,24 @@ impl Netlink {
 }
 
 /// What has come so far of an answer.
-struct Answer<M> {
+pub struct Answer<M> {
     sequence: u32,
     is_dump: bool,
     messages: Vec<M>,
 }
 
 impl<M: Message> Answer<M> {
+    /// Nothing yet of the answer to the request with this number.
+    pub fn to(sequence: u32, is_dump: bool) -> Self {
+        Answer {
+            sequence,
+            is_dump,
+            messages: Vec::new(),
+        }
+    }
+
     /// Takes a datagram's messages; true where that was the last one.
-    fn take(&mut self, datagram: &[u8]) -> Result<bool> {
+    pub fn take(&mut self, datagram: &[u8]) -> Result<bool> {
         let mut rest = datagram;
         let mut is_last = false;
         while !rest.is_empty() {
@@ -171,11 +176,7 @@ mod tests {
     }
 
     fn answer(is_dump: bool) -> Answer<RouteNetlinkMessage> {
-        Answer {
-            sequence: 7,
-            is_dump,
-            messages: Vec::new(),
-        }
+        Answer::to(7, is_dump)
     }
 
     #[test]
