@@ -94,7 +94,7 @@ fn describe(attached: &Attached) -> Result<()> {
     } = attached;
     if attached.made_room {
         view::sentence(format_args!(
-            "{}: detached from the device that had its place, which is in another network namespace",
+            "{}: detached from the device that had this name or index before, and is in another network namespace now",
             device.name
         ))?;
     }
@@ -108,7 +108,7 @@ fn describe(attached: &Attached) -> Result<()> {
     ))?;
     if *mode == Mode::Native && device.is_veth() {
         view::line(
-            "  while this is attached, its peer sends large transfers more slowly (its segmentation offload is off)",
+            "  while this is attached, the kernel keeps segmentation offload off at the veth's peer, which slows its bulk transfers",
         )?;
     }
     if let Some(why) = &attached.no_ledger {

@@ -39,7 +39,7 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     if report.unchecked > 0 {
         let rules = view::count(report.unchecked, "rule");
         let text = format!(
-            "the backends of {rules} were not checked, so many there are: `xdpredir doctor` checks all"
+            "the backends of {rules} were not checked, because there are so many: `xdpredir doctor` checks all"
         );
         view::warning(paste::complete(global, &text));
     }

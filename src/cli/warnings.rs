@@ -18,7 +18,9 @@ pub fn say(global: &Global, found: Result<Vec<Finding>>) -> Option<Vec<Finding>>
         }
         Err(error) => {
             let why = one_line(&error);
-            view::warning(format_args!("cannot check what becomes of packets: {why}"));
+            view::warning(format_args!(
+                "cannot check whether packets will arrive: {why}"
+            ));
             None
         }
     }

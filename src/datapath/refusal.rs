@@ -44,8 +44,9 @@ pub fn of_map(map: &str, error: libbpf_rs::Error) -> Error {
         }
         _ => {
             let kernel = release();
-            let message =
-                format!("{cannot}: this kernel ({kernel}) has none such: {error}: {BOOT_NEWER}");
+            let message = format!(
+                "{cannot}: this kernel ({kernel}) does not have this kind of map: {error}: {BOOT_NEWER}"
+            );
             failure(Exit::Unsupported, message)
         }
     }

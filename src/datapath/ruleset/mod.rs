@@ -139,7 +139,7 @@ impl RuleStore {
                 return Ok(Some(rule));
             }
         }
-        bail!("{matches}: others change the rule too fast for it to be read: try again");
+        bail!("{matches}: could not be read, because other runs change it all the time: try again");
     }
 
     /// Whether anything has changed since then, or was being changed.
