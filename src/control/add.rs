@@ -11,7 +11,7 @@ use crate::datapath::{self, Lock, Pins, RuleStore};
 use crate::doctor::{self, checks};
 use crate::error::{Exit, failure};
 use crate::model::{
-    Adjacency, BackendUpdate, Finding, MAX_BACKENDS, Match, Rewriting, Rule, RuleRecord, Weight,
+    BackendUpdate, Finding, MAX_BACKENDS, Match, Rewriting, Rule, RuleRecord, Weight,
 };
 
 /// A backend for a rule.
@@ -45,14 +45,19 @@ pub struct AddReport {
 
 /// Adds the backend, or updates the one that the rule has for the server.
 pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
-    let (matches, resolution) = resolve(pins, request)?;
+    let (matches, resolution, store) = resolve(pins, request)?;
     let server = resolution.path.server;
     let lock = Lock::take(pins)?;
-    let store = RuleStore::open(pins)?;
-    let before = store.get(&matches)?.unwrap_or(Rule::new(matches));
-    let is_update = before.backend(server).is_some();
-    let update = update(request, &before, &resolution)?;
-    let rule = put(&store, before, &update)?;
+    let store = RuleStore::reopen(store, pins, &lock)?;
+    let egress = BTreeSet::from([resolution.path.device.ifindex]);
+    let is_update = store.edit(&lock, &egress, [matches], |rules| {
+        let mut rule = rules.pop().unwrap_or(Rule::new(matches));
+        let is_update = rule.backend(server).is_some();
+        rule.apply(&update(request, &rule, &resolution)?);
+        rules.push(rule);
+        Ok(is_update)
+    })?;
+    let rule = store.get(&matches)?.context("the rule was just stored")?;
     // What follows only looks, and may take a while.
     drop(lock);
     let backend = rule.backend(server).context("the backend was just added")?;
@@ -67,8 +72,11 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
     })
 }
 
+/// A backend that is resolved, the match of its rule, and the store if it was read.
+type Resolved = (Match, Resolution, Option<RuleStore>);
+
 /// Resolves the backend before the lock is taken: a server that is silent takes seconds.
-fn resolve(pins: &Pins, request: &AddRequest) -> Result<(Match, Resolution)> {
+fn resolve(pins: &Pins, request: &AddRequest) -> Result<Resolved> {
     let spec = &request.backend;
     spec.server.map_or(Ok(()), validate::server)?;
     spec.require_any()?;
@@ -80,13 +88,16 @@ fn resolve(pins: &Pins, request: &AddRequest) -> Result<(Match, Resolution)> {
     let server = server.context("a request without an address has a namespace or a device")?;
     let matches = request.valid_match(server)?;
     if let Some(found) = found {
-        return Ok((matches, found));
+        return Ok((matches, found, None));
     }
-    let rule = datapath::read(pins, || RuleStore::open(pins)?.get(&matches))?;
-    let rule = rule.ok_or_else(|| datapath::not_attached(pins))?;
+    let read = datapath::read(pins, || {
+        let store = RuleStore::open(pins)?;
+        Ok((store.get(&matches)?, store))
+    })?;
+    let (rule, store) = read.ok_or_else(|| datapath::not_attached(pins))?;
     let known = rule.as_ref().and_then(|rule| rule.backend(server));
     let found = spec.by_address(server, known, request.is_address_only())?;
-    Ok((matches, found))
+    Ok((matches, found, Some(store)))
 }
 
 impl AddRequest {
@@ -130,26 +141,4 @@ fn update(request: &AddRequest, before: &Rule, found: &Resolution) -> Result<Bac
         weight: request.weight,
         rewriting: request.rewriting,
     })
-}
-
-/// Checks that everything finds room before the first change.
-fn put(store: &RuleStore, mut rule: Rule, update: &BackendUpdate) -> Result<Rule> {
-    let Adjacency {
-        ifindex, server, ..
-    } = update.adjacency;
-    let mut wanted = rule.clone();
-    wanted.apply(update);
-    store.require_room(&wanted)?;
-    store.require_egress(&BTreeSet::from([ifindex]))?;
-    store
-        .open_egress(ifindex, &mut rule.backends)
-        .with_context(|| format!("ifindex {ifindex}"))?;
-    let is_new = rule.backend(server).is_none();
-    rule.apply(update);
-    let mut backends = rule.backends.iter_mut();
-    if let Some(new) = backends.find(|b| is_new && b.server == server) {
-        new.counter = store.new_counter()?;
-    }
-    store.put(&rule)?;
-    Ok(rule)
 }

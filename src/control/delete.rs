@@ -1,5 +1,6 @@
 //! Deletes backends and rules.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
@@ -8,7 +9,7 @@ use super::error::Error;
 use super::{MatchSpec, validate};
 use crate::datapath::{self, Lock, Pins, RuleStore};
 use crate::error::Failure;
-use crate::model::Match;
+use crate::model::{Match, Plan, Rule};
 
 /// What is deleted.
 #[derive(Clone, Copy, Debug)]
@@ -38,11 +39,15 @@ pub fn delete(pins: &Pins, request: &DeleteRequest, if_exists: bool) -> Result<D
     if if_exists && !datapath::has_state(pins)? {
         return Ok(request.nothing());
     }
-    let _lock = Lock::take(pins)?;
+    let lock = Lock::take(pins)?;
     let store = RuleStore::open(pins)?;
     let report = match request {
-        DeleteRequest::All => delete_all(&store)?,
-        DeleteRequest::Rule { server, .. } => delete_rules(&store, request.candidates(), *server)?,
+        DeleteRequest::All => delete_all(&store, &lock)?,
+        DeleteRequest::Rule { server, .. } => {
+            let candidates = request.candidates();
+            let none = BTreeSet::new();
+            store.edit(&lock, &none, candidates, |rules| Ok(remove(rules, *server)))?
+        }
     };
     match report.deleted {
         0 if if_exists => Ok(request.nothing()),
@@ -97,46 +102,32 @@ impl DeleteRequest {
     }
 }
 
-fn delete_all(store: &RuleStore) -> Result<DeleteReport> {
+fn delete_all(store: &RuleStore, lock: &Lock) -> Result<DeleteReport> {
     let all = store.list()?;
-    store.delete_all(&all)?;
+    let transaction = store.begin(lock, &BTreeSet::new())?;
+    transaction.stage(Plan::delete(&all))?.publish()?;
     Ok(DeleteReport {
         deleted: all.iter().map(|rule| rule.backends.len().max(1)).sum(),
         rules: Vec::new(),
     })
 }
 
-fn delete_rules(
-    store: &RuleStore,
-    candidates: Vec<Match>,
-    server: Option<IpAddr>,
-) -> Result<DeleteReport> {
-    let (mut deleted, mut rules) = (0, Vec::new());
-    for matches in candidates {
-        let count = delete_one(store, &matches, server)?;
-        rules.extend(Some(matches).filter(|_| count > 0));
-        deleted += count;
-    }
-    Ok(DeleteReport { deleted, rules })
-}
-
-/// How many backends were deleted: one, or all of the rule.
-fn delete_one(store: &RuleStore, matches: &Match, server: Option<IpAddr>) -> Result<usize> {
-    let Some(mut rule) = store.get(matches)? else {
-        return Ok(0);
+/// Removes one backend of each rule, or all; a rule without backends goes, too.
+fn remove(rules: &mut Vec<Rule>, server: Option<IpAddr>) -> DeleteReport {
+    let mut report = DeleteReport {
+        deleted: 0,
+        rules: Vec::new(),
     };
-    let Some(server) = server else {
-        store.delete(&rule)?;
-        return Ok(rule.backends.len().max(1));
-    };
-    let whole = rule.clone();
-    let Some(gone) = rule.remove(server) else {
-        return Ok(0);
-    };
-    if rule.backends.is_empty() {
-        store.delete(&whole)?;
-    } else {
-        store.put_without(&rule, &[gone])?;
-    }
-    Ok(1)
+    rules.retain_mut(|rule| {
+        let count = match server {
+            Some(server) => usize::from(rule.remove(server).is_some()),
+            None => std::mem::take(&mut rule.backends).len().max(1),
+        };
+        report.deleted += count;
+        report
+            .rules
+            .extend(Some(rule.matches).filter(|_| count > 0));
+        count == 0 || !rule.backends.is_empty()
+    });
+    report
 }

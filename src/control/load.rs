@@ -12,7 +12,7 @@ use crate::datapath::{Lock, Pins, RuleStore};
 use crate::doctor::{Sample, checks};
 use crate::error::Failure;
 use crate::host::device;
-use crate::model::{Finding, Rule};
+use crate::model::{Finding, Plan, Rule};
 
 /// What is checked of loaded rules.
 pub struct LoadReport {
@@ -49,10 +49,16 @@ pub fn load(pins: &Pins, rules: Vec<Rule>, progress: impl FnMut(usize)) -> Resul
     let sample = Sample::of(&rules);
     let unchecked = sample.left_out;
     let lock = Lock::take(pins)?;
-    RuleStore::open(pins)?.load(rules, progress)?;
+    let store = RuleStore::open(pins)?;
+    let backends = rules.iter().flat_map(|rule| &rule.backends);
+    let egress = backends.map(|backend| backend.ifindex).collect();
+    let transaction = store.begin(&lock, &egress)?;
+    transaction
+        .stage(Plan::put(rules))?
+        .publish_with(progress)?;
     // What follows only looks, and may take a while.
     drop(lock);
-    let facts = sample.setup(pins);
+    let facts = sample.facts(pins);
     Ok(LoadReport {
         warnings: facts.map(|facts| checks::of_backend(&facts)),
         unchecked,

@@ -4,9 +4,11 @@ use anyhow::Result;
 
 use super::RuleSelector;
 use crate::datapath::{self, Lock, Pins, RuleStore};
-use crate::doctor::{self, AT_ONCE, Rebind, Resolutions};
+use crate::doctor::{RULES_AT_ONCE, Rebind, Resolutions, rebind};
 use crate::host::device;
-use crate::model::{Backend, FailedBackend, NamedAdjacency, RefreshReport, RefreshedBackend, Rule};
+use crate::model::{
+    Backend, FailedBackend, Match, NamedAdjacency, RefreshReport, RefreshedBackend, Rule,
+};
 
 /// Gives the selected backends the adjacencies that they have now.
 pub fn refresh(pins: &Pins, selector: &RuleSelector) -> Result<RefreshReport> {
@@ -19,15 +21,16 @@ pub fn refresh(pins: &Pins, selector: &RuleSelector) -> Result<RefreshReport> {
     if resolutions.is_empty() {
         return Ok(report);
     }
-    let adjacency = |backend: &Backend| {
-        let found = resolutions.get(backend.origin.as_ref()?, backend.server);
-        found.filter(|_| selector.matches_backend(backend))
+    let adjacency = |_: &Match, backend: &Backend| {
+        let found = resolutions.get(backend.origin.as_ref()?, backend.server)?;
+        Some(found.clone()).filter(|_| selector.matches_backend(backend))
     };
-    for some in rules.chunks(AT_ONCE) {
-        let _lock = Lock::take(pins)?;
+    let egress = resolutions.devices().collect();
+    for some in rules.chunks(RULES_AT_ONCE) {
+        let lock = Lock::take(pins)?;
         let store = RuleStore::open(pins)?;
-        let rebinds = Rebind::plan_all(&store, some, adjacency)?;
-        doctor::carry_out(&store, &rebinds)?;
+        let matches: Vec<Match> = some.iter().map(|rule| rule.matches).collect();
+        let rebinds = rebind(&store, &lock, &matches, &egress, adjacency, |_| Ok(()))?;
         rebinds.iter().for_each(|rebind| add(&mut report, rebind));
     }
     Ok(report)
@@ -41,9 +44,9 @@ fn find(rules: &[Rule], selector: &RuleSelector) -> Resolutions {
 }
 
 fn add(report: &mut RefreshReport, rebind: &Rebind) {
-    let matches = rebind.rule().matches;
+    let matches = rebind.matches;
     let named = |backend: &Backend| NamedAdjacency::new(backend, device::name_of(backend.ifindex));
-    let refreshed = rebind.changes().map(|(old, new)| RefreshedBackend {
+    let refreshed = rebind.changes.iter().map(|(old, new)| RefreshedBackend {
         matches,
         origin: old.origin.clone(),
         old: named(old),

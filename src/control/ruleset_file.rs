@@ -127,7 +127,7 @@ fn add(rule: &mut Rule, record: RuleRecord, egress: &Egress) -> Result<()> {
             push_vlan: record.push_vlan,
             pop_vlan: record.pop_vlan,
         },
-        counter: 0,
+        counter: None,
         origin: record.origin,
     });
     let many = || bad(format!("{matches}: more than {MAX_BACKENDS} backends"));

@@ -31,6 +31,14 @@ pub struct CounterBanks {
     open: RefCell<BTreeMap<u32, Rc<Bank>>>,
 }
 
+/// Counters of a bank that no backend has.
+struct Free {
+    number: u32,
+    /// The bank's bitmap once they are taken.
+    used: abi::counter_bitmap,
+    indexes: Vec<u32>,
+}
+
 /// For each CPU in turn, `BANK_COUNTERS` counters of two words.
 struct Bank(sys::Words);
 
@@ -160,35 +168,54 @@ impl CounterBanks {
         }))
     }
 
-    /// As many counters at zero that no backend has. All banks that they need are made first.
+    /// Takes as many free counters, and sets them to zero. All banks that they need are made first.
     pub fn create(&self, count: usize) -> Result<Vec<u32>> {
+        let free = self.free(count)?;
+        if free.iter().map(|bank| bank.indexes.len()).sum::<usize>() < count {
+            return Err(FULL.into());
+        }
+        self.make(&free)?;
         let mut counters = Vec::with_capacity(count);
-        let (mut taken, mut missing) = (Vec::new(), Vec::new());
+        for Free {
+            number,
+            used,
+            indexes,
+        } in free
+        {
+            let bank = self.bank(number)?.context("the bank was just made")?;
+            indexes.iter().for_each(|&index| bank.reset(index));
+            self.banks.put(&number, &used)?;
+            let first = number * abi::BANK_COUNTERS;
+            counters.extend(indexes.iter().map(|index| first + index));
+        }
+        Ok(counters)
+    }
+
+    /// Makes the banks that so many more counters need, as far as there may be any.
+    pub fn reserve(&self, count: usize) -> Result<()> {
+        self.make(&self.free(count)?)
+    }
+
+    /// Where as many free counters are; fewer where all banks are full.
+    fn free(&self, count: usize) -> Result<Vec<Free>> {
+        let mut free = Vec::new();
+        let mut missing = count;
         for number in 0..abi::COUNTER_BANKS {
-            if counters.len() == count {
+            if missing == 0 {
                 break;
             }
             let mut used = self.used(number)?;
-            let free = take(&mut used, count - counters.len());
-            if free.is_empty() {
-                continue;
+            let indexes = take(&mut used, missing);
+            missing -= indexes.len();
+            if !indexes.is_empty() {
+                free.push(Free {
+                    number,
+                    used,
+                    indexes,
+                });
             }
-            match self.bank(number)? {
-                Some(bank) => free.iter().for_each(|&index| bank.reset(index)),
-                None => missing.push(number),
-            }
-            taken.push((number, used));
-            let first = number * abi::BANK_COUNTERS;
-            counters.extend(free.iter().map(|index| first + index));
         }
-        if counters.len() < count {
-            return Err(FULL.into());
-        }
-        self.make(&missing)?;
-        for (number, used) in taken {
-            self.banks.put(&number, &used)?;
-        }
-        Ok(counters)
+        Ok(free)
     }
 
     /// Whether so many more are within the limit, beside those of backends and what runs that were
@@ -241,22 +268,23 @@ impl CounterBanks {
         Ok(self.banks.get(&number)?.unwrap_or(EMPTY))
     }
 
-    /// The pins come last: a run that is killed before leaves banks without users, which the next one
-    /// replaces.
-    fn make(&self, numbers: &[u32]) -> Result<()> {
-        if numbers.is_empty() {
+    /// Makes the banks that are missing. The pins come last: a run that is killed before leaves banks
+    /// without users, which the next one replaces.
+    fn make(&self, banks: &[Free]) -> Result<()> {
+        let mut missing = Vec::new();
+        for bank in banks {
+            if self.bank(bank.number)?.is_none() {
+                missing.push(bank.number);
+            }
+        }
+        if missing.is_empty() {
             return Ok(());
         }
-        let banks = numbers
-            .iter()
-            .map(|_| create())
-            .collect::<Result<Vec<_>>>()
-            .map_err(no_room)?;
-        put_all(&self.outer, numbers, &banks)?;
-        numbers
-            .iter()
-            .zip(banks)
-            .try_for_each(|(&number, bank)| self.keep(number, &bank))
+        let made = missing.iter().map(|_| create());
+        let made = made.collect::<Result<Vec<_>>>().map_err(no_room)?;
+        put_all(&self.outer, &missing, &made)?;
+        let mut pairs = missing.iter().zip(made);
+        pairs.try_for_each(|(&number, bank)| self.keep(number, &bank))
     }
 
     /// Pins a bank, shared with the group before it has its name.

@@ -45,6 +45,9 @@ impl<K: Plain, V: Plain> Map<K, V> {
     }
 
     pub fn put_many(&self, keys: &[K], values: &[V]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
         let (keys_bytes, values_bytes) = (bytes_of_all(keys), bytes_of_all(values));
         let result = self.handle.update_batch(
             &keys_bytes,

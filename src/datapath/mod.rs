@@ -37,7 +37,7 @@ pub use locate::{locate, no_bpffs};
 pub use lock::Lock;
 pub use notice::{Notice, listen};
 pub use pins::Pins;
-pub use ruleset::RuleStore;
 pub use ruleset::locators::MAX_TEXT as MAX_LOCATOR;
+pub use ruleset::{RuleStore, Staged, Transaction};
 pub use state::{attached, has_state, not_attached, other_namespaces, read};
 pub use version::{OtherVersion, other_versions};

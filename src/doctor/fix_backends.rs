@@ -1,29 +1,58 @@
-//! The backends that findings name, and where their new ways come from.
+//! Fixes what findings say of backends.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 
+use super::fix::Fixed;
+use super::journal::Journal;
+use super::rebind::{RULES_AT_ONCE, Rebind, rebind};
 use super::rediscover::{self, Resolutions};
-use crate::datapath::{self, Pins, RuleStore};
+use crate::datapath::{self, Lock, Pins, RuleStore};
 use crate::error::one_line;
 use crate::host::device;
-use crate::model::{Adjacency, Backend, Finding, Fix, Locator, Mac, Refreshed, Rule};
+use crate::model::{
+    Adjacency, Backend, Change, Finding, Fix, Locator, Mac, Match, Refreshed, Rule,
+};
 
-/// By server, device and MAC address as the rules have them.
-pub struct BackendFixes(HashMap<(IpAddr, u32, Mac), To>);
+/// Where the new adjacency of a backend comes from.
+enum Source {
+    /// The finding.
+    Finding(Result<Adjacency, String>),
+    /// The host, which is asked as when the backend was found before.
+    Host,
+}
 
-enum To {
-    /// From the finding.
-    Told(Result<Adjacency, String>),
-    /// From the host, as the backend was found before.
-    Found,
+/// The backends that findings name: by server, device and MAC address, as the rules have them.
+struct BackendFixes(HashMap<(IpAddr, u32, Mac), Source>);
+
+/// Gives the backends that findings name their new adjacencies.
+pub fn fix_backends(pins: &Pins, findings: &[Finding], fixed: &mut Fixed) -> Result<()> {
+    let fixes = BackendFixes::of(findings);
+    if fixes.0.is_empty() {
+        return Ok(());
+    }
+    let rules = fixes.rules(pins)?;
+    // Without the lock: a server that is silent takes seconds.
+    let found = Resolutions::find(fixes.sought(&rules));
+    let mut failed = BTreeSet::new();
+    // What stops the fixes of some rules, as a full journal, would stop the others.
+    let stopped = rules.chunks(RULES_AT_ONCE).try_for_each(|some| {
+        let from = some[0].matches;
+        let made = fixes.make(pins, some, &found, &mut failed);
+        let context = || format!("{from}: not mended, nor are those after it");
+        fixed.changes.extend(made.with_context(context)?);
+        Ok(())
+    });
+    fixed.errors.extend(failed.into_iter().map(Error::msg));
+    fixed.errors.extend(stopped.err());
+    Ok(())
 }
 
 impl BackendFixes {
-    pub fn of(findings: &[Finding]) -> Self {
-        let mut stale = HashMap::new();
+    fn of(findings: &[Finding]) -> Self {
+        let mut fixes = HashMap::new();
         for fix in findings.iter().filter_map(|finding| finding.fix.as_ref()) {
             let Fix::Refresh {
                 server,
@@ -37,59 +66,93 @@ impl BackendFixes {
             let key = (server, ifindex, mac);
             match to {
                 Refreshed::Path => {
-                    stale.insert(key, To::Found);
+                    fixes.insert(key, Source::Host);
                 }
                 Refreshed::Mac(now) => {
-                    let told = || To::Told(told(server, ifindex, now).map_err(|e| one_line(&e)));
-                    stale.entry(key).or_insert_with(told);
+                    let adjacency = || given(server, ifindex, now).map_err(|e| one_line(&e));
+                    let source = || Source::Finding(adjacency());
+                    fixes.entry(key).or_insert_with(source);
                 }
             }
         }
-        BackendFixes(stale)
+        BackendFixes(fixes)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The new way to a backend; None where no finding names it.
-    pub fn way<'a>(
-        &'a self,
-        found: &'a Resolutions,
-        backend: &Backend,
-    ) -> Option<&'a Result<Adjacency, String>> {
-        match self.to(backend)? {
-            To::Told(way) => Some(way),
-            To::Found => found.get(origin(backend), backend.server),
-        }
-    }
-
-    fn to(&self, backend: &Backend) -> Option<&To> {
+    fn source(&self, backend: &Backend) -> Option<&Source> {
         self.0.get(&(backend.server, backend.ifindex, backend.mac))
     }
 
     /// The rules that have such backends.
-    pub fn rules(&self, pins: &Pins) -> Result<Vec<Rule>> {
+    fn rules(&self, pins: &Pins) -> Result<Vec<Rule>> {
         let rules = datapath::read(pins, || RuleStore::open(pins)?.list())?;
         let mut rules = rules.unwrap_or_default();
-        rules.retain(|rule| rule.backends.iter().any(|b| self.to(b).is_some()));
+        rules.retain(|rule| rule.backends.iter().any(|b| self.source(b).is_some()));
         Ok(rules)
     }
 
-    /// What is to be looked for.
-    pub fn sought(&self, rules: &[Rule]) -> HashSet<(Locator, IpAddr)> {
+    fn sought(&self, rules: &[Rule]) -> HashSet<(Locator, IpAddr)> {
         let backends = rules.iter().flat_map(|rule| &rule.backends);
-        let sought = backends.filter(|b| matches!(self.to(b), Some(To::Found)));
-        sought.map(|b| (origin(b).clone(), b.server)).collect()
+        let sought = backends.filter(|b| matches!(self.source(b), Some(Source::Host)));
+        sought.map(|b| (locator(b).clone(), b.server)).collect()
+    }
+
+    fn adjacency(
+        &self,
+        found: &Resolutions,
+        backend: &Backend,
+    ) -> Option<Result<Adjacency, String>> {
+        match self.source(backend)? {
+            Source::Finding(adjacency) => Some(adjacency.clone()),
+            Source::Host => found.get(locator(backend), backend.server).cloned(),
+        }
+    }
+
+    fn devices(&self, found: &Resolutions) -> BTreeSet<u32> {
+        let given = self.0.values().filter_map(|source| match source {
+            Source::Finding(Ok(adjacency)) => Some(adjacency.ifindex),
+            _ => None,
+        });
+        given.chain(found.devices()).collect()
+    }
+
+    fn make(
+        &self,
+        pins: &Pins,
+        rules: &[Rule],
+        found: &Resolutions,
+        failed: &mut BTreeSet<String>,
+    ) -> Result<Vec<Change>> {
+        let lock = Lock::take(pins)?;
+        let (store, mut journal) = (RuleStore::open(pins)?, Journal::open(pins)?);
+        let egress = self.devices(found);
+        let matches: Vec<Match> = rules.iter().map(|rule| rule.matches).collect();
+        let adjacency = |_: &_, backend: &Backend| self.adjacency(found, backend);
+        let mut changes = Vec::new();
+        let rebinds = rebind(&store, &lock, &matches, &egress, adjacency, |rebinds| {
+            changes = rebinds.iter().flat_map(changes_of).collect();
+            journal.write(&changes)
+        })?;
+        journal.confirm()?;
+        let failures = rebinds.iter().flat_map(|rebind| &rebind.failed);
+        failed.extend(failures.map(|(backend, why)| format!("server {}: {why}", backend.server)));
+        Ok(changes)
     }
 }
 
-/// One told by hand is looked for by its route.
-fn origin(backend: &Backend) -> &Locator {
+fn changes_of(rebind: &Rebind) -> impl Iterator<Item = Change> {
+    rebind.changes.iter().map(|(old, new)| Change::Backend {
+        matches: rebind.matches,
+        before: Adjacency::of(old),
+        after: Adjacency::of(new),
+    })
+}
+
+/// A backend that the user gave by its MAC address is found by its route.
+fn locator(backend: &Backend) -> &Locator {
     backend.origin.as_ref().unwrap_or(&Locator::Route)
 }
 
-fn told(server: IpAddr, ifindex: u32, mac: Mac) -> Result<Adjacency> {
+fn given(server: IpAddr, ifindex: u32, mac: Mac) -> Result<Adjacency> {
     let device = device::by_index(ifindex)?.context("its device is gone")?;
     rediscover::by_device(server, mac, &device)
 }

@@ -1,4 +1,4 @@
-//! Changes, written down before they are made.
+//! The journal of fixes: changes are written to it before they are made.
 
 use std::collections::HashMap;
 
@@ -7,107 +7,100 @@ use anyhow::Result;
 use crate::datapath::{JournalMap, Pins};
 use crate::model::{Adjacency, Change, Match};
 
+/// The journal, with the changes of this run that are not made yet.
 pub struct Journal {
-    mends: JournalMap,
+    map: JournalMap,
     next: u32,
-    /// By the rules they are of, and the ways that they lead to.
-    ways: HashMap<Key, Noted>,
+    /// The changes of backends, by rule and by the adjacency that the backend has now.
+    backends: HashMap<Key, Entry>,
     devices: Vec<Change>,
+    /// What was written and is not confirmed.
+    written: Vec<(u32, Change)>,
+    /// The entries that those replace.
+    outdated: Vec<(Key, u32)>,
 }
 
 type Key = (Match, Adjacency);
 
 #[derive(Clone, Copy)]
-struct Noted {
+struct Entry {
     number: u32,
     before: Adjacency,
 }
 
 impl Journal {
-    /// The caller holds the lock.
+    /// Reads the journal. The caller holds the lock.
     pub fn open(pins: &Pins) -> Result<Self> {
-        let mends = JournalMap::open_or_create(pins)?;
-        let numbers = mends.numbers()?;
-        let mut notes = Journal {
+        let map = JournalMap::open_or_create(pins)?;
+        let numbers = map.numbers()?;
+        let mut journal = Journal {
             // The last one comes first.
             next: numbers.first().map_or(0, |last| last + 1),
-            ways: HashMap::new(),
+            backends: HashMap::new(),
             devices: Vec::new(),
-            mends,
+            written: Vec::new(),
+            outdated: Vec::new(),
+            map,
         };
         for number in numbers {
-            // One that can't be read is `--undo`'s to tell of.
-            if let Ok(change) = notes.mends.get(number) {
-                notes.remember(number, change);
+            // `--undo` reports the entries that can't be read.
+            if let Ok(change) = journal.map.get(number) {
+                journal.remember(number, change);
             }
         }
-        Ok(notes)
+        Ok(journal)
     }
 
-    /// Makes changes together, and hands them back. One that was made before is taken further in its
-    /// own note, so that all of them have as many as there are things changed.
-    pub fn made(
-        &mut self,
-        changes: Vec<Change>,
-        make: impl FnOnce() -> Result<()>,
-    ) -> Result<Vec<Change>> {
-        if changes.is_empty() {
-            return Ok(changes);
-        }
-        let (mut written, mut outdated) = (Vec::new(), Vec::new());
-        let noted = changes.iter().try_for_each(|change| {
-            let (note, earlier) = self.further(change);
-            outdated.extend(earlier);
-            let Some(note) = note else {
-                return Ok(());
-            };
-            let number = self.next;
-            self.next += 1;
-            written.push((number, note.clone()));
-            self.mends.note(number, &note)
-        });
-        if let Err(error) = noted {
-            self.forget(written.iter())?;
-            return Err(error);
-        }
-        if let Err(error) = make() {
-            // Which backends were changed, `--undo` sees for itself.
-            let is_device = |(_, note): &&(u32, Change)| !matches!(note, Change::Backend { .. });
-            self.forget(written.iter().filter(is_device))?;
-            return Err(error);
-        }
-        for (number, note) in written {
-            self.remember(number, note);
-        }
-        for (key, number) in outdated {
-            self.ways.remove(&key);
-            self.mends.forget(number)?;
-        }
-        Ok(changes)
+    /// Writes changes down that are about to be made; all of them or none.
+    pub fn write(&mut self, changes: &[Change]) -> Result<()> {
+        let written = changes.iter().try_for_each(|change| self.write_one(change));
+        written.or_else(|error| self.cancel().and(Err(error)))
     }
 
-    /// What is to be written down, and the note that it replaces.
-    fn further(&self, change: &Change) -> (Option<Change>, Option<(Key, u32)>) {
-        let Change::Backend {
+    /// Forgets changes that were not made after all.
+    pub fn cancel(&mut self) -> Result<()> {
+        self.outdated.clear();
+        let mut written = self.written.drain(..);
+        written.try_for_each(|(number, _)| self.map.forget(number))
+    }
+
+    /// Keeps the changes that were made, in place of the entries that they go on from.
+    pub fn confirm(&mut self) -> Result<()> {
+        for (number, change) in std::mem::take(&mut self.written) {
+            self.remember(number, change);
+        }
+        for (key, number) in std::mem::take(&mut self.outdated) {
+            self.backends.remove(&key);
+            self.map.forget(number)?;
+        }
+        Ok(())
+    }
+
+    /// A backend that was changed before gets an entry from its first adjacency to the new one, and none
+    /// where it has its first one again: there is one entry for each thing that is changed.
+    fn write_one(&mut self, change: &Change) -> Result<()> {
+        let mut entry = change.clone();
+        if let Change::Backend {
             matches,
             before,
             after,
-        } = change
-        else {
-            let is_new = !self.devices.contains(change);
-            return (is_new.then(|| change.clone()), None);
-        };
-        let key = (*matches, *before);
-        let Some(earlier) = self.ways.get(&key) else {
-            return (Some(change.clone()), None);
-        };
-        let note = Change::Backend {
-            matches: *matches,
-            before: earlier.before,
-            after: *after,
-        };
-        let is_back = earlier.before == *after;
-        (Some(note).filter(|_| !is_back), Some((key, earlier.number)))
+        } = &mut entry
+        {
+            let key = (*matches, *before);
+            if let Some(earlier) = self.backends.get(&key) {
+                self.outdated.push((key, earlier.number));
+                *before = earlier.before;
+                if before == after {
+                    return Ok(());
+                }
+            }
+        } else if self.devices.contains(change) {
+            return Ok(());
+        }
+        let number = self.next;
+        self.next += 1;
+        self.written.push((number, entry.clone()));
+        self.map.note(number, &entry)
     }
 
     fn remember(&mut self, number: u32, change: Change) {
@@ -117,16 +110,10 @@ impl Journal {
                 before,
                 after,
             } => {
-                self.ways.insert((matches, after), Noted { number, before });
+                let entry = Entry { number, before };
+                self.backends.insert((matches, after), entry);
             }
             device => self.devices.push(device),
         }
-    }
-
-    fn forget<'a>(&self, notes: impl Iterator<Item = &'a (u32, Change)>) -> Result<()> {
-        for (number, _) in notes {
-            self.mends.forget(*number)?;
-        }
-        Ok(())
     }
 }

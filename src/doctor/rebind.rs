@@ -1,126 +1,97 @@
-//! New ways to the backends of a rule.
+//! Gives backends other adjacencies: `rule refresh`, doctor's fixes and their reverting all do that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::datapath::RuleStore;
-use crate::model::{Adjacency, Backend, Rule};
+use crate::datapath::{Lock, RuleStore};
+use crate::model::{Adjacency, Backend, Match, Rule};
 
-/// Rules that are renewed under one lock: others wait no longer than that takes.
-pub const AT_ONCE: usize = 1024;
+/// Rules that are changed under one lock: other runs wait no longer than that takes.
+pub const RULES_AT_ONCE: usize = 1024;
 
-/// What is to become of a rule. The caller holds the lock.
+/// What becomes of the backends of a rule.
 pub struct Rebind {
-    rule: Rule,
-    /// By their places.
-    backends: BTreeMap<usize, Backend>,
-    /// Those whose way was not found, or is another's, and why.
+    /// The rule.
+    pub matches: Match,
+    /// The backends that change: as they were, and as they are to be.
+    pub changes: Vec<(Backend, Backend)>,
+    /// The backends that stay because their adjacency was not found, or has another backend's address.
     pub failed: Vec<(Backend, String)>,
 }
 
-impl Rebind {
-    /// `way` is asked for each backend; it has none for those that stay.
-    fn plan<'a>(
-        store: &RuleStore,
-        rule: Rule,
-        way: impl Fn(&Backend) -> Option<&'a Result<Adjacency, String>>,
-    ) -> Result<Self> {
-        let mut backends = BTreeMap::new();
-        let mut failed = Vec::new();
-        for (place, backend) in rule.backends.iter().enumerate() {
-            match way(backend) {
-                Some(Ok(way))
-                    if *way != Adjacency::of(backend) || !store.has_egress(way.ifindex)? =>
-                {
-                    backends.insert(place, way.given_to(backend));
-                }
-                Some(Err(why)) => failed.push((backend.clone(), why.clone())),
-                _ => {}
+/// Reads the rules again, for another run may have changed or deleted them since they were read, and
+/// gives their backends the adjacencies that `adjacency` has for them. `note` hears of the changes before
+/// they are made.
+pub fn rebind(
+    store: &RuleStore,
+    lock: &Lock,
+    rules: &[Match],
+    egress: &BTreeSet<u32>,
+    adjacency: impl Fn(&Match, &Backend) -> Option<Result<Adjacency, String>>,
+    note: impl FnOnce(&[Rebind]) -> Result<()>,
+) -> Result<Vec<Rebind>> {
+    // Before the devices are opened: a backend whose device was registered anew is named by the index
+    // that it had.
+    let mut before = Vec::new();
+    for matches in rules {
+        before.extend(store.get(matches)?);
+    }
+    store.edit(lock, egress, rules.iter().copied(), |rules| {
+        let pairs = rules.iter_mut().zip(&before);
+        let rebinds: Vec<Rebind> = pairs
+            .map(|(rule, before)| rebind_one(rule, before, &adjacency))
+            .collect();
+        note(&rebinds)?;
+        Ok(rebinds)
+    })
+}
+
+fn rebind_one(
+    rule: &mut Rule,
+    before: &Rule,
+    adjacency: impl Fn(&Match, &Backend) -> Option<Result<Adjacency, String>>,
+) -> Rebind {
+    let old = &before.backends;
+    let mut new = BTreeMap::new();
+    let mut failed = Vec::new();
+    for (place, backend) in old.iter().enumerate() {
+        let has_lost_device = rule.backends[place].ifindex != backend.ifindex;
+        match adjacency(&rule.matches, backend) {
+            Some(Ok(now)) if now != Adjacency::of(backend) || has_lost_device => {
+                new.insert(place, now.given_to(backend));
             }
-        }
-        let mut plan = Rebind {
-            rule,
-            backends,
-            failed,
-        };
-        plan.give_way();
-        Ok(plan)
-    }
-
-    /// For some rules as they are by now: another run may have changed or deleted them meanwhile.
-    pub fn plan_all<'a>(
-        store: &RuleStore,
-        rules: &[Rule],
-        way: impl Fn(&Backend) -> Option<&'a Result<Adjacency, String>>,
-    ) -> Result<Vec<Self>> {
-        let mut plans = Vec::new();
-        for rule in rules {
-            if let Some(rule) = store.get(&rule.matches)? {
-                plans.push(Self::plan(store, rule, &way)?);
-            }
-        }
-        Ok(plans)
-    }
-
-    /// Drops those whose new address another backend of the rule has, or is to have.
-    fn give_way(&mut self) {
-        while let Some(place) = self.taken() {
-            let why = match self.backends.remove(&place) {
-                Some(new) => format!("its new address {} is another backend's", new.server),
-                None => return,
-            };
-            self.failed.push((self.rule.backends[place].clone(), why));
+            Some(Err(why)) => failed.push((backend.clone(), why)),
+            _ => {}
         }
     }
-
-    fn taken(&self) -> Option<usize> {
-        let old = &self.rule.backends;
-        let server = |place: usize| self.backends.get(&place).unwrap_or(&old[place]).server;
-        let others = |place| (0..old.len()).filter(move |&other| other != place);
-        let moved = |place: &usize| server(*place) != old[*place].server;
-        self.backends
-            .keys()
-            .copied()
-            .filter(moved)
-            .find(|&place| others(place).any(|other| server(other) == server(place)))
-    }
-
-    pub fn rule(&self) -> &Rule {
-        &self.rule
-    }
-
-    /// The backends that change: as they were, and as they are to be.
-    pub fn changes(&self) -> impl Iterator<Item = (&Backend, &Backend)> {
-        let old = |place: &usize| &self.rule.backends[*place];
-        self.backends
-            .iter()
-            .map(move |(place, new)| (old(place), new))
-    }
-
-    fn give(&self, rule: &mut Rule) {
-        let old = std::mem::take(&mut rule.backends);
-        for (place, backend) in old.into_iter().enumerate() {
-            rule.put(self.backends.get(&place).cloned().unwrap_or(backend));
+    while let Some(place) = conflict(old, &new) {
+        if let Some(new) = new.remove(&place) {
+            let why = format!("its new address {} is another backend's", new.server);
+            failed.push((old[place].clone(), why));
         }
+    }
+    let backends = std::mem::take(&mut rule.backends);
+    for (place, backend) in backends.into_iter().enumerate() {
+        rule.put(new.get(&place).cloned().unwrap_or(backend));
+    }
+    let changes = new
+        .into_iter()
+        .map(|(place, new)| (old[place].clone(), new));
+    Rebind {
+        matches: rule.matches,
+        changes: changes.collect(),
+        failed,
     }
 }
 
-/// The caller holds the lock since they were planned.
-pub fn carry_out(store: &RuleStore, renewals: &[Rebind]) -> Result<()> {
-    let renewals: Vec<&Rebind> = renewals.iter().filter(|r| !r.backends.is_empty()).collect();
-    let mut rules: Vec<Rule> = renewals.iter().map(|r| r.rule.clone()).collect();
-    let new = renewals.iter().flat_map(|r| r.backends.values());
-    let egress: BTreeSet<u32> = new.map(|new| new.ifindex).collect();
-    store.require_egress(&egress)?;
-    for ifindex in egress {
-        let held = rules.iter_mut().flat_map(|rule| &mut rule.backends);
-        store
-            .open_egress(ifindex, held)
-            .with_context(|| format!("ifindex {ifindex}"))?;
-    }
-    for (rule, renewal) in rules.iter_mut().zip(renewals) {
-        renewal.give(rule);
-    }
-    store.put_all(&rules)
+/// A backend whose new address another one of the rule has, or is to have.
+fn conflict(old: &[Backend], new: &BTreeMap<usize, Backend>) -> Option<usize> {
+    let server = |place: usize| new.get(&place).unwrap_or(&old[place]).server;
+    let others = |place| (0..old.len()).filter(move |&other| other != place);
+    let moved = |place: &usize| server(*place) != old[*place].server;
+    new.keys()
+        .copied()
+        .filter(moved)
+        .find(|&place| others(place).any(|other| server(other) == server(place)))
 }

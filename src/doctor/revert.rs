@@ -1,85 +1,132 @@
-//! Puts back what mends changed.
+//! Reverts what fixes changed.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, Error, Result, bail};
 
-use super::AT_ONCE;
-use crate::datapath::{JournalMap, Pins, RuleStore};
+use super::rebind::{RULES_AT_ONCE, rebind};
+use crate::datapath::{JournalMap, Lock, Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
 use crate::host::namespaces::Namespaces;
 use crate::host::{capability, netns};
-use crate::model::{Adjacency, Change, DeviceRef, Match, Rule};
+use crate::model::{Adjacency, Backend, Change, DeviceRef, Match};
 
+/// What became of the changes in the journal.
 #[derive(Default)]
 pub struct Reverted {
+    /// What is as it was before.
     pub changes: Vec<Change>,
+    /// Why the rest is not; that stays in the journal.
     pub errors: Vec<anyhow::Error>,
 }
 
-/// Puts all back, the last change first; what could not be is still written down. The caller holds
-/// the lock.
-pub fn undo(pins: &Pins) -> Result<Reverted> {
-    let mut undone = Reverted::default();
-    let Some(mends) = JournalMap::open(pins)? else {
-        return Ok(undone);
-    };
-    for numbers in mends.numbers()?.chunks(AT_ONCE) {
-        undo_some(pins, &mends, numbers, &mut undone);
+/// A journalled change of a backend: its rule, and its adjacency before and after.
+type BackendChange = (Match, Adjacency, Adjacency);
+
+/// Reverts all changes, the last one first.
+pub fn undo(pins: &Pins, lock: &Lock) -> Result<Reverted> {
+    let mut reverted = Reverted::default();
+    if let Some(journal) = JournalMap::open(pins)? {
+        for numbers in journal.numbers()?.chunks(RULES_AT_ONCE) {
+            undo_some(pins, lock, &journal, numbers, &mut reverted);
+        }
     }
-    Ok(undone)
+    Ok(reverted)
 }
 
-fn undo_some(pins: &Pins, mends: &JournalMap, numbers: &[u32], undone: &mut Reverted) {
-    let mut of_rules = Vec::new();
+fn undo_some(
+    pins: &Pins,
+    lock: &Lock,
+    journal: &JournalMap,
+    numbers: &[u32],
+    reverted: &mut Reverted,
+) {
+    let (mut of_backends, mut of_backends_numbers) = (Vec::new(), Vec::new());
     for &number in numbers {
-        let read = mends.get(number);
+        let read = journal.get(number);
         match read.with_context(|| format!("change {number} of `doctor --fix`")) {
-            Ok(change @ Change::Backend { .. }) => of_rules.push((number, change)),
-            Ok(change) => match put_back(&change).and_then(|was_there| {
-                mends.forget(number)?;
-                Ok(was_there)
-            }) {
-                Ok(was_there) => undone.changes.extend(Some(change).filter(|_| was_there)),
-                Err(error) => undone.errors.push(not_put_back(error, &change)),
+            Ok(Change::Backend {
+                matches,
+                before,
+                after,
+            }) => {
+                of_backends.push((matches, before, after));
+                of_backends_numbers.push(number);
+            }
+            Ok(change) => match revert_device(&change) {
+                Ok(was_there) => {
+                    reverted.errors.extend(journal.forget(number).err());
+                    reverted.changes.extend(Some(change).filter(|_| was_there));
+                }
+                Err(error) => reverted.errors.push(not_reverted(error, &change)),
             },
-            Err(error) => undone.errors.push(error),
+            Err(error) => reverted.errors.push(error),
         }
     }
-    if let Some((_, first)) = of_rules.first() {
-        let first = first.clone();
-        match undo_rules(pins, mends, of_rules) {
-            Ok(changes) => undone.changes.extend(changes),
-            Err(error) => undone.errors.push(not_put_back(error, &first)),
+    let Some(&(matches, before, after)) = of_backends.first() else {
+        return;
+    };
+    let made = revert_backends(pins, lock, &of_backends).and_then(|changes| {
+        let mut numbers = of_backends_numbers.iter();
+        numbers.try_for_each(|&number| journal.forget(number))?;
+        Ok(changes)
+    });
+    match made {
+        Ok(changes) => reverted.changes.extend(changes),
+        Err(error) => {
+            let first = Change::Backend {
+                matches,
+                before,
+                after,
+            };
+            reverted.errors.push(not_reverted(error, &first));
         }
     }
 }
 
-fn not_put_back(error: Error, change: &Change) -> Error {
+fn not_reverted(error: Error, change: &Change) -> Error {
     error.context(format!("not put back: {change}"))
 }
 
-fn undo_rules(pins: &Pins, mends: &JournalMap, changes: Vec<(u32, Change)>) -> Result<Vec<Change>> {
-    let store = RuleStore::open(pins)?;
-    let mut rules = BTreeMap::new();
-    let (mut numbers, mut undone) = (Vec::new(), Vec::new());
-    for (number, change) in changes {
-        if backend(&store, &mut rules, &change)? {
-            undone.push(change);
+/// Gives backends their former adjacencies, unless somebody has changed them since, or another backend
+/// has their former address now.
+fn revert_backends(pins: &Pins, lock: &Lock, changes: &[BackendChange]) -> Result<Vec<Change>> {
+    let (mut former, mut egress, mut rules) = (HashMap::new(), BTreeSet::new(), BTreeSet::new());
+    for &(matches, before, after) in changes {
+        let there = device::by_index(before.ifindex)?;
+        let is_same = |device: &Device| device.mac == Some(before.source_mac);
+        if before.ifindex != after.ifindex && there.as_ref().is_some_and(|d| !is_same(d)) {
+            continue;
         }
-        numbers.push(number);
+        egress.extend(there.map(|device| device.ifindex));
+        rules.insert(matches);
+        former.insert((matches, after), before);
     }
-    store.put_all(&rules.into_values().collect::<Vec<_>>())?;
-    for number in numbers {
-        mends.forget(number)?;
+    let store = RuleStore::open(pins)?;
+    let adjacency = |matches: &Match, backend: &Backend| {
+        let former = former.get(&(*matches, Adjacency::of(backend)));
+        former.copied().map(Ok)
+    };
+    let rules: Vec<Match> = rules.into_iter().collect();
+    let rebinds = rebind(&store, lock, &rules, &egress, adjacency, |_| Ok(()))?;
+    let mut reverted = Vec::new();
+    for rebind in rebinds {
+        let changes = rebind
+            .changes
+            .iter()
+            .map(|(after, before)| Change::Backend {
+                matches: rebind.matches,
+                before: Adjacency::of(before),
+                after: Adjacency::of(after),
+            });
+        reverted.extend(changes);
     }
-    Ok(undone)
+    Ok(reverted)
 }
 
-/// A device's change. False where that is gone, or was changed since.
-fn put_back(change: &Change) -> Result<bool> {
+/// Reverts the change of a device. False where the device is gone, or was changed since.
+fn revert_device(change: &Change) -> Result<bool> {
     match change {
         Change::Gro(place) => at(place, || {
             let device = still_there(place)?;
@@ -126,39 +173,4 @@ fn at(place: &DeviceRef, work: impl FnOnce() -> Result<Option<()>> + Send) -> Re
 /// What can't be entered by this run need not be gone.
 fn may_not_look() -> bool {
     !capability::missing(&capability::ENTER).is_empty()
-}
-
-/// In the rules as they are to be; unless somebody has changed it since, or has given another the
-/// address.
-fn backend(store: &RuleStore, rules: &mut BTreeMap<Match, Rule>, change: &Change) -> Result<bool> {
-    let Change::Backend {
-        matches,
-        before,
-        after,
-    } = change
-    else {
-        return Ok(false);
-    };
-    let rule = match rules.entry(*matches) {
-        Entry::Occupied(read) => read.into_mut(),
-        Entry::Vacant(new) => match store.get(matches)? {
-            Some(rule) => new.insert(rule),
-            None => return Ok(false),
-        },
-    };
-    let now = rule.backend(after.server);
-    let Some(now) = now.filter(|now| Adjacency::of(now) == *after).cloned() else {
-        return Ok(false);
-    };
-    if before.server != after.server && rule.backend(before.server).is_some() {
-        return Ok(false);
-    }
-    let moves_back = before.ifindex != after.ifindex;
-    let is_another = |device: &Device| device.mac != Some(before.source_mac);
-    if moves_back && device::by_index(before.ifindex)?.is_some_and(|d| is_another(&d)) {
-        return Ok(false);
-    }
-    rule.remove(after.server);
-    rule.put(before.given_to(&now));
-    Ok(true)
 }

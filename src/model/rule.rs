@@ -90,8 +90,8 @@ pub struct Backend {
     pub completes_checksum: bool,
     /// What else becomes of the packets to this backend.
     pub rewrite: Rewrite,
-    /// The key of its counter.
-    pub counter: u32,
+    /// The key of its counter; None: it is new, and gets one when its rule is stored.
+    pub counter: Option<u32>,
     /// How the backend is found again; None: the user gave its MAC address.
     pub origin: Option<Locator>,
 }
@@ -152,6 +152,15 @@ impl Rule {
     /// The new source address of packets to one of the backends.
     pub fn snat_of(&self, backend: &Backend) -> Option<IpAddr> {
         self.snat.filter(|_| !backend.rewrite.keep_ip)
+    }
+
+    /// The request that gives a backend this rewriting, and leaves the rule's own as it is.
+    pub fn rewriting(&self, backend: Rewrite) -> Rewriting {
+        Rewriting {
+            backend,
+            snat: self.snat.filter(|_| !backend.keep_ip),
+            decrement_ttl: Some(self.decrement_ttl),
+        }
     }
 
     /// The backend with this address.
@@ -226,7 +235,7 @@ mod tests {
             weight: Weight::new(weight).unwrap(),
             completes_checksum: true,
             rewrite: Rewrite::default(),
-            counter: 7,
+            counter: Some(7),
             origin: None,
         }
     }

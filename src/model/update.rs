@@ -54,7 +54,7 @@ impl BackendUpdate {
             completes_checksum,
             weight: self.weight.unwrap_or_default(),
             rewrite: Rewrite::default(),
-            counter: 0,
+            counter: None,
             origin: self.origin.clone(),
         }
     }
@@ -118,7 +118,7 @@ mod tests {
             src: Prefix::any_like(SERVER.into()),
         });
         rule.apply(first);
-        rule.backends[0].counter = 9;
+        rule.backends[0].counter = Some(9);
         rule
     }
 
@@ -144,7 +144,7 @@ mod tests {
             ..update(1)
         };
         let backend = then(rule(&first), &update(2));
-        assert_eq!((backend.weight.get(), backend.counter), (7, 9));
+        assert_eq!((backend.weight.get(), backend.counter), (7, Some(9)));
         assert!(backend.rewrite.pop_vlan);
         assert_eq!((backend.ifindex, backend.mac), (2, mac(2)));
     }

@@ -120,7 +120,7 @@ pub fn set_size(set: u32) -> u32 {
     set & 0xff
 }
 
-/// Whether a rule names a set, rather than have its only backend in itself.
+/// Whether a rule names a set, rather than having its only backend in its value.
 pub fn needs_set(rule: &Rule) -> bool {
     match rule.backends.as_slice() {
         [only] => rule.snat_of(only).is_some(),
@@ -129,22 +129,22 @@ pub fn needs_set(rule: &Rule) -> bool {
 }
 
 /// The value of a rule that needs no set.
-pub fn in_itself(rule: &Rule) -> Option<abi::rule> {
+pub fn inline_value(rule: &Rule) -> Option<abi::rule> {
     let only = rule.backends.first().filter(|_| !needs_set(rule))?;
     Some(abi::rule {
         set: 0,
-        inline_backend: words_of(&stored_backend(rule, only)),
+        inline_backend: inline_words(&stored_backend(rule, only)),
     })
 }
 
-/// A backend as a rule without a set has it.
-pub fn words_of(backend: &abi::backend) -> [u32; abi::INLINE_WORDS as usize] {
+/// A backend as the value of a rule without a set has it.
+pub fn inline_words(backend: &abi::backend) -> [u32; abi::INLINE_WORDS as usize] {
     let (words, _) = abi::bytes_of(backend).as_chunks();
     std::array::from_fn(|i| u32::from_ne_bytes(words[i]))
 }
 
-/// Its only backend, of a rule without a set.
-pub fn only_of(value: &abi::rule) -> abi::backend {
+/// The only backend of a rule without a set.
+pub fn inline_backend(value: &abi::rule) -> abi::backend {
     let mut stored = abi::backend::default();
     abi::bytes_of_mut(&mut stored)[..size_of_val(&value.inline_backend)]
         .copy_from_slice(&value.inline_backend.map(u32::to_ne_bytes).concat());
@@ -171,7 +171,7 @@ pub fn stored_backend(rule: &Rule, backend: &Backend) -> abi::backend {
         addr: stored_addr(backend.server).0,
         snat: snat.map_or([0; 4], |addr| stored_addr(addr).0),
         ifindex: backend.ifindex,
-        counter: backend.counter,
+        counter: backend.counter.unwrap_or(abi::UNATTRIBUTED),
         frame,
         port: rewrite.to_port.map_or(0, Port::get).to_be(),
         vlan: rewrite.push_vlan.map_or(0, VlanId::get).to_be(),
@@ -230,7 +230,7 @@ fn backend_of(stored: &abi::backend) -> Backend {
                 .filter(|_| has(abi::BACKEND_PUSH_VLAN)),
             pop_vlan: has(abi::BACKEND_POP_VLAN),
         },
-        counter: stored.counter,
+        counter: Some(stored.counter),
         origin: None,
     }
 }

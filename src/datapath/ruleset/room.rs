@@ -168,12 +168,12 @@ pub struct Allocated {
 }
 
 impl Allocated {
-    pub fn allows(&self, members: usize) -> bool {
-        BALANCED.allows(self.balanced + 1) && MEMBERS.allows(self.members + members)
+    pub fn allows(&self, balanced: usize, members: usize) -> bool {
+        BALANCED.allows(self.balanced + balanced) && MEMBERS.allows(self.members + members)
     }
 }
 
-/// How many of these rules a batch takes: at least one.
+/// How many of these rules a batch takes: at least one, where there is one.
 pub fn batch_of(rules: &[Rule]) -> usize {
     let mut backends = 0;
     let fits = |rule: &&Rule| {
@@ -181,7 +181,7 @@ pub fn batch_of(rules: &[Rule]) -> usize {
         backends <= abi::BATCH_BACKENDS as usize
     };
     let fitting = rules.iter().take_while(fits).count();
-    fitting.clamp(1, abi::BATCH_RULES as usize)
+    fitting.clamp(1, abi::BATCH_RULES as usize).min(rules.len())
 }
 
 #[cfg(test)]
@@ -200,7 +200,7 @@ mod tests {
             weight: Weight::default(),
             completes_checksum: true,
             rewrite: Rewrite::default(),
-            counter: number,
+            counter: Some(number),
             origin: None,
         };
         Rule {
@@ -279,6 +279,7 @@ mod tests {
     #[test]
     fn a_batch_has_few_rules_and_few_backends() {
         let of = |backends: u32, rules: usize| batch_of(&vec![rule(1, backends, false); rules]);
+        assert_eq!(of(1, 0), 0);
         assert_eq!(of(1, 7), 7);
         assert_eq!(of(1, 2000), 1024);
         assert_eq!(of(255, 100), 16);

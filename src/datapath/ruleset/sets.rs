@@ -1,7 +1,7 @@
 //! The sets of backends, with their Maglev tables. A set never changes once a rule names it.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use anyhow::Result;
@@ -116,10 +116,10 @@ impl Sets {
         Ok(entries.map(|(key, member)| (key.set, member)).collect())
     }
 
-    /// Those of a device are without one from now on.
-    pub fn orphan(&self, ifindex: u32) -> Result<()> {
+    /// Takes devices from their backends.
+    pub fn disconnect(&self, devices: &BTreeSet<u32>) -> Result<()> {
         for (key, mut member) in self.members.entries()? {
-            if member.ifindex == ifindex {
+            if devices.contains(&member.ifindex) {
                 member.ifindex = 0;
                 self.members.put(&key, &member)?;
             }

@@ -1,0 +1,198 @@
+//! Whether a plan finds room, which is known before the first change is made for it.
+
+use std::collections::HashSet;
+
+use anyhow::Result;
+
+use super::codec::{
+    ServiceBytes, inline_backend, key_of, match_of, needs_set, service_bytes, set_size,
+};
+use super::room::{self, Usage, batch_of};
+use super::{RuleStore, abi};
+use crate::model::{Backend, Match, Plan, Rule};
+
+/// Rules to a system call, of those that are new and need no set.
+const BATCH: usize = 16384;
+
+/// What one change publishes: rules that are stored, and rules that are deleted.
+#[derive(Default)]
+pub struct Part {
+    pub put: Vec<Rule>,
+    pub delete: Vec<Match>,
+    /// There is no rule yet that has one of these matches.
+    pub is_new: bool,
+}
+
+impl Part {
+    fn put(put: Vec<Rule>) -> Self {
+        Part {
+            put,
+            ..Part::default()
+        }
+    }
+}
+
+/// What a small plan takes in addition.
+#[derive(Default)]
+struct Growth {
+    backends: usize,
+    members: usize,
+    balanced: usize,
+    locators: usize,
+    services: HashSet<ServiceBytes>,
+}
+
+impl Growth {
+    fn add(&mut self, rule: &Rule, old: Option<&Rule>) {
+        let members = |rule: &Rule| rule.backends.len() * usize::from(needs_set(rule));
+        let more = members(rule).saturating_sub(old.map_or(0, members));
+        self.members += more;
+        self.balanced += usize::from(more > 0);
+        for backend in &rule.backends {
+            let known = known(old, backend);
+            let is_remembered = known.is_some_and(|known| known.origin.is_some());
+            self.backends += usize::from(known.is_none());
+            self.locators += usize::from(backend.origin.is_some() && !is_remembered);
+        }
+    }
+}
+
+/// The backend as it is stored now: by its counter, or by its server where the plan says no counter.
+pub fn known<'a>(old: Option<&'a Rule>, backend: &Backend) -> Option<&'a Backend> {
+    let old = old?;
+    match backend.counter {
+        Some(_) => old.backends.iter().find(|b| b.counter == backend.counter),
+        None => old.backend(backend.server),
+    }
+}
+
+impl RuleStore {
+    /// Checks that a plan finds room, and splits it into what is published at once: all of it, or
+    /// batches where it is large.
+    pub(super) fn admit(&self, mut plan: Plan) -> Result<Vec<Part>> {
+        plan.put.sort_by_key(|rule| rule.matches);
+        plan.delete.sort();
+        if batch_of(&plan.put) < plan.put.len() || plan.delete.len() > abi::BATCH_RULES as usize {
+            let there = self.require_room(&plan)?;
+            return Ok(parts(plan, there));
+        }
+        // What killed runs have left is counted, too: where that takes the room, the rules are counted.
+        if !self.fits_beside_everything(&plan.put)? {
+            self.require_room(&plan)?;
+        }
+        let Plan { put, delete } = plan;
+        Ok(vec![Part {
+            put,
+            delete,
+            is_new: false,
+        }])
+    }
+
+    /// Whether rules find room without a look at all others.
+    fn fits_beside_everything(&self, rules: &[Rule]) -> Result<bool> {
+        let mut more = Growth::default();
+        for rule in rules {
+            let old = self.read(&rule.matches)?;
+            more.add(rule, old.as_ref().map(|(_, old)| old));
+            let service = service_bytes(&key_of(&rule.matches));
+            if !self.prefix_lengths.has(&service)? {
+                more.services.insert(service);
+            }
+        }
+        let (members, locators, services) = (more.members, more.locators, more.services.len());
+        Ok((more.backends == 0 || self.counters.allow(more.backends)?)
+            && (members == 0 || self.sets.allocated()?.allows(more.balanced, members))
+            && (locators == 0 || room::LOCATORS.allows(self.locators.count()? + locators))
+            && (services == 0 || room::SERVICES.allows(self.prefix_lengths.count()? + services)))
+    }
+
+    /// Counts all rules as they are to be; returns the sets of those that the plan stores again.
+    fn require_room(&self, plan: &Plan) -> Result<Vec<Option<u32>>> {
+        if plan.put.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut usage = Usage::default();
+        plan.put.iter().for_each(|rule| usage.add(rule));
+        let backends = plan.put.iter().flat_map(|rule| &rule.backends);
+        let locators = backends.filter(|backend| backend.origin.is_some()).count();
+        let mut there = vec![None; plan.put.len()];
+        let mut others = Vec::new();
+        for batch in self.rules.batches()? {
+            for (key, value) in batch? {
+                let matches = match_of(&key)?;
+                if let Ok(place) = plan.put.binary_search_by_key(&matches, |r| r.matches) {
+                    there[place] = Some(value.set);
+                } else if plan.delete.binary_search(&matches).is_err() {
+                    usage.add_stored(&key, &value);
+                    others.extend(Some(value).filter(|_| locators > 0));
+                }
+            }
+        }
+        usage.require_room()?;
+        self.require_locators(locators, &others)?;
+        Ok(there)
+    }
+
+    /// Counts the locators that the plan has, and those of the backends of other rules.
+    fn require_locators(&self, wanted: usize, others: &[abi::rule]) -> Result<()> {
+        if wanted == 0 || room::LOCATORS.allows(wanted + self.locators.count()?) {
+            return Ok(());
+        }
+        let counters = self.counters_of(others)?;
+        let known = self.locators.counters()?;
+        room::LOCATORS.require(wanted + known.intersection(&counters).count())
+    }
+
+    /// The counters of the backends that rules have.
+    pub(super) fn counters_of(&self, rules: &[abi::rule]) -> Result<HashSet<u32>> {
+        let sets: HashSet<u32> = rules.iter().map(|rule| rule.set).collect();
+        let single = rules.iter().filter(|rule| rule.set == 0);
+        let mut counters: HashSet<u32> = single.map(|r| inline_backend(r).counter).collect();
+        let members = self.sets.members()?;
+        let members = members.iter().filter(|(set, _)| sets.contains(set));
+        counters.extend(members.map(|(_, member)| member.counter));
+        Ok(counters)
+    }
+}
+
+/// What frees room comes first, so that there is never more than in the end: deleted rules, then rules
+/// that lose backends or locators. New rules that need no set, the many, go in large batches.
+fn parts(plan: Plan, there: Vec<Option<u32>>) -> Vec<Part> {
+    let mut delete = plan.delete.into_iter();
+    let mut parts = Vec::new();
+    while !delete.as_slice().is_empty() {
+        parts.push(Part {
+            delete: delete.by_ref().take(BATCH).collect(),
+            ..Part::default()
+        });
+    }
+    let (mut shrinking, mut new, mut growing) = (Vec::new(), Vec::new(), Vec::new());
+    for (rule, there) in plan.put.into_iter().zip(there) {
+        let members = rule.backends.len() * usize::from(needs_set(&rule));
+        let forgets = rule.backends.iter().all(|backend| backend.origin.is_none());
+        let before = |set| set_size(set) as usize;
+        match there {
+            Some(set) if members < before(set) => shrinking.push(rule),
+            Some(set) if members == before(set) && forgets => shrinking.push(rule),
+            None if members == 0 => new.push(rule),
+            _ => growing.push(rule),
+        }
+    }
+    let new = batches(new, |rules| rules.len().min(BATCH)).map(|put| Part {
+        put,
+        is_new: true,
+        ..Part::default()
+    });
+    parts.extend(batches(shrinking, batch_of).map(Part::put));
+    parts.extend(new);
+    parts.extend(batches(growing, batch_of).map(Part::put));
+    parts
+}
+
+fn batches(rules: Vec<Rule>, size: fn(&[Rule]) -> usize) -> impl Iterator<Item = Vec<Rule>> {
+    let mut rest = rules.into_iter();
+    std::iter::from_fn(move || {
+        let count = size(rest.as_slice());
+        (count > 0).then(|| rest.by_ref().take(count).collect())
+    })
+}
