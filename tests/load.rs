@@ -178,7 +178,7 @@ fn one_bad_line_is_named_and_nothing_is_loaded() {
         (
             good.clone(),
             2,
-            "line 2: src 10.0.0.0/8 udp port 7999 -> 10.1.1.1: a second time",
+            "line 2: src 10.0.0.0/8 udp port 7999 -> 10.1.1.1: this backend is in the file twice",
         ),
     ] {
         let file = bed.file(&lines(&[good.clone(), line]));
