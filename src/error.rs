@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind};
 
 use nix::errno::Errno;
 
+use crate::model::{Refusal, Remedy};
+
 /// The exit codes of the command line's contract, 0 (done) apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -23,9 +25,14 @@ pub enum Exit {
 pub trait Coded: Any + Debug + Display + Send + Sync {
     /// The exit code of a run that ends with this error.
     fn exit(&self) -> Exit;
+
+    /// What helps, if anything is known to.
+    fn remedy(&self) -> Remedy {
+        Remedy::default()
+    }
 }
 
-/// A failure that knows its exit code. Its text names the input and, where there is one, the remedy.
+/// A failure that knows its exit code and a remedy. Its text names the input.
 #[derive(Debug)]
 pub struct Failure(Box<dyn Coded>);
 
@@ -51,23 +58,27 @@ impl Display for Failure {
 impl std::error::Error for Failure {}
 
 #[derive(Debug)]
-struct Message(Exit, String);
+struct Message(Exit, Refusal);
 
 impl Coded for Message {
     fn exit(&self) -> Exit {
         self.0
     }
+
+    fn remedy(&self) -> Remedy {
+        self.1.remedy.clone()
+    }
 }
 
 impl Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.1)
+        f.write_str(&self.1.why)
     }
 }
 
-/// A failure that nobody tells from others but by its exit code.
-pub fn failure(exit: Exit, message: impl Into<String>) -> anyhow::Error {
-    Failure::new(Message(exit, message.into()))
+/// A failure that nobody tells from others but by its exit code: a message, or a message and a remedy.
+pub fn failure(exit: Exit, refusal: impl Into<Refusal>) -> anyhow::Error {
+    Failure::new(Message(exit, refusal.into()))
 }
 
 /// The code of the failure nearest to the top; None where there is no failure among the causes.
@@ -92,6 +103,19 @@ pub fn has_kind(error: &anyhow::Error, kind: ErrorKind) -> bool {
         let errno = cause.downcast_ref::<Errno>().copied();
         io.or(errno.map(|errno| io::Error::from(errno).kind())) == Some(kind)
     })
+}
+
+/// The remedy that the failure nearest to the top has.
+pub fn remedy(error: &anyhow::Error) -> Remedy {
+    let failures = error.chain().filter_map(|cause| cause.downcast_ref());
+    let mut remedies = failures.map(|failure: &Failure| failure.0.remedy());
+    let remedy = remedies.find(|remedy| !remedy.is_empty());
+    remedy.unwrap_or_default()
+}
+
+/// The error as one line, and its remedy.
+pub fn refusal(error: &anyhow::Error) -> Refusal {
+    (one_line(error), remedy(error)).into()
 }
 
 /// The whole chain of causes on one line.

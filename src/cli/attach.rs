@@ -12,8 +12,8 @@ use xdpredir::doctor;
 use xdpredir::doctor::checks;
 use xdpredir::error::{Exit, failure};
 use xdpredir::host::device;
-use xdpredir::model::{Finding, Mode};
-use xdpredir::view;
+use xdpredir::model::{Finding, Mode, Place, Remedy, Tool};
+use xdpredir::view::{self, doctor::Row};
 
 const LINK_WITHIN: Duration = Duration::from_secs(5);
 
@@ -45,7 +45,9 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
         return view::json::print(&attached.iter().map(one).collect::<Vec<_>>());
     }
     warn(&attached);
-    attached.iter().try_for_each(describe)
+    attached
+        .iter()
+        .try_for_each(|attached| describe(global, attached))
 }
 
 /// Drivers that reset their device for a native program (igb, ixgbe, i40e, …) take its link away for
@@ -78,14 +80,18 @@ fn mode(choice: ModeChoice) -> Option<Mode> {
 
 fn group(name: &str) -> Result<Group> {
     Group::from_name(name)?.ok_or_else(|| {
+        let groupadd = Tool::new("groupadd").arg(name).at(Place::Anywhere);
         failure(
             Exit::Usage,
-            format!("--group {name}: no such group; `groupadd {name}` makes it"),
+            (
+                format!("--group {name}: no such group"),
+                Remedy::from(groupadd) + " makes it",
+            ),
         )
     })
 }
 
-fn describe(attached: &Attached) -> Result<()> {
+fn describe(global: &Global, attached: &Attached) -> Result<()> {
     let Attached {
         device,
         mode,
@@ -111,13 +117,14 @@ fn describe(attached: &Attached) -> Result<()> {
             "  while this is attached, its peer sends large transfers more slowly (its segmentation offload is off)",
         )?;
     }
-    if let Some(why) = &attached.no_ledger {
+    if let Some(refusal) = &attached.no_ledger {
+        let why = warnings::line(global, refusal);
         view::sentence(format_args!("  no ledger of lost frames: {why}"))?;
     }
     Ok(())
 }
 
-fn json(attached: &Attached, warnings: Option<Vec<Finding>>) -> serde_json::Value {
+fn json(attached: &Attached, warnings: Option<Vec<Row>>) -> serde_json::Value {
     serde_json::json!({
         "ifname": attached.device.name,
         "ifindex": attached.device.ifindex,

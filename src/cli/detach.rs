@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::grammar::{self, Global};
+use super::warnings;
 use xdpredir::datapath::{self, Interface, Lock, Pins};
 use xdpredir::doctor::{self, Reverted};
 use xdpredir::error::{Exit, failure};
 use xdpredir::host::device;
-use xdpredir::model::Change;
+use xdpredir::model::{Change, Remedy, Verb};
 use xdpredir::view;
 
 pub fn run(global: &Global, args: &grammar::Detach) -> Result<ExitCode> {
@@ -37,7 +38,7 @@ pub fn run(global: &Global, args: &grammar::Detach) -> Result<ExitCode> {
     let cleared = detached.and_then(|()| datapath::clear(&pins, args.keep_rules));
 
     // What was done is said, whatever failed after it.
-    let code = super::doctor::told(&undone);
+    let code = super::doctor::report_reverted(global, &undone);
     let undone = undone.changes.iter().map(Change::undone);
     if global.json {
         view::json::print(&serde_json::json!({
@@ -45,11 +46,11 @@ pub fn run(global: &Global, args: &grammar::Detach) -> Result<ExitCode> {
             "undone": undone.collect::<Vec<_>>(),
         }))?;
     } else {
-        super::doctor::said("put back", undone)?;
+        super::doctor::print_changes("reverted", undone)?;
         describe(&pins, &done, args.keep_rules)?;
     }
     if let Some(stays) = cleared? {
-        view::warning(stays);
+        warnings::warn(global, &stays);
     }
     Ok(code)
 }
@@ -92,7 +93,10 @@ fn named(all: Vec<Interface>, names: &[String]) -> Result<Vec<Interface>> {
         if !all.iter().any(|interface| named(interface, name)) {
             return Err(failure(
                 Exit::NotFound,
-                format!("{name}: not attached; `xdpredir status` shows what is"),
+                (
+                    format!("{name}: not attached"),
+                    Remedy::from(Verb::Plain("status")) + " shows what is",
+                ),
             ));
         }
     }

@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::grammar::{self, Global};
-use super::paste;
+use super::{explain, suggest, warnings};
 use xdpredir::datapath::{self, Lock, Pins};
 use xdpredir::doctor::checks;
 use xdpredir::doctor::facts::Facts;
 use xdpredir::doctor::{self, Reverted};
-use xdpredir::error::{Exit, failure, one_line};
+use xdpredir::error::{Exit, failure};
 use xdpredir::model::{Change, Finding, Severity};
 use xdpredir::view;
-use xdpredir::view::doctor::LookedAt;
+use xdpredir::view::doctor::{LookedAt, Row};
 
 pub fn run(global: &Global, args: &grammar::Doctor) -> Result<ExitCode> {
     let pins = datapath::locate(global.pin_dir.as_deref())?;
@@ -26,65 +26,61 @@ pub fn run(global: &Global, args: &grammar::Doctor) -> Result<ExitCode> {
         let message = "doctor --fix asks before it changes anything, which it can only on a terminal and without --json: --yes answers";
         return Err(failure(Exit::Usage, message));
     }
-    let setup = doctor::whole(&pins)?;
-    let found = findings(global, &setup);
-    let fixable = found.iter().filter(|finding| finding.fixable).count();
+    let facts = doctor::whole(&pins)?;
+    let found = checks::all(&facts);
+    let fixable = found.iter().filter(|finding| finding.fix.is_some()).count();
     if !args.fix || fixable == 0 {
-        return report(global, &found, &setup);
+        return report(global, &found, &facts);
     }
     if !args.yes {
-        let code = report(global, &found, &setup)?;
-        if !agreed(fixable)? {
+        let code = report(global, &found, &facts)?;
+        if !confirm(fixable)? {
             return Ok(code);
         }
     }
-    let mended = doctor::fix(&pins, &found)?;
-    complain(&mended.errors);
+    let fixed = doctor::fix(&pins, &found)?;
+    complain(global, &fixed.errors);
     if !global.json {
-        said("mended", mended.changes.iter().map(Change::to_string))?;
+        print_changes("fixed", fixed.changes.iter().map(Change::to_string))?;
     }
-    let setup = doctor::whole(&pins)?;
-    let left = without(&found, findings(global, &setup));
+    let facts = doctor::whole(&pins)?;
+    let left = without(&found, checks::all(&facts));
     if global.json {
-        return report(global, &with_fixed(found, left), &setup);
+        return report(global, &with_fixed(found, left), &facts);
     }
-    report(global, &left, &setup)
-}
-
-fn findings(global: &Global, setup: &Facts) -> Vec<Finding> {
-    let mut findings = checks::all(setup);
-    paste::complete_mends(global, &mut findings);
-    findings
+    report(global, &left, &facts)
 }
 
 /// What has been tried in vain is not offered again.
 fn without(tried: &[Finding], mut left: Vec<Finding>) -> Vec<Finding> {
     for finding in &mut left {
         if tried.iter().any(|other| other.fix == finding.fix) {
-            (finding.fix, finding.fixable) = (None, false);
+            finding.fix = None;
         }
     }
     left
 }
 
-fn agreed(fixable: usize) -> Result<bool> {
-    write!(stderr(), "Mend {fixable} now? [y/N] ")?;
+fn confirm(fixable: usize) -> Result<bool> {
+    write!(stderr(), "Fix {fixable} now? [y/N] ")?;
     let mut answer = String::new();
     stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn report(global: &Global, findings: &[Finding], setup: &Facts) -> Result<ExitCode> {
+fn report(global: &Global, findings: &[Finding], facts: &Facts) -> Result<ExitCode> {
+    let shell = suggest::shell(global);
     if global.json {
-        view::json::print(&findings)?;
+        let row = |finding| Row::new(finding, &shell);
+        view::json::print(&findings.iter().map(row).collect::<Vec<_>>())?;
     } else {
         let looked_at = LookedAt {
-            interfaces: setup.interfaces.len(),
-            rules: setup.rules.len(),
-            servers: setup.backends.len(),
-            egress_devices: setup.egress().count(),
+            interfaces: facts.interfaces.len(),
+            rules: facts.rules.len(),
+            servers: facts.backends.len(),
+            egress_devices: facts.egress().count(),
         };
-        view::text(view::doctor::findings(findings, &looked_at))?;
+        view::text(view::doctor::findings(findings, &looked_at, &shell))?;
     }
     let is_left = |finding: &Finding| finding.severity == Severity::Problem && !finding.fixed;
     Ok(if findings.iter().any(is_left) {
@@ -112,13 +108,14 @@ fn undo(global: &Global, pins: &Pins) -> Result<ExitCode> {
     } else if undone.changes.is_empty() && undone.errors.is_empty() {
         view::sentence("nothing to undo")?;
     } else {
-        said("put back", undone.changes.iter().map(Change::undone))?;
+        print_changes("reverted", undone.changes.iter().map(Change::undone))?;
     }
-    Ok(told(&undone))
+    Ok(report_reverted(global, &undone))
 }
 
-pub fn told(undone: &Reverted) -> ExitCode {
-    complain(&undone.errors);
+/// What could not be reverted makes the exit code 1.
+pub fn report_reverted(global: &Global, undone: &Reverted) -> ExitCode {
+    complain(global, &undone.errors);
     if undone.errors.is_empty() {
         ExitCode::SUCCESS
     } else {
@@ -127,7 +124,7 @@ pub fn told(undone: &Reverted) -> ExitCode {
 }
 
 /// What was changed alike in many rules is said once.
-pub fn said(what: &str, changes: impl IntoIterator<Item = String>) -> Result<()> {
+pub fn print_changes(what: &str, changes: impl IntoIterator<Item = String>) -> Result<()> {
     let mut lines: BTreeMap<String, usize> = BTreeMap::new();
     for change in changes {
         *lines.entry(change).or_default() += 1;
@@ -141,8 +138,7 @@ pub fn said(what: &str, changes: impl IntoIterator<Item = String>) -> Result<()>
     })
 }
 
-pub fn complain(errors: &[anyhow::Error]) {
-    for error in errors {
-        view::complaint(format_args!("xdpredir: {}", one_line(error)));
-    }
+fn complain(global: &Global, errors: &[anyhow::Error]) {
+    let refusals = errors.iter().map(explain::explained);
+    refusals.for_each(|refusal| warnings::complain(global, &refusal));
 }

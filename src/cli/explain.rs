@@ -4,18 +4,25 @@ use std::error::Error;
 
 use xdpredir::control::{self, Field};
 use xdpredir::datapath;
-use xdpredir::error::{Failure, join_lines};
+use xdpredir::error::{self, Failure, join_lines};
 use xdpredir::host::{capability, discovery};
+use xdpredir::model::Refusal;
 
 use super::grammar::Command;
 
 /// An error on one line, with what the command needs where the kernel or the file system refused.
-pub fn line(error: &anyhow::Error, command: &Command) -> String {
-    let line = causes(error);
-    if datapath::is_refused(error) {
-        return format!("{line}: {}", needs(command));
+pub fn failed(error: &anyhow::Error, command: &Command) -> Refusal {
+    let refusal = explained(error);
+    if !datapath::is_refused(error) {
+        return refusal;
     }
-    line
+    let needs = needs(command);
+    (format!("{}: {}", refusal.why, needs.why), needs.remedy).into()
+}
+
+/// An error on one line, and its remedy.
+pub fn explained(error: &anyhow::Error) -> Refusal {
+    (causes(error), error::remedy(error)).into()
 }
 
 /// The whole chain of causes on one line.
@@ -40,8 +47,8 @@ fn control(error: &control::Error) -> String {
         Error::WhichBackend => "which backend? --server ADDR is missing; --container, --pid, \
             --server-netns, or --dev of a veth find it"
             .into(),
-        Error::NoDevice(_) => format!("--{error}; `ip link` lists them"),
-        Error::NoRule(_) => format!("{error}; `xdpredir rule list` shows what there is"),
+        Error::NoDevice(_) => format!("--{error}"),
+        Error::NoRule(_) => error.to_string(),
     }
 }
 
@@ -79,10 +86,10 @@ fn discovery(error: &discovery::Error) -> String {
 }
 
 /// What this process lacks for a command, and the remedy.
-fn needs(command: &Command) -> String {
+fn needs(command: &Command) -> Refusal {
     match command {
         Command::Rule(_) | Command::Stats(_) => {
-            "needs root, or membership in the group given to `attach --group`".into()
+            "needs root, or membership in the group that attach was given with --group".into()
         }
         Command::Features(_) => "needs root (CAP_SYS_ADMIN) to enter network namespaces".into(),
         Command::Attach(_) => capability::refused_to_attach()

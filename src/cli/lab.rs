@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::grammar::{self, Global};
+use super::warnings;
 use xdpredir::datapath;
 use xdpredir::lab::{self, Lab};
 use xdpredir::view;
@@ -51,8 +52,8 @@ fn detach(global: &Global, netns: &str) -> Result<Command> {
 fn up(global: &Global, lab: &Lab, bed: lab::Bed) -> Result<()> {
     let pins = datapath::locate(global.pin_dir.as_deref())?;
     lab.up(bed)?;
-    if let Some(why) = datapath::no_bpffs(&pins) {
-        view::warning(why);
+    if let Some(refusal) = datapath::no_bpffs(&pins) {
+        warnings::warn(global, &refusal);
     }
     if_json(global)
 }

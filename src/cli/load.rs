@@ -9,12 +9,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::grammar::Global;
-use super::{paste, warnings};
+use super::warnings;
 use xdpredir::control;
 use xdpredir::datapath::Pins;
 use xdpredir::error::{Exit, failure};
-use xdpredir::model::{Finding, Rule};
-use xdpredir::view;
+use xdpredir::model::{Remedy, Rule, Verb};
+use xdpredir::view::{self, doctor::Row};
 
 /// The columns of a bar beside two numbers of up to a million.
 const WIDE_ENOUGH: u16 = 72;
@@ -22,7 +22,7 @@ const WIDE_ENOUGH: u16 = 72;
 #[derive(Serialize)]
 struct Loaded {
     loaded: usize,
-    warnings: Option<Vec<Finding>>,
+    warnings: Option<Vec<Row>>,
 }
 
 pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
@@ -38,10 +38,9 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     let warnings = warnings::say(global, report.warnings);
     if report.unchecked > 0 {
         let rules = view::count(report.unchecked, "rule");
-        let text = format!(
-            "the backends of {rules} were not checked, so many there are: `xdpredir doctor` checks all"
-        );
-        view::warning(paste::complete(global, &text));
+        let why = format!("the backends of {rules} were not checked, so many there are");
+        let remedy = Remedy::from(Verb::Plain("doctor")) + " checks all";
+        warnings::warn(global, &(why, remedy).into());
     }
     if global.json {
         return view::json::print(&Loaded { loaded, warnings });

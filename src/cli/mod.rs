@@ -10,11 +10,11 @@ mod features;
 mod grammar;
 mod lab;
 mod load;
-mod paste;
 mod requests;
 mod rule;
 mod stats;
 mod status;
+mod suggest;
 mod usage;
 mod warnings;
 
@@ -37,9 +37,7 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            let why = explain::line(&error, &cli.command);
-            let why = paste::complete(&cli.global, &why);
-            view::complaint(format_args!("xdpredir: {why}"));
+            warnings::complain(&cli.global, &explain::failed(&error, &cli.command));
             ExitCode::from(datapath::exit_code(&error) as u8)
         }
     }

@@ -11,8 +11,8 @@ use xdpredir::control::{self, AddReport};
 use xdpredir::datapath::{self, Pins};
 use xdpredir::doctor::checks;
 use xdpredir::error::Exit;
-use xdpredir::model::{Finding, Match, RuleRecord};
-use xdpredir::view;
+use xdpredir::model::{Match, RuleRecord};
+use xdpredir::view::{self, doctor::Row};
 
 pub fn run(global: &Global, verb: &grammar::Rule) -> Result<ExitCode> {
     let pins = datapath::locate(global.pin_dir.as_deref())?;
@@ -38,7 +38,7 @@ fn list(global: &Global, pins: &Pins, args: &Filter) -> Result<()> {
 struct Added<'a> {
     #[serde(flatten)]
     record: &'a RuleRecord,
-    warnings: Option<Vec<Finding>>,
+    warnings: Option<Vec<Row>>,
 }
 
 fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
@@ -76,7 +76,7 @@ fn added(report: &AddReport) -> String {
 }
 
 /// Many senders want no answer, so that it is no warning.
-fn hint_at_answers(report: &AddReport, warnings: &[Finding]) -> Result<()> {
+fn hint_at_answers(report: &AddReport, warnings: &[Row]) -> Result<()> {
     let record = &report.record;
     let is_known = warnings
         .iter()

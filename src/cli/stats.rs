@@ -5,8 +5,11 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::grammar::{self, Global};
+use super::suggest;
 use xdpredir::control::{self, RuleSelector};
 use xdpredir::datapath;
+use xdpredir::doctor;
+use xdpredir::view::failures::Advice;
 use xdpredir::view::{self, watch};
 
 pub fn run(global: &Global, args: &grammar::Stats) -> Result<()> {
@@ -16,11 +19,15 @@ pub fn run(global: &Global, args: &grammar::Stats) -> Result<()> {
     let first = take()?;
     // Later, what is selected may come and go.
     selector.require(&first.rules)?;
+    let advice = Advice {
+        reasons: doctor::losses::reasons,
+        shell: suggest::shell(global),
+    };
     let Some(interval) = args.watch else {
         if global.json {
             return view::json::print(&first);
         }
-        return view::text(view::table::stats(&first, None));
+        return view::text(view::table::stats(&first, None, &advice));
     };
     if global.json {
         return watch::lines(interval, || view::json::line(&take()?));
@@ -28,7 +35,7 @@ pub fn run(global: &Global, args: &grammar::Stats) -> Result<()> {
     let mut before = (first, Instant::now());
     watch::screen(interval, || {
         let now = (take()?, Instant::now());
-        let text = view::table::stats(&now.0, Some((&before.0, now.1 - before.1)));
+        let text = view::table::stats(&now.0, Some((&before.0, now.1 - before.1)), &advice);
         before = now;
         Ok(text)
     })

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::grammar::Global;
+use super::warnings;
 use xdpredir::host::xdp;
 use xdpredir::{control, datapath, view};
 
@@ -16,5 +17,7 @@ pub fn run(global: &Global) -> Result<()> {
     if !status.interfaces.is_empty() && !xdp::is_told()? {
         view::line(view::features::GUESSED)?;
     }
-    datapath::no_bpffs(&pins).map_or(Ok(()), view::sentence)
+    let missing = datapath::no_bpffs(&pins);
+    let say = |missing| view::sentence(warnings::line(global, &missing));
+    missing.map_or(Ok(()), say)
 }

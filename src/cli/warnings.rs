@@ -1,25 +1,48 @@
-//! What `attach`, `rule add` and `rule load` warn of once they have done their work: nothing here is their failure.
+//! Errors and warnings on standard error. What `attach`, `rule add` and `rule load` warn of once they have
+//! done their work is not their failure.
 
 use anyhow::Result;
 
 use super::grammar::Global;
-use super::paste;
-use xdpredir::error::one_line;
-use xdpredir::model::Finding;
-use xdpredir::view;
+use super::{explain, suggest};
+use xdpredir::model::{Finding, Refusal};
+use xdpredir::view::{self, doctor::Row};
 
-/// Prints them, and hands them back; None where that could not be checked.
-pub fn say(global: &Global, found: Result<Vec<Finding>>) -> Option<Vec<Finding>> {
+/// Prints warnings, and returns them as scripts read them; None where that could not be checked.
+pub fn say(global: &Global, found: Result<Vec<Finding>>) -> Option<Vec<Row>> {
+    let shell = suggest::shell(global);
     match found {
-        Ok(mut found) => {
-            paste::complete_mends(global, &mut found);
-            found.iter().for_each(view::warning);
-            Some(found)
+        Ok(found) => {
+            let sentences = found
+                .iter()
+                .map(|found| view::doctor::sentence(found, &shell));
+            sentences.for_each(view::warning);
+            Some(found.iter().map(|found| Row::new(found, &shell)).collect())
         }
         Err(error) => {
-            let why = one_line(&error);
-            view::warning(format_args!("cannot check what becomes of packets: {why}"));
+            let refusal = explain::explained(&error);
+            let why = format!("cannot check what becomes of packets: {}", refusal.why);
+            warn(global, &(why, refusal.remedy).into());
             None
         }
+    }
+}
+
+/// Prints a warning.
+pub fn warn(global: &Global, refusal: &Refusal) {
+    view::warning(line(global, refusal));
+}
+
+/// Prints an error.
+pub fn complain(global: &Global, refusal: &Refusal) {
+    view::complaint(format_args!("xdpredir: {}", line(global, refusal)));
+}
+
+/// What was refused, and what helps.
+pub fn line(global: &Global, refusal: &Refusal) -> String {
+    let Refusal { why, remedy } = refusal;
+    match remedy.is_empty() {
+        true => why.clone(),
+        false => format!("{why}: {}", suggest::shell(global).text(remedy)),
     }
 }

@@ -45,10 +45,10 @@ pub struct AddReport {
 
 /// Adds the backend, or updates the one that the rule has for the server.
 pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
-    let (matches, resolution) = resolve(pins, request)?;
+    let (matches, resolution, store) = resolve(pins, request)?;
     let server = resolution.path.server;
     let lock = Lock::take(pins)?;
-    let store = RuleStore::open(pins)?;
+    let store = RuleStore::reopen(store, pins, &lock)?;
     let egress = BTreeSet::from([resolution.path.device.ifindex]);
     let is_update = store.edit(&lock, &egress, [matches], |rules| {
         let mut rule = rules.pop().unwrap_or(Rule::new(matches));
@@ -72,8 +72,11 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
     })
 }
 
+/// A backend that is resolved, the match of its rule, and the store if it was read.
+type Resolved = (Match, Resolution, Option<RuleStore>);
+
 /// Resolves the backend before the lock is taken: a server that is silent takes seconds.
-fn resolve(pins: &Pins, request: &AddRequest) -> Result<(Match, Resolution)> {
+fn resolve(pins: &Pins, request: &AddRequest) -> Result<Resolved> {
     let spec = &request.backend;
     spec.server.map_or(Ok(()), validate::server)?;
     spec.require_any()?;
@@ -85,13 +88,16 @@ fn resolve(pins: &Pins, request: &AddRequest) -> Result<(Match, Resolution)> {
     let server = server.context("a request without an address has a namespace or a device")?;
     let matches = request.valid_match(server)?;
     if let Some(found) = found {
-        return Ok((matches, found));
+        return Ok((matches, found, None));
     }
-    let rule = datapath::read(pins, || RuleStore::open(pins)?.get(&matches))?;
-    let rule = rule.ok_or_else(|| datapath::not_attached(pins))?;
+    let read = datapath::read(pins, || {
+        let store = RuleStore::open(pins)?;
+        Ok((store.get(&matches)?, store))
+    })?;
+    let (rule, store) = read.ok_or_else(|| datapath::not_attached(pins))?;
     let known = rule.as_ref().and_then(|rule| rule.backend(server));
     let found = spec.by_address(server, known, request.is_address_only())?;
-    Ok((matches, found))
+    Ok((matches, found, Some(store)))
 }
 
 impl AddRequest {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::{Coded, Exit, Failure};
+use crate::model::{Remedy, Tool, Verb};
 
 /// A part of a request. Its text is the key of a file; a command line has options for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,14 @@ impl Coded for Error {
         match self {
             Error::Value { .. } | Error::WhichBackend => Exit::Usage,
             Error::NoDevice(_) | Error::NoRule(_) => Exit::NotFound,
+        }
+    }
+
+    fn remedy(&self) -> Remedy {
+        match self {
+            Error::NoDevice(_) => Remedy::from(Tool::new("ip link")) + " lists them",
+            Error::NoRule(_) => Remedy::from(Verb::Plain("rule list")) + " shows what there is",
+            Error::Value { .. } | Error::WhichBackend => Remedy::default(),
         }
     }
 }

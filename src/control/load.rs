@@ -58,7 +58,7 @@ pub fn load(pins: &Pins, rules: Vec<Rule>, progress: impl FnMut(usize)) -> Resul
         .publish_with(progress)?;
     // What follows only looks, and may take a while.
     drop(lock);
-    let facts = sample.setup(pins);
+    let facts = sample.facts(pins);
     Ok(LoadReport {
         warnings: facts.map(|facts| checks::of_backend(&facts)),
         unchecked,

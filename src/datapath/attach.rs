@@ -17,7 +17,7 @@ use super::{Pins, detach, ledger, log, permissions, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
 use crate::host::{features, xdp};
-use crate::model::{ETHERNET_MTU, LedgerState, LinkState, Mode};
+use crate::model::{ETHERNET_MTU, LedgerState, LinkState, Mode, Refusal, Remedy, Verb};
 
 pub struct Request<'a> {
     pub devices: &'a [Device],
@@ -45,7 +45,7 @@ pub struct Attached {
     pub made_room: bool,
     pub ledger: LedgerState,
     /// Why there is no ledger, though it was wanted.
-    pub no_ledger: Option<String>,
+    pub no_ledger: Option<Refusal>,
 }
 
 /// Attaches to all devices or to none.
@@ -114,7 +114,7 @@ fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result
         .collect::<Result<Vec<_>>>()?;
     for attachment in linked {
         done.push(Attached {
-            no_ledger: no_ledger.as_ref().map(crate::error::one_line),
+            no_ledger: no_ledger.as_ref().map(crate::error::refusal),
             ..attachment.describe()
         });
         attachment.keep(pins)?;
@@ -187,12 +187,9 @@ fn already(interface: &Interface, device: &Device, wanted: Option<Mode>) -> Resu
     let mode = interface.mode;
     if wanted.is_some_and(|wanted| wanted != mode) {
         let name = &device.name;
-        return Err(failure(
-            Exit::Conflict,
-            format!(
-                "{name} is attached in {mode} mode: to change it, `xdpredir detach {name} --keep-rules` first"
-            ),
-        ));
+        let why = format!("{name} is attached in {mode} mode");
+        let detach = Remedy::from("to change it, ") + Verb::Detach(vec![name.clone()]) + " first";
+        return Err(failure(Exit::Conflict, (why, detach)));
     }
     Ok(Attached {
         device: device.clone(),
@@ -378,12 +375,8 @@ impl Refused {
 
     fn failure(self, device: &Device, mode: Mode) -> anyhow::Error {
         let Refused { exit, why } = self;
-        let advice = advice(device, mode, exit);
-        let message = format!(
-            "{} cannot run XDP in {mode} mode: {why}{advice}",
-            device.name
-        );
-        failure(exit, message)
+        let why = format!("{} cannot run XDP in {mode} mode: {why}", device.name);
+        failure(exit, (why, remedy(device, mode, exit)))
     }
 }
 
@@ -403,15 +396,22 @@ fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd, Refus
     })
 }
 
-fn advice(device: &Device, mode: Mode, exit: Exit) -> String {
+fn remedy(device: &Device, mode: Mode, exit: Exit) -> Remedy {
     let master = device.master.and_then(device::name_of);
     match (exit, mode, master) {
-        (Exit::Conflict, _, Some(master)) => format!(
-            "; `xdpredir detach {master} --keep-rules` first, then attach {} and {master} at once",
-            device.name
-        ),
-        (Exit::Unsupported, Mode::Native, _) => "; --mode skb works on any device".into(),
-        _ => String::new(),
+        (Exit::Conflict, _, Some(master)) => {
+            let at_once = format!(" first, then attach {} and {master} at once", device.name);
+            Remedy::from(Verb::Detach(vec![master])) + at_once
+        }
+        (Exit::Unsupported, Mode::Native, _) => {
+            let skb = Verb::Attach {
+                interfaces: vec![device.name.clone()],
+                mode: Some(Mode::Skb),
+                force: false,
+            };
+            Remedy::from(skb) + " works on any device"
+        }
+        _ => Remedy::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::permissions::close_members_door;
 use super::state::{attached, interface_directories};
 use super::{Pins, ledger, sys};
 use crate::error::one_line;
-use crate::model::LedgerState;
+use crate::model::{LedgerState, Place, Refusal, Remedy, Tool};
 
 /// Takes the program off an interface, in whatever network namespace that is now.
 pub fn detach(pins: &Pins, interface: &Interface) -> Result<()> {
@@ -25,7 +25,7 @@ pub fn detach(pins: &Pins, interface: &Interface) -> Result<()> {
 
 /// Removes what detached interfaces leave; with the last one goes all state, unless it is to be kept.
 /// Returns a sentence where an empty directory has to stay.
-pub fn clear(pins: &Pins, keep_rules: bool) -> Result<Option<String>> {
+pub fn clear(pins: &Pins, keep_rules: bool) -> Result<Option<Refusal>> {
     sweep(pins)?;
     if keep_rules || !attached(pins)?.is_empty() {
         return Ok(None);
@@ -35,12 +35,13 @@ pub fn clear(pins: &Pins, keep_rules: bool) -> Result<Option<String>> {
     Ok(stays.map(|error| stays_empty(pins, &error)))
 }
 
-fn stays_empty(pins: &Pins, error: &Error) -> String {
+fn stays_empty(pins: &Pins, error: &Error) -> Refusal {
     let all = [pins.namespace(), pins.root()];
     let directory = all.into_iter().find(|path| path.exists());
-    let directory = directory.unwrap_or(pins.root()).display();
-    let why = one_line(error);
-    format!("{why}: it is empty; root, or who owns the directory above it, can `rmdir {directory}`")
+    let rmdir = Tool::new("rmdir").arg(directory.unwrap_or(pins.root()));
+    let remedy = Remedy::from("it is empty; root, or who owns the directory above it, can ")
+        + rmdir.at(Place::Anywhere);
+    (one_line(error), remedy).into()
 }
 
 /// Removes what an interrupted run has left: staged state, interfaces without a link.

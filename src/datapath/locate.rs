@@ -12,6 +12,7 @@ use super::bpffs::is_bpffs;
 use super::permissions::MEMBERS;
 use crate::error::{Exit, failure};
 use crate::host::netns;
+use crate::model::{Command, Place, Refusal, Remedy, Tool};
 
 const DEFAULT: &str = "/sys/fs/bpf/xdpredir";
 
@@ -66,18 +67,20 @@ pub(super) fn require_bpffs(pins: &Pins) -> Result<()> {
 }
 
 /// Why nothing can be pinned, and the remedy; None where a bpffs is mounted.
-pub fn no_bpffs(pins: &Pins) -> Option<String> {
+pub fn no_bpffs(pins: &Pins) -> Option<Refusal> {
     let root = pins.root();
     if is_bpffs(existing(root)) {
         return None;
     }
-    let advice = if !root.starts_with("/sys/fs/bpf") {
-        "name a directory on a bpffs"
+    let mount =
+        || Remedy::from("run ") + Tool::new("mount -t bpf bpf /sys/fs/bpf").at(Place::Anywhere);
+    let remedy = if !root.starts_with("/sys/fs/bpf") {
+        "name a directory on a bpffs".into()
     } else if netns::was_entered() {
-        "run `mount -t bpf bpf /sys/fs/bpf`"
+        mount()
     } else {
-        "run `mount -t bpf bpf /sys/fs/bpf`; inside `ip netns exec`, use --netns instead"
+        mount() + "; inside " + Command::Name("ip netns exec") + ", use --netns instead"
     };
-    let root = root.display();
-    Some(format!("{root}: no bpffs is mounted there: {advice}"))
+    let why = format!("{}: no bpffs is mounted there", root.display());
+    Some((why, remedy).into())
 }

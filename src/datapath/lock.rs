@@ -21,6 +21,7 @@ use super::version::require_our_version;
 use super::{Pins, detach};
 use crate::error::{Exit, failure};
 use crate::host::locks::Holder;
+use crate::model::Remedy;
 
 /// How long a run waits for the others.
 const LOCK_WITHIN: Duration = Duration::from_secs(30);
@@ -48,7 +49,7 @@ impl Lock {
             // Without the lock nothing more than an empty directory.
             None => remove_directory(pins.root()).map(drop),
         };
-        Err(nothing_attached(pins, ""))
+        Err(nothing_attached(pins, Remedy::default()))
     }
 
     /// Makes the network namespace's directory where it is missing, and locks it.

@@ -10,6 +10,7 @@ use super::sys;
 use crate::error::{Exit, failure};
 use crate::host::capability;
 use crate::host::kernel::{BOOT_NEWER, BOOT_TESTED, BTF, release};
+use crate::model::Refusal;
 
 const FREE: &str = "free some, or raise the limit of this control group";
 
@@ -25,9 +26,9 @@ pub fn explain<T>(load: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<T> {
         } => of_program(&program, &errno, verifier.as_deref(), error),
         _ if !Path::new(BTF).exists() => failure(
             Exit::Unsupported,
-            format!(
-                "this kernel ({}) has no BTF ({BTF}): boot one built with CONFIG_DEBUG_INFO_BTF",
-                release()
+            (
+                format!("this kernel ({}) has no BTF ({BTF})", release()),
+                "boot one built with CONFIG_DEBUG_INFO_BTF",
             ),
         ),
         _ => Error::from(error).context("the programs cannot be loaded"),
@@ -40,13 +41,12 @@ pub fn of_map(map: &str, error: libbpf_rs::Error) -> Error {
     match error.kind() {
         ErrorKind::PermissionDenied => refused(cannot, &error),
         ErrorKind::TooBig | ErrorKind::OutOfMemory => {
-            failure(Exit::Failed, format!("{cannot}: not enough memory: {FREE}"))
+            failure(Exit::Failed, (format!("{cannot}: not enough memory"), FREE))
         }
         _ => {
             let kernel = release();
-            let message =
-                format!("{cannot}: this kernel ({kernel}) has none such: {error}: {BOOT_NEWER}");
-            failure(Exit::Unsupported, message)
+            let why = format!("{cannot}: this kernel ({kernel}) has none such: {error}");
+            failure(Exit::Unsupported, (why, BOOT_NEWER))
         }
     }
 }
@@ -59,32 +59,36 @@ fn of_program(program: &str, errno: &str, log: Option<&str>, error: libbpf_rs::E
         return refused(cannot, &error);
     }
     if error.kind() == ErrorKind::OutOfMemory {
-        return failure(Exit::Failed, format!("{cannot}: not enough memory: {FREE}"));
+        return failure(Exit::Failed, (format!("{cannot}: not enough memory"), FREE));
     }
     let kernel = release();
     let missing = sys::missing_helpers();
-    let message = match log.and_then(last_words) {
+    let (why, remedy) = match log.and_then(last_words) {
         _ if !missing.is_empty() => {
             let missing = missing.join(", ");
+            let why = format!("this kernel ({kernel}) has no {missing}, which the programs call");
+            (why, BOOT_NEWER)
+        }
+        Some(why) => (
             format!(
-                "this kernel ({kernel}) has no {missing}, which the programs call: {BOOT_NEWER}"
-            )
-        }
-        Some(why) => format!(
-            "this kernel's verifier ({kernel}) refused the program {program}: {why} (-v shows its log): {BOOT_TESTED}"
+                "this kernel's verifier ({kernel}) refused the program {program}: {why} (-v shows its log)"
+            ),
+            BOOT_TESTED,
         ),
-        None => {
-            format!("this kernel ({kernel}) refused the program {program}: {error}: {BOOT_TESTED}")
-        }
+        None => (
+            format!("this kernel ({kernel}) refused the program {program}: {error}"),
+            BOOT_TESTED,
+        ),
     };
-    failure(Exit::Unsupported, message)
+    failure(Exit::Unsupported, (why, remedy))
 }
 
 fn refused(cannot: String, error: &libbpf_rs::Error) -> Error {
     let forbidden =
         || format!("{error}, by lockdown or a security module: no capability is missing");
-    let why = capability::refused_to_attach().unwrap_or_else(forbidden);
-    failure(Exit::Permission, format!("{cannot}: {why}"))
+    let Refusal { why, remedy } =
+        capability::refused_to_attach().unwrap_or_else(|| forbidden().into());
+    failure(Exit::Permission, (format!("{cannot}: {why}"), remedy))
 }
 
 /// The last line of a verifier's log that says something of its own.

@@ -12,6 +12,7 @@ use super::cause::is_not_found;
 use super::locate::no_bpffs;
 use super::version::require_our_version;
 use crate::error::{Exit, failure};
+use crate::model::{Refusal, Remedy, Verb};
 
 /// How often state is read again that others make or remove meanwhile.
 const READS: usize = 10;
@@ -43,15 +44,20 @@ fn identity(pins: &Pins) -> Result<Option<u64>> {
         require_trusted(pins.root())?;
         require_trusted(pins.namespace())?;
         require_our_version(pins)?;
-        let state = pins.state();
-        let found = fs::metadata(&state);
-        let found = found.with_context(|| format!("cannot look into {}", state.display()))?;
-        Ok(Some(found.ino()))
+        inode(pins).map(Some)
     };
     match look() {
         Err(error) if is_not_found(&error) => Ok(None),
         looked => looked,
     }
+}
+
+/// The number of the directory that state is pinned in, which changes with each `detach` of everything.
+pub(super) fn inode(pins: &Pins) -> Result<u64> {
+    let state = pins.state();
+    let found = fs::metadata(&state);
+    let found = found.with_context(|| format!("cannot look into {}", state.display()))?;
+    Ok(found.ino())
 }
 
 /// Whether anything is pinned for this network namespace.
@@ -90,12 +96,13 @@ pub fn other_namespaces(pins: &Pins) -> Result<Vec<(u64, PathBuf)>> {
 
 /// The error where state is needed and nothing is attached.
 pub fn not_attached(pins: &Pins) -> anyhow::Error {
-    nothing_attached(pins, ": run `xdpredir attach IFACE` first")
+    let attach = Remedy::from("run ") + Verb::Plain("attach IFACE") + " first";
+    nothing_attached(pins, attach)
 }
 
-pub(super) fn nothing_attached(pins: &Pins, remedy: &str) -> anyhow::Error {
-    let root = pins.root().display();
-    let why = no_bpffs(pins).unwrap_or_else(|| format!("no pins under {root}{remedy}"));
-    let message = format!("not attached in this network namespace: {why}");
-    failure(Exit::NotFound, message)
+pub(super) fn nothing_attached(pins: &Pins, remedy: Remedy) -> anyhow::Error {
+    let no_pins = || (format!("no pins under {}", pins.root().display()), remedy).into();
+    let Refusal { why, remedy } = no_bpffs(pins).unwrap_or_else(no_pins);
+    let why = format!("not attached in this network namespace: {why}");
+    failure(Exit::NotFound, (why, remedy))
 }

@@ -6,14 +6,12 @@ mod fix;
 mod fix_backends;
 pub mod health;
 mod journal;
+pub mod losses;
 mod probe;
-mod probe_peer;
 mod rebind;
 mod rediscover;
 mod revert;
 mod sample;
-mod sources;
-mod trials;
 
 pub use facts::Facts;
 pub use fix::fix;

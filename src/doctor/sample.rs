@@ -6,12 +6,14 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use super::probe::{self, Identity, SOURCES};
+use super::probe;
+use super::probe::backends::{Identity, SOURCES, identity};
 use crate::datapath::Pins;
 use crate::doctor::facts::Facts;
-use crate::model::{Proto, Rule};
+use crate::error::{Exit, failure};
+use crate::model::{Proto, Remedy, Rule, Verb};
 
 /// Different backends that are looked at.
 const BACKENDS: usize = 64;
@@ -37,7 +39,7 @@ impl Sample {
             let mut some = Vec::new();
             let mut left_out = false;
             for backend in &rule.backends {
-                let key = (probe::identity(backend), rule.matches.proto);
+                let key = (identity(backend), rule.matches.proto);
                 if enough == Some(key) {
                     continue;
                 }
@@ -64,7 +66,7 @@ impl Sample {
     }
 
     /// What there is to say of them, now that they are loaded.
-    pub fn setup(self, pins: &Pins) -> Result<Facts> {
+    pub fn facts(self, pins: &Pins) -> Result<Facts> {
         let pins = pins.clone();
         let (send, receive) = mpsc::channel();
         // Nobody waits for its end once it is late: it only looks, and ends with this run.
@@ -72,11 +74,12 @@ impl Sample {
             let _ = send.send(probe::of_rules(&pins, &self.rules));
         });
         match receive.recv_timeout(WITHIN) {
-            Ok(setup) => setup,
-            Err(RecvTimeoutError::Timeout) => bail!(
-                "that takes over {} s: `xdpredir doctor` takes its time",
-                WITHIN.as_secs()
-            ),
+            Ok(facts) => facts,
+            Err(RecvTimeoutError::Timeout) => {
+                let why = format!("that takes over {} s", WITHIN.as_secs());
+                let remedy = Remedy::from(Verb::Plain("doctor")) + " takes its time";
+                Err(failure(Exit::Failed, (why, remedy)))
+            }
             Err(error) => Err(error.into()),
         }
     }

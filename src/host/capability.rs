@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::model::Refusal;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
     NetAdmin,
@@ -60,16 +62,18 @@ fn of(needed: &[Capability], effective: u64) -> Vec<&'static str> {
 }
 
 /// What keeps this process from attaching, and the remedy; None where nothing does that can be known.
-pub fn refused_to_attach() -> Option<String> {
+pub fn refused_to_attach() -> Option<Refusal> {
     let lacking = missing(&ATTACH);
     if !lacking.is_empty() {
         let (lacking, all) = (join(&lacking), join(&ATTACH.map(Capability::name)));
-        return Some(format!(
-            "this process lacks {lacking}: run it as root, or with {all}"
-        ));
+        let remedy = format!("run it as root, or with {all}");
+        return Some((format!("this process lacks {lacking}"), remedy).into());
     }
-    in_user_namespace()
-        .then(|| "this process is in a user namespace: run it as root of the host".into())
+    let refusal = (
+        "this process is in a user namespace",
+        "run it as root of the host",
+    );
+    in_user_namespace().then(|| refusal.into())
 }
 
 /// "A, B and C".

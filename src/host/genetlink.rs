@@ -18,14 +18,18 @@ const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 /// struct genlmsghdr: command, version, two bytes reserved.
 const HEADER: usize = 4;
 
+/// A message of a family.
 pub struct Message {
     /// The number that this kernel has given to the family.
     pub family: u16,
+    /// What the message is about, by the family's own numbers.
     pub command: u8,
+    /// Kinds and values.
     pub attributes: Vec<(u16, Vec<u8>)>,
 }
 
 impl Message {
+    /// The value of the first attribute of this kind.
     pub fn attribute(&self, wanted: u16) -> Option<&[u8]> {
         let mut all = self.attributes.iter();
         all.find(|(kind, _)| *kind == wanted)

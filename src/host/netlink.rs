@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NetlinkSerializable,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -92,11 +92,7 @@ impl Netlink {
         message.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
 
-        let mut answer = Answer {
-            sequence: self.sequence,
-            is_dump: flags & NLM_F_DUMP == NLM_F_DUMP,
-            messages: Vec::new(),
-        };
+        let mut answer = Answer::to(self.sequence, flags & NLM_F_DUMP == NLM_F_DUMP);
         loop {
             let (datagram, from) = self.socket.recv_from_full()?;
             // In a container's namespace, its root may send to this socket, too.
@@ -108,22 +104,39 @@ impl Netlink {
 }
 
 /// What has come so far of an answer.
-struct Answer<M> {
+pub struct Answer<M> {
     sequence: u32,
     is_dump: bool,
     messages: Vec<M>,
 }
 
 impl<M: Message> Answer<M> {
+    /// Nothing yet of the answer to the request with this number.
+    pub fn to(sequence: u32, is_dump: bool) -> Self {
+        Answer {
+            sequence,
+            is_dump,
+            messages: Vec::new(),
+        }
+    }
+
     /// Takes a datagram's messages; true where that was the last one.
-    fn take(&mut self, datagram: &[u8]) -> Result<bool> {
+    pub fn take(&mut self, datagram: &[u8]) -> Result<bool> {
         let mut rest = datagram;
         let mut is_last = false;
         while !rest.is_empty() {
-            let message = NetlinkMessage::<M>::deserialize(rest)?;
             // Messages are aligned to 4 bytes; 16 is the header's own size.
-            let length = (message.header.length as usize).next_multiple_of(4).max(16);
-            rest = rest.get(length..).unwrap_or_default();
+            let length = NetlinkBuffer::new_checked(rest)?.length() as usize;
+            let message = NetlinkMessage::<M>::deserialize(rest);
+            rest = rest
+                .get(length.next_multiple_of(4).max(16)..)
+                .unwrap_or_default();
+            let message = match message {
+                Ok(message) => message,
+                // A device whose name is not UTF-8 would hide all others.
+                Err(_) if self.is_dump => continue,
+                Err(error) => return Err(error.into()),
+            };
             if message.header.sequence_number != self.sequence {
                 continue;
             }
@@ -163,11 +176,7 @@ mod tests {
     }
 
     fn answer(is_dump: bool) -> Answer<RouteNetlinkMessage> {
-        Answer {
-            sequence: 7,
-            is_dump,
-            messages: Vec::new(),
-        }
+        Answer::to(7, is_dump)
     }
 
     #[test]

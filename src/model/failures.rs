@@ -4,6 +4,8 @@ use std::ops::AddAssign;
 
 use serde::Serialize;
 
+use super::Remedy;
+
 /// Frames by why they were lost after the program had redirected them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Failures {
@@ -43,6 +45,7 @@ impl Failures {
     }
 }
 
+/// Why frames are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     NotSupported,
@@ -53,60 +56,10 @@ pub enum Loss {
     Other,
 }
 
-/// Why frames were lost, in words.
+/// Frames that were lost at a device for one reason, in words.
 pub struct Reason {
     pub loss: Loss,
     pub frames: u64,
     pub why: &'static str,
-    pub mend: String,
-}
-
-impl Failures {
-    /// All reasons, of frames lost at a device.
-    pub fn reasons(&self, device: &str) -> [Reason; 6] {
-        let reason = |loss, frames, why, mend: &str| Reason {
-            loss,
-            frames,
-            why,
-            mend: mend.into(),
-        };
-        [
-            reason(
-                Loss::NotSupported,
-                self.not_supported,
-                "it, or its peer, takes no redirected frames",
-                "GRO on at a veth's peer, or a native program on a NIC (`xdpredir doctor` names it), or attach with --mode skb",
-            ),
-            reason(
-                Loss::Mtu,
-                self.mtu,
-                "longer than its MTU",
-                "raise it, or lower the senders'",
-            ),
-            reason(
-                Loss::LinkDown,
-                self.link_down,
-                "it or its peer is down",
-                &format!("`ip link set dev {device} up`, and the same at a veth's peer"),
-            ),
-            reason(
-                Loss::NoDevice,
-                self.no_device,
-                "it went away",
-                "`rule add` the backend again",
-            ),
-            reason(
-                Loss::QueueFull,
-                self.queue_full,
-                "its queue was full, or its peer's MTU is smaller",
-                "a faster reader, or the same MTU at both ends",
-            ),
-            reason(
-                Loss::Other,
-                self.other,
-                "for a reason that is not listed",
-                "the kernel's tracepoint xdp:xdp_redirect_err has its number",
-            ),
-        ]
-    }
+    pub remedy: Remedy,
 }

@@ -129,16 +129,6 @@ impl Remote {
         self.ifname.clone().unwrap_or_else(ifindex)
     }
 
-    /// A command to be run where it is, to paste.
-    pub fn command(&self, words: &str) -> String {
-        match (&self.netns, self.nsid) {
-            (Some(netns), _) => format!("`nsenter --net={} {words}`", netns.path.display()),
-            (None, None) => format!("`{words}`"),
-            // Nobody can paste that here: it stands between other quotes.
-            (None, Some(nsid)) => format!("'{words}' in nsid {nsid}"),
-        }
-    }
-
     /// Whether it is where this process is, or where it can go.
     pub fn is_within_reach(&self) -> bool {
         self.netns.is_some() || self.nsid.is_none()

@@ -1,12 +1,12 @@
 //! What keeps packets from arriving, as the checks find it.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{Mac, Remote};
+use super::{Mac, Remedy, Remote};
 
+/// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -16,35 +16,30 @@ pub enum Severity {
     Warning,
 }
 
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Severity::Problem => "problem",
-            Severity::Warning => "warning",
-        })
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Something that keeps packets from arriving, or may do so.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
+    /// The name of the check that found it.
     pub check: &'static str,
     pub severity: Severity,
     /// The device or the server that it is about.
     pub subject: String,
     pub consequence: String,
     pub evidence: String,
-    pub mend: String,
-    pub fixable: bool,
-    pub fixed: bool,
-    #[serde(skip)]
+    pub remedy: Remedy,
+    /// The remedy as something that `doctor` can do itself.
     pub fix: Option<Fix>,
+    /// The fix was made, and the finding is gone.
+    pub fixed: bool,
 }
 
 impl Finding {
+    /// A finding that loses packets.
     pub fn problem(check: &'static str, subject: impl Into<String>) -> Self {
         Self::new(check, Severity::Problem, subject.into())
     }
 
+    /// A finding that may lose packets, or did.
     pub fn warning(check: &'static str, subject: impl Into<String>) -> Self {
         Self::new(check, Severity::Warning, subject.into())
     }
@@ -56,30 +51,32 @@ impl Finding {
             subject,
             consequence: String::new(),
             evidence: String::new(),
-            mend: String::new(),
-            fixable: false,
-            fixed: false,
+            remedy: Remedy::default(),
             fix: None,
+            fixed: false,
         }
     }
 
+    /// What it does to packets.
     pub fn consequence(mut self, text: impl Into<String>) -> Self {
         self.consequence = text.into();
         self
     }
 
+    /// What shows it.
     pub fn evidence(mut self, text: impl Into<String>) -> Self {
         self.evidence = text.into();
         self
     }
 
-    pub fn mend(mut self, text: impl Into<String>) -> Self {
-        self.mend = text.into();
+    /// What helps.
+    pub fn remedy(mut self, remedy: impl Into<Remedy>) -> Self {
+        self.remedy = remedy.into();
         self
     }
 
+    /// What `doctor` can do about it.
     pub fn fix(mut self, fix: Option<Fix>) -> Self {
-        self.fixable = fix.is_some();
         self.fix = fix;
         self
     }
@@ -90,20 +87,7 @@ impl Finding {
     }
 }
 
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Finding {
-            subject,
-            consequence,
-            evidence,
-            mend,
-            ..
-        } = self;
-        write!(f, "{subject}: {consequence} ({evidence}): {mend}")
-    }
-}
-
-/// A mend that can be made, and undone, without asking for more.
+/// A change that removes a finding, and can be reverted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fix {
     /// GRO on.
@@ -119,10 +103,11 @@ pub enum Fix {
     },
 }
 
+/// What a backend's rules get from the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refreshed {
     /// The same device, with this MAC address for the server.
     Mac(Mac),
-    /// The way that the host finds.
+    /// The adjacency that the host finds now.
     Path,
 }

@@ -154,6 +154,15 @@ impl Rule {
         self.snat.filter(|_| !backend.rewrite.keep_ip)
     }
 
+    /// The request that gives a backend this rewriting, and leaves the rule's own as it is.
+    pub fn rewriting(&self, backend: Rewrite) -> Rewriting {
+        Rewriting {
+            backend,
+            snat: self.snat.filter(|_| !backend.keep_ip),
+            decrement_ttl: Some(self.decrement_ttl),
+        }
+    }
+
     /// The backend with this address.
     pub fn backend(&self, server: IpAddr) -> Option<&Backend> {
         self.backends

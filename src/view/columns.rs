@@ -7,6 +7,7 @@ use comfy_table::{
 };
 use textwrap::core::display_width;
 
+use super::escape::escape;
 use super::style::{self, Tone, painted};
 use super::terminal;
 
@@ -58,7 +59,7 @@ impl Columns {
         self.0
             .iter_mut()
             .zip(row)
-            .for_each(|(column, cell)| column.cells.push(cell));
+            .for_each(|(column, cell)| column.cells.push(escape(&cell)));
     }
 
     /// The table's lines. Where they don't fit the terminal, cells are broken between words; then

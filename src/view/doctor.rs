@@ -2,10 +2,14 @@
 
 use std::io::stdout;
 
+use serde::Serialize;
+
+use super::escape::escape;
+use super::remedy::Shell;
 use super::style::{self, Tone};
 use super::terminal;
 use super::units::count;
-use crate::model::{Finding, Severity};
+use crate::model::{Finding, Remedy, Severity, Verb};
 
 /// How many of each the checks looked at.
 pub struct LookedAt {
@@ -15,33 +19,85 @@ pub struct LookedAt {
     pub egress_devices: usize,
 }
 
+/// A finding as scripts read it.
+#[derive(Serialize)]
+pub struct Row {
+    pub check: &'static str,
+    severity: Severity,
+    subject: String,
+    consequence: String,
+    evidence: String,
+    mend: String,
+    fixable: bool,
+    fixed: bool,
+}
+
+impl Row {
+    /// With commands that do what is meant in this shell.
+    pub fn new(finding: &Finding, shell: &Shell) -> Self {
+        let Finding {
+            check,
+            severity,
+            subject,
+            consequence,
+            evidence,
+            remedy,
+            fix,
+            fixed,
+        } = finding.clone();
+        Row {
+            check,
+            severity,
+            subject,
+            consequence,
+            evidence,
+            mend: shell.text(&remedy),
+            fixable: fix.is_some(),
+            fixed,
+        }
+    }
+}
+
+/// A finding on one line.
+pub fn sentence(finding: &Finding, shell: &Shell) -> String {
+    let Finding {
+        subject,
+        consequence,
+        evidence,
+        remedy,
+        ..
+    } = finding;
+    let remedy = shell.sentence(remedy);
+    format!("{subject}: {consequence} ({evidence}): {remedy}")
+}
+
 /// What begins a finding's line, and indents its further ones.
 const SEVERITY: usize = 9;
 
 /// One line each, then a line that counts them.
-pub fn findings(findings: &[Finding], looked_at: &LookedAt) -> String {
-    let lines = findings.iter().map(|finding| (line(finding), SEVERITY));
-    let lines = lines.chain([(summary(findings, looked_at), 2)]);
+pub fn findings(findings: &[Finding], looked_at: &LookedAt, shell: &Shell) -> String {
+    let lines = findings.iter();
+    let lines = lines.map(|finding| (line(finding, shell), SEVERITY));
+    let lines = lines.chain([(summary(findings, looked_at, shell), 2)]);
     let fit = |(line, indent): (String, usize)| terminal::fit(&line, indent, stdout()) + "\n";
     lines.map(fit).collect()
 }
 
-fn line(finding: &Finding) -> String {
+fn line(finding: &Finding, shell: &Shell) -> String {
     if finding.fixed {
-        return format!(
-            "{:<SEVERITY$}{}: {}",
-            "mended", finding.subject, finding.evidence
-        );
+        let text = format!("{}: {}", finding.subject, finding.evidence);
+        return format!("{:<SEVERITY$}{}", "fixed", escape(&text));
     }
     let (word, tone) = match finding.severity {
         Severity::Problem => ("problem", Tone::Bad),
         Severity::Warning => ("warning", Tone::Doubtful),
     };
     let gap = " ".repeat(SEVERITY - word.len());
-    format!("{}{gap}{finding}", style::paint(word, tone, &stdout()))
+    let word = style::paint(word, tone, &stdout());
+    format!("{word}{gap}{}", escape(&sentence(finding, shell)))
 }
 
-fn summary(findings: &[Finding], looked_at: &LookedAt) -> String {
+fn summary(findings: &[Finding], looked_at: &LookedAt, shell: &Shell) -> String {
     let left = || findings.iter().filter(|finding| !finding.fixed);
     let of = |severity| left().filter(|f| f.severity == severity).count();
     let (problems, warnings) = (of(Severity::Problem), of(Severity::Warning));
@@ -55,10 +111,13 @@ fn summary(findings: &[Finding], looked_at: &LookedAt) -> String {
             in_words(looked_at)
         );
     }
-    let fixable = left().filter(|finding| finding.fixable).count();
+    let fixable = left().filter(|finding| finding.fix.is_some()).count();
     let fixable = match fixable {
         0 => String::new(),
-        _ => format!("; `doctor --fix` can mend {fixable}"),
+        _ => {
+            let doctor = Remedy::from(Verb::DoctorFix);
+            format!("; {} can fix {fixable}", shell.sentence(&doctor))
+        }
     };
     format!("{}{warnings}{fixable}", count(problems, "problem"))
 }

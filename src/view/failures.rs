@@ -3,13 +3,22 @@
 use std::collections::BTreeMap;
 use std::io::stdout;
 
+use super::escape::escape;
+use super::remedy::Shell;
 use super::style::{self, Tone};
 use super::terminal;
 use super::units::count;
-use crate::model::{EgressStats, Failures, Mode, Reason, Snapshot};
+use crate::model::{Command, EgressStats, Failures, Mode, Reason, Remedy, Snapshot, Verb};
+
+/// What is said of lost frames, and how commands in it are shown.
+pub struct Advice {
+    /// The reasons for which frames were lost at a device.
+    pub reasons: fn(&Failures, &str) -> Vec<Reason>,
+    pub shell: Shell,
+}
 
 /// A line for each device and reason, and for what is no backend's; none where all arrived.
-pub fn lines(snapshot: &Snapshot) -> String {
+pub fn lines(snapshot: &Snapshot, advice: &Advice) -> String {
     let mut lost: BTreeMap<String, Failures> = BTreeMap::new();
     for row in &snapshot.rules {
         let failures = row.failures.unwrap_or_default();
@@ -17,23 +26,29 @@ pub fn lines(snapshot: &Snapshot) -> String {
     }
     let by_kernel = lost
         .iter()
-        .flat_map(|(device, failures)| of_device(device, failures));
+        .flat_map(|(device, failures)| of_device(device, failures, advice));
+    let unattributed = snapshot.unattributed;
     let lines = by_kernel
         .chain(dropped_by_devices(snapshot))
-        .chain(snapshot.unattributed.and_then(of_nobody));
+        .chain(unattributed.and_then(|failures| of_nobody(failures, advice)));
     lines
         .map(|line| terminal::fit(&line, 2, stdout()) + "\n")
         .collect()
 }
 
-fn of_nobody(failures: Failures) -> Option<String> {
+fn of_nobody(failures: Failures, advice: &Advice) -> Option<String> {
     let frames = match failures.total() {
         0 => return None,
         lost => count(lost as usize, "lost frame"),
     };
+    let remedy = Remedy::from(Verb::Plain("stats"))
+        + " as JSON has the reasons; "
+        + Command::Name("detach")
+        + " of all interfaces sets the count to zero";
     Some(format!(
         "{frames} could not be attributed to a backend: the ledger was full, or more waited at a time \
-         than it holds: `stats --json` has the reasons, `detach --all` empties it"
+         than it holds: {}",
+        advice.shell.sentence(&remedy)
     ))
 }
 
@@ -44,21 +59,23 @@ fn dropped_by_devices(snapshot: &Snapshot) -> impl Iterator<Item = String> {
     snapshot.egress.iter().filter(dropped).map(|device| {
         format!(
             "{} has dropped {} itself, of all that it was given (its tx_dropped)",
-            device.ifname,
+            escape(&device.ifname),
             count(device.tx_dropped as usize, "frame")
         )
     })
 }
 
-fn of_device(device: &str, failures: &Failures) -> Vec<String> {
-    let lost = |reason: &Reason| reason.frames > 0;
-    let line = |Reason {
-                    frames, why, mend, ..
-                }| {
-        let lost = format!("{} lost", count(frames as usize, "frame"));
+fn of_device(device: &str, failures: &Failures, advice: &Advice) -> Vec<String> {
+    let line = |reason: Reason| {
+        let lost = format!("{} lost", count(reason.frames as usize, "frame"));
         let lost = style::paint(&lost, Tone::Bad, &stdout());
-        format!("{lost} at {device} since its backends were added: {why}: {mend}")
+        let remedy = advice.shell.sentence(&reason.remedy);
+        let why = format!(
+            "{device} since its backends were added: {}: {remedy}",
+            reason.why
+        );
+        format!("{lost} at {}", escape(&why))
     };
-    let reasons = failures.reasons(device).into_iter();
-    reasons.filter(lost).map(line).collect()
+    let reasons = (advice.reasons)(failures, device).into_iter();
+    reasons.map(line).collect()
 }

@@ -3,6 +3,7 @@
 use std::io::stdout;
 
 use super::columns::Columns;
+use super::escape::escape;
 use super::style::Tone;
 use super::terminal;
 use crate::model::{FeatureSource, Features, Offloads, Peer, Related, XdpFeatures};
@@ -87,10 +88,14 @@ fn block(features: &Features) -> String {
     }
     let columns = terminal::width(&stdout()).map(usize::from);
     let line = |(name, value): &(&str, String)| {
-        terminal::entry(&format!("  {name}"), value, 18, columns) + "\n"
+        terminal::entry(&format!("  {name}"), &escape(value), 18, columns) + "\n"
     };
     let lines = lines.iter().map(line);
-    let title = format!("{} (ifindex {})\n", features.ifname, features.ifindex);
+    let title = format!(
+        "{} (ifindex {})\n",
+        escape(&features.ifname),
+        features.ifindex
+    );
     std::iter::once(title).chain(lines).collect()
 }
 

@@ -1,5 +1,6 @@
 //! What `rule refresh` has done, for people.
 
+use super::escape::escape;
 use crate::model::{FailedBackend, NamedAdjacency, RefreshReport, RefreshedBackend};
 
 /// A line for each backend that was refreshed.
@@ -17,6 +18,7 @@ fn refreshed(backend: &RefreshedBackend) -> String {
     let changes = old
         .adjacency
         .changes(&new.adjacency, [old, new].map(device));
+    let changes = escape(&changes);
     format!(
         "refreshed {matches} -> {}: {changes}\n",
         old.adjacency.server

@@ -4,6 +4,8 @@ use std::io::stdout;
 use std::time::Duration;
 
 use super::columns::Columns;
+use super::escape::escape;
+use super::failures::Advice;
 use super::style::Tone;
 use super::{failures, terminal, units};
 use crate::model::{
@@ -18,7 +20,7 @@ type Earlier<'a> = Option<(&'a Snapshot, Duration)>;
 pub fn status(status: &Status) -> String {
     let rules = units::count(status.rules, "rule");
     let summary = format!("{rules} under {}", status.pin_dir.display());
-    let fit = |line: &str| terminal::fit(line, 2, stdout()) + "\n";
+    let fit = |line: &str| terminal::fit(&escape(line), 2, stdout()) + "\n";
     if status.interfaces.is_empty() {
         return fit(&format!(
             "not attached in this network namespace; {summary}"
@@ -119,7 +121,7 @@ pub fn rules(rows: &[RuleRecord]) -> String {
 }
 
 /// Counters of interfaces and backends; with an earlier snapshot, rates as well.
-pub fn stats(snapshot: &Snapshot, earlier: Earlier) -> String {
+pub fn stats(snapshot: &Snapshot, earlier: Earlier, advice: &Advice) -> String {
     let mut text = format!("{}\n", snapshot.timestamp);
     if !snapshot.interfaces.is_empty() {
         text += &format!("\n{}", interfaces(snapshot, earlier));
@@ -127,7 +129,7 @@ pub fn stats(snapshot: &Snapshot, earlier: Earlier) -> String {
     if !snapshot.rules.is_empty() {
         text += &format!("\n{}", backends(snapshot, earlier));
     }
-    text + &failures::lines(snapshot)
+    text + &failures::lines(snapshot, advice)
 }
 
 fn interfaces(snapshot: &Snapshot, earlier: Earlier) -> String {

@@ -7,8 +7,6 @@ use std::os::fd::AsFd;
 use rustix::termios::tcgetwinsize;
 use textwrap::{Options, WordSplitter};
 
-use super::commands;
-
 /// Of a terminal that doesn't know its size, such as a serial console.
 const COLUMNS: u16 = 80;
 
@@ -16,7 +14,7 @@ const COLUMNS: u16 = 80;
 const PAGE: usize = 100;
 
 /// U+00A0, a space that is no place to break a line.
-const NO_BREAK: &str = "\u{a0}";
+pub const NO_BREAK: &str = "\u{a0}";
 
 /// None where that is no terminal.
 pub fn width(on: &(impl AsFd + IsTerminal)) -> Option<u16> {
@@ -57,16 +55,17 @@ pub fn fit(line: &str, indent: usize, on: impl AsFd + IsTerminal) -> String {
 }
 
 pub fn within(line: &str, indent: usize, columns: Option<usize>) -> String {
-    match columns {
+    let line = match columns {
         Some(columns) => broken(line, indent, columns),
         None => line.into(),
-    }
+    };
+    line.replace(NO_BREAK, " ")
 }
 
 /// A value beside its name, both on one line at first however narrow that is.
 pub fn entry(name: &str, value: &str, indent: usize, columns: Option<usize>) -> String {
     let name = format!("{name:<indent$}").replace(' ', NO_BREAK);
-    within(&(name + value), indent, columns).replace(NO_BREAK, " ")
+    within(&(name + value), indent, columns)
 }
 
 fn broken(line: &str, indent: usize, columns: usize) -> String {
@@ -75,9 +74,7 @@ fn broken(line: &str, indent: usize, columns: usize) -> String {
         .subsequent_indent(&indent)
         .break_words(false)
         .word_splitter(WordSplitter::NoHyphenation);
-    // A command goes to one line, as long as that is long enough, to be copied.
-    let line = commands::map(line, |command| command.replace(' ', NO_BREAK));
-    textwrap::fill(&line, options).replace(NO_BREAK, " ")
+    textwrap::fill(line, options)
 }
 
 #[cfg(test)]
@@ -86,9 +83,9 @@ mod tests {
 
     #[test]
     fn words_stay_whole() {
-        let line =
-            "warning  lan: attach --mode skb to /sys/fs/bpf/xdpredir/netns-1, `ip link set x up`";
-        let broken = broken(line, 9, 24);
+        let command = "`ip link set x up`".replace(' ', NO_BREAK);
+        let line = "warning  lan: attach --mode skb to /sys/fs/bpf/xdpredir/netns-1, ";
+        let broken = within(&(line.to_string() + &command), 9, Some(24));
         let expected = "warning  lan: attach\n         --mode skb to\n         /sys/fs/bpf/xdpredir/netns-1,\n         `ip link set x up`";
         assert_eq!(broken, expected);
     }

@@ -4,7 +4,9 @@ use std::process::Stdio;
 
 use crate::bed::{BY_HAND, Sleeper, attached, connect, only_row, remembered, restart, rows};
 use crate::fixture::lan::mac;
-use crate::fixture::{Ns, command};
+use crate::fixture::{Ns, command, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 #[test]
@@ -150,4 +152,30 @@ fn a_new_weight_keeps_the_way_that_is_found_meanwhile() {
         let row = only_row(&tool);
         assert_eq!((&row["mac"], &row["weight"]), (&json!(mac), &json!(round)));
     }
+}
+
+/// A backend that a run resolves while others detach and attach goes where packets find it.
+#[test]
+fn a_backend_is_added_to_the_rules_that_are_attached_when_it_is_found() {
+    let (lan, server) = (attached(), Ns::new("server"));
+    connect(&lan.host, "wan", &server, &["172.17.0.2/16"]);
+    lan.host.ip("addr add 172.17.1.1/16 dev wan");
+    let tool = lan.tool();
+    tool.ok(&format!(
+        "rule add --server 172.17.0.9 --mac {BY_HAND} --dev wan"
+    ));
+    let mut add = tool.command("rule add --server 172.17.0.9");
+    let silent = add.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut add = silent.spawn().unwrap();
+    let pid = Pid::from_raw(add.id().try_into().unwrap());
+    eventually("the server is asked", || {
+        lan.host.ip("neigh show dev wan").contains("172.17.0.9")
+    });
+    kill(pid, Signal::SIGSTOP).unwrap();
+    tool.ok("detach lan");
+    tool.ok("attach lan --mode skb");
+    assert_eq!(rows(&tool).len(), 0);
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert!(add.wait().unwrap().success());
+    assert_eq!(only_row(&tool)["mac"], BY_HAND);
 }

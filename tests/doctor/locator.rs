@@ -76,10 +76,7 @@ fn a_device_that_is_gone_has_no_new_name() {
     tool.ok(&format!("{PREFIX} --dev wan0"));
     lan.host.ip("link del wan0");
     let (finding, _) = one(&tool);
-    assert_eq!(
-        finding["mend"],
-        "`rule add` it with what finds it otherwise"
-    );
+    assert_eq!(finding["mend"], "`rule add` it with another locator");
 }
 
 #[test]

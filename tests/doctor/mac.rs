@@ -20,7 +20,7 @@ fn a_mac_address_that_the_peer_has_no_more_is_refreshed_in_all_rules_and_put_bac
     assert_eq!(finding["fixable"], true);
 
     let out = bed.fix();
-    assert!(out.contains("mended: server 172.17.0.2"), "{out}");
+    assert!(out.contains("fixed: server 172.17.0.2"), "{out}");
     assert!(out.contains("in 2 rules"), "{out}");
     assert!(bed.arrives());
     let rules = bed.tool().json("rule list");

@@ -21,7 +21,7 @@ fn gro_is_switched_on_at_a_peer_that_loses_all_and_off_again() {
     assert!(Bed::mend_of(&found[1]).ends_with("ethtool -K eth0 gro on"));
 
     let out = bed.fix();
-    assert!(out.contains("mended: GRO on at eth0 in"), "{out}");
+    assert!(out.contains("fixed: GRO on at eth0 in"), "{out}");
     assert!(out.contains("no problems found, 1 warning"), "{out}");
     assert!(bed.gro() && bed.arrives());
     // A host's own device is no peer: its settings are as they were.
@@ -30,7 +30,7 @@ fn gro_is_switched_on_at_a_peer_that_loses_all_and_off_again() {
     bed.finds_history("takes no redirected");
 
     let run = bed.tool().ok("doctor --undo");
-    assert!(run.out.contains("put back: GRO off at eth0"), "{run:?}");
+    assert!(run.out.contains("reverted: GRO off at eth0"), "{run:?}");
     assert!(!bed.gro() && !bed.arrives());
     assert_eq!(bed.tool().run("doctor").code, 7);
     let run = bed.tool().ok("doctor --undo");

@@ -68,7 +68,12 @@ fn a_namespace_is_looked_at_by_its_name() {
         bed.server().path().display()
     );
     assert!(lines[0].contains(&command), "{run:?}");
-    assert_eq!(lines[1], "1 problem; `doctor --fix` can mend 1");
+    let (netns, pins) = (&bed.host().name, bed.lan.pins.dir());
+    let fix = format!(
+        "`xdpredir --netns {netns} --pin-dir {} doctor --fix`",
+        pins.display()
+    );
+    assert_eq!(lines[1], format!("1 problem; {fix} can fix 1"));
 }
 
 #[test]

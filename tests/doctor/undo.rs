@@ -20,7 +20,7 @@ fn detaching_the_last_interface_puts_back_and_leaves_nothing() {
     bed.tool().ok("attach lan --mode native");
     assert!(bed.arrives());
     let run = bed.tool().ok("detach --all");
-    assert!(run.out.contains("put back: GRO off"), "{run:?}");
+    assert!(run.out.contains("reverted: GRO off"), "{run:?}");
     assert!(!bed.gro());
     assert!(bed.lan.pins.left().is_empty());
 }
@@ -39,7 +39,7 @@ fn an_entry_that_cannot_be_read_hides_no_other_and_keeps_nobody_from_detaching()
 
     let run = bed.tool().run("doctor --undo");
     let run = run.fails(1, &["change 7", "cannot understand"]);
-    assert!(run.out.contains("put back: GRO off at eth0"), "{run:?}");
+    assert!(run.out.contains("reverted: GRO off at eth0"), "{run:?}");
     assert!(!bed.gro());
     bed.fix();
     assert!(bed.gro());

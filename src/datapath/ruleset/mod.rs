@@ -29,7 +29,7 @@ use crate::datapath::counter_banks::CounterBanks;
 use crate::datapath::interface::interfaces;
 use crate::datapath::ledger::Ledger;
 use crate::datapath::maps::Map;
-use crate::datapath::{Pins, abi};
+use crate::datapath::{Lock, Pins, abi, state};
 use crate::model::{Backend, Counter, Failures, LedgerState, Match, Rule};
 
 /// How often a rule is read again that others change meanwhile.
@@ -50,12 +50,15 @@ pub struct RuleStore {
     counts_all: bool,
     locators: Locators,
     egress: Map<u32, u32>,
+    /// The number of the directory that the maps were pinned in.
+    inode: u64,
 }
 
 impl RuleStore {
     /// Opens the maps. A run that only reads calls this within `datapath::read`.
     pub fn open(pins: &Pins) -> Result<Self> {
         Ok(RuleStore {
+            inode: state::inode(pins)?,
             generation: Generation::open(pins)?,
             prefix_lengths: PrefixLengths::open(pins)?,
             rules: Map::open(&pins.map("rules"), "rules")?,
@@ -69,6 +72,16 @@ impl RuleStore {
             locators: Locators::open(pins)?,
             egress: Map::open(&pins.map("egress"), "egress")?,
         })
+    }
+
+    /// Opens the maps under the lock; takes a store that was opened before, unless others have detached
+    /// and attached since: nobody reads its maps any more.
+    pub fn reopen(before: Option<Self>, pins: &Pins, _: &Lock) -> Result<Self> {
+        let current = state::inode(pins)?;
+        match before.filter(|store| store.inode == current) {
+            Some(store) => Ok(store),
+            None => RuleStore::open(pins),
+        }
     }
 
     /// How many matches have a rule.

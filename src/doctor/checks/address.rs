@@ -2,26 +2,26 @@
 
 use super::{mac, remedies};
 use crate::doctor::facts::{BackendFacts, Delivery, DeviceFacts, Facts, ServerFacts};
-use crate::model::{Finding, Refreshed};
+use crate::model::{Command, Finding, Refreshed, Remedy, Tool, Verb};
 
-pub fn check(setup: &Facts) -> Vec<Finding> {
-    setup
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    facts
         .served()
-        .filter_map(|(target, link)| missing(target, link).or_else(|| taken(target, link)))
+        .filter_map(|(backend, device)| missing(backend, device).or_else(|| taken(backend, device)))
         .collect()
 }
 
 /// The server has its address, and this host has it, too.
-fn taken(target: &BackendFacts, link: &DeviceFacts) -> Option<Finding> {
-    let there = target.there()?;
-    if !target.is_own || there.address != Delivery::Here {
+fn taken(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
+    let namespace = backend.namespace.as_ref()?;
+    if !backend.is_own || namespace.address != Delivery::Here {
         return None;
     }
-    let server = target.server;
-    let subject = format!("server {server} by {}", link.name());
-    let finding = if drops_answers(target, there) {
+    let server = backend.server;
+    let subject = mac::subject(backend, device);
+    let finding = if drops_answers(backend, namespace) {
         Finding::problem("address", subject).consequence("what it answers is dropped by this host")
-    } else if target.by_route {
+    } else if backend.by_route {
         Finding::warning("address", subject).consequence("once it moves, it can't be found again")
     } else {
         return None;
@@ -29,49 +29,59 @@ fn taken(target: &BackendFacts, link: &DeviceFacts) -> Option<Finding> {
     Some(
         finding
             .evidence(format!("{server} is an address of this host, too"))
-            .mend(format!("take {server} off this host")),
+            .remedy(format!("take {server} off this host")),
     )
 }
 
 /// Linux, fib_validate_source: IPv4 alone refuses its own addresses as the source of what arrives. With
-/// --keep-ip answers have another source.
-fn drops_answers(target: &BackendFacts, there: &ServerFacts) -> bool {
-    let here = target.answers.as_ref();
-    let refuses = target.server.is_ipv4() && here.is_some_and(|here| !here.accept_local);
-    refuses && !target.keep_ip && there.replies.iter().any(|reply| reply.via_us)
+/// the destination kept, answers have another source.
+fn drops_answers(backend: &BackendFacts, namespace: &ServerFacts) -> bool {
+    let here = backend.answers.as_ref();
+    let refuses = backend.server.is_ipv4() && here.is_some_and(|here| !here.accept_local);
+    refuses && !backend.keep_ip && namespace.replies.iter().any(|reply| reply.via_us)
 }
 
-/// With --keep-ip the server has the packets' own destinations, which nobody can list. What takes a
-/// tag off is a device above the peer, in whatever namespace.
-fn missing(target: &BackendFacts, link: &DeviceFacts) -> Option<Finding> {
-    if target.keep_ip || target.push_vlan || mac::has_moved(target) {
+/// A backend that keeps the destination has the packets' own destinations, which nobody can list. What
+/// takes a tag off is a device above the peer, in whatever namespace.
+fn missing(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
+    if backend.keep_ip || backend.push_vlan || backend.has_left() {
         return None;
     }
-    let server = target.server;
-    let there = target.there().map(|there| there.address);
-    let finding = Finding::problem("address", format!("server {server} by {}", link.name()))
+    let server = backend.server;
+    let delivery = backend
+        .namespace
+        .as_ref()
+        .map(|namespace| namespace.address);
+    let finding = Finding::problem("address", mac::subject(backend, device))
         .consequence("packets arrive where nobody takes them");
-    if target.is_own && there != Some(Delivery::Here) {
+    if backend.is_own && delivery != Some(Delivery::Here) {
         return Some(
             finding
                 .evidence(format!("{server} is an address of this host itself"))
-                .mend(remedies::renew(target)),
+                .remedy(remedies::renew(backend)),
         );
     }
-    let peer = link.peer()?;
-    (there? == Delivery::Nowhere).then(|| {
+    let peer = device.peer()?;
+    (delivery? == Delivery::Nowhere).then(|| {
         let finding = finding.evidence(format!(
             "{server} is no address in the network namespace of {peer}"
         ));
-        if target.followed {
+        if backend.followed {
             return finding
-                .mend("`xdpredir rule refresh`, which follows it to its new one")
-                .fix(Some(target.refresh(Refreshed::Path)));
+                .remedy(
+                    Remedy::from(Verb::RuleRefresh(server)) + ", which follows it to its new one",
+                )
+                .fix(Some(backend.refresh(Refreshed::Path)));
         }
-        let add = format!("ip addr add {server} dev {}", peer.name());
-        finding.mend(format!(
-            "{} with its prefix length, or `rule add` the server's own address and `rule del --server {server}`",
-            peer.command(&add)
-        ))
+        let add = Tool::new("ip addr add")
+            .arg(server.to_string())
+            .words("dev");
+        finding.remedy(
+            add.arg(peer.name()).beside(peer)
+                + " with its prefix length, or "
+                + Command::Name("rule add")
+                + " the server's own address and "
+                + Verb::RuleDel(None, server),
+        )
     })
 }

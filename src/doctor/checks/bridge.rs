@@ -1,23 +1,23 @@
 //! Bridges, which the program doesn't see into.
 
 use crate::doctor::facts::{DeviceFacts, Facts};
-use crate::model::{Finding, Related};
+use crate::model::{Finding, Related, Remedy, Verb};
 
-pub fn check(setup: &Facts) -> Vec<Finding> {
-    let bridges = setup
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    let bridges = facts
         .ingress()
-        .filter(|link| link.is("bridge") && !link.promiscuous);
+        .filter(|device| device.is("bridge") && !device.promiscuous);
     bridges
-        .filter_map(|bridge| finding(setup, bridge))
+        .filter_map(|bridge| finding(facts, bridge))
         .collect()
 }
 
 /// Where a server is behind one of its ports, so can be its clients; unless all others are attached.
-fn finding(setup: &Facts, bridge: &DeviceFacts) -> Option<Finding> {
+fn finding(facts: &Facts, bridge: &DeviceFacts) -> Option<Finding> {
     let ports = bridge.features.ports.iter();
     let (servers, clients): (Vec<&Related>, Vec<&Related>) =
-        ports.partition(|port| setup.is_egress(port.ifindex));
-    let is_unseen = |port: &&Related| !setup.attached.contains(&port.ifindex);
+        ports.partition(|port| facts.is_egress(port.ifindex));
+    let is_unseen = |port: &&Related| !facts.attached.contains(&port.ifindex);
     let (name, port) = (bridge.name(), &servers.first()?.ifname);
     let client = &clients.into_iter().find(is_unseen)?.ifname;
     Some(
@@ -26,8 +26,9 @@ fn finding(setup: &Facts, bridge: &DeviceFacts) -> Option<Finding> {
             .evidence(format!(
                 "it hands up only what is sent to itself; {port}, which leads to a server, is one of its ports, and {client}, another one, is not attached"
             ))
-            .mend(format!(
-                "`xdpredir detach {name} --keep-rules`, then `xdpredir attach` the clients' own ports"
-            )),
+            .remedy(
+                Remedy::from(Verb::Detach(vec![name.into()]))
+                    + ", then attach to the clients' own ports",
+            ),
     )
 }

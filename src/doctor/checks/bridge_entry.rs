@@ -1,19 +1,23 @@
 //! Sources that a bridge has behind another port than the attached ones.
 
-use crate::doctor::facts::{Facts, Stray};
-use crate::model::Finding;
+use super::remedies;
+use crate::doctor::facts::{BridgeEntry, Facts};
+use crate::model::{Finding, Remedy, Tool};
 
-pub fn check(setup: &Facts) -> Vec<Finding> {
-    setup.strays.iter().map(finding).collect()
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    facts.bridge_entries.iter().map(finding).collect()
 }
 
-fn finding(stray: &Stray) -> Finding {
-    let Stray {
+fn finding(entry: &BridgeEntry) -> Finding {
+    let BridgeEntry {
         source,
         mac,
         bridge,
         port,
-    } = stray;
+    } = entry;
+    let forget = Tool::new("bridge fdb del")
+        .arg(mac.to_string())
+        .words("dev");
     Finding::warning("bridge-entry", format!("source {source}"))
         .consequence(format!(
             "replies to it leave by {port}, where the program isn't attached"
@@ -21,7 +25,9 @@ fn finding(stray: &Stray) -> Finding {
         .evidence(format!(
             "bridge {bridge} has its MAC address {mac} behind {port}"
         ))
-        .mend(format!(
-            "`bridge fdb del {mac} dev {port} master` if it is elsewhere, or `xdpredir attach {port}`"
-        ))
+        .remedy(
+            Remedy::from(forget.arg(port).words("master"))
+                + " if it is elsewhere, or "
+                + remedies::attach(&[port], None),
+        )
 }

@@ -3,14 +3,14 @@
 use crate::doctor::facts::Facts;
 use crate::model::Finding;
 
-pub fn check(setup: &Facts) -> Vec<Finding> {
-    if setup.rules.is_empty() {
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    if facts.rules.is_empty() {
         return Vec::new();
     }
-    setup
+    facts
         .live()
         .filter_map(|interface| {
-            let outcomes = setup.outcomes.get(&interface.ifindex)?;
+            let outcomes = facts.outcomes.get(&interface.ifindex)?;
             finding(&interface.name, outcomes.packets("late_first_fragment"))
         })
         .collect()
@@ -26,7 +26,7 @@ fn finding(name: &str, packets: u64) -> Option<Finding> {
         Finding::warning("fragments", name)
             .consequence(format!("{datagrams} came out of order, and passed"))
             .evidence("a rule matches the first fragment, which alone has ports, but it came after a later one, which had passed; a datagram passes whole, or is redirected whole")
-            .mend("let the sender's datagrams fit the MTU of each link, so that none is cut"),
+            .remedy("let the sender's datagrams fit the MTU of each link, so that none is cut"),
     )
 }
 
@@ -37,7 +37,7 @@ mod tests {
     use crate::model::{Counter, Mode, Outcome, Outcomes, Proto, Rewrite};
 
     /// With fragments of datagrams that no rule matches, and first ones that came late.
-    fn setup(late: u64) -> Facts {
+    fn facts(late: u64) -> Facts {
         let outcome = |(name, packets)| Outcome {
             name,
             action: "pass",
@@ -56,11 +56,11 @@ mod tests {
 
     #[test]
     fn datagrams_of_a_rule_that_came_out_of_order_are_counted_in_words() {
-        let found = |late| check(&setup(late)).pop().map(|f| f.consequence);
+        let found = |late| check(&facts(late)).pop().map(|f| f.consequence);
         assert_eq!(found(0), None);
         assert!(found(1).unwrap().starts_with("1 datagram came "));
         assert!(found(2).unwrap().starts_with("2 datagrams came "));
-        let mut without_rules = setup(2);
+        let mut without_rules = facts(2);
         without_rules.rules.clear();
         assert!(check(&without_rules).is_empty());
     }

@@ -1,59 +1,67 @@
-//! Rules with --keep-ip, whose packets keep the address that clients ask.
+//! Backends that keep the destination: their packets have the address that clients ask.
 
-use super::mac;
+use super::{mac, remedies};
 use crate::doctor::facts::{BackendFacts, Delivery, DeviceFacts, Facts, ServerFacts};
-use crate::model::Finding;
+use crate::model::{Finding, Remedy, Tool};
 
-pub fn check(setup: &Facts) -> Vec<Finding> {
-    let asked = |(target, _): &(&BackendFacts, &DeviceFacts)| {
-        target.keep_ip && !target.push_vlan && !mac::has_moved(target)
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    let asked = |(backend, _): &(&BackendFacts, &DeviceFacts)| {
+        backend.keep_ip && !backend.push_vlan && !backend.has_left()
     };
-    let of = |(target, link)| {
-        let there = BackendFacts::there(target)?;
-        unknown(target, link, there).or_else(|| martian(target, link, there))
+    let of = |(backend, device): (&BackendFacts, &DeviceFacts)| {
+        let namespace = backend.namespace.as_ref()?;
+        unknown(backend, device, namespace).or_else(|| martian(backend, device, namespace))
     };
-    setup.served().filter(asked).filter_map(of).collect()
+    facts.served().filter(asked).filter_map(of).collect()
 }
 
-fn finding(target: &BackendFacts, link: &DeviceFacts) -> Finding {
-    let subject = format!("server {} by {}", target.server, link.name());
-    Finding::warning("keep-ip", subject)
+fn finding(backend: &BackendFacts, device: &DeviceFacts) -> Finding {
+    Finding::warning("keep-ip", mac::subject(backend, device))
 }
 
 /// The server has no address that is there for clients to ask.
-fn unknown(target: &BackendFacts, link: &DeviceFacts, there: &ServerFacts) -> Option<Finding> {
-    let (server, peer) = (target.server, link.peer()?);
-    let others = &there.others;
+fn unknown(
+    backend: &BackendFacts,
+    device: &DeviceFacts,
+    namespace: &ServerFacts,
+) -> Option<Finding> {
+    let (server, peer) = (backend.server, device.peer()?);
+    let others = &namespace.others;
     (others.local.is_empty() && !others.sends_on).then(|| {
-        let length = if server.is_ipv4() { 32 } else { 128 };
-        let has = match (others.near, there.address) {
+        let has = match (others.near, namespace.address) {
             (true, _) => "addresses of networks that it is in alone".into(),
             (false, Delivery::Here) => format!("{server} alone"),
             (false, _) => "no address".into(),
         };
-        let add = peer.command(&format!("ip addr add ADDR/{length} dev lo"));
-        finding(target, link)
+        let add = remedies::add_address_of_clients(server).beside(peer);
+        finding(backend, device)
             .consequence("packets to any address but its own arrive where nobody takes them")
             .evidence(format!(
-                "--keep-ip leaves them the address that clients ask, and the network namespace of {peer} has {has}"
+                "the rule leaves them the address that clients ask, and the network namespace of {peer} has {has}"
             ))
-            .mend(format!("{add} with the address that clients ask as ADDR"))
+            .remedy(add + " with the address that clients ask as ADDR")
     })
 }
 
 /// Linux, fib_validate_source: IPv4 alone refuses its own addresses as the source of what arrives.
-fn martian(target: &BackendFacts, link: &DeviceFacts, there: &ServerFacts) -> Option<Finding> {
-    let addr = there.others.shared.filter(|addr| addr.is_ipv4())?;
-    let here = target.answers.as_ref().filter(|here| !here.accept_local)?;
-    let device = &here.device;
-    there.replies.iter().any(|reply| reply.via_us).then(|| {
-        finding(target, link)
+fn martian(
+    backend: &BackendFacts,
+    device: &DeviceFacts,
+    namespace: &ServerFacts,
+) -> Option<Finding> {
+    let addr = namespace.others.shared.filter(|addr| addr.is_ipv4())?;
+    let here = backend.answers.as_ref().filter(|here| !here.accept_local)?;
+    let arrival = &here.device;
+    let accept = remedies::of_device(arrival, "accept_local=1");
+    namespace.replies.iter().any(|reply| reply.via_us).then(|| {
+        finding(backend, device)
             .consequence(format!("what it answers from {addr} is dropped by this host"))
             .evidence(format!(
-                "this host has {addr}, too, and takes it for no other's on {device}, where accept_local is off"
+                "this host has {addr}, too, and takes it for no other's on {arrival}, where accept_local is off"
             ))
-            .mend(format!(
-                "`sysctl -w net.ipv4.conf.{device}.accept_local=1`, or take {addr} off this host"
-            ))
+            .remedy(
+                Remedy::from(Tool::new("sysctl -w").arg(accept))
+                    + format!(", or remove {addr} from this host"),
+            )
     })
 }

@@ -4,17 +4,17 @@ use super::remedies;
 use crate::doctor::facts::{BackendFacts, Facts, LostLocator};
 use crate::model::{Finding, Locator};
 
-pub fn check(setup: &Facts) -> Vec<Finding> {
-    let of = |target: &BackendFacts| {
-        let findings = target.lost.iter();
-        let findings = findings.filter_map(|lost| finding(setup, target, lost));
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    let of = |backend: &BackendFacts| {
+        let findings = backend.lost.iter();
+        let findings = findings.filter_map(|lost| finding(facts, backend, lost));
         findings.collect::<Vec<_>>()
     };
-    setup.backends.iter().flat_map(of).collect()
+    facts.backends.iter().flat_map(of).collect()
 }
 
 /// Packets go where it was. Routes have a check of their own, and no container engine is asked.
-fn finding(setup: &Facts, target: &BackendFacts, lost: &LostLocator) -> Option<Finding> {
+fn finding(facts: &Facts, backend: &BackendFacts, lost: &LostLocator) -> Option<Finding> {
     let found = match &lost.locator {
         Locator::Device(name) => format!("on device {name}, and no device has that name now"),
         Locator::Netns(name) => format!("in the network namespace {name}, which is gone"),
@@ -23,14 +23,14 @@ fn finding(setup: &Facts, target: &BackendFacts, lost: &LostLocator) -> Option<F
         }
         Locator::Route | Locator::Container(_) => return None,
     };
-    let server = target.server;
+    let server = backend.server;
     let finding = Finding::warning("locator", format!("server {server}"))
         .consequence("once it moves, it can't be found again")
         .evidence(format!("its rules found it {found}"));
     Some(
-        finding.mend(match (&lost.locator, setup.serving(target.ifindex)) {
-            (Locator::Device(_), Some(now)) => remedies::by_device(target, lost, now.name()),
-            _ => "`rule add` it with what finds it otherwise".into(),
+        finding.remedy(match (&lost.locator, facts.serving(backend.ifindex)) {
+            (Locator::Device(_), Some(now)) => remedies::by_device(backend, lost, now.name()),
+            _ => remedies::add_with_another_locator(),
         }),
     )
 }

@@ -1,26 +1,27 @@
 //! What the ledger counted.
 
-use super::{link, mtu, targets};
+use super::{link, mtu, multi_buffer, peer_mtu, redirect_target};
 use crate::doctor::facts::{DeviceFacts, Facts};
-use crate::model::{Failures, Finding, Loss, Reason};
+use crate::doctor::losses;
+use crate::model::{Failures, Finding, Loss, Reason, Remedy, Tool};
 
-pub fn check(setup: &Facts) -> Vec<Finding> {
-    let lost = setup.losses.iter();
-    lost.flat_map(|(ifindex, failures)| of_device(setup, *ifindex, failures))
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    let lost = facts.losses.iter();
+    lost.flat_map(|(ifindex, failures)| of_device(facts, *ifindex, failures))
         .collect()
 }
 
-fn of_device(setup: &Facts, ifindex: u32, failures: &Failures) -> Vec<Finding> {
-    let link = setup.devices.get(&ifindex);
+fn of_device(facts: &Facts, ifindex: u32, failures: &Failures) -> Vec<Finding> {
+    let device = facts.devices.get(&ifindex);
     let gone = || format!("ifindex {ifindex}");
-    let name = link.map_or_else(gone, |link| link.name().into());
-    let reasons = failures.reasons(&name).into_iter();
-    let lost = reasons.filter(|reason| reason.frames > 0);
-    lost.map(|reason| finding(setup, link, &name, reason))
+    let name = device.map_or_else(gone, |device| device.name().into());
+    let reasons = losses::reasons(failures, &name).into_iter();
+    reasons
+        .map(|reason| finding(facts, device, &name, reason))
         .collect()
 }
 
-fn finding(setup: &Facts, link: Option<&DeviceFacts>, name: &str, reason: Reason) -> Finding {
+fn finding(facts: &Facts, device: Option<&DeviceFacts>, name: &str, reason: Reason) -> Finding {
     let frames = if reason.frames == 1 {
         "frame was"
     } else {
@@ -30,60 +31,65 @@ fn finding(setup: &Facts, link: Option<&DeviceFacts>, name: &str, reason: Reason
         "{} {frames} lost there since the backends were added",
         reason.frames
     ));
-    let cause = cause(setup, name, reason.loss);
-    if cause.is_none() && may_lack_queues(link, reason.loss) {
+    let cause = cause(facts, name, reason.loss);
+    if cause.is_none() && may_lack_queues(device, reason.loss) {
         return finding
             .evidence(format!("{}, or not on every CPU", reason.why))
-            .mend(format!(
-                "nothing, if the count no longer grows; otherwise more queues there (a NIC's: \
-                 `ethtool -L {name} combined N`), or attach with --mode skb"
-            ));
+            .remedy(
+                Remedy::from(
+                    "nothing, if the count no longer grows; otherwise more queues there (a NIC's: ",
+                ) + Tool::new("ethtool -L").arg(name).words("combined N")
+                    + "), or attach in skb mode",
+            );
     }
-    if cause.is_none() && is_over(setup, link, reason.loss) {
+    if cause.is_none() && is_over(facts, device, reason.loss) {
         return finding
             .evidence(format!("{}: that is over", reason.why))
-            .mend("nothing to mend; the count starts anew with a backend that is deleted and added again");
+            .remedy(
+                "nothing to mend; a backend that is deleted and added again is counted from zero",
+            );
     }
-    let mend = cause.map_or(reason.mend, |cause| cause.mend);
-    finding.evidence(reason.why).mend(mend)
+    let remedy = cause.map_or(reason.remedy, |cause| cause.remedy);
+    finding.evidence(reason.why).remedy(remedy)
 }
 
 /// What another check finds there, that loses frames so.
-fn cause(setup: &Facts, name: &str, loss: Loss) -> Option<Finding> {
-    let found = match loss {
-        Loss::NotSupported => targets::check(setup),
-        Loss::Mtu => mtu::check(setup),
-        Loss::LinkDown => link::check(setup),
-        Loss::NoDevice | Loss::QueueFull | Loss::Other => Vec::new(),
+fn cause(facts: &Facts, name: &str, loss: Loss) -> Option<Finding> {
+    let checks: &[fn(&Facts) -> Vec<Finding>] = match loss {
+        Loss::NotSupported => &[redirect_target::check, multi_buffer::check],
+        Loss::Mtu => &[mtu::check, peer_mtu::check],
+        Loss::LinkDown => &[link::check],
+        Loss::NoDevice | Loss::QueueFull | Loss::Other => &[],
     };
-    found.into_iter().find(|other| other.subject == name)
+    let mut found = checks.iter().flat_map(|check| check(facts));
+    found.find(|other| other.subject == name)
 }
 
 /// Whether its driver may have queues for redirected frames, but fewer than this host has CPUs. A
 /// veth has one for all.
-fn may_lack_queues(link: Option<&DeviceFacts>, loss: Loss) -> bool {
-    let takes = |link: &DeviceFacts| link.features.xdp.redirect_target == Some(true);
-    loss == Loss::NotSupported && link.is_some_and(|link| !link.is("veth") && takes(link))
+fn may_lack_queues(device: Option<&DeviceFacts>, loss: Loss) -> bool {
+    let takes = |device: &DeviceFacts| device.features.xdp.redirect_target == Some(true);
+    loss == Loss::NotSupported && device.is_some_and(|device| !device.is("veth") && takes(device))
 }
 
 /// Whether all is well there by now, as far as no other check finds a cause. False where that can't
 /// be told.
-fn is_over(setup: &Facts, link: Option<&DeviceFacts>, loss: Loss) -> bool {
-    let Some(link) = link else {
+fn is_over(facts: &Facts, device: Option<&DeviceFacts>, loss: Loss) -> bool {
+    let Some(device) = device else {
         return loss != Loss::NoDevice;
     };
     match loss {
-        Loss::NotSupported => takes_all(setup, link),
+        Loss::NotSupported => takes_all(facts, device),
         Loss::Mtu | Loss::LinkDown => true,
-        Loss::NoDevice => link.in_service,
+        Loss::NoDevice => device.in_service,
         Loss::QueueFull | Loss::Other => false,
     }
 }
 
 /// What comes from native programs; from generic ones, any device takes frames.
-fn takes_all(setup: &Facts, link: &DeviceFacts) -> bool {
-    let xdp = &link.features.xdp;
-    setup.native().all(|interface| {
+fn takes_all(facts: &Facts, device: &DeviceFacts) -> bool {
+    let xdp = &device.features.xdp;
+    facts.native().all(|interface| {
         xdp.redirect_target == Some(true) && (!interface.frags || xdp.multi_buffer_tx == Some(true))
     })
 }

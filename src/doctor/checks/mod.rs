@@ -1,35 +1,43 @@
-//! What keeps packets from arriving: one check a file, each from the gathered setup to findings.
-//! Pure: no I/O.
+//! What keeps packets from arriving: one check a file, named like the findings' `check`, each from the
+//! gathered facts to findings. Pure: no I/O.
 
 mod address;
+mod bpffs;
 mod bridge;
 mod bridge_entry;
+mod bridge_port;
+mod capabilities;
 mod checksum;
-mod devices;
+mod device;
 mod foreign_program;
 mod fragments;
-mod host;
+mod interface;
 mod keep_ip;
+mod kernel;
 mod link;
 mod locator;
-mod loops;
+mod r#loop;
 mod losses;
 mod mac;
 mod mode;
 mod mtu;
+mod multi_buffer;
+mod netdev;
+mod peer_mtu;
+mod redirect_target;
 mod remedies;
 mod replies;
 mod reply_source;
 mod route;
+mod rp_filter;
 mod segments;
 mod shadowed_rule;
+mod source_mac;
 mod stale_pins;
-mod tags;
-mod targets;
 #[cfg(test)]
 mod testing;
+mod vlan_offload;
 
-pub use mac::{End, contradiction};
 pub use reply_source::REPLY_SOURCE;
 
 use super::facts::Facts;
@@ -37,37 +45,46 @@ use crate::model::{Finding, Severity};
 
 type Check = fn(&Facts) -> Vec<Finding>;
 
-/// Of the way to the backends.
-const WAY: [Check; 13] = [
-    targets::check,
+/// Between an interface and the servers.
+const WAY: &[Check] = &[
+    redirect_target::check,
+    multi_buffer::check,
     mtu::check,
+    peer_mtu::check,
     link::check,
+    route::check,
+    bridge_port::check,
     mac::check,
+    source_mac::check,
     checksum::check,
     address::check,
     foreign_program::check,
+    rp_filter::check,
     replies::check,
     reply_source::check,
     keep_ip::check,
-    loops::check,
+    r#loop::check,
     segments::check,
-    tags::check,
+    vlan_offload::check,
 ];
 
-/// Of the interfaces.
-const INTERFACES: [Check; 4] = [
+/// At the interfaces.
+const INTERFACES: &[Check] = &[
     mode::check,
     bridge::check,
     link::interfaces,
     foreign_program::interfaces,
 ];
 
-/// Of what has become of it all.
-const STATE: [Check; 9] = [
-    host::check,
+/// What the host lacks, and what has changed since the rules were made.
+const STATE: &[Check] = &[
+    kernel::check,
+    bpffs::check,
+    capabilities::check,
+    netdev::check,
     stale_pins::check,
-    devices::check,
-    route::check,
+    interface::check,
+    device::check,
     locator::check,
     shadowed_rule::check,
     bridge_entry::check,
@@ -76,22 +93,23 @@ const STATE: [Check; 9] = [
 ];
 
 /// All checks, problems first.
-pub fn all(setup: &Facts) -> Vec<Finding> {
-    run(setup, STATE.into_iter().chain(WAY).chain(INTERFACES))
+pub fn all(facts: &Facts) -> Vec<Finding> {
+    run(facts, &[STATE, WAY, INTERFACES])
 }
 
-/// Those that concern backends just added.
-pub fn of_backend(setup: &Facts) -> Vec<Finding> {
-    run(setup, WAY)
+/// The checks that concern backends just added.
+pub fn of_backend(facts: &Facts) -> Vec<Finding> {
+    run(facts, &[WAY])
 }
 
-/// Those that concern interfaces just attached.
-pub fn of_interfaces(setup: &Facts) -> Vec<Finding> {
-    run(setup, WAY.into_iter().chain(INTERFACES))
+/// The checks that concern interfaces just attached.
+pub fn of_interfaces(facts: &Facts) -> Vec<Finding> {
+    run(facts, &[WAY, INTERFACES])
 }
 
-fn run(setup: &Facts, checks: impl IntoIterator<Item = Check>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = checks.into_iter().flat_map(|check| check(setup)).collect();
+fn run(facts: &Facts, checks: &[&[Check]]) -> Vec<Finding> {
+    let checks = checks.iter().copied().flatten();
+    let mut findings: Vec<Finding> = checks.flat_map(|check| check(facts)).collect();
     findings.sort_by_key(|finding| finding.severity == Severity::Warning);
     findings
 }

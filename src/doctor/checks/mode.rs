@@ -1,31 +1,32 @@
 //! Interfaces that could run the program natively.
 
+use super::mtu::set_mtu;
 use super::remedies;
 use crate::doctor::facts::{DeviceFacts, Facts, InterfaceFacts};
-use crate::model::{ETHERNET_MTU, Finding, Mode};
+use crate::model::{ETHERNET_MTU, Finding, Mode, Remedy, Tool};
 
-pub fn check(setup: &Facts) -> Vec<Finding> {
-    let skb = setup.live().filter(|i| i.mode == Mode::Skb);
-    skb.filter_map(|i| finding(i, setup.devices.get(&i.ifindex)?))
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    let skb = facts.live().filter(|i| i.mode == Mode::Skb);
+    skb.filter_map(|i| finding(i, facts.devices.get(&i.ifindex)?))
         .collect()
 }
 
 /// As `attach` chooses: on veths, bridges and taps, generic is right.
-fn finding(interface: &InterfaceFacts, link: &DeviceFacts) -> Option<Finding> {
-    let driver_can = link.features.xdp.redirect == Some(true);
-    if !driver_can || ["veth", "bridge", "tun"].iter().any(|kind| link.is(kind)) {
+fn finding(interface: &InterfaceFacts, device: &DeviceFacts) -> Option<Finding> {
+    let driver_can = device.features.xdp.redirect == Some(true);
+    if !driver_can || ["veth", "bridge", "tun"].iter().any(|kind| device.is(kind)) {
         return None;
     }
-    let (name, mtu) = (&interface.name, link.features.mtu);
-    let (evidence, mend) = if link.features.offloads.lro == Some(true) {
+    let (name, mtu) = (&interface.name, device.features.mtu);
+    let (evidence, remedy) = if device.features.offloads.lro == Some(true) {
         (
             "its driver runs XDP, but LRO is on".into(),
-            format!("`ethtool -K {name} lro off`"),
+            Tool::new("ethtool -K").arg(name).words("lro off"),
         )
     } else if mtu > ETHERNET_MTU {
         (
             format!("its driver runs XDP, but perhaps not with an MTU of {mtu}"),
-            format!("`ip link set dev {name} mtu {ETHERNET_MTU}`"),
+            set_mtu(name, ETHERNET_MTU),
         )
     } else {
         return None;
@@ -34,7 +35,7 @@ fn finding(interface: &InterfaceFacts, link: &DeviceFacts) -> Option<Finding> {
         Finding::warning("mode", name)
             .consequence("packets are redirected in skb mode, which is slower here")
             .evidence(evidence)
-            .mend(format!("{mend}, then {}", remedies::reattach(name, ""))),
+            .remedy(Remedy::from(remedy) + ", then " + remedies::reattach(&[name], None)),
     )
 }
 
@@ -45,14 +46,14 @@ mod tests {
 
     /// The evidence, for a NIC in a mode.
     fn found(mode: Mode, lro: bool, mtu: u32) -> Option<String> {
-        let mut link = nic(1);
-        link.features.offloads.lro = Some(lro);
-        link.features.mtu = mtu;
-        let interface = attached(&link, mode);
-        let mut setup = Facts::default();
-        setup.interfaces.push(interface);
-        setup.devices.insert(1, link);
-        check(&setup).pop().map(|finding| finding.evidence)
+        let mut device = nic(1);
+        device.features.offloads.lro = Some(lro);
+        device.features.mtu = mtu;
+        let interface = attached(&device, mode);
+        let mut facts = Facts::default();
+        facts.interfaces.push(interface);
+        facts.devices.insert(1, device);
+        check(&facts).pop().map(|finding| finding.evidence)
     }
 
     #[test]

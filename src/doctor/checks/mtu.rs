@@ -1,48 +1,36 @@
-//! Frames that are too long on the way.
+//! Egress devices whose MTU is smaller than that of the interfaces.
 
 use crate::doctor::facts::{DeviceFacts, Facts};
-use crate::model::Finding;
+use crate::model::{Finding, Remedy, Tool};
 
-pub fn check(setup: &Facts) -> Vec<Finding> {
-    setup
-        .egress()
-        .flat_map(|link| [below_ingress(setup, link), peer_below(link)])
-        .flatten()
-        .collect()
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    let egress = facts.egress();
+    egress.filter_map(|device| finding(facts, device)).collect()
 }
 
 /// The program lets pass what the egress device can't send.
-fn below_ingress(setup: &Facts, egress: &DeviceFacts) -> Option<Finding> {
-    let ingress = setup
+fn finding(facts: &Facts, egress: &DeviceFacts) -> Option<Finding> {
+    let ingress = facts
         .ingress()
         // lo has an MTU like no other device's, and no address.
-        .filter(|link| link.features.mac.is_some_and(|mac| mac.is_unicast()))
-        .max_by_key(|link| link.features.mtu)?;
+        .filter(|device| device.features.mac.is_some_and(|mac| mac.is_unicast()))
+        .max_by_key(|device| device.features.mtu)?;
     let (name, mtu) = (egress.name(), egress.features.mtu);
     let (from, longest) = (ingress.name(), ingress.features.mtu);
     (mtu < longest).then(|| {
         Finding::problem("mtu", name)
-            .consequence(format!("packets longer than {mtu} bytes are not redirected, and pass"))
-            .evidence(format!("its MTU is {mtu}, that of {from} {longest}"))
-            .mend(format!(
-                "`ip link set dev {name} mtu {longest}` and the same beyond it, or a lower MTU at {from} and its senders"
+            .consequence(format!(
+                "packets longer than {mtu} bytes are not redirected, and pass"
             ))
+            .evidence(format!("its MTU is {mtu}, that of {from} {longest}"))
+            .remedy(
+                Remedy::from(set_mtu(name, longest))
+                    + format!(" and the same beyond it, or a lower MTU at {from} and its senders"),
+            )
     })
 }
 
-fn peer_below(egress: &DeviceFacts) -> Option<Finding> {
-    let peer = egress.features.peer.as_ref()?;
-    let (mtu, there) = (egress.features.mtu, peer.mtu?);
-    (there < mtu).then(|| {
-        Finding::problem("peer-mtu", egress.name())
-            .consequence(format!("packets longer than {there} bytes are lost"))
-            .evidence(format!(
-                "its MTU is {mtu}, that of its peer {} {there}",
-                peer.device
-            ))
-            .mend(
-                peer.device
-                    .command(&format!("ip link set dev {} mtu {mtu}", peer.device.name())),
-            )
-    })
+pub fn set_mtu(device: &str, mtu: u32) -> Tool {
+    let tool = Tool::new("ip link set dev").arg(device).words("mtu");
+    tool.arg(mtu.to_string())
 }

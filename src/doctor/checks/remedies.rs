@@ -1,91 +1,106 @@
-//! Commands that several findings name as their mend.
+//! Remedies that several findings name.
+
+use std::net::IpAddr;
 
 use crate::doctor::facts::{BackendFacts, Facts, LostLocator};
-use crate::model::{Match, Rewrite, Rule};
+use crate::model::{Command, Match, Mode, Place, Remedy, Tool, Verb};
 
-/// A command for another machine, which nobody completes with what this run was told.
-pub fn elsewhere(words: &str) -> String {
-    format!("'{words}'")
+/// Attaches interfaces again, and keeps their rules.
+pub fn reattach(names: &[&str], mode: Option<Mode>) -> Remedy {
+    let detach = Command::Own(Verb::Detach(owned(names)));
+    vec![detach, Command::Own(attach(names, mode))].into()
 }
 
-/// Attaches interfaces anew, and keeps their rules.
-pub fn reattach(names: &str, options: &str) -> String {
-    format!("`xdpredir detach {names} --keep-rules && xdpredir attach {names}{options}`")
+/// Attaches interfaces.
+pub fn attach(names: &[&str], mode: Option<Mode>) -> Verb {
+    Verb::Attach {
+        interfaces: owned(names),
+        mode,
+        force: false,
+    }
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| name.to_string()).collect()
 }
 
 /// Takes the interfaces out of native mode.
-pub fn natives_to_skb(setup: &Facts) -> String {
-    reattach(&setup.native_names().join(" "), " --mode skb")
+pub fn natives_to_skb(facts: &Facts) -> Remedy {
+    reattach(&facts.native_names(), Some(Mode::Skb))
 }
 
-/// Gives the rules of a backend its new way.
-pub fn renew(target: &BackendFacts) -> String {
-    let server = target.server;
-    if target.is_own {
-        let Some(rule) = target.by_hand.1 else {
-            return format!(
-                "take {server} off this host, or `xdpredir rule del --server {server}` and add another host's"
-            );
-        };
-        let rule = words(&rule);
-        return format!(
-            "`xdpredir rule del {rule} --server {server}`: it is an address of this host: add another host's"
-        );
+/// A command for another machine, or for a device that has no name here.
+pub fn elsewhere(tool: Tool) -> Remedy {
+    tool.at(Place::Elsewhere).into()
+}
+
+/// Has a server take packets to an address that clients ask.
+pub fn add_address_of_clients(server: IpAddr) -> Tool {
+    let length = if server.is_ipv4() { 32 } else { 128 };
+    Tool::new("ip addr add")
+        .arg(format!("ADDR/{length}"))
+        .words("dev lo")
+}
+
+/// Has the rules of a backend follow its server.
+pub fn renew(backend: &BackendFacts) -> Remedy {
+    let server = backend.server;
+    let (rules, first) = backend.by_hand;
+    if backend.is_own {
+        return Remedy::from(Verb::RuleDel(first, server))
+            + format!(", and add a server of another host: {server} is an address of this host");
     }
-    let refresh = format!("`xdpredir rule refresh --server {server}`");
-    let told = target.by_hand.1.map(|rule| {
-        let others = match target.by_hand.0 {
-            1 => "it was told by hand".to_string(),
-            count => format!("it was told by hand, as in {count} rules"),
+    let refresh = || Remedy::from(Verb::RuleRefresh(server));
+    let Some(first) = first else {
+        return refresh();
+    };
+    let add = Remedy::from(add(first, backend, None))
+        + match rules {
+            1 => " (this rule has no locator)".to_string(),
+            rules => format!(" (and so for {rules} rules, which have no locator)"),
         };
-        let rule = words(&rule);
-        format!("`xdpredir rule add {rule} --server {server}` ({others})")
-    });
-    match told {
-        Some(told) if target.found => format!("{refresh} and {told}"),
-        Some(told) => told,
-        None => refresh,
+    match backend.has_locator {
+        true => Remedy::all([refresh(), add]),
+        false => add,
     }
+}
+
+/// Gives a server another locator than the one that is lost.
+pub fn add_with_another_locator() -> Remedy {
+    Remedy::from(Command::Name("rule add")) + " it with another locator"
 }
 
 /// Gives a rule of a backend another device as its locator.
-pub fn by_device(target: &BackendFacts, lost: &LostLocator, device: &str) -> String {
-    let rules = match lost.rules {
-        1 => String::new(),
-        count => format!(" (and so in {count} rules)"),
-    };
-    let rule = words(&lost.first);
-    let server = target.server;
-    format!("`xdpredir rule add {rule} --server {server} --dev {device}`{rules}")
+pub fn by_device(backend: &BackendFacts, lost: &LostLocator, device: &str) -> Remedy {
+    let add = Remedy::from(add(lost.first, backend, Some(device)));
+    match lost.rules {
+        1 => add,
+        rules => add + format!(" (and so for {rules} rules)"),
+    }
 }
 
-/// As `rule add` takes them.
-pub fn words(rule: &Match) -> String {
-    let Match {
-        proto,
-        port,
-        vlan,
-        src,
-    } = rule;
-    let vlan = vlan.map_or_else(String::new, |vlan| format!(" --vlan {vlan}"));
-    format!("--src {src} --proto {proto} --port {port}{vlan}")
+fn add(matches: Match, backend: &BackendFacts, device: Option<&str>) -> Verb {
+    Verb::RuleAdd {
+        matches,
+        server: backend.server,
+        device: device.map(String::from),
+        rewriting: None,
+    }
 }
 
-/// What a rule does to packets but for the tag that it pushes, as `rule add` takes it.
-pub fn rewriting(rule: &Rule, rewrite: &Rewrite) -> String {
-    let mut options = String::new();
-    if let Some(port) = rewrite.to_port {
-        options += &format!(" --to-port {port}");
+/// A sysctl of a device. In a name with dots, as VLAN devices have, sysctl(8) wants slashes for these.
+pub fn of_device(device: &str, setting: &str) -> String {
+    format!("net.ipv4.conf.{}.{setting}", device.replace('.', "/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dot_in_a_device_s_name_parts_no_sysctl() {
+        let of = |device| of_device(device, "rp_filter=0");
+        assert_eq!(of("eth0"), "net.ipv4.conf.eth0.rp_filter=0");
+        assert_eq!(of("eth0.100"), "net.ipv4.conf.eth0/100.rp_filter=0");
     }
-    if let Some(snat) = rule.snat.filter(|_| !rewrite.keep_ip) {
-        options += &format!(" --snat {snat}");
-    }
-    for (wanted, option) in [
-        (rewrite.keep_ip, " --keep-ip"),
-        (!rule.decrement_ttl, " --keep-ttl"),
-        (rewrite.pop_vlan, " --pop-vlan"),
-    ] {
-        options += if wanted { option } else { "" };
-    }
-    options
 }

@@ -2,7 +2,7 @@
 
 use super::remedies;
 use crate::doctor::facts::Facts;
-use crate::model::{Backend, Finding, Proto, Rewrite, Rule};
+use crate::model::{Backend, Finding, Proto, Remedy, Rewrite, Rule, Verb};
 
 pub const REPLY_SOURCE: &str = "reply-source";
 
@@ -10,10 +10,10 @@ pub const REPLY_SOURCE: &str = "reply-source";
 const ASKED: [u16; 7] = [53, 123, 161, 443, 784, 853, 3478];
 
 /// One finding a protocol, however many rules are like that.
-pub fn check(setup: &Facts) -> Vec<Finding> {
+pub fn check(facts: &Facts) -> Vec<Finding> {
     let of = |proto| {
         let refused = |rule: &&Rule| rule.matches.proto == proto && is_asked(rule);
-        let mut rules = setup.rules.iter().filter(refused);
+        let mut rules = facts.rules.iter().filter(refused);
         let first = rules.next()?;
         Some(finding(first, readdressed(first)?, rules.count()))
     };
@@ -45,9 +45,9 @@ fn finding(rule: &Rule, backend: &Backend, others: usize) -> Finding {
     if let Some(snat) = rule.snat_of(backend) {
         return finding
             .consequence("clients never get to see the answers")
-            .evidence(format!("{server} answers to {snat}, the address of --snat"))
-            .mend(format!(
-                "leave --snat out, unless {snat} translates the answers back and sends them on"
+            .evidence(format!("{server} answers to {snat}, which the rule makes the source of packets"))
+            .remedy(format!(
+                "let the rule keep the source, unless {snat} translates the answers back and sends them on"
             ));
     }
     let refuse = match rule.matches.proto {
@@ -69,47 +69,62 @@ fn finding(rule: &Rule, backend: &Backend, others: usize) -> Finding {
     finding
         .consequence(format!("{clients} {refuse}"))
         .evidence(format!("{server} answers from its own {source}"))
-        .mend(keep_ip(rule, backend, &needs))
+        .remedy(keep_ip(rule, backend, &needs))
 }
 
 /// The same rule with the destination as it was, and what the server then needs.
-fn keep_ip(rule: &Rule, backend: &Backend, needs: &str) -> String {
-    let (words, server) = (remedies::words(&rule.matches), backend.server);
+fn keep_ip(rule: &Rule, backend: &Backend, needs: &str) -> Remedy {
     let kept = Rewrite {
         keep_ip: true,
         to_port: None,
         ..backend.rewrite
     };
-    let tag = backend.rewrite.push_vlan;
-    let tag = tag.map_or_else(String::new, |vlan| format!(" --push-vlan {vlan}"));
-    let options = remedies::rewriting(rule, &kept);
-    let length = if server.is_ipv4() { 32 } else { 128 };
-    let add = remedies::elsewhere(&format!("ip addr add ADDR/{length} dev lo"));
+    let add = Verb::RuleAdd {
+        matches: rule.matches,
+        server: backend.server,
+        device: None,
+        rewriting: Some(rule.rewriting(kept)),
+    };
+    let address = remedies::add_address_of_clients(backend.server);
     let bound = match rule.matches.proto {
         Proto::Tcp => "",
         Proto::Udp => ", to which its socket is bound",
     };
-    format!(
-        "`xdpredir rule add {words} --server {server}{options}{tag}`; the server then needs {needs} its own that clients ask: {add}{bound}"
-    )
+    Remedy::from(add)
+        + format!("; the server then needs {needs} its own that clients ask: ")
+        + remedies::elsewhere(address)
+        + bound
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing;
     use super::*;
-    use crate::model::Port;
+    use crate::model::{Command, Part, Port};
 
     fn found(proto: Proto, rewrite: Rewrite) -> Finding {
-        let setup = Facts {
+        let facts = Facts {
             rules: vec![testing::rule(proto, 1, rewrite)],
             ..Facts::default()
         };
-        only(&setup)
+        only(&facts)
     }
 
-    fn only(setup: &Facts) -> Finding {
-        check(setup).pop().expect("a finding")
+    fn only(facts: &Facts) -> Finding {
+        check(facts).pop().expect("a finding")
+    }
+
+    /// The rewriting that is suggested, and what the server then needs.
+    fn suggested(finding: &Finding) -> (Rewrite, &str) {
+        match &finding.remedy.0[..] {
+            [Part::Commands(commands), Part::Text(needs), ..] => match &commands[..] {
+                [Command::Own(Verb::RuleAdd { rewriting, .. })] => {
+                    (rewriting.expect("a rewriting").backend, needs)
+                }
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -120,11 +135,9 @@ mod tests {
                 .consequence
                 .starts_with("clients that ask any address but 10.0.0.2 refuse")
         );
-        assert!(
-            plain
-                .mend
-                .contains("--server 10.0.0.2 --keep-ip`; the server then needs an address")
-        );
+        let (rewrite, needs) = suggested(&plain);
+        assert!(rewrite.keep_ip);
+        assert!(needs.starts_with("; the server then needs an address"));
 
         let other_port = Rewrite {
             to_port: Port::new(8080),
@@ -133,19 +146,16 @@ mod tests {
         };
         let other_port = found(Proto::Tcp, other_port);
         assert!(other_port.evidence.ends_with("and from port 8080"));
-        assert!(
-            other_port.mend.contains(" --keep-ip --pop-vlan`"),
-            "{}",
-            other_port.mend
-        );
-        assert!(other_port.mend.contains("a listener on port 7999"));
+        let (rewrite, needs) = suggested(&other_port);
+        assert!(rewrite.keep_ip && rewrite.pop_vlan && rewrite.to_port.is_none());
+        assert!(needs.contains("a listener on port 7999"));
 
         let mut rule = testing::rule(Proto::Tcp, 1, Rewrite::default());
         rule.snat = Some([10, 0, 0, 1].into());
-        let setup = Facts {
+        let facts = Facts {
             rules: vec![rule],
             ..Facts::default()
         };
-        assert!(only(&setup).evidence.contains("answers to 10.0.0.1"));
+        assert!(only(&facts).evidence.contains("answers to 10.0.0.1"));
     }
 }

@@ -1,23 +1,23 @@
 //! Frames of several segments, which arrive undivided: longer than any device carries, they pass.
 
-use super::{mtu, remedies};
+use super::{mtu, peer_mtu, remedies};
 use crate::doctor::facts::{DeviceFacts, Facts, InterfaceFacts};
-use crate::model::{Features, Finding, Match, Mode, Proto, Remote};
+use crate::model::{Features, Finding, Match, Mode, Proto, Remedy, Remote, Tool};
 
 /// Where QUIC is spoken: HTTP/3 and DNS, and what people take instead of their ports.
 const QUIC: [u16; 5] = [443, 784, 853, 4433, 8443];
 
 /// Most senders of UDP hand over each datagram alone: their rules count on QUIC's ports, and where
 /// frames that were too long have passed.
-pub fn check(setup: &Facts) -> Vec<Finding> {
-    let live = setup.live();
-    live.filter_map(|interface| of_interface(setup, interface, rules(setup, interface)))
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    let live = facts.live();
+    live.filter_map(|interface| of_interface(facts, interface, rules(facts, interface)))
         .collect()
 }
 
-fn rules(setup: &Facts, interface: &InterfaceFacts) -> Protos {
-    let passed = passed(setup, interface).is_some_and(|frames| frames > 0);
-    let any = |wanted: &dyn Fn(&Match) -> bool| setup.matches().any(wanted);
+fn rules(facts: &Facts, interface: &InterfaceFacts) -> Protos {
+    let passed = passed(facts, interface).is_some_and(|frames| frames > 0);
+    let any = |wanted: &dyn Fn(&Match) -> bool| facts.matches().any(wanted);
     Protos {
         tcp: any(&|rule| rule.proto == Proto::Tcp),
         udp: any(&|rule| rule.proto == Proto::Udp && (passed || QUIC.contains(&rule.port.get()))),
@@ -25,8 +25,8 @@ fn rules(setup: &Facts, interface: &InterfaceFacts) -> Protos {
 }
 
 /// How many frames that were too long have passed there; None where nobody has looked.
-fn passed(setup: &Facts, interface: &InterfaceFacts) -> Option<u64> {
-    let outcomes = setup.outcomes.get(&interface.ifindex);
+fn passed(facts: &Facts, interface: &InterfaceFacts) -> Option<u64> {
+    let outcomes = facts.outcomes.get(&interface.ifindex);
     outcomes.map(|outcomes| outcomes.packets("too_long"))
 }
 
@@ -92,56 +92,63 @@ impl Maker {
         }
     }
 
-    fn remedy(&self) -> String {
+    fn remedy(&self) -> Remedy {
         match self {
             Maker::Sender(device, protos) => {
                 let name = device.ifname.as_deref().unwrap_or("DEV");
                 let command = undivided(name, *protos);
                 match device.ifname {
-                    Some(_) => device.command(&command),
-                    None => format!("{} at {device}", remedies::elsewhere(&command)),
+                    Some(_) => command.beside(device),
+                    None => remedies::elsewhere(command) + format!(" at {device}"),
                 }
             }
             Maker::Vm(tap, protos) => {
-                let command = remedies::elsewhere(&undivided("DEV", *protos));
                 let libvirt = match protos.tcp {
                     true => ", or for TCP <host tso4='off' tso6='off'/> in its libvirt XML",
                     false => "",
                 };
-                format!("in the VM behind {tap} {command}{libvirt}")
+                Remedy::from(format!("in the VM behind {tap} "))
+                    + remedies::elsewhere(undivided("DEV", *protos))
+                    + libvirt
             }
             Maker::Joiner(device) => {
-                device.command(&format!("ethtool -K {} gro off", device.name()))
+                let gro = Tool::new("ethtool -K").arg(device.name());
+                gro.words("gro off").beside(device)
             }
             Maker::OtherEnd(protos) => {
-                let command = remedies::elsewhere(&undivided("DEV", *protos));
-                format!("at the tunnel's other end {command}")
+                Remedy::from("at the tunnel's other end ")
+                    + remedies::elsewhere(undivided("DEV", *protos))
             }
         }
     }
 }
 
-fn undivided(device: &str, protos: Protos) -> String {
-    let tcp = if protos.tcp { " tso off" } else { "" };
+fn undivided(device: &str, protos: Protos) -> Tool {
+    let tcp = if protos.tcp { "tso off" } else { "" };
     let udp = if protos.udp {
-        " tx-udp-segmentation off"
+        "tx-udp-segmentation off"
     } else {
         ""
     };
-    format!("ethtool -K {device}{tcp}{udp}")
+    Tool::new("ethtool -K").arg(device).words(tcp).words(udp)
 }
 
-fn of_interface(setup: &Facts, interface: &InterfaceFacts, rules: Protos) -> Option<Finding> {
-    let features = &setup.devices.get(&interface.ifindex)?.features;
+/// Whether frames that are too long have no other reason.
+fn fits(facts: &Facts) -> bool {
+    mtu::check(facts).is_empty() && peer_mtu::check(facts).is_empty()
+}
+
+fn of_interface(facts: &Facts, interface: &InterfaceFacts, rules: Protos) -> Option<Finding> {
+    let features = &facts.devices.get(&interface.ifindex)?.features;
     let mut makers = match interface.mode {
-        Mode::Skb => makers(setup, features, rules),
+        Mode::Skb => makers(facts, features, rules),
         // Drivers divide what comes to native programs, or switch it off, but for that of taps.
         Mode::Native => behind_tap(features, rules).into_iter().collect(),
     };
-    let passed = passed(setup, interface);
+    let passed = passed(facts, interface);
     // Nobody here knows what a VM does, but what has come of it.
     makers.retain(|maker| passed != Some(0) || !matches!(maker, Maker::Vm(..)));
-    let has_passed = passed.is_some_and(|frames| frames > 0) && mtu::check(setup).is_empty();
+    let has_passed = passed.is_some_and(|frames| frames > 0) && fits(facts);
     if is_tunnel(features) && has_passed && rules != Protos::default() {
         makers.push(Maker::OtherEnd(rules));
     }
@@ -154,47 +161,48 @@ fn of_interface(setup: &Facts, interface: &InterfaceFacts, rules: Protos) -> Opt
             "large TCP segments, and UDP datagrams that a sender hands over together, as QUIC's do,"
         }
     };
-    let each = |of: fn(&Maker) -> String| makers.iter().map(of).collect::<Vec<_>>();
+    let evidence: Vec<String> = makers.iter().map(Maker::evidence).collect();
+    let remedies = Remedy::all(makers.iter().map(Maker::remedy));
     Some(
         Finding::warning("segments", &interface.name)
             .consequence(format!("{what} are not redirected, and pass to this host"))
             .evidence(format!(
                 "they arrive undivided, longer than any device carries: {}",
-                each(Maker::evidence).join("; ")
+                evidence.join("; ")
             ))
-            .mend(each(Maker::remedy).join(" and ") + &instead(setup, interface, features)),
+            .remedy(remedies + instead(facts, interface, features)),
     )
 }
 
 /// Another place, or another mode, where nothing arrives undivided.
-fn instead(setup: &Facts, interface: &InterfaceFacts, features: &Features) -> String {
+fn instead(facts: &Facts, interface: &InterfaceFacts, features: &Features) -> Remedy {
     let name = &interface.name;
-    let refuses = |link: &DeviceFacts| link.features.xdp.redirect_target == Some(false);
+    let refuses = |device: &DeviceFacts| device.features.xdp.redirect_target == Some(false);
     match (&features.lower, features.vlan) {
-        _ if interface.mode == Mode::Native => String::new(),
+        _ if interface.mode == Mode::Native => Remedy::default(),
         // Natively, the kernel switches it off at the peer.
         _ if features.peer.is_some() && features.xdp.redirect == Some(true) => {
-            if setup.egress().any(refuses) {
-                return String::new();
+            if facts.egress().any(refuses) {
+                return Remedy::default();
             }
-            format!(", or {}", remedies::reattach(name, " --mode native"))
+            Remedy::from(", or ") + remedies::reattach(&[name], Some(Mode::Native))
         }
         (Some(lower), Some(vlan)) => {
-            format!(", or attach to {lower}, with `--vlan {vlan}` in the rules")
+            format!(", or attach to {lower}, with rules for VLAN {vlan}").into()
         }
-        (Some(lower), None) => format!(", or attach to {lower}"),
-        _ => String::new(),
+        (Some(lower), None) => format!(", or attach to {lower}").into(),
+        _ => Remedy::default(),
     }
 }
 
 /// Those whose frames arrive in generic mode at an attached device itself, where the kernel joins
 /// none, and by those below it.
-fn makers(setup: &Facts, features: &Features, rules: Protos) -> Vec<Maker> {
+fn makers(facts: &Facts, features: &Features, rules: Protos) -> Vec<Maker> {
     let sender = sender(features).map(|(device, on)| (device, on.and(rules)));
     let sender = sender.filter(|(_, protos)| *protos != Protos::default());
     let sender = sender.map(|(device, protos)| Maker::Sender(device, protos));
     let here = sender.into_iter().chain(behind_tap(features, rules));
-    here.chain(from_below(setup, features, rules)).collect()
+    here.chain(from_below(facts, features, rules)).collect()
 }
 
 /// Where a device's frames are sent, if that is on this host, and what may come undivided from there.
@@ -234,29 +242,29 @@ fn behind_tap(features: &Features, rules: Protos) -> Option<Maker> {
 
 /// The ports of a bridge, and the device that a VLAN or macvlan stands on; but for those that are
 /// attached themselves, and so looked at for their own sake.
-fn from_below(setup: &Facts, features: &Features, rules: Protos) -> Vec<Maker> {
+fn from_below(facts: &Facts, features: &Features, rules: Protos) -> Vec<Maker> {
     let (here, elsewhere): (Vec<&Remote>, Vec<&Remote>) = features
         .lower
         .iter()
         .partition(|lower| lower.nsid.is_none());
     let here = here.iter().map(|lower| lower.ifindex);
-    let here = here.filter_map(|ifindex| setup.below.get(&ifindex));
+    let here = here.filter_map(|ifindex| facts.below.get(&ifindex));
     let ports = features.ports.iter();
-    let ports = ports.filter_map(|port| setup.below.get(&port.ifindex));
+    let ports = ports.filter_map(|port| facts.below.get(&port.ifindex));
     let below = ports
-        .filter(|port| !leads_to_server(setup, port))
+        .filter(|port| !leads_to_server(facts, port))
         .chain(here);
-    let below = below.filter(|below| !setup.attached.contains(&below.ifindex));
+    let below = below.filter(|below| !facts.attached.contains(&below.ifindex));
     let mut makers: Vec<Maker> = below
-        .flat_map(|below| as_below(setup, below, rules))
+        .flat_map(|below| as_below(facts, below, rules))
         .collect();
     let elsewhere = elsewhere.into_iter().filter(|_| rules.tcp);
     makers.extend(elsewhere.map(|lower| Maker::Joiner(lower.clone())));
     makers
 }
 
-fn as_below(setup: &Facts, features: &Features, rules: Protos) -> Vec<Maker> {
-    let mut makers = makers(setup, features, rules);
+fn as_below(facts: &Facts, features: &Features, rules: Protos) -> Vec<Maker> {
+    let mut makers = makers(facts, features, rules);
     if rules.tcp && joins(features) {
         let here = Remote::here(features.ifindex, &features.ifname);
         makers.push(Maker::Joiner(here));
@@ -265,8 +273,8 @@ fn as_below(setup: &Facts, features: &Features, rules: Protos) -> Vec<Maker> {
 }
 
 /// And to nobody else, as a container's veth and a VM's tap do.
-fn leads_to_server(setup: &Facts, port: &Features) -> bool {
-    setup.is_egress(port.ifindex) && (port.peer.is_some() || port.vnet_header)
+fn leads_to_server(facts: &Facts, port: &Features) -> bool {
+    facts.is_egress(port.ifindex) && (port.peer.is_some() || port.vnet_header)
 }
 
 /// What has a queue of its own.
@@ -290,22 +298,23 @@ mod tests {
         lower.features.offloads.gro = Some(gro);
         let upper = vlan(2, &lower);
         let on = if on_vlan { &upper } else { &lower };
-        let mut setup = Facts::default();
-        setup.interfaces.push(attached(on, Mode::Skb));
-        setup.attached.push(on.features.ifindex);
-        setup.rules.push(rule(proto, 9, Rewrite::default()));
-        setup.below.insert(1, lower.features.clone());
-        setup.devices.insert(1, lower);
-        setup.devices.insert(2, upper);
-        check(&setup).pop()
+        let mut facts = Facts::default();
+        facts.interfaces.push(attached(on, Mode::Skb));
+        facts.attached.push(on.features.ifindex);
+        facts.rules.push(rule(proto, 9, Rewrite::default()));
+        facts.below.insert(1, lower.features.clone());
+        facts.devices.insert(1, lower);
+        facts.devices.insert(2, upper);
+        check(&facts).pop()
     }
 
     #[test]
     fn above_a_nic_its_gro_is_named_and_the_nic_itself_to_attach_to() {
         let finding = found(true, true, Proto::Tcp).expect("a finding");
         assert!(finding.evidence.ends_with("GRO of nic1 joins TCP segments"));
-        let mend = "`ethtool -K nic1 gro off`, or attach to nic1, with `--vlan 100` in the rules";
-        assert_eq!(finding.mend, mend);
+        let gro = Tool::new("ethtool -K nic1 gro off");
+        let remedy = Remedy::from(gro) + ", or attach to nic1, with rules for VLAN 100";
+        assert_eq!(finding.remedy, remedy);
         assert_eq!(found(true, false, Proto::Tcp), None);
     }
 
@@ -321,20 +330,21 @@ mod tests {
         let found = |packets| {
             let mut tunnel = nic(1);
             tunnel.features.kind = Some("vxlan".into());
-            let mut setup = Facts::default();
-            setup.interfaces.push(attached(&tunnel, Mode::Skb));
-            setup.rules.push(rule(Proto::Tcp, 9, Rewrite::default()));
-            setup.devices.insert(1, tunnel);
+            let mut facts = Facts::default();
+            facts.interfaces.push(attached(&tunnel, Mode::Skb));
+            facts.rules.push(rule(Proto::Tcp, 9, Rewrite::default()));
+            facts.devices.insert(1, tunnel);
             let too_long = Outcome {
                 name: "too_long",
                 action: "pass",
                 counter: Counter { packets, bytes: 0 },
             };
-            setup.outcomes.insert(1, Outcomes(vec![too_long]));
-            check(&setup).pop()
+            facts.outcomes.insert(1, Outcomes(vec![too_long]));
+            check(&facts).pop()
         };
         assert_eq!(found(0), None);
-        let mend = "at the tunnel's other end 'ethtool -K DEV tso off'";
-        assert_eq!(found(3).expect("a finding").mend, mend);
+        let tso = remedies::elsewhere(Tool::new("ethtool -K DEV tso off"));
+        let remedy = Remedy::from("at the tunnel's other end ") + tso;
+        assert_eq!(found(3).expect("a finding").remedy, remedy);
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use crate::doctor::facts::Facts;
-use crate::model::{Finding, Match, Prefix};
+use crate::model::{Command, Finding, Match, Prefix, Remedy};
 
-pub fn check(setup: &Facts) -> Vec<Finding> {
-    let mut matches: Vec<&Match> = setup.matches().collect();
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    let mut matches: Vec<&Match> = facts.matches().collect();
     matches.sort_by_key(|matches| std::cmp::Reverse(matches.src.prefix_len()));
     let mut covered = Covered::default();
     let shadowed = matches.into_iter().filter(|matches| !covered.add(matches));
@@ -17,7 +17,7 @@ fn finding(matches: &Match) -> Finding {
     Finding::warning("shadowed-rule", format!("rule {matches}"))
         .consequence("it never sees a packet")
         .evidence("rules with longer source prefixes cover all of its source")
-        .mend("`xdpredir rule del` it, or one of those")
+        .remedy(Remedy::from(Command::Name("rule del")) + " it, or one of those")
 }
 
 /// The prefixes all of whose addresses have a rule so far, from the longest on.
@@ -66,11 +66,11 @@ mod tests {
             src: source.parse().expect("a prefix"),
         });
         let rules = matches.map(Rule::new);
-        let setup = Facts {
+        let facts = Facts {
             rules: rules.collect(),
             ..Facts::default()
         };
-        let findings = check(&setup).into_iter();
+        let findings = check(&facts).into_iter();
         findings.map(|finding| finding.subject).collect()
     }
 

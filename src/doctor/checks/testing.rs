@@ -1,6 +1,6 @@
 //! Devices for tests.
 
-use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, InterfaceFacts};
+use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, HostFacts, InterfaceFacts, Trial};
 use crate::model::{
     Backend, FeatureSource, Features, LinkState, Mac, Match, Mode, Offloads, Port, Prefix, Proto,
     Remote, Rewrite, Rule, Weight, XdpFeatures,
@@ -12,17 +12,19 @@ pub fn redirecting(from: DeviceFacts, to: DeviceFacts) -> Facts {
     Facts {
         attached: vec![ingress.ifindex],
         interfaces: vec![ingress],
-        backends: vec![target(ifindex)],
-        devices: [from, to].map(|link| (link.features.ifindex, link)).into(),
+        backends: vec![BackendFacts::new(&backend(ifindex, Rewrite::default()))],
+        devices: [from, to]
+            .map(|device| (device.features.ifindex, device))
+            .into(),
         ..Facts::default()
     }
 }
 
 /// A live interface in a mode.
-pub fn attached(link: &DeviceFacts, mode: Mode) -> InterfaceFacts {
+pub fn attached(device: &DeviceFacts, mode: Mode) -> InterfaceFacts {
     InterfaceFacts {
-        ifindex: link.features.ifindex,
-        name: link.name().to_string(),
+        ifindex: device.features.ifindex,
+        name: device.name().to_string(),
         mode,
         frags: false,
         state: LinkState::Attached,
@@ -32,29 +34,17 @@ pub fn attached(link: &DeviceFacts, mode: Mode) -> InterfaceFacts {
     }
 }
 
-fn target(ifindex: u32) -> BackendFacts {
-    BackendFacts {
-        server: [10, 1, 1, 1].into(),
-        mac: Mac([2, 0, 0, 0, 0, 1]),
-        source_mac: Mac([2, 0, 0, 0, 0, 2]),
-        completes_checksum: true,
-        ifindex,
-        keep_ip: false,
-        push_vlan: false,
-        found: false,
-        followed: false,
-        by_route: false,
-        has_route: false,
-        is_own: false,
-        port: None,
-        by_hand: (0, None),
-        lost: Vec::new(),
-        sources: Vec::new(),
-        neighbour: None,
-        other_port: None,
-        other_device: None,
-        there: None,
-        answers: None,
+/// A host that lacks nothing.
+pub fn host() -> Facts {
+    let host = HostFacts {
+        program: Trial::Loaded,
+        ledger: Trial::Loaded,
+        tells_features: true,
+        ..HostFacts::default()
+    };
+    Facts {
+        host,
+        ..Facts::default()
     }
 }
 
@@ -94,22 +84,22 @@ pub fn nic(ifindex: u32) -> DeviceFacts {
         promiscuous: false,
         in_service: true,
         completes_checksum: true,
-        there: None,
-        below: Vec::new(),
+        peer_facts: None,
+        foreign_below: Vec::new(),
     }
 }
 
 /// A VLAN device on a NIC.
 pub fn vlan(ifindex: u32, lower: &DeviceFacts) -> DeviceFacts {
-    let mut link = nic(ifindex);
-    let features = &mut link.features;
+    let mut device = nic(ifindex);
+    let features = &mut device.features;
     features.ifname = format!("v{ifindex}");
     features.kind = Some("vlan".into());
     features.driver = Some("802.1Q VLAN Support".into());
     features.xdp.redirect_target = Some(false);
     features.vlan = Some(100);
     features.lower = Some(Remote::here(lower.features.ifindex, lower.name()));
-    link
+    device
 }
 
 /// A rule for any source with one backend by a device.
@@ -123,16 +113,20 @@ pub fn rule(proto: Proto, ifindex: u32, rewrite: Rewrite) -> Rule {
         },
         snat: None,
         decrement_ttl: true,
-        backends: vec![Backend {
-            server: [10, 0, 0, 2].into(),
-            mac: Mac([2, 0, 0, 0, 0, 1]),
-            source_mac: Mac([2, 0, 0, 0, 0, 2]),
-            ifindex,
-            weight: Weight::default(),
-            completes_checksum: true,
-            rewrite,
-            counter: Some(1),
-            origin: None,
-        }],
+        backends: vec![backend(ifindex, rewrite)],
+    }
+}
+
+fn backend(ifindex: u32, rewrite: Rewrite) -> Backend {
+    Backend {
+        server: [10, 0, 0, 2].into(),
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        source_mac: Mac([2, 0, 0, 0, 0, 2]),
+        ifindex,
+        weight: Weight::default(),
+        completes_checksum: true,
+        rewrite,
+        counter: Some(1),
+        origin: None,
     }
 }

@@ -1,61 +1,63 @@
 //! Interfaces whose VLAN tags travel beside the frames, where rules for a VLAN don't see them.
 
 use crate::doctor::facts::{DeviceFacts, Facts};
-use crate::model::Finding;
+use crate::model::{Finding, Remedy, Tool, Verb};
 
-pub fn check(setup: &Facts) -> Vec<Finding> {
-    let Some(vlan) = setup.matches().find_map(|matches| matches.vlan) else {
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    let Some(vlan) = facts.matches().find_map(|matches| matches.vlan) else {
         return Vec::new();
     };
     // The rule may be meant for another interface, which shows it its packets.
-    let all_hide = setup.ingress().all(|link| beside(link).is_some());
-    let hidden = setup
+    let all_hide = facts.ingress().all(|device| beside(device).is_some());
+    let hidden = facts
         .ingress()
-        .filter_map(|link| Some((link, beside(link)?)));
+        .filter_map(|device| Some((device, beside(device)?)));
     hidden
-        .map(|(link, (evidence, mend))| {
+        .map(|(device, (evidence, remedy))| {
             let new = if all_hide {
                 Finding::problem
             } else {
                 Finding::warning
             };
-            new("vlan-offload", link.name())
+            new("vlan-offload", device.name())
                 .consequence(format!(
                     "what arrives there in VLAN {vlan} is matched as if it had no tag"
                 ))
                 .evidence(evidence)
-                .mend(mend)
+                .remedy(remedy)
         })
         .collect()
 }
 
-/// Evidence and mend where XDP doesn't see the outer tag of what arrives, in either mode.
-fn beside(link: &DeviceFacts) -> Option<(String, String)> {
-    let name = link.name();
-    match (&link.features.kind, &link.features.peer) {
+/// Evidence and remedy where XDP doesn't see the outer tag of what arrives, in either mode.
+fn beside(device: &DeviceFacts) -> Option<(String, Remedy)> {
+    let name = device.name();
+    match (&device.features.kind, &device.features.peer) {
         // Whether its own rxvlan is on changes nothing.
-        (_, Some(peer)) => (link.there.as_ref()?.tx_vlan == Some(true)).then(|| {
+        (_, Some(peer)) => (device.peer_facts.as_ref()?.tx_vlan == Some(true)).then(|| {
             let peer = &peer.device;
             (
                 format!("its peer {peer} sends tags beside the frames, txvlan is on"),
-                peer.command(&format!("ethtool -K {} txvlan off", peer.name())),
+                ethtool(&peer.name(), "txvlan off").beside(peer),
             )
         }),
         // They get their frames from other devices, where the kernel has taken the tags off.
         (Some(kind), _) if kind == "bridge" || kind == "macvlan" => Some((
             format!("a {kind} gets tags beside the frames, whatever is switched off"),
-            format!(
-                "`xdpredir detach {name} --keep-rules`, then `xdpredir attach` the devices below it"
-            ),
+            Remedy::from(Verb::Detach(vec![name.into()])) + ", then attach to the devices below it",
         )),
-        (None, _) => (link.features.offloads.rx_vlan == Some(true)).then(|| {
+        (None, _) => (device.features.offloads.rx_vlan == Some(true)).then(|| {
             (
                 "it takes tags off the frames, rxvlan is on".into(),
-                format!("`ethtool -K {name} rxvlan off`"),
+                ethtool(name, "rxvlan off").into(),
             )
         }),
         _ => None,
     }
+}
+
+fn ethtool(device: &str, words: &str) -> Tool {
+    Tool::new("ethtool -K").arg(device).words(words)
 }
 
 #[cfg(test)]
@@ -67,17 +69,17 @@ mod tests {
 
     /// NICs whose rxvlan is on or off, with a rule.
     fn found(vlan: u16, rx_vlan: &[bool]) -> Vec<Finding> {
-        let mut setup = Facts::default();
+        let mut facts = Facts::default();
         let mut rule = rule(Proto::Udp, 9, Rewrite::default());
         rule.matches.vlan = VlanId::new(vlan);
-        setup.rules.push(rule);
+        facts.rules.push(rule);
         for (ifindex, &on) in (1..).zip(rx_vlan) {
-            let mut link = nic(ifindex);
-            link.features.offloads.rx_vlan = Some(on);
-            setup.interfaces.push(attached(&link, Mode::Native));
-            setup.devices.insert(ifindex, link);
+            let mut device = nic(ifindex);
+            device.features.offloads.rx_vlan = Some(on);
+            facts.interfaces.push(attached(&device, Mode::Native));
+            facts.devices.insert(ifindex, device);
         }
-        check(&setup)
+        check(&facts)
     }
 
     #[test]
@@ -86,7 +88,7 @@ mod tests {
         assert!(found(7, &[false]).is_empty());
         let all = found(7, &[true]);
         assert_eq!(all[0].severity, Severity::Problem);
-        assert_eq!(all[0].mend, "`ethtool -K nic1 rxvlan off`");
+        assert_eq!(all[0].remedy, ethtool("nic1", "rxvlan off").into());
     }
 
     #[test]

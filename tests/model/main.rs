@@ -1,15 +1,21 @@
 //! The program against an independent model, on random packets and random rules that change while
 //! packets come.
 //!
-//! `XDPREDIR_MODEL_SEED` repeats a run, `XDPREDIR_MODEL_PACKETS` sets the number of packets.
+//! `XDPREDIR_MODEL_SEED` repeats a run, `XDPREDIR_MODEL_PACKETS` sets the number of packets, and
+//! `FUZZ_SECONDS` how long more of them are tried. Where they disagree, rules
+//! and packets are made as few and as small as still show it.
 
+#[path = "../fixture/mod.rs"]
 mod fixture;
+
+mod case;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use case::Case;
 use fastrand::Rng;
 use fixture::model::{Backend, Device, Mode, Model, Outcome, Rule};
 use fixture::packet::{TCP, UDP};
@@ -48,19 +54,20 @@ fn the_program_agrees_with_the_model_on_every_packet() {
     let seed = from_env("XDPREDIR_MODEL_SEED", fastrand::u64(..));
     let packets = from_env("XDPREDIR_MODEL_PACKETS", 300_000);
     let mut rng = Rng::with_seed(seed);
+    let until = Instant::now() + Duration::from_secs(from_env("FUZZ_SECONDS", 0));
     let (mut total, mut long) = (Tally::new(), 0);
-    let rounds = packets.div_ceil(PACKETS_PER_ROUND);
-    for round in 0..rounds {
+    let (mut round, mut came) = (0, 0);
+    while came < packets || Instant::now() < until {
         let (ns, pins) = (Ns::new("model"), Pins::new());
         let mut bed = Bed::new(&ns, &pins, &mut rng);
         bed.run = format!("seed {seed}, round {round} of {packets} packets");
+        let count = match packets.saturating_sub(came) {
+            0 => PACKETS_PER_ROUND,
+            left => PACKETS_PER_ROUND.min(left),
+        };
         // The program asks for the MTU of devices of the namespace that it is run in.
-        ns.enter(|| {
-            bed.round(
-                &mut rng,
-                PACKETS_PER_ROUND.min(packets - round * PACKETS_PER_ROUND),
-            )
-        });
+        ns.enter(|| bed.round(&mut rng, count));
+        (round, came) = (round + 1, came + count);
         bed.compare_statistics();
         long += bed.long;
         for (outcome, count) in bed.interfaces.into_iter().flat_map(|i| i.tally) {
@@ -68,7 +75,7 @@ fn the_program_agrees_with_the_model_on_every_packet() {
             *sum = (sum.0 + count.0, sum.1 + count.1);
         }
     }
-    println!("seed {seed}: {packets} packets, no difference");
+    println!("seed {seed}: {came} packets, no difference");
     for (outcome, (packets, _)) in &total {
         println!("{packets:>10} {outcome}");
     }
@@ -90,11 +97,16 @@ fn the_program_agrees_with_the_model_on_every_packet() {
 /// Packets and bytes by outcome.
 type Tally = BTreeMap<Outcome, (u64, u64)>;
 
+/// With a count in place of many zeros.
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let mut text = String::new();
+    for run in bytes.chunk_by(|a, b| a == b) {
+        let _ = match (run, run.len()) {
+            ([0, ..], zeros @ 8..) => write!(text, "({zeros} zeros)"),
+            _ => run.iter().try_for_each(|byte| write!(text, "{byte:02x}")),
+        };
+    }
+    text
 }
 
 /// Random rules, in the kernel and in the model.
@@ -105,6 +117,8 @@ struct Bed<'a> {
     run: String,
     model: Model,
     interfaces: Vec<Interface>,
+    /// The last packets, and at which interface each came.
+    came: Vec<(usize, Vec<u8>)>,
     /// Packets in several buffers that were redirected.
     long: u64,
 }
@@ -127,6 +141,9 @@ const ONE_BUFFER: usize = 2048;
 /// Bytes of the page that a buffer is part of.
 const PAGE: usize = 4096;
 
+/// At least so many packets are kept for a case that fails.
+const CAME: usize = 200;
+
 /// Chosen at random for backends; the later two go away: one before the first packet, one between
 /// packets.
 const DEVICES: [&str; 4] = ["on", "off", "late", "gone"];
@@ -136,6 +153,37 @@ fn add_veth(ns: &Ns, name: &str, mtu: usize) {
     for end in [name, &format!("p{name}")] {
         ns.ip(&format!("link set {end} mtu {mtu} up"));
     }
+}
+
+/// Attaches to new devices of all interfaces.
+fn attach(tool: &Tool) -> Vec<Loaded> {
+    let attach = |(name, mode)| {
+        add_veth(tool.ns, name, if name == "in2" { 9000 } else { 1500 });
+        let words = if mode == Mode::Skb { "skb" } else { "native" };
+        tool.ok(&format!("attach {name} --mode {words}"));
+        Loaded::on(&tool.json("status"), name)
+    };
+    INTERFACES.into_iter().map(attach).collect()
+}
+
+/// The outcome of a packet, and where verdict or bytes are not those of the model, what is different.
+fn difference(
+    mode: Mode,
+    model: &mut Model,
+    packet: &[u8],
+    (verdict, out): &(u32, Vec<u8>),
+) -> (Outcome, Option<String>) {
+    let (outcome, expected) = model.judge(mode, packet);
+    let action = match outcome {
+        "redirected" => XDP_REDIRECT,
+        _ => XDP_PASS,
+    };
+    let text = || {
+        let [packet, out, expected] = [packet, out, &expected[..]].map(hex);
+        format!("packet   {packet}\nprogram  {verdict} {out}\nmodel    {outcome} {expected}")
+    };
+    let same = (*verdict, out) == (action, &expected);
+    (outcome, (!same).then(text))
 }
 
 impl<'a> Bed<'a> {
@@ -154,23 +202,23 @@ impl<'a> Bed<'a> {
         }
         ns.exec("ethtool -K off tx off");
         let tool = Tool { ns, pins };
-        let interfaces = INTERFACES.map(|(name, mode)| {
-            add_veth(ns, name, if name == "in2" { 9000 } else { 1500 });
-            let words = if mode == Mode::Skb { "skb" } else { "native" };
-            tool.ok(&format!("attach {name} --mode {words}"));
-            Interface {
+        let programs = attach(&tool);
+        let interfaces = INTERFACES
+            .into_iter()
+            .zip(programs)
+            .map(|((name, mode), program)| Interface {
                 name,
                 mode,
-                program: Loaded::on(&tool.json("status"), name),
+                program,
                 tally: Tally::new(),
-            }
-        });
+            });
         let mut bed = Bed {
             ns,
             tool,
             run: String::new(),
             model,
-            interfaces: interfaces.into(),
+            interfaces: interfaces.collect(),
+            came: Vec::new(),
             long: 0,
         };
         for _ in 0..rng.usize(2..12) {
@@ -234,21 +282,22 @@ impl<'a> Bed<'a> {
             // The model has no clock.
             renew_passed(self.tool.pins);
         }
-        let (verdict, out) = self.interfaces[at].program.run(packet);
-        let (outcome, expected) = self.model.judge(mode, packet);
-        let action = match outcome {
-            "redirected" => XDP_REDIRECT,
-            _ => XDP_PASS,
-        };
-        assert!(
-            (verdict, &out) == (action, &expected),
-            "{}, {name}, {mode:?}\npacket   {}\nprogram  {verdict} {}\nmodel    {outcome} {}\n{}",
-            self.run,
-            hex(packet),
-            hex(&out),
-            hex(&expected),
-            self.circumstances(),
-        );
+        if self.came.len() == 2 * CAME {
+            self.came.drain(..CAME);
+        }
+        self.came.push((at, packet.to_vec()));
+        let out = self.interfaces[at].program.run(packet);
+        let (outcome, difference) = difference(mode, &mut self.model, packet, &out);
+        if let Some(difference) = difference {
+            let case = Case {
+                devices: self.model.devices.clone(),
+                rules: self.model.rules.clone(),
+                packets: std::mem::take(&mut self.came),
+            };
+            let case = case.shrunk();
+            let case = case.unwrap_or_else(|| format!("{difference}\n{}", self.circumstances()));
+            panic!("{}, {name}, {mode:?}\n{case}", self.run);
+        }
         if packet.len() > PAGE && outcome == "redirected" {
             self.long += 1;
         }
@@ -410,6 +459,27 @@ impl<'a> Bed<'a> {
             _ => self.put_backend(rng, rule, backend, true, true, true),
         }
     }
+}
+
+/// The command that adds a backend of a rule as it is.
+fn add_backend_words(rule: &Rule, backend: &Backend) -> String {
+    let mac = backend.mac.map(|b| format!("{b:02x}")).join(":");
+    let mut all = format!(
+        "rule add {} --server {} --dev {} --mac {mac} --weight {}",
+        words(rule),
+        backend.server,
+        backend.device,
+        backend.weight
+    );
+    let mut told = |word: Option<String>| all.push_str(&word.unwrap_or_default());
+    told(backend.to_port.map(|port| format!(" --to-port {port}")));
+    told(backend.push_vlan.map(|vlan| format!(" --push-vlan {vlan}")));
+    told(backend.pop_vlan.then(|| " --pop-vlan".into()));
+    told(backend.keep_ip.then(|| " --keep-ip".into()));
+    told((!rule.decrement_ttl).then(|| " --keep-ttl".into()));
+    let snat = rule.snat.filter(|_| !backend.keep_ip);
+    told(snat.map(|addr| format!(" --snat {addr}")));
+    all
 }
 
 /// What a rule matches, on the command line.

@@ -1,4 +1,4 @@
-//! Looks around in a peer's network namespace.
+//! What a peer's network namespace knows of the peer and of servers.
 
 use std::net::IpAddr;
 
@@ -25,14 +25,15 @@ pub struct WayBack {
     gateway: Option<IpAddr>,
 }
 
-/// None where its namespace can't be entered, or it has gone meanwhile.
-pub fn look(peer: &Remote, targets: &mut [&mut BackendFacts]) -> Option<PeerFacts> {
-    let asked: Vec<(IpAddr, Vec<Source>)> = targets
+/// What is asked in a peer's namespace, of the peer and of the backends that it leads to. None where the
+/// namespace can't be entered, or the peer has gone meanwhile.
+pub fn probe(peer: &Remote, backends: &mut [&mut BackendFacts]) -> Option<PeerFacts> {
+    let asked: Vec<(IpAddr, Vec<Source>)> = backends
         .iter()
-        .map(|target| (target.server, target.sources.clone()))
+        .map(|backend| (backend.server, backend.sources.clone()))
         .collect();
     let look_there = || {
-        let there = there(peer.ifindex)?;
+        let facts = peer_facts(peer.ifindex)?;
         let answers = asked.iter().map(|(server, sources)| {
             let address = delivery(*server, peer.ifindex)?;
             let own = Some(*server).filter(|_| address == Delivery::Here);
@@ -42,25 +43,25 @@ pub fn look(peer: &Remote, targets: &mut [&mut BackendFacts]) -> Option<PeerFact
             let others = others(*server, peer.ifindex)?;
             Ok((address, others, back.collect::<Result<Vec<_>>>()?))
         });
-        Ok((there, answers.collect::<Result<Vec<_>>>()?))
+        Ok((facts, answers.collect::<Result<Vec<_>>>()?))
     };
-    let (there, answers) = peer::within(peer, look_there).ok()?;
-    if there.is_port || there.promiscuous {
+    let (facts, answers) = peer::within(peer, look_there).ok()?;
+    if facts.is_port || facts.promiscuous {
         // The server may be elsewhere, behind that bridge or macvlan.
-        return Some(there);
+        return Some(facts);
     }
-    for (target, (address, mut others, back)) in targets.iter_mut().zip(answers) {
+    for (backend, (address, mut others, back)) in backends.iter_mut().zip(answers) {
         others.shared = shared(&others);
-        target.there = Some(ServerFacts {
+        backend.namespace = Some(ServerFacts {
             address,
             others,
             replies: back.into_iter().map(reply).collect(),
         });
     }
-    Some(there)
+    Some(facts)
 }
 
-fn there(ifindex: u32) -> Result<PeerFacts> {
+fn peer_facts(ifindex: u32) -> Result<PeerFacts> {
     let own = device::by_index(ifindex)?.context("the peer is gone")?;
     let program = Foreign::find(ifindex)?;
     let redirects = program.as_ref().is_some_and(is_another_of_ours);
@@ -78,7 +79,7 @@ fn there(ifindex: u32) -> Result<PeerFacts> {
 }
 
 /// Other people's XDP program on a device. Ours is a redirect after a redirect.
-pub fn stranger(ifindex: u32) -> Result<Option<String>> {
+pub fn foreign_program(ifindex: u32) -> Result<Option<String>> {
     let program = Foreign::find(ifindex)?.filter(|program| !is_another_of_ours(program));
     Ok(program.map(|program| program.describe()))
 }

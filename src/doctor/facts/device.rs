@@ -1,0 +1,77 @@
+//! Interfaces, and the devices that they and the backends use.
+
+use std::net::IpAddr;
+
+use crate::model::{Features, LinkState, Mac, Mode, Remote};
+
+/// An attached interface.
+pub struct InterfaceFacts {
+    pub ifindex: u32,
+    pub name: String,
+    pub mode: Mode,
+    /// Frames in several buffers come along.
+    pub frags: bool,
+    pub state: LinkState,
+    /// The index of the device that has its name now.
+    pub successor: Option<u32>,
+    /// The program that is there in place of ours.
+    pub foreign: Option<String>,
+    /// Where its device is now, if that was moved and can be seen.
+    pub elsewhere: Option<Remote>,
+}
+
+/// A device, as its own namespace and its peer's tell of it.
+pub struct DeviceFacts {
+    pub features: Features,
+    pub enabled: bool,
+    pub promiscuous: bool,
+    /// Packets can be redirected to it.
+    pub in_service: bool,
+    /// Whether it completes partial checksums.
+    pub completes_checksum: bool,
+    /// None where it has no peer, or the peer's namespace can't be entered.
+    pub peer_facts: Option<PeerFacts>,
+    /// The ports of an interface that run other people's XDP programs, with these.
+    pub foreign_below: Vec<(String, String)>,
+}
+
+/// At the other end of a veth.
+#[derive(Clone, Default)]
+pub struct PeerFacts {
+    pub enabled: bool,
+    /// It is a port of a bridge or a bond.
+    pub is_port: bool,
+    /// It takes frames for others: a macvlan above it, for one, that may be in any namespace.
+    pub promiscuous: bool,
+    /// What it sends has its VLAN tags beside the frames.
+    pub tx_vlan: Option<bool>,
+    pub rp_filter: u32,
+    /// Somebody else's XDP program there.
+    pub program: Option<String>,
+    /// This program runs there, too.
+    pub redirects: bool,
+}
+
+/// A source that its bridge has seen behind a port that is not attached, while others of its ports
+/// are.
+pub struct BridgeEntry {
+    pub source: IpAddr,
+    pub mac: Mac,
+    pub bridge: String,
+    pub port: String,
+}
+
+impl DeviceFacts {
+    pub fn name(&self) -> &str {
+        &self.features.ifname
+    }
+
+    pub fn is(&self, kind: &str) -> bool {
+        self.features.kind.as_deref() == Some(kind)
+    }
+
+    pub fn peer(&self) -> Option<&Remote> {
+        let peer = self.features.peer.as_ref()?;
+        Some(&peer.device)
+    }
+}

@@ -1,0 +1,91 @@
+//! All that the checks look at, gathered at one moment.
+
+mod backend;
+mod device;
+mod host;
+mod reply;
+
+use std::collections::BTreeMap;
+
+pub use backend::{BackendFacts, LostLocator, Moved, Neighbour, PeerAddress, Whereabouts};
+pub use device::{BridgeEntry, DeviceFacts, InterfaceFacts, PeerFacts};
+pub use host::{HostFacts, StalePins, Trial};
+pub use reply::{
+    Certainty, Delivery, Others, Reply, ReplyArrival, ReturnRoute, ServerFacts, Source,
+};
+
+use crate::model::{Failures, Features, LinkState, Match, Mode, Outcomes, Rule};
+
+#[derive(Default)]
+pub struct Facts {
+    pub host: HostFacts,
+    /// Those that are looked at.
+    pub interfaces: Vec<InterfaceFacts>,
+    /// The indexes of all that are attached.
+    pub attached: Vec<u32>,
+    pub rules: Vec<Rule>,
+    pub backends: Vec<BackendFacts>,
+    /// The devices that are attached or redirected to, by ifindex.
+    pub devices: BTreeMap<u32, DeviceFacts>,
+    /// What is below those in this namespace: the ports of bridges, the devices that VLANs and macvlans
+    /// stand on.
+    pub below: BTreeMap<u32, Features>,
+    /// Lost frames, by egress device.
+    pub losses: BTreeMap<u32, Failures>,
+    /// What became of the packets that arrived, by the index of the attached interface.
+    pub outcomes: BTreeMap<u32, Outcomes>,
+    pub stale_pins: Vec<StalePins>,
+    pub bridge_entries: Vec<BridgeEntry>,
+}
+
+impl Facts {
+    pub fn matches(&self) -> impl Iterator<Item = &Match> {
+        self.rules.iter().map(|rule| &rule.matches)
+    }
+
+    /// The attached interfaces in native mode that are there.
+    pub fn native(&self) -> impl Iterator<Item = &InterfaceFacts> {
+        self.live().filter(|i| i.mode == Mode::Native)
+    }
+
+    /// The attached interfaces that packets meet the program on.
+    pub fn live(&self) -> impl Iterator<Item = &InterfaceFacts> {
+        let attached = |i: &&InterfaceFacts| i.state == LinkState::Attached;
+        self.interfaces.iter().filter(attached)
+    }
+
+    /// The devices of those interfaces.
+    pub fn ingress(&self) -> impl Iterator<Item = &DeviceFacts> {
+        self.live()
+            .filter_map(|interface| self.devices.get(&interface.ifindex))
+    }
+
+    /// The devices that packets are redirected to.
+    pub fn egress(&self) -> impl Iterator<Item = &DeviceFacts> {
+        let mut used: Vec<u32> = self.backends.iter().map(|b| b.ifindex).collect();
+        used.sort_unstable();
+        used.dedup();
+        used.into_iter().filter_map(|ifindex| self.serving(ifindex))
+    }
+
+    pub fn is_egress(&self, ifindex: u32) -> bool {
+        let mut backends = self.backends.iter();
+        backends.any(|b| b.ifindex == ifindex) && self.serving(ifindex).is_some()
+    }
+
+    /// The egress device with this index; None where it is gone.
+    pub fn serving(&self, ifindex: u32) -> Option<&DeviceFacts> {
+        self.devices.get(&ifindex).filter(|link| link.in_service)
+    }
+
+    /// Backends whose device is there, with it.
+    pub fn served(&self) -> impl Iterator<Item = (&BackendFacts, &DeviceFacts)> {
+        let with = |backend: &'_ BackendFacts| self.serving(backend.ifindex);
+        let backends = self.backends.iter();
+        backends.filter_map(move |backend| Some((backend, with(backend)?)))
+    }
+
+    pub fn native_names(&self) -> Vec<&str> {
+        self.native().map(|i| i.name.as_str()).collect()
+    }
+}

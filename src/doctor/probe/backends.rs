@@ -1,0 +1,145 @@
+//! The backends of rules, and what this host and the servers' namespaces know of them.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
+
+use anyhow::Result;
+
+use super::peer;
+use super::sources::Networks;
+use super::whereabouts::{Egress, LinkLayer};
+use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, LostLocator, ReplyArrival};
+use crate::host::discovery;
+use crate::host::features::Survey;
+use crate::host::route::{self, Route};
+use crate::host::sysctl;
+use crate::model::{Backend, Locator, Mac, Rule};
+
+/// Of a backend's rules, how many are asked for the way back of their sources.
+pub const SOURCES: usize = 16;
+
+/// What makes backends one for the checks.
+pub type Identity = (IpAddr, u32, Mac, Mac, bool, bool, bool);
+
+pub fn identity(backend: &Backend) -> Identity {
+    (
+        backend.server,
+        backend.ifindex,
+        backend.mac,
+        backend.source_mac,
+        backend.completes_checksum,
+        backend.rewrite.keep_ip,
+        backend.rewrite.push_vlan.is_some(),
+    )
+}
+
+/// The backends of some rules, as the rules have them.
+pub fn of(rules: &[Rule], networks: &Networks) -> Vec<BackendFacts> {
+    let mut all = BTreeMap::new();
+    let lost = lost_locators(rules);
+    for rule in rules {
+        for backend in &rule.backends {
+            let facts = match all.entry(identity(backend)) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(BackendFacts::new(backend)),
+            };
+            add_locator(facts, rule, backend);
+            if let Some(locator) = backend.origin.as_ref().filter(|o| lost.contains(o)) {
+                add_lost(facts, rule, locator);
+            }
+            if facts.sources.len() < SOURCES {
+                let mut sources = networks.sources(rule, backend);
+                sources.retain(|source| !facts.sources.contains(source));
+                facts.sources.extend(sources);
+            }
+        }
+    }
+    all.into_values().collect()
+}
+
+fn add_locator(facts: &mut BackendFacts, rule: &Rule, backend: &Backend) {
+    match &backend.origin {
+        Some(locator) => {
+            facts.has_locator = true;
+            facts.followed |= locator.is_followed();
+            facts.by_route |= *locator == Locator::Route;
+        }
+        None => {
+            let (count, first) = facts.by_hand;
+            facts.by_hand = (count + 1, first.or(Some(rule.matches)));
+        }
+    }
+}
+
+/// What many rules have in common is looked up once.
+fn lost_locators(rules: &[Rule]) -> HashSet<&Locator> {
+    let backends = rules.iter().flat_map(|rule| &rule.backends);
+    let mut lost: HashSet<&Locator> = backends.filter_map(|b| b.origin.as_ref()).collect();
+    lost.retain(|locator| discovery::is_lost(locator));
+    lost
+}
+
+fn add_lost(facts: &mut BackendFacts, rule: &Rule, locator: &Locator) {
+    let mut known = facts.lost.iter_mut();
+    match known.find(|lost| lost.locator == *locator) {
+        Some(lost) => lost.rules += 1,
+        None => facts.lost.push(LostLocator {
+            locator: locator.clone(),
+            rules: 1,
+            first: rule.matches,
+        }),
+    }
+}
+
+/// What this namespace knows of the backends.
+pub fn ask_host(facts: &mut Facts, survey: &Survey, links: &LinkLayer) -> Result<()> {
+    let used = survey.devices().iter();
+    let used = used.filter(|device| facts.devices.contains_key(&device.ifindex));
+    let egress: BTreeMap<u32, Egress> = used
+        .map(|device| (device.ifindex, Egress::of(device.clone())))
+        .collect();
+    for backend in &mut facts.backends {
+        match (
+            facts.devices.get(&backend.ifindex),
+            egress.get(&backend.ifindex),
+        ) {
+            (Some(device), Some(egress)) => {
+                links.locate(backend, egress)?;
+                backend.answers = Some(answers(backend, device)?);
+            }
+            _ => {
+                let route = route::lookup(backend.server, None)?;
+                backend.is_own = matches!(route, Route::Local);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where this host gets what the server answers.
+fn answers(backend: &BackendFacts, egress: &DeviceFacts) -> Result<ReplyArrival> {
+    let own = (egress.features.ifindex, egress.name());
+    let master = egress.features.master.as_ref();
+    let (ifindex, device) = master.map_or(own, |master| (master.ifindex, &master.ifname));
+    Ok(ReplyArrival {
+        device: device.to_string(),
+        rp_filter: sysctl::rp_filter(device),
+        forwards: sysctl::forwards(backend.server, device),
+        accept_local: sysctl::accept_local(device),
+        back: peer::back(None, backend.server, ifindex)?.way,
+    })
+}
+
+/// What the peers' namespaces know of the backends; each namespace is entered once.
+pub fn ask_peers(facts: &mut Facts) {
+    for device in facts.devices.values_mut() {
+        let ifindex = device.features.ifindex;
+        let backends = facts.backends.iter_mut();
+        let mut backends: Vec<&mut BackendFacts> = backends
+            .filter(|backend| backend.ifindex == ifindex)
+            .collect();
+        let peer = device.features.peer.as_ref().map(|peer| &peer.device);
+        device.peer_facts = peer.and_then(|peer| peer::probe(peer, &mut backends));
+    }
+}

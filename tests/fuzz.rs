@@ -1,0 +1,243 @@
+//! Parsers of what others wrote take any bytes without a panic, and what they take means the same once it is written
+//! and read again. `make fuzz TIME=600` tries for longer. Needs no root.
+
+use std::fmt::{Debug, Display};
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::{Config, TestCaseResult, TestRunner};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use xdpredir::control::ruleset_file::{self, Egress};
+use xdpredir::host::genetlink;
+use xdpredir::host::netlink::Answer;
+use xdpredir::model::{Change, Locator, Mac, Rule, RuleRecord};
+
+/// Tries inputs for `FUZZ_SECONDS`, one if that is not set. What fails is made as small as it gets, and printed.
+fn fuzz<S: Strategy>(inputs: &S, check: impl Fn(S::Value) -> TestCaseResult) {
+    let seconds = std::env::var("FUZZ_SECONDS").map_or(1, |text| text.parse().expect("a number"));
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let config = Config {
+        failure_persistence: None,
+        max_shrink_iters: 100_000,
+        ..Config::default()
+    };
+    while Instant::now() < until {
+        let tried = TestRunner::new(config.clone()).run(inputs, &check);
+        tried.unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Edit {
+    Put(Index, u8),
+    Insert(Index, Vec<u8>),
+    Cut(Index, usize),
+    Repeat(Index, Index),
+}
+
+impl Edit {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        let len = bytes.len();
+        match self {
+            Edit::Put(at, byte) if len > 0 => bytes[at.index(len)] = *byte,
+            Edit::Insert(at, new) => {
+                let at = at.index(len + 1);
+                bytes.splice(at..at, new.iter().copied());
+            }
+            Edit::Cut(at, count) if len > 0 => {
+                let at = at.index(len);
+                bytes.drain(at..(at + count).min(len));
+            }
+            Edit::Repeat(from, to) if len > 0 => {
+                let (from, to) = (from.index(len), to.index(len));
+                let part = bytes[from.min(to)..from.max(to)].to_vec();
+                bytes.splice(to..to, part);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Good inputs, some of them damaged.
+fn damaged(good: Vec<Vec<u8>>, words: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+    let word = select(words).prop_map(|word| word.as_bytes().to_vec());
+    let insert = prop_oneof![word, vec(any::<u8>(), 1..9)];
+    let edit = prop_oneof![
+        any::<(Index, u8)>().prop_map(|(at, byte)| Edit::Put(at, byte)),
+        (any::<Index>(), insert).prop_map(|(at, new)| Edit::Insert(at, new)),
+        (any::<Index>(), 1usize..40).prop_map(|(at, count)| Edit::Cut(at, count)),
+        any::<(Index, Index)>().prop_map(|(from, to)| Edit::Repeat(from, to)),
+    ];
+    (select(good), vec(edit, 0..6)).prop_map(|(mut bytes, edits)| {
+        edits.iter().for_each(|edit| edit.apply(&mut bytes));
+        bytes
+    })
+}
+
+fn damaged_text(
+    good: &[&str],
+    words: &'static [&'static str],
+) -> impl Strategy<Value = String> + use<> {
+    let good = good.iter().map(|text| text.as_bytes().to_vec()).collect();
+    damaged(good, words).prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What is read, written and read again is the same. True if it could be read.
+fn survives_as_text<T>(text: &str) -> Result<Option<T>, TestCaseError>
+where
+    T: FromStr<Err: Debug> + Display + Debug + PartialEq,
+{
+    let Ok(value) = text.parse::<T>() else {
+        return Ok(None);
+    };
+    let again = value.to_string().parse::<T>();
+    prop_assert_eq!(&value, &again.expect("what was written can be read"));
+    Ok(Some(value))
+}
+
+fn survives_as_json<T>(text: &str) -> TestCaseResult
+where
+    T: DeserializeOwned + Serialize + Debug + PartialEq,
+{
+    if let Ok(value) = serde_json::from_str::<T>(text) {
+        let json = serde_json::to_string(&value).expect("what was read can be written");
+        let again = serde_json::from_str::<T>(&json);
+        prop_assert_eq!(value, again.expect("what was written can be read"));
+    }
+    Ok(())
+}
+
+#[test]
+fn mac_addresses() {
+    let good = ["02:42:ac:11:00:02", "2-42-AC-11-0-2"];
+    fuzz(&damaged_text(&good, &[":", "00", "ff", "+1"]), |text| {
+        let mac = survives_as_text::<Mac>(&text)?;
+        prop_assert!(mac.is_none_or(Mac::is_unicast));
+        Ok(())
+    });
+}
+
+#[test]
+fn locators() {
+    let good = [
+        "route",
+        "device wan0",
+        "pid 4711",
+        "netns /run/netns/blue",
+        "container web",
+    ];
+    let words = &[" ", "/", "\u{1b}[31m", "pid ", "18446744073709551616"];
+    fuzz(&damaged_text(&good, words), |text| {
+        let locator = survives_as_text::<Locator>(&text)?;
+        let written = locator.map(|locator| locator.to_string());
+        prop_assert!(
+            written.is_none_or(|text| !text.contains(char::is_control)),
+            "a terminal would obey it"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn the_journal() {
+    let device = r#"{"ifindex":3,"ifname":"eth0","cookie":7,"netns":"/run/netns/blue"}"#;
+    let adjacency = r#"{"server":"172.17.0.2","mac":"02:42:ac:11:00:02","ifindex":25,"source_mac":"02:00:00:00:00:01","completes_checksum":true,"origin":"route"}"#;
+    let matches = r#"{"src":"10.0.0.0/8","proto":"udp","port":7999,"vlan":5}"#;
+    let good = [
+        format!(r#"{{"Gro":{device}}}"#),
+        format!(r#"{{"LinkUp":{device}}}"#),
+        format!(
+            r#"{{"Backend":{{"matches":{matches},"before":{adjacency},"after":{adjacency}}}}}"#
+        ),
+    ];
+    let good = good.each_ref().map(String::as_str);
+    let words = &["null", "{", "\"", "-1", "65536", "1e9", "\\u0000"];
+    fuzz(&damaged_text(&good, words), |text| {
+        if let Ok(change) = serde_json::from_str::<Change>(&text) {
+            let _ = (change.to_string(), change.undone());
+        }
+        survives_as_json::<Change>(&text)
+    });
+}
+
+fn read_rules(text: &str) -> anyhow::Result<Vec<Rule>> {
+    let egress = Rc::new(Egress {
+        name: "wan0".into(),
+        source_mac: Mac([2, 0, 0, 0, 0, 1]),
+        completes_checksum: true,
+    });
+    ruleset_file::rules(ruleset_file::records(text)?, |_| Ok(egress.clone()))
+}
+
+#[test]
+fn rule_files() {
+    let one = r#"{"src":"10.0.0.0/8","proto":"udp","port":7999,"server":"172.17.0.2","mac":"02:42:ac:11:00:02","ifindex":25}"#;
+    let two = r#"{"src":"::/0","proto":"tcp","port":80,"server":"fd00::2","mac":"02:42:ac:11:00:02","ifindex":25,"ifname":"wan0","weight":3,"forward_packages":1,"forward_bytes":60,"vlan":5,"to_port":8080,"snat":"fd00::9","keep_ip":false,"decrement_ttl":false,"push_vlan":7,"pop_vlan":true,"state":"up","origin":"container web"}"#;
+    let good = [
+        one.to_string(),
+        format!("{one}\n{two}\n"),
+        format!("[{one},{two}]"),
+        one.replace("}", r#","keep_ip":true}"#),
+    ];
+    let good = good.each_ref().map(String::as_str);
+    let words = &[
+        "null", "\n", "[", "{", "\"", "-1", "65536", "/33", "1e9", "\\u001b", "true",
+    ];
+    fuzz(&damaged_text(&good, words), |text| {
+        let Ok(rules) = read_rules(&text) else {
+            return Ok(());
+        };
+        let record = |rule, backend| serde_json::to_string(&RuleRecord::new(rule, backend));
+        let records = rules.iter().flat_map(|rule| {
+            let of_rule = rule
+                .backends
+                .iter()
+                .map(move |backend| record(rule, backend));
+            of_rule.map(|line| line.expect("a rule can be written"))
+        });
+        let again = read_rules(&records.collect::<Vec<_>>().join("\n"));
+        prop_assert_eq!(rules, again.expect("what was written can be read"));
+        Ok(())
+    });
+}
+
+/// What this kernel answers to questions for links, addresses, routes and neighbours.
+fn answers() -> Vec<Vec<u8>> {
+    const QUESTIONS: [u16; 4] = [18, 22, 26, 30]; // RTM_GETLINK, _GETADDR, _GETROUTE, _GETNEIGH
+    const DUMP: u16 = 0x301; // NLM_F_REQUEST | NLM_F_DUMP
+    let mut answers = Vec::new();
+    for question in QUESTIONS {
+        let socket = Socket::new(NETLINK_ROUTE).expect("a socket");
+        let mut request = 36u32.to_ne_bytes().to_vec();
+        request.extend(question.to_ne_bytes());
+        request.extend(DUMP.to_ne_bytes());
+        request.resize(36, 0);
+        socket.send(&request, 0).expect("the kernel listens");
+        socket.set_non_blocking(true).expect("a plain socket");
+        loop {
+            match socket.recv_from_full() {
+                Ok((answer, _)) => answers.push(answer),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    answers
+}
+
+#[test]
+fn netlink_answers() {
+    fuzz(&damaged(answers(), &["\0\0\0\0", "\u{7f}"]), |answer| {
+        let _ = Answer::<RouteNetlinkMessage>::to(0, true).take(&answer);
+        let _ = Answer::<genetlink::Message>::to(0, true).take(&answer);
+        Ok(())
+    });
+}
