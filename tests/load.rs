@@ -178,7 +178,7 @@ fn one_bad_line_is_named_and_nothing_is_loaded() {
         (
             good.clone(),
             2,
-            "line 2: src 10.0.0.0/8 udp port 7999 -> 10.1.1.1: a second time",
+            "line 2: src 10.0.0.0/8 udp port 7999 -> 10.1.1.1: this backend is in the file twice",
         ),
     ] {
         let file = bed.file(&lines(&[good.clone(), line]));
@@ -421,7 +421,7 @@ fn source(number: u32) -> String {
     format!("{}/32", Ipv4Addr::from(0x0b00_0000 + number))
 }
 
-/// As many as README allows, each with the same two backends.
+/// As many as docs/limits.md allows, each with the same two backends.
 fn balanced(bed: &Bed, name: &str, count: u32, weight: u32) -> String {
     file(bed, name, count, |number| {
         let line = |server: &str| {

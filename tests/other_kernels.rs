@@ -78,7 +78,11 @@ fn a_map_that_cannot_be_made_is_named_with_the_reason() {
             kernel.run(&bed.tool(), "attach v0").fails(code, &words);
             assert!(bed.pins.left().is_empty());
         };
-        fails(EINVAL, 6, &[&release(), "none such", "6.1"]);
+        fails(
+            EINVAL,
+            6,
+            &[&release(), "does not have this kind of map", "6.1"],
+        );
         fails(ENOMEM, 1, &["not enough memory"]);
         fails(E2BIG, 1, &["not enough memory"]);
         fails(EPERM, 5, &["Operation not permitted"]);

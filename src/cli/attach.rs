@@ -100,7 +100,7 @@ fn describe(global: &Global, attached: &Attached) -> Result<()> {
     } = attached;
     if attached.made_room {
         view::sentence(format_args!(
-            "{}: detached from the device that had its place, which is in another network namespace",
+            "{}: detached from the device that had this name or index before, and is in another network namespace now",
             device.name
         ))?;
     }
@@ -114,7 +114,7 @@ fn describe(global: &Global, attached: &Attached) -> Result<()> {
     ))?;
     if *mode == Mode::Native && device.is_veth() {
         view::line(
-            "  while this is attached, its peer sends large transfers more slowly (its segmentation offload is off)",
+            "  while this is attached, the kernel keeps segmentation offload off at the veth's peer, which slows its bulk transfers",
         )?;
     }
     if let Some(refusal) = &attached.no_ledger {

@@ -40,7 +40,7 @@ fn say(global: &Global, line: &str) {
 }
 
 fn detach(global: &Global, netns: &str) -> Result<Command> {
-    let own = env::current_exe().context("cannot tell this program's path")?;
+    let own = env::current_exe().context("cannot find out the path of this program")?;
     let mut command = Command::new(own);
     if let Some(dir) = &global.pin_dir {
         command.arg("--pin-dir").arg(dir);

@@ -38,7 +38,7 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     let warnings = warnings::say(global, report.warnings);
     if report.unchecked > 0 {
         let rules = view::count(report.unchecked, "rule");
-        let why = format!("the backends of {rules} were not checked, so many there are");
+        let why = format!("the backends of {rules} were not checked, because there are so many");
         let remedy = Remedy::from(Verb::Plain("doctor")) + " checks all";
         warnings::warn(global, &(why, remedy).into());
     }

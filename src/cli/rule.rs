@@ -47,7 +47,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     if let Some(error) = &report.not_found {
         let (server, why) = (record.server, explain::causes(error));
         view::warning(format_args!(
-            "{server} stays as it was, for it was not found: {why}"
+            "{server} was not found, and stays as it was: {why}"
         ));
     }
     let warnings = std::mem::replace(&mut report.warnings, Ok(Vec::new()));

@@ -21,7 +21,7 @@ pub fn say(global: &Global, found: Result<Vec<Finding>>) -> Option<Vec<Row>> {
         }
         Err(error) => {
             let refusal = explain::explained(&error);
-            let why = format!("cannot check what becomes of packets: {}", refusal.why);
+            let why = format!("cannot check whether packets will arrive: {}", refusal.why);
             warn(global, &(why, refusal.remedy).into());
             None
         }

@@ -129,7 +129,8 @@ fn update(request: &AddRequest, before: &Rule, found: &Resolution) -> Result<Bac
     let known = before.backend(path.server);
     let full = known.is_none() && before.backends.len() == MAX_BACKENDS;
     let matches = before.matches;
-    let message = format!("{matches}: has {MAX_BACKENDS} backends already, the most of a rule");
+    let message =
+        format!("{matches}: has {MAX_BACKENDS} backends already, and a rule cannot have more");
     ensure!(!full, failure(Exit::Failed, message));
     Ok(BackendUpdate {
         adjacency: doctor::by_device(path.server, path.mac, &path.device)?,

@@ -107,7 +107,11 @@ fn bad(message: String) -> anyhow::Error {
 fn add(rule: &mut Rule, record: RuleRecord, egress: &Egress) -> Result<()> {
     let (matches, server) = (rule.matches, record.server);
     validate(&record, egress)?;
-    let twice = || bad(format!("{matches} -> {server}: a second time"));
+    let twice = || {
+        bad(format!(
+            "{matches} -> {server}: this backend is in the file twice"
+        ))
+    };
     ensure!(rule.backend(server).is_none(), twice());
     agree(rule, &record)?;
     rule.put(Backend {
@@ -238,7 +242,7 @@ mod tests {
         let twice = [line("10.1.1.1", ""), line("10.1.1.1", "")];
         refused(
             &twice,
-            "line 2: src 10.0.0.0/8 udp port 53 -> 10.1.1.1: a second",
+            "line 2: src 10.0.0.0/8 udp port 53 -> 10.1.1.1: this backend is in the file twice",
         );
         let array = format!("[{}]", twice.join(","));
         refused(&[array], "rule 2: ");

@@ -36,7 +36,7 @@ pub fn source(src: Prefix, server: IpAddr) -> Result<()> {
 pub fn snat(snat: IpAddr, server: IpAddr) -> Result<()> {
     let wrong = |why: &str| Error::value(Field::Snat, snat, why);
     ensure!(is_host(snat), wrong("not a host's unicast address"));
-    let own = "the server's own address, which it accepts from nobody else";
+    let own = "this is the server's own address, and the server drops what comes from it";
     ensure!(snat != server, wrong(own));
     same_family(Field::Snat, snat, snat, server)
 }
@@ -53,7 +53,7 @@ fn is_host(addr: IpAddr) -> bool {
 
 fn same_family(field: Field, value: impl Display, addr: IpAddr, server: IpAddr) -> Result<()> {
     let why =
-        || format!("server {server} is of the other family: give both as IPv4 or both as IPv6");
+        || format!("server {server} has the other IP version: give both as IPv4 or both as IPv6");
     ensure!(
         addr.is_ipv4() == server.is_ipv4(),
         Error::value(field, value, why())

@@ -136,7 +136,9 @@ impl Drop for Replaced {
             && let Err(error) = foreign.restore()
         {
             let what = foreign.describe();
-            say(Notice::Warning(format!("cannot put back {what}: {error}")));
+            say(Notice::Warning(format!(
+                "cannot attach {what} again, which is off its device now: {error}"
+            )));
         }
     }
 }

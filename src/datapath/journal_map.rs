@@ -49,7 +49,7 @@ impl JournalMap {
             MOST,
             &options,
         )
-        .context("cannot make the list of mends")?;
+        .context("cannot make the journal of changes")?;
         let path = pins.journal();
         let directory = path.parent().unwrap_or(&path);
         mkdir(directory, 0o700).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -82,7 +82,7 @@ fn text(change: &Change) -> Result<Text> {
     let json = serde_json::to_vec(change)?;
     ensure!(
         json.len() <= LENGTH,
-        "{change}: too long to be written down"
+        "{change}: too long for the journal of changes"
     );
     let mut text = [0; LENGTH];
     text[..json.len()].copy_from_slice(&json);
@@ -91,5 +91,6 @@ fn text(change: &Change) -> Result<Text> {
 
 fn change(text: &Text) -> Result<Change> {
     let end = text.iter().position(|&byte| byte == 0).unwrap_or(LENGTH);
-    serde_json::from_slice(&text[..end]).context("cannot understand the list of mends")
+    serde_json::from_slice(&text[..end])
+        .context("cannot understand this entry of the journal of changes")
 }

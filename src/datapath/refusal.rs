@@ -45,7 +45,8 @@ pub fn of_map(map: &str, error: libbpf_rs::Error) -> Error {
         }
         _ => {
             let kernel = release();
-            let why = format!("{cannot}: this kernel ({kernel}) has none such: {error}");
+            let why =
+                format!("{cannot}: this kernel ({kernel}) does not have this kind of map: {error}");
             failure(Exit::Unsupported, (why, BOOT_NEWER))
         }
     }

@@ -32,7 +32,9 @@ pub fn read<T>(pins: &Pins, read: impl Fn() -> Result<T>) -> Result<Option<T>> {
         }
     }
     let path = pins.namespace().display();
-    bail!("{path}: others attach and detach too fast for it to be read: try again");
+    bail!(
+        "{path}: could not be read, because other runs attach and detach all the time: try again"
+    );
 }
 
 /// A number that changes with each `detach` of everything; None where nothing is pinned.

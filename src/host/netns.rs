@@ -120,7 +120,7 @@ pub fn nsid(namespace: &File) -> Result<Option<i32>> {
 /// The number by which the kernel's own structures name the current namespace.
 pub fn inode() -> Result<u32> {
     let metadata = fs::metadata("/proc/thread-self/ns/net")
-        .context("cannot tell the network namespace: is /proc mounted?")?;
+        .context("cannot find out which network namespace this is: is /proc mounted?")?;
     Ok(metadata.ino() as u32)
 }
 
@@ -142,6 +142,6 @@ pub fn cookie() -> Result<u64> {
             );
             failure(Exit::Unsupported, message)
         }
-        _ => anyhow::Error::from(error).context("cannot tell the network namespace"),
+        _ => anyhow::Error::from(error).context("cannot find out which network namespace this is"),
     })
 }

@@ -159,7 +159,7 @@ fn shell() -> OsString {
 
 /// The same as `lab exec` runs it in the host.
 fn shell_in(host: &str) -> Result<[OsString; 6]> {
-    let own = env::current_exe().context("cannot tell this program's path")?;
+    let own = env::current_exe().context("cannot find out the path of this program")?;
     let [lab, exec, dashes] = ["lab", "exec", "--"].map(OsString::from);
     Ok([own.into(), lab, exec, host.into(), dashes, shell()])
 }

@@ -210,7 +210,7 @@ fn not_shown(dropped: &[&str], screen: Screen) -> String {
         return String::new();
     }
     let names = dropped.join(", ");
-    let line = format!("not shown for want of width: {names}; --json has all");
+    let line = format!("not shown here: {names}; --json has all");
     terminal::within(&line, 2, screen.columns) + "\n"
 }
 
@@ -253,7 +253,7 @@ mod tests {
                       172.17.0.2        5  up\n\
                       172.17.0.2        5  device\n\
                       \u{20}                    gone\n\
-                      not shown for want of width:\n  source; --json has all\n";
+                      not shown here: source;\n  --json has all\n";
         assert_eq!(shown(Some(28), false), narrow);
     }
 

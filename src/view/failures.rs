@@ -58,7 +58,7 @@ fn dropped_by_devices(snapshot: &Snapshot) -> impl Iterator<Item = String> {
     let dropped = move |device: &&EgressStats| generic && device.tx_dropped > 0;
     snapshot.egress.iter().filter(dropped).map(|device| {
         format!(
-            "{} has dropped {} itself, of all that it was given (its tx_dropped)",
+            "{} dropped {} of all that it was to send, redirected or not (its tx_dropped)",
             escape(&device.ifname),
             count(device.tx_dropped as usize, "frame")
         )

@@ -73,7 +73,7 @@ fn fitting(text: &str, rows: usize) -> Vec<String> {
     let hidden = lines.len().saturating_sub(room);
     lines.truncate(room);
     let more = if hidden > 0 {
-        format!("; {hidden} more lines: a higher terminal or `xdpredir stats` shows them")
+        format!("; {hidden} more lines: a taller terminal or `xdpredir stats` shows them")
     } else {
         String::new()
     };

@@ -19,7 +19,7 @@ fn a_namespace_by_name_tells_all_and_is_followed_when_it_is_made_anew() {
     for said in [
         "-> 172.17.0.2 ".to_string(),
         "server 172.17.0.2: the address of eth0".to_string(),
-        format!("mac {old_mac}: that of eth0"),
+        format!("mac {old_mac}: the MAC address of eth0"),
         format!("dev wan (ifindex {old_index})"),
     ] {
         assert!(added.out.contains(&said), "{said}: {added:?}");

@@ -199,7 +199,7 @@ fn natively_a_veth_s_peer_divides_what_it_sends() {
     let bed = Bed::new(false);
     let attached = bed.tool().ok("attach lan --mode native");
     assert!(
-        attached.out.contains("its segmentation offload is off"),
+        attached.out.contains("keeps segmentation offload off"),
         "{attached:?}"
     );
     bed.rule("");

@@ -145,7 +145,7 @@ impl RuleStore {
                 return Ok(Some(rule));
             }
         }
-        bail!("{matches}: others change the rule too fast for it to be read: try again");
+        bail!("{matches}: could not be read, because other runs change it all the time: try again");
     }
 
     /// A rule's value, and what it says. The caller holds the lock, or looks whether it has changed.

@@ -1,4 +1,4 @@
-//! The limits, in README's words, and what rules take of them.
+//! The limits, in the words of docs/limits.md, and how much of them rules take.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;

@@ -67,7 +67,7 @@ impl fmt::Display for Error {
             Error::NoRoute(server) => write!(f, "{server}: this host has no route to it"),
             Error::LinkLocal(server) => write!(
                 f,
-                "{server} is a link-local address, which means nothing without its device"
+                "{server} is a link-local address, which is not complete without a device"
             ),
             Error::NoEthernet { server, device } => write!(
                 f,

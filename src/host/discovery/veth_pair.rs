@@ -177,7 +177,10 @@ fn resolved(place: &str, pair: Pair, server: IpAddr, is_given: bool) -> Result<R
             there.name
         ));
     }
-    found.push(format!("mac {mac}: that of {} there", there.name));
+    found.push(format!(
+        "mac {mac}: the MAC address of {} there",
+        there.name
+    ));
     Ok(Resolved {
         server,
         device: here,
