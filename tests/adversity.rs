@@ -349,6 +349,29 @@ fn garbage_of_all_kinds_gives_way_at_once() {
     assert_eq!(origins.keys().count(), 198);
 }
 
+/// The sweep for a locator comes when the set of backends is written, and no rule names it yet.
+#[test]
+fn garbage_among_the_locators_gives_way_and_what_is_about_to_be_stays() {
+    let lan = Lan::new(false, 2);
+    let tool = lan.tool();
+    tool.ok("attach lan");
+    let locators = pinned(&lan, "locators");
+    let value = vec![0; locators.value_size() as usize];
+    for counter in 1_000_000..1_000_000 + locators.max_entries() {
+        let key = counter.to_ne_bytes();
+        locators.update(&key, &value, MapFlags::ANY).unwrap();
+    }
+    for server in ["172.17.0.2", "172.17.0.3"] {
+        lan.host.ip(&format!(
+            "neigh replace {server} lladdr 02:00:00:00:00:01 dev wan0 nud permanent"
+        ));
+    }
+    tool.ok("rule add --server 172.17.0.2 --dev wan0 --snat 10.9.9.9");
+    assert_eq!(tool.json("rule list").as_array().unwrap().len(), 1);
+    assert_eq!(pinned(&lan, "members").keys().count(), 1);
+    assert_eq!(locators.keys().count(), 1);
+}
+
 /// Devices that packets were once redirected to give way to others.
 #[test]
 fn egress_devices_without_rules_give_way_to_others() {

@@ -421,7 +421,7 @@ fn source(number: u32) -> String {
     format!("{}/32", Ipv4Addr::from(0x0b00_0000 + number))
 }
 
-/// As many as README allows, each with the same two backends.
+/// As many as docs/limits.md allows, each with the same two backends.
 fn balanced(bed: &Bed, name: &str, count: u32, weight: u32) -> String {
     file(bed, name, count, |number| {
         let line = |server: &str| {

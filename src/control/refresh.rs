@@ -28,9 +28,8 @@ pub fn refresh(pins: &Pins, selector: &RuleSelector) -> Result<RefreshReport> {
     let egress = resolutions.devices().collect();
     for some in rules.chunks(RULES_AT_ONCE) {
         let lock = Lock::take(pins)?;
-        let store = RuleStore::open(pins)?;
-        let matches: Vec<Match> = some.iter().map(|rule| rule.matches).collect();
-        let rebinds = rebind(&store, &lock, &matches, &egress, adjacency, |_| Ok(()))?;
+        let some = some.iter().map(|rule| rule.matches);
+        let rebinds = rebind(pins, &lock, some, &egress, adjacency, |_| Ok(()))?;
         rebinds.iter().for_each(|rebind| add(&mut report, rebind));
     }
     Ok(report)

@@ -16,7 +16,6 @@ use super::bpffs::{exists, remove_file};
 use super::cause::exit_code;
 use super::maps::{Full, Map};
 use super::permissions::{group_of, share_pin};
-use super::ruleset::room;
 use super::{Pins, abi, refusal, sys};
 use crate::error::{Exit, failure};
 use crate::host::kernel;
@@ -37,6 +36,10 @@ struct Free {
     /// The bank's bitmap once they are taken.
     used: abi::counter_bitmap,
     indexes: Vec<u32>,
+}
+
+fn count(free: &[Free]) -> usize {
+    free.iter().map(|bank| bank.indexes.len()).sum()
 }
 
 /// For each CPU in turn, `BANK_COUNTERS` counters of two words.
@@ -169,13 +172,13 @@ impl CounterBanks {
     }
 
     /// Takes as many free counters, and sets them to zero. All banks that they need are made first.
-    pub fn create(&self, count: usize) -> Result<Vec<u32>> {
-        let free = self.free(count)?;
-        if free.iter().map(|bank| bank.indexes.len()).sum::<usize>() < count {
+    pub fn create(&self, needed: usize) -> Result<Vec<u32>> {
+        let free = self.free(needed)?;
+        if count(&free) < needed {
             return Err(FULL.into());
         }
         self.make(&free)?;
-        let mut counters = Vec::with_capacity(count);
+        let mut counters = Vec::with_capacity(needed);
         for Free {
             number,
             used,
@@ -218,21 +221,11 @@ impl CounterBanks {
         Ok(free)
     }
 
-    /// Whether so many more are within the limit, beside those of backends and what runs that were
-    /// killed have left.
+    /// Whether so many more are within the limit, beside those of backends and those that killed runs
+    /// have left. The banks have room for a batch beyond the limit.
     pub fn allow(&self, more: usize) -> Result<bool> {
-        let taken = |number| {
-            let bank = self.used(number)?;
-            let bits = bank.bitmap.iter().map(|byte| byte.count_ones() as usize);
-            anyhow::Ok(bits.sum::<usize>())
-        };
-        // The banks are filled in their order.
-        let last = taken(abi::COUNTER_BANKS - 2)? + taken(abi::COUNTER_BANKS - 1)?;
-        if last == 0 {
-            return Ok(true);
-        }
-        let all = (0..abi::COUNTER_BANKS).try_fold(0, |sum, number| Ok(sum + taken(number)?));
-        all.map(|all: usize| room::BACKENDS.allows(all + more))
+        let needed = more + abi::BATCH_BACKENDS as usize;
+        Ok(count(&self.free(needed)?) == needed)
     }
 
     /// To be called once no packet is on its way to the backends.

@@ -7,14 +7,12 @@ use anyhow::{Context, Error, Result};
 
 use super::fix::Fixed;
 use super::journal::Journal;
-use super::rebind::{RULES_AT_ONCE, Rebind, rebind};
+use super::rebind::{RULES_AT_ONCE, rebind};
 use super::rediscover::{self, Resolutions};
 use crate::datapath::{self, Lock, Pins, RuleStore};
 use crate::error::one_line;
 use crate::host::device;
-use crate::model::{
-    Adjacency, Backend, Change, Finding, Fix, Locator, Mac, Match, Refreshed, Rule,
-};
+use crate::model::{Adjacency, Backend, Change, Finding, Fix, Locator, Mac, Refreshed, Rule};
 
 /// Where the new adjacency of a backend comes from.
 enum Source {
@@ -123,13 +121,16 @@ impl BackendFixes {
         failed: &mut BTreeSet<String>,
     ) -> Result<Vec<Change>> {
         let lock = Lock::take(pins)?;
-        let (store, mut journal) = (RuleStore::open(pins)?, Journal::open(pins)?);
+        let mut journal = Journal::open(pins)?;
         let egress = self.devices(found);
-        let matches: Vec<Match> = rules.iter().map(|rule| rule.matches).collect();
+        let rules = rules.iter().map(|rule| rule.matches);
         let adjacency = |_: &_, backend: &Backend| self.adjacency(found, backend);
         let mut changes = Vec::new();
-        let rebinds = rebind(&store, &lock, &matches, &egress, adjacency, |rebinds| {
-            changes = rebinds.iter().flat_map(changes_of).collect();
+        let rebinds = rebind(pins, &lock, rules, &egress, adjacency, |rebinds| {
+            for rebind in rebinds {
+                let all = rebind.changes.iter();
+                changes.extend(all.map(|(old, new)| Change::backend(rebind.matches, old, new)));
+            }
             journal.write(&changes)
         })?;
         journal.confirm()?;
@@ -137,14 +138,6 @@ impl BackendFixes {
         failed.extend(failures.map(|(backend, why)| format!("server {}: {why}", backend.server)));
         Ok(changes)
     }
-}
-
-fn changes_of(rebind: &Rebind) -> impl Iterator<Item = Change> {
-    rebind.changes.iter().map(|(old, new)| Change::Backend {
-        matches: rebind.matches,
-        before: Adjacency::of(old),
-        after: Adjacency::of(new),
-    })
 }
 
 /// A backend that the user gave by its MAC address is found by its route.

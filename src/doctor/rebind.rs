@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
-use crate::datapath::{Lock, RuleStore};
+use crate::datapath::{Lock, Pins, RuleStore};
 use crate::model::{Adjacency, Backend, Match, Rule};
 
 /// Rules that are changed under one lock: other runs wait no longer than that takes.
@@ -24,24 +24,24 @@ pub struct Rebind {
 /// gives their backends the adjacencies that `adjacency` has for them. `note` hears of the changes before
 /// they are made.
 pub fn rebind(
-    store: &RuleStore,
+    pins: &Pins,
     lock: &Lock,
-    rules: &[Match],
+    rules: impl IntoIterator<Item = Match>,
     egress: &BTreeSet<u32>,
     adjacency: impl Fn(&Match, &Backend) -> Option<Result<Adjacency, String>>,
     note: impl FnOnce(&[Rebind]) -> Result<()>,
 ) -> Result<Vec<Rebind>> {
-    // Before the devices are opened: a backend whose device was registered anew is named by the index
-    // that it had.
+    let store = RuleStore::open(pins)?;
+    // Before the devices are opened: a backend whose device was registered anew still has the index.
     let mut before = Vec::new();
     for matches in rules {
-        before.extend(store.get(matches)?);
+        before.extend(store.get(&matches)?);
     }
-    store.edit(lock, egress, rules.iter().copied(), |rules| {
+    let rules = before.iter().map(|rule| rule.matches);
+    store.edit(lock, egress, rules, |rules| {
         let pairs = rules.iter_mut().zip(&before);
-        let rebinds: Vec<Rebind> = pairs
-            .map(|(rule, before)| rebind_one(rule, before, &adjacency))
-            .collect();
+        let rebinds = pairs.map(|(rule, before)| rebind_one(rule, before, &adjacency));
+        let rebinds: Vec<Rebind> = rebinds.collect();
         note(&rebinds)?;
         Ok(rebinds)
     })

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Result, bail};
 
-use super::rebind::{RULES_AT_ONCE, rebind};
-use crate::datapath::{JournalMap, Lock, Pins, RuleStore};
+use super::rebind::{RULES_AT_ONCE, Rebind, rebind};
+use crate::datapath::{JournalMap, Lock, Pins};
 use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
 use crate::host::namespaces::Namespaces;
@@ -21,8 +21,17 @@ pub struct Reverted {
     pub errors: Vec<anyhow::Error>,
 }
 
-/// A journalled change of a backend: its rule, and its adjacency before and after.
-type BackendChange = (Match, Adjacency, Adjacency);
+impl Reverted {
+    fn add(&mut self, change: &Change, made: Result<Vec<Change>>) {
+        match made {
+            Ok(changes) => self.changes.extend(changes),
+            Err(error) => {
+                let context = format!("not put back: {change}");
+                self.errors.push(error.context(context));
+            }
+        }
+    }
+}
 
 /// Reverts all changes, the last one first.
 pub fn undo(pins: &Pins, lock: &Lock) -> Result<Reverted> {
@@ -42,87 +51,63 @@ fn undo_some(
     numbers: &[u32],
     reverted: &mut Reverted,
 ) {
-    let (mut of_backends, mut of_backends_numbers) = (Vec::new(), Vec::new());
+    let mut backends = Vec::new();
     for &number in numbers {
         let read = journal.get(number);
         match read.with_context(|| format!("change {number} of `doctor --fix`")) {
-            Ok(Change::Backend {
-                matches,
-                before,
-                after,
-            }) => {
-                of_backends.push((matches, before, after));
-                of_backends_numbers.push(number);
+            Ok(change @ Change::Backend { .. }) => backends.push((number, change)),
+            Ok(change) => {
+                let made = revert_device(&change).and_then(|was_there| {
+                    journal.forget(number)?;
+                    Ok(was_there.then(|| change.clone()).into_iter().collect())
+                });
+                reverted.add(&change, made);
             }
-            Ok(change) => match revert_device(&change) {
-                Ok(was_there) => {
-                    reverted.errors.extend(journal.forget(number).err());
-                    reverted.changes.extend(Some(change).filter(|_| was_there));
-                }
-                Err(error) => reverted.errors.push(not_reverted(error, &change)),
-            },
             Err(error) => reverted.errors.push(error),
         }
     }
-    let Some(&(matches, before, after)) = of_backends.first() else {
-        return;
-    };
-    let made = revert_backends(pins, lock, &of_backends).and_then(|changes| {
-        let mut numbers = of_backends_numbers.iter();
-        numbers.try_for_each(|&number| journal.forget(number))?;
-        Ok(changes)
-    });
-    match made {
-        Ok(changes) => reverted.changes.extend(changes),
-        Err(error) => {
-            let first = Change::Backend {
-                matches,
-                before,
-                after,
-            };
-            reverted.errors.push(not_reverted(error, &first));
-        }
+    if let Some((_, first)) = backends.first() {
+        let made = revert_backends(pins, lock, &backends).and_then(|changes| {
+            let mut numbers = backends.iter().map(|(number, _)| *number);
+            numbers.try_for_each(|number| journal.forget(number))?;
+            Ok(changes)
+        });
+        reverted.add(first, made);
     }
-}
-
-fn not_reverted(error: Error, change: &Change) -> Error {
-    error.context(format!("not put back: {change}"))
 }
 
 /// Gives backends their former adjacencies, unless somebody has changed them since, or another backend
 /// has their former address now.
-fn revert_backends(pins: &Pins, lock: &Lock, changes: &[BackendChange]) -> Result<Vec<Change>> {
+fn revert_backends(pins: &Pins, lock: &Lock, changes: &[(u32, Change)]) -> Result<Vec<Change>> {
     let (mut former, mut egress, mut rules) = (HashMap::new(), BTreeSet::new(), BTreeSet::new());
-    for &(matches, before, after) in changes {
-        let there = device::by_index(before.ifindex)?;
-        let is_same = |device: &Device| device.mac == Some(before.source_mac);
-        if before.ifindex != after.ifindex && there.as_ref().is_some_and(|d| !is_same(d)) {
+    for (_, change) in changes {
+        let Change::Backend {
+            matches,
+            before,
+            after,
+        } = *change
+        else {
             continue;
+        };
+        let device = device::by_index(before.ifindex)?;
+        let is_same = |device: &Device| device.mac == Some(before.source_mac);
+        if before.ifindex == after.ifindex || device.as_ref().is_none_or(is_same) {
+            egress.extend(device.map(|device| device.ifindex));
+            rules.insert(matches);
+            former.insert((matches, after), before);
         }
-        egress.extend(there.map(|device| device.ifindex));
-        rules.insert(matches);
-        former.insert((matches, after), before);
     }
-    let store = RuleStore::open(pins)?;
     let adjacency = |matches: &Match, backend: &Backend| {
         let former = former.get(&(*matches, Adjacency::of(backend)));
         former.copied().map(Ok)
     };
-    let rules: Vec<Match> = rules.into_iter().collect();
-    let rebinds = rebind(&store, lock, &rules, &egress, adjacency, |_| Ok(()))?;
-    let mut reverted = Vec::new();
-    for rebind in rebinds {
-        let changes = rebind
-            .changes
-            .iter()
-            .map(|(after, before)| Change::Backend {
-                matches: rebind.matches,
-                before: Adjacency::of(before),
-                after: Adjacency::of(after),
-            });
-        reverted.extend(changes);
-    }
-    Ok(reverted)
+    let rebinds = rebind(pins, lock, rules, &egress, adjacency, |_| Ok(()))?;
+    let reverted = |rebind: Rebind| {
+        let change =
+            move |(after, before): (_, _)| Change::backend(rebind.matches, &before, &after);
+        rebind.changes.into_iter().map(change)
+    };
+    Ok(rebinds.into_iter().flat_map(reverted).collect())
 }
 
 /// Reverts the change of a device. False where the device is gone, or was changed since.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Adjacency, Match};
+use super::{Adjacency, Backend, Match};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
@@ -42,6 +42,15 @@ impl fmt::Display for DeviceRef {
 }
 
 impl Change {
+    /// The change of a backend's adjacency.
+    pub fn backend(matches: Match, before: &Backend, after: &Backend) -> Self {
+        Change::Backend {
+            matches,
+            before: Adjacency::of(before),
+            after: Adjacency::of(after),
+        }
+    }
+
     /// As it is once the change is undone.
     pub fn undone(&self) -> String {
         match self {

@@ -4,12 +4,10 @@ use std::collections::HashSet;
 
 use anyhow::Result;
 
-use super::codec::{
-    ServiceBytes, inline_backend, key_of, match_of, needs_set, service_bytes, set_size,
-};
+use super::codec::{inline_backend, match_of, needs_set, set_size};
 use super::room::{self, Usage, batch_of};
 use super::{RuleStore, abi};
-use crate::model::{Backend, Match, Plan, Rule};
+use crate::model::{Match, Plan, Rule};
 
 /// Rules to a system call, of those that are new and need no set.
 const BATCH: usize = 16384;
@@ -29,40 +27,6 @@ impl Part {
             put,
             ..Part::default()
         }
-    }
-}
-
-/// What a small plan takes in addition.
-#[derive(Default)]
-struct Growth {
-    backends: usize,
-    members: usize,
-    balanced: usize,
-    locators: usize,
-    services: HashSet<ServiceBytes>,
-}
-
-impl Growth {
-    fn add(&mut self, rule: &Rule, old: Option<&Rule>) {
-        let members = |rule: &Rule| rule.backends.len() * usize::from(needs_set(rule));
-        let more = members(rule).saturating_sub(old.map_or(0, members));
-        self.members += more;
-        self.balanced += usize::from(more > 0);
-        for backend in &rule.backends {
-            let known = known(old, backend);
-            let is_remembered = known.is_some_and(|known| known.origin.is_some());
-            self.backends += usize::from(known.is_none());
-            self.locators += usize::from(backend.origin.is_some() && !is_remembered);
-        }
-    }
-}
-
-/// The backend as it is stored now: by its counter, or by its server where the plan says no counter.
-pub fn known<'a>(old: Option<&'a Rule>, backend: &Backend) -> Option<&'a Backend> {
-    let old = old?;
-    match backend.counter {
-        Some(_) => old.backends.iter().find(|b| b.counter == backend.counter),
-        None => old.backend(backend.server),
     }
 }
 
@@ -88,20 +52,17 @@ impl RuleStore {
         }])
     }
 
-    /// Whether rules find room without a look at all others.
+    /// Whether rules find room if all of their backends are new, which takes no look at other rules.
     fn fits_beside_everything(&self, rules: &[Rule]) -> Result<bool> {
-        let mut more = Growth::default();
-        for rule in rules {
-            let old = self.read(&rule.matches)?;
-            more.add(rule, old.as_ref().map(|(_, old)| old));
-            let service = service_bytes(&key_of(&rule.matches));
-            if !self.prefix_lengths.has(&service)? {
-                more.services.insert(service);
-            }
+        let more = Usage::of(rules);
+        let mut services = 0;
+        for service in &more.services {
+            services += usize::from(!self.prefix_lengths.has(service)?);
         }
-        let (members, locators, services) = (more.members, more.locators, more.services.len());
-        Ok((more.backends == 0 || self.counters.allow(more.backends)?)
-            && (members == 0 || self.sets.allocated()?.allows(more.balanced, members))
+        let backends = rules.iter().flat_map(|rule| &rule.backends);
+        let locators = backends.filter(|backend| backend.origin.is_some()).count();
+        Ok(self.counters.allow(more.backends)?
+            && (more.members == 0 || self.sets.allocated()?.allows(&more))
             && (locators == 0 || room::LOCATORS.allows(self.locators.count()? + locators))
             && (services == 0 || room::SERVICES.allows(self.prefix_lengths.count()? + services)))
     }
@@ -111,8 +72,7 @@ impl RuleStore {
         if plan.put.is_empty() {
             return Ok(Vec::new());
         }
-        let mut usage = Usage::default();
-        plan.put.iter().for_each(|rule| usage.add(rule));
+        let mut usage = Usage::of(&plan.put);
         let backends = plan.put.iter().flat_map(|rule| &rule.backends);
         let locators = backends.filter(|backend| backend.origin.is_some()).count();
         let mut there = vec![None; plan.put.len()];

@@ -8,17 +8,11 @@ use std::collections::HashSet;
 use anyhow::Result;
 
 use super::RuleStore;
+use super::transaction::Written;
 use crate::datapath::cause::exit_code;
 use crate::datapath::maps::Full;
 use crate::datapath::{abi, sys};
 use crate::error::Exit;
-
-/// What no rule names yet, because the change that needs it is not published.
-#[derive(Clone, Copy, Default)]
-pub struct Pending<'a> {
-    pub counters: &'a [u32],
-    pub values: &'a [abi::rule],
-}
 
 /// What rules named before a change.
 #[derive(Default)]
@@ -32,24 +26,24 @@ impl RuleStore {
     /// room. What the first attempt has written is swept with the rest.
     pub(super) fn with_sweep<T>(
         &self,
-        pending: Pending,
+        written: &Written,
         attempt: impl Fn() -> Result<T>,
     ) -> Result<T> {
         match attempt() {
             Err(error) if error.is::<Full>() || exit_code(&error) == Exit::Permission => {
-                self.sweep(pending)?;
+                self.sweep(written)?;
                 attempt()
             }
             result => result,
         }
     }
 
-    /// Frees whatever no rule names.
-    pub(super) fn sweep(&self, pending: Pending) -> Result<()> {
-        let mut rules: Vec<abi::rule> = pending.values.to_vec();
+    /// Frees whatever no rule names, and no rule that is written but not published.
+    pub(super) fn sweep(&self, written: &Written) -> Result<()> {
+        let mut rules = written.values.clone();
         rules.extend(self.rules.entries()?.into_iter().map(|(_, value)| value));
         let mut counters = self.counters_of(&rules)?;
-        counters.extend(pending.counters);
+        counters.extend(&written.counters);
         let sets = rules.iter().map(|rule| rule.set).collect();
         sys::wait_for_readers();
         self.sets.keep_only(&sets)?;

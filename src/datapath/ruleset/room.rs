@@ -1,4 +1,4 @@
-//! The limits, in README's words, and what rules take of them.
+//! The limits, in the words of docs/limits.md, and how much of them rules take.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -106,14 +106,20 @@ impl std::error::Error for TooMany {}
 #[derive(Default)]
 pub struct Usage {
     rules: usize,
-    balanced: usize,
-    members: usize,
-    backends: usize,
-    services: HashSet<ServiceBytes>,
+    pub balanced: usize,
+    pub members: usize,
+    pub backends: usize,
+    pub services: HashSet<ServiceBytes>,
 }
 
 impl Usage {
-    pub fn add(&mut self, rule: &Rule) {
+    pub fn of(rules: &[Rule]) -> Self {
+        let mut usage = Usage::default();
+        rules.iter().for_each(|rule| usage.add(rule));
+        usage
+    }
+
+    fn add(&mut self, rule: &Rule) {
         let backends = rule.backends.len();
         let key = key_of(&rule.matches);
         self.count(&key, backends, needs_set(rule));
@@ -168,8 +174,9 @@ pub struct Allocated {
 }
 
 impl Allocated {
-    pub fn allows(&self, balanced: usize, members: usize) -> bool {
-        BALANCED.allows(self.balanced + balanced) && MEMBERS.allows(self.members + members)
+    pub fn allows(&self, more: &Usage) -> bool {
+        BALANCED.allows(self.balanced + more.balanced)
+            && MEMBERS.allows(self.members + more.members)
     }
 }
 
@@ -216,15 +223,9 @@ mod tests {
         }
     }
 
-    fn usage(rules: &[Rule]) -> Usage {
-        let mut usage = Usage::default();
-        rules.iter().for_each(|rule| usage.add(rule));
-        usage
-    }
-
     #[test]
     fn what_rules_take_is_counted() {
-        let used = usage(&[rule(1, 1, false), rule(2, 1, true), rule(3, 3, false)]);
+        let used = Usage::of(&[rule(1, 1, false), rule(2, 1, true), rule(3, 3, false)]);
         assert_eq!((used.rules, used.backends), (3, 5));
         assert_eq!((used.balanced, used.members), (1, 4));
         assert_eq!(used.services.len(), 3);
@@ -235,8 +236,8 @@ mod tests {
         let all: Vec<Rule> = (0..=abi::MAX_BALANCED)
             .map(|number| rule(number as u16, 2, false))
             .collect();
-        assert!(usage(&all[1..]).require_room().is_ok());
-        let error = usage(&all).require_room().expect_err("one more");
+        assert!(Usage::of(&all[1..]).require_room().is_ok());
+        let error = Usage::of(&all).require_room().expect_err("one more");
         assert_eq!(
             error.to_string(),
             "16,384 rules with more than one backend are the most, and there would be 16,385: \

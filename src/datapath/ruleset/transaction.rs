@@ -9,9 +9,9 @@ use std::vec::IntoIter;
 
 use anyhow::Result;
 
-use super::admission::{Part, known};
+use super::admission::Part;
 use super::codec::{inline_value, key_of};
-use super::garbage::{Pending, Retired};
+use super::garbage::Retired;
 use super::sets::Tables;
 use super::{RuleStore, abi};
 use crate::datapath::Lock;
@@ -33,14 +33,14 @@ pub struct Staged<'a> {
 
 /// Part of a plan: everything is written but the rules.
 #[derive(Default)]
-struct Written {
+pub struct Written {
     /// How many rules of the plan it stands for, with those that are already as they are to be.
     count: usize,
     rules: Vec<Rule>,
-    values: Vec<abi::rule>,
+    pub values: Vec<abi::rule>,
     delete: Vec<Match>,
     /// The counters of new backends.
-    new: Vec<u32>,
+    pub counters: Vec<u32>,
     locators: Vec<LocatorChange>,
     retired: Retired,
 }
@@ -134,7 +134,7 @@ impl Staged<'_> {
         let new = self.rest.as_slice().iter().filter(|part| part.is_new);
         let count = new.map(|part| part.put.len()).sum();
         let reserve = || self.store.counters.reserve(count);
-        self.store.with_sweep(Pending::default(), reserve)
+        self.store.with_sweep(&Written::default(), reserve)
     }
 
     fn write_next(&mut self) -> Result<()> {
@@ -150,7 +150,7 @@ impl Drop for Staged<'_> {
             // What can't be freed now is swept when its room is needed.
             let _ = self.store.retire(&Retired {
                 sets: sets_of(&written.values).collect(),
-                counters: written.new.into_iter().collect(),
+                counters: written.counters.into_iter().collect(),
             });
         }
     }
@@ -195,7 +195,7 @@ impl RuleStore {
         let mut written = Written::default();
         let result = self.write_into(&mut written, part);
         if result.is_err() {
-            let _ = self.sweep(Pending::default());
+            let _ = self.sweep(&Written::default());
         }
         result.map(|()| written)
     }
@@ -221,12 +221,7 @@ impl RuleStore {
             }
         }
         let tables = Tables::default();
-        let pending = Pending {
-            counters: &written.new,
-            values: &[],
-        };
-        let rules = &written.rules;
-        written.values = self.with_sweep(pending, || self.values(rules, &tables))?;
+        written.values = self.with_sweep(written, || self.values(&written.rules, &tables))?;
         Ok(())
     }
 
@@ -252,8 +247,8 @@ impl RuleStore {
                 new += usize::from(backend.counter.is_none());
             }
         }
-        written.new = self.new_counters(new)?;
-        let mut counters = written.new.iter();
+        written.counters = self.new_counters(new)?;
+        let mut counters = written.counters.iter();
         let backends = pairs.iter_mut().flat_map(|(rule, _)| &mut rule.backends);
         for backend in backends.filter(|backend| backend.counter.is_none()) {
             backend.counter = counters.next().copied();
@@ -262,7 +257,7 @@ impl RuleStore {
     }
 
     fn new_counters(&self, count: usize) -> Result<Vec<u32>> {
-        let counters = self.with_sweep(Pending::default(), || self.counters.create(count))?;
+        let counters = self.with_sweep(&Written::default(), || self.counters.create(count))?;
         self.ledger.forget(&counters)?;
         Ok(counters)
     }
@@ -287,7 +282,7 @@ impl RuleStore {
                 let _ = self.locators.put(change.counter, change.before.as_ref());
             }
             // A rule that was stored all the same keeps what it names.
-            let _ = self.sweep(Pending::default());
+            let _ = self.sweep(&Written::default());
             return Err(error);
         }
         self.retire(&written.retired)
@@ -301,11 +296,7 @@ impl RuleStore {
         for matches in &written.delete {
             self.rules.delete(&key_of(matches))?;
         }
-        let pending = Pending {
-            counters: &written.new,
-            values: &written.values,
-        };
-        self.with_sweep(pending, || {
+        self.with_sweep(written, || {
             let mut changes = written.locators.iter();
             changes.try_for_each(|c| self.locators.put(c.counter, c.after.as_ref()))
         })?;
@@ -322,4 +313,13 @@ impl RuleStore {
 
 fn sets_of(values: &[abi::rule]) -> impl Iterator<Item = u32> {
     values.iter().map(|value| value.set).filter(|&set| set != 0)
+}
+
+/// The backend as it is stored now: by its counter, or by its server where the plan says no counter.
+fn known<'a>(old: Option<&'a Rule>, backend: &Backend) -> Option<&'a Backend> {
+    let old = old?;
+    match backend.counter {
+        Some(_) => old.backends.iter().find(|b| b.counter == backend.counter),
+        None => old.backend(backend.server),
+    }
 }
