@@ -2,9 +2,10 @@
 
 use std::error::Error;
 
-use xdpredir::datapath;
-use xdpredir::error::{Failure, join_lines};
+use xdpredir::datapath::{self, NoBpffs, Remedy};
+use xdpredir::error::{Exit, Failure, join_lines};
 use xdpredir::host::discovery;
+use xdpredir::model::Mode;
 
 use super::grammar::Command;
 use super::needs;
@@ -26,8 +27,51 @@ pub fn causes(error: &anyhow::Error) -> String {
 
 fn cause(error: &(dyn Error + 'static)) -> String {
     let failure = error.downcast_ref::<Failure>();
-    let explained = failure.and_then(|failure| failure.typed().map(discovery));
+    let explained = failure.and_then(|failure| {
+        let discovery = failure.typed().map(discovery);
+        discovery.or_else(|| failure.typed().map(datapath))
+    });
     explained.unwrap_or_else(|| error.to_string())
+}
+
+fn datapath(error: &datapath::Error) -> String {
+    use datapath::Error;
+    match error {
+        Error::NoBpffs(why) | Error::NotAttached(why) => format!("{error}{}", outside(why)),
+        Error::Dotted(_) => format!("--pin-dir {error}"),
+        Error::Untrusted { .. } => format!("{error} (--pin-dir)"),
+        Error::Impassable { .. } => {
+            format!("--group: {error} with --pin-dir, or leave --pin-dir out")
+        }
+        Error::Occupied { .. } => format!("{error}, or replace it with --force"),
+        Error::OtherMode { device, .. } => {
+            format!("{error}: to change it, `xdpredir detach {device} --keep-rules` first")
+        }
+        Error::MasterFirst { device, master, .. } => format!(
+            "{error}; `xdpredir detach {master} --keep-rules` first, then attach {device} and {master} at once"
+        ),
+        Error::Refused {
+            mode: Mode::Native,
+            exit: Exit::Unsupported,
+            ..
+        } => format!("{error}; --mode skb works on any device"),
+        Error::Refused { .. } => error.to_string(),
+        Error::Ledger { .. } => format!("{error}; attach --no-ledger goes without"),
+    }
+}
+
+/// Why there is no bpffs, and what helps.
+pub fn no_bpffs(why: &NoBpffs) -> String {
+    format!("{why}{}", outside(why))
+}
+
+/// What does outside of `ip netns exec` what that does.
+fn outside(why: &NoBpffs) -> &'static str {
+    match why.remedy {
+        Remedy::OtherMounts => ", with --netns",
+        Remedy::OtherDirectory => " with --pin-dir",
+        Remedy::Mount => "",
+    }
 }
 
 fn discovery(error: &discovery::Error) -> String {

@@ -6,8 +6,9 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use super::explain;
 use super::grammar::{self, Global};
-use xdpredir::datapath;
+use xdpredir::datapath::{self, Remedy};
 use xdpredir::lab::{self, Lab};
 use xdpredir::view;
 
@@ -51,8 +52,10 @@ fn detach(global: &Global, netns: &str) -> Result<Command> {
 fn up(global: &Global, lab: &Lab, bed: lab::Bed) -> Result<()> {
     let pins = datapath::locate(global.pin_dir.as_deref())?;
     lab.up(bed)?;
-    if let Some(why) = datapath::no_bpffs(&pins) {
-        view::warning(why);
+    // Where that helps, `attach` mounts a bpffs itself.
+    let lacking = datapath::no_bpffs(&pins).filter(|why| why.remedy != Remedy::Mount);
+    if let Some(why) = lacking {
+        view::warning(explain::no_bpffs(&why));
     }
     if_json(global)
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::explain;
 use super::grammar::Global;
 use xdpredir::datapath::{self, Pins, RuleStore};
 use xdpredir::host::xdp;
@@ -25,7 +26,7 @@ pub fn run(global: &Global) -> Result<()> {
             view::line(view::features::GUESSED)?;
         }
         if let Some(why) = datapath::no_bpffs(&pins) {
-            view::sentence(why)?;
+            view::sentence(explain::no_bpffs(&why))?;
         }
         Ok(())
     }

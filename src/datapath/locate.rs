@@ -1,18 +1,22 @@
 //! Finds the pin directory, and the bpffs that it needs.
 
+use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{self, Path, PathBuf};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::geteuid;
 
 use super::Pins;
 use super::bpffs::is_bpffs;
 use super::permissions::MEMBERS;
-use crate::error::{Exit, failure};
-use crate::host::netns;
+use crate::error::{Exit, Failure, failure};
+use crate::host::{mounts, netns};
 
+const BPFFS: &str = "/sys/fs/bpf";
 const DEFAULT: &str = "/sys/fs/bpf/xdpredir";
 
 /// The pins of the current network namespace. Fails with exit code 2 where no bpffs can have such a
@@ -20,7 +24,7 @@ const DEFAULT: &str = "/sys/fs/bpf/xdpredir";
 pub fn locate(pin_dir: Option<&Path>) -> Result<Pins> {
     let root = match pin_dir {
         Some(named) => {
-            path::absolute(named).with_context(|| format!("--pin-dir {}", named.display()))?
+            path::absolute(named).with_context(|| format!("pin directory {}", named.display()))?
         }
         None => default_root(),
     };
@@ -46,11 +50,7 @@ fn require_no_dot(root: &Path) -> Result<()> {
     if !missing.to_string_lossy().contains('.') || !is_bpffs(existing) {
         return Ok(());
     }
-    let message = format!(
-        "--pin-dir {}: a name on a bpffs cannot contain a dot: use a name without one",
-        root.display()
-    );
-    Err(failure(Exit::Usage, message))
+    Err(Failure::new(super::Error::Dotted(root.to_path_buf())))
 }
 
 /// The deepest directory of the path that is there.
@@ -58,26 +58,94 @@ fn existing(root: &Path) -> &Path {
     root.ancestors().find(|path| path.exists()).unwrap_or(root)
 }
 
-pub(super) fn require_bpffs(pins: &Pins) -> Result<()> {
-    match no_bpffs(pins) {
-        None => Ok(()),
-        Some(why) => Err(failure(Exit::Failed, why)),
+/// No bpffs is mounted where the pin directory is to be.
+#[derive(Debug)]
+pub struct NoBpffs {
+    root: PathBuf,
+    /// What helps.
+    pub remedy: Remedy,
+}
+
+/// What helps where no bpffs is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// To mount one.
+    Mount,
+    /// Another pin directory.
+    OtherDirectory,
+    /// Another mount namespace: what is mounted in that of this run vanishes with it.
+    OtherMounts,
+}
+
+impl fmt::Display for NoBpffs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let root = self.root.display();
+        write!(f, "{root}: no bpffs is mounted there: ")?;
+        f.write_str(match self.remedy {
+            Remedy::Mount => "run `mount -t bpf bpf /sys/fs/bpf`",
+            Remedy::OtherDirectory => "name a directory on a bpffs",
+            Remedy::OtherMounts => {
+                "what this run mounts would vanish with it, because it has a mount namespace of its \
+                 own (as in ip netns exec); run xdpredir outside of that"
+            }
+        })
     }
 }
 
-/// Why nothing can be pinned, and the remedy; None where a bpffs is mounted.
-pub fn no_bpffs(pins: &Pins) -> Option<String> {
-    let root = pins.root();
-    if is_bpffs(existing(root)) {
+/// Why nothing can be pinned; None where a bpffs is mounted.
+pub fn no_bpffs(pins: &Pins) -> Option<NoBpffs> {
+    let root = pins.root().to_path_buf();
+    if is_bpffs(existing(&root)) {
         return None;
     }
-    let advice = if !root.starts_with("/sys/fs/bpf") {
-        "name a directory on a bpffs"
-    } else if netns::was_entered() {
-        "run `mount -t bpf bpf /sys/fs/bpf`"
+    let remedy = if !root.starts_with(BPFFS) {
+        Remedy::OtherDirectory
+    } else if mounts::are_short_lived() {
+        Remedy::OtherMounts
     } else {
-        "run `mount -t bpf bpf /sys/fs/bpf`; inside `ip netns exec`, use --netns instead"
+        Remedy::Mount
     };
-    let root = root.display();
-    Some(format!("{root}: no bpffs is mounted there: {advice}"))
+    Some(NoBpffs { root, remedy })
+}
+
+/// A bpffs that this run has mounted, and that is unmounted again unless it is kept.
+pub(super) struct Mounted(bool);
+
+impl Mounted {
+    /// Mounts a bpffs where the default pin directory lacks one, with the mode that bpftool and
+    /// systemd give it.
+    pub fn where_missing(pins: &Pins) -> Result<Self> {
+        let Some(lacking) = no_bpffs(pins) else {
+            return Ok(Mounted(false));
+        };
+        if lacking.remedy != Remedy::Mount || !pins.is_default() {
+            return Err(Failure::new(super::Error::NoBpffs(lacking)));
+        }
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("bpf"), BPFFS, Some("bpf"), flags, Some("mode=0700")).map_err(|errno| {
+            failure(
+                if errno == Errno::EPERM {
+                    Exit::Permission
+                } else {
+                    Exit::Failed
+                },
+                format!("{lacking} as root; this process cannot: {errno}"),
+            )
+        })?;
+        Ok(Mounted(true))
+    }
+
+    /// Keeps it; where it is, if there is one.
+    pub fn keep(mut self) -> Option<&'static str> {
+        std::mem::take(&mut self.0).then_some(BPFFS)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if self.0 {
+            // It is busy if another run uses it already, and then it stays.
+            let _ = umount2(BPFFS, MntFlags::empty());
+        }
+    }
 }

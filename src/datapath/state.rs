@@ -11,7 +11,7 @@ use super::bpffs::{entries, exists, require_trusted};
 use super::cause::is_not_found;
 use super::locate::no_bpffs;
 use super::version::require_our_version;
-use crate::error::{Exit, failure};
+use crate::error::{Exit, Failure, failure};
 
 /// How often state is read again that others make or remove meanwhile.
 const READS: usize = 10;
@@ -94,8 +94,10 @@ pub fn not_attached(pins: &Pins) -> anyhow::Error {
 }
 
 pub(super) fn nothing_attached(pins: &Pins, remedy: &str) -> anyhow::Error {
+    if let Some(why) = no_bpffs(pins) {
+        return Failure::new(super::Error::NotAttached(why));
+    }
     let root = pins.root().display();
-    let why = no_bpffs(pins).unwrap_or_else(|| format!("no pins under {root}{remedy}"));
-    let message = format!("not attached in this network namespace: {why}");
+    let message = format!("not attached in this network namespace: no pins under {root}{remedy}");
     failure(Exit::NotFound, message)
 }

@@ -152,7 +152,7 @@ fn live(
 
 fn host(pins: &Pins, survey: &Survey) -> HostFacts {
     HostFacts {
-        no_bpffs: datapath::no_bpffs(pins),
+        no_bpffs: datapath::no_bpffs(pins).map(|why| why.to_string()),
         lacks_to_attach: capability::missing(&capability::ATTACH),
         lacks_to_look: capability::missing(&capability::ENTER),
         tells_features: survey.is_told(),

@@ -10,6 +10,7 @@ pub mod features;
 mod genetlink;
 pub mod kernel;
 pub mod locks;
+pub mod mounts;
 pub mod namespaces;
 pub mod neighbour;
 mod netlink;
