@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
 
 use super::abi::{self, Plain};
-use super::room::Limit;
+use super::ruleset::room::Limit;
 use super::sys;
 use crate::model::Counter;
 

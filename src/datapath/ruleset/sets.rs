@@ -7,9 +7,9 @@ use std::rc::Rc;
 use anyhow::Result;
 
 use super::codec::{set_size, stored_backend};
-use super::maps::Map;
 use super::room::{self, Allocated};
-use super::{Pins, abi};
+use crate::datapath::maps::Map;
+use crate::datapath::{Pins, abi};
 use crate::model::Rule;
 use crate::model::maglev::{self, Member};
 

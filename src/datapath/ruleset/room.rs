@@ -6,8 +6,8 @@ use std::fmt;
 use anyhow::Result;
 use indicatif::HumanCount;
 
-use super::abi;
 use super::codec::{ServiceBytes, key_of, needs_set, service_bytes, set_size};
+use crate::datapath::abi;
 use crate::model::Rule;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ const MEMBERS: Limit = limit(
     abi::MAX_MEMBERS,
     "backends in rules with more than one and in rules with --snat",
 );
-pub const ORIGINS: Limit = limit(
+pub const LOCATORS: Limit = limit(
     abi::MAX_LOCATORS,
     "backends that remember how they were found",
 );
@@ -46,7 +46,7 @@ impl Limit {
             "maglev" => BALANCED,
             "members" => MEMBERS,
             "counters" => BACKENDS,
-            "locators" => ORIGINS,
+            "locators" => LOCATORS,
             "egress" => EGRESS,
             _ => return None,
         })

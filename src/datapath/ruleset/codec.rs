@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 
-use super::abi;
+use crate::datapath::abi;
 use crate::model::{Backend, Mac, Match, Port, Prefix, Proto, Rewrite, Rule, VlanId, Weight};
 
 /// Linux uapi: linux/in.h.

@@ -4,6 +4,11 @@
 //! named. A change writes a new set, then the rule: that one map update is the moment at which all
 //! packets, and all other runs, see the new state.
 
+pub(super) mod codec;
+pub(super) mod locators;
+pub(super) mod room;
+mod sets;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::thread::sleep;
@@ -11,19 +16,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::cause::exit_code;
-use super::codec::{
+use self::codec::{
     ServiceBytes, bytes_of_service, in_itself, key_of, length_bit, length_of, match_of, needs_set,
     only_of, rule_of, service_bytes, set_size, union, words_of,
 };
-use super::counter_banks::CounterBanks;
-use super::interface::interfaces;
-use super::ledger::Ledger;
-use super::maps::{Full, Map};
-use super::origins::Origins;
-use super::room::{self, Usage, batch_of};
-use super::sets::{Sets, Tables};
-use super::{Pins, abi, sys};
+use self::locators::Locators;
+use self::room::{Usage, batch_of};
+use self::sets::{Sets, Tables};
+use crate::datapath::cause::exit_code;
+use crate::datapath::counter_banks::CounterBanks;
+use crate::datapath::interface::interfaces;
+use crate::datapath::ledger::Ledger;
+use crate::datapath::maps::{Full, Map};
+use crate::datapath::{Pins, abi, sys};
 use crate::error::Exit;
 use crate::model::{Backend, Counter, Failures, LedgerState, Locator, Match, Rule};
 
@@ -48,7 +53,7 @@ pub struct RuleStore {
     ledger: Ledger,
     /// All interfaces keep a ledger.
     counts_all: bool,
-    origins: Origins,
+    origins: Locators,
     egress: Map<u32, u32>,
     /// The generation that a run has left in a change, and this one has waited for in vain.
     abandoned: Cell<Option<u64>>,
@@ -68,7 +73,7 @@ impl RuleStore {
             counts_all: interfaces(pins)?
                 .iter()
                 .all(|interface| interface.ledger == LedgerState::On),
-            origins: Origins::open(pins)?,
+            origins: Locators::open(pins)?,
             egress: Map::open(&pins.map("egress"), "egress")?,
             abandoned: Cell::new(None),
         })
@@ -305,7 +310,7 @@ impl RuleStore {
         let is_served = || Ok::<_, anyhow::Error>(self.services.get(&service)?.is_some());
         let enough = (added == 0 || self.counters.allow(added)?)
             && (more == 0 || self.sets.allocated()?.allows(more))
-            && (remembered == 0 || room::ORIGINS.allows(self.origins.count()? + remembered))
+            && (remembered == 0 || room::LOCATORS.allows(self.origins.count()? + remembered))
             && (is_served()? || room::SERVICES.allows(self.services.count()? + 1));
         if enough {
             return Ok(());
@@ -341,7 +346,7 @@ impl RuleStore {
 
     /// The same of what is remembered of how backends were found, beside that of other rules.
     fn require_origins(&self, wanted: usize, others: &[abi::rule]) -> Result<()> {
-        if wanted == 0 || room::ORIGINS.allows(wanted + self.origins.count()?) {
+        if wanted == 0 || room::LOCATORS.allows(wanted + self.origins.count()?) {
             return Ok(());
         }
         let sets: HashSet<u32> = others.iter().map(|rule| rule.set).collect();
@@ -351,7 +356,7 @@ impl RuleStore {
         let members = members.iter().filter(|(set, _)| sets.contains(set));
         counters.extend(members.map(|(_, member)| member.counter));
         let known = self.origins.counters()?;
-        room::ORIGINS.require(wanted + known.intersection(&counters).count())
+        room::LOCATORS.require(wanted + known.intersection(&counters).count())
     }
 
     /// Stores a rule in place of the one that has its match.

@@ -4,18 +4,18 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::Result;
 
-use super::maps::Map;
-use super::{Pins, abi};
+use crate::datapath::maps::Map;
+use crate::datapath::{Pins, abi};
 use crate::model::Locator;
 
 /// Bytes of the longest text that can be remembered.
 pub const MAX_TEXT: usize = abi::LOCATOR_LEN as usize - 1;
 
-pub struct Origins(Map<u32, abi::locator>);
+pub struct Locators(Map<u32, abi::locator>);
 
-impl Origins {
+impl Locators {
     pub fn open(pins: &Pins) -> Result<Self> {
-        Ok(Origins(Map::open(&pins.map("locators"), "locators")?))
+        Ok(Locators(Map::open(&pins.map("locators"), "locators")?))
     }
 
     pub fn get(&self, counter: u32) -> Result<Option<Locator>> {
