@@ -1,4 +1,4 @@
-//! The README's section on JSON has every key that a verb prints.
+//! docs/json.md has every key that a verb prints with `--json`.
 
 mod fixture;
 
@@ -8,19 +8,17 @@ use fixture::Ns;
 use fixture::lan::Lan;
 use serde_json::Value;
 
-const README: &str = include_str!("../README.md");
+const PAGE: &str = include_str!("../docs/json.md");
 
-/// The section's words in backticks.
-fn told() -> BTreeSet<&'static str> {
-    let (_, rest) = README.split_once("\n## JSON\n").expect("the section");
-    let section = rest.split("\n## ").next().expect("its text");
-    section.split('`').skip(1).step_by(2).collect()
+/// The words of the page that stand in backticks.
+fn documented() -> BTreeSet<&'static str> {
+    PAGE.split('`').skip(1).step_by(2).collect()
 }
 
 fn keys(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(map) => {
-            // Told by `outcomes`.
+            // The page refers to another one for the keys of `outcomes`.
             let inner = map.iter().filter(|(key, _)| *key != "outcomes");
             inner.for_each(|(_, value)| keys(value, found));
             found.extend(map.keys().cloned());
@@ -31,7 +29,7 @@ fn keys(value: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn every_key_is_in_the_readme() {
+fn every_key_is_documented() {
     let lan = Lan::new(false, 1);
     lan.host.ip("addr add 172.17.0.1/16 dev wan0");
     let gone = Ns::new("gone");
@@ -57,10 +55,10 @@ fn every_key_is_in_the_readme() {
     run("doctor --undo");
     run("rule del --port 1");
     run("detach --all");
-    let told = told();
+    let documented = documented();
     let missing: Vec<&String> = found
         .iter()
-        .filter(|k| !told.contains(k.as_str()))
+        .filter(|k| !documented.contains(k.as_str()))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
     for key in ["new", "error", "undone", "tx_dropped", "netns", "mend"] {

@@ -1,4 +1,4 @@
-//! The command line's grammar. The doc comments are the help.
+//! The grammar of the command line. The doc comments are the texts of `--help`.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,8 +10,10 @@ use clap_complete::Shell;
 use xdpredir::lab;
 use xdpredir::model::{Mac, Port, Prefix, Proto, VlanId, Weight};
 
-/// Redirect and load-balance packets with XDP. No server: all state lives in the kernel, in pinned
-/// BPF maps and links.
+/// Redirect and load-balance packets with XDP.
+///
+/// There is no server process. All state lives in the kernel, in pinned BPF maps and links, and every
+/// run of this command is short.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -22,13 +24,13 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 failed at run time; 2 usage; 3 not found or not attached; 4 conflict; \
-5 no permission; 6 not supported by this kernel, device or version; 7 problems found";
+Exit codes: 0 done; 1 failed at run time; 2 wrong usage; 3 not found or not attached; 4 conflict; \
+5 no permission; 6 not supported by this kernel, device or version; 7 doctor found problems";
 
 #[derive(Args)]
 pub struct Global {
-    /// Work in this network namespace: a name under /run/netns, or a path such as /proc/PID/ns/net.
-    /// The host's mounts stay, so that pins do
+    /// Work in this network namespace: a name under /run/netns, or a path such as /proc/PID/ns/net. The
+    /// mounts stay those of this shell, so the pins are the same ones
     #[arg(
         long,
         global = true,
@@ -37,7 +39,7 @@ pub struct Global {
     )]
     pub netns: Option<String>,
 
-    /// Keep pins in this directory of a bpffs [default: /sys/fs/bpf/xdpredir]
+    /// Keep the pinned maps and links in this directory of a bpffs [default: /sys/fs/bpf/xdpredir]
     #[arg(
         long,
         global = true,
@@ -46,7 +48,7 @@ pub struct Global {
     )]
     pub pin_dir: Option<PathBuf>,
 
-    /// Print JSON
+    /// Print JSON instead of text
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
 
@@ -59,24 +61,29 @@ pub struct Global {
 pub enum Command {
     /// Load the program and attach it to interfaces
     Attach(Attach),
-    /// Detach from interfaces; after the last one nothing is left behind
+    /// Detach the program from interfaces; after the last one, nothing is left behind
     Detach(Detach),
-    /// Show interfaces, modes, program ids and the number of rules
+    /// Show the attached interfaces, their modes and program ids, and the number of rules
     Status,
-    /// Show what devices can do with XDP, and what they are connected to
+    /// Show what devices can do with XDP and what they are connected to
     Features(Features),
-    /// Look for all that keeps packets from arriving, say what it does and how to mend it; exit 7
-    /// where there are problems
+    /// Find out why packets do not arrive.
+    ///
+    /// Each finding says what goes wrong, how doctor knows, and which command helps. A problem means
+    /// that packets are lost, or not redirected, now; any problem makes the exit code 7. A warning
+    /// means that this can happen, or has happened.
     Doctor(Doctor),
-    /// Add, delete, list, load rules, and find their servers again
+    /// Add, delete, list and load rules, and find their backends again
     #[command(subcommand)]
     Rule(Rule),
-    /// Show packets and bytes by interface and action, and by backend
+    /// Show packets and bytes by interface, outcome and backend
     Stats(Stats),
-    /// Make, show and remove a test bed of network namespaces; the host's own network is not touched
+    /// Make, show and remove a test bed of network namespaces.
+    ///
+    /// The host's own network is not touched.
     #[command(subcommand)]
     Lab(Lab),
-    /// Print shell completions
+    /// Print completions for a shell
     Completions {
         /// The shell to complete for
         shell: Shell,
@@ -85,40 +92,42 @@ pub enum Command {
 
 #[derive(Args)]
 pub struct Attach {
-    /// Interfaces to attach to; the program sees what arrives there
+    /// Interfaces to attach to. The program sees the packets that arrive there
     #[arg(required = true, value_name = "IFACE", value_hint = ValueHint::Other)]
     pub interfaces: Vec<String>,
 
-    /// Where in the receive path to run
+    /// Where the program runs
     #[arg(long, value_enum, default_value = "auto")]
     pub mode: ModeChoice,
 
-    /// Let members of this group run `rule` and `stats` without root
+    /// Let members of this group run `rule`, `stats`, `status` and `doctor` without root
     #[arg(long, value_hint = ValueHint::Other)]
     pub group: Option<String>,
 
-    /// Replace another program's XDP attachment
+    /// Replace an XDP program of somebody else that is attached there
     #[arg(long)]
     pub force: bool,
 
-    /// Do not count frames that the kernel loses after they were redirected
+    /// Do not count the frames that the kernel loses after the redirect
     #[arg(long)]
     pub no_ledger: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ModeChoice {
-    /// Native on NICs; generic where native is absent (bridges), slower (veths) or delivers less (taps)
+    /// Native on NICs; generic on bridges (they have no native mode), on veths (generic is faster for
+    /// what sockets send) and on taps (generic delivers to
+    /// containers without further setup)
     Auto,
-    /// In the driver, before an skb exists
+    /// In the driver, before the kernel makes an skb
     Native,
-    /// Generic: in the stack, on any device
+    /// Generic XDP: in the network stack, on any Ethernet device
     Skb,
 }
 
 #[derive(Args)]
 pub struct Detach {
-    /// Interfaces, by name; a device that is gone by the name it had
+    /// Interfaces to detach from. A device that is gone is named as it was
     #[arg(
         required_unless_present = "all",
         conflicts_with = "all",
@@ -126,34 +135,35 @@ pub struct Detach {
     )]
     pub interfaces: Vec<String>,
 
-    /// All interfaces of this namespace
+    /// Detach from all interfaces of this network namespace
     #[arg(long)]
     pub all: bool,
 
-    /// Keep rules and counters after the last interface
+    /// Keep the rules and their counters after the last interface
     #[arg(long)]
     pub keep_rules: bool,
 }
 
 #[derive(Args)]
 pub struct Features {
-    /// Devices to show in full [default: a table of all in this network namespace]
+    /// Devices to show in full [default: a table of all devices of this network namespace]
     #[arg(value_name = "IFACE", value_hint = ValueHint::Other)]
     pub interfaces: Vec<String>,
 }
 
 #[derive(Args)]
 pub struct Doctor {
-    /// Mend what can be put back: GRO at a veth's peer, links that are down, devices, addresses and
-    /// checksum features of backends. Asks first; `detach` of the last interface puts it back
+    /// Make the changes that can be undone: switch GRO on at a veth's peer, set links up, and bring
+    /// devices, addresses and checksum features of backends up to date. Asks first. `detach` of the
+    /// last interface undoes the changes
     #[arg(long)]
     pub fix: bool,
 
-    /// Do not ask
+    /// Do not ask before the changes
     #[arg(long, requires = "fix")]
     pub yes: bool,
 
-    /// Put back what --fix changed
+    /// Undo what --fix changed
     #[arg(long, conflicts_with = "fix")]
     pub undo: bool,
 }
@@ -162,56 +172,60 @@ pub struct Doctor {
 pub enum Rule {
     /// Add a backend to the rule for a match, or update it.
     ///
-    /// The same server again is an update: its counters are kept, and so is what isn't given; with
-    /// nothing but the server given, MAC address and device are found anew, the way they were found
-    /// before. `rule refresh` does that for all backends that were not told by hand. Of the
-    /// rewriting, giving any replaces all but what the rule's other backends have in common with it
-    /// (--snat, --keep-ttl). A rule has up to 255 backends.
+    /// The same server again is an update: its counters are kept, and so are the options that you do
+    /// not give. If you give the server alone, its MAC address and device are found again, the way they
+    /// were found before; `rule refresh` does that for all backends but those with --mac. Any option for
+    /// rewriting replaces all rewriting that the backend had, except that --snat and --keep-ttl of the
+    /// rule's other backends hold for this one, too. A rule has up to 255 backends.
     Add(RuleAdd),
-    /// Delete one backend, a rule with all its backends, or all rules; the match must be as it was
-    /// added
+    /// Delete one backend, a rule with all its backends, or all rules.
+    ///
+    /// The match must be the one that the rule was added with. Where there is nothing to delete, the
+    /// exit code is 3.
     Del(RuleDel),
-    /// List backends with their counters, one a row; and their states, where not all are up. All, or
-    /// those that are told
+    /// List backends with their counters, one a row, and their states.
+    ///
+    /// The column of states is left out while all backends are up. Options narrow the list; if no
+    /// backend is left, the exit code is 3.
     List(Filter),
-    /// Find backends anew, the way they were found when they were added.
+    /// Find backends again, the way they were found when they were added.
     ///
-    /// What is another now, such as the device and MAC address of a container that was restarted, is
-    /// changed in place; counters are kept. All backends that were found, or those of the rules that
-    /// are told; what was told by hand (--mac) stays. One that can't be found stays as it is: exit 1
-    /// once the others are refreshed.
+    /// What has changed, such as the device and the MAC address of a container that was restarted, is
+    /// updated in place; counters are kept. Options narrow the list of backends. Backends that you gave
+    /// with --mac are not changed. A backend that cannot be found stays as it is, and the exit code is 1
+    /// after the others are refreshed.
     Refresh(Filter),
-    /// Add rules from a file, many at once.
+    /// Add many rules at once from a file.
     ///
-    /// One JSON object a line, or an array of them, with the keys that `rule list --json` has: src,
-    /// proto, port, server, mac, ifindex and, if need be, weight, vlan, to_port, snat, keep_ip,
-    /// decrement_ttl, push_vlan, pop_vlan and origin. All lines and the limits are checked before the first
-    /// is loaded. A rule that is there is replaced; counters of backends that stay are kept. If the load
-    /// is interrupted, the rules loaded by then stand, each of them whole: run it again. Afterwards it
-    /// warns, as `rule add` does, of what keeps packets from the backends.
+    /// The file has one JSON object a line, or an array of objects, with the keys of `rule list --json`:
+    /// src, proto, port, server, mac, ifindex and, where needed, weight, vlan, to_port, snat, keep_ip,
+    /// decrement_ttl, push_vlan, pop_vlan and origin. All lines and the limits are checked before the
+    /// first rule is loaded. A rule that exists is replaced; the counters of backends that stay are kept.
+    /// If the load is interrupted, some of the rules are loaded, each of them whole: run it again. At
+    /// the end it warns, as `rule add` does, of what keeps packets from arriving.
     Load {
-        /// The file; - is standard input
+        /// The file to read; - is standard input
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
 }
 
-/// What a rule matches.
+/// Which packets a rule is for.
 #[derive(Args)]
 pub struct Match {
-    /// Source address or prefix, IPv4 or IPv6 [default: any of the server's family]
+    /// Source address or prefix, IPv4 or IPv6 [default: any source of the server's IP version]
     #[arg(long, value_name = "ADDR[/LEN]")]
     pub src: Option<Prefix>,
 
-    /// Protocol
+    /// Protocol of the packets
     #[arg(long, default_value = "udp", value_parser = proto())]
     pub proto: Proto,
 
-    /// Destination port
+    /// Destination port of the packets
     #[arg(long, value_name = "N", default_value = "7999")]
     pub port: Port,
 
-    /// VLAN identifier of the outer tag, 802.1Q or 802.1ad: 1 to 4094 [default: untagged frames]
+    /// VLAN identifier of the outer tag (802.1Q or 802.1ad), 1 to 4094 [default: untagged frames]
     #[arg(long, value_name = "N")]
     pub vlan: Option<VlanId>,
 }
@@ -222,37 +236,38 @@ pub struct RuleAdd {
     #[command(flatten)]
     pub matches: Match,
 
-    /// Address of the backend: the packet's new destination [default: as the backend's network
-    /// namespace has it]
+    /// Address of the backend, the new destination of the packets [default: the address in the
+    /// namespace that --container, --pid, --server-netns or --dev leads to]
     #[arg(long, value_name = "ADDR")]
     pub server: Option<IpAddr>,
 
-    /// MAC address of the backend [default: as the neighbour table has it, asked for if need be]
+    /// MAC address of the backend [default: from the neighbour table, or asked for by ARP or neighbour
+    /// discovery]
     #[arg(long)]
     pub mac: Option<Mac>,
 
-    /// Egress device by its index [default: as the route and the bridge's forwarding table have it]
+    /// Egress device by its index [default: from the route and the bridge's forwarding table]
     #[arg(long, value_name = "N", conflicts_with = "dev", value_parser = parse_number)]
     pub ifindex: Option<u32>,
 
-    /// Egress device by its name; of a veth, the peer tells the rest
+    /// Egress device by its name. For a veth, address and MAC address are those of its peer
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     pub dev: Option<String>,
 
-    /// Find address, MAC address and device in the network namespace of this process
+    /// Find address, MAC address and device through the network namespace of this process
     #[arg(long, value_name = "PID", group = "namespace", value_parser = parse_number)]
     pub pid: Option<u32>,
 
-    /// The same in this network namespace: a name under /run/netns, or a path
+    /// The same through this network namespace: a name under /run/netns, or a path
     #[arg(long, value_name = "NAME|PATH", group = "namespace")]
     pub server_netns: Option<String>,
 
-    /// The same in the network namespace of this container, of docker or podman
+    /// The same through the network namespace of this docker or podman container
     #[arg(long, value_name = "NAME", group = "namespace", value_hint = ValueHint::Other)]
     pub container: Option<String>,
 
-    /// Share of the flows, relative to the rule's other backends: 1 to 65535 [default: 1, or what
-    /// the backend has]
+    /// Share of the flows, relative to the rule's other backends, 1 to 65535 [default: 1; for an update,
+    /// the weight that the backend has]
     #[arg(long, value_name = "N")]
     pub weight: Option<Weight>,
 
@@ -260,36 +275,38 @@ pub struct RuleAdd {
     pub rewrite: Rewrite,
 }
 
-/// What becomes of a packet beside its new destination.
+/// What is rewritten in a packet besides its destination address.
 #[derive(Args)]
 #[command(next_help_heading = "Rewriting")]
 pub struct Rewrite {
-    /// New destination port
+    /// Give the packets this destination port
     #[arg(long, value_name = "N")]
     pub to_port: Option<Port>,
 
-    /// New source address, for all backends of the rule
+    /// Give the packets this source address (for all backends of the rule)
     #[arg(long, value_name = "ADDR")]
     pub snat: Option<IpAddr>,
 
-    /// Change MAC addresses alone: the server owns the packet's destination address
+    /// Change the MAC addresses only, not the destination address: the server has that address itself
+    /// (direct server return)
     #[arg(long, conflicts_with_all = ["to_port", "snat"])]
     pub keep_ip: bool,
 
-    /// Leave the TTL or hop limit as it is, for all backends of the rule. Otherwise each redirect
-    /// decrements it, as a router does, and at 1 the packet passes: nothing else ends a loop
+    /// Keep the TTL or hop limit as it is (for all backends of the rule). Without this option each
+    /// redirect decrements it, as a router does, and a packet whose TTL is 1 is not redirected; nothing
+    /// else ends a loop between hosts that redirect to each other
     #[arg(long)]
     pub keep_ttl: bool,
 
-    /// Decrement the TTL or hop limit again, for all backends of the rule
+    /// Take --keep-ttl back (for all backends of the rule)
     #[arg(long, conflicts_with = "keep_ttl")]
     pub decrement_ttl: bool,
 
-    /// Add an 802.1Q tag; with --pop-vlan, in place of the outer one
+    /// Add an 802.1Q tag; with --pop-vlan it replaces the outer tag
     #[arg(long, value_name = "N")]
     pub push_vlan: Option<VlanId>,
 
-    /// Remove the outer VLAN tag, where there is one
+    /// Remove the outer VLAN tag from frames that have one
     #[arg(long)]
     pub pop_vlan: bool,
 }
@@ -299,23 +316,23 @@ pub struct RuleDel {
     #[command(flatten)]
     pub matches: Match,
 
-    /// Only this backend of the rule
+    /// Delete only this backend of the rule
     #[arg(long, value_name = "ADDR")]
     pub server: Option<IpAddr>,
 
-    /// All rules
+    /// Delete all rules
     #[arg(long, conflicts_with_all = ["src", "proto", "port", "vlan", "server"])]
     pub all: bool,
 
-    /// Succeed where there is nothing to delete
+    /// Exit with 0 also where there is nothing to delete
     #[arg(long)]
     pub if_exists: bool,
 }
 
-/// Which rules and backends are meant; all, where nothing is told.
+/// Narrows a list of rules and backends; without options, all are meant.
 #[derive(Args)]
 pub struct Filter {
-    /// Only rules with this source
+    /// Only rules with this source address or prefix
     #[arg(long, value_name = "ADDR[/LEN]")]
     pub src: Option<Prefix>,
 
@@ -338,7 +355,7 @@ pub struct Filter {
 
 #[derive(Args)]
 pub struct Stats {
-    /// Repeat, with rates per second: every second, or at an interval such as 500ms
+    /// Repeat every second, or at an interval such as 500ms, and show rates per second
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "1s", value_parser = parse_interval)]
     pub watch: Option<Duration>,
 
@@ -348,22 +365,27 @@ pub struct Stats {
 
 #[derive(Subcommand)]
 pub enum Lab {
-    /// Make a bed, printing each command
+    /// Make a test bed, and print each command that makes it
     Up {
-        /// Which bed
+        /// The bed to make
         #[arg(value_enum, default_value = "redirect")]
         bed: Bed,
     },
-    /// Remove the bed, what was attached in it, and end what runs in it
+    /// Remove the bed: end what runs in it, and detach what is attached in it
     Down,
-    /// Show the bed's hosts with their devices, addresses, MACs and ifindexes
+    /// Show the hosts of the bed, with their devices, addresses, MAC addresses and ifindexes
     Status,
-    /// Open the bed in tmux, or attach to what is open: a pane for this host's shell ($), and one for
-    /// each of the bed's hosts, in its namespace. `lab down` ends it
+    /// Open the bed in tmux, one pane a host.
+    ///
+    /// The first pane ($) is a shell of this host; each other pane is a shell in the namespace of one of
+    /// the bed's hosts. If the session exists, this attaches to it. Without a terminal, the session is
+    /// made and nothing is attached. `lab down` ends it.
     Tmux,
-    /// Run a command in the network namespace of one of the bed's hosts, with this host's mounts
+    /// Run a command in the network namespace of one of the bed's hosts.
+    ///
+    /// The mounts stay those of this host. The exit code is the command's.
     Exec {
-        /// A host as `lab status` names it
+        /// A host, as `lab status` names it
         #[arg(value_hint = ValueHint::Other)]
         host: String,
         /// The command and its arguments
@@ -374,11 +396,12 @@ pub enum Lab {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Bed {
-    /// A vm behind virbr0, a udpserver behind docker0, and the host between them
+    /// A vm behind virbr0 and a udpserver behind docker0, with the host between them
     Redirect,
-    /// veth1 10.2.2.1 in the namespace host, veth2 10.2.2.2 in the namespace xdp, MTU 9000
+    /// One veth pair with MTU 9000: veth1 10.2.2.1 in host, veth2 10.2.2.2 in xdp
     Pair,
-    /// client, br-lan, xdp, br-wan, server: xdp routes, the host masquerades to an internet
+    /// A client, a router (xdp) and a server, with br-lan and br-wan between them; the host masquerades
+    /// to an internet
     Gateway,
 }
 
