@@ -2,6 +2,7 @@
 //! with what it is measured against in the same run.
 
 mod bed;
+mod cost;
 mod frame;
 mod host;
 mod lookup;
@@ -55,6 +56,7 @@ enum Name {
     Stack,
     Rules,
     Lookup,
+    Cost,
 }
 
 /// What is the same for all sections.
@@ -96,6 +98,7 @@ impl Name {
             Self::Stack => ("stack", stack::measure),
             Self::Rules => ("rules", rules::measure),
             Self::Lookup => ("lookup", lookup::measure),
+            Self::Cost => ("cost", cost::measure),
         };
         eprintln!("measuring {name}");
         measure(setup).context(name)

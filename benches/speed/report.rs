@@ -147,8 +147,8 @@ impl fmt::Display for Report {
         writeln!(f, "{} | {} | {}", self.kernel, self.cpu, self.date)?;
         writeln!(
             f,
-            "{bytes}-byte UDP frames on one core; rates over {seconds} s, in {rounds} rounds; \
-             × is the ratio within a round"
+            "{bytes}-byte UDP frames on one core, unless a section says otherwise; rates over {seconds} s, \
+             in {rounds} rounds; × is the ratio within a round"
         )?;
         for section in &self.sections {
             writeln!(f, "\n{}: {}", section.name, section.about)?;

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use xdpredir::control::{self, Field};
 use xdpredir::datapath::{self, NoBpffs, Remedy};
 use xdpredir::error::{Exit, Failure, join_lines};
 use xdpredir::host::discovery;
@@ -29,9 +30,35 @@ fn cause(error: &(dyn Error + 'static)) -> String {
     let failure = error.downcast_ref::<Failure>();
     let explained = failure.and_then(|failure| {
         let discovery = failure.typed().map(discovery);
-        discovery.or_else(|| failure.typed().map(datapath))
+        let control = || failure.typed().map(control);
+        let datapath = || failure.typed().map(datapath);
+        discovery.or_else(control).or_else(datapath)
     });
     explained.unwrap_or_else(|| error.to_string())
+}
+
+fn control(error: &control::Error) -> String {
+    use control::Error;
+    match error {
+        Error::Value { field, value, why } => format!("{} {value}: {why}", option(*field)),
+        Error::WhichBackend => "which backend? --server ADDR is missing; --container, --pid, \
+            --server-netns, or --dev of a veth find it"
+            .into(),
+        Error::NoDevice(_) => format!("--{error}; `ip link` lists them"),
+        Error::NoRule(_) => format!("{error}; `xdpredir rule list` shows what there is"),
+    }
+}
+
+fn option(field: Field) -> &'static str {
+    match field {
+        Field::Server => "--server",
+        Field::Src => "--src",
+        Field::Snat => "--snat",
+        Field::Device | Field::Origin => "--dev",
+        Field::Pid => "--pid",
+        Field::Netns => "--server-netns",
+        Field::Container => "--container",
+    }
 }
 
 fn datapath(error: &datapath::Error) -> String {

@@ -4,48 +4,19 @@ use anyhow::Result;
 
 use super::explain;
 use super::grammar::Global;
-use xdpredir::datapath::{self, Pins, RuleStore};
 use xdpredir::host::xdp;
-use xdpredir::view;
-use xdpredir::view::json::{Status, StatusInterface};
+use xdpredir::{control, datapath, view};
 
 pub fn run(global: &Global) -> Result<()> {
     let pins = datapath::locate(global.pin_dir.as_deref())?;
-    let read = datapath::read(&pins, || read(&pins))?;
-    let (interfaces, rules) = read.unwrap_or_default();
-    let status = Status {
-        pin_dir: pins.root().to_path_buf(),
-        interfaces,
-        rules,
-    };
+    let status = control::status(&pins)?;
     if global.json {
-        view::json::print(&status)
-    } else {
-        view::text(view::table::status(&status))?;
-        if !status.interfaces.is_empty() && !xdp::is_told()? {
-            view::line(view::features::GUESSED)?;
-        }
-        if let Some(why) = datapath::no_bpffs(&pins) {
-            view::sentence(explain::no_bpffs(&why))?;
-        }
-        Ok(())
+        return view::json::print(&status);
     }
-}
-
-/// The interfaces, and how many rules there are.
-fn read(pins: &Pins) -> Result<(Vec<StatusInterface>, usize)> {
-    let mut interfaces = Vec::new();
-    for interface in datapath::interfaces(pins)? {
-        let ids = interface.ids(pins)?;
-        interfaces.push(StatusInterface {
-            ifname: interface.name(),
-            ifindex: interface.ifindex,
-            mode: interface.mode,
-            program_id: ids.program,
-            link_id: ids.link,
-            state: ids.state,
-            ledger: interface.ledger,
-        });
+    view::text(view::table::status(&status))?;
+    if !status.interfaces.is_empty() && !xdp::is_told()? {
+        view::line(view::features::GUESSED)?;
     }
-    Ok((interfaces, RuleStore::open(pins)?.count()?))
+    let lacking = datapath::no_bpffs(&pins).map(|why| explain::no_bpffs(&why));
+    lacking.map_or(Ok(()), view::sentence)
 }

@@ -1,4 +1,26 @@
 //! The use cases: what a command line, a prompt or another program may ask for. Typed requests in, reports
-//! out; nothing is printed here.
+//! out; nothing is printed here, and nothing here knows an option of the command line.
 
+mod add;
+mod delete;
+mod error;
+mod features;
+mod inventory;
+mod load;
+mod refresh;
+mod resolve;
+pub mod ruleset_file;
+mod selector;
+mod stats;
 pub mod validate;
+
+pub use add::{AddReport, AddRequest, add};
+pub use delete::{DeleteReport, DeleteRequest, delete};
+pub use error::{Error, Field};
+pub use features::features;
+pub use inventory::list;
+pub use load::{LoadReport, load, parse};
+pub use refresh::refresh;
+pub use resolve::{BackendSpec, DeviceSpec, NamespaceSpec};
+pub use selector::{MatchSpec, RuleSelector};
+pub use stats::{snapshot, status};

@@ -1,41 +1,44 @@
-//! What a rule may say, the same on the command line and in a file. `what` is the name that the user
-//! gave it by.
+//! What a rule may say, the same for every caller.
 
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Result, ensure};
-use ipnet::IpNet;
 
+use super::error::{Error, Field};
 use crate::datapath;
-use crate::error::{Exit, failure};
-use crate::model::Locator;
-
-fn usage(message: String) -> anyhow::Error {
-    failure(Exit::Usage, message)
-}
+use crate::model::{Locator, Prefix};
 
 /// A server is another host.
-pub fn server(what: &str, addr: IpAddr) -> Result<()> {
-    ensure!(
-        is_host(addr),
-        usage(format!(
-            "{what} {addr}: not the unicast address of another host"
-        ))
-    );
+pub fn server(addr: IpAddr) -> Result<()> {
+    let why = "not the unicast address of another host";
+    ensure!(is_host(addr), Error::value(Field::Server, addr, why));
     Ok(())
 }
 
-/// What is remembered has to fit.
-pub fn origin(what: &str, origin: &Locator) -> Result<()> {
-    let text = origin.to_string();
+/// A locator must fit into the map that keeps it.
+pub fn locator(field: Field, locator: &Locator) -> Result<()> {
+    let text = locator.to_string();
     let over = text.len().saturating_sub(datapath::MAX_LOCATOR);
-    ensure!(
-        over == 0,
-        usage(format!(
-            "{what}: the name or path is too long to be remembered, by {over} bytes: use a shorter one"
-        ))
-    );
+    let why = || {
+        format!("the name or path is too long to be remembered, by {over} bytes: use a shorter one")
+    };
+    ensure!(over == 0, Error::value(field, locator, why()));
     Ok(())
+}
+
+/// A source prefix is of the server's family.
+pub fn source(src: Prefix, server: IpAddr) -> Result<()> {
+    same_family(Field::Src, src, src.addr(), server)
+}
+
+/// A new source address is another host's, of the server's family.
+pub fn snat(snat: IpAddr, server: IpAddr) -> Result<()> {
+    let wrong = |why: &str| Error::value(Field::Snat, snat, why);
+    ensure!(is_host(snat), wrong("not a host's unicast address"));
+    let own = "the server's own address, which it accepts from nobody else";
+    ensure!(snat != server, wrong(own));
+    same_family(Field::Snat, snat, snat, server)
 }
 
 fn is_host(addr: IpAddr) -> bool {
@@ -48,35 +51,12 @@ fn is_host(addr: IpAddr) -> bool {
         || mapped)
 }
 
-pub fn source(what: &str, src: IpNet, server: IpAddr) -> Result<()> {
-    same_family(what, &src, src.addr(), server)
-}
-
-pub fn snat(what: &str, snat: IpAddr, server: IpAddr) -> Result<()> {
-    ensure!(
-        is_host(snat),
-        usage(format!("{what} {snat}: not a host's unicast address"))
-    );
-    ensure!(
-        snat != server,
-        usage(format!(
-            "{what} {snat}: the server's own address, which it takes from nobody else"
-        ))
-    );
-    same_family(what, &snat, snat, server)
-}
-
-fn same_family(
-    what: &str,
-    value: &dyn std::fmt::Display,
-    addr: IpAddr,
-    server: IpAddr,
-) -> Result<()> {
+fn same_family(field: Field, value: impl Display, addr: IpAddr, server: IpAddr) -> Result<()> {
+    let why =
+        || format!("server {server} is of the other family: give both as IPv4 or both as IPv6");
     ensure!(
         addr.is_ipv4() == server.is_ipv4(),
-        usage(format!(
-            "{what} {value} and server {server}: give both as IPv4 or both as IPv6"
-        ))
+        Error::value(field, value, why())
     );
     Ok(())
 }

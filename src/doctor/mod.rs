@@ -19,6 +19,6 @@ pub use facts::Facts;
 pub use fix::fix;
 pub use probe::{of_backend, of_interfaces, whole};
 pub use rebind::{AT_ONCE, Rebind, carry_out};
-pub use rediscover::Resolutions;
+pub use rediscover::{Resolutions, by_device};
 pub use revert::{Reverted, undo};
 pub use sample::Sample;

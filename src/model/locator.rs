@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Locator {
     /// By route and neighbour.
@@ -55,6 +57,20 @@ impl FromStr for Locator {
             "container" => Ok(Locator::Container(name.into())),
             _ => Err(unknown),
         }
+    }
+}
+
+impl Serialize for Locator {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Locator {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = |why| de::Error::custom(format!("origin {text:?}: {why}"));
+        text.parse().map_err(wrong)
     }
 }
 

@@ -31,7 +31,8 @@ impl Serialize for Mac {
 impl<'de> Deserialize<'de> for Mac {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
+        let wrong = |why| de::Error::custom(format!("mac {text}: {why}"));
+        text.parse().map_err(wrong)
     }
 }
 

@@ -11,8 +11,12 @@ mod locator;
 mod mac;
 pub mod maglev;
 mod ranges;
+mod record;
+mod refresh;
 mod rule;
 mod state;
+mod stats;
+mod update;
 
 pub use adjacency::Adjacency;
 pub use change::{Change, DeviceRef};
@@ -24,5 +28,9 @@ pub use interface::{Actions, ETHERNET_MTU, LedgerState, LinkState, Mode, Outcome
 pub use locator::Locator;
 pub use mac::Mac;
 pub use ranges::{Port, Prefix, VlanId, Weight};
-pub use rule::{Backend, Match, Proto, Rewrite, Rewriting, Rule};
+pub use record::RuleRecord;
+pub use refresh::{FailedBackend, NamedAdjacency, RefreshReport, RefreshedBackend};
+pub use rule::{Backend, MAX_BACKENDS, Match, Proto, Rewrite, Rewriting, Rule};
 pub use state::BackendState;
+pub use stats::{EgressStats, InterfaceStats, InterfaceStatus, Snapshot, Status};
+pub use update::BackendUpdate;

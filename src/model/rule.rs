@@ -70,6 +70,9 @@ impl fmt::Display for Match {
     }
 }
 
+/// The most backends of a rule: a set has its size in a byte.
+pub const MAX_BACKENDS: usize = u8::MAX as usize;
+
 /// One of the servers that a rule sends packets to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {

@@ -4,12 +4,16 @@ use std::fmt;
 
 use serde::Serialize;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// The first of these that holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackendState {
+    /// Nothing speaks against it.
+    #[default]
     Up,
     /// The device that the backend was added with is unregistered.
     DeviceGone,
+    /// The device is down.
     LinkDown,
     /// The server has another MAC address now.
     StaleMac,

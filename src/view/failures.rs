@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::stdout;
 
-use super::json::{Snapshot, StatsEgress};
 use super::style::{self, Tone};
 use super::terminal;
 use super::units::count;
-use crate::model::{Failures, Mode, Reason};
+use crate::model::{EgressStats, Failures, Mode, Reason, Snapshot};
 
 /// A line for each device and reason, and for what is no backend's; none where all arrived.
 pub fn lines(snapshot: &Snapshot) -> String {
@@ -41,7 +40,7 @@ fn of_nobody(failures: Failures) -> Option<String> {
 /// In generic mode, the kernel doesn't say whether a device keeps what it was given.
 fn dropped_by_devices(snapshot: &Snapshot) -> impl Iterator<Item = String> {
     let generic = snapshot.interfaces.iter().any(|i| i.mode == Mode::Skb);
-    let dropped = move |device: &&StatsEgress| generic && device.tx_dropped > 0;
+    let dropped = move |device: &&EgressStats| generic && device.tx_dropped > 0;
     snapshot.egress.iter().filter(dropped).map(|device| {
         format!(
             "{} has dropped {} itself, of all that it was given (its tx_dropped)",

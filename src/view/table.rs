@@ -4,10 +4,12 @@ use std::io::stdout;
 use std::time::Duration;
 
 use super::columns::Columns;
-use super::json::{RuleRow, Snapshot, StatsInterface, Status, StatusInterface};
 use super::style::Tone;
 use super::{failures, terminal, units};
-use crate::model::{BackendState, Counter, LedgerState, LinkState, Rate};
+use crate::model::{
+    BackendState, Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Rate,
+    RuleRecord, Snapshot, Status,
+};
 
 /// An earlier snapshot and the time since.
 type Earlier<'a> = Option<(&'a Snapshot, Duration)>;
@@ -60,8 +62,8 @@ fn is_not_up(state: &str) -> Option<Tone> {
     (state != "up").then_some(Tone::Bad)
 }
 
-fn no_ledger(interfaces: &[StatusInterface]) -> impl Iterator<Item = String> {
-    let line = |interface: &StatusInterface| {
+fn no_ledger(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
+    let line = |interface: &InterfaceStatus| {
         let why = match interface.ledger {
             LedgerState::On => return None,
             LedgerState::Unwanted => "attached with --no-ledger",
@@ -77,7 +79,7 @@ fn no_ledger(interfaces: &[StatusInterface]) -> impl Iterator<Item = String> {
     interfaces.iter().filter_map(line)
 }
 
-pub fn rules(rows: &[RuleRow]) -> String {
+pub fn rules(rows: &[RuleRecord]) -> String {
     if rows.is_empty() {
         return "no rules\n".into();
     }
@@ -93,10 +95,10 @@ pub fn rules(rows: &[RuleRow]) -> String {
     for row in rows {
         let [packets, bytes] = totals(row.counter());
         let mut cells = vec![
-            row.src.clone(),
+            row.src.to_string(),
             port(row),
-            row.server.clone(),
-            row.mac.clone(),
+            row.server.to_string(),
+            row.mac.to_string(),
             row.device(),
             row.weight.to_string(),
             packets,
@@ -159,7 +161,12 @@ fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
     table.extend_if(lost, &["lost"]);
     table.extend_if(earlier.is_some(), RATES);
     for row in &snapshot.rules {
-        let mut cells = vec![row.src.clone(), port(row), row.server.clone(), row.device()];
+        let mut cells = vec![
+            row.src.to_string(),
+            port(row),
+            row.server.to_string(),
+            row.device(),
+        ];
         cells.extend(totals(row.counter()));
         cells.extend(Some(units::number(row.lost() as f64)).filter(|_| lost));
         if let Some((snapshot, elapsed)) = earlier {
@@ -167,7 +174,7 @@ fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
                 .rules
                 .iter()
                 .find(|other| other.identity() == row.identity());
-            let before = before.map_or(Counter::default(), RuleRow::counter);
+            let before = before.map_or(Counter::default(), RuleRecord::counter);
             cells.extend(rates(row.counter().rate_since(before, elapsed)));
         }
         table.add(cells);
@@ -181,7 +188,7 @@ fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
 const RATES: &[&str] = &["packets/s", "bytes/s"];
 const NUMBERS: &[&str] = &["packets", "bytes", "lost", "packets/s", "bytes/s"];
 
-fn port(row: &RuleRow) -> String {
+fn port(row: &RuleRecord) -> String {
     match row.vlan {
         Some(vlan) => format!("{}/{}@{vlan}", row.proto, row.port),
         None => format!("{}/{}", row.proto, row.port),
@@ -189,7 +196,7 @@ fn port(row: &RuleRow) -> String {
 }
 
 /// In the words of the command line; of what differs from the default.
-pub fn rewriting(row: &RuleRow) -> String {
+pub fn rewriting(row: &RuleRecord) -> String {
     let words = [
         row.to_port.map(|port| format!("to-port {port}")),
         row.snat.map(|addr| format!("snat {addr}")),
@@ -203,7 +210,7 @@ pub fn rewriting(row: &RuleRow) -> String {
 }
 
 /// The actions, and below each the outcomes that led to it.
-fn actions(interface: &StatsInterface) -> Vec<(String, Counter)> {
+fn actions(interface: &InterfaceStats) -> Vec<(String, Counter)> {
     let actions = &interface.actions;
     let all = [
         ("redirect", actions.redirect),
@@ -229,7 +236,7 @@ fn actions(interface: &StatsInterface) -> Vec<(String, Counter)> {
 }
 
 /// Zero for an outcome that nobody had met by then.
-fn earlier_of(interface: &StatsInterface, name: &str) -> Counter {
+fn earlier_of(interface: &InterfaceStats, name: &str) -> Counter {
     let found = actions(interface).into_iter().find(|(n, _)| n == name);
     found.map_or(Counter::default(), |(_, counter)| counter)
 }

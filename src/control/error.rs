@@ -1,0 +1,95 @@
+//! What is wrong with a request.
+
+use std::fmt;
+
+use crate::error::{Coded, Exit, Failure};
+
+/// A part of a request. Its text is the key of a file; a command line has options for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// The server's address.
+    Server,
+    /// The source prefix.
+    Src,
+    /// The new source address.
+    Snat,
+    /// How the backend is found, as a file has it.
+    Origin,
+    /// The egress device, by its name.
+    Device,
+    /// The process in whose network namespace the server is.
+    Pid,
+    /// The network namespace that the server is in.
+    Netns,
+    /// The container that the server is.
+    Container,
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Field::Server => "server",
+            Field::Src => "src",
+            Field::Snat => "snat",
+            Field::Origin => "origin",
+            Field::Device => "device",
+            Field::Pid => "pid",
+            Field::Netns => "netns",
+            Field::Container => "container",
+        })
+    }
+}
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub enum Error {
+    /// A value that cannot be used.
+    Value {
+        /// Which part of the request has it.
+        field: Field,
+        /// The value.
+        value: String,
+        /// What is wrong with it, and what would be right.
+        why: String,
+    },
+    /// Nothing says which backend is meant.
+    WhichBackend,
+    /// No device has this index.
+    NoDevice(u32),
+    /// No rule or backend is like this.
+    NoRule(String),
+}
+
+impl Error {
+    /// A value that cannot be used, as the error that functions return.
+    pub fn value(field: Field, value: impl fmt::Display, why: impl Into<String>) -> anyhow::Error {
+        Failure::new(Error::Value {
+            field,
+            value: value.to_string(),
+            why: why.into(),
+        })
+    }
+}
+
+impl Coded for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Error::Value { .. } | Error::WhichBackend => Exit::Usage,
+            Error::NoDevice(_) | Error::NoRule(_) => Exit::NotFound,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Value { field, value, why } => write!(f, "{field} {value}: {why}"),
+            Error::WhichBackend => f.write_str("which backend? Its address is missing"),
+            Error::NoDevice(ifindex) => write!(
+                f,
+                "ifindex {ifindex}: no such device in this network namespace"
+            ),
+            Error::NoRule(what) => f.write_str(what),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The backends as they are: rules, counters, losses and states.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+
+use super::RuleSelector;
+use crate::datapath::{self, Pins, RuleStore};
+use crate::doctor::health::States;
+use crate::model::{Backend, Failures, Rule, RuleRecord};
+
+/// The selected backends.
+pub fn list(pins: &Pins, selector: &RuleSelector) -> Result<Vec<RuleRecord>> {
+    let records = datapath::read(pins, || records(&RuleStore::open(pins)?, selector))?;
+    let records = records.ok_or_else(|| datapath::not_attached(pins))?;
+    selector.require(&records)?;
+    Ok(records)
+}
+
+/// The selected backends of a store.
+pub(super) fn records(store: &RuleStore, selector: &RuleSelector) -> Result<Vec<RuleRecord>> {
+    let mut inventory = Inventory::new(store)?;
+    let mut records = Vec::new();
+    for rule in selector.rules(store)? {
+        let backends = rule.backends.iter();
+        for backend in backends.filter(|backend| selector.matches_backend(backend)) {
+            records.push(inventory.record(&rule, backend)?);
+        }
+    }
+    Ok(records)
+}
+
+/// One backend of a rule.
+pub(super) fn record(store: &RuleStore, rule: &Rule, backend: &Backend) -> Result<RuleRecord> {
+    Inventory::new(store)?.record(rule, backend)
+}
+
+/// What is asked once for all records.
+struct Inventory<'store> {
+    store: &'store RuleStore,
+    states: States<'store>,
+    /// Read before the counters, so that no more are lost than were redirected. None: no ledger is kept.
+    failures: Option<HashMap<u32, Failures>>,
+}
+
+impl<'store> Inventory<'store> {
+    fn new(store: &'store RuleStore) -> Result<Self> {
+        Ok(Inventory {
+            store,
+            states: States::new(store)?,
+            failures: store.failures()?,
+        })
+    }
+
+    fn record(&mut self, rule: &Rule, backend: &Backend) -> Result<RuleRecord> {
+        let mut record = RuleRecord::new(rule, backend);
+        (record.state, record.ifname) = self.states.of(backend)?;
+        let failures = self.failures.as_ref();
+        let failures = failures.map(|all| all.get(&backend.counter).copied().unwrap_or_default());
+        record.count(self.store.counter(backend)?, failures);
+        Ok(record)
+    }
+}

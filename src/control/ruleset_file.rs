@@ -1,0 +1,171 @@
+//! A file of rules: one JSON object a line or an array of them, as `rule list` prints them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+
+use anyhow::{Result, ensure};
+
+use super::error::Field;
+use super::validate;
+use crate::error::{Coded, Exit, Failure, failure, one_line};
+use crate::model::{Backend, MAX_BACKENDS, Mac, Match, Rewrite, Rule, RuleRecord};
+
+/// The records of a file, each with its place.
+pub type Records = Vec<(Place, RuleRecord)>;
+
+/// Where in a file a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The line, counted from 1.
+    Line(usize),
+    /// The rule of an array, counted from 1.
+    Rule(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Line(number) => write!(f, "line {number}"),
+            Place::Rule(number) => write!(f, "rule {number}"),
+        }
+    }
+}
+
+/// What the host says about an egress device.
+#[derive(Clone, Debug)]
+pub struct Egress {
+    /// The device's name.
+    pub name: String,
+    /// The device's own address.
+    pub source_mac: Mac,
+    /// Whether it completes partial checksums.
+    pub completes_checksum: bool,
+}
+
+/// Reads the records of a file.
+pub fn records(text: &str) -> Result<Records> {
+    if text.trim_start().starts_with('[') {
+        let all: Vec<RuleRecord> =
+            serde_json::from_str(text).map_err(|error| syntax(error.line(), &error))?;
+        return Ok((1..).map(Place::Rule).zip(all).collect());
+    }
+    let lines = (1..).zip(text.lines());
+    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+    let read = |(number, line)| match serde_json::from_str(line) {
+        Ok(record) => Ok((Place::Line(number), record)),
+        Err(error) => Err(syntax(number, &error)),
+    };
+    lines.map(read).collect()
+}
+
+fn syntax(line: usize, error: &serde_json::Error) -> anyhow::Error {
+    let text = error.to_string();
+    let what = text
+        .rsplit_once(" at line ")
+        .map_or(&*text, |split| split.0);
+    let column = error.column();
+    bad(format!("line {line}, column {column}: {what}"))
+}
+
+/// Makes rules of records. `egress` is asked for each record's device.
+pub fn rules(
+    records: Records,
+    mut egress: impl FnMut(u32) -> Result<Rc<Egress>>,
+) -> Result<Vec<Rule>> {
+    let mut rules: BTreeMap<Match, Rule> = BTreeMap::new();
+    for (place, record) in records {
+        let matches = record.matches();
+        let rule = rules.entry(matches).or_insert(Rule::new(matches));
+        let device = egress(record.ifindex);
+        let added = device.and_then(|device| add(rule, record, &device));
+        added.map_err(|error| Failure::new(At(place, error)))?;
+    }
+    Ok(rules.into_values().collect())
+}
+
+/// An error in a record.
+#[derive(Debug)]
+struct At(Place, anyhow::Error);
+
+impl Coded for At {
+    fn exit(&self) -> Exit {
+        crate::error::exit_code(&self.1)
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0, one_line(&self.1))
+    }
+}
+
+fn bad(message: String) -> anyhow::Error {
+    failure(Exit::Usage, message)
+}
+
+fn add(rule: &mut Rule, record: RuleRecord, egress: &Egress) -> Result<()> {
+    let (matches, server) = (rule.matches, record.server);
+    validate(&record, egress)?;
+    let twice = || bad(format!("{matches} -> {server}: a second time"));
+    ensure!(rule.backend(server).is_none(), twice());
+    agree(rule, &record)?;
+    rule.put(Backend {
+        server,
+        mac: record.mac,
+        source_mac: egress.source_mac,
+        ifindex: record.ifindex,
+        weight: record.weight,
+        completes_checksum: egress.completes_checksum,
+        rewrite: Rewrite {
+            to_port: record.to_port,
+            keep_ip: record.keep_ip,
+            push_vlan: record.push_vlan,
+            pop_vlan: record.pop_vlan,
+        },
+        counter: 0,
+        origin: record.origin,
+    });
+    let many = || bad(format!("{matches}: more than {MAX_BACKENDS} backends"));
+    ensure!(rule.backends.len() <= MAX_BACKENDS, many());
+    Ok(())
+}
+
+fn validate(record: &RuleRecord, egress: &Egress) -> Result<()> {
+    validate::source(record.src, record.server)?;
+    validate::server(record.server)?;
+    if let Some(name) = record.ifname.as_ref().filter(|name| **name != egress.name) {
+        let (ifindex, now) = (record.ifindex, &egress.name);
+        return Err(bad(format!(
+            "ifname {name}: ifindex {ifindex} is {now} now"
+        )));
+    }
+    if let Some(snat) = record.snat {
+        validate::snat(snat, record.server)?;
+    }
+    if record.keep_ip && (record.to_port.is_some() || record.snat.is_some()) {
+        let why = "give the one or the other".to_string();
+        return Err(bad(format!("keep_ip with to_port or snat: {why}")));
+    }
+    let origin = record.origin.as_ref();
+    origin.map_or(Ok(()), |origin| validate::locator(Field::Origin, origin))
+}
+
+/// Gives the rule what the record has of the rule as a whole, on which all of its records must agree.
+fn agree(rule: &mut Rule, record: &RuleRecord) -> Result<()> {
+    let matches = rule.matches;
+    let differ = |what| bad(format!("{matches}: backends with different {what}"));
+    let ttl_differs = rule.decrement_ttl != record.decrement_ttl;
+    ensure!(
+        rule.backends.is_empty() || !ttl_differs,
+        differ("decrement_ttl")
+    );
+    rule.decrement_ttl = record.decrement_ttl;
+    if record.keep_ip {
+        return Ok(());
+    }
+    let uses_snat = rule.backends.iter().any(|b| !b.rewrite.keep_ip);
+    ensure!(!uses_snat || rule.snat == record.snat, differ("snat"));
+    rule.snat = record.snat;
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Which rules and backends are meant.
+
+use std::net::IpAddr;
+
+use anyhow::{Result, ensure};
+
+use super::error::Error;
+use crate::datapath::RuleStore;
+use crate::error::Failure;
+use crate::model::{Backend, Match, Port, Prefix, Proto, Rule, VlanId};
+
+/// The rules and backends that have all that is given; all of them where nothing is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleSelector {
+    /// The rule's source prefix.
+    pub src: Option<Prefix>,
+    /// The rule's protocol.
+    pub proto: Option<Proto>,
+    /// The rule's destination port.
+    pub port: Option<Port>,
+    /// The rule's VLAN identifier.
+    pub vlan: Option<VlanId>,
+    /// The backend's address.
+    pub server: Option<IpAddr>,
+}
+
+impl RuleSelector {
+    /// The rules that have a selected backend.
+    pub fn rules(&self, store: &RuleStore) -> Result<Vec<Rule>> {
+        let mut rules = store.list()?;
+        rules.retain(|rule| {
+            self.matches_rule(&rule.matches)
+                && rule.backends.iter().any(|b| self.matches_backend(b))
+        });
+        Ok(rules)
+    }
+
+    /// Fails where something is given, and nothing was found.
+    pub fn require<T>(&self, found: &[T]) -> Result<()> {
+        let none = || Failure::new(Error::NoRule("no such rule or backend".into()));
+        ensure!(
+            !found.is_empty() || *self == RuleSelector::default(),
+            none()
+        );
+        Ok(())
+    }
+
+    /// Whether a backend of a selected rule is selected.
+    pub fn matches_backend(&self, backend: &Backend) -> bool {
+        self.server.is_none_or(|server| server == backend.server)
+    }
+
+    fn matches_rule(&self, matches: &Match) -> bool {
+        self.src.is_none_or(|src| src == matches.src)
+            && self.proto.is_none_or(|proto| proto == matches.proto)
+            && self.port.is_none_or(|port| port == matches.port)
+            && self.vlan.is_none_or(|vlan| Some(vlan) == matches.vlan)
+    }
+}
+
+/// What a rule matches, as a request has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatchSpec {
+    /// None: any source of the server's family.
+    pub src: Option<Prefix>,
+    /// The packet's protocol.
+    pub proto: Proto,
+    /// The packet's destination port.
+    pub port: Port,
+    /// The outer tag's VLAN identifier; None: the frame has no tag.
+    pub vlan: Option<VlanId>,
+}
+
+impl MatchSpec {
+    /// The match for a server of this family.
+    pub fn for_family(&self, server: IpAddr) -> Match {
+        Match {
+            proto: self.proto,
+            port: self.port,
+            vlan: self.vlan,
+            src: self.src.unwrap_or(Prefix::any_like(server)),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Counters and attachments at one moment.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use anyhow::Result;
+
+use super::{RuleSelector, inventory};
+use crate::datapath::{self, Interface, Pins, RuleStore};
+use crate::host::device;
+use crate::model::{EgressStats, InterfaceStats, InterfaceStatus, RuleRecord, Snapshot, Status};
+
+/// The counters of all interfaces, and of the selected backends.
+pub fn snapshot(pins: &Pins, selector: &RuleSelector) -> Result<Snapshot> {
+    let snapshot = datapath::read(pins, || read(pins, selector))?;
+    snapshot.ok_or_else(|| datapath::not_attached(pins))
+}
+
+fn read(pins: &Pins, selector: &RuleSelector) -> Result<Snapshot> {
+    let interfaces = datapath::interfaces(pins)?.into_iter();
+    let interfaces = interfaces.map(|interface| of_interface(pins, &interface));
+    let interfaces = interfaces.collect::<Result<_>>()?;
+    let store = RuleStore::open(pins)?;
+    let rules = inventory::records(&store, selector)?;
+    Ok(Snapshot {
+        timestamp: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+        interfaces,
+        egress: egress(&rules)?,
+        unattributed: store.unattributed()?,
+        rules,
+    })
+}
+
+fn of_interface(pins: &Pins, interface: &Interface) -> Result<InterfaceStats> {
+    let (actions, outcomes) = interface.outcomes(pins)?;
+    Ok(InterfaceStats {
+        ifname: interface.name(),
+        ifindex: interface.ifindex,
+        mode: interface.mode,
+        actions,
+        outcomes,
+    })
+}
+
+fn egress(rules: &[RuleRecord]) -> Result<Vec<EgressStats>> {
+    let there = rules.iter().filter(|record| record.ifname.is_some());
+    let indexes: BTreeSet<u32> = there.map(|record| record.ifindex).collect();
+    let mut devices = Vec::new();
+    for ifindex in indexes {
+        devices.extend(device::by_index(ifindex)?.map(|device| EgressStats {
+            ifname: device.name,
+            ifindex,
+            tx_dropped: device.tx_dropped,
+        }));
+    }
+    Ok(devices)
+}
+
+/// What is attached in this network namespace.
+pub fn status(pins: &Pins) -> Result<Status> {
+    let read = datapath::read(pins, || {
+        let interfaces = datapath::interfaces(pins)?.into_iter();
+        let interfaces = interfaces.map(|interface| attachment(pins, &interface));
+        Ok((
+            interfaces.collect::<Result<_>>()?,
+            RuleStore::open(pins)?.count()?,
+        ))
+    })?;
+    let (interfaces, rules) = read.unwrap_or_default();
+    Ok(Status {
+        pin_dir: pins.root().to_path_buf(),
+        interfaces,
+        rules,
+    })
+}
+
+fn attachment(pins: &Pins, interface: &Interface) -> Result<InterfaceStatus> {
+    let ids = interface.ids(pins)?;
+    Ok(InterfaceStatus {
+        ifname: interface.name(),
+        ifindex: interface.ifindex,
+        mode: interface.mode,
+        program_id: ids.program,
+        link_id: ids.link,
+        state: ids.state,
+        ledger: interface.ledger,
+    })
+}

@@ -1,0 +1,244 @@
+//! A rule's JSON, in and out: what `rule list` prints is what a file of rules may contain.
+
+use std::net::IpAddr;
+
+use serde::de::{Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{
+    Backend, BackendState, Counter, Failures, Locator, Mac, Match, Port, Prefix, Proto, Rule,
+    VlanId, Weight,
+};
+
+/// A backend with its rule. The counters have the names of the demo that came before. What was observed
+/// is ignored where a record is read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct RuleRecord {
+    /// The rule's source prefix.
+    pub src: Prefix,
+    /// The rule's protocol.
+    pub proto: Proto,
+    /// The rule's destination port.
+    pub port: Port,
+    /// The server's address.
+    pub server: IpAddr,
+    /// The server's MAC address, or that of the next hop to it.
+    pub mac: Mac,
+    /// The egress device.
+    pub ifindex: u32,
+    /// The egress device's name; None: it is gone.
+    pub ifname: Option<String>,
+    /// The backend's share of the flows.
+    #[serde(default)]
+    pub weight: Weight,
+    /// Packets that were redirected to the backend.
+    #[serde(default, deserialize_with = "ignored")]
+    pub forward_packages: u64,
+    /// Bytes that were redirected to the backend.
+    #[serde(default, deserialize_with = "ignored")]
+    pub forward_bytes: u64,
+    /// The identifier of the outer VLAN tag; None: the frame has no tag.
+    pub vlan: Option<VlanId>,
+    /// The new destination port.
+    #[serde(default, deserialize_with = "to_port")]
+    pub to_port: Option<Port>,
+    /// The new source address.
+    pub snat: Option<IpAddr>,
+    /// Only MAC addresses change.
+    #[serde(default)]
+    pub keep_ip: bool,
+    /// The TTL or hop limit is decremented.
+    #[serde(default = "yes")]
+    pub decrement_ttl: bool,
+    /// The 802.1Q tag that is added.
+    #[serde(default, deserialize_with = "push_vlan")]
+    pub push_vlan: Option<VlanId>,
+    /// The outer tag is removed.
+    #[serde(default)]
+    pub pop_vlan: bool,
+    /// Redirected packets that reached the device. None: no ledger is kept.
+    #[serde(default, deserialize_with = "ignored")]
+    pub delivered: Option<u64>,
+    /// Redirected packets that were lost. None: no ledger is kept.
+    #[serde(default, deserialize_with = "ignored")]
+    pub failures: Option<Failures>,
+    /// Whether packets can reach the backend.
+    #[serde(default, deserialize_with = "ignored")]
+    pub state: BackendState,
+    /// How the backend is found again; None: the user gave its MAC address.
+    pub origin: Option<Locator>,
+    /// What `rule add --json` prints beside.
+    #[serde(
+        default,
+        rename = "warnings",
+        deserialize_with = "ignored",
+        skip_serializing
+    )]
+    _warnings: Ignored,
+}
+
+/// What is skipped.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ignored;
+
+impl RuleRecord {
+    /// A backend as its rule has it; nothing is observed yet.
+    pub fn new(rule: &Rule, backend: &Backend) -> Self {
+        let Match {
+            proto,
+            port,
+            vlan,
+            src,
+        } = rule.matches;
+        RuleRecord {
+            src,
+            proto,
+            port,
+            server: backend.server,
+            mac: backend.mac,
+            ifindex: backend.ifindex,
+            ifname: None,
+            weight: backend.weight,
+            forward_packages: 0,
+            forward_bytes: 0,
+            vlan,
+            to_port: backend.rewrite.to_port,
+            snat: rule.snat_of(backend),
+            keep_ip: backend.rewrite.keep_ip,
+            decrement_ttl: rule.decrement_ttl,
+            push_vlan: backend.rewrite.push_vlan,
+            pop_vlan: backend.rewrite.pop_vlan,
+            delivered: None,
+            failures: None,
+            state: BackendState::default(),
+            origin: backend.origin.clone(),
+            _warnings: Ignored,
+        }
+    }
+
+    /// Adds what was counted. Failures are None where no ledger is kept.
+    pub fn count(&mut self, counter: Counter, failures: Option<Failures>) {
+        self.forward_packages = counter.packets;
+        self.forward_bytes = counter.bytes;
+        self.delivered = failures.map(|lost| counter.packets.saturating_sub(lost.total()));
+        self.failures = failures;
+    }
+
+    /// Which packets the rule takes.
+    pub fn matches(&self) -> Match {
+        Match {
+            proto: self.proto,
+            port: self.port,
+            vlan: self.vlan,
+            src: self.src,
+        }
+    }
+
+    /// The name of the egress device, or that it is gone.
+    pub fn device(&self) -> String {
+        let gone = || format!("{} (gone)", self.ifindex);
+        self.ifname.clone().unwrap_or_else(gone)
+    }
+
+    /// Redirected packets that were lost, as far as a ledger is kept.
+    pub fn lost(&self) -> u64 {
+        self.failures.map_or(0, |failures| failures.total())
+    }
+
+    /// What was redirected to the backend.
+    pub fn counter(&self) -> Counter {
+        Counter {
+            packets: self.forward_packages,
+            bytes: self.forward_bytes,
+        }
+    }
+
+    /// What tells the backend from all others.
+    pub fn identity(&self) -> (Match, IpAddr) {
+        (self.matches(), self.server)
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn ignored<'de, D: Deserializer<'de>, T: Default>(deserializer: D) -> Result<T, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| T::default())
+}
+
+fn to_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Port>, D::Error> {
+    number("to_", deserializer)
+}
+
+fn push_vlan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<VlanId>, D::Error> {
+    number("push_", deserializer)
+}
+
+/// Reads a number whose key has a word before that of its type, so that an error names the key.
+fn number<'de, D, T>(word: &str, deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64, Error = String>,
+{
+    let number = Option::<u64>::deserialize(deserializer)?;
+    let number = number.map(T::try_from).transpose();
+    number.map_err(|why| D::Error::custom(format!("{word}{why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = r#""src":"10.0.0.7","proto":"udp","port":53,"server":"10.1.1.1","mac":"2:0:0:0:0:1","ifindex":4"#;
+
+    fn read(more: &str) -> Result<RuleRecord, serde_json::Error> {
+        serde_json::from_str(&format!("{{{LEAST}{more}}}"))
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let keys = r#","vlan":5,"weight":3,"to_port":54,"snat":"10.1.1.2","decrement_ttl":false,
+            "push_vlan":7,"pop_vlan":true,"origin":"container web""#;
+        let written = serde_json::to_value(read(keys).unwrap()).unwrap();
+        let again: RuleRecord = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&again).unwrap(), written);
+        assert_eq!(
+            again.matches().to_string(),
+            "src 10.0.0.7/32 udp port 53 vlan 5"
+        );
+        assert_eq!(written["origin"], "container web");
+        assert_eq!(written["weight"], 3);
+        assert!(written.get("warnings").is_none());
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let record = read("").unwrap();
+        assert_eq!(record.weight.get(), 1);
+        assert!(record.decrement_ttl && !record.keep_ip && record.vlan.is_none());
+    }
+
+    #[test]
+    fn what_was_observed_is_ignored() {
+        let observed = r#","state":"stale_mac","failures":{"mtu":1},"delivered":7,
+            "forward_packages":"many","forward_bytes":-1,"warnings":[{}]"#;
+        let record = read(observed).unwrap();
+        assert_eq!((record.state, record.lost()), (BackendState::Up, 0));
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        for (more, words) in [
+            (r#","to_port":0"#, "to_port 0: ports are 1 to 65535"),
+            (r#","push_vlan":4095"#, "push_vlan 4095: VLAN identifiers"),
+            (r#","weight":0"#, "weight 0: weights are"),
+            (r#","origin":"vm web""#, "origin \"vm web\": not route"),
+            (r#","server_":1"#, "unknown field `server_`"),
+        ] {
+            let error = read(more).unwrap_err().to_string();
+            assert!(error.starts_with(words), "{error}");
+        }
+    }
+}
