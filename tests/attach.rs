@@ -485,31 +485,75 @@ fn a_pin_directory_with_a_dot_is_refused_by_all_verbs_alike() {
     assert!(bed.pins.left().is_empty());
 }
 
+/// Runs a script where no bpffs is mounted, in a mount namespace of its own. `$X` is the binary.
+fn without_a_bpffs(unshare: &[&str], before: &[&str], script: &str) -> fixture::Run {
+    let hidden = format!(
+        "mount --make-rprivate /sys && mount -t tmpfs none /sys/fs/bpf && X={}; {script}",
+        fixture::BINARY
+    );
+    let output = Command::new("unshare")
+        // In a chroot, the root is no mount whose propagation can be changed.
+        .args(["-m", "--propagation", "unchanged"])
+        .args(unshare)
+        .args(before)
+        .args(["sh", "-c", &hidden])
+        .output();
+    fixture::Run::from(output.expect("it runs"))
+}
+
+/// As the first process of a container is: nobody outside of the mount namespace is to be seen.
+const CONTAINER: [&str; 3] = ["-p", "-f", "--mount-proc"];
+const IS_MOUNTED: &str = "grep -q '^bpf /sys/fs/bpf bpf ' /proc/mounts";
+
 #[test]
-fn without_a_bpffs_netns_is_not_advised_to_who_used_it() {
+fn attach_mounts_a_bpffs_where_there_is_none_and_says_so() {
+    let bed = Bed::new();
+    let tool = format!("$X --netns {}", bed.ns.name);
+    let script = format!(
+        "{tool} attach lo --mode native; {IS_MOUNTED} && exit 9; {tool} attach v0 && {IS_MOUNTED} && \
+         {tool} status && {tool} detach --all && {tool} attach v0 --json"
+    );
+    let run = without_a_bpffs(&CONTAINER, &[], &script).ok();
+    assert!(
+        run.out.starts_with("mounted a bpffs at /sys/fs/bpf\n"),
+        "{run:?}"
+    );
+    assert!(run.out.contains("v0: attached"), "{run:?}");
+    assert_eq!(run.err.lines().count(), 1, "{run:?}");
+    assert!(run.err.contains("cannot run XDP in native mode"), "{run:?}");
+
+    let script = format!("{tool} attach v0 --json");
+    let run = without_a_bpffs(&CONTAINER, &[], &script).ok();
+    assert_eq!(run.json()[0]["ifname"], "v0");
+    assert_eq!(run.err, "xdpredir: mounted a bpffs at /sys/fs/bpf\n");
+}
+
+#[test]
+fn a_bpffs_that_cannot_be_mounted_or_would_vanish_is_not_and_what_helps_is_said() {
     let bed = Bed::new();
     let net = format!("--net={}", bed.ns.path().display());
-    let run = |before: &[&str], words: &str| {
-        let hidden = format!(
-            "mount --make-rprivate /sys && mount -t tmpfs none /sys/fs/bpf && exec {} {words}",
-            fixture::BINARY
-        );
-        let output = Command::new("unshare")
-            // In a chroot, the root is no mount whose propagation can be changed.
-            .args(["-m", "--propagation", "unchanged"])
-            .args(before)
-            .args(["sh", "-c", &hidden])
-            .output();
-        fixture::Run::from(output.expect("it runs"))
-    };
-    let advice = "use --netns instead";
-    run(&["nsenter", &net], "attach v0").fails(1, &["mount -t bpf bpf /sys/fs/bpf", advice]);
+    let mount = "`mount -t bpf bpf /sys/fs/bpf` as root";
+    let script = "exec setpriv --bounding-set -sys_admin $X attach v0";
+    without_a_bpffs(&CONTAINER, &["nsenter", &net], script).fails(5, &[mount, "EPERM"]);
+    let script = format!(
+        "exec $X --netns {} --pin-dir /sys/fs/bpf/x attach v0",
+        bed.ns.name
+    );
+    without_a_bpffs(&CONTAINER, &[], &script).fails(1, &["run `mount -t bpf bpf /sys/fs/bpf`"]);
+
+    // The mount namespace goes with the run, as that of `ip netns exec` does.
+    let outside = ["run xdpredir outside of it", "mount namespace"];
+    let run = without_a_bpffs(&[], &["nsenter", &net], "exec $X attach v0");
+    run.fails(1, &outside);
     for verb in ["attach v0", "rule list", "status", "doctor"] {
-        let run = run(&[], &format!("--netns {} {verb}", bed.ns.name));
+        let script = format!("$X --netns {} {verb}; ! {IS_MOUNTED}", bed.ns.name);
+        let run = without_a_bpffs(&[], &[], &script).ok();
         let all = run.out + &run.err;
-        assert!(all.contains("`mount -t bpf bpf /sys/fs/bpf`"), "{all}");
-        assert!(!all.contains("--netns instead"), "{verb}: {all}");
-        assert!(!all.contains("exec"), "{verb}: {all}");
+        assert!(all.contains("run xdpredir outside of it"), "{all}");
+        assert!(
+            !all.contains("nsenter") && !all.contains("mount -t"),
+            "{all}"
+        );
     }
 }
 

@@ -7,7 +7,7 @@ use nix::unistd::Group;
 
 use super::grammar::{self, Global, ModeChoice};
 use super::warnings;
-use xdpredir::datapath::{self, Attached, Pins, Request};
+use xdpredir::datapath::{self, Attached, Pins, Report, Request};
 use xdpredir::doctor;
 use xdpredir::doctor::checks;
 use xdpredir::error::{Exit, failure};
@@ -37,14 +37,19 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
         force: args.force,
         ledger: !args.no_ledger,
     };
-    let attached = datapath::attach(&pins, &request)?;
+    let Report { attached, mounted } = datapath::attach(&pins, &request)?;
+    let mounted = mounted.map(|at| format!("mounted a bpffs at {at}"));
     wait_for_links(&attached)?;
     let warn = |attached: &[Attached]| warnings::say(global, found(&pins, attached));
     if global.json {
+        if let Some(mounted) = mounted {
+            view::complaint(format_args!("xdpredir: {mounted}"));
+        }
         let one = |attached| json(attached, warn(std::slice::from_ref(attached)));
         return view::json::print(&attached.iter().map(one).collect::<Vec<_>>());
     }
     warn(&attached);
+    mounted.iter().try_for_each(view::sentence)?;
     attached
         .iter()
         .try_for_each(|attached| describe(global, attached))

@@ -33,11 +33,13 @@ pub fn causes(error: &anyhow::Error) -> String {
 
 fn cause(error: &(dyn Error + 'static)) -> String {
     let failure = error.downcast_ref::<Failure>();
-    let discovery = failure.and_then(|failure| failure.typed().map(discovery));
-    let control = || failure.and_then(|failure| failure.typed().map(control));
-    discovery
-        .or_else(control)
-        .unwrap_or_else(|| error.to_string())
+    let explained = failure.and_then(|failure| {
+        let discovery = failure.typed().map(discovery);
+        let control = || failure.typed().map(control);
+        let datapath = || failure.typed().map(datapath);
+        discovery.or_else(control).or_else(datapath)
+    });
+    explained.unwrap_or_else(|| error.to_string())
 }
 
 fn control(error: &control::Error) -> String {
@@ -61,6 +63,18 @@ fn option(field: Field) -> &'static str {
         Field::Pid => "--pid",
         Field::Netns => "--server-netns",
         Field::Container => "--container",
+    }
+}
+
+fn datapath(error: &datapath::Error) -> String {
+    use datapath::Error;
+    match error {
+        Error::Dotted(_) => format!("--pin-dir {error}"),
+        Error::Untrusted { .. } => format!("{error} (--pin-dir)"),
+        Error::Impassable { .. } => {
+            format!("--group: {error} with --pin-dir, or leave --pin-dir out")
+        }
+        Error::Ledger { .. } => format!("{error}; attach --no-ledger goes without"),
     }
 }
 

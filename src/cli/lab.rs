@@ -52,7 +52,8 @@ fn detach(global: &Global, netns: &str) -> Result<Command> {
 fn up(global: &Global, lab: &Lab, bed: lab::Bed) -> Result<()> {
     let pins = datapath::locate(global.pin_dir.as_deref())?;
     lab.up(bed)?;
-    if let Some(refusal) = datapath::no_bpffs(&pins) {
+    // Where that helps, `attach` mounts a bpffs itself.
+    if let Some(refusal) = datapath::no_bpffs(&pins).filter(|_| !datapath::mounts_bpffs(&pins)) {
         warnings::warn(global, &refusal);
     }
     if_json(global)

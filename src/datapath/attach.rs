@@ -11,12 +11,14 @@ use super::bpffs::remove_tree;
 use super::foreign::{Foreign, Replaced};
 use super::interface::{Interface, interfaces};
 use super::load::{Variant, load};
+use super::locate::Mounted;
 use super::lock::Lock;
+use super::mode::{Refused, choose, link};
 use super::state::has_state;
-use super::{Pins, detach, ledger, log, permissions, sys};
+use super::{Pins, detach, ledger, permissions, sys};
 use crate::error::{Exit, failure};
-use crate::host::device::{self, Device};
-use crate::host::{features, xdp};
+use crate::host::device::Device;
+use crate::host::xdp;
 use crate::model::{ETHERNET_MTU, LedgerState, LinkState, Mode, Refusal, Remedy, Verb};
 
 pub struct Request<'a> {
@@ -48,8 +50,18 @@ pub struct Attached {
     pub no_ledger: Option<Refusal>,
 }
 
-/// Attaches to all devices or to none.
-pub fn attach(pins: &Pins, request: &Request) -> Result<Vec<Attached>> {
+/// What `attach` did.
+pub struct Report {
+    /// The devices, in the order of the request.
+    pub attached: Vec<Attached>,
+    /// Where a bpffs was mounted, because there was none.
+    pub mounted: Option<&'static str>,
+}
+
+/// Attaches to all devices or to none. Mounts a bpffs where the default pin directory needs one.
+pub fn attach(pins: &Pins, request: &Request) -> Result<Report> {
+    // Before the lock, which is in there and must be given up before a mount can be undone.
+    let mounted = Mounted::where_missing(pins)?;
     let _lock = Lock::take_or_create(pins)?;
     detach::sweep(pins)?;
     let (before, ended) = make_room(pins, interfaces(pins)?, request.devices)?;
@@ -67,7 +79,10 @@ pub fn attach(pins: &Pins, request: &Request) -> Result<Vec<Attached>> {
         let made_room = |interface: &Interface| has_place_of(&attached.device, interface);
         attached.made_room = ended.iter().any(made_room);
     }
-    Ok(all)
+    Ok(Report {
+        attached: all,
+        mounted: mounted.keep(),
+    })
 }
 
 /// A failure, after what was done all the same.
@@ -219,9 +234,15 @@ impl Loaded {
             && !request.force
         {
             let (name, whose) = (&device.name, foreign.describe());
+            let replace = Verb::Attach {
+                interfaces: vec![name.clone()],
+                mode: request.mode,
+                force: true,
+            };
+            let remedy = Remedy::from("detach that, or replace it with ") + replace;
             return Err(failure(
                 Exit::Conflict,
-                format!("{name} has another XDP {whose}: detach that, or replace it with --force"),
+                (format!("{name} has another XDP {whose}"), remedy),
             ));
         }
         let (mode, reason) = choose(device, request.mode)?;
@@ -318,125 +339,5 @@ impl Attachment {
             replaced.forget();
         }
         Ok(())
-    }
-}
-
-/// The kernel's words where a driver has no XDP at all (net/core/dev.c).
-const NO_NATIVE_MODE: &str = "driver does not support XDP in native mode";
-
-/// The mode to try first, and why.
-fn choose(device: &Device, wanted: Option<Mode>) -> Result<(Mode, String)> {
-    if let Some(mode) = wanted {
-        return Ok((mode, "as asked".into()));
-    }
-    let (mode, reason) = if device.is_bridge() {
-        (Mode::Skb, "a bridge has no native mode")
-    } else if device.is_veth() {
-        (
-            Mode::Skb,
-            "on a veth, generic is faster for what sockets send",
-        )
-    } else if device.is_tap() {
-        (
-            Mode::Skb,
-            "on a tap, generic delivers to any device, native only where a veth's peer has GRO on",
-        )
-    } else if features::xdp_of(device)?.redirect == Some(false) {
-        (Mode::Skb, "its driver has no native mode")
-    } else {
-        (Mode::Native, "its driver runs XDP")
-    };
-    Ok((mode, reason.into()))
-}
-
-/// Why a device does not take the program.
-struct Refused {
-    exit: Exit,
-    why: String,
-}
-
-impl Refused {
-    /// Why the other mode was taken.
-    fn reason(&self) -> String {
-        if self.why.contains(NO_NATIVE_MODE) {
-            return "its driver has no native mode".into();
-        }
-        format!("its driver refused native mode: {}", self.why)
-    }
-
-    /// Such a program could be tried, but what it redirects would be lost.
-    fn of_several_buffers(mut self) -> Self {
-        self.why += &format!(
-            "; above an MTU of {ETHERNET_MTU}, frames may lie in several buffers, and this kernel (before \
-             Linux 6.3) loses such frames when they are redirected natively"
-        );
-        self
-    }
-
-    fn failure(self, device: &Device, mode: Mode) -> anyhow::Error {
-        let Refused { exit, why } = self;
-        let why = format!("{} cannot run XDP in {mode} mode: {why}", device.name);
-        failure(exit, (why, remedy(device, mode, exit)))
-    }
-}
-
-fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd, Refused> {
-    sys::link_create(program.as_fd(), device.ifindex, mode).map_err(|error| {
-        let exit = match error.raw_os_error() {
-            Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL | nix::libc::ERANGE) => {
-                Exit::Unsupported
-            }
-            Some(nix::libc::EBUSY | nix::libc::EEXIST) => Exit::Conflict,
-            Some(nix::libc::EPERM | nix::libc::EACCES) => Exit::Permission,
-            Some(nix::libc::ENODEV) => Exit::NotFound,
-            _ => Exit::Failed,
-        };
-        let why = driver_says(program, device.ifindex, mode).unwrap_or_else(|| error.to_string());
-        Refused { exit, why }
-    })
-}
-
-fn remedy(device: &Device, mode: Mode, exit: Exit) -> Remedy {
-    let master = device.master.and_then(device::name_of);
-    match (exit, mode, master) {
-        (Exit::Conflict, _, Some(master)) => {
-            let at_once = format!(" first, then attach {} and {master} at once", device.name);
-            Remedy::from(Verb::Detach(vec![master])) + at_once
-        }
-        (Exit::Unsupported, Mode::Native, _) => {
-            let skb = Verb::Attach {
-                interfaces: vec![device.name.clone()],
-                mode: Some(Mode::Skb),
-                force: false,
-            };
-            Remedy::from(skb) + " works on any device"
-        }
-        _ => Remedy::default(),
-    }
-}
-
-/// The link's way gives a bare errno; the netlink way, the driver's own words.
-fn driver_says(program: &OwnedFd, ifindex: u32, mode: Mode) -> Option<String> {
-    log::take_said();
-    if sys::netlink_attach(program.as_fd(), ifindex, mode).is_ok() {
-        let _ = sys::netlink_detach(ifindex, mode);
-    }
-    log::take_said().netlink
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn that_a_driver_has_no_native_mode_does_not_read_like_an_error() {
-        let reason = |why: &str| {
-            let (exit, why) = (Exit::Unsupported, why.into());
-            Refused { exit, why }.reason()
-        };
-        let none = reason("Underlying driver does not support XDP in native mode");
-        assert_eq!(none, "its driver has no native mode");
-        let large = reason("veth: Peer MTU is too large to set XDP");
-        assert!(large.ends_with(": veth: Peer MTU is too large to set XDP"));
     }
 }

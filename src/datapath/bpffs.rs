@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::geteuid;
 
-use crate::error::{Exit, failure};
+use super::Error;
+use crate::error::Failure;
 
 /// Where /sys/fs/bpf is writable for all, anybody may have made a directory of our name first, and
 /// could lead a run of root's astray: it must be root's or this user's own, and nobody else's to
@@ -23,12 +24,10 @@ pub fn require_trusted(directory: &Path) -> Result<()> {
     if metadata.is_dir() && ours && closed {
         return Ok(());
     }
-    let path = directory.display();
-    let message = format!(
-        "{path}: belongs to uid {} or is writable for others, and is not trusted: remove it, or name another directory with --pin-dir",
-        metadata.uid()
-    );
-    Err(failure(Exit::Conflict, message))
+    Err(Failure::new(Error::Untrusted {
+        directory: directory.to_path_buf(),
+        uid: metadata.uid(),
+    }))
 }
 
 pub fn is_bpffs(path: &Path) -> bool {

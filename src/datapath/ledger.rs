@@ -15,7 +15,8 @@ use libbpf_rs::{Link, MapCore, MapHandle, OpenObject};
 use super::abi::{self, LedgerSkel, LedgerSkelBuilder};
 use super::bpffs::{exists, mkdir, remove_tree};
 use super::maps::Map;
-use super::{Pins, refusal};
+use super::{Error, Pins, exit_code, refusal};
+use crate::error::{Failure, one_line};
 use crate::host::netns;
 use crate::model::Failures;
 
@@ -39,8 +40,10 @@ pub fn start(pins: &Pins) -> Result<()> {
         return Ok(());
     }
     Ledger::open(pins)?.make_room()?;
-    let links =
-        attach(Some(pins)).context("cannot start the ledger; attach --no-ledger goes without")?;
+    let links = attach(Some(pins)).map_err(|error| {
+        let (exit, why) = (exit_code(&error), one_line(&error));
+        Failure::new(Error::Ledger { exit, why })
+    })?;
     let staged = pins.staged_ledger();
     remove_tree(&staged)?;
     mkdir(&staged, 0o700).with_context(|| format!("cannot make {}", staged.display()))?;

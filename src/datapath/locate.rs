@@ -5,15 +5,18 @@ use std::io::ErrorKind;
 use std::path::{self, Path, PathBuf};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::geteuid;
 
 use super::Pins;
 use super::bpffs::is_bpffs;
 use super::permissions::MEMBERS;
-use crate::error::{Exit, failure};
-use crate::host::netns;
-use crate::model::{Command, Place, Refusal, Remedy, Tool};
+use crate::error::{Exit, Failure, failure};
+use crate::host::{mounts, netns};
+use crate::model::{Place, Refusal, Remedy, Tool};
 
+const BPFFS: &str = "/sys/fs/bpf";
 const DEFAULT: &str = "/sys/fs/bpf/xdpredir";
 
 /// The pins of the current network namespace. Fails with exit code 2 where no bpffs can have such a
@@ -21,7 +24,7 @@ const DEFAULT: &str = "/sys/fs/bpf/xdpredir";
 pub fn locate(pin_dir: Option<&Path>) -> Result<Pins> {
     let root = match pin_dir {
         Some(named) => {
-            path::absolute(named).with_context(|| format!("--pin-dir {}", named.display()))?
+            path::absolute(named).with_context(|| format!("pin directory {}", named.display()))?
         }
         None => default_root(),
     };
@@ -47,11 +50,7 @@ fn require_no_dot(root: &Path) -> Result<()> {
     if !missing.to_string_lossy().contains('.') || !is_bpffs(existing) {
         return Ok(());
     }
-    let message = format!(
-        "--pin-dir {}: a name on a bpffs cannot contain a dot: use a name without one",
-        root.display()
-    );
-    Err(failure(Exit::Usage, message))
+    Err(Failure::new(super::Error::Dotted(root.to_path_buf())))
 }
 
 /// The deepest directory of the path that is there.
@@ -59,28 +58,110 @@ fn existing(root: &Path) -> &Path {
     root.ancestors().find(|path| path.exists()).unwrap_or(root)
 }
 
-pub(super) fn require_bpffs(pins: &Pins) -> Result<()> {
-    match no_bpffs(pins) {
-        None => Ok(()),
-        Some(why) => Err(failure(Exit::Failed, why)),
+/// What helps where no bpffs is mounted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Help {
+    /// To mount one.
+    Mount,
+    /// Another pin directory.
+    OtherDirectory,
+    /// Another mount namespace: what is mounted in that of this run vanishes with it.
+    OtherMounts,
+}
+
+impl Help {
+    /// None where a bpffs is mounted.
+    fn of(pins: &Pins) -> Option<Self> {
+        let root = pins.root();
+        if is_bpffs(existing(root)) {
+            return None;
+        }
+        Some(if !root.starts_with(BPFFS) {
+            Help::OtherDirectory
+        } else if mounts::are_short_lived() {
+            Help::OtherMounts
+        } else {
+            Help::Mount
+        })
     }
+
+    fn remedy(self) -> Remedy {
+        match self {
+            Help::Mount => Remedy::from("run ") + mount_command(),
+            Help::OtherDirectory => "name a directory on a bpffs".into(),
+            Help::OtherMounts => {
+                "run xdpredir outside of it, and let it enter the network namespace".into()
+            }
+        }
+    }
+}
+
+fn mount_command() -> Tool {
+    Tool::new("mount -t bpf bpf /sys/fs/bpf").at(Place::Anywhere)
 }
 
 /// Why nothing can be pinned, and the remedy; None where a bpffs is mounted.
 pub fn no_bpffs(pins: &Pins) -> Option<Refusal> {
-    let root = pins.root();
-    if is_bpffs(existing(root)) {
-        return None;
-    }
-    let mount =
-        || Remedy::from("run ") + Tool::new("mount -t bpf bpf /sys/fs/bpf").at(Place::Anywhere);
-    let remedy = if !root.starts_with("/sys/fs/bpf") {
-        "name a directory on a bpffs".into()
-    } else if netns::was_entered() {
-        mount()
-    } else {
-        mount() + "; inside " + Command::Name("ip netns exec") + ", use --netns instead"
+    let help = Help::of(pins)?;
+    let root = pins.root().display();
+    let why = match help {
+        Help::OtherMounts => format!(
+            "{root}: no bpffs is mounted there, and what this run mounts would vanish with it, because it \
+             has a mount namespace of its own (as in ip netns exec)"
+        ),
+        _ => format!("{root}: no bpffs is mounted there"),
     };
-    let why = format!("{}: no bpffs is mounted there", root.display());
-    Some((why, remedy).into())
+    Some((why, help.remedy()).into())
+}
+
+/// Whether `attach` would mount the bpffs that is missing.
+pub fn mounts_bpffs(pins: &Pins) -> bool {
+    pins.is_default() && Help::of(pins) == Some(Help::Mount)
+}
+
+/// A bpffs that this run has mounted, and that is unmounted again unless it is kept.
+pub(super) struct Mounted(bool);
+
+impl Mounted {
+    /// Mounts a bpffs where the default pin directory lacks one, with the mode that bpftool and
+    /// systemd give it.
+    pub fn where_missing(pins: &Pins) -> Result<Self> {
+        let Some(refusal) = no_bpffs(pins) else {
+            return Ok(Mounted(false));
+        };
+        if !mounts_bpffs(pins) {
+            return Err(failure(Exit::Failed, refusal));
+        }
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        let mounted = mount(Some("bpf"), BPFFS, Some("bpf"), flags, Some("mode=0700"));
+        mounted.map_err(|errno| {
+            let exit = match errno {
+                Errno::EPERM => Exit::Permission,
+                _ => Exit::Failed,
+            };
+            let why = format!(
+                "{}, and this process cannot mount one ({errno})",
+                refusal.why
+            );
+            failure(
+                exit,
+                (why, Remedy::from("run ") + mount_command() + " as root"),
+            )
+        })?;
+        Ok(Mounted(true))
+    }
+
+    /// Keeps it; where it is, if there is one.
+    pub fn keep(mut self) -> Option<&'static str> {
+        std::mem::take(&mut self.0).then_some(BPFFS)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if self.0 {
+            // It is busy if another run uses it already, and then it stays.
+            let _ = umount2(BPFFS, MntFlags::empty());
+        }
+    }
 }

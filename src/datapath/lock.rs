@@ -14,7 +14,6 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::bpffs::{mkdir, remove_directory, require_trusted};
 use super::cause::is_not_found;
-use super::locate::require_bpffs;
 use super::notice::{Notice, say};
 use super::state::{has_state, not_attached, nothing_attached};
 use super::version::require_our_version;
@@ -54,7 +53,6 @@ impl Lock {
 
     /// Makes the network namespace's directory where it is missing, and locks it.
     pub(super) fn take_or_create(pins: &Pins) -> Result<Self> {
-        require_bpffs(pins)?;
         let (root, namespace) = (pins.root(), pins.namespace());
         loop {
             match DirBuilder::new().recursive(true).mode(0o755).create(root) {

@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{Gid, chown};
 
-use super::Pins;
 use super::bpffs::{entries, is_bpffs, mkdir, passable, same_file};
 use super::state::interface_directories;
-use crate::error::{Exit, failure};
+use super::{Error, Pins};
+use crate::error::Failure;
 
 /// A second way to the default directory, for members of `attach --group`: systemd mounts
 /// /sys/fs/bpf with mode 0700, which nobody but root can pass.
@@ -50,14 +50,10 @@ fn require_passable(pins: &Pins) -> Result<()> {
         .skip(1)
         .find(|above| !passable(above))
     {
-        Some(above) => Err(failure(
-            Exit::Failed,
-            format!(
-                "--group: members cannot pass {} to reach {}: leave --pin-dir out or name a directory on another bpffs",
-                above.display(),
-                pins.root().display()
-            ),
-        )),
+        Some(above) => Err(Failure::new(Error::Impassable {
+            above: above.to_path_buf(),
+            root: pins.root().to_path_buf(),
+        })),
         None => Ok(()),
     }
 }

@@ -10,6 +10,7 @@ pub mod features;
 pub mod genetlink;
 pub mod kernel;
 pub mod locks;
+pub mod mounts;
 pub mod namespaces;
 pub mod neighbour;
 pub mod netlink;

@@ -5,7 +5,6 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -18,9 +17,6 @@ use super::{kernel, netlink, sys};
 use crate::error::{Exit, failure};
 
 pub const NAMED: &str = "/run/netns";
-
-/// Whether this run has left the network namespace that it was started in.
-static ENTERED: AtomicBool = AtomicBool::new(false);
 
 /// Enters the network namespace of a name or path, and no mount namespace: pins are found there, and
 /// survive.
@@ -35,13 +31,7 @@ pub fn enter(name: &str) -> Result<()> {
         Errno::EPERM => failure(Exit::Permission, "needs root (CAP_SYS_ADMIN)"),
         _ => errno.into(),
     })?;
-    ENTERED.store(true, Ordering::Relaxed);
     Ok(())
-}
-
-/// Whether this run works in a namespace that it has entered itself, by --netns.
-pub fn was_entered() -> bool {
-    ENTERED.load(Ordering::Relaxed)
 }
 
 /// Does work in another network namespace, on a thread of its own: only that one enters.

@@ -1,0 +1,134 @@
+//! The mode in which a device takes the program, and why it refuses one.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::Result;
+
+use super::{log, sys};
+use crate::error::{Exit, failure};
+use crate::host::device::{self, Device};
+use crate::host::features;
+use crate::model::{ETHERNET_MTU, Mode, Remedy, Verb};
+
+/// The kernel's words where a driver has no XDP at all (net/core/dev.c).
+const NO_NATIVE_MODE: &str = "driver does not support XDP in native mode";
+
+/// The mode to try first, and why.
+pub fn choose(device: &Device, wanted: Option<Mode>) -> Result<(Mode, String)> {
+    if let Some(mode) = wanted {
+        return Ok((mode, "as asked".into()));
+    }
+    let (mode, reason) = if device.is_bridge() {
+        (Mode::Skb, "a bridge has no native mode")
+    } else if device.is_veth() {
+        (
+            Mode::Skb,
+            "on a veth, generic is faster for what sockets send",
+        )
+    } else if device.is_tap() {
+        (
+            Mode::Skb,
+            "on a tap, generic delivers to any device, native only where a veth's peer has GRO on",
+        )
+    } else if features::xdp_of(device)?.redirect == Some(false) {
+        (Mode::Skb, "its driver has no native mode")
+    } else {
+        (Mode::Native, "its driver runs XDP")
+    };
+    Ok((mode, reason.into()))
+}
+
+/// Why a device does not take the program.
+pub struct Refused {
+    exit: Exit,
+    why: String,
+}
+
+impl Refused {
+    /// Why the other mode was taken.
+    pub fn reason(&self) -> String {
+        if self.why.contains(NO_NATIVE_MODE) {
+            return "its driver has no native mode".into();
+        }
+        format!("its driver refused native mode: {}", self.why)
+    }
+
+    /// Such a program could be tried, but what it redirects would be lost.
+    pub fn of_several_buffers(mut self) -> Self {
+        self.why += &format!(
+            "; above an MTU of {ETHERNET_MTU}, frames may lie in several buffers, and this kernel (before \
+             Linux 6.3) loses such frames when they are redirected natively"
+        );
+        self
+    }
+
+    /// The error, with what helps.
+    pub fn failure(self, device: &Device, mode: Mode) -> anyhow::Error {
+        let Refused { exit, why } = self;
+        let why = format!("{} cannot run XDP in {mode} mode: {why}", device.name);
+        failure(exit, (why, remedy(device, mode, exit)))
+    }
+}
+
+fn remedy(device: &Device, mode: Mode, exit: Exit) -> Remedy {
+    let master = device.master.and_then(device::name_of);
+    match (exit, mode, master) {
+        (Exit::Conflict, _, Some(master)) => {
+            let at_once = format!(" first, then attach {} and {master} at once", device.name);
+            Remedy::from(Verb::Detach(vec![master])) + at_once
+        }
+        (Exit::Unsupported, Mode::Native, _) => {
+            let skb = Verb::Attach {
+                interfaces: vec![device.name.clone()],
+                mode: Some(Mode::Skb),
+                force: false,
+            };
+            Remedy::from(skb) + " works on any device"
+        }
+        _ => Remedy::default(),
+    }
+}
+
+/// Attaches for as long as the link, or a pin of it, exists.
+pub fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd, Refused> {
+    sys::link_create(program.as_fd(), device.ifindex, mode).map_err(|error| {
+        let exit = match error.raw_os_error() {
+            Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL | nix::libc::ERANGE) => {
+                Exit::Unsupported
+            }
+            Some(nix::libc::EBUSY | nix::libc::EEXIST) => Exit::Conflict,
+            Some(nix::libc::EPERM | nix::libc::EACCES) => Exit::Permission,
+            Some(nix::libc::ENODEV) => Exit::NotFound,
+            _ => Exit::Failed,
+        };
+        let why = driver_says(program, device.ifindex, mode).unwrap_or_else(|| error.to_string());
+        Refused { exit, why }
+    })
+}
+
+/// The driver's own words. The system call that makes links has none but an errno, so the program is
+/// attached over netlink once more, which fails in the same way.
+fn driver_says(program: &OwnedFd, ifindex: u32, mode: Mode) -> Option<String> {
+    log::take_said();
+    if sys::netlink_attach(program.as_fd(), ifindex, mode).is_ok() {
+        let _ = sys::netlink_detach(ifindex, mode);
+    }
+    log::take_said().netlink
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_driver_has_no_native_mode_does_not_read_like_an_error() {
+        let reason = |why: &str| {
+            let (exit, why) = (Exit::Unsupported, why.into());
+            Refused { exit, why }.reason()
+        };
+        let none = reason("Underlying driver does not support XDP in native mode");
+        assert_eq!(none, "its driver has no native mode");
+        let large = reason("veth: Peer MTU is too large to set XDP");
+        assert!(large.ends_with(": veth: Peer MTU is too large to set XDP"));
+    }
+}
