@@ -17,7 +17,7 @@ use super::cause::exit_code;
 use super::maps::{Full, Map};
 use super::permissions::{group_of, share_pin};
 use super::{Pins, abi, refusal, sys};
-use crate::error::{Exit, failure};
+use crate::error::{Exit, Failure, failure};
 use crate::host::kernel;
 use crate::model::Counter;
 
@@ -175,7 +175,7 @@ impl CounterBanks {
     pub fn create(&self, needed: usize) -> Result<Vec<u32>> {
         let free = self.free(needed)?;
         if count(&free) < needed {
-            return Err(FULL.into());
+            return Err(Failure::new(FULL));
         }
         self.make(&free)?;
         let mut counters = Vec::with_capacity(needed);
