@@ -12,7 +12,8 @@ use super::ruleset::room::Limit;
 use super::sys;
 use crate::model::Counter;
 
-/// Entries to a system call: more than ever are in one bucket.
+/// Entries to a system call. The kernel reads whole buckets of a hash map, and refuses a call that has no
+/// room for one.
 const BATCH: usize = 16384;
 
 pub struct Map<K, V> {
@@ -59,7 +60,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
         self.explain(result)
     }
 
-    /// Nothing there is no error.
+    /// Deletes an entry, if it is there.
     pub fn delete(&self, key: &K) -> Result<()> {
         match self.handle.delete(abi::bytes_of(key)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -125,7 +126,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
         }))
     }
 
-    /// A full map says so in words.
+    /// Names the limit where the map is full.
     fn explain(&self, result: libbpf_rs::Result<()>) -> Result<()> {
         result.map_err(|error| {
             if is_full(&error) {
