@@ -152,7 +152,7 @@ fn a_device_with_a_link_but_without_a_queue_takes_no_redirected_frames() {
     let losses: Vec<_> = losses.filter(|f| f["check"] == "losses").collect();
     assert_eq!(losses.len(), 1, "{findings}");
     let mend = losses[0]["mend"].as_str().unwrap();
-    assert!(mend.contains("in skb mode"), "{findings}");
+    assert!(mend.contains("--mode skb"), "{findings}");
 }
 
 #[test]

@@ -252,6 +252,7 @@ mod without_netdev {
         let (bed, _peer) = bed();
         let nameless = Ns::new("nameless");
         bed.ns.veth("v2", &nameless, "p2");
+        nameless.ip("link set p2 address 02:00:00:00:00:01");
         let open = std::fs::File::open(nameless.path()).expect("it is there");
         fixture::command("ip", &["netns", "del", &nameless.name]);
         std::mem::forget(nameless);

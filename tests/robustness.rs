@@ -304,7 +304,8 @@ fn who_has_just_the_capabilities_that_are_named_can_do_all_of_it() {
     let (_dir, binary) = for_everybody();
     let top = bed.pins.dir().parent().unwrap().to_path_buf();
     std::os::unix::fs::chown(&top, Some(65534), Some(65534)).expect("chown");
-    bed.ns.ip("link set v0 up");
+    // As the rules have it for the other end of v1.
+    bed.ns.ip("link set v0 address 02:00:00:00:00:01 up");
     bed.ns.ip("link set v1 up");
 
     let refused = |capabilities: &str, lacking: &str, words: &str| {

@@ -1,6 +1,6 @@
 //! Why frames were lost, in words.
 
-use crate::model::{Command, Failures, Loss, Reason, Remedy, Tool, Verb};
+use crate::model::{Command, Failures, Loss, Reason, Remedy, Tool};
 
 /// The reasons for which frames were lost at a device.
 pub fn reasons(failures: &Failures, device: &str) -> Vec<Reason> {
@@ -11,7 +11,7 @@ pub fn reasons(failures: &Failures, device: &str) -> Vec<Reason> {
             failures.not_supported,
             "it, or its peer, takes no redirected frames",
             Remedy::from("GRO on at a veth's peer, or a native program on a NIC (")
-                + Verb::Plain("doctor")
+                + Command::Name("doctor")
                 + " names it), or attach in skb mode",
         ),
         (

@@ -1,6 +1,6 @@
 //! What the ledger counted.
 
-use super::{link, mtu, multi_buffer, peer_mtu, redirect_target};
+use super::{link, mtu, multi_buffer, peer_mtu, redirect_target, remedies};
 use crate::doctor::facts::{DeviceFacts, Facts};
 use crate::doctor::losses;
 use crate::model::{Failures, Finding, Loss, Reason, Remedy, Tool};
@@ -39,7 +39,8 @@ fn finding(facts: &Facts, device: Option<&DeviceFacts>, name: &str, reason: Reas
                 Remedy::from(
                     "nothing, if the count no longer grows; otherwise more queues there (a NIC's: ",
                 ) + Tool::new("ethtool -L").arg(name).words("combined N")
-                    + "), or attach in skb mode",
+                    + "), or "
+                    + to_skb(facts),
             );
     }
     if cause.is_none() && is_over(facts, device, reason.loss) {
@@ -51,6 +52,14 @@ fn finding(facts: &Facts, device: Option<&DeviceFacts>, name: &str, reason: Reas
     }
     let remedy = cause.map_or(reason.remedy, |cause| cause.remedy);
     finding.evidence(reason.why).remedy(remedy)
+}
+
+/// What was lost natively may have been lost by interfaces that are in generic mode by now.
+fn to_skb(facts: &Facts) -> Remedy {
+    match facts.native().next() {
+        Some(_) => remedies::natives_to_skb(facts),
+        None => "attach in skb mode".into(),
+    }
 }
 
 /// What another check finds there, that loses frames so.

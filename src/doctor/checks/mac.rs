@@ -11,7 +11,10 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 
 fn finding(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
     let (evidence, to) = match backend.moved()? {
-        Moved::Peer(mac) => (format!("{} has {mac}", device.peer()?), Refreshed::Mac(mac)),
+        Moved::Peer(mac) => (
+            format!("{mac} is that of {}", device.peer()?),
+            Refreshed::Mac(mac),
+        ),
         Moved::Neighbour(Neighbour {
             mac,
             device,

@@ -164,10 +164,9 @@ fn lacking(peer: &Peer) -> String {
 }
 
 fn gro_on(peer: &Peer) -> Remedy {
-    let device = &peer.device;
     let gro = |words| {
-        let gro = Tool::new("ethtool -K").arg(device.name());
-        gro.words(words).beside(device)
+        let ethtool = |name: &str| Tool::new("ethtool -K").arg(name).words(words);
+        remedies::at_device(&peer.device, ethtool)
     };
     match peer.gro {
         Some(true) => gro("gro off") + " and then " + Command::Name("gro on"),

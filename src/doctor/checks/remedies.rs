@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::doctor::facts::{BackendFacts, Facts, LostLocator};
-use crate::model::{Command, Match, Mode, Place, Remedy, Tool, Verb};
+use crate::model::{Command, Match, Mode, Place, Remedy, Remote, Tool, Verb};
 
 /// Attaches interfaces again, and keeps their rules.
 pub fn reattach(names: &[&str], mode: Option<Mode>) -> Remedy {
@@ -32,6 +32,14 @@ pub fn natives_to_skb(facts: &Facts) -> Remedy {
 /// A command for another machine, or for a device that has no name here.
 pub fn elsewhere(tool: Tool) -> Remedy {
     tool.at(Place::Elsewhere).into()
+}
+
+/// A command for a device that may be in another namespace, or have no name that is known here.
+pub fn at_device(device: &Remote, tool: impl FnOnce(&str) -> Tool) -> Remedy {
+    match &device.ifname {
+        Some(name) => tool(name).beside(device),
+        None => elsewhere(tool("DEV")) + format!(" at {device}"),
+    }
 }
 
 /// Has a server take packets to an address that clients ask.

@@ -95,12 +95,7 @@ impl Maker {
     fn remedy(&self) -> Remedy {
         match self {
             Maker::Sender(device, protos) => {
-                let name = device.ifname.as_deref().unwrap_or("DEV");
-                let command = undivided(name, *protos);
-                match device.ifname {
-                    Some(_) => command.beside(device),
-                    None => remedies::elsewhere(command) + format!(" at {device}"),
-                }
+                remedies::at_device(device, |name| undivided(name, *protos))
             }
             Maker::Vm(tap, protos) => {
                 let libvirt = match protos.tcp {
