@@ -13,7 +13,8 @@ use super::sys;
 use crate::error::{Coded, Exit, Failure};
 use crate::model::{Counter, Remedy};
 
-/// Entries to a system call: more than ever are in one bucket.
+/// Entries to a system call. The kernel reads whole buckets of a hash map, and refuses a call that has no
+/// room for one.
 const BATCH: usize = 16384;
 
 pub struct Map<K, V> {
@@ -60,7 +61,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
         self.explain(result)
     }
 
-    /// Nothing there is no error.
+    /// Deletes an entry, if it is there.
     pub fn delete(&self, key: &K) -> Result<()> {
         match self.handle.delete(abi::bytes_of(key)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -126,7 +127,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
         }))
     }
 
-    /// A full map says so in words.
+    /// Names the limit where the map is full.
     fn explain(&self, result: libbpf_rs::Result<()>) -> Result<()> {
         result.map_err(|error| {
             if is_full(&error) {

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use anyhow::Result;
 
 use super::RuleStore;
-use super::transaction::Written;
+use super::staging::Written;
 use crate::datapath::cause::exit_code;
 use crate::datapath::maps::says_full;
 use crate::datapath::{abi, sys};

@@ -30,7 +30,7 @@ pub const SERVICES: Limit = limit(
 const BALANCED: Limit = limit(abi::MAX_BALANCED, "rules with more than one backend");
 const MEMBERS: Limit = limit(
     abi::MAX_MEMBERS,
-    "backends in rules with more than one and in rules with --snat",
+    "backends in rules with several and in rules with a new source address",
 );
 pub const LOCATORS: Limit = limit(
     abi::MAX_LOCATORS,
@@ -39,7 +39,7 @@ pub const LOCATORS: Limit = limit(
 pub const EGRESS: Limit = limit(abi::MAX_EGRESS, "devices that packets are redirected to");
 
 impl Limit {
-    /// That a map holds no more of; None for the maps that no user's rules fill.
+    /// The limit that a full map has met; None for the maps that rules do not fill.
     pub fn of_map(name: &str) -> Option<Self> {
         Some(match name {
             "rules" => RULES,
@@ -151,7 +151,7 @@ pub fn in_sets<'a>(keys: impl Iterator<Item = &'a abi::set_key>) -> Allocated {
     allocated
 }
 
-/// What is taken in the maps, by rules or by what runs that were killed have left.
+/// What is in the maps of sets, of rules or left by killed runs.
 #[derive(Default)]
 pub struct Allocated {
     pub balanced: usize,
