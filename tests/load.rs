@@ -547,7 +547,8 @@ fn too_many_members_are_counted_and_those_that_are_there_can_be_changed() {
     tool.ok(&format!("rule load {}", all("most", 257, MAC)));
     let add = format!("rule add --mac {MAC} --dev out0 --snat 10.1.0.9 --server 10.1.0.1");
     tool.ok(&format!("{add} --port 1"));
-    let said = "65,536 backends in rules with more than one and in rules with --snat are the most";
+    let said =
+        "65,536 backends in rules with several and in rules with a new source address are the most";
     tool.run(&format!("{add} --port 2")).fails(1, &[said]);
     let more = all("more", 258, MAC);
     tool.run(&format!("rule load {more}"))

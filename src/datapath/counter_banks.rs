@@ -1,5 +1,5 @@
-//! The backends' counters, in banks. Another bank is made when all are full, so that memory is taken
-//! for as many as there are.
+//! The backends' counters, in banks. A bank is made when all others are full, so that few backends take
+//! little memory.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -17,16 +17,16 @@ use super::cause::exit_code;
 use super::maps::{Full, Map};
 use super::permissions::{group_of, share_pin};
 use super::{Pins, abi, refusal, sys};
-use crate::error::{Exit, failure};
+use crate::error::{Exit, Failure, failure};
 use crate::host::kernel;
 use crate::model::Counter;
 
 pub struct CounterBanks {
     state: PathBuf,
-    /// What the program looks a bank up in.
+    /// The map of maps in which the program looks a bank up.
     outer: MapHandle,
     banks: Map<u32, abi::counter_bitmap>,
-    /// Those that were needed so far.
+    /// The banks that this run has mapped so far.
     open: RefCell<BTreeMap<u32, Rc<Bank>>>,
 }
 
@@ -42,7 +42,7 @@ fn count(free: &[Free]) -> usize {
     free.iter().map(|bank| bank.indexes.len()).sum()
 }
 
-/// For each CPU in turn, `BANK_COUNTERS` counters of two words.
+/// A bank's memory: for each CPU in turn, `BANK_COUNTERS` counters of two words.
 struct Bank(sys::Words);
 
 impl Bank {
@@ -53,7 +53,7 @@ impl Bank {
         Ok(Bank(words))
     }
 
-    /// A counter on each CPU.
+    /// The cells of a counter, one for each CPU.
     fn cells(&self, index: u32) -> impl Iterator<Item = &[AtomicU64]> {
         self.0
             .chunks_exact(COUNTER_WORDS)
@@ -95,7 +95,7 @@ pub fn pin(number: u32) -> String {
     format!("{BANK}{number}")
 }
 
-/// A bank that is nowhere yet.
+/// Creates a bank, which is neither pinned nor in the map of maps.
 pub fn create() -> Result<MapHandle> {
     let counters = kernel::cpu_numbers()? * abi::BANK_COUNTERS;
     let options = libbpf_sys::bpf_map_create_opts {
@@ -120,8 +120,8 @@ pub fn put(outer: &impl MapCore, number: u32, bank: &MapHandle) -> Result<()> {
     Ok(outer.update(&number.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)?)
 }
 
-/// At once, because the kernel waits for all programs after each change (Linux 5.19; before, one by
-/// one).
+/// Puts all banks there in one call, because the kernel waits for all programs after each call. Before
+/// Linux 5.19 they go one by one.
 fn put_all(outer: &MapHandle, numbers: &[u32], banks: &[MapHandle]) -> Result<()> {
     let keys: Vec<u8> = numbers.iter().flat_map(|n| n.to_ne_bytes()).collect();
     let fds = banks.iter().map(|bank| bank.as_fd().as_raw_fd());
@@ -163,7 +163,7 @@ impl CounterBanks {
         Ok(Some(bank))
     }
 
-    /// Zero where there is no such bank: the counter was never written by us.
+    /// The sum over all CPUs; zero where there is no such bank, as in a rule that this command did not write.
     pub fn total(&self, counter: u32) -> Result<Counter> {
         let bank = self.bank(counter / abi::BANK_COUNTERS)?;
         Ok(bank.map_or_else(Counter::default, |bank| {
@@ -175,7 +175,7 @@ impl CounterBanks {
     pub fn create(&self, needed: usize) -> Result<Vec<u32>> {
         let free = self.free(needed)?;
         if count(&free) < needed {
-            return Err(FULL.into());
+            return Err(Failure::new(FULL));
         }
         self.make(&free)?;
         let mut counters = Vec::with_capacity(needed);
@@ -228,7 +228,7 @@ impl CounterBanks {
         Ok(count(&self.free(needed)?) == needed)
     }
 
-    /// To be called once no packet is on its way to the backends.
+    /// Frees counters. The caller has waited until no packet is on its way to their backends.
     pub fn release(&self, counters: &HashSet<u32>) -> Result<()> {
         let banks: BTreeSet<u32> = counters.iter().map(|c| c / abi::BANK_COUNTERS).collect();
         for number in banks.into_iter().filter(|&n| n < abi::COUNTER_BANKS) {
@@ -243,7 +243,7 @@ impl CounterBanks {
         Ok(())
     }
 
-    /// Releases all counters but these.
+    /// Frees all counters but these.
     pub fn keep_only(&self, counters: &HashSet<u32>) -> Result<()> {
         for number in 0..abi::COUNTER_BANKS {
             let mut bank = EMPTY;
@@ -280,7 +280,8 @@ impl CounterBanks {
         pairs.try_for_each(|(&number, bank)| self.keep(number, &bank))
     }
 
-    /// Pins a bank, shared with the group before it has its name.
+    /// Pins a bank. It is shared with the group before it has its name, so that no member meets a bank
+    /// that is closed.
     fn keep(&self, number: u32, bank: &MapHandle) -> Result<()> {
         let (path, staged) = (self.pin(number), self.state.join("bank-new"));
         remove_file(&staged)?;
@@ -313,7 +314,7 @@ fn take(bank: &mut abi::counter_bitmap, most: usize) -> Vec<u32> {
     taken
 }
 
-/// Where a bank's bitmap has a counter.
+/// The byte of a bank's bitmap that has a counter's bit.
 fn byte(index: u32) -> usize {
     (index / 8) as usize
 }

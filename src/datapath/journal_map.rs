@@ -1,4 +1,4 @@
-//! What mends changed, so that it can be put back. Written down before the change, and gone with the
+//! The map of the changes that fixes made, so that they can be reverted. It goes with the rest of the
 //! state.
 
 use std::os::fd::AsFd;
@@ -12,17 +12,18 @@ use super::{Pins, sys};
 use crate::model::Change;
 
 const NAME: &str = "journal";
-/// More than any host needs but one whose million rules all have a stale MAC address.
+/// The most entries; only a host with more stale backends than this needs more.
 const MOST: u32 = 65536;
-/// Bytes of JSON, with zeros behind.
+/// The bytes of an entry: JSON, then zeros.
 const LENGTH: usize = 512;
 
 type Text = [u8; LENGTH];
 
+/// The journal's entries, by their numbers.
 pub struct JournalMap(Map<u32, Text>);
 
 impl JournalMap {
-    /// None where nothing was ever mended.
+    /// Opens the map; None where no fix was ever made.
     pub fn open(pins: &Pins) -> Result<Option<Self>> {
         let path = pins.journal();
         if !exists(&path)? {
@@ -31,9 +32,10 @@ impl JournalMap {
         Ok(Some(JournalMap(Map::open(&path, NAME)?)))
     }
 
+    /// Opens the map, and makes it where it is missing.
     pub fn open_or_create(pins: &Pins) -> Result<Self> {
-        if let Some(mends) = Self::open(pins)? {
-            return Ok(mends);
+        if let Some(journal) = Self::open(pins)? {
+            return Ok(journal);
         }
         let options = libbpf_sys::bpf_map_create_opts {
             sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
@@ -64,15 +66,18 @@ impl JournalMap {
         Ok(numbers)
     }
 
+    /// Reads an entry.
     pub fn get(&self, number: u32) -> Result<Change> {
         let text = self.0.get(&number)?.unwrap_or([0; LENGTH]);
         change(&text)
     }
 
+    /// Writes an entry.
     pub fn note(&self, number: u32, change: &Change) -> Result<()> {
         self.0.put(&number, &text(change)?)
     }
 
+    /// Deletes an entry.
     pub fn forget(&self, number: u32) -> Result<()> {
         self.0.delete(&number)
     }

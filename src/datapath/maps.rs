@@ -8,11 +8,13 @@ use anyhow::{Context, Result};
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
 
 use super::abi::{self, Plain};
-use super::ruleset::room::Limit;
+use super::ruleset::room::{Limit, makes_room};
 use super::sys;
-use crate::model::Counter;
+use crate::error::{Coded, Exit, Failure};
+use crate::model::{Counter, Remedy};
 
-/// Entries to a system call: more than ever are in one bucket.
+/// Entries to a system call. The kernel reads whole buckets of a hash map, and refuses a call that has no
+/// room for one.
 const BATCH: usize = 16384;
 
 pub struct Map<K, V> {
@@ -59,7 +61,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
         self.explain(result)
     }
 
-    /// Nothing there is no error.
+    /// Deletes an entry, if it is there.
     pub fn delete(&self, key: &K) -> Result<()> {
         match self.handle.delete(abi::bytes_of(key)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -125,12 +127,12 @@ impl<K: Plain, V: Plain> Map<K, V> {
         }))
     }
 
-    /// A full map says so in words.
+    /// Names the limit where the map is full.
     fn explain(&self, result: libbpf_rs::Result<()>) -> Result<()> {
         result.map_err(|error| {
             if is_full(&error) {
                 let (name, limit) = (self.name, self.handle.max_entries());
-                Full { name, limit }.into()
+                Failure::new(Full { name, limit })
             } else {
                 anyhow::Error::from(error).context(format!("cannot write to the map {}", self.name))
             }
@@ -153,7 +155,7 @@ pub struct Full {
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Limit::of_map(self.name) {
-            Some(limit) => write!(f, "{limit}; `xdpredir rule del` makes room"),
+            Some(limit) => limit.fmt(f),
             None => write!(
                 f,
                 "the map {} is full: it holds {} entries",
@@ -163,7 +165,21 @@ impl fmt::Display for Full {
     }
 }
 
-impl std::error::Error for Full {}
+impl Coded for Full {
+    fn exit(&self) -> Exit {
+        Exit::Failed
+    }
+
+    fn remedy(&self) -> Remedy {
+        Limit::of_map(self.name).map_or_else(Remedy::default, |_| makes_room())
+    }
+}
+
+/// Whether an error says that a map has no room.
+pub fn says_full(error: &anyhow::Error) -> bool {
+    let failure: Option<&Failure> = error.downcast_ref();
+    failure.is_some_and(|failure| failure.typed::<Full>().is_some())
+}
 
 /// Hash maps say E2BIG when they are full.
 fn is_full(error: &libbpf_rs::Error) -> bool {

@@ -1,4 +1,4 @@
-//! A change that a mend made, and all that is needed to take it back.
+//! A change that a fix made, with all that is needed to revert it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,27 +7,34 @@ use serde::{Deserialize, Serialize};
 
 use super::{Adjacency, Backend, Match};
 
+/// A change that a fix made. Its JSON is what the journal has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
-    /// GRO was off.
+    /// GRO of the device was off, and is on.
     Gro(DeviceRef),
-    /// It was administratively down.
+    /// The device was down, and is up.
     LinkUp(DeviceRef),
+    /// A backend has another adjacency.
     Backend {
+        /// The backend's rule.
         matches: Match,
+        /// The adjacency that it had.
         before: Adjacency,
+        /// The adjacency that it got.
         after: Adjacency,
     },
 }
 
-/// A device, wherever it is.
+/// A device of any network namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRef {
+    /// Its index there.
     pub ifindex: u32,
+    /// Its name when it was changed.
     pub ifname: String,
-    /// Of its network namespace.
+    /// The cookie of its network namespace.
     pub cookie: u64,
-    /// The way there at that time; None: the namespace whose mends these are.
+    /// The path of that namespace when the device was changed; None: the namespace of the journal.
     pub netns: Option<PathBuf>,
 }
 
@@ -51,29 +58,29 @@ impl Change {
         }
     }
 
-    /// As it is once the change is undone.
+    /// What is so once the change is reverted.
     pub fn undone(&self) -> String {
         match self {
-            Change::Gro(place) => format!("GRO off at {place}"),
-            Change::LinkUp(place) => format!("{place} down"),
+            Change::Gro(device) => format!("GRO off at {device}"),
+            Change::LinkUp(device) => format!("{device} down"),
             Change::Backend { before, after, .. } => moved(after, before),
         }
     }
 }
 
-/// As it is now.
+/// What is so since the change.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Change::Gro(place) => write!(f, "GRO on at {place}"),
-            Change::LinkUp(place) => write!(f, "{place} up"),
+            Change::Gro(device) => write!(f, "GRO on at {device}"),
+            Change::LinkUp(device) => write!(f, "{device} up"),
             Change::Backend { before, after, .. } => f.write_str(&moved(before, after)),
         }
     }
 }
 
 fn moved(from: &Adjacency, to: &Adjacency) -> String {
-    let devices = [from, to].map(|way| way.ifindex.to_string());
+    let devices = [from, to].map(|adjacency| adjacency.ifindex.to_string());
     let changes = from.changes(to, devices);
     if from.server == to.server {
         return format!("server {}: {changes}", from.server);

@@ -34,7 +34,7 @@ pub fn bytes_of_service(service: &abi::service_key) -> ServiceBytes {
     bytes
 }
 
-/// Which bit of a service stands for a prefix length.
+/// The word of a service, and the bit in it, that stand for a prefix length.
 pub fn length_bit(family: u8, prefixlen: u8) -> (usize, u64) {
     let longest = if u32::from(family) == abi::FAMILY_IPV6 {
         128
@@ -45,7 +45,7 @@ pub fn length_bit(family: u8, prefixlen: u8) -> (usize, u64) {
     (missing / 64, 1 << (missing % 64))
 }
 
-/// A rule's own prefix length.
+/// The prefix length of a rule, as the only one of its service.
 pub fn length_of(key: &abi::rule_key) -> abi::prefix_lengths {
     let (word, bit) = length_bit(key.family, key.prefixlen);
     let mut service = abi::prefix_lengths::default();

@@ -8,9 +8,9 @@ use std::collections::HashSet;
 use anyhow::Result;
 
 use super::RuleStore;
-use super::transaction::Written;
+use super::staging::Written;
 use crate::datapath::cause::exit_code;
-use crate::datapath::maps::Full;
+use crate::datapath::maps::says_full;
 use crate::datapath::{abi, sys};
 use crate::error::Exit;
 
@@ -30,7 +30,7 @@ impl RuleStore {
         attempt: impl Fn() -> Result<T>,
     ) -> Result<T> {
         match attempt() {
-            Err(error) if error.is::<Full>() || exit_code(&error) == Exit::Permission => {
+            Err(error) if says_full(&error) || exit_code(&error) == Exit::Permission => {
                 self.sweep(written)?;
                 attempt()
             }

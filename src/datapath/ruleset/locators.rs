@@ -1,4 +1,4 @@
-//! How backends were found, by their counters.
+//! The locators of backends, by the backends' counters.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use crate::datapath::maps::Map;
 use crate::datapath::{Pins, abi};
 use crate::model::Locator;
 
-/// Bytes of the longest text that can be remembered.
+/// The bytes of the longest locator that can be stored.
 pub const MAX_TEXT: usize = abi::LOCATOR_LEN as usize - 1;
 
 pub struct Locators(Map<u32, abi::locator>);
@@ -28,24 +28,26 @@ impl Locators {
         Ok(entries.into_iter().filter_map(known).collect())
     }
 
-    /// How many are there, of backends or of what runs that were killed have left.
+    /// How many there are, with those that killed runs have left.
     pub fn count(&self) -> Result<usize> {
         self.0.count()
     }
 
-    /// Whose backends have one.
+    /// The counters of the backends that have one.
     pub fn counters(&self) -> Result<HashSet<u32>> {
         let entries = self.0.entries()?.into_iter();
         Ok(entries.map(|(counter, _)| counter).collect())
     }
 
-    pub fn put(&self, counter: u32, origin: Option<&Locator>) -> Result<()> {
-        match origin {
-            Some(origin) => self.0.put(&counter, &stored(origin)),
+    /// Stores a locator, or deletes it.
+    pub fn put(&self, counter: u32, locator: Option<&Locator>) -> Result<()> {
+        match locator {
+            Some(locator) => self.0.put(&counter, &stored(locator)),
             None => self.0.delete(&counter),
         }
     }
 
+    /// Deletes the locators of these counters.
     pub fn forget(&self, counters: &HashSet<u32>) -> Result<()> {
         let entries = self.0.entries()?;
         let named = entries.iter().map(|(counter, _)| counter);
@@ -54,6 +56,7 @@ impl Locators {
             .try_for_each(|counter| self.0.delete(counter))
     }
 
+    /// Deletes all locators but those of these counters.
     pub fn keep_only(&self, counters: &HashSet<u32>) -> Result<()> {
         let unnamed = |counter: &&u32| !counters.contains(counter);
         for counter in self.0.keys()?.iter().filter(unnamed) {
@@ -63,16 +66,16 @@ impl Locators {
     }
 }
 
-fn stored(origin: &Locator) -> abi::locator {
+fn stored(locator: &Locator) -> abi::locator {
     let mut stored = abi::locator::default();
-    let text = origin.to_string();
+    let text = locator.to_string();
     for (to, from) in stored.text[..MAX_TEXT].iter_mut().zip(text.bytes()) {
         *to = from as _;
     }
     stored
 }
 
-/// None where another version has written it.
+/// None where this version cannot read the text.
 fn read(stored: &abi::locator) -> Option<Locator> {
     let text = stored.text.iter().map(|&c| c as u8);
     let text: Vec<u8> = text.take_while(|&c| c != 0).collect();

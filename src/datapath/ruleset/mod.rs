@@ -13,6 +13,7 @@ pub(super) mod locators;
 mod prefix_lengths;
 pub(super) mod room;
 mod sets;
+mod staging;
 mod transaction;
 
 use std::collections::HashMap;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use anyhow::Result;
 
 use super::codec::{ServiceBytes, bytes_of_service, length_bit, length_of, service_bytes, union};
-use crate::datapath::maps::{Full, Map};
+use crate::datapath::maps::{Map, says_full};
 use crate::datapath::{Pins, abi};
 
 type Rules = Map<abi::rule_key, abi::rule>;
@@ -37,7 +37,7 @@ impl PrefixLengths {
             *lengths = union(*lengths, length_of(key));
         }
         match self.put(&wanted) {
-            Err(error) if error.is::<Full>() => {
+            Err(error) if says_full(&error) => {
                 self.delete_unused(rules, &wanted)?;
                 self.put(&wanted)
             }

@@ -8,7 +8,8 @@ use indicatif::HumanCount;
 
 use super::codec::{ServiceBytes, key_of, needs_set, service_bytes, set_size};
 use crate::datapath::abi;
-use crate::model::Rule;
+use crate::error::{Exit, failure};
+use crate::model::{Remedy, Rule, Verb};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
@@ -29,7 +30,7 @@ pub const SERVICES: Limit = limit(
 const BALANCED: Limit = limit(abi::MAX_BALANCED, "rules with more than one backend");
 const MEMBERS: Limit = limit(
     abi::MAX_MEMBERS,
-    "backends in rules with more than one and in rules with --snat",
+    "backends in rules with several and in rules with a new source address",
 );
 pub const LOCATORS: Limit = limit(
     abi::MAX_LOCATORS,
@@ -38,7 +39,7 @@ pub const LOCATORS: Limit = limit(
 pub const EGRESS: Limit = limit(abi::MAX_EGRESS, "devices that packets are redirected to");
 
 impl Limit {
-    /// That a map holds no more of; None for the maps that no user's rules fill.
+    /// The limit that a full map has met; None for the maps that rules do not fill.
     pub fn of_map(name: &str) -> Option<Self> {
         Some(match name {
             "rules" => RULES,
@@ -60,11 +61,9 @@ impl Limit {
         if self.allows(needed) {
             return Ok(());
         }
-        Err(TooMany {
-            limit: self,
-            needed,
-        }
-        .into())
+        let needed = count(needed);
+        let why = format!("{self}, and there would be {needed}: nothing was changed");
+        Err(failure(Exit::Failed, (why, makes_room())))
     }
 }
 
@@ -83,24 +82,10 @@ fn count(number: usize) -> HumanCount {
     HumanCount(number as u64)
 }
 
-#[derive(Debug)]
-struct TooMany {
-    limit: Limit,
-    needed: usize,
+/// What helps where a limit is reached.
+pub fn makes_room() -> Remedy {
+    Remedy::from(Verb::Plain("rule del")) + " makes room"
 }
-
-impl fmt::Display for TooMany {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}, and there would be {}: nothing was changed; `xdpredir rule del` makes room",
-            self.limit,
-            count(self.needed)
-        )
-    }
-}
-
-impl std::error::Error for TooMany {}
 
 /// What rules take.
 #[derive(Default)]
@@ -166,7 +151,7 @@ pub fn in_sets<'a>(keys: impl Iterator<Item = &'a abi::set_key>) -> Allocated {
     allocated
 }
 
-/// What is taken in the maps, by rules or by what runs that were killed have left.
+/// What is in the maps of sets, of rules or left by killed runs.
 #[derive(Default)]
 pub struct Allocated {
     pub balanced: usize,
@@ -196,6 +181,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
+    use crate::error::remedy;
     use crate::model::{Backend, Mac, Match, Port, Prefix, Proto, Rewrite, Weight};
 
     fn rule(port: u16, backends: u32, snat: bool) -> Rule {
@@ -241,8 +227,9 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "16,384 rules with more than one backend are the most, and there would be 16,385: \
-             nothing was changed; `xdpredir rule del` makes room"
+             nothing was changed"
         );
+        assert_eq!(remedy(&error), makes_room());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The sets of backends, with their Maglev tables. A set never changes once a rule names it.
+//! The sets of backends, with their Maglev tables. Once a rule names a set, nothing changes in it but that
+//! the backends of a device that is gone lose it.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -18,12 +19,12 @@ pub struct Sets {
     maglev: Map<abi::set_key, abi::maglev_chunk>,
 }
 
-/// Of the rules of a batch, many of which have the same backends.
+/// The Maglev tables of a batch, so that rules with the same backends share one computation.
 #[derive(Default)]
 pub struct Tables(RefCell<HashMap<Vec<Member>, Rc<Vec<abi::maglev_chunk>>>>);
 
 impl Tables {
-    /// As the map has it.
+    /// The table of a rule's backends, as the map has it.
     fn of(&self, rule: &Rule) -> Rc<Vec<abi::maglev_chunk>> {
         let members = rule.members();
         let mut known = self.0.borrow_mut();
@@ -45,7 +46,7 @@ impl Sets {
         })
     }
 
-    /// The backends of a set, as many as are there.
+    /// The backends of a set that are there.
     pub fn read(&self, set: u32) -> Result<Vec<abi::backend>> {
         let mut members = Vec::new();
         for index in 0..set_size(set) {
@@ -79,7 +80,7 @@ impl Sets {
         }
     }
 
-    /// To be called once no packet is on its way through the set.
+    /// Deletes a set. The caller has waited until no packet is on its way through it.
     pub fn delete(&self, set: u32) -> Result<()> {
         if set_size(set) > 1 {
             for index in 0..abi::MAGLEV_CHUNKS {
