@@ -2,28 +2,33 @@
 
 use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, HostFacts, InterfaceFacts, Trial};
 use crate::model::{
-    Backend, FeatureSource, Features, LinkState, Mac, Match, Mode, Offloads, Port, Prefix, Proto,
-    Remote, Rewrite, Rule, Weight, XdpFeatures,
+    Backend, Counter, FeatureSource, Features, LinkState, Mac, Match, Mode, Offloads, Outcome,
+    Outcomes, Port, Prefix, Proto, Remote, Rewrite, Rule, Weight, XdpFeatures,
 };
 
 /// A device attached natively, and a backend behind another one.
 pub fn redirecting(from: DeviceFacts, to: DeviceFacts) -> Facts {
-    let (ingress, ifindex) = (attached(&from, Mode::Native), to.features.ifindex);
-    Facts {
-        attached: vec![ingress.ifindex],
-        interfaces: vec![ingress],
-        backends: vec![BackendFacts::new(&backend(ifindex, Rewrite::default()))],
-        devices: [from, to]
-            .map(|device| (device.features.ifindex, device))
-            .into(),
-        ..Facts::default()
-    }
+    let ifindex = to.features.ifindex;
+    let mut facts = attached_to(from, Mode::Native);
+    let backend = backend(ifindex, Rewrite::default());
+    facts.backends.push(BackendFacts::new(&backend));
+    facts.devices.insert(ifindex, to);
+    facts
 }
 
-/// A live interface in a mode.
-pub fn attached(device: &DeviceFacts, mode: Mode) -> InterfaceFacts {
-    InterfaceFacts {
-        ifindex: device.features.ifindex,
+/// A device attached in a mode.
+pub fn attached_to(device: DeviceFacts, mode: Mode) -> Facts {
+    let mut facts = Facts::default();
+    attach(&mut facts, device, mode);
+    facts
+}
+
+/// Attaches one more device.
+pub fn attach(facts: &mut Facts, device: DeviceFacts, mode: Mode) {
+    let ifindex = device.features.ifindex;
+    facts.attached.push(ifindex);
+    facts.interfaces.push(InterfaceFacts {
+        ifindex,
         name: device.name().to_string(),
         mode,
         frags: false,
@@ -31,7 +36,24 @@ pub fn attached(device: &DeviceFacts, mode: Mode) -> InterfaceFacts {
         successor: None,
         foreign: None,
         elsewhere: None,
-    }
+    });
+    facts.devices.insert(ifindex, device);
+}
+
+/// With a rule for UDP.
+pub fn with_rule(mut facts: Facts) -> Facts {
+    facts.rules.push(rule(Proto::Udp, 9, Rewrite::default()));
+    facts
+}
+
+/// Packets that passed, by the names of outcomes.
+pub fn outcomes(passed: &[(&'static str, u64)]) -> Outcomes {
+    let outcome = |&(name, packets): &(_, _)| Outcome {
+        name,
+        action: "pass",
+        counter: Counter { packets, bytes: 0 },
+    };
+    Outcomes(passed.iter().map(outcome).collect())
 }
 
 /// A host that lacks nothing.

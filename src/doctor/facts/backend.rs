@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{ReplyArrival, ServerFacts, Source};
-use crate::model::{Backend, Fix, Locator, Mac, Match, Refreshed};
+use crate::model::{Backend, BackendState, Fix, Locator, Mac, Match, Refreshed};
 
 /// A backend, and all rules that have it alike.
 #[derive(Clone)]
@@ -122,6 +122,24 @@ impl BackendFacts {
         }
     }
 
+    /// The state as `rule list` shows it: packets are redirected to this device.
+    pub fn state(&self, egress_is_up: bool) -> BackendState {
+        if !egress_is_up {
+            BackendState::LinkDown
+        } else if self.moved().is_some() {
+            BackendState::StaleMac
+        } else if self.has_lost_route() {
+            BackendState::NoRoute
+        } else {
+            BackendState::Up
+        }
+    }
+
+    /// Rules found the server by a route that is gone.
+    pub fn has_lost_route(&self) -> bool {
+        self.by_route && !self.has_route
+    }
+
     /// Whether the server is elsewhere by now. A rule's MAC address that the other end has may be
     /// wrong all the same: then the server's address has left that namespace.
     pub fn moved(&self) -> Option<Moved<'_>> {
@@ -129,25 +147,19 @@ impl BackendFacts {
         if self.is_own && !self.keep_ip {
             return None;
         }
-        let Whereabouts {
-            peer,
-            neighbour,
-            other_port,
-            other_device,
-            ..
-        } = &self.whereabouts;
-        if let Some(device) = other_device {
+        let now = &self.whereabouts;
+        if let Some(device) = &now.other_device {
             return Some(Moved::Device(device));
         }
-        if let Some(port) = other_port {
+        if let Some(port) = &now.other_port {
             return Some(Moved::Port(port));
         }
         // The MAC address of who takes the tag off can't be looked up.
         if self.push_vlan {
             return None;
         }
-        let other = neighbour.as_ref().filter(|now| now.mac != self.mac);
-        match peer {
+        let other = now.neighbour.as_ref().filter(|now| now.mac != self.mac);
+        match now.peer {
             Some(peer) if peer.mac == self.mac => {
                 let left = other.filter(|now| !now.peer_has_address);
                 left.map(Moved::Neighbour)
@@ -160,14 +172,11 @@ impl BackendFacts {
     /// Whether the other end of the egress device is no longer the server's, so that what that end
     /// says of the server means nothing.
     pub fn has_left(&self) -> bool {
-        let Whereabouts {
-            neighbour,
-            other_port,
-            other_device,
-            ..
-        } = &self.whereabouts;
+        let now = &self.whereabouts;
         let is_other = |now: &Neighbour| now.mac != self.mac && !now.peer_has_address;
-        neighbour.as_ref().is_some_and(is_other) || other_port.is_some() || other_device.is_some()
+        now.neighbour.as_ref().is_some_and(is_other)
+            || now.other_port.is_some()
+            || now.other_device.is_some()
     }
 
     /// In all rules that have the backend as it was gathered.

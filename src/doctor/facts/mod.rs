@@ -54,10 +54,10 @@ impl Facts {
         self.interfaces.iter().filter(attached)
     }
 
-    /// The devices of those interfaces.
-    pub fn ingress(&self) -> impl Iterator<Item = &DeviceFacts> {
-        self.live()
-            .filter_map(|interface| self.devices.get(&interface.ifindex))
+    /// Those interfaces, each with its device.
+    pub fn ingress(&self) -> impl Iterator<Item = (&InterfaceFacts, &DeviceFacts)> {
+        let device = |i: &InterfaceFacts| self.devices.get(&i.ifindex);
+        self.live().filter_map(move |i| Some((i, device(i)?)))
     }
 
     /// The devices that packets are redirected to.
