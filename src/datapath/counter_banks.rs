@@ -14,7 +14,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use super::bpffs::{exists, remove_file};
 use super::cause::exit_code;
-use super::maps::{Full, Map};
+use super::maps::{self, Full, Map};
 use super::permissions::{group_of, share_pin};
 use super::{Pins, abi, refusal, sys};
 use crate::error::{Exit, Failure, failure};
@@ -98,20 +98,9 @@ pub fn pin(number: u32) -> String {
 /// Creates a bank, which is neither pinned nor in the map of maps.
 pub fn create() -> Result<MapHandle> {
     let counters = kernel::cpu_numbers()? * abi::BANK_COUNTERS;
-    let options = libbpf_sys::bpf_map_create_opts {
-        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
-        map_flags: libbpf_sys::BPF_F_MMAPABLE,
-        ..Default::default()
-    };
-    MapHandle::create(
-        MapType::Array,
-        Some("counters"),
-        size_of::<u32>() as u32,
-        size_of::<abi::counter>() as u32,
-        counters,
-        &options,
-    )
-    .map_err(|error| refusal::of_map("counters", error))
+    let flags = libbpf_sys::BPF_F_MMAPABLE;
+    maps::create::<u32, abi::counter>("counters", MapType::Array, counters, flags)
+        .map_err(|error| refusal::of_map("counters", error))
 }
 
 /// Puts a bank where the program looks it up.
@@ -231,30 +220,25 @@ impl CounterBanks {
     /// Frees counters. The caller has waited until no packet is on its way to their backends.
     pub fn release(&self, counters: &HashSet<u32>) -> Result<()> {
         let banks: BTreeSet<u32> = counters.iter().map(|c| c / abi::BANK_COUNTERS).collect();
-        for number in banks.into_iter().filter(|&n| n < abi::COUNTER_BANKS) {
+        let is_bank = |number: &u32| *number < abi::COUNTER_BANKS;
+        banks.into_iter().filter(is_bank).try_for_each(|number| {
+            let free = |index| counters.contains(&(number * abi::BANK_COUNTERS + index));
             let mut bank = self.used(number)?;
-            let first = number * abi::BANK_COUNTERS;
-            for index in (0..abi::BANK_COUNTERS).filter(|index| counters.contains(&(first + index)))
-            {
-                bank.bitmap[byte(index)] &= !bit(index);
-            }
-            self.banks.put(&number, &bank)?;
-        }
-        Ok(())
+            let freed = (0..abi::BANK_COUNTERS).filter(|&index| free(index));
+            freed.for_each(|index| bank.bitmap[byte(index)] &= !bit(index));
+            self.banks.put(&number, &bank)
+        })
     }
 
     /// Frees all counters but these.
     pub fn keep_only(&self, counters: &HashSet<u32>) -> Result<()> {
-        for number in 0..abi::COUNTER_BANKS {
+        (0..abi::COUNTER_BANKS).try_for_each(|number| {
+            let used = |index| counters.contains(&(number * abi::BANK_COUNTERS + index));
             let mut bank = EMPTY;
-            let first = number * abi::BANK_COUNTERS;
-            for index in (0..abi::BANK_COUNTERS).filter(|index| counters.contains(&(first + index)))
-            {
-                bank.bitmap[byte(index)] |= bit(index);
-            }
-            self.banks.put(&number, &bank)?;
-        }
-        Ok(())
+            let kept = (0..abi::BANK_COUNTERS).filter(|&index| used(index));
+            kept.for_each(|index| bank.bitmap[byte(index)] |= bit(index));
+            self.banks.put(&number, &bank)
+        })
     }
 
     fn used(&self, number: u32) -> Result<abi::counter_bitmap> {
@@ -285,8 +269,7 @@ impl CounterBanks {
     fn keep(&self, number: u32, bank: &MapHandle) -> Result<()> {
         let (path, staged) = (self.pin(number), self.state.join("bank-new"));
         remove_file(&staged)?;
-        sys::pin(bank.as_fd(), &staged)
-            .with_context(|| format!("cannot pin {}", staged.display()))?;
+        sys::pin(bank.as_fd(), &staged)?;
         if let Some(gid) = group_of(&self.state) {
             share_pin(&staged, gid)?;
         }

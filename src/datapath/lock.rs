@@ -14,7 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::bpffs::{mkdir, remove_directory, require_trusted};
 use super::cause::is_not_found;
-use super::notice::{Notice, say};
+use super::log::{Notice, say};
 use super::state::{has_state, not_attached, nothing_attached};
 use super::version::require_our_version;
 use super::{Pins, detach};

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
+use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use super::abi::{self, Plain};
 use super::ruleset::room::{Limit, makes_room};
@@ -70,11 +70,15 @@ impl<K: Plain, V: Plain> Map<K, V> {
     }
 
     pub fn keys(&self) -> Result<Vec<K>> {
-        self.each_key().collect()
+        let keys = self.handle.keys();
+        keys.map(|key| abi::from_bytes(&key)).collect()
     }
 
-    pub fn each_key(&self) -> impl Iterator<Item = Result<K>> {
-        self.handle.keys().map(|key| abi::from_bytes(&key))
+    /// Deletes the entries that are not to be kept.
+    pub fn retain(&self, is_kept: impl Fn(&K) -> bool) -> Result<()> {
+        let keys = self.keys()?;
+        let mut gone = keys.iter().filter(|key| !is_kept(key));
+        gone.try_for_each(|key| self.delete(key))
     }
 
     /// All entries of a hash map.
@@ -138,6 +142,22 @@ impl<K: Plain, V: Plain> Map<K, V> {
             }
         })
     }
+}
+
+/// Makes a map, which nothing has pinned.
+pub fn create<K: Plain, V: Plain>(
+    name: &str,
+    kind: MapType,
+    entries: u32,
+    flags: u32,
+) -> libbpf_rs::Result<MapHandle> {
+    let options = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+        map_flags: flags,
+        ..Default::default()
+    };
+    let (key, value) = (size_of::<K>() as u32, size_of::<V>() as u32);
+    MapHandle::create(kind, Some(name), key, value, entries, &options)
 }
 
 fn bytes_of_all<T: Plain>(values: &[T]) -> Vec<u8> {

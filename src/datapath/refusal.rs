@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Error, Result};
-use libbpf_rs::ErrorKind;
+use libbpf_rs::{ErrorKind, ProgramType, libbpf_sys};
 
 use super::log::{self, Said};
-use super::sys;
 use crate::error::{Exit, failure};
 use crate::host::capability;
 use crate::host::kernel::{BOOT_NEWER, BOOT_TESTED, BTF, release};
@@ -56,14 +55,14 @@ pub fn of_map(map: &str, error: libbpf_rs::Error) -> Error {
 /// for privileges, for what a program does.
 fn of_program(program: &str, errno: &str, log: Option<&str>, error: libbpf_rs::Error) -> Error {
     let cannot = format!("the kernel refused the program {program}");
-    if errno == "-EPERM" || !capability::missing(&capability::ATTACH).is_empty() {
+    if errno == "-EPERM" || !capability::missing(capability::ATTACH).is_empty() {
         return refused(cannot, &error);
     }
     if error.kind() == ErrorKind::OutOfMemory {
         return failure(Exit::Failed, (format!("{cannot}: not enough memory"), FREE));
     }
     let kernel = release();
-    let missing = sys::missing_helpers();
+    let missing = missing_helpers();
     let (why, remedy) = match log.and_then(last_words) {
         _ if !missing.is_empty() => {
             let missing = missing.join(", ");
@@ -82,6 +81,22 @@ fn of_program(program: &str, errno: &str, log: Option<&str>, error: libbpf_rs::E
         ),
     };
     failure(Exit::Unsupported, (why, remedy))
+}
+
+/// The youngest functions that the programs call and this kernel has not.
+fn missing_helpers() -> Vec<&'static str> {
+    let helpers = [
+        (libbpf_sys::BPF_FUNC_check_mtu, "bpf_check_mtu"),
+        (libbpf_sys::BPF_FUNC_loop, "bpf_loop"),
+        (
+            libbpf_sys::BPF_FUNC_xdp_get_buff_len,
+            "bpf_xdp_get_buff_len",
+        ),
+        (libbpf_sys::BPF_FUNC_xdp_load_bytes, "bpf_xdp_load_bytes"),
+    ];
+    let is_missing = |helper| matches!(ProgramType::Xdp.is_helper_supported(helper), Ok(false));
+    let missing = helpers.iter().filter(|(helper, _)| is_missing(*helper));
+    missing.map(|(_, name)| *name).collect()
 }
 
 fn refused(cannot: String, error: &libbpf_rs::Error) -> Error {

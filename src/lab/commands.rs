@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result};
 
 use crate::error::{Exit, failure, join_lines};
+use crate::view::remedy::quoted;
 
 /// The programs that beds are made and shown with, and the Debian packages that have them.
 const PACKAGES: [(&str, &str); 4] = [
@@ -100,21 +101,8 @@ fn check(command: &Command, output: &Output) -> Result<()> {
 
 /// The command as one would type it.
 fn line(command: &Command) -> String {
-    std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(quote)
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-fn quote(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.into_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
+    let arguments = command.get_args().map(OsStr::to_os_string);
+    quoted(std::iter::once(command.get_program().to_os_string()).chain(arguments))
 }
 
 #[cfg(test)]

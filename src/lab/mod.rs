@@ -17,7 +17,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::error::{Exit, failure};
-pub use beds::Bed;
+pub use beds::{BEDS, Bed};
 use commands::Commands;
 use down::Remover;
 pub use exec::exec;
@@ -34,7 +34,7 @@ pub struct Lab<'a> {
 
 impl Lab<'_> {
     /// Makes a bed. One that is there stays as it is.
-    pub fn up(&self, bed: Bed) -> Result<()> {
+    pub fn up(&self, bed: &'static Bed) -> Result<()> {
         require_root("up")?;
         let _lock = lock()?;
         up::up(&self.commands(), &self.remover(), bed)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use super::beds::{Bed, Layout};
+use super::beds::Bed;
 use super::commands::{self, Commands};
 use super::down::Remover;
 use super::inspect::{self, State};
@@ -17,15 +17,15 @@ use crate::error::{Exit, failure};
 /// Links report carrier within milliseconds of being set up.
 const LINKS_COME_UP_WITHIN: Duration = Duration::from_secs(5);
 
-pub fn up(commands: &Commands, remover: &Remover, bed: Bed) -> Result<()> {
-    commands::require(&programs(bed.layout()))?;
+pub fn up(commands: &Commands, remover: &Remover, bed: &'static Bed) -> Result<()> {
+    commands::require(&programs(bed))?;
     match inspect::state()? {
-        State::Up(there) if there == bed => {
-            commands.say(&format!("the bed {} is already up", bed.name()));
+        State::Up(there) if there.name == bed.name => {
+            commands.say(&format!("the bed {} is already up", bed.name));
             return Ok(());
         }
         State::Up(other) => {
-            let other = other.name();
+            let other = other.name;
             return Err(failure(
                 Exit::Conflict,
                 format!("the bed {other} is up: remove it first with `xdpredir lab down`"),
@@ -38,32 +38,31 @@ pub fn up(commands: &Commands, remover: &Remover, bed: Bed) -> Result<()> {
         State::Absent => {}
     }
     make(commands, bed).map_err(|error| undo(commands, remover, error))?;
-    let hosts = bed.layout().hosts.join(", ");
-    commands.say(&format!("the bed {} is up: {hosts}", bed.name()));
-    let first = bed.layout().first_steps[0];
+    let hosts = bed.hosts.join(", ");
+    commands.say(&format!("the bed {} is up: {hosts}", bed.name));
+    let first = bed.first_steps[0];
     commands.say(&format!(
         "now try `{first}`; `xdpredir lab status` has more"
     ));
     Ok(())
 }
 
-fn programs(layout: &Layout) -> Vec<&'static str> {
+fn programs(bed: &Bed) -> Vec<&'static str> {
     let mut programs = vec!["ip", "nsenter"];
-    programs.extend(layout.rows().map(|(_, command)| command[0]));
+    programs.extend(bed.rows().map(|(_, command)| command[0]));
     programs
 }
 
 /// The mark comes last: a bed that has it is whole.
-fn make(commands: &Commands, bed: Bed) -> Result<()> {
-    let layout = bed.layout();
-    for host in layout.hosts {
-        make_host(commands, host, layout.routers.contains(host))?;
+fn make(commands: &Commands, bed: &'static Bed) -> Result<()> {
+    for host in bed.hosts {
+        make_host(commands, host, bed.routers.contains(host))?;
     }
     let is_possible = |words: &[&str]| has_ipv6() || !words.iter().any(|word| word.contains("::"));
-    for (host, command) in layout.rows().filter(|(_, words)| is_possible(words)) {
+    for (host, command) in bed.rows().filter(|(_, words)| is_possible(words)) {
         commands.run(namespace::command(host, &command))?;
     }
-    wait_for_links(layout.hosts)?;
+    wait_for_links(bed.hosts)?;
     commands.run(inspect::mark(bed))
 }
 

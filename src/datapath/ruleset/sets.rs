@@ -8,7 +8,7 @@ use std::rc::Rc;
 use anyhow::Result;
 
 use super::codec::{set_size, stored_backend};
-use super::room::{self, Allocated};
+use super::room::Usage;
 use crate::datapath::maps::Map;
 use crate::datapath::{Pins, abi};
 use crate::model::Rule;
@@ -96,19 +96,17 @@ impl Sets {
 
     /// Deletes all sets but these.
     pub fn keep_only(&self, sets: &HashSet<u32>) -> Result<()> {
-        let unnamed = |key: &&abi::set_key| !sets.contains(&key.set);
-        for key in self.members.keys()?.iter().filter(unnamed) {
-            self.members.delete(key)?;
-        }
-        for key in self.maglev.keys()?.iter().filter(unnamed) {
-            self.maglev.delete(key)?;
-        }
-        Ok(())
+        self.members.retain(|key| sets.contains(&key.set))?;
+        self.maglev.retain(|key| sets.contains(&key.set))
     }
 
-    pub fn allocated(&self) -> Result<Allocated> {
-        let entries = self.members.entries()?;
-        Ok(room::in_sets(entries.iter().map(|(key, _)| key)))
+    /// Counts what is in the sets, of rules or left by killed runs.
+    pub fn add_to(&self, usage: &mut Usage) -> Result<()> {
+        for (key, _) in self.members.entries()? {
+            usage.members += 1;
+            usage.balanced += usize::from(key.index == 0 && set_size(key.set) > 1);
+        }
+        Ok(())
     }
 
     /// All members with their sets.

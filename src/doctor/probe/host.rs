@@ -13,8 +13,8 @@ use crate::model::LedgerState;
 pub fn host(pins: &Pins, survey: &Survey) -> HostFacts {
     HostFacts {
         no_bpffs: datapath::no_bpffs(pins),
-        lacks_to_attach: capability::missing(&capability::ATTACH),
-        lacks_to_look: capability::missing(&capability::ENTER),
+        lacks_to_attach: capability::missing(capability::ATTACH),
+        lacks_to_look: capability::missing(capability::ENTER),
         tells_features: survey.is_told(),
         ..HostFacts::default()
     }
