@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
-use super::bpffs::{exists, remove_file};
+use super::bpffs::{At, exists, remove_file};
 use super::cause::exit_code;
 use super::maps::{self, Full, Map};
 use super::permissions::{group_of, share_pin};
@@ -48,8 +48,7 @@ struct Bank(sys::Words);
 impl Bank {
     fn open(path: &Path) -> Result<Self> {
         let map = open(path)?;
-        let words =
-            sys::Words::map(&map).with_context(|| format!("cannot map {}", path.display()))?;
+        let words = sys::Words::map(&map).at("cannot map", path)?;
         Ok(Bank(words))
     }
 
@@ -80,7 +79,7 @@ impl Bank {
 }
 
 fn open(path: &Path) -> Result<MapHandle> {
-    MapHandle::from_pinned_path(path).with_context(|| format!("cannot open {}", path.display()))
+    MapHandle::from_pinned_path(path).at("cannot open", path)
 }
 
 const BANK: &str = "bank-";
@@ -130,7 +129,7 @@ impl CounterBanks {
         Ok(CounterBanks {
             state: pins.state(),
             outer: open(&pins.map("counters"))?,
-            banks: Map::open(&pins.map("counter_bitmaps"), "counter_bitmaps")?,
+            banks: Map::shared(pins, "counter_bitmaps")?,
             open: RefCell::default(),
         })
     }
@@ -273,7 +272,7 @@ impl CounterBanks {
         if let Some(gid) = group_of(&self.state) {
             share_pin(&staged, gid)?;
         }
-        fs::rename(&staged, &path).with_context(|| format!("cannot make {}", path.display()))
+        fs::rename(&staged, &path).at("cannot make", &path)
     }
 }
 

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use libbpf_rs::Link;
 use libbpf_rs::query::LinkTypeInfo;
 
+use super::bpffs::At;
 use super::maps::{Counters, Map};
 use super::state::attached;
 use super::{Pins, abi, sys};
@@ -111,7 +112,7 @@ impl Interface {
 
     pub fn ids(&self, pins: &Pins) -> Result<Ids> {
         let path = pins.link(self.ifindex);
-        let link = Link::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let link = Link::open(&path).at("cannot open", &path)?;
         let info = link.info()?;
         // The kernel tells the index of the device where that is now, and 0 once the link has none.
         let ifindex = match &info.info {

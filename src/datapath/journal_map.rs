@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::{MapType, libbpf_sys};
 
-use super::bpffs::{exists, mkdir};
+use super::bpffs::{At, exists, mkdir};
 use super::maps::{self, Map};
 use super::{Pins, sys};
 use crate::model::Change;
@@ -42,7 +42,7 @@ impl JournalMap {
             .context("cannot make the journal of changes")?;
         let path = pins.journal();
         let directory = path.parent().unwrap_or(&path);
-        mkdir(directory, 0o700).with_context(|| format!("cannot make {}", directory.display()))?;
+        mkdir(directory, 0o700).at("cannot make", directory)?;
         sys::pin(map.as_fd(), &path)?;
         Ok(JournalMap(Map::open(&path, NAME)?))
     }

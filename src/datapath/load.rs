@@ -10,7 +10,7 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, Program, libbpf_sys};
 
 use super::abi::{self, OpenXdpredirSkel, XdpredirSkelBuilder};
-use super::bpffs::{mkdir, remove_tree};
+use super::bpffs::{At, mkdir, remove_tree};
 use super::permissions::{group_of, share_pins_of};
 use super::schema::{OWN, SHARED, Schema, pin_of};
 use super::state::has_state;
@@ -104,8 +104,7 @@ fn reuse_shared(pins: &Pins, object: &mut OpenObject) -> Result<()> {
     for mut map in object.maps_mut() {
         if let Some(pin) = pin_of(&SHARED, &map.name().to_string_lossy()) {
             let path = pins.state().join(pin);
-            map.reuse_pinned_map(&path)
-                .with_context(|| format!("cannot use {}", path.display()))?;
+            map.reuse_pinned_map(&path).at("cannot use", &path)?;
         }
     }
     Ok(())
@@ -116,8 +115,7 @@ fn pin_state(pins: &Pins, bank: &MapHandle, object: &mut Object) -> Result<()> {
     let staged = pins.staged();
     pin_maps(&staged, &SHARED, object)?;
     sys::pin(bank.as_fd(), &staged.join(counter_banks::pin(0)))?;
-    fs::rename(&staged, pins.state())
-        .with_context(|| format!("cannot make {}", pins.state().display()))
+    fs::rename(&staged, pins.state()).at("cannot make", &pins.state())
 }
 
 fn pin_interface(pins: &Pins, ifindex: u32, object: &mut Object) -> Result<()> {
@@ -131,7 +129,7 @@ fn pin_interface(pins: &Pins, ifindex: u32, object: &mut Object) -> Result<()> {
 }
 
 fn pin_maps(directory: &Path, maps: &[Schema], object: &mut Object) -> Result<()> {
-    mkdir(directory, 0o700).with_context(|| format!("cannot make {}", directory.display()))?;
+    mkdir(directory, 0o700).at("cannot make", directory)?;
     for map in object.maps_mut() {
         if let Some(pin) = pin_of(maps, &map.name().to_string_lossy()) {
             sys::pin(map.as_fd(), &directory.join(pin))?;

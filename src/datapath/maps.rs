@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use super::abi::{self, Plain};
+use super::bpffs::At;
 use super::ruleset::room::{Limit, makes_room};
-use super::sys;
+use super::{Pins, sys};
 use crate::error::{Coded, Exit, Failure};
 use crate::model::{Counter, Remedy};
 
@@ -25,13 +26,17 @@ pub struct Map<K, V> {
 
 impl<K: Plain, V: Plain> Map<K, V> {
     pub fn open(path: &Path, name: &'static str) -> Result<Self> {
-        let handle = MapHandle::from_pinned_path(path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
+        let handle = MapHandle::from_pinned_path(path).at("cannot open", path)?;
         Ok(Map {
             handle,
             name,
             types: PhantomData,
         })
+    }
+
+    /// A map that all interfaces of the network namespace share.
+    pub fn shared(pins: &Pins, name: &'static str) -> Result<Self> {
+        Map::open(&pins.map(name), name)
     }
 
     pub fn get(&self, key: &K) -> Result<Option<V>> {

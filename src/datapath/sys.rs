@@ -10,12 +10,13 @@ use std::path::Path;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::AtomicU64;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use libbpf_rs::{MapCore, MapHandle, MapType, XdpFlags, libbpf_sys};
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::abi::Plain;
+use super::bpffs::At;
 
 /// Linux uapi: linux/membarrier.h. Since 4.3; on return every CPU has left its RCU read section.
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
@@ -63,7 +64,7 @@ pub fn pin(object: BorrowedFd<'_>, path: &Path) -> Result<()> {
     // SAFETY: the path is NUL-terminated and outlives the call; the descriptor is open.
     check(unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), name.as_ptr()) })
         .map(drop)
-        .with_context(|| format!("cannot pin {}", path.display()))
+        .at("cannot pin", path)
 }
 
 /// The programs on a device.

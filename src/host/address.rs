@@ -1,6 +1,5 @@
 //! The addresses of devices.
 
-
 use anyhow::Result;
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;

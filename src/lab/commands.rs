@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result};
 
+use super::Lab;
 use crate::error::{Exit, failure, join_lines};
 use crate::view::remedy::quoted;
 
@@ -17,24 +18,18 @@ const PACKAGES: [(&str, &str); 4] = [
     ("tmux", "tmux"),
 ];
 
-/// Runs commands, and shows them with what they print.
-#[derive(Clone, Copy)]
-pub struct Commands<'a> {
-    pub say: &'a dyn Fn(&str),
-}
-
-impl Commands<'_> {
-    pub fn say(&self, line: &str) {
+impl Lab<'_> {
+    pub(super) fn say(&self, line: &str) {
         (self.say)(line);
     }
 
     /// Shows the command, runs it, and passes its output on; its failure is an error.
-    pub fn run(&self, command: Command) -> Result<()> {
+    pub(super) fn run(&self, command: Command) -> Result<()> {
         self.run_unless(command, None)
     }
 
     /// The same, but an exit code that says that there was nothing to do is no failure.
-    pub fn run_unless(&self, mut command: Command, idle: Option<i32>) -> Result<()> {
+    pub(super) fn run_unless(&self, mut command: Command, idle: Option<i32>) -> Result<()> {
         self.say(&format!("+ {}", line(&command)));
         let output = output(&mut command)?;
         if idle.is_some() && output.status.code() == idle {

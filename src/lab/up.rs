@@ -8,20 +8,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use super::beds::Bed;
-use super::commands::{self, Commands};
-use super::down::Remover;
 use super::inspect::{self, State};
-use super::namespace;
+use super::{Lab, commands, namespace};
 use crate::error::{Exit, failure};
 
 /// Links report carrier within milliseconds of being set up.
 const LINKS_COME_UP_WITHIN: Duration = Duration::from_secs(5);
 
-pub fn up(commands: &Commands, remover: &Remover, bed: &'static Bed) -> Result<()> {
+pub fn up(lab: &Lab, bed: &'static Bed) -> Result<()> {
     commands::require(&programs(bed))?;
     match inspect::state()? {
         State::Up(there) if there.name == bed.name => {
-            commands.say(&format!("the bed {} is already up", bed.name));
+            lab.say(&format!("the bed {} is already up", bed.name));
             return Ok(());
         }
         State::Up(other) => {
@@ -32,16 +30,16 @@ pub fn up(commands: &Commands, remover: &Remover, bed: &'static Bed) -> Result<(
             ));
         }
         State::Incomplete => {
-            commands.say("an incomplete bed is there: removing it");
-            remover.remove()?;
+            lab.say("an incomplete bed is there: removing it");
+            lab.remove()?;
         }
         State::Absent => {}
     }
-    make(commands, bed).map_err(|error| undo(commands, remover, error))?;
+    make(lab, bed).map_err(|error| undo(lab, error))?;
     let hosts = bed.hosts.join(", ");
-    commands.say(&format!("the bed {} is up: {hosts}", bed.name));
+    lab.say(&format!("the bed {} is up: {hosts}", bed.name));
     let first = bed.first_steps[0];
-    commands.say(&format!(
+    lab.say(&format!(
         "now try `{first}`; `xdpredir lab status` has more"
     ));
     Ok(())
@@ -54,24 +52,24 @@ fn programs(bed: &Bed) -> Vec<&'static str> {
 }
 
 /// The mark comes last: a bed that has it is whole.
-fn make(commands: &Commands, bed: &'static Bed) -> Result<()> {
+fn make(lab: &Lab, bed: &'static Bed) -> Result<()> {
     for host in bed.hosts {
-        make_host(commands, host, bed.routers.contains(host))?;
+        make_host(lab, host, bed.routers.contains(host))?;
     }
     let is_possible = |words: &[&str]| has_ipv6() || !words.iter().any(|word| word.contains("::"));
     for (host, command) in bed.rows().filter(|(_, words)| is_possible(words)) {
-        commands.run(namespace::command(host, &command))?;
+        lab.run(namespace::command(host, &command))?;
     }
     wait_for_links(bed.hosts)?;
-    commands.run(inspect::mark(bed))
+    lab.run(inspect::mark(bed))
 }
 
-fn make_host(commands: &Commands, host: &str, forwards: bool) -> Result<()> {
+fn make_host(lab: &Lab, host: &str, forwards: bool) -> Result<()> {
     let mut add = Command::new("ip");
     add.args(["netns", "add", &namespace::name(host)]);
-    commands.run(add)?;
-    commands.run(namespace::command(host, &["sh", "-ec", &sysctls(forwards)]))?;
-    commands.run(namespace::command(host, &["ip", "link", "set", "lo", "up"]))
+    lab.run(add)?;
+    lab.run(namespace::command(host, &["sh", "-ec", &sysctls(forwards)]))?;
+    lab.run(namespace::command(host, &["ip", "link", "set", "lo", "up"]))
 }
 
 /// Strict reverse-path filters would drop redirected packets, because their source address is routed
@@ -105,9 +103,9 @@ fn wait_for_links(hosts: &[&str]) -> Result<()> {
     }
 }
 
-fn undo(commands: &Commands, remover: &Remover, error: anyhow::Error) -> anyhow::Error {
-    commands.say("that failed: removing what was made");
-    match remover.remove() {
+fn undo(lab: &Lab, error: anyhow::Error) -> anyhow::Error {
+    lab.say("that failed: removing what was made");
+    match lab.remove() {
         Ok(()) => error,
         Err(second) => anyhow!("{error:#}; then, removing what was made: {second:#}"),
     }

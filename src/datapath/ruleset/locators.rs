@@ -15,7 +15,7 @@ pub struct Locators(Map<u32, abi::locator>);
 
 impl Locators {
     pub fn open(pins: &Pins) -> Result<Self> {
-        Ok(Locators(Map::open(&pins.map("locators"), "locators")?))
+        Ok(Locators(Map::shared(pins, "locators")?))
     }
 
     pub fn get(&self, counter: u32) -> Result<Option<Locator>> {

@@ -14,8 +14,7 @@ pub struct PrefixLengths(Map<ServiceBytes, abi::prefix_lengths>);
 
 impl PrefixLengths {
     pub fn open(pins: &Pins) -> Result<Self> {
-        let map = Map::open(&pins.map("prefix_lengths"), "prefix_lengths")?;
-        Ok(PrefixLengths(map))
+        Ok(PrefixLengths(Map::shared(pins, "prefix_lengths")?))
     }
 
     /// Adds the services that are there to new ones, unless all of those are there.

@@ -229,7 +229,8 @@ mod tests {
             services: HashSet::new(),
         };
         assert!(most.has_room() && most.require_room().is_ok());
-        let cases: [(fn(&mut Usage), &str); 5] = [
+        type More = fn(&mut Usage);
+        let cases: [(More, &str); 5] = [
             (|usage| usage.rules += 1, "1,048,576 rules are"),
             (|usage| usage.balanced += 1, "16,384 rules with more"),
             (|usage| usage.members += 1, "65,536 backends in rules"),

@@ -41,8 +41,8 @@ impl Tables {
 impl Sets {
     pub fn open(pins: &Pins) -> Result<Self> {
         Ok(Sets {
-            members: Map::open(&pins.map("members"), "members")?,
-            maglev: Map::open(&pins.map("maglev"), "maglev")?,
+            members: Map::shared(pins, "members")?,
+            maglev: Map::shared(pins, "maglev")?,
         })
     }
 
@@ -129,15 +129,11 @@ impl Sets {
 
 /// The slots go to the chunks by turns.
 fn chunks(table: &[u8]) -> Vec<abi::maglev_chunk> {
-    let chunk = |index: usize| {
-        let mut chunk = abi::maglev_chunk {
-            slot: [0; abi::MAGLEV_CHUNK as usize],
-        };
-        let slots = table.iter().skip(index);
-        let slots = slots.step_by(abi::MAGLEV_CHUNKS as usize);
-        let pairs = chunk.slot.iter_mut().zip(slots);
-        pairs.for_each(|(to, from)| *to = *from);
-        chunk
-    };
-    (0..abi::MAGLEV_CHUNKS as usize).map(chunk).collect()
+    let slot = [0; abi::MAGLEV_CHUNK as usize];
+    let count = abi::MAGLEV_CHUNKS as usize;
+    let mut chunks = vec![abi::maglev_chunk { slot }; count];
+    for (place, backend) in table.iter().enumerate() {
+        chunks[place % count].slot[place / count] = *backend;
+    }
+    chunks
 }
