@@ -1,8 +1,11 @@
 //! Attaching and detaching: modes, conflicts, all or nothing, and nothing left behind.
 
+#![expect(unsafe_code, reason = "calls that have no safe form")]
+
 mod fixture;
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::Command;
 
 use fixture::guest;
@@ -503,7 +506,7 @@ fn without_a_bpffs(unshare: &[&str], before: &[&str], script: &str) -> fixture::
 
 /// As the first process of a container is: nobody outside of the mount namespace is to be seen.
 const CONTAINER: [&str; 3] = ["-p", "-f", "--mount-proc"];
-const IS_MOUNTED: &str = "grep -q '^bpf /sys/fs/bpf bpf ' /proc/mounts";
+const IS_MOUNTED: &str = "test $(stat -f -c %T /sys/fs/bpf) = bpf_fs";
 
 #[test]
 fn attach_mounts_a_bpffs_where_there_is_none_and_says_so() {
@@ -560,28 +563,80 @@ fn a_bpffs_that_cannot_be_mounted_or_would_vanish_is_not_and_what_helps_is_said(
 /// The uid of nobody, who has the capabilities that attaching takes.
 const NOBODY: &str = "65534";
 
+/// What attaching takes beside a directory for pins.
+const CAPABILITIES: &str = "+bpf,+net_admin,+perfmon";
+
+/// A user who is not root and owns the pin directory.
+struct Nobody<'a> {
+    bed: &'a Bed,
+    binary: PathBuf,
+}
+
+impl<'a> Nobody<'a> {
+    fn new(bed: &'a Bed) -> Self {
+        let dir = bed.pins.dir();
+        std::fs::create_dir(&dir).expect("a directory for pins");
+        let owner = NOBODY.parse().ok();
+        std::os::unix::fs::chown(&dir, owner, owner).expect("it can be given away");
+        let binary = dir.parent().unwrap().with_extension("binary");
+        fixture::install(&binary);
+        Nobody { bed, binary }
+    }
+
+    fn run(&self, capabilities: &str, words: &str) -> fixture::Run {
+        let output = Command::new("nsenter")
+            .arg(format!("--net={}", self.bed.ns.path().display()))
+            .args(["setpriv", "--clear-groups"])
+            .args(["--reuid", NOBODY, "--regid", NOBODY])
+            .args(["--inh-caps", capabilities, "--ambient-caps", capabilities])
+            .arg(&self.binary)
+            .args(["--pin-dir", self.bed.pins.dir().to_str().unwrap()])
+            .args(words.split_whitespace())
+            .output();
+        fixture::Run::from(output.expect("it runs"))
+    }
+}
+
+impl Drop for Nobody<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.binary);
+    }
+}
+
+#[test]
+fn attach_and_its_ledger_need_three_capabilities_and_all_else_needs_none() {
+    let bed = Bed::new();
+    let nobody = Nobody::new(&bed);
+    for (without, missing) in [
+        ("+net_admin,+perfmon", "CAP_BPF"),
+        ("+bpf,+perfmon", "CAP_NET_ADMIN"),
+        ("+bpf,+net_admin", "CAP_PERFMON"),
+    ] {
+        let lacks = format!("this process lacks {missing}: run it as root");
+        for words in ["attach v0", "attach v0 --no-ledger"] {
+            nobody.run(without, words).fails(5, &[&lacks]);
+        }
+    }
+    let attached = nobody.run(CAPABILITIES, "attach v0 --json").ok().json();
+    assert_eq!(attached[0]["ledger"], "on");
+    for words in [
+        "status",
+        "rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev v1",
+        "rule list",
+        "stats",
+        "rule del --all",
+        "detach --all",
+    ] {
+        nobody.run("-all", words).ok();
+    }
+}
+
 #[test]
 fn detach_says_what_it_did_where_a_directory_has_to_stay() {
     let bed = Bed::new();
     let dir = bed.pins.dir();
-    std::fs::create_dir(&dir).expect("a directory for pins");
-    let owner = NOBODY.parse().ok();
-    std::os::unix::fs::chown(&dir, owner, owner).expect("it can be given away");
-    let binary = dir.parent().unwrap().with_extension("binary");
-    fixture::install(&binary);
-    let net = format!("--net={}", bed.ns.path().display());
-    let capabilities = "+bpf,+net_admin,+perfmon";
-    let run = |words: &str| {
-        let output = Command::new("nsenter")
-            .args([&net, "setpriv", "--clear-groups"])
-            .args(["--reuid", NOBODY, "--regid", NOBODY])
-            .args(["--inh-caps", capabilities, "--ambient-caps", capabilities])
-            .arg(&binary)
-            .args(["--pin-dir", dir.to_str().unwrap()])
-            .args(words.split_whitespace())
-            .output();
-        fixture::Run::from(output.expect("it runs"))
-    };
+    let nobody = Nobody::new(&bed);
+    let run = |words: &str| nobody.run(CAPABILITIES, words);
     run("attach v0 v1").ok();
     let first = run("detach v0").ok();
     assert_eq!(
@@ -600,7 +655,6 @@ fn detach_says_what_it_did_where_a_directory_has_to_stay() {
     run("attach v0").ok();
     let json = run("detach v0 --json").ok();
     assert_eq!(json.json()["detached"], serde_json::json!(["v0"]));
-    std::fs::remove_file(&binary).expect("it was installed");
 }
 
 #[test]

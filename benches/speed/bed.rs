@@ -26,7 +26,7 @@ use crate::host::{add_veth, enter_new_network_namespace, ifindex, run_on, within
 use crate::prefixes;
 use crate::sys;
 
-#[allow(clippy::all)]
+#[allow(clippy::all, clippy::undocumented_unsafe_blocks, unsafe_code)]
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/bench.skel.rs"));
 }

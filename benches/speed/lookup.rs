@@ -13,7 +13,7 @@ use crate::report::{Line, Section, Spread};
 use crate::rounds::take_turns;
 use crate::{Setup, frame, prefixes};
 
-#[allow(clippy::all)]
+#[allow(clippy::all, clippy::undocumented_unsafe_blocks, unsafe_code)]
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/lookup.skel.rs"));
 }

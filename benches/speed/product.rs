@@ -12,7 +12,12 @@ use libbpf_rs::{PrintLevel, set_print};
 use crate::bed::{self, Bed};
 use crate::host;
 
-#[allow(clippy::all, dead_code)]
+#[allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    unsafe_code,
+    dead_code
+)]
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/xdpredir.skel.rs"));
 }

@@ -1,6 +1,8 @@
 //! What has no safe wrapper: transmitting test runs, run time statistics, a program at tcx, and a
 //! signal to a thread.
 
+#![expect(unsafe_code, reason = "calls that have no safe form")]
+
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::thread::JoinHandleExt;

@@ -9,7 +9,7 @@ use libbpf_rs::{OpenObject, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
 
 use crate::bed::{self, Bed};
 
-#[allow(clippy::all)]
+#[allow(clippy::all, clippy::undocumented_unsafe_blocks, unsafe_code)]
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/tc.skel.rs"));
 }

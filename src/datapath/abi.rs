@@ -1,15 +1,34 @@
 //! What the headers in `bpf/abi/` define, in Rust, and its values to and from bytes.
 
+#![expect(
+    unsafe_code,
+    reason = "values to and from the bytes of maps, and the generated skeletons"
+)]
+
 use std::ffi::c_char;
 
 use anyhow::{Result, ensure};
 
-#[allow(clippy::all, clippy::pedantic, dead_code, non_camel_case_types, unused)]
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::undocumented_unsafe_blocks,
+    dead_code,
+    non_camel_case_types,
+    unused
+)]
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/xdpredir.skel.rs"));
 }
 
-#[allow(clippy::all, clippy::pedantic, dead_code, non_camel_case_types, unused)]
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::undocumented_unsafe_blocks,
+    dead_code,
+    non_camel_case_types,
+    unused
+)]
 mod ledger {
     include!(concat!(env!("OUT_DIR"), "/ledger.skel.rs"));
 }

@@ -1,5 +1,10 @@
 //! libbpf calls that libbpf-rs has no safe form of.
 
+#![expect(
+    unsafe_code,
+    reason = "calls that libbpf-rs and nix have no safe form of"
+)]
+
 use std::ffi::{CString, c_void};
 use std::io;
 use std::num::NonZeroUsize;
@@ -114,7 +119,13 @@ pub fn netlink_detach(ifindex: u32, flags: XdpFlags) -> io::Result<()> {
         .map(drop)
 }
 
-/// Waits until no packet is in a program with what was looked up before the call.
+/// Waits until no packet is in a program with what was looked up before the call. What is freed or
+/// used again after it could otherwise send a packet to another rule's backend.
+///
+/// The kernel promises a memory barrier on all CPUs; that it waits for an RCU grace period, and hence
+/// for all XDP programs, is how it does so (`synchronize_rcu` in kernel/sched/membarrier.c). With one
+/// CPU online it returns at once: no program is half-way there while this process runs, but with
+/// PREEMPT_RT.
 pub fn wait_for_readers() {
     // SAFETY: the command takes no pointer.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };

@@ -1,5 +1,7 @@
 //! The system calls that no crate wraps.
 
+#![expect(unsafe_code, reason = "calls that nix has no safe form of")]
+
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, OwnedFd};

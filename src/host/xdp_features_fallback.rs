@@ -118,71 +118,23 @@ mod tests {
 
     #[test]
     fn drivers_are_told_apart() {
-        for (name, bus, program, native, target, zero_copy) in [
-            (
-                Some("tun"),
-                Some("tap"),
-                false,
-                Some(true),
-                Some(true),
-                Some(false),
-            ),
-            (
-                Some("tun"),
-                Some("tun"),
-                false,
-                Some(false),
-                Some(false),
-                Some(false),
-            ),
-            (
-                Some("ixgbe"),
-                None,
-                false,
-                Some(true),
-                Some(false),
-                Some(true),
-            ),
-            (
-                Some("ixgbe"),
-                None,
-                true,
-                Some(true),
-                Some(true),
-                Some(true),
-            ),
-            (
-                Some("virtio_net"),
-                None,
-                true,
-                Some(true),
-                Some(true),
-                Some(false),
-            ),
-            (
-                Some("bridge"),
-                None,
-                false,
-                Some(false),
-                Some(false),
-                Some(false),
-            ),
-            (
-                Some("e1000e"),
-                None,
-                false,
-                Some(false),
-                Some(false),
-                Some(false),
-            ),
-            (None, None, false, Some(false), Some(false), Some(false)),
-            (Some("tomorrow"), None, true, None, None, None),
+        let (yes, no, unknown) = (Some(true), Some(false), None);
+        for (name, bus, program, expected) in [
+            ("tun", "tap", false, [yes, yes, no]),
+            ("tun", "tun", false, [no, no, no]),
+            ("ixgbe", "", false, [yes, no, yes]),
+            ("ixgbe", "", true, [yes, yes, yes]),
+            ("virtio_net", "", true, [yes, yes, no]),
+            ("bridge", "", false, [no, no, no]),
+            ("e1000e", "", false, [no, no, no]),
+            ("tomorrow", "", true, [unknown; 3]),
         ] {
-            let xdp = guess(name, bus, program);
-            let guessed = (xdp.native, xdp.redirect_target, xdp.zero_copy);
-            assert_eq!(guessed, (native, target, zero_copy), "{name:?} {bus:?}");
-            assert_eq!(xdp.multi_buffer_tx, Some(false));
+            let xdp = guess(Some(name), Some(bus), program);
+            let guessed = [xdp.native, xdp.redirect_target, xdp.zero_copy];
+            assert_eq!(guessed, expected, "{name} {bus}");
+            assert_eq!(xdp.multi_buffer_tx, no);
             assert_eq!(xdp.source, FeatureSource::Guess);
         }
+        assert_eq!(guess(None, None, false).native, no);
     }
 }

@@ -129,9 +129,9 @@ fn what_cannot_be_meant_is_refused_and_nothing_is_remembered() {
             vec!["netns nope", "no such network namespace"],
         ),
         (
-            "--server-netns /etc/hostname".into(),
+            "--server-netns /etc/passwd".into(),
             2,
-            vec!["/etc/hostname", "not a network namespace"],
+            vec!["/etc/passwd", "not a network namespace"],
         ),
         (
             format!("--server-netns {name}"),

@@ -1,5 +1,7 @@
 //! XDP programs of others in the way, and ours taken off.
 
+#![expect(unsafe_code, reason = "calls that have no safe form")]
+
 use crate::bed::{Bed, SERVER};
 use crate::fixture::Ns;
 use crate::fixture::lan::Lan;

@@ -1,5 +1,7 @@
 //! Frames of several segments pass: doctor says who makes them, and what divides them.
 
+#![expect(unsafe_code, reason = "calls that have no safe form")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;

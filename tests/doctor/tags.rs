@@ -1,5 +1,7 @@
 //! VLAN tags that the program sees or does not see.
 
+#![expect(unsafe_code, reason = "calls that have no safe form")]
+
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::bed::{Bed, SERVER};
