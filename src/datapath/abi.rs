@@ -88,6 +88,11 @@ plain! {
 // SAFETY: there is no padding between the elements of an array.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
+pub fn zero<T: Plain>() -> T {
+    // SAFETY: any bytes are a value.
+    unsafe { std::mem::zeroed() }
+}
+
 pub fn bytes_of<T: Plain>(value: &T) -> &[u8] {
     // SAFETY: a Plain value has no padding, so each of its bytes is initialised.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }

@@ -233,7 +233,7 @@ impl CounterBanks {
     pub fn keep_only(&self, counters: &HashSet<u32>) -> Result<()> {
         (0..abi::COUNTER_BANKS).try_for_each(|number| {
             let used = |index| counters.contains(&(number * abi::BANK_COUNTERS + index));
-            let mut bank = EMPTY;
+            let mut bank: abi::counter_bitmap = abi::zero();
             let kept = (0..abi::BANK_COUNTERS).filter(|&index| used(index));
             kept.for_each(|index| bank.bitmap[byte(index)] |= bit(index));
             self.banks.put(&number, &bank)
@@ -241,7 +241,7 @@ impl CounterBanks {
     }
 
     fn used(&self, number: u32) -> Result<abi::counter_bitmap> {
-        Ok(self.banks.get(&number)?.unwrap_or(EMPTY))
+        Ok(self.banks.get(&number)?.unwrap_or_else(abi::zero))
     }
 
     /// Makes the banks that are missing. The pins come last: a run that is killed before leaves banks
@@ -310,8 +310,4 @@ const COUNTER_WORDS: usize = size_of::<abi::counter>() / size_of::<u64>();
 const FULL: Full = Full {
     name: "counters",
     limit: abi::COUNTER_BANKS * abi::BANK_COUNTERS,
-};
-
-const EMPTY: abi::counter_bitmap = abi::counter_bitmap {
-    bitmap: [0; abi::BITMAP_BYTES as usize],
 };

@@ -17,6 +17,7 @@ use crate::model::{Counter, Remedy};
 /// Entries to a system call. The kernel reads whole buckets of a hash map, and refuses a call that has no
 /// room for one.
 const BATCH: usize = 16384;
+const BATCH_BYTES: usize = 8 << 20;
 
 pub struct Map<K, V> {
     handle: MapHandle,
@@ -79,19 +80,18 @@ impl<K: Plain, V: Plain> Map<K, V> {
         keys.map(|key| abi::from_bytes(&key)).collect()
     }
 
-    /// Deletes the entries that are not to be kept.
+    /// Deletes the entries of a hash map that are not to be kept.
     pub fn retain(&self, is_kept: impl Fn(&K) -> bool) -> Result<()> {
-        let keys = self.keys()?;
-        let mut gone = keys.iter().filter(|key| !is_kept(key));
-        gone.try_for_each(|key| self.delete(key))
+        let mut gone = Vec::new();
+        for batch in self.batches()? {
+            let keys = batch?.into_iter().map(|(key, _)| key);
+            gone.extend(keys.filter(|key| !is_kept(key)));
+        }
+        gone.iter().try_for_each(|key| self.delete(key))
     }
 
     /// All entries of a hash map.
-    pub fn entries(&self) -> Result<Vec<(K, V)>>
-    where
-        K: Default,
-        V: Default,
-    {
+    pub fn entries(&self) -> Result<Vec<(K, V)>> {
         let mut entries = Vec::new();
         for batch in self.batches()? {
             entries.extend(batch?);
@@ -100,11 +100,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
     }
 
     /// How many entries a hash map has.
-    pub fn count(&self) -> Result<usize>
-    where
-        K: Default,
-        V: Default,
-    {
+    pub fn count(&self) -> Result<usize> {
         let mut count = 0;
         for batch in self.batches()? {
             count += batch?.len();
@@ -113,13 +109,10 @@ impl<K: Plain, V: Plain> Map<K, V> {
     }
 
     /// The entries of a hash map, many to a system call.
-    pub fn batches(&self) -> Result<impl Iterator<Item = Result<Vec<(K, V)>>>>
-    where
-        K: Default,
-        V: Default,
-    {
-        let most = BATCH.min(self.handle.max_entries() as usize);
-        let (mut keys, mut values) = (vec![K::default(); most], vec![V::default(); most]);
+    pub fn batches(&self) -> Result<impl Iterator<Item = Result<Vec<(K, V)>>>> {
+        let most = BATCH.min(BATCH_BYTES / size_of::<V>());
+        let most = most.min(self.handle.max_entries() as usize);
+        let (mut keys, mut values) = (vec![abi::zero(); most], vec![abi::zero(); most]);
         let mut cursor = sys::Cursor::default();
         Ok(std::iter::from_fn(move || {
             if cursor.done {
