@@ -180,8 +180,8 @@ pub enum Rule {
     Add(RuleAdd),
     /// Delete one backend, a rule with all its backends, or all rules.
     ///
-    /// The match must be the one that the rule was added with. Where there is nothing to delete, the
-    /// exit code is 3.
+    /// The match must be the one that the rule was added with; without options it is UDP to port 7999
+    /// from any source. Where there is nothing to delete, the exit code is 3.
     Del(RuleDel),
     /// List backends with their counters, one a row, and their states.
     ///
@@ -389,7 +389,12 @@ pub enum Lab {
         #[arg(value_hint = ValueHint::Other)]
         host: String,
         /// The command and its arguments
-        #[arg(last = true, required = true, value_name = "CMD")]
+        #[arg(
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "CMD"
+        )]
         command: Vec<std::ffi::OsString>,
     },
 }

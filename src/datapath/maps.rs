@@ -3,6 +3,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
@@ -18,6 +20,10 @@ use crate::model::{Counter, Remedy};
 /// room for one.
 const BATCH: usize = 16384;
 const BATCH_BYTES: usize = 8 << 20;
+
+/// How often an update is tried while there is no memory, and how long it waits in between.
+const ATTEMPTS: usize = 200;
+const PAUSE: Duration = Duration::from_millis(5);
 
 pub struct Map<K, V> {
     handle: MapHandle,
@@ -46,10 +52,10 @@ impl<K: Plain, V: Plain> Map<K, V> {
     }
 
     pub fn put(&self, key: &K, value: &V) -> Result<()> {
-        let result = self
-            .handle
-            .update(abi::bytes_of(key), abi::bytes_of(value), MapFlags::ANY);
-        self.explain(result)
+        let (key, value) = (abi::bytes_of(key), abi::bytes_of(value));
+        self.explain(with_patience(|| {
+            self.handle.update(key, value, MapFlags::ANY)
+        }))
     }
 
     pub fn put_many(&self, keys: &[K], values: &[V]) -> Result<()> {
@@ -57,14 +63,11 @@ impl<K: Plain, V: Plain> Map<K, V> {
             return Ok(());
         }
         let (keys_bytes, values_bytes) = (bytes_of_all(keys), bytes_of_all(values));
-        let result = self.handle.update_batch(
-            &keys_bytes,
-            &values_bytes,
-            keys.len() as u32,
-            MapFlags::ANY,
-            MapFlags::ANY,
-        );
-        self.explain(result)
+        let (count, flags) = (keys.len() as u32, MapFlags::ANY);
+        self.explain(with_patience(|| {
+            let handle = &self.handle;
+            handle.update_batch(&keys_bytes, &values_bytes, count, flags, flags)
+        }))
     }
 
     /// Deletes an entry, if it is there.
@@ -156,6 +159,18 @@ pub fn create<K: Plain, V: Plain>(
     };
     let (key, value) = (size_of::<K>() as u32, size_of::<V>() as u32);
     MapHandle::create(kind, Some(name), key, value, entries, &options)
+}
+
+/// The kernel allocates an entry of a hash map without waiting for memory (BPF_F_NO_PREALLOC), and says
+/// ENOMEM where there is none for just a moment.
+fn with_patience(update: impl Fn() -> libbpf_rs::Result<()>) -> libbpf_rs::Result<()> {
+    for _ in 0..ATTEMPTS {
+        match update() {
+            Err(error) if error.kind() == ErrorKind::OutOfMemory => sleep(PAUSE),
+            result => return result,
+        }
+    }
+    update()
 }
 
 fn bytes_of_all<T: Plain>(values: &[T]) -> Vec<u8> {
