@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::Pins;
-use super::bpffs::{entries, exists, require_trusted};
+use super::bpffs::{At, entries, exists, require_trusted};
 use super::cause::is_not_found;
 use super::locate::{mounts_bpffs, no_bpffs};
 use super::version::require_our_version;
@@ -58,7 +58,7 @@ fn identity(pins: &Pins) -> Result<Option<u64>> {
 pub(super) fn inode(pins: &Pins) -> Result<u64> {
     let state = pins.state();
     let found = fs::metadata(&state);
-    let found = found.with_context(|| format!("cannot look into {}", state.display()))?;
+    let found = found.at("cannot look into", &state)?;
     Ok(found.ino())
 }
 

@@ -14,8 +14,8 @@ pub fn host(pins: &Pins, survey: &Survey) -> HostFacts {
     HostFacts {
         // Where that helps, `attach` mounts a bpffs itself.
         no_bpffs: datapath::no_bpffs(pins).filter(|_| !datapath::mounts_bpffs(pins)),
-        lacks_to_attach: capability::missing(&capability::ATTACH),
-        lacks_to_look: capability::missing(&capability::ENTER),
+        lacks_to_attach: capability::missing(capability::ATTACH),
+        lacks_to_look: capability::missing(capability::ENTER),
         tells_features: survey.is_told(),
         ..HostFacts::default()
     }
