@@ -12,6 +12,8 @@ pub fn check(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
     Some(
         mac::stale(backend, device, "bridge-port", Refreshed::Path)
             .consequence("packets leave by a device behind which the server is not")
-            .evidence(format!("the bridge has seen its MAC address {mac} behind {port}")),
+            .evidence(format!(
+                "the bridge has seen its MAC address {mac} behind {port}"
+            )),
     )
 }

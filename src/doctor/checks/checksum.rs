@@ -10,7 +10,9 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         return Vec::new();
     }
     let served = facts.served();
-    served.filter_map(|(backend, device)| finding(backend, device)).collect()
+    served
+        .filter_map(|(backend, device)| finding(backend, device))
+        .collect()
 }
 
 fn finding(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {

@@ -30,13 +30,24 @@ mod tests {
         let found = |late, mut facts: Facts| {
             let counted = [("fragment_without_first", 9), ("late_first_fragment", late)];
             facts.outcomes.insert(1, testing::outcomes(&counted));
-            Check::Interface(check).run(&facts).pop().map(|f| f.consequence)
+            Check::Interface(check)
+                .run(&facts)
+                .pop()
+                .map(|f| f.consequence)
         };
         let facts = || testing::attached_to(testing::nic(1), Mode::Skb);
         let with_rule = || testing::with_rule(facts());
         assert_eq!(found(0, with_rule()), None);
-        assert!(found(1, with_rule()).unwrap().starts_with("1 datagram came "));
-        assert!(found(2, with_rule()).unwrap().starts_with("2 datagrams came "));
+        assert!(
+            found(1, with_rule())
+                .unwrap()
+                .starts_with("1 datagram came ")
+        );
+        assert!(
+            found(2, with_rule())
+                .unwrap()
+                .starts_with("2 datagrams came ")
+        );
         assert_eq!(found(2, facts()), None);
     }
 }

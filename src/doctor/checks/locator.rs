@@ -5,9 +5,13 @@ use crate::doctor::facts::{BackendFacts, Facts, LostLocator};
 use crate::model::{Finding, Locator};
 
 pub fn check(facts: &Facts) -> Vec<Finding> {
-    let lost = |backend: &'_ BackendFacts| backend.lost.iter().map(move |lost| (backend, lost));
-    let lost = facts.backends.iter().flat_map(lost);
-    lost.filter_map(|(backend, lost)| finding(facts, backend, lost)).collect()
+    let of = |backend| lost(facts, backend);
+    facts.backends.iter().flat_map(of).collect()
+}
+
+fn lost<'a>(facts: &'a Facts, backend: &'a BackendFacts) -> impl Iterator<Item = Finding> + 'a {
+    let finding = move |lost| finding(facts, backend, lost);
+    backend.lost.iter().filter_map(finding)
 }
 
 /// Packets go where it was. Routes have a check of their own, and no container engine is asked.

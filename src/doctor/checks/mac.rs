@@ -11,7 +11,10 @@ pub fn check(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
             Refreshed::Mac(mac),
         ),
         Moved::Neighbour(now) => {
-            let evidence = format!("the host's neighbour table has {} on {}", now.mac, now.device);
+            let evidence = format!(
+                "the host's neighbour table has {} on {}",
+                now.mac, now.device
+            );
             match &now.behind {
                 Some(port) => (format!("{evidence}, behind {port}"), Refreshed::Path),
                 None => (evidence, Refreshed::Mac(now.mac)),

@@ -60,7 +60,10 @@ impl Check {
     fn run(&self, facts: &Facts) -> Vec<Finding> {
         match *self {
             Whole(check) => check(facts),
-            Interface(check) => facts.ingress().filter_map(|(i, d)| check(facts, i, d)).collect(),
+            Interface(check) => facts
+                .ingress()
+                .filter_map(|(i, d)| check(facts, i, d))
+                .collect(),
             Egress(check) => facts.egress().filter_map(|d| check(facts, d)).collect(),
             Backend(check) => facts.served().filter_map(|(b, d)| check(b, d)).collect(),
         }

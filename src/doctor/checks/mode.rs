@@ -48,7 +48,11 @@ mod tests {
             let found = Check::Interface(check).run(&testing::attached_to(device, mode));
             found.first().map(|finding| finding.evidence.clone())
         };
-        assert!(evidence(Mode::Skb, true, 1500).unwrap().contains("LRO is on"));
+        assert!(
+            evidence(Mode::Skb, true, 1500)
+                .unwrap()
+                .contains("LRO is on")
+        );
         assert!(evidence(Mode::Skb, false, 9000).unwrap().contains("9000"));
         assert_eq!(evidence(Mode::Skb, false, 1500), None);
         assert_eq!(evidence(Mode::Native, true, 9000), None);

@@ -9,7 +9,8 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         Check::Egress(redirect_target::check),
         Check::Egress(multi_buffer::check),
         Check::Interface(mode::check),
-    ].into_iter();
+    ]
+    .into_iter();
     if facts.host.tells_features || resting.all(|check| check.run(facts).is_empty()) {
         return Vec::new();
     }

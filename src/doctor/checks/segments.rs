@@ -118,7 +118,11 @@ fn undivided(device: &str, protos: Protos) -> Tool {
 
 /// Whether frames that are too long have no other reason.
 fn fits(facts: &Facts) -> bool {
-    let is_short = |device| mtu::check(facts, device).or(peer_mtu::check(facts, device)).is_some();
+    let is_short = |device| {
+        mtu::check(facts, device)
+            .or(peer_mtu::check(facts, device))
+            .is_some()
+    };
     !facts.egress().any(is_short)
 }
 
@@ -156,7 +160,10 @@ pub fn check(facts: &Facts, interface: &InterfaceFacts, device: &DeviceFacts) ->
             .evidence(format!(
                 "they arrive undivided, longer than any device carries: {evidence}"
             ))
-            .remedy(Remedy::all(makers.into_iter().map(|maker| maker.remedy)) + instead(facts, interface, features)),
+            .remedy(
+                Remedy::all(makers.into_iter().map(|maker| maker.remedy))
+                    + instead(facts, interface, features),
+            ),
     )
 }
 
@@ -230,7 +237,9 @@ fn behind_tap(features: &Features, rules: Protos) -> Option<Maker> {
 fn from_below(facts: &Facts, features: &Features, rules: Protos) -> Vec<Maker> {
     let is_here = |lower: &&Remote| lower.nsid.is_none();
     let lower = features.lower.as_ref();
-    let here = lower.filter(is_here).and_then(|lower| facts.below.get(&lower.ifindex));
+    let here = lower
+        .filter(is_here)
+        .and_then(|lower| facts.below.get(&lower.ifindex));
     let ports = features.ports.iter();
     let ports = ports.filter_map(|port| facts.below.get(&port.ifindex));
     let below = ports
@@ -275,9 +284,15 @@ mod tests {
     use crate::model::Rewrite;
 
     /// What is said of a device in generic mode, with a rule.
-    fn found(device: DeviceFacts, proto: Proto, prepare: impl FnOnce(&mut Facts)) -> Option<Finding> {
+    fn found(
+        device: DeviceFacts,
+        proto: Proto,
+        prepare: impl FnOnce(&mut Facts),
+    ) -> Option<Finding> {
         let mut facts = testing::attached_to(device, Mode::Skb);
-        facts.rules.push(testing::rule(proto, 9, Rewrite::default()));
+        facts
+            .rules
+            .push(testing::rule(proto, 9, Rewrite::default()));
         prepare(&mut facts);
         Check::Interface(check).run(&facts).pop()
     }
