@@ -192,10 +192,14 @@ fn members_use_the_default_pins_without_root_and_nobody_else_does() {
             member(words).fails(5, &["root"]);
         }
         assert_eq!(root("rule list --json").ok().json(), rules);
-        assert_eq!(
-            root("status --json").ok().json()["interfaces"][0]["ifname"],
-            "lan"
-        );
+        let ids = |run: Run| {
+            let status = run.ok().json();
+            assert_eq!(status["interfaces"][0]["ifname"], "lan");
+            ["program_id", "link_id"].map(|key| status["interfaces"][0][key].is_u64())
+        };
+        assert_eq!(ids(root("status --json")), [true; 2]);
+        // Links stay root's.
+        assert_eq!(ids(member("status --json")), [false; 2]);
 
         // Interfaces that come later are the group's, too.
         root("attach wan0").ok();

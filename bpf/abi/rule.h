@@ -45,7 +45,8 @@ struct prefix_lengths {
  * A rule holds its only backend itself, or names a set of backends. A set is needed for several
  * backends, and for one with a new source address, which does not fit: so the many small rules stay
  * small. An update writes a new set and then this value, so that a packet sees all of the old
- * backends or all of the new ones.
+ * backends or all of the new ones. One change is made in place: when the index of an unregistered
+ * device goes to another device, the backends that had it lose it (ifindex 0).
  */
 struct rule {
 	__u32 set; /* 0: no set. The lowest 8 bits are the number of backends in it */

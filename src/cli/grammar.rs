@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use xdpredir::lab;
@@ -180,8 +180,8 @@ pub enum Rule {
     Add(RuleAdd),
     /// Delete one backend, a rule with all its backends, or all rules.
     ///
-    /// The match must be the one that the rule was added with. Where there is nothing to delete, the
-    /// exit code is 3.
+    /// The match must be the one that the rule was added with; without options it is UDP to port 7999
+    /// from any source. Where there is nothing to delete, the exit code is 3.
     Del(RuleDel),
     /// List backends with their counters, one a row, and their states.
     ///
@@ -368,8 +368,8 @@ pub enum Lab {
     /// Make a test bed, and print each command that makes it
     Up {
         /// The bed to make
-        #[arg(value_enum, default_value = "redirect")]
-        bed: Bed,
+        #[arg(value_parser = bed(), default_value = "redirect")]
+        bed: &'static lab::Bed,
     },
     /// Remove the bed: end what runs in it, and detach what is attached in it
     Down,
@@ -389,30 +389,21 @@ pub enum Lab {
         #[arg(value_hint = ValueHint::Other)]
         host: String,
         /// The command and its arguments
-        #[arg(last = true, required = true, value_name = "CMD")]
+        #[arg(
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "CMD"
+        )]
         command: Vec<std::ffi::OsString>,
     },
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum Bed {
-    /// A vm behind virbr0 and a udpserver behind docker0, with the host between them
-    Redirect,
-    /// One veth pair with MTU 9000: veth1 10.2.2.1 in host, veth2 10.2.2.2 in xdp
-    Pair,
-    /// A client, a router (xdp) and a server, with br-lan and br-wan between them; the host masquerades
-    /// to an internet
-    Gateway,
-}
-
-impl From<Bed> for lab::Bed {
-    fn from(bed: Bed) -> Self {
-        match bed {
-            Bed::Redirect => lab::Bed::Redirect,
-            Bed::Pair => lab::Bed::Pair,
-            Bed::Gateway => lab::Bed::Gateway,
-        }
-    }
+/// Takes the names of the lab's beds.
+fn bed() -> impl TypedValueParser<Value = &'static lab::Bed> {
+    let value = |bed: &lab::Bed| PossibleValue::new(bed.name).help(bed.about);
+    let values = PossibleValuesParser::new(lab::BEDS.iter().map(value));
+    values.try_map(|name| lab::Bed::by_name(&name).ok_or("no such bed"))
 }
 
 /// Takes the names of the protocols, and no others; help and completions list them.
@@ -444,17 +435,4 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
         return Err("longer than a day".into());
     }
     Ok(interval)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn beds_have_the_same_names_here_and_in_the_lab() {
-        for bed in Bed::value_variants() {
-            let value = bed.to_possible_value().expect("no bed is hidden");
-            assert_eq!(lab::Bed::from(*bed).name(), value.get_name());
-        }
-    }
 }

@@ -20,7 +20,7 @@ pub fn run(global: &Global, verb: &grammar::Lab) -> Result<ExitCode> {
         detach: &detach,
     };
     match verb {
-        grammar::Lab::Up { bed } => up(global, &lab, (*bed).into())?,
+        grammar::Lab::Up { bed } => up(global, &lab, bed)?,
         grammar::Lab::Down => lab.down(|| if_json(global))?,
         grammar::Lab::Status => status(global)?,
         grammar::Lab::Tmux => tmux(global)?,
@@ -49,7 +49,7 @@ fn detach(global: &Global, netns: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn up(global: &Global, lab: &Lab, bed: lab::Bed) -> Result<()> {
+fn up(global: &Global, lab: &Lab, bed: &'static lab::Bed) -> Result<()> {
     let pins = datapath::locate(global.pin_dir.as_deref())?;
     lab.up(bed)?;
     // Where that helps, `attach` mounts a bpffs itself.

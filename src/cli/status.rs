@@ -17,7 +17,8 @@ pub fn run(global: &Global) -> Result<()> {
     if !status.interfaces.is_empty() && !xdp::is_told()? {
         view::line(view::features::GUESSED)?;
     }
-    let missing = datapath::no_bpffs(&pins);
+    // Where that helps, `attach` mounts a bpffs itself.
+    let missing = datapath::no_bpffs(&pins).filter(|_| !datapath::mounts_bpffs(&pins));
     let say = |missing| view::sentence(warnings::line(global, &missing));
     missing.map_or(Ok(()), say)
 }

@@ -7,8 +7,11 @@ use anyhow::Result;
 
 use super::{RuleSelector, inventory};
 use crate::datapath::{self, Interface, Pins, RuleStore};
+use crate::error::Exit;
 use crate::host::device;
-use crate::model::{EgressStats, InterfaceStats, InterfaceStatus, RuleRecord, Snapshot, Status};
+use crate::model::{
+    EgressStats, InterfaceStats, InterfaceStatus, LinkState, RuleRecord, Snapshot, Status,
+};
 
 /// The counters of all interfaces, and of the selected backends.
 pub fn snapshot(pins: &Pins, selector: &RuleSelector) -> Result<Snapshot> {
@@ -75,14 +78,19 @@ pub fn status(pins: &Pins) -> Result<Status> {
 }
 
 fn attachment(pins: &Pins, interface: &Interface) -> Result<InterfaceStatus> {
-    let ids = interface.ids(pins)?;
+    let ids = match interface.ids(pins) {
+        // Links stay root's: members of the group cannot open them.
+        Err(error) if datapath::exit_code(&error) == Exit::Permission => None,
+        ids => Some(ids?),
+    };
+    let state = ids.as_ref().map_or(LinkState::Attached, |ids| ids.state);
     Ok(InterfaceStatus {
         ifname: interface.name(),
         ifindex: interface.ifindex,
         mode: interface.mode,
-        program_id: ids.program,
-        link_id: ids.link,
-        state: ids.state,
+        program_id: ids.as_ref().map(|ids| ids.program),
+        link_id: ids.map(|ids| ids.link),
+        state,
         ledger: interface.ledger,
     })
 }

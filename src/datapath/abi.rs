@@ -5,6 +5,8 @@
     reason = "values to and from the bytes of maps, and the generated skeletons"
 )]
 
+use std::ffi::c_char;
+
 use anyhow::{Result, ensure};
 
 #[allow(
@@ -39,11 +41,14 @@ mod limits {
 pub use ledger::types::failure_key;
 pub use ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use limits::*;
-pub use skel::XdpredirSkelBuilder;
 pub use skel::types::{
     backend, counter, counter_bitmap, first_fragment, flow_key, interface, locator, maglev_chunk,
     prefix_lengths, rule, rule_key, service_key, set_key,
 };
+pub use skel::{OpenXdpredirSkel, XdpredirSkelBuilder};
+
+// The lowest byte of a set's number counts its backends, and `u8` indexes them in Maglev tables.
+const _: () = assert!(MAX_RULE_BACKENDS as usize == crate::model::MAX_BACKENDS);
 
 /// # Safety
 /// Any bytes are a value of the type, and it has no padding (the ABI header asserts its size).
@@ -61,6 +66,7 @@ macro_rules! plain {
 }
 
 plain! {
+    u8 = 1;
     u32 = 4;
     u64 = 8;
     backend = 64;
@@ -79,8 +85,13 @@ plain! {
     set_key = 8;
 }
 
-// SAFETY: bytes are bytes.
-unsafe impl<const N: usize> Plain for [u8; N] {}
+// SAFETY: there is no padding between the elements of an array.
+unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
+
+pub fn zero<T: Plain>() -> T {
+    // SAFETY: any bytes are a value.
+    unsafe { std::mem::zeroed() }
+}
 
 pub fn bytes_of<T: Plain>(value: &T) -> &[u8] {
     // SAFETY: a Plain value has no padding, so each of its bytes is initialised.
@@ -90,6 +101,20 @@ pub fn bytes_of<T: Plain>(value: &T) -> &[u8] {
 pub fn bytes_of_mut<T: Plain>(value: &mut T) -> &mut [u8] {
     // SAFETY: as above, and any bytes are a value.
     unsafe { std::slice::from_raw_parts_mut(std::ptr::from_mut(value).cast(), size_of::<T>()) }
+}
+
+/// Writes a text, as much of it as has room before a terminating zero.
+pub fn put_text(chars: &mut [c_char], text: &str) {
+    if let Some((_, room)) = chars.split_last_mut() {
+        let pairs = room.iter_mut().zip(text.bytes());
+        pairs.for_each(|(to, from)| *to = from as c_char);
+    }
+}
+
+/// The bytes before the terminating zero.
+pub fn text_of(chars: &[c_char]) -> Vec<u8> {
+    let bytes = chars.iter().map(|&c| c as u8);
+    bytes.take_while(|&byte| byte != 0).collect()
 }
 
 pub fn from_bytes<T: Plain>(bytes: &[u8]) -> Result<T> {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Error, Result};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Gid;
 
@@ -48,6 +48,21 @@ pub struct Attached {
     pub ledger: LedgerState,
     /// Why there is no ledger, though it was wanted.
     pub no_ledger: Option<Refusal>,
+}
+
+impl Attached {
+    fn new(device: &Device, mode: Mode, reason: String, ledger: LedgerState) -> Self {
+        Attached {
+            device: device.clone(),
+            mode,
+            reason,
+            already: false,
+            replaced: None,
+            made_room: false,
+            ledger,
+            no_ledger: None,
+        }
+    }
 }
 
 /// What `attach` did.
@@ -130,9 +145,8 @@ fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result
     for attachment in linked {
         done.push(Attached {
             no_ledger: no_ledger.as_ref().map(crate::error::refusal),
-            ..attachment.describe()
+            ..attachment.keep(pins)?
         });
-        attachment.keep(pins)?;
     }
     Ok(done)
 }
@@ -206,15 +220,10 @@ fn already(interface: &Interface, device: &Device, wanted: Option<Mode>) -> Resu
         let detach = Remedy::from("to change it, ") + Verb::Detach(vec![name.clone()]) + " first";
         return Err(failure(Exit::Conflict, (why, detach)));
     }
+    let attached = Attached::new(device, mode, "already attached".into(), interface.ledger);
     Ok(Attached {
-        device: device.clone(),
-        mode,
-        reason: "already attached".into(),
         already: true,
-        replaced: None,
-        made_room: false,
-        ledger: interface.ledger,
-        no_ledger: None,
+        ..attached
     })
 }
 
@@ -298,10 +307,12 @@ impl Loaded {
             linked = link(&program, &device, variant.mode);
         }
         let link = linked.map_err(|refused| refused.failure(&device, variant.mode))?;
+        let attached = Attached::new(&device, variant.mode, reason, variant.ledger);
         Ok(Attachment {
-            device,
-            variant,
-            reason,
+            attached: Attached {
+                replaced: replaced.as_ref().map(Replaced::describe),
+                ..attached
+            },
             link,
             replaced,
         })
@@ -310,34 +321,18 @@ impl Loaded {
 
 /// A program that is attached for as long as this run lives, unless it is kept.
 struct Attachment {
-    device: Device,
-    variant: Variant,
-    reason: String,
+    attached: Attached,
     link: OwnedFd,
     replaced: Option<Replaced>,
 }
 
 impl Attachment {
-    fn describe(&self) -> Attached {
-        Attached {
-            device: self.device.clone(),
-            mode: self.variant.mode,
-            reason: self.reason.clone(),
-            already: false,
-            replaced: self.replaced.as_ref().map(Replaced::describe),
-            made_room: false,
-            ledger: self.variant.ledger,
-            no_ledger: None,
-        }
-    }
-
-    fn keep(self, pins: &Pins) -> Result<()> {
-        let path = pins.link(self.device.ifindex);
-        sys::pin(self.link.as_fd(), &path)
-            .with_context(|| format!("cannot pin {}", path.display()))?;
+    fn keep(self, pins: &Pins) -> Result<Attached> {
+        let path = pins.link(self.attached.device.ifindex);
+        sys::pin(self.link.as_fd(), &path)?;
         if let Some(replaced) = self.replaced {
             replaced.forget();
         }
-        Ok(())
+        Ok(self.attached)
     }
 }

@@ -12,12 +12,25 @@ use nix::unistd::geteuid;
 use super::Error;
 use crate::error::Failure;
 
+/// What was tried with a path, for the error.
+pub trait At<T> {
+    fn at(self, cannot: &str, path: &Path) -> Result<T>;
+}
+
+impl<T, E> At<T> for Result<T, E>
+where
+    Result<T, E>: Context<T, E>,
+{
+    fn at(self, cannot: &str, path: &Path) -> Result<T> {
+        self.with_context(|| format!("{cannot} {}", path.display()))
+    }
+}
+
 /// Where /sys/fs/bpf is writable for all, anybody may have made a directory of our name first, and
 /// could lead a run of root's astray: it must be root's or this user's own, and nobody else's to
 /// change.
 pub fn require_trusted(directory: &Path) -> Result<()> {
-    let metadata = fs::symlink_metadata(directory)
-        .with_context(|| format!("cannot look at {}", directory.display()))?;
+    let metadata = fs::symlink_metadata(directory).at("cannot look at", directory)?;
     let ours = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
     // Sticky: others may add names, which are looked at in their turn, but not replace ours.
     let closed = metadata.mode() & 0o022 == 0 || metadata.mode() & 0o1000 != 0;
@@ -46,8 +59,7 @@ pub fn same_file(a: &Path, b: &Path) -> bool {
 }
 
 pub fn exists(path: &Path) -> Result<bool> {
-    path.try_exists()
-        .with_context(|| format!("cannot look into {}", path.display()))
+    path.try_exists().at("cannot look into", path)
 }
 
 /// Names in a directory; none where it is missing.
@@ -60,7 +72,7 @@ pub fn entries(directory: &Path) -> Result<Vec<String>> {
                     .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
                     .collect()
             })
-            .with_context(|| format!("cannot read {}", directory.display())),
+            .at("cannot read", directory),
     }
 }
 
@@ -74,20 +86,18 @@ pub fn mkdir(path: &Path, mode: u32) -> io::Result<()> {
 
 /// Nothing there is no error.
 pub fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+    removed(fs::remove_file(path), path)
 }
 
+/// Nothing there is no error.
 pub fn remove_tree(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
+    removed(fs::remove_dir_all(path), path)
+}
+
+fn removed(result: io::Result<()>, path: &Path) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result.at("cannot remove", path),
     }
 }
 
@@ -103,6 +113,6 @@ pub fn remove_directory(path: &Path) -> Result<bool> {
         {
             Ok(false)
         }
-        Err(error) => Err(error).with_context(|| format!("cannot remove {}", path.display())),
+        Err(error) => Err(error).at("cannot remove", path),
     }
 }

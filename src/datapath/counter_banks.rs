@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
-use super::bpffs::{exists, remove_file};
+use super::bpffs::{At, exists, remove_file};
 use super::cause::exit_code;
-use super::maps::{Full, Map};
+use super::maps::{self, Full, Map};
 use super::permissions::{group_of, share_pin};
 use super::{Pins, abi, refusal, sys};
 use crate::error::{Exit, Failure, failure};
@@ -48,8 +48,7 @@ struct Bank(sys::Words);
 impl Bank {
     fn open(path: &Path) -> Result<Self> {
         let map = open(path)?;
-        let words =
-            sys::Words::map(&map).with_context(|| format!("cannot map {}", path.display()))?;
+        let words = sys::Words::map(&map).at("cannot map", path)?;
         Ok(Bank(words))
     }
 
@@ -80,7 +79,7 @@ impl Bank {
 }
 
 fn open(path: &Path) -> Result<MapHandle> {
-    MapHandle::from_pinned_path(path).with_context(|| format!("cannot open {}", path.display()))
+    MapHandle::from_pinned_path(path).at("cannot open", path)
 }
 
 const BANK: &str = "bank-";
@@ -98,20 +97,9 @@ pub fn pin(number: u32) -> String {
 /// Creates a bank, which is neither pinned nor in the map of maps.
 pub fn create() -> Result<MapHandle> {
     let counters = kernel::cpu_numbers()? * abi::BANK_COUNTERS;
-    let options = libbpf_sys::bpf_map_create_opts {
-        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
-        map_flags: libbpf_sys::BPF_F_MMAPABLE,
-        ..Default::default()
-    };
-    MapHandle::create(
-        MapType::Array,
-        Some("counters"),
-        size_of::<u32>() as u32,
-        size_of::<abi::counter>() as u32,
-        counters,
-        &options,
-    )
-    .map_err(|error| refusal::of_map("counters", error))
+    let flags = libbpf_sys::BPF_F_MMAPABLE;
+    maps::create::<u32, abi::counter>("counters", MapType::Array, counters, flags)
+        .map_err(|error| refusal::of_map("counters", error))
 }
 
 /// Puts a bank where the program looks it up.
@@ -141,7 +129,7 @@ impl CounterBanks {
         Ok(CounterBanks {
             state: pins.state(),
             outer: open(&pins.map("counters"))?,
-            banks: Map::open(&pins.map("counter_bitmaps"), "counter_bitmaps")?,
+            banks: Map::shared(pins, "counter_bitmaps")?,
             open: RefCell::default(),
         })
     }
@@ -231,34 +219,29 @@ impl CounterBanks {
     /// Frees counters. The caller has waited until no packet is on its way to their backends.
     pub fn release(&self, counters: &HashSet<u32>) -> Result<()> {
         let banks: BTreeSet<u32> = counters.iter().map(|c| c / abi::BANK_COUNTERS).collect();
-        for number in banks.into_iter().filter(|&n| n < abi::COUNTER_BANKS) {
+        let is_bank = |number: &u32| *number < abi::COUNTER_BANKS;
+        banks.into_iter().filter(is_bank).try_for_each(|number| {
+            let free = |index| counters.contains(&(number * abi::BANK_COUNTERS + index));
             let mut bank = self.used(number)?;
-            let first = number * abi::BANK_COUNTERS;
-            for index in (0..abi::BANK_COUNTERS).filter(|index| counters.contains(&(first + index)))
-            {
-                bank.bitmap[byte(index)] &= !bit(index);
-            }
-            self.banks.put(&number, &bank)?;
-        }
-        Ok(())
+            let freed = (0..abi::BANK_COUNTERS).filter(|&index| free(index));
+            freed.for_each(|index| bank.bitmap[byte(index)] &= !bit(index));
+            self.banks.put(&number, &bank)
+        })
     }
 
     /// Frees all counters but these.
     pub fn keep_only(&self, counters: &HashSet<u32>) -> Result<()> {
-        for number in 0..abi::COUNTER_BANKS {
-            let mut bank = EMPTY;
-            let first = number * abi::BANK_COUNTERS;
-            for index in (0..abi::BANK_COUNTERS).filter(|index| counters.contains(&(first + index)))
-            {
-                bank.bitmap[byte(index)] |= bit(index);
-            }
-            self.banks.put(&number, &bank)?;
-        }
-        Ok(())
+        (0..abi::COUNTER_BANKS).try_for_each(|number| {
+            let used = |index| counters.contains(&(number * abi::BANK_COUNTERS + index));
+            let mut bank: abi::counter_bitmap = abi::zero();
+            let kept = (0..abi::BANK_COUNTERS).filter(|&index| used(index));
+            kept.for_each(|index| bank.bitmap[byte(index)] |= bit(index));
+            self.banks.put(&number, &bank)
+        })
     }
 
     fn used(&self, number: u32) -> Result<abi::counter_bitmap> {
-        Ok(self.banks.get(&number)?.unwrap_or(EMPTY))
+        Ok(self.banks.get(&number)?.unwrap_or_else(abi::zero))
     }
 
     /// Makes the banks that are missing. The pins come last: a run that is killed before leaves banks
@@ -285,12 +268,11 @@ impl CounterBanks {
     fn keep(&self, number: u32, bank: &MapHandle) -> Result<()> {
         let (path, staged) = (self.pin(number), self.state.join("bank-new"));
         remove_file(&staged)?;
-        sys::pin(bank.as_fd(), &staged)
-            .with_context(|| format!("cannot pin {}", staged.display()))?;
+        sys::pin(bank.as_fd(), &staged)?;
         if let Some(gid) = group_of(&self.state) {
             share_pin(&staged, gid)?;
         }
-        fs::rename(&staged, &path).with_context(|| format!("cannot make {}", path.display()))
+        fs::rename(&staged, &path).at("cannot make", &path)
     }
 }
 
@@ -328,8 +310,4 @@ const COUNTER_WORDS: usize = size_of::<abi::counter>() / size_of::<u64>();
 const FULL: Full = Full {
     name: "counters",
     limit: abi::COUNTER_BANKS * abi::BANK_COUNTERS,
-};
-
-const EMPTY: abi::counter_bitmap = abi::counter_bitmap {
-    bitmap: [0; abi::BITMAP_BYTES as usize],
 };

@@ -3,23 +3,23 @@
 use std::fs;
 
 use anyhow::{Context, Error, Result};
-use std::os::fd::AsFd;
+use libbpf_rs::Link;
 
-use super::bpffs::{exists, remove_directory, remove_tree};
+use super::bpffs::{At, exists, remove_directory, remove_tree};
 use super::interface::{Interface, interfaces};
 use super::permissions::close_members_door;
 use super::state::{attached, interface_directories};
-use super::{Pins, ledger, sys};
+use super::{Pins, ledger};
 use crate::error::one_line;
 use crate::model::{LedgerState, Place, Refusal, Remedy, Tool};
 
 /// Takes the program off an interface, in whatever network namespace that is now.
 pub fn detach(pins: &Pins, interface: &Interface) -> Result<()> {
     let path = pins.link(interface.ifindex);
-    let link = sys::open_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    let link = Link::open(&path).at("cannot open", &path)?;
     // The pin first: should this run end here, the link goes with its last descriptor.
-    fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-    sys::link_detach(link.as_fd())
+    fs::remove_file(&path).at("cannot remove", &path)?;
+    link.detach()
         .with_context(|| format!("cannot detach from {}", interface.name()))
 }
 

@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Error, Result};
 use libbpf_rs::query::{LinkInfoIter, LinkTypeInfo, ProgInfoIter};
-use libbpf_rs::{ErrorKind, Program};
+use libbpf_rs::{ErrorKind, Program, Xdp, XdpFlags};
 
-use super::notice::{Notice, say};
+use super::log::{Notice, say};
+use super::mode::flags;
 use super::sys;
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
@@ -59,7 +60,7 @@ impl Foreign {
 
     /// Takes it off, whether netlink or a link put it there.
     pub fn remove(&self) -> Result<()> {
-        match sys::netlink_detach(self.ifindex, self.mode) {
+        match sys::netlink_detach(self.ifindex, flags(self.mode)) {
             // A link holds it.
             Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => self.remove_link(),
             result => Ok(result?),
@@ -74,7 +75,7 @@ impl Foreign {
         });
         let (link, other) = (links.next(), links.next());
         match (link, other) {
-            (Some(link), None) => Ok(sys::link_detach(sys::link_by_id(link.id)?.as_fd())?),
+            (Some(link), None) => Ok(sys::detach_link(link.id)?),
             _ => Err(failure(
                 Exit::Conflict,
                 "its link cannot be told from others: detach it with the program that attached it",
@@ -83,8 +84,9 @@ impl Foreign {
     }
 
     /// Puts it back, over netlink.
-    pub fn restore(&self) -> io::Result<()> {
-        sys::netlink_attach(self.program.as_fd(), self.ifindex, self.mode)
+    pub fn restore(&self) -> libbpf_rs::Result<()> {
+        let flags = flags(self.mode) | XdpFlags::UPDATE_IF_NOEXIST;
+        Xdp::new(self.program.as_fd()).attach(self.ifindex as i32, flags)
     }
 }
 

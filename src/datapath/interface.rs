@@ -1,9 +1,10 @@
 //! The interfaces that the program is attached to.
 
 use anyhow::{Context, Result};
-use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
-use std::os::fd::AsFd;
+use libbpf_rs::Link;
+use libbpf_rs::query::LinkTypeInfo;
 
+use super::bpffs::At;
 use super::maps::{Counters, Map};
 use super::state::attached;
 use super::{Pins, abi, sys};
@@ -56,12 +57,6 @@ impl Interface {
         let config = Map::<u32, abi::interface>::open(&path, "config")?
             .get(&0)?
             .with_context(|| format!("{} is empty", path.display()))?;
-        let name: Vec<u8> = config
-            .name
-            .iter()
-            .map(|&c| c as u8)
-            .take_while(|&c| c != 0)
-            .collect();
         let mut interface = Interface {
             ifindex: config.ifindex,
             mode: if config.mode == abi::MODE_NATIVE {
@@ -76,7 +71,7 @@ impl Interface {
             },
             frags: config.frags != 0,
             moved: false,
-            name: String::from_utf8_lossy(&name).into_owned(),
+            name: String::from_utf8_lossy(&abi::text_of(&config.name)).into_owned(),
         };
         let ids = interface.ids(pins);
         interface.moved = ids.is_ok_and(|ids| ids.state == LinkState::Moved);
@@ -117,9 +112,8 @@ impl Interface {
 
     pub fn ids(&self, pins: &Pins) -> Result<Ids> {
         let path = pins.link(self.ifindex);
-        let link =
-            sys::open_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        let info = LinkInfo::from_fd(link.as_fd())?;
+        let link = Link::open(&path).at("cannot open", &path)?;
+        let info = link.info()?;
         // The kernel tells the index of the device where that is now, and 0 once the link has none.
         let ifindex = match &info.info {
             LinkTypeInfo::Xdp(xdp) => xdp.ifindex,

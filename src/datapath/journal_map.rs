@@ -4,10 +4,10 @@
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::{MapHandle, MapType, libbpf_sys};
+use libbpf_rs::{MapType, libbpf_sys};
 
-use super::bpffs::{exists, mkdir};
-use super::maps::Map;
+use super::bpffs::{At, exists, mkdir};
+use super::maps::{self, Map};
 use super::{Pins, sys};
 use crate::model::Change;
 
@@ -37,25 +37,13 @@ impl JournalMap {
         if let Some(journal) = Self::open(pins)? {
             return Ok(journal);
         }
-        let options = libbpf_sys::bpf_map_create_opts {
-            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
-            map_flags: libbpf_sys::BPF_F_NO_PREALLOC,
-            ..Default::default()
-        };
-        let key = size_of::<u32>() as u32;
-        let map = MapHandle::create(
-            MapType::Hash,
-            Some(NAME),
-            key,
-            LENGTH as u32,
-            MOST,
-            &options,
-        )
-        .context("cannot make the journal of changes")?;
+        let flags = libbpf_sys::BPF_F_NO_PREALLOC;
+        let map = maps::create::<u32, Text>(NAME, MapType::Hash, MOST, flags)
+            .context("cannot make the journal of changes")?;
         let path = pins.journal();
         let directory = path.parent().unwrap_or(&path);
-        mkdir(directory, 0o700).with_context(|| format!("cannot make {}", directory.display()))?;
-        sys::pin(map.as_fd(), &path).with_context(|| format!("cannot pin {}", path.display()))?;
+        mkdir(directory, 0o700).at("cannot make", directory)?;
+        sys::pin(map.as_fd(), &path)?;
         Ok(JournalMap(Map::open(&path, NAME)?))
     }
 

@@ -13,7 +13,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapHandle, OpenObject};
 
 use super::abi::{self, LedgerSkel, LedgerSkelBuilder};
-use super::bpffs::{exists, mkdir, remove_tree};
+use super::bpffs::{At, exists, mkdir, remove_tree};
 use super::maps::Map;
 use super::{Error, Pins, exit_code, refusal};
 use crate::error::{Failure, one_line};
@@ -46,14 +46,12 @@ pub fn start(pins: &Pins) -> Result<()> {
     })?;
     let staged = pins.staged_ledger();
     remove_tree(&staged)?;
-    mkdir(&staged, 0o700).with_context(|| format!("cannot make {}", staged.display()))?;
+    mkdir(&staged, 0o700).at("cannot make", &staged)?;
     for (name, mut link) in links {
         let path = staged.join(name);
-        link.pin(&path)
-            .with_context(|| format!("cannot pin {}", path.display()))?;
+        link.pin(&path).at("cannot pin", &path)?;
     }
-    fs::rename(&staged, pins.ledger())
-        .with_context(|| format!("cannot make {}", pins.ledger().display()))
+    fs::rename(&staged, pins.ledger()).at("cannot make", &pins.ledger())
 }
 
 /// That this kernel loads the tracing programs: on maps of their own, which go with them.
@@ -98,7 +96,7 @@ pub struct Ledger(Map<abi::failure_key, u64>);
 
 impl Ledger {
     pub fn open(pins: &Pins) -> Result<Self> {
-        Ok(Ledger(Map::open(&pins.map("failures"), "failures")?))
+        Ok(Ledger(Map::shared(pins, "failures")?))
     }
 
     /// Room for what finds none, so that nothing is lost without being counted.
@@ -141,14 +139,8 @@ impl Ledger {
 
     /// Forgets what was lost under counters that others had before.
     pub fn forget(&self, counters: &[u32]) -> Result<()> {
-        let entries = self.0.entries()?;
-        if entries.len() <= abi::FAILURES as usize {
-            return Ok(());
-        }
         let counters: HashSet<&u32> = counters.iter().collect();
-        let keys = entries.iter().map(|(key, _)| key);
-        keys.filter(|key| counters.contains(&key.counter))
-            .try_for_each(|key| self.0.delete(key))
+        self.0.retain(|key| !counters.contains(&key.counter))
     }
 }
 

@@ -2,18 +2,19 @@
 
 use std::fs;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, Program, libbpf_sys};
 
-use super::bpffs::{mkdir, remove_tree};
+use super::abi::{self, OpenXdpredirSkel, XdpredirSkelBuilder};
+use super::bpffs::{At, mkdir, remove_tree};
 use super::permissions::{group_of, share_pins_of};
 use super::schema::{OWN, SHARED, Schema, pin_of};
 use super::state::has_state;
-use super::{Pins, abi, counter_banks, ledger, refusal, sys};
+use super::{Pins, counter_banks, ledger, refusal, sys};
 use crate::host::device::Device;
 use crate::model::{LedgerState, Mode};
 
@@ -28,20 +29,9 @@ pub struct Variant {
 
 /// The program with the interface's constants, on the namespace's maps; its own maps are pinned.
 pub fn load(pins: &Pins, device: &Device, variant: Variant) -> Result<OwnedFd> {
-    let mut storage = MaybeUninit::<OpenObject>::uninit();
-    let mut open = abi::XdpredirSkelBuilder::default().open(&mut storage)?;
-    if let Some(rodata) = &mut open.maps.rodata_data {
-        rodata.interface = config(device, variant);
-    }
-    if variant.frags {
-        open.progs
-            .xdpredir
-            .set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
-    }
+    let mut storage = MaybeUninit::uninit();
+    let (mut open, bank) = open(&mut storage, device, variant)?;
     let state_is_there = has_state(pins)?;
-    let bank = counter_banks::create()?;
-    // Tells the kernel how large a bank is.
-    open.maps.counters.set_inner_map_fd(bank.as_fd())?;
     if state_is_there {
         reuse_shared(pins, open.open_object_mut())?;
     }
@@ -62,19 +52,33 @@ pub fn load(pins: &Pins, device: &Device, variant: Variant) -> Result<OwnedFd> {
 
 /// That this kernel loads the program: on maps of its own, which go with it.
 pub fn try_out() -> Result<()> {
-    let mut storage = MaybeUninit::<OpenObject>::uninit();
-    let mut open = abi::XdpredirSkelBuilder::default().open(&mut storage)?;
-    if let Some(rodata) = &mut open.maps.rodata_data {
-        let variant = Variant {
-            mode: Mode::Skb,
-            frags: false,
-            ledger: LedgerState::On,
-        };
-        rodata.interface = config(&Device::default(), variant);
+    let variant = Variant {
+        mode: Mode::Skb,
+        frags: false,
+        ledger: LedgerState::On,
+    };
+    let mut storage = MaybeUninit::uninit();
+    let (open, _bank) = open(&mut storage, &Device::default(), variant)?;
+    refusal::explain(|| open.load()).map(drop)
+}
+
+/// The program before it is loaded, and the first bank of counters.
+fn open<'a>(
+    storage: &'a mut MaybeUninit<OpenObject>,
+    device: &Device,
+    variant: Variant,
+) -> Result<(OpenXdpredirSkel<'a>, MapHandle)> {
+    let mut open = XdpredirSkelBuilder::default().open(storage)?;
+    let constants = open.maps.rodata_data.as_deref_mut();
+    constants.context("the program has no constants")?.interface = config(device, variant);
+    if variant.frags {
+        let frags = libbpf_sys::BPF_F_XDP_HAS_FRAGS;
+        open.progs.xdpredir.set_flags(frags);
     }
     let bank = counter_banks::create()?;
+    // Tells the kernel how large a bank is.
     open.maps.counters.set_inner_map_fd(bank.as_fd())?;
-    refusal::explain(|| open.load()).map(drop)
+    Ok((open, bank))
 }
 
 fn config(device: &Device, variant: Variant) -> abi::interface {
@@ -92,9 +96,7 @@ fn config(device: &Device, variant: Variant) -> abi::interface {
         },
         ..Default::default()
     };
-    for (to, from) in config.name.iter_mut().zip(device.name.bytes()) {
-        *to = from as _;
-    }
+    abi::put_text(&mut config.name, &device.name);
     config
 }
 
@@ -102,8 +104,7 @@ fn reuse_shared(pins: &Pins, object: &mut OpenObject) -> Result<()> {
     for mut map in object.maps_mut() {
         if let Some(pin) = pin_of(&SHARED, &map.name().to_string_lossy()) {
             let path = pins.state().join(pin);
-            map.reuse_pinned_map(&path)
-                .with_context(|| format!("cannot use {}", path.display()))?;
+            map.reuse_pinned_map(&path).at("cannot use", &path)?;
         }
     }
     Ok(())
@@ -113,9 +114,8 @@ fn reuse_shared(pins: &Pins, object: &mut OpenObject) -> Result<()> {
 fn pin_state(pins: &Pins, bank: &MapHandle, object: &mut Object) -> Result<()> {
     let staged = pins.staged();
     pin_maps(&staged, &SHARED, object)?;
-    pin(bank.as_fd(), &staged.join(counter_banks::pin(0)))?;
-    fs::rename(&staged, pins.state())
-        .with_context(|| format!("cannot make {}", pins.state().display()))
+    sys::pin(bank.as_fd(), &staged.join(counter_banks::pin(0)))?;
+    fs::rename(&staged, pins.state()).at("cannot make", &pins.state())
 }
 
 fn pin_interface(pins: &Pins, ifindex: u32, object: &mut Object) -> Result<()> {
@@ -129,15 +129,11 @@ fn pin_interface(pins: &Pins, ifindex: u32, object: &mut Object) -> Result<()> {
 }
 
 fn pin_maps(directory: &Path, maps: &[Schema], object: &mut Object) -> Result<()> {
-    mkdir(directory, 0o700).with_context(|| format!("cannot make {}", directory.display()))?;
+    mkdir(directory, 0o700).at("cannot make", directory)?;
     for map in object.maps_mut() {
         if let Some(pin) = pin_of(maps, &map.name().to_string_lossy()) {
-            self::pin(map.as_fd(), &directory.join(pin))?;
+            sys::pin(map.as_fd(), &directory.join(pin))?;
         }
     }
     Ok(())
-}
-
-fn pin(map: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    sys::pin(map, path).with_context(|| format!("cannot pin {}", path.display()))
 }

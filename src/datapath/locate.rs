@@ -58,65 +58,34 @@ fn existing(root: &Path) -> &Path {
     root.ancestors().find(|path| path.exists()).unwrap_or(root)
 }
 
-/// What helps where no bpffs is mounted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Help {
-    /// To mount one.
-    Mount,
-    /// Another pin directory.
-    OtherDirectory,
-    /// Another mount namespace: what is mounted in that of this run vanishes with it.
-    OtherMounts,
-}
-
-impl Help {
-    /// None where a bpffs is mounted.
-    fn of(pins: &Pins) -> Option<Self> {
-        let root = pins.root();
-        if is_bpffs(existing(root)) {
-            return None;
-        }
-        Some(if !root.starts_with(BPFFS) {
-            Help::OtherDirectory
-        } else if mounts::are_short_lived() {
-            Help::OtherMounts
-        } else {
-            Help::Mount
-        })
+/// Why nothing can be pinned, and the remedy; None where a bpffs is mounted.
+pub fn no_bpffs(pins: &Pins) -> Option<Refusal> {
+    let root = pins.root();
+    if is_bpffs(existing(root)) {
+        return None;
     }
-
-    fn remedy(self) -> Remedy {
-        match self {
-            Help::Mount => Remedy::from("run ") + mount_command(),
-            Help::OtherDirectory => "name a directory on a bpffs".into(),
-            Help::OtherMounts => {
-                "run xdpredir outside of it, and let it enter the network namespace".into()
-            }
-        }
-    }
+    let why = format!("{}: no bpffs is mounted there", root.display());
+    Some(if !root.starts_with(BPFFS) {
+        (why, "name a directory on a bpffs").into()
+    } else if mounts::are_short_lived() {
+        let vanishes = "and what this run mounts would vanish with it, because it has a mount namespace of its \
+                        own (as in ip netns exec)";
+        let remedy = "run xdpredir outside of it, and let it enter the network namespace";
+        (format!("{why}, {vanishes}"), remedy).into()
+    } else {
+        (why, Remedy::from("run ") + mount_command()).into()
+    })
 }
 
 fn mount_command() -> Tool {
     Tool::new("mount -t bpf bpf /sys/fs/bpf").at(Place::Anywhere)
 }
 
-/// Why nothing can be pinned, and the remedy; None where a bpffs is mounted.
-pub fn no_bpffs(pins: &Pins) -> Option<Refusal> {
-    let help = Help::of(pins)?;
-    let root = pins.root().display();
-    let why = match help {
-        Help::OtherMounts => format!(
-            "{root}: no bpffs is mounted there, and what this run mounts would vanish with it, because it \
-             has a mount namespace of its own (as in ip netns exec)"
-        ),
-        _ => format!("{root}: no bpffs is mounted there"),
-    };
-    Some((why, help.remedy()).into())
-}
-
 /// Whether `attach` would mount the bpffs that is missing.
 pub fn mounts_bpffs(pins: &Pins) -> bool {
-    pins.is_default() && Help::of(pins) == Some(Help::Mount)
+    let is_missing = || !is_bpffs(existing(pins.root()));
+    let is_ours = pins.is_default() && pins.root().starts_with(BPFFS);
+    is_ours && is_missing() && !mounts::are_short_lived()
 }
 
 /// A bpffs that this run has mounted, and that is unmounted again unless it is kept.

@@ -12,9 +12,9 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::bpffs::{mkdir, remove_directory, require_trusted};
+use super::bpffs::{At, mkdir, remove_directory, require_trusted};
 use super::cause::is_not_found;
-use super::notice::{Notice, say};
+use super::log::{Notice, say};
 use super::state::{has_state, not_attached, nothing_attached};
 use super::version::require_our_version;
 use super::{Pins, detach};
@@ -58,7 +58,7 @@ impl Lock {
             match DirBuilder::new().recursive(true).mode(0o755).create(root) {
                 // Another run has made it, or is removing it, at the same time.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                made => made.with_context(|| format!("cannot make {}", root.display()))?,
+                made => made.at("cannot make", root)?,
             }
             if !is_trusted(root)? {
                 continue;
@@ -66,7 +66,7 @@ impl Lock {
             match mkdir(namespace, 0o700) {
                 // Another run's last detach has just removed the root.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                made => made.with_context(|| format!("cannot make {}", namespace.display()))?,
+                made => made.at("cannot make", namespace)?,
             }
             if let Some(lock) = try_lock(pins)? {
                 return Ok(lock);
@@ -84,7 +84,7 @@ fn try_lock(pins: &Pins) -> Result<Option<Lock>> {
         }
         let directory = match File::open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            opened => opened.with_context(|| format!("cannot open {}", path.display()))?,
+            opened => opened.at("cannot open", path)?,
         };
         let lock = wait_for_lock(path, directory)?;
         // While this run waited, another may have removed the directory and a third may have made a

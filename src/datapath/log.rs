@@ -1,12 +1,20 @@
-//! libbpf's messages: handed to the listener, and what they quote of the kernel is kept for an error.
+//! What is said while a run goes on, libbpf's messages too. The command line listens, and decides what is
+//! shown; what libbpf quotes of the kernel is kept for an error.
 
 use std::mem::take;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use libbpf_rs::{PrintLevel, set_print};
 
-use super::notice::{Notice, say};
+/// Something to say before the run ends.
+pub enum Notice {
+    /// A line of libbpf's log.
+    Libbpf(String),
+    /// A sentence for whoever waits for this run or has to act after it.
+    Warning(String),
+}
 
+static LISTENER: OnceLock<fn(Notice)> = OnceLock::new();
 static SAID: Mutex<Said> = Mutex::new(Said::new());
 
 /// What libbpf quoted since it was last asked for.
@@ -57,9 +65,17 @@ fn named(message: &str, before: &str, after: &str) -> Option<(String, String)> {
     Some((name.to_string(), rest.trim().to_string()))
 }
 
-/// Keeps libbpf from writing to standard error itself.
-pub fn take_over() {
+/// Sets who hears of all notices; the first caller wins. A listener must not panic: C code calls it,
+/// too. libbpf no longer writes to standard error itself.
+pub fn listen(listener: fn(Notice)) {
+    let _ = LISTENER.set(listener);
     set_print(Some((PrintLevel::Info, receive)));
+}
+
+pub fn say(notice: Notice) {
+    if let Some(listener) = LISTENER.get() {
+        listener(notice);
+    }
 }
 
 fn receive(_: PrintLevel, message: String) {

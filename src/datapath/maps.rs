@@ -3,19 +3,27 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
+use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use super::abi::{self, Plain};
+use super::bpffs::At;
 use super::ruleset::room::{Limit, makes_room};
-use super::sys;
+use super::{Pins, sys};
 use crate::error::{Coded, Exit, Failure};
 use crate::model::{Counter, Remedy};
 
 /// Entries to a system call. The kernel reads whole buckets of a hash map, and refuses a call that has no
 /// room for one.
 const BATCH: usize = 16384;
+const BATCH_BYTES: usize = 8 << 20;
+
+/// How often an update is tried while there is no memory, and how long it waits in between.
+const ATTEMPTS: usize = 200;
+const PAUSE: Duration = Duration::from_millis(5);
 
 pub struct Map<K, V> {
     handle: MapHandle,
@@ -25,13 +33,17 @@ pub struct Map<K, V> {
 
 impl<K: Plain, V: Plain> Map<K, V> {
     pub fn open(path: &Path, name: &'static str) -> Result<Self> {
-        let handle = MapHandle::from_pinned_path(path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
+        let handle = MapHandle::from_pinned_path(path).at("cannot open", path)?;
         Ok(Map {
             handle,
             name,
             types: PhantomData,
         })
+    }
+
+    /// A map that all interfaces of the network namespace share.
+    pub fn shared(pins: &Pins, name: &'static str) -> Result<Self> {
+        Map::open(&pins.map(name), name)
     }
 
     pub fn get(&self, key: &K) -> Result<Option<V>> {
@@ -40,10 +52,10 @@ impl<K: Plain, V: Plain> Map<K, V> {
     }
 
     pub fn put(&self, key: &K, value: &V) -> Result<()> {
-        let result = self
-            .handle
-            .update(abi::bytes_of(key), abi::bytes_of(value), MapFlags::ANY);
-        self.explain(result)
+        let (key, value) = (abi::bytes_of(key), abi::bytes_of(value));
+        self.explain(with_patience(|| {
+            self.handle.update(key, value, MapFlags::ANY)
+        }))
     }
 
     pub fn put_many(&self, keys: &[K], values: &[V]) -> Result<()> {
@@ -51,14 +63,11 @@ impl<K: Plain, V: Plain> Map<K, V> {
             return Ok(());
         }
         let (keys_bytes, values_bytes) = (bytes_of_all(keys), bytes_of_all(values));
-        let result = self.handle.update_batch(
-            &keys_bytes,
-            &values_bytes,
-            keys.len() as u32,
-            MapFlags::ANY,
-            MapFlags::ANY,
-        );
-        self.explain(result)
+        let (count, flags) = (keys.len() as u32, MapFlags::ANY);
+        self.explain(with_patience(|| {
+            let handle = &self.handle;
+            handle.update_batch(&keys_bytes, &values_bytes, count, flags, flags)
+        }))
     }
 
     /// Deletes an entry, if it is there.
@@ -70,19 +79,22 @@ impl<K: Plain, V: Plain> Map<K, V> {
     }
 
     pub fn keys(&self) -> Result<Vec<K>> {
-        self.each_key().collect()
+        let keys = self.handle.keys();
+        keys.map(|key| abi::from_bytes(&key)).collect()
     }
 
-    pub fn each_key(&self) -> impl Iterator<Item = Result<K>> {
-        self.handle.keys().map(|key| abi::from_bytes(&key))
+    /// Deletes the entries of a hash map that are not to be kept.
+    pub fn retain(&self, is_kept: impl Fn(&K) -> bool) -> Result<()> {
+        let mut gone = Vec::new();
+        for batch in self.batches()? {
+            let keys = batch?.into_iter().map(|(key, _)| key);
+            gone.extend(keys.filter(|key| !is_kept(key)));
+        }
+        gone.iter().try_for_each(|key| self.delete(key))
     }
 
     /// All entries of a hash map.
-    pub fn entries(&self) -> Result<Vec<(K, V)>>
-    where
-        K: Default,
-        V: Default,
-    {
+    pub fn entries(&self) -> Result<Vec<(K, V)>> {
         let mut entries = Vec::new();
         for batch in self.batches()? {
             entries.extend(batch?);
@@ -91,11 +103,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
     }
 
     /// How many entries a hash map has.
-    pub fn count(&self) -> Result<usize>
-    where
-        K: Default,
-        V: Default,
-    {
+    pub fn count(&self) -> Result<usize> {
         let mut count = 0;
         for batch in self.batches()? {
             count += batch?.len();
@@ -104,13 +112,10 @@ impl<K: Plain, V: Plain> Map<K, V> {
     }
 
     /// The entries of a hash map, many to a system call.
-    pub fn batches(&self) -> Result<impl Iterator<Item = Result<Vec<(K, V)>>>>
-    where
-        K: Default,
-        V: Default,
-    {
-        let most = BATCH.min(self.handle.max_entries() as usize);
-        let (mut keys, mut values) = (vec![K::default(); most], vec![V::default(); most]);
+    pub fn batches(&self) -> Result<impl Iterator<Item = Result<Vec<(K, V)>>>> {
+        let most = BATCH.min(BATCH_BYTES / size_of::<V>());
+        let most = most.min(self.handle.max_entries() as usize);
+        let (mut keys, mut values) = (vec![abi::zero(); most], vec![abi::zero(); most]);
         let mut cursor = sys::Cursor::default();
         Ok(std::iter::from_fn(move || {
             if cursor.done {
@@ -138,6 +143,34 @@ impl<K: Plain, V: Plain> Map<K, V> {
             }
         })
     }
+}
+
+/// Makes a map, which nothing has pinned.
+pub fn create<K: Plain, V: Plain>(
+    name: &str,
+    kind: MapType,
+    entries: u32,
+    flags: u32,
+) -> libbpf_rs::Result<MapHandle> {
+    let options = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+        map_flags: flags,
+        ..Default::default()
+    };
+    let (key, value) = (size_of::<K>() as u32, size_of::<V>() as u32);
+    MapHandle::create(kind, Some(name), key, value, entries, &options)
+}
+
+/// The kernel allocates an entry of a hash map without waiting for memory (BPF_F_NO_PREALLOC), and says
+/// ENOMEM where there is none for just a moment.
+fn with_patience(update: impl Fn() -> libbpf_rs::Result<()>) -> libbpf_rs::Result<()> {
+    for _ in 0..ATTEMPTS {
+        match update() {
+            Err(error) if error.kind() == ErrorKind::OutOfMemory => sleep(PAUSE),
+            result => return result,
+        }
+    }
+    update()
 }
 
 fn bytes_of_all<T: Plain>(values: &[T]) -> Vec<u8> {

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Result;
+use libbpf_rs::{Xdp, XdpFlags};
 
 use super::{log, sys};
 use crate::error::{Exit, failure};
@@ -12,6 +13,13 @@ use crate::model::{ETHERNET_MTU, Mode, Remedy, Verb};
 
 /// The kernel's words where a driver has no XDP at all (net/core/dev.c).
 const NO_NATIVE_MODE: &str = "driver does not support XDP in native mode";
+
+pub fn flags(mode: Mode) -> XdpFlags {
+    match mode {
+        Mode::Native => XdpFlags::DRV_MODE,
+        Mode::Skb => XdpFlags::SKB_MODE,
+    }
+}
 
 /// The mode to try first, and why.
 pub fn choose(device: &Device, wanted: Option<Mode>) -> Result<(Mode, String)> {
@@ -91,7 +99,7 @@ fn remedy(device: &Device, mode: Mode, exit: Exit) -> Remedy {
 
 /// Attaches for as long as the link, or a pin of it, exists.
 pub fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd, Refused> {
-    sys::link_create(program.as_fd(), device.ifindex, mode).map_err(|error| {
+    sys::link_create(program.as_fd(), device.ifindex, flags(mode)).map_err(|error| {
         let exit = match error.raw_os_error() {
             Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL | nix::libc::ERANGE) => {
                 Exit::Unsupported
@@ -110,8 +118,12 @@ pub fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd, R
 /// attached over netlink once more, which fails in the same way.
 fn driver_says(program: &OwnedFd, ifindex: u32, mode: Mode) -> Option<String> {
     log::take_said();
-    if sys::netlink_attach(program.as_fd(), ifindex, mode).is_ok() {
-        let _ = sys::netlink_detach(ifindex, mode);
+    let no_other = flags(mode) | XdpFlags::UPDATE_IF_NOEXIST;
+    if Xdp::new(program.as_fd())
+        .attach(ifindex as i32, no_other)
+        .is_ok()
+    {
+        let _ = sys::netlink_detach(ifindex, flags(mode));
     }
     log::take_said().netlink
 }

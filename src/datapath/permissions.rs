@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{Gid, chown};
 
-use super::bpffs::{entries, is_bpffs, mkdir, passable, same_file};
+use super::bpffs::{At, entries, is_bpffs, mkdir, passable, same_file};
 use super::state::interface_directories;
 use super::{Error, Pins};
 use crate::error::Failure;
@@ -100,7 +100,7 @@ fn share(path: &Path, gid: Gid, mode: u32) -> Result<()> {
     chown(path, None, Some(gid))
         .map_err(std::io::Error::from)
         .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
-        .with_context(|| format!("cannot share {}", path.display()))
+        .at("cannot share", path)
 }
 
 /// The group that a directory of pins was opened to.

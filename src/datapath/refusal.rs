@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Error, Result};
-use libbpf_rs::ErrorKind;
+use libbpf_rs::{ErrorKind, ProgramType, libbpf_sys};
 
 use super::log::{self, Said};
-use super::sys;
 use crate::error::{Exit, failure};
 use crate::host::capability;
 use crate::host::kernel::{BOOT_NEWER, BOOT_TESTED, BTF, release};
@@ -56,14 +55,14 @@ pub fn of_map(map: &str, error: libbpf_rs::Error) -> Error {
 /// for privileges, for what a program does.
 fn of_program(program: &str, errno: &str, log: Option<&str>, error: libbpf_rs::Error) -> Error {
     let cannot = format!("the kernel refused the program {program}");
-    if errno == "-EPERM" || !capability::missing(&capability::ATTACH).is_empty() {
+    if errno == "-EPERM" || !capability::missing(capability::ATTACH).is_empty() {
         return refused(cannot, &error);
     }
     if error.kind() == ErrorKind::OutOfMemory {
         return failure(Exit::Failed, (format!("{cannot}: not enough memory"), FREE));
     }
     let kernel = release();
-    let missing = sys::missing_helpers();
+    let missing = missing_helpers();
     let (why, remedy) = match log.and_then(last_words) {
         _ if !missing.is_empty() => {
             let missing = missing.join(", ");
@@ -82,6 +81,22 @@ fn of_program(program: &str, errno: &str, log: Option<&str>, error: libbpf_rs::E
         ),
     };
     failure(Exit::Unsupported, (why, remedy))
+}
+
+/// The youngest functions that the programs call and this kernel has not.
+fn missing_helpers() -> Vec<&'static str> {
+    let helpers = [
+        (libbpf_sys::BPF_FUNC_check_mtu, "bpf_check_mtu"),
+        (libbpf_sys::BPF_FUNC_loop, "bpf_loop"),
+        (
+            libbpf_sys::BPF_FUNC_xdp_get_buff_len,
+            "bpf_xdp_get_buff_len",
+        ),
+        (libbpf_sys::BPF_FUNC_xdp_load_bytes, "bpf_xdp_load_bytes"),
+    ];
+    let is_missing = |helper| matches!(ProgramType::Xdp.is_helper_supported(helper), Ok(false));
+    let missing = helpers.iter().filter(|(helper, _)| is_missing(*helper));
+    missing.map(|(_, name)| *name).collect()
 }
 
 fn refused(cannot: String, error: &libbpf_rs::Error) -> Error {
@@ -149,10 +164,6 @@ fn is_state(line: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn words(log: &str) -> Option<String> {
-        last_words(log)
-    }
-
     #[test]
     fn the_verifiers_last_words_are_found_in_its_log() {
         let pointer = "\n0: R1=ctx() R10=fp0\n; void *end = data; @ xdpredir.bpf.c:67\n\
@@ -160,10 +171,16 @@ mod tests {
                        13: (1f) r7 -= r4\nR7 pointer -= pointer prohibited\n\
                        processed 8 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0\n\
                        -- END PROG LOAD LOG --\n";
-        assert_eq!(words(pointer).unwrap(), "R7 pointer -= pointer prohibited");
+        assert_eq!(
+            last_words(pointer).unwrap(),
+            "R7 pointer -= pointer prohibited"
+        );
         let edge = "func#0 @0\nfunc#1 @1507\nback-edge from insn 1498 to 1499\n\
                     processed 0 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0\n";
-        assert_eq!(words(edge).unwrap(), "back-edge from insn 1498 to 1499");
+        assert_eq!(
+            last_words(edge).unwrap(),
+            "back-edge from insn 1498 to 1499"
+        );
         let read = "from 12 to 14: R0=scalar() R10=fp0\n R1=ctx(off=0,imm=0) fp-8=mmmm????\n\
                     mark_precise: frame0: last_idx 9 first_idx 0\nregs=8 stack=0 before 8: (b7) r3 = 0\n\
                     parent didn't have regs=4 stack=0 marks\n\
@@ -171,7 +188,7 @@ mod tests {
                     verification time 4711 usec\nstack depth 512+64\n\
                     processed 628889 insns (limit 1000000) max_states_per_insn 9 total_states 1 peak_states 1 mark_read 1\n";
         assert_eq!(
-            words(read).unwrap(),
+            last_words(read).unwrap(),
             "R4 invalid zero-sized read: u64=[0,127]"
         );
     }
@@ -184,7 +201,7 @@ mod tests {
             "processed 0 insns\n",
             "R0=0 R10=fp0\n",
         ] {
-            assert_eq!(words(log), None, "{log}");
+            assert_eq!(last_words(log), None, "{log}");
         }
     }
 }

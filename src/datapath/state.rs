@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::Pins;
-use super::bpffs::{entries, exists, require_trusted};
+use super::bpffs::{At, entries, exists, require_trusted};
 use super::cause::is_not_found;
-use super::locate::no_bpffs;
+use super::locate::{mounts_bpffs, no_bpffs};
 use super::version::require_our_version;
 use crate::error::{Exit, failure};
 use crate::model::{Refusal, Remedy, Verb};
@@ -58,7 +58,7 @@ fn identity(pins: &Pins) -> Result<Option<u64>> {
 pub(super) fn inode(pins: &Pins) -> Result<u64> {
     let state = pins.state();
     let found = fs::metadata(&state);
-    let found = found.with_context(|| format!("cannot look into {}", state.display()))?;
+    let found = found.at("cannot look into", &state)?;
     Ok(found.ino())
 }
 
@@ -104,7 +104,9 @@ pub fn not_attached(pins: &Pins) -> anyhow::Error {
 
 pub(super) fn nothing_attached(pins: &Pins, remedy: Remedy) -> anyhow::Error {
     let no_pins = || (format!("no pins under {}", pins.root().display()), remedy).into();
-    let Refusal { why, remedy } = no_bpffs(pins).unwrap_or_else(no_pins);
+    // Where that helps, `attach` mounts a bpffs itself.
+    let missing = no_bpffs(pins).filter(|_| !mounts_bpffs(pins));
+    let Refusal { why, remedy } = missing.unwrap_or_else(no_pins);
     let why = format!("not attached in this network namespace: {why}");
     failure(Exit::NotFound, (why, remedy))
 }

@@ -15,22 +15,16 @@ use std::path::Path;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::AtomicU64;
 
-use libbpf_rs::{MapCore, MapHandle, MapType, libbpf_sys};
+use anyhow::Result;
+use libbpf_rs::{MapCore, MapHandle, MapType, XdpFlags, libbpf_sys};
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::abi::Plain;
-use crate::model::Mode;
+use super::bpffs::At;
 
 /// Linux uapi: linux/membarrier.h. Since 4.3; on return every CPU has left its RCU read section.
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-
-fn flags(mode: Mode) -> u32 {
-    match mode {
-        Mode::Native => libbpf_sys::XDP_FLAGS_DRV_MODE,
-        Mode::Skb => libbpf_sys::XDP_FLAGS_SKB_MODE,
-    }
-}
 
 fn check(result: i32) -> io::Result<i32> {
     if result < 0 {
@@ -41,12 +35,12 @@ fn check(result: i32) -> io::Result<i32> {
 }
 
 /// Attaches a program for as long as the returned link or a pin of it exists (Linux 5.9).
-pub fn link_create(program: BorrowedFd<'_>, ifindex: u32, mode: Mode) -> io::Result<OwnedFd> {
+pub fn link_create(program: BorrowedFd<'_>, ifindex: u32, flags: XdpFlags) -> io::Result<OwnedFd> {
     let mut opts = libbpf_sys::bpf_link_create_opts {
         sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
         ..Default::default()
     };
-    opts.flags = flags(mode);
+    opts.flags = flags.bits();
     // SAFETY: the descriptor is open, and `opts` outlives the call.
     let fd = check(unsafe {
         libbpf_sys::bpf_link_create(
@@ -60,53 +54,22 @@ pub fn link_create(program: BorrowedFd<'_>, ifindex: u32, mode: Mode) -> io::Res
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Detaches whatever the link attaches, whoever else holds it (Linux 5.10).
-pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+/// Detaches what a link attaches, whoever holds it (Linux 5.10).
+pub fn detach_link(id: u32) -> io::Result<()> {
+    // SAFETY: takes no pointer.
+    let fd = check(unsafe { libbpf_sys::bpf_link_get_fd_by_id(id) })?;
+    // SAFETY: libbpf returned a new descriptor, and nobody else has it.
+    let link = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: the descriptor is open.
     check(unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) }).map(drop)
 }
 
-/// The youngest functions that the programs call.
-const HELPERS: [(libbpf_sys::bpf_func_id, &str); 4] = [
-    (libbpf_sys::BPF_FUNC_check_mtu, "bpf_check_mtu"),
-    (libbpf_sys::BPF_FUNC_loop, "bpf_loop"),
-    (
-        libbpf_sys::BPF_FUNC_xdp_get_buff_len,
-        "bpf_xdp_get_buff_len",
-    ),
-    (libbpf_sys::BPF_FUNC_xdp_load_bytes, "bpf_xdp_load_bytes"),
-];
-
-/// Those that this kernel has not.
-pub fn missing_helpers() -> Vec<&'static str> {
-    let is_missing = |helper: libbpf_sys::bpf_func_id| {
-        let program = libbpf_sys::BPF_PROG_TYPE_XDP;
-        // SAFETY: no options.
-        unsafe { libbpf_sys::libbpf_probe_bpf_helper(program, helper, std::ptr::null()) == 0 }
-    };
-    let missing = HELPERS.iter().filter(|(helper, _)| is_missing(*helper));
-    missing.map(|(_, name)| *name).collect()
-}
-
-pub fn link_by_id(id: u32) -> io::Result<OwnedFd> {
-    // SAFETY: takes no pointer.
-    let fd = check(unsafe { libbpf_sys::bpf_link_get_fd_by_id(id) })?;
-    // SAFETY: libbpf returned a new descriptor, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: the path is NUL-terminated and outlives the call.
-    let fd = check(unsafe { libbpf_sys::bpf_obj_get(path.as_ptr()) })?;
-    // SAFETY: libbpf returned a new descriptor, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: the path is NUL-terminated and outlives the call; the descriptor is open.
-    check(unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), path.as_ptr()) }).map(drop)
+    check(unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), name.as_ptr()) })
+        .map(drop)
+        .at("cannot pin", path)
 }
 
 /// The programs on a device.
@@ -149,23 +112,10 @@ impl XdpState {
     }
 }
 
-/// Attaches over netlink, whose errors come with the driver's own words in libbpf's log.
-pub fn netlink_attach(program: BorrowedFd<'_>, ifindex: u32, mode: Mode) -> io::Result<()> {
-    // SAFETY: the descriptor is open; no options.
-    check(unsafe {
-        libbpf_sys::bpf_xdp_attach(
-            ifindex as i32,
-            program.as_raw_fd(),
-            flags(mode) | libbpf_sys::XDP_FLAGS_UPDATE_IF_NOEXIST,
-            std::ptr::null(),
-        )
-    })
-    .map(drop)
-}
-
-pub fn netlink_detach(ifindex: u32, mode: Mode) -> io::Result<()> {
+/// Takes off a program that netlink has attached. The error has the errno, unlike that of `libbpf_rs::Xdp`.
+pub fn netlink_detach(ifindex: u32, flags: XdpFlags) -> io::Result<()> {
     // SAFETY: no options.
-    check(unsafe { libbpf_sys::bpf_xdp_detach(ifindex as i32, flags(mode), std::ptr::null()) })
+    check(unsafe { libbpf_sys::bpf_xdp_detach(ifindex as i32, flags.bits(), std::ptr::null()) })
         .map(drop)
 }
 

@@ -161,5 +161,5 @@ fn at(place: &DeviceRef, work: impl FnOnce() -> Result<Option<()>> + Send) -> Re
 
 /// What can't be entered by this run need not be gone.
 fn may_not_look() -> bool {
-    !capability::missing(&capability::ENTER).is_empty()
+    !capability::missing(capability::ENTER).is_empty()
 }

@@ -1,7 +1,5 @@
 //! The addresses of devices.
 
-use std::net::IpAddr;
-
 use anyhow::Result;
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -57,18 +55,16 @@ fn dump(ifindex: u32, nsid: Option<i32>) -> Result<Vec<AddressMessage>> {
 }
 
 fn read(message: &AddressMessage) -> Option<Address> {
-    let find = |of: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(of);
+    let (mut local, mut other) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(addr) => local = Some(*addr),
+            AddressAttribute::Address(addr) => other = Some(*addr),
+            _ => {}
+        }
+    }
     // On a point-to-point link, Address is the other end's.
-    let local = find(|attribute| match attribute {
-        AddressAttribute::Local(addr) => Some(*addr),
-        _ => None,
-    });
-    let addr = local.or_else(|| {
-        find(|attribute| match attribute {
-            AddressAttribute::Address(addr) => Some(*addr),
-            _ => None,
-        })
-    })?;
+    let addr = local.or(other)?;
     let mut passing = AddressHeaderFlags::Deprecated
         | AddressHeaderFlags::Tentative
         | AddressHeaderFlags::Dadfailed;

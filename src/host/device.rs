@@ -199,14 +199,12 @@ fn find(request: LinkMessage) -> Result<Option<Device>> {
 }
 
 fn read(link: &LinkMessage) -> Device {
+    let flags = link.header.flags;
     let mut device = Device {
         ifindex: link.header.index,
-        up: link
-            .header
-            .flags
-            .contains(LinkFlags::Up | LinkFlags::LowerUp),
-        enabled: link.header.flags.contains(LinkFlags::Up),
-        running: link.header.flags.contains(LinkFlags::Running),
+        up: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        enabled: flags.contains(LinkFlags::Up),
+        running: flags.contains(LinkFlags::Running),
         ..Device::default()
     };
     for attribute in &link.attributes {

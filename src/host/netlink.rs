@@ -2,14 +2,21 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io::ErrorKind;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader,
     NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::time::TimeVal;
+
+/// The kernel answers within the call that asks, so that only a lost answer takes this long.
+const ANSWER_WITHIN: TimeVal = TimeVal::new(3, 0);
 
 /// The kernel's own address; processes have other port numbers.
 const KERNEL: u32 = 0;
@@ -77,6 +84,7 @@ impl Netlink {
         socket.connect(&SocketAddr::new(KERNEL, 0))?;
         // Without it (Linux 4.20) a dump takes no notice of what its request asks for.
         let _ = socket.set_netlink_get_strict_chk(true);
+        setsockopt(&socket, ReceiveTimeout, &ANSWER_WITHIN)?;
         let sequence = 0;
         Ok(Netlink { socket, sequence })
     }
@@ -92,9 +100,16 @@ impl Netlink {
         message.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
 
-        let mut answer = Answer::to(self.sequence, flags & NLM_F_DUMP == NLM_F_DUMP);
+        self.receive(Answer::to(self.sequence, flags & NLM_F_DUMP == NLM_F_DUMP))
+    }
+
+    fn receive<M: Message>(&self, mut answer: Answer<M>) -> Result<Vec<M>> {
         loop {
-            let (datagram, from) = self.socket.recv_from_full()?;
+            let received = self.socket.recv_from_full();
+            let (datagram, from) = received.map_err(|error| match error.kind() {
+                ErrorKind::WouldBlock => anyhow!("the kernel does not answer over netlink"),
+                _ => error.into(),
+            })?;
             // In a container's namespace, its root may send to this socket, too.
             if from.port_number() == KERNEL && answer.take(&datagram)? {
                 return Ok(answer.messages);
@@ -186,6 +201,16 @@ mod tests {
         assert!(one.messages.is_empty());
         assert!(one.take(&datagram(7, link())).unwrap());
         assert_eq!(one.messages.len(), 1);
+    }
+
+    #[test]
+    fn an_answer_that_never_comes_is_not_waited_for_forever() {
+        let netlink = Netlink::open(NETLINK_ROUTE).unwrap();
+        let error = netlink
+            .receive(answer(false))
+            .map(drop)
+            .expect_err("no answer");
+        assert_eq!(error.to_string(), "the kernel does not answer over netlink");
     }
 
     #[test]

@@ -11,9 +11,10 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket};
 
-use super::{kernel, netlink, sys};
+use super::sys::NetnsCookie;
+use super::{kernel, netlink};
 use crate::error::{Exit, failure};
 
 pub const NAMED: &str = "/run/netns";
@@ -116,22 +117,17 @@ pub fn inode() -> Result<u32> {
 
 /// What tells the current namespace from all others until the next boot.
 pub fn cookie() -> Result<u64> {
-    let socket = socket(
-        AddressFamily::Inet,
-        SockType::Datagram,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .context("cannot open a socket")?;
-    sys::netns_cookie(&socket).map_err(|error| match error.raw_os_error() {
-        Some(nix::libc::ENOPROTOOPT) => {
-            let kernel = kernel::release();
+    let (family, kind) = (AddressFamily::Inet, SockType::Datagram);
+    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None);
+    let socket = socket.context("cannot open a socket")?;
+    getsockopt(&socket, NetnsCookie).map_err(|errno| match errno {
+        Errno::ENOPROTOOPT => {
+            let (kernel, newer) = (kernel::release(), kernel::BOOT_NEWER);
             let message = format!(
-                "this kernel ({kernel}) cannot tell network namespaces apart (SO_NETNS_COOKIE): {}",
-                kernel::BOOT_NEWER
+                "this kernel ({kernel}) cannot tell network namespaces apart (SO_NETNS_COOKIE): {newer}"
             );
             failure(Exit::Unsupported, message)
         }
-        _ => anyhow::Error::from(error).context("cannot find out which network namespace this is"),
+        _ => anyhow::Error::from(errno).context("cannot find out which network namespace this is"),
     })
 }

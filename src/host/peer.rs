@@ -20,19 +20,22 @@ pub fn remote(device: &Device, namespaces: &LazyCell<Namespaces>) -> Option<Remo
 /// The other end of a pair.
 pub fn peer(device: &Device, namespaces: &LazyCell<Namespaces>) -> Option<Peer> {
     let remote = unnamed(device, namespaces).filter(|_| device.is_pair())?;
-    let (there, offloads) = see(&remote).unzip();
-    let there = there.as_ref();
-    let offloads = offloads.unwrap_or_default();
+    let Some((there, offloads)) = see(&remote) else {
+        return Some(Peer {
+            device: remote,
+            ..Peer::default()
+        });
+    };
     Some(Peer {
-        mac: there.and_then(|device| device.mac),
-        mtu: there.map(|device| device.mtu),
-        up: there.map(|device| device.up),
+        mac: there.mac,
+        mtu: Some(there.mtu),
+        up: Some(there.up),
         gro: offloads.gro,
         tso: offloads.tso,
         tx_udp_segmentation: offloads.tx_udp_segmentation,
-        native_program: there.map(|device| device.native_program),
+        native_program: Some(there.native_program),
         device: Remote {
-            ifname: there.map(|device| device.name.clone()),
+            ifname: Some(there.name),
             ..remote
         },
     })

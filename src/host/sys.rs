@@ -6,11 +6,8 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
-
-/// Linux uapi: asm-generic/socket.h.
-const SO_NETNS_COOKIE: libc::c_int = 71;
+use nix::{getsockopt_impl, libc, sockopt_impl};
 
 /// Linux uapi: linux/ethtool.h. The commands that go with a struct ethtool_value.
 #[derive(Clone, Copy)]
@@ -40,27 +37,10 @@ pub struct Drvinfo {
 const _: () = assert!(size_of::<Drvinfo>() == 196);
 
 nix::ioctl_readwrite_bad!(siocethtool, libc::SIOCETHTOOL, libc::ifreq);
-
-/// The cookie of the socket's network namespace: unique until the next boot (Linux 5.14).
-pub fn netns_cookie(socket: &OwnedFd) -> io::Result<u64> {
-    let mut cookie = 0u64;
-    let mut len = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to `cookie`.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    if result == 0 {
-        Ok(cookie)
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
+sockopt_impl!(
+    /// A socket's network namespace, until the next boot (Linux 5.14).
+    NetnsCookie, GetOnly, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, u64
+);
 
 /// Gets a value of a device, or sets it; returns what the kernel left there.
 pub fn ethtool_value(

@@ -4,57 +4,41 @@ use super::device::Device;
 use super::ethtool::Driver;
 use crate::model::{FeatureSource, Peer, XdpFeatures};
 
-/// Kinds that hand frames on to other devices, and drivers of NICs, that have no XDP of their own.
-const WITHOUT_XDP: [&str; 15] = [
-    "802.1Q VLAN Support",
-    "bridge",
-    "dummy",
-    "e1000",
-    "e1000e",
-    "gre",
-    "gretap",
-    "ifb",
-    "ipvlan",
-    "macvlan",
-    "r8169",
-    "sit",
-    "tg3",
-    "vrf",
-    "vxlan",
-];
-
-/// Drivers that run XDP and, for as long as a program runs there, take redirected frames.
-const NICS: [&str; 13] = [
-    "bnxt_en",
-    "ena",
-    "fsl_dpaa2_eth",
-    "i40e",
-    "ice",
-    "igb",
-    "igc",
-    "ixgbe",
-    "mlx5_core",
-    "mvneta",
-    "qede",
-    "sfc",
-    "virtio_net",
-];
-
-const ZERO_COPY: [&str; 5] = ["i40e", "ice", "igc", "ixgbe", "mlx5_core"];
-
 pub fn xdp(device: &Device, driver: &Driver, peer: Option<&Peer>) -> XdpFeatures {
-    let name = driver.name.as_deref().unwrap_or_default();
-    match name {
-        "veth" => veth(peer),
+    let zero_copy = match driver.name.as_deref() {
+        Some("veth") => return veth(peer),
         // A tun device carries no Ethernet frames.
-        "tun" => software(driver.bus.as_deref() == Some("tap")),
-        _ if driver.name.is_none() || WITHOUT_XDP.contains(&name) => software(false),
-        _ if NICS.contains(&name) => XdpFeatures {
-            redirect_target: Some(device.native_program),
-            zero_copy: Some(ZERO_COPY.contains(&name)),
-            ..known(Some(true))
-        },
-        _ => known(None),
+        Some("tun") => return software(driver.bus.as_deref() == Some("tap")),
+        // Kinds that hand frames on to other devices, and drivers of NICs, that have no XDP of their own.
+        None
+        | Some(
+            "802.1Q VLAN Support"
+            | "bridge"
+            | "dummy"
+            | "e1000"
+            | "e1000e"
+            | "gre"
+            | "gretap"
+            | "ifb"
+            | "ipvlan"
+            | "macvlan"
+            | "r8169"
+            | "sit"
+            | "tg3"
+            | "vrf"
+            | "vxlan",
+        ) => return software(false),
+        Some("i40e" | "ice" | "igc" | "ixgbe" | "mlx5_core") => true,
+        Some(
+            "bnxt_en" | "ena" | "fsl_dpaa2_eth" | "igb" | "mvneta" | "qede" | "sfc" | "virtio_net",
+        ) => false,
+        Some(_) => return known(None),
+    };
+    // NICs run XDP and, for as long as a program runs there, take redirected frames.
+    XdpFeatures {
+        redirect_target: Some(device.native_program),
+        zero_copy: Some(zero_copy),
+        ..known(Some(true))
     }
 }
 
@@ -102,7 +86,6 @@ fn known(native: Option<bool>) -> XdpFeatures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Remote;
 
     fn guess(name: Option<&str>, bus: Option<&str>, program: bool) -> XdpFeatures {
         let driver = Driver {
@@ -116,64 +99,42 @@ mod tests {
         xdp(&device, &driver, None)
     }
 
-    fn behind(gro: Option<bool>, native_program: Option<bool>) -> Option<bool> {
-        let device = Remote {
-            ifindex: 1,
-            ifname: None,
-            nsid: None,
-            netns: None,
-        };
-        let peer = Peer {
-            device,
-            mac: None,
-            mtu: None,
-            up: None,
-            gro,
-            tso: None,
-            tx_udp_segmentation: None,
-            native_program,
-        };
-        veth(Some(&peer)).redirect_target
-    }
-
     #[test]
     fn a_veth_is_as_good_a_target_as_its_peer_makes_it() {
-        assert_eq!(behind(Some(true), Some(false)), Some(true));
-        assert_eq!(behind(Some(false), Some(true)), Some(true));
-        assert_eq!(behind(Some(false), Some(false)), Some(false));
-        assert_eq!(behind(None, None), None);
-    }
-
-    #[test]
-    fn a_tap_has_xdp_and_a_tun_has_not() {
-        let (tap, tun) = (
-            guess(Some("tun"), Some("tap"), false),
-            guess(Some("tun"), Some("tun"), false),
-        );
-        assert_eq!((tap.native, tap.redirect_target), (Some(true), Some(true)));
-        assert_eq!(
-            (tun.native, tun.redirect_target),
-            (Some(false), Some(false))
-        );
-    }
-
-    #[test]
-    fn a_nic_is_a_target_while_a_program_runs_there() {
-        for program in [false, true] {
-            let nic = guess(Some("ixgbe"), Some("0000:00:05.0"), program);
-            assert_eq!(nic.redirect_target, Some(program));
-            assert_eq!((nic.native, nic.zero_copy), (Some(true), Some(true)));
+        for (gro, native_program, receives) in [
+            (Some(true), Some(false), Some(true)),
+            (Some(false), Some(true), Some(true)),
+            (Some(false), Some(false), Some(false)),
+            (None, None, None),
+        ] {
+            let peer = Peer {
+                gro,
+                native_program,
+                ..Peer::default()
+            };
+            assert_eq!(veth(Some(&peer)).redirect_target, receives);
         }
     }
 
     #[test]
-    fn of_a_driver_that_it_does_not_know_it_says_nothing() {
-        let unknown = guess(Some("tomorrow"), None, false);
-        assert_eq!((unknown.native, unknown.redirect_target), (None, None));
-        assert_eq!(unknown.multi_buffer_tx, Some(false));
-        assert_eq!(unknown.source, FeatureSource::Guess);
-        for none in [None, Some("bridge"), Some("e1000e")] {
-            assert_eq!(guess(none, None, false).native, Some(false));
+    fn drivers_are_told_apart() {
+        let (yes, no, unknown) = (Some(true), Some(false), None);
+        for (name, bus, program, expected) in [
+            ("tun", "tap", false, [yes, yes, no]),
+            ("tun", "tun", false, [no, no, no]),
+            ("ixgbe", "", false, [yes, no, yes]),
+            ("ixgbe", "", true, [yes, yes, yes]),
+            ("virtio_net", "", true, [yes, yes, no]),
+            ("bridge", "", false, [no, no, no]),
+            ("e1000e", "", false, [no, no, no]),
+            ("tomorrow", "", true, [unknown; 3]),
+        ] {
+            let xdp = guess(Some(name), Some(bus), program);
+            let guessed = [xdp.native, xdp.redirect_target, xdp.zero_copy];
+            assert_eq!(guessed, expected, "{name} {bus}");
+            assert_eq!(xdp.multi_buffer_tx, no);
+            assert_eq!(xdp.source, FeatureSource::Guess);
         }
+        assert_eq!(guess(None, None, false).native, no);
     }
 }

@@ -2,14 +2,10 @@
 //! address, whose third and last number are read as they stand: 192.168.122.10 has fd00:122::10
 //! beside it, and the internet's 198.51.100.1 has 2001:db8:100::1. Only 172.17.0.2/16 has fd00:17::2.
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Bed {
-    Redirect,
-    Pair,
-    Gateway,
-}
-
-pub struct Layout {
+pub struct Bed {
+    pub name: &'static str,
+    /// What it is, in help.
+    pub about: &'static str,
     pub hosts: &'static [&'static str],
     /// The hosts that forward packets from one of their links to another.
     pub routers: &'static [&'static str],
@@ -19,7 +15,9 @@ pub struct Layout {
     pub first_steps: &'static [&'static str],
 }
 
-const REDIRECT: Layout = Layout {
+const REDIRECT: Bed = Bed {
+    name: "redirect",
+    about: "A vm behind virbr0 and a udpserver behind docker0, with the host between them",
     hosts: &["host", "vm", "udpserver"],
     routers: &["host"],
     commands: "\
@@ -53,7 +51,9 @@ udpserver  ip route add default via fd00:17::1
     ],
 };
 
-const PAIR: Layout = Layout {
+const PAIR: Bed = Bed {
+    name: "pair",
+    about: "One veth pair with MTU 9000: veth1 10.2.2.1 in host, veth2 10.2.2.2 in xdp",
     hosts: &["host", "xdp"],
     routers: &[],
     commands: "\
@@ -72,7 +72,10 @@ xdp   ip addr add fd00:2::2/64 dev veth2
 /// internet has no route back to the bed: without the masquerade nothing would return from there.
 /// Where br_netfilter is loaded, a frame on br-lan would be tracked, and so not be masqueraded any
 /// more when it is back on br-wan.
-const GATEWAY: Layout = Layout {
+const GATEWAY: Bed = Bed {
+    name: "gateway",
+    about: "A client, a router (xdp) and a server, with br-lan and br-wan between them; the host masquerades \
+            to an internet",
     hosts: &["host", "client", "xdp", "server", "internet"],
     routers: &["host", "xdp"],
     commands: "\
@@ -135,31 +138,13 @@ host      nft add rule inet lab bridged iifname br-lan notrack
 /// Comes first in every bed's list of hosts, and carries the mark of a finished bed.
 pub const HOST: &str = "host";
 
-const ALL: &[Bed] = &[Bed::Redirect, Bed::Pair, Bed::Gateway];
+pub static BEDS: [Bed; 3] = [REDIRECT, PAIR, GATEWAY];
 
 impl Bed {
-    pub fn layout(self) -> &'static Layout {
-        match self {
-            Bed::Redirect => &REDIRECT,
-            Bed::Pair => &PAIR,
-            Bed::Gateway => &GATEWAY,
-        }
+    pub fn by_name(name: &str) -> Option<&'static Bed> {
+        BEDS.iter().find(|bed| bed.name == name)
     }
 
-    pub fn name(self) -> &'static str {
-        match self {
-            Bed::Redirect => "redirect",
-            Bed::Pair => "pair",
-            Bed::Gateway => "gateway",
-        }
-    }
-
-    pub fn by_name(name: &str) -> Option<Bed> {
-        ALL.iter().copied().find(|bed| bed.name() == name)
-    }
-}
-
-impl Layout {
     /// The rows of the table: a host and the words of a command.
     pub fn rows(&self) -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
         self.commands.lines().filter_map(|line| {
@@ -172,11 +157,9 @@ impl Layout {
 /// Every host of every bed, once.
 pub fn all_hosts() -> Vec<&'static str> {
     let mut hosts = Vec::new();
-    for bed in ALL {
-        for host in bed.layout().hosts {
-            if !hosts.contains(host) {
-                hosts.push(*host);
-            }
+    for host in BEDS.iter().flat_map(|bed| bed.hosts) {
+        if !hosts.contains(host) {
+            hosts.push(*host);
         }
     }
     hosts
@@ -187,27 +170,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_names_a_host_of_its_bed() {
-        for bed in ALL {
-            let layout = bed.layout();
-            assert_eq!(layout.rows().count(), layout.commands.lines().count());
-            for (host, command) in layout.rows() {
-                assert!(layout.hosts.contains(&host), "{host} {command:?}");
+    fn every_row_of_a_bed_names_one_of_its_hosts_and_the_first_one_has_the_mark() {
+        for bed in &BEDS {
+            assert_eq!(bed.hosts[0], HOST);
+            assert_eq!(bed.rows().count(), bed.commands.lines().count());
+            for (host, command) in bed.rows() {
+                assert!(bed.hosts.contains(&host), "{host} {command:?}");
             }
-        }
-    }
-
-    #[test]
-    fn every_bed_has_the_host_that_carries_the_mark() {
-        for bed in ALL {
-            assert_eq!(bed.layout().hosts[0], HOST);
-        }
-    }
-
-    #[test]
-    fn a_bed_is_found_by_its_name() {
-        for bed in ALL {
-            assert_eq!(Bed::by_name(bed.name()), Some(*bed));
         }
     }
 }

@@ -6,7 +6,9 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result};
 
+use super::Lab;
 use crate::error::{Exit, failure, join_lines};
+use crate::view::remedy::quoted;
 
 /// The programs that beds are made and shown with, and the Debian packages that have them.
 const PACKAGES: [(&str, &str); 4] = [
@@ -16,24 +18,18 @@ const PACKAGES: [(&str, &str); 4] = [
     ("tmux", "tmux"),
 ];
 
-/// Runs commands, and shows them with what they print.
-#[derive(Clone, Copy)]
-pub struct Commands<'a> {
-    pub say: &'a dyn Fn(&str),
-}
-
-impl Commands<'_> {
-    pub fn say(&self, line: &str) {
+impl Lab<'_> {
+    pub(super) fn say(&self, line: &str) {
         (self.say)(line);
     }
 
     /// Shows the command, runs it, and passes its output on; its failure is an error.
-    pub fn run(&self, command: Command) -> Result<()> {
+    pub(super) fn run(&self, command: Command) -> Result<()> {
         self.run_unless(command, None)
     }
 
     /// The same, but an exit code that says that there was nothing to do is no failure.
-    pub fn run_unless(&self, mut command: Command, idle: Option<i32>) -> Result<()> {
+    pub(super) fn run_unless(&self, mut command: Command, idle: Option<i32>) -> Result<()> {
         self.say(&format!("+ {}", line(&command)));
         let output = output(&mut command)?;
         if idle.is_some() && output.status.code() == idle {
@@ -100,21 +96,8 @@ fn check(command: &Command, output: &Output) -> Result<()> {
 
 /// The command as one would type it.
 fn line(command: &Command) -> String {
-    std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(quote)
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-fn quote(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.into_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
+    let arguments = command.get_args().map(OsStr::to_os_string);
+    quoted(std::iter::once(command.get_program().to_os_string()).chain(arguments))
 }
 
 #[cfg(test)]

@@ -8,8 +8,7 @@ use anyhow::Result;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::commands::{self, Commands};
-use super::namespace;
+use super::{Lab, commands, namespace};
 use crate::error::{Exit, failure};
 
 /// An interactive shell ends at SIGHUP alone.
@@ -18,38 +17,32 @@ const ASK_TO_END: &[Signal] = &[Signal::SIGTERM, Signal::SIGHUP];
 /// How long processes have after those, and again after SIGKILL.
 const PROCESSES_END_WITHIN: Duration = Duration::from_secs(1);
 
-pub struct Remover<'a> {
-    pub commands: Commands<'a>,
-    pub detach: &'a dyn Fn(&str) -> Result<Command>,
-}
-
-impl Remover<'_> {
-    pub fn down(&self) -> Result<()> {
+impl Lab<'_> {
+    pub(super) fn remove_all(&self) -> Result<()> {
         if namespace::present().is_empty() {
-            self.commands.say("no lab is up");
+            self.say("no lab is up");
             return Ok(());
         }
         commands::require(&["ip"])?;
         self.remove()?;
-        self.commands.say("the lab is down");
+        self.say("the lab is down");
         Ok(())
     }
 
     /// Goes on where a step fails, to leave as little as possible, and returns the first error.
-    pub fn remove(&self) -> Result<()> {
+    pub(super) fn remove(&self) -> Result<()> {
         let hosts = namespace::present();
         refuse_from_inside(&hosts)?;
         let live = || hosts.iter().filter(|host| namespace::is_live(host));
-        let detached: Vec<_> = live().map(|host| self.detach(host)).collect();
+        let detached: Vec<_> = live().map(|host| self.detach_from(host)).collect();
         let ended: Vec<_> = live().map(|host| self.end_processes(host)).collect();
         let deleted: Vec<_> = hosts.iter().map(|host| self.delete(host)).collect();
         detached.into_iter().chain(ended).chain(deleted).collect()
     }
 
-    fn detach(&self, host: &str) -> Result<()> {
+    fn detach_from(&self, host: &str) -> Result<()> {
         let command = (self.detach)(&namespace::name(host))?;
-        self.commands
-            .run_unless(command, Some(Exit::NotFound as i32))
+        self.run_unless(command, Some(Exit::NotFound as i32))
     }
 
     fn end_processes(&self, host: &str) -> Result<()> {
@@ -67,8 +60,7 @@ impl Remover<'_> {
     fn kill(&self, signal: Signal, pids: &[Pid]) {
         let list = pids.iter().map(Pid::to_string).collect::<Vec<_>>();
         let name = signal.as_str().trim_start_matches("SIG");
-        self.commands
-            .say(&format!("+ kill -{name} {}", list.join(" ")));
+        self.say(&format!("+ kill -{name} {}", list.join(" ")));
         for pid in pids {
             // It may have ended by itself.
             let _ = kill(*pid, signal);
@@ -78,7 +70,7 @@ impl Remover<'_> {
     fn delete(&self, host: &str) -> Result<()> {
         let mut command = Command::new("ip");
         command.args(["netns", "del", &namespace::name(host)]);
-        self.commands.run(command)
+        self.run(command)
     }
 }
 

@@ -22,7 +22,7 @@ pub enum State {
     /// An `up` was interrupted, or something was taken away since.
     Incomplete,
     /// All of a bed.
-    Up(Bed),
+    Up(&'static Bed),
 }
 
 /// What there is of a bed.
@@ -32,31 +32,22 @@ pub struct Status {
     pub(super) state: State,
     /// The name of the bed, where all of it is there.
     pub bed: Option<&'static str>,
-    /// Its hosts.
     pub hosts: Vec<Host>,
 }
 
-/// A host of a bed.
 #[derive(Serialize)]
 pub struct Host {
-    /// Its name in the bed.
     pub host: &'static str,
-    /// The name of its network namespace.
     pub netns: String,
-    /// Its devices but `lo`.
     pub devices: Vec<Device>,
 }
 
-/// A device of a host.
 #[derive(Serialize)]
 pub struct Device {
-    /// Its name.
     pub ifname: String,
-    /// Its index in its namespace.
     pub ifindex: u32,
     /// None where it has no Ethernet address.
     pub mac: Option<Mac>,
-    /// Bytes of an IP packet.
     pub mtu: u32,
     /// With their prefix lengths.
     pub addresses: Vec<String>,
@@ -88,14 +79,14 @@ pub fn state() -> Result<State> {
         .and_then(|lo| lo.alias.as_deref()?.strip_prefix(MARK))
         .and_then(Bed::by_name);
     Ok(match bed {
-        Some(bed) if bed.layout().hosts.iter().all(|h| namespace::is_live(h)) => State::Up(bed),
+        Some(bed) if bed.hosts.iter().all(|h| namespace::is_live(h)) => State::Up(bed),
         _ => State::Incomplete,
     })
 }
 
 /// The command that tells a finished bed from one whose making was interrupted.
-pub fn mark(bed: Bed) -> Command {
-    let alias = format!("{MARK}{}", bed.name());
+pub fn mark(bed: &Bed) -> Command {
+    let alias = format!("{MARK}{}", bed.name);
     namespace::command(HOST, &["ip", "link", "set", "lo", "alias", &alias])
 }
 
@@ -122,7 +113,7 @@ pub fn status() -> Result<Status> {
     Ok(Status {
         state,
         bed: match state {
-            State::Up(bed) => Some(bed.name()),
+            State::Up(bed) => Some(bed.name),
             State::Absent | State::Incomplete => None,
         },
         hosts: hosts.iter().map(|host| describe(host, &networks)).collect(),

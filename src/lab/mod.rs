@@ -17,9 +17,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::error::{Exit, failure};
-pub use beds::Bed;
-use commands::Commands;
-use down::Remover;
+pub use beds::{BEDS, Bed};
 pub use exec::exec;
 pub use inspect::{Device, Host, Status};
 pub use tmux::Session;
@@ -34,30 +32,19 @@ pub struct Lab<'a> {
 
 impl Lab<'_> {
     /// Makes a bed. One that is there stays as it is.
-    pub fn up(&self, bed: Bed) -> Result<()> {
+    pub fn up(&self, bed: &'static Bed) -> Result<()> {
         require_root("up")?;
         let _lock = lock()?;
-        up::up(&self.commands(), &self.remover(), bed)
+        up::up(self, bed)
     }
 
     /// Removes a bed. The report comes before the tmux session is ended: this process may end with it.
     pub fn down(&self, report: impl FnOnce() -> Result<()>) -> Result<()> {
         require_root("down")?;
         let _lock = lock()?;
-        self.remover().down()?;
+        self.remove_all()?;
         report()?;
-        tmux::end(&self.commands())
-    }
-
-    fn commands(&self) -> Commands<'_> {
-        Commands { say: self.say }
-    }
-
-    fn remover(&self) -> Remover<'_> {
-        Remover {
-            commands: self.commands(),
-            detach: self.detach,
-        }
+        tmux::end(self)
     }
 }
 

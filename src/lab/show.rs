@@ -25,9 +25,9 @@ impl Status {
             ),
             State::Up(bed) => format!(
                 "the bed {} is up\n\n{}\nNow try:\n  {}",
-                bed.name(),
+                bed.name,
                 table(self),
-                bed.layout().first_steps.join("\n  ")
+                bed.first_steps.join("\n  ")
             ),
         }
     }

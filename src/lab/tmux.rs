@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::commands::{self, Commands};
+use super::{Lab, commands};
 
 /// A fixed path, because `lab down` may run with another TMUX_TMPDIR than `lab tmux`.
 const SOCKET: &str = "/run/xdpredir-lab.tmux";
@@ -78,7 +78,7 @@ pub fn open(hosts: &[&'static str]) -> Result<Session> {
 
 /// Ends the session, if there is one. This process ends with it if it runs in the session, so that
 /// nothing can be done after this.
-pub fn end(commands: &Commands) -> Result<()> {
+pub fn end(lab: &Lab) -> Result<()> {
     if !Path::new(SOCKET).exists() {
         return Ok(());
     }
@@ -90,7 +90,7 @@ pub fn end(commands: &Commands) -> Result<()> {
             &["kill-session", "-a", "-t", WINDOW],
             &["kill-session", "-t", WINDOW],
         ];
-        return commands.run(tmux(&steps.join(&";")));
+        return lab.run(tmux(&steps.join(&";")));
     }
     fs::remove_file(SOCKET).with_context(|| format!("cannot remove {SOCKET}"))
 }
@@ -101,27 +101,15 @@ fn is_there() -> bool {
 
 fn start() -> Result<()> {
     let shell = shell().to_string_lossy().into_owned();
-    let steps: [&[&str]; 4] = [
-        &["new-session", "-d", "-s", SESSION, "--", "env", &shell],
-        &["set-option", "-w", "-t", WINDOW, "main-pane-width", "50%"],
-        &[
-            "set-option",
-            "-w",
-            "-t",
-            WINDOW,
-            "pane-border-status",
-            "top",
-        ],
-        &[
-            "set-option",
-            "-w",
-            "-t",
-            WINDOW,
-            "pane-border-format",
-            BORDER,
-        ],
-    ];
-    commands::ask(tmux(&steps.join(&";")))?;
+    let mut words = vec!["new-session", "-d", "-s", SESSION, "--", "env", &shell];
+    for (option, value) in [
+        ("main-pane-width", "50%"),
+        ("pane-border-status", "top"),
+        ("pane-border-format", BORDER),
+    ] {
+        words.extend([";", "set-option", "-w", "-t", WINDOW, option, value]);
+    }
+    commands::ask(tmux(&words))?;
     name(HERE)
 }
 

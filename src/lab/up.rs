@@ -7,72 +7,69 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use super::beds::{Bed, Layout};
-use super::commands::{self, Commands};
-use super::down::Remover;
+use super::beds::Bed;
 use super::inspect::{self, State};
-use super::namespace;
+use super::{Lab, commands, namespace};
 use crate::error::{Exit, failure};
 
 /// Links report carrier within milliseconds of being set up.
 const LINKS_COME_UP_WITHIN: Duration = Duration::from_secs(5);
 
-pub fn up(commands: &Commands, remover: &Remover, bed: Bed) -> Result<()> {
-    commands::require(&programs(bed.layout()))?;
+pub fn up(lab: &Lab, bed: &'static Bed) -> Result<()> {
+    commands::require(&programs(bed))?;
     match inspect::state()? {
-        State::Up(there) if there == bed => {
-            commands.say(&format!("the bed {} is already up", bed.name()));
+        State::Up(there) if there.name == bed.name => {
+            lab.say(&format!("the bed {} is already up", bed.name));
             return Ok(());
         }
         State::Up(other) => {
-            let other = other.name();
+            let other = other.name;
             return Err(failure(
                 Exit::Conflict,
                 format!("the bed {other} is up: remove it first with `xdpredir lab down`"),
             ));
         }
         State::Incomplete => {
-            commands.say("an incomplete bed is there: removing it");
-            remover.remove()?;
+            lab.say("an incomplete bed is there: removing it");
+            lab.remove()?;
         }
         State::Absent => {}
     }
-    make(commands, bed).map_err(|error| undo(commands, remover, error))?;
-    let hosts = bed.layout().hosts.join(", ");
-    commands.say(&format!("the bed {} is up: {hosts}", bed.name()));
-    let first = bed.layout().first_steps[0];
-    commands.say(&format!(
+    make(lab, bed).map_err(|error| undo(lab, error))?;
+    let hosts = bed.hosts.join(", ");
+    lab.say(&format!("the bed {} is up: {hosts}", bed.name));
+    let first = bed.first_steps[0];
+    lab.say(&format!(
         "now try `{first}`; `xdpredir lab status` has more"
     ));
     Ok(())
 }
 
-fn programs(layout: &Layout) -> Vec<&'static str> {
+fn programs(bed: &Bed) -> Vec<&'static str> {
     let mut programs = vec!["ip", "nsenter"];
-    programs.extend(layout.rows().map(|(_, command)| command[0]));
+    programs.extend(bed.rows().map(|(_, command)| command[0]));
     programs
 }
 
 /// The mark comes last: a bed that has it is whole.
-fn make(commands: &Commands, bed: Bed) -> Result<()> {
-    let layout = bed.layout();
-    for host in layout.hosts {
-        make_host(commands, host, layout.routers.contains(host))?;
+fn make(lab: &Lab, bed: &'static Bed) -> Result<()> {
+    for host in bed.hosts {
+        make_host(lab, host, bed.routers.contains(host))?;
     }
     let is_possible = |words: &[&str]| has_ipv6() || !words.iter().any(|word| word.contains("::"));
-    for (host, command) in layout.rows().filter(|(_, words)| is_possible(words)) {
-        commands.run(namespace::command(host, &command))?;
+    for (host, command) in bed.rows().filter(|(_, words)| is_possible(words)) {
+        lab.run(namespace::command(host, &command))?;
     }
-    wait_for_links(layout.hosts)?;
-    commands.run(inspect::mark(bed))
+    wait_for_links(bed.hosts)?;
+    lab.run(inspect::mark(bed))
 }
 
-fn make_host(commands: &Commands, host: &str, forwards: bool) -> Result<()> {
+fn make_host(lab: &Lab, host: &str, forwards: bool) -> Result<()> {
     let mut add = Command::new("ip");
     add.args(["netns", "add", &namespace::name(host)]);
-    commands.run(add)?;
-    commands.run(namespace::command(host, &["sh", "-ec", &sysctls(forwards)]))?;
-    commands.run(namespace::command(host, &["ip", "link", "set", "lo", "up"]))
+    lab.run(add)?;
+    lab.run(namespace::command(host, &["sh", "-ec", &sysctls(forwards)]))?;
+    lab.run(namespace::command(host, &["ip", "link", "set", "lo", "up"]))
 }
 
 /// Strict reverse-path filters would drop redirected packets, because their source address is routed
@@ -106,9 +103,9 @@ fn wait_for_links(hosts: &[&str]) -> Result<()> {
     }
 }
 
-fn undo(commands: &Commands, remover: &Remover, error: anyhow::Error) -> anyhow::Error {
-    commands.say("that failed: removing what was made");
-    match remover.remove() {
+fn undo(lab: &Lab, error: anyhow::Error) -> anyhow::Error {
+    lab.say("that failed: removing what was made");
+    match lab.remove() {
         Ok(()) => error,
         Err(second) => anyhow!("{error:#}; then, removing what was made: {second:#}"),
     }

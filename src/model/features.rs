@@ -90,7 +90,7 @@ pub struct Related {
 }
 
 /// A device that may be in another namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Remote {
     /// As its own namespace counts.
     pub ifindex: u32,
@@ -160,7 +160,7 @@ impl fmt::Display for Netns {
 }
 
 /// None where the peer's namespace can't be entered.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Peer {
     #[serde(flatten)]
     pub device: Remote,

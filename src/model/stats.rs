@@ -67,10 +67,10 @@ pub struct InterfaceStatus {
     pub ifindex: u32,
     /// Where in the receive path the program runs.
     pub mode: Mode,
-    /// The kernel's number of the program.
-    pub program_id: u32,
-    /// The kernel's number of the BPF link.
-    pub link_id: u32,
+    /// The program's number; None: only root may ask.
+    pub program_id: Option<u32>,
+    /// The link's number; None: only root may ask.
+    pub link_id: Option<u32>,
     /// Whether packets still meet the program.
     pub state: LinkState,
     /// Whether lost frames are counted.

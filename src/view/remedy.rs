@@ -87,7 +87,8 @@ impl Shell {
     }
 }
 
-fn quoted(argv: impl IntoIterator<Item = OsString>) -> String {
+/// A command line for a POSIX shell.
+pub fn quoted(argv: impl IntoIterator<Item = OsString>) -> String {
     let words = argv.into_iter().map(|word| quote(&word));
     words.collect::<Vec<_>>().join(" ")
 }

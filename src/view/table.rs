@@ -39,8 +39,8 @@ pub fn status(status: &Status) -> String {
             format!("{}{state}", interface.ifname),
             interface.ifindex.to_string(),
             interface.mode.to_string(),
-            interface.program_id.to_string(),
-            interface.link_id.to_string(),
+            id(interface.program_id),
+            id(interface.link_id),
         ]);
     }
     let numbers = ["ifindex", "program", "link"];
@@ -50,6 +50,11 @@ pub fn status(status: &Status) -> String {
         .map(|line| fit(&line))
         .collect();
     table + &lines
+}
+
+/// A number that only root may ask for.
+fn id(number: Option<u32>) -> String {
+    number.map_or_else(|| "-".into(), |number| number.to_string())
 }
 
 /// Whether a device's name is followed by what is wrong with the device. Names have no spaces.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use anyhow::Result;
 
 use super::codec::{inline_backend, match_of, needs_set, set_size};
-use super::room::{self, Usage, batch_of};
+use super::room::{LOCATORS, Usage, batch_of};
 use super::{RuleStore, abi};
 use crate::model::{Match, Plan, Rule};
 
@@ -28,6 +28,13 @@ impl Part {
             ..Part::default()
         }
     }
+
+    fn delete(delete: Vec<Match>) -> Self {
+        Part {
+            delete,
+            ..Part::default()
+        }
+    }
 }
 
 impl RuleStore {
@@ -47,24 +54,21 @@ impl RuleStore {
         let Plan { put, delete } = plan;
         Ok(vec![Part {
             put,
-            delete,
-            is_new: false,
+            ..Part::delete(delete)
         }])
     }
 
     /// Whether rules find room if all of their backends are new, which takes no look at other rules.
     fn fits_beside_everything(&self, rules: &[Rule]) -> Result<bool> {
-        let more = Usage::of(rules);
-        let mut services = 0;
-        for service in &more.services {
-            services += usize::from(!self.prefix_lengths.has(service)?);
+        let mut usage = Usage::of(rules);
+        if usage.members > 0 {
+            self.sets.add_to(&mut usage)?;
         }
-        let backends = rules.iter().flat_map(|rule| &rule.backends);
-        let locators = backends.filter(|backend| backend.origin.is_some()).count();
-        Ok(self.counters.allow(more.backends)?
-            && (more.members == 0 || self.sets.allocated()?.allows(&more))
-            && (locators == 0 || room::LOCATORS.allows(self.locators.count()? + locators))
-            && (services == 0 || room::SERVICES.allows(self.prefix_lengths.count()? + services)))
+        if usage.locators > 0 {
+            usage.locators += self.locators.count()?;
+        }
+        self.prefix_lengths.add_to(&mut usage.services)?;
+        Ok(self.counters.allow(usage.backends)? && usage.has_room())
     }
 
     /// Counts all rules as they are to be; returns the sets of those that the plan stores again.
@@ -73,8 +77,6 @@ impl RuleStore {
             return Ok(Vec::new());
         }
         let mut usage = Usage::of(&plan.put);
-        let backends = plan.put.iter().flat_map(|rule| &rule.backends);
-        let locators = backends.filter(|backend| backend.origin.is_some()).count();
         let mut there = vec![None; plan.put.len()];
         let mut others = Vec::new();
         for batch in self.rules.batches()? {
@@ -84,23 +86,17 @@ impl RuleStore {
                     there[place] = Some(value.set);
                 } else if plan.delete.binary_search(&matches).is_err() {
                     usage.add_stored(&key, &value);
-                    others.extend(Some(value).filter(|_| locators > 0));
+                    others.extend(Some(value).filter(|_| usage.locators > 0));
                 }
             }
         }
-        usage.require_room()?;
-        self.require_locators(locators, &others)?;
-        Ok(there)
-    }
-
-    /// Counts the locators that the plan has, and those of the backends of other rules.
-    fn require_locators(&self, wanted: usize, others: &[abi::rule]) -> Result<()> {
-        if wanted == 0 || room::LOCATORS.allows(wanted + self.locators.count()?) {
-            return Ok(());
+        // Those of other rules are looked at only where all that are stored would take the room.
+        if usage.locators > 0 && !LOCATORS.allows(usage.locators + self.locators.count()?) {
+            let counters = self.counters_of(&others)?;
+            usage.locators += self.locators.counters()?.intersection(&counters).count();
         }
-        let counters = self.counters_of(others)?;
-        let known = self.locators.counters()?;
-        room::LOCATORS.require(wanted + known.intersection(&counters).count())
+        usage.require_room()?;
+        Ok(there)
     }
 
     /// The counters of the backends that rules have.
@@ -118,14 +114,8 @@ impl RuleStore {
 /// What frees room comes first, so that there is never more than in the end: deleted rules, then rules
 /// that lose backends or locators. New rules that need no set, the many, go in large batches.
 fn parts(plan: Plan, there: Vec<Option<u32>>) -> Vec<Part> {
-    let mut delete = plan.delete.into_iter();
-    let mut parts = Vec::new();
-    while !delete.as_slice().is_empty() {
-        parts.push(Part {
-            delete: delete.by_ref().take(BATCH).collect(),
-            ..Part::default()
-        });
-    }
+    let delete = batches(plan.delete, many);
+    let mut parts: Vec<Part> = delete.map(Part::delete).collect();
     let (mut shrinking, mut new, mut growing) = (Vec::new(), Vec::new(), Vec::new());
     for (rule, there) in plan.put.into_iter().zip(there) {
         let members = rule.backends.len() * usize::from(needs_set(&rule));
@@ -138,10 +128,9 @@ fn parts(plan: Plan, there: Vec<Option<u32>>) -> Vec<Part> {
             _ => growing.push(rule),
         }
     }
-    let new = batches(new, |rules| rules.len().min(BATCH)).map(|put| Part {
-        put,
+    let new = batches(new, many).map(|put| Part {
         is_new: true,
-        ..Part::default()
+        ..Part::put(put)
     });
     parts.extend(batches(shrinking, batch_of).map(Part::put));
     parts.extend(new);
@@ -149,8 +138,12 @@ fn parts(plan: Plan, there: Vec<Option<u32>>) -> Vec<Part> {
     parts
 }
 
-fn batches(rules: Vec<Rule>, size: fn(&[Rule]) -> usize) -> impl Iterator<Item = Vec<Rule>> {
-    let mut rest = rules.into_iter();
+fn many<T>(items: &[T]) -> usize {
+    items.len().min(BATCH)
+}
+
+fn batches<T>(items: Vec<T>, size: fn(&[T]) -> usize) -> impl Iterator<Item = Vec<T>> {
+    let mut rest = items.into_iter();
     std::iter::from_fn(move || {
         let count = size(rest.as_slice());
         (count > 0).then(|| rest.by_ref().take(count).collect())

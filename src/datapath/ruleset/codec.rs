@@ -16,52 +16,28 @@ const IPPROTO_UDP: u8 = 17;
 
 pub type ServiceBytes = [u8; size_of::<abi::service_key>()];
 
-fn service_of(key: &abi::rule_key) -> abi::service_key {
-    abi::service_key {
+/// The service that a rule belongs to.
+pub fn service_of(key: &abi::rule_key) -> ServiceBytes {
+    let service = abi::service_key {
         port: key.port,
         vlan: key.vlan,
         proto: key.proto,
         family: key.family,
         zero: 0,
-    }
-}
-
-pub fn service_bytes(key: &abi::rule_key) -> ServiceBytes {
-    bytes_of_service(&service_of(key))
-}
-
-pub fn bytes_of_service(service: &abi::service_key) -> ServiceBytes {
-    let mut bytes = [0; size_of::<abi::service_key>()];
-    bytes.copy_from_slice(abi::bytes_of(service));
+    };
+    let mut bytes = ServiceBytes::default();
+    bytes.copy_from_slice(abi::bytes_of(&service));
     bytes
 }
 
-/// The word of a service, and the bit in it, that stand for a prefix length.
-pub fn length_bit(family: u8, prefixlen: u8) -> (usize, u64) {
-    let longest = if u32::from(family) == abi::FAMILY_IPV6 {
-        128
-    } else {
-        32
+/// The word of a service, and the bit in it, that stand for a rule's prefix length.
+pub fn length_bit(key: &abi::rule_key) -> (usize, u64) {
+    let longest = match u32::from(key.family) {
+        abi::FAMILY_IPV6 => 128,
+        _ => 32,
     };
-    let missing = usize::from(u8::saturating_sub(longest, prefixlen));
+    let missing = usize::from(u8::saturating_sub(longest, key.prefixlen));
     (missing / 64, 1 << (missing % 64))
-}
-
-/// The prefix length of a rule, as the only one of its service.
-pub fn length_of(key: &abi::rule_key) -> abi::prefix_lengths {
-    let (word, bit) = length_bit(key.family, key.prefixlen);
-    let mut service = abi::prefix_lengths::default();
-    service.lengths[word] = bit;
-    service
-}
-
-pub fn union(one: abi::prefix_lengths, other: abi::prefix_lengths) -> abi::prefix_lengths {
-    let mut lengths = one.lengths;
-    lengths
-        .iter_mut()
-        .zip(other.lengths)
-        .for_each(|(word, more)| *word |= more);
-    abi::prefix_lengths { lengths }
 }
 
 pub fn key_of(matches: &Match) -> abi::rule_key {
@@ -94,27 +70,28 @@ pub fn match_of(key: &abi::rule_key) -> Result<Match> {
     })
 }
 
-/// An address as four words in network byte order, and its family.
+/// An address in network byte order, and its family.
 fn stored_addr(addr: IpAddr) -> ([u32; 4], u32) {
+    let mut words = [0; 4];
+    let octets = abi::bytes_of_mut(&mut words);
     match addr {
-        IpAddr::V4(addr) => ([u32::from(addr).to_be(), 0, 0, 0], abi::FAMILY_IPV4),
+        IpAddr::V4(addr) => {
+            octets[..4].copy_from_slice(&addr.octets());
+            (words, abi::FAMILY_IPV4)
+        }
         IpAddr::V6(addr) => {
-            let bits = u128::from(addr);
-            let word = |i: u32| ((bits >> (96 - 32 * i)) as u32).to_be();
-            ([word(0), word(1), word(2), word(3)], abi::FAMILY_IPV6)
+            octets.copy_from_slice(&addr.octets());
+            (words, abi::FAMILY_IPV6)
         }
     }
 }
 
 fn addr_of(words: [u32; 4], family: u32) -> IpAddr {
-    let [a, b, c, d] = words.map(u32::from_be);
-    if family == abi::FAMILY_IPV6 {
-        let bits = [a, b, c, d]
-            .into_iter()
-            .fold(0u128, |bits, word| bits << 32 | u128::from(word));
-        IpAddr::V6(Ipv6Addr::from(bits))
-    } else {
-        IpAddr::V4(Ipv4Addr::from(a))
+    let mut octets = [0; 16];
+    octets.copy_from_slice(abi::bytes_of(&words));
+    match (family, octets) {
+        (abi::FAMILY_IPV6, octets) => Ipv6Addr::from(octets).into(),
+        (_, [a, b, c, d, ..]) => Ipv4Addr::new(a, b, c, d).into(),
     }
 }
 
@@ -141,15 +118,17 @@ pub fn inline_value(rule: &Rule) -> Option<abi::rule> {
 
 /// A backend as the value of a rule without a set has it.
 pub fn inline_words(backend: &abi::backend) -> [u32; abi::INLINE_WORDS as usize] {
-    let (words, _) = abi::bytes_of(backend).as_chunks();
-    std::array::from_fn(|i| u32::from_ne_bytes(words[i]))
+    let mut words = [0; _];
+    let bytes = abi::bytes_of_mut(&mut words);
+    bytes.copy_from_slice(&abi::bytes_of(backend)[..bytes.len()]);
+    words
 }
 
 /// The only backend of a rule without a set.
 pub fn inline_backend(value: &abi::rule) -> abi::backend {
     let mut stored = abi::backend::default();
-    abi::bytes_of_mut(&mut stored)[..size_of_val(&value.inline_backend)]
-        .copy_from_slice(&value.inline_backend.map(u32::to_ne_bytes).concat());
+    let bytes = abi::bytes_of(&value.inline_backend);
+    abi::bytes_of_mut(&mut stored)[..bytes.len()].copy_from_slice(bytes);
     stored
 }
 

@@ -29,7 +29,7 @@ pub struct OpenChange<'a> {
 impl Generation {
     pub fn open(pins: &Pins) -> Result<Self> {
         Ok(Generation {
-            map: Map::open(&pins.map("generation"), "generation")?,
+            map: Map::shared(pins, "generation")?,
             abandoned: Cell::new(None),
         })
     }

@@ -15,7 +15,7 @@ pub struct Locators(Map<u32, abi::locator>);
 
 impl Locators {
     pub fn open(pins: &Pins) -> Result<Self> {
-        Ok(Locators(Map::open(&pins.map("locators"), "locators")?))
+        Ok(Locators(Map::shared(pins, "locators")?))
     }
 
     pub fn get(&self, counter: u32) -> Result<Option<Locator>> {
@@ -35,8 +35,7 @@ impl Locators {
 
     /// The counters of the backends that have one.
     pub fn counters(&self) -> Result<HashSet<u32>> {
-        let entries = self.0.entries()?.into_iter();
-        Ok(entries.map(|(counter, _)| counter).collect())
+        Ok(self.0.keys()?.into_iter().collect())
     }
 
     /// Stores a locator, or deletes it.
@@ -49,35 +48,25 @@ impl Locators {
 
     /// Deletes the locators of these counters.
     pub fn forget(&self, counters: &HashSet<u32>) -> Result<()> {
-        let entries = self.0.entries()?;
-        let named = entries.iter().map(|(counter, _)| counter);
-        named
-            .filter(|counter| counters.contains(counter))
-            .try_for_each(|counter| self.0.delete(counter))
+        self.0.retain(|counter| !counters.contains(counter))
     }
 
     /// Deletes all locators but those of these counters.
     pub fn keep_only(&self, counters: &HashSet<u32>) -> Result<()> {
-        let unnamed = |counter: &&u32| !counters.contains(counter);
-        for counter in self.0.keys()?.iter().filter(unnamed) {
-            self.0.delete(counter)?;
-        }
-        Ok(())
+        self.0.retain(|counter| counters.contains(counter))
     }
 }
 
 fn stored(locator: &Locator) -> abi::locator {
     let mut stored = abi::locator::default();
-    let text = locator.to_string();
-    for (to, from) in stored.text[..MAX_TEXT].iter_mut().zip(text.bytes()) {
-        *to = from as _;
-    }
+    abi::put_text(&mut stored.text, &locator.to_string());
     stored
 }
 
 /// None where this version cannot read the text.
 fn read(stored: &abi::locator) -> Option<Locator> {
-    let text = stored.text.iter().map(|&c| c as u8);
-    let text: Vec<u8> = text.take_while(|&c| c != 0).collect();
-    String::from_utf8(text).ok()?.parse().ok()
+    String::from_utf8(abi::text_of(&stored.text))
+        .ok()?
+        .parse()
+        .ok()
 }

@@ -64,16 +64,16 @@ impl RuleStore {
             inode: state::inode(pins)?,
             generation: Generation::open(pins)?,
             prefix_lengths: PrefixLengths::open(pins)?,
-            rules: Map::open(&pins.map("rules"), "rules")?,
+            rules: Map::shared(pins, "rules")?,
             sets: Sets::open(pins)?,
-            fragments: Map::open(&pins.map("fragments"), "fragments")?,
+            fragments: Map::shared(pins, "fragments")?,
             counters: CounterBanks::open(pins)?,
             ledger: Ledger::open(pins)?,
             counts_all: interfaces(pins)?
                 .iter()
                 .all(|interface| interface.ledger == LedgerState::On),
             locators: Locators::open(pins)?,
-            egress: Map::open(&pins.map("egress"), "egress")?,
+            egress: Map::shared(pins, "egress")?,
         })
     }
 

@@ -4,28 +4,28 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use anyhow::Result;
 
-use super::codec::{ServiceBytes, bytes_of_service, length_bit, length_of, service_bytes, union};
+use super::codec::{ServiceBytes, length_bit, service_of};
 use crate::datapath::maps::{Map, says_full};
 use crate::datapath::{Pins, abi};
 
 type Rules = Map<abi::rule_key, abi::rule>;
 
-pub struct PrefixLengths(Map<abi::service_key, abi::prefix_lengths>);
+pub struct PrefixLengths(Map<ServiceBytes, abi::prefix_lengths>);
 
 impl PrefixLengths {
     pub fn open(pins: &Pins) -> Result<Self> {
-        let map = Map::open(&pins.map("prefix_lengths"), "prefix_lengths")?;
-        Ok(PrefixLengths(map))
+        Ok(PrefixLengths(Map::shared(pins, "prefix_lengths")?))
     }
 
-    /// How many services there are, with those that killed runs have left.
-    pub fn count(&self) -> Result<usize> {
-        self.0.count()
-    }
-
-    pub fn has(&self, service: &ServiceBytes) -> Result<bool> {
-        let service = abi::from_bytes(service)?;
-        Ok(self.0.get(&service)?.is_some())
+    /// Adds the services that are there to new ones, unless all of those are there.
+    pub fn add_to(&self, services: &mut HashSet<ServiceBytes>) -> Result<()> {
+        for service in services.iter() {
+            if self.0.get(service)?.is_none() {
+                services.extend(self.0.keys()?);
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Adds the prefix lengths of rules that are about to be stored. Killed runs leave services without
@@ -33,12 +33,15 @@ impl PrefixLengths {
     pub fn add(&self, keys: &[abi::rule_key], rules: &Rules) -> Result<()> {
         let mut wanted: BTreeMap<ServiceBytes, abi::prefix_lengths> = BTreeMap::new();
         for key in keys {
-            let lengths = wanted.entry(service_bytes(key)).or_default();
-            *lengths = union(*lengths, length_of(key));
+            let (word, bit) = length_bit(key);
+            wanted.entry(service_of(key)).or_default().lengths[word] |= bit;
         }
         match self.put(&wanted) {
             Err(error) if says_full(&error) => {
-                self.delete_unused(rules, &wanted)?;
+                let rules = rules.entries()?;
+                let used: HashSet<_> = rules.iter().map(|(key, _)| service_of(key)).collect();
+                let is_used = |s: &ServiceBytes| used.contains(s) || wanted.contains_key(s);
+                self.0.retain(is_used)?;
                 self.put(&wanted)
             }
             result => result,
@@ -46,28 +49,13 @@ impl PrefixLengths {
     }
 
     fn put(&self, wanted: &BTreeMap<ServiceBytes, abi::prefix_lengths>) -> Result<()> {
-        for (service, lengths) in wanted {
-            let service: abi::service_key = abi::from_bytes(service)?;
-            let before = self.0.get(&service)?.unwrap_or_default();
-            let after = union(before, *lengths);
-            if after.lengths != before.lengths {
-                self.0.put(&service, &after)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn delete_unused(
-        &self,
-        rules: &Rules,
-        wanted: &BTreeMap<ServiceBytes, abi::prefix_lengths>,
-    ) -> Result<()> {
-        let rules = rules.entries()?;
-        let used: HashSet<ServiceBytes> = rules.iter().map(|(key, _)| service_bytes(key)).collect();
-        for service in self.0.keys()? {
-            let bytes = bytes_of_service(&service);
-            if !used.contains(&bytes) && !wanted.contains_key(&bytes) {
-                self.0.delete(&service)?;
+        for (service, wanted) in wanted {
+            let before = self.0.get(service)?.unwrap_or_default().lengths;
+            let mut lengths = before;
+            let words = lengths.iter_mut().zip(wanted.lengths);
+            words.for_each(|(word, more)| *word |= more);
+            if lengths != before {
+                self.0.put(service, &abi::prefix_lengths { lengths })?;
             }
         }
         Ok(())
@@ -80,9 +68,8 @@ impl PrefixLengths {
         deleted: impl Iterator<Item = abi::rule_key>,
         rules: &Rules,
     ) -> Result<()> {
-        let mut unseen: BTreeSet<(ServiceBytes, u8)> = deleted
-            .map(|key| (service_bytes(&key), key.prefixlen))
-            .collect();
+        let place = |key| (service_of(&key), length_bit(&key));
+        let mut unseen: BTreeSet<_> = deleted.map(place).collect();
         if unseen.is_empty() {
             return Ok(());
         }
@@ -91,25 +78,20 @@ impl PrefixLengths {
                 break;
             }
             for (key, _) in batch? {
-                unseen.remove(&(service_bytes(&key), key.prefixlen));
+                unseen.remove(&place(key));
             }
         }
-        for (service, prefixlen) in unseen {
-            self.remove_one(&abi::from_bytes(&service)?, prefixlen)?;
+        for (service, (word, bit)) in unseen {
+            let Some(mut lengths) = self.0.get(&service)? else {
+                continue;
+            };
+            lengths.lengths[word] &= !bit;
+            if lengths.lengths == [0; 3] {
+                self.0.delete(&service)?;
+            } else {
+                self.0.put(&service, &lengths)?;
+            }
         }
         Ok(())
-    }
-
-    fn remove_one(&self, service: &abi::service_key, prefixlen: u8) -> Result<()> {
-        let Some(mut lengths) = self.0.get(service)? else {
-            return Ok(());
-        };
-        let (word, bit) = length_bit(service.family, prefixlen);
-        lengths.lengths[word] &= !bit;
-        if lengths.lengths == [0; 3] {
-            self.0.delete(service)
-        } else {
-            self.0.put(service, &lengths)
-        }
     }
 }

@@ -1,12 +1,12 @@
 //! The limits, in the words of docs/limits.md, and how much of them rules take.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 
 use anyhow::Result;
 use indicatif::HumanCount;
 
-use super::codec::{ServiceBytes, key_of, needs_set, service_bytes, set_size};
+use super::codec::{ServiceBytes, key_of, needs_set, service_of, set_size};
 use crate::datapath::abi;
 use crate::error::{Exit, failure};
 use crate::model::{Remedy, Rule, Verb};
@@ -88,28 +88,29 @@ pub fn makes_room() -> Remedy {
 }
 
 /// What rules take.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Usage {
-    rules: usize,
+    pub rules: usize,
     pub balanced: usize,
     pub members: usize,
     pub backends: usize,
+    pub locators: usize,
     pub services: HashSet<ServiceBytes>,
 }
 
 impl Usage {
     pub fn of(rules: &[Rule]) -> Self {
         let mut usage = Usage::default();
-        rules.iter().for_each(|rule| usage.add(rule));
+        for rule in rules {
+            let key = key_of(&rule.matches);
+            usage.count(&key, rule.backends.len(), needs_set(rule));
+            let origins = rule.backends.iter().filter_map(|b| b.origin.as_ref());
+            usage.locators += origins.count();
+        }
         usage
     }
 
-    fn add(&mut self, rule: &Rule) {
-        let backends = rule.backends.len();
-        let key = key_of(&rule.matches);
-        self.count(&key, backends, needs_set(rule));
-    }
-
+    /// Adds a rule that is stored, but for its locators, which are not in its value.
     pub fn add_stored(&mut self, key: &abi::rule_key, value: &abi::rule) {
         match set_size(value.set) as usize {
             0 => self.count(key, 1, false),
@@ -120,48 +121,33 @@ impl Usage {
     fn count(&mut self, key: &abi::rule_key, backends: usize, in_set: bool) {
         self.rules += 1;
         self.backends += backends;
-        self.services.insert(service_bytes(key));
+        self.services.insert(service_of(key));
         if in_set {
             self.members += backends;
             self.balanced += usize::from(backends > 1);
         }
     }
 
+    /// In this order: what says most of a file that has too much comes first.
+    fn by_limit(&self) -> [(Limit, usize); 6] {
+        [
+            (SERVICES, self.services.len()),
+            (BALANCED, self.balanced),
+            (MEMBERS, self.members),
+            (RULES, self.rules),
+            (BACKENDS, self.backends),
+            (LOCATORS, self.locators),
+        ]
+    }
+
+    pub fn has_room(&self) -> bool {
+        let mut all = self.by_limit().into_iter();
+        all.all(|(limit, needed)| limit.allows(needed))
+    }
+
     pub fn require_room(&self) -> Result<()> {
-        // In this order: what says most of a file that has too much comes first.
-        SERVICES.require(self.services.len())?;
-        BALANCED.require(self.balanced)?;
-        MEMBERS.require(self.members)?;
-        RULES.require(self.rules)?;
-        BACKENDS.require(self.backends)
-    }
-}
-
-/// How many sets, those of more than one backend and their members, are in a map.
-pub fn in_sets<'a>(keys: impl Iterator<Item = &'a abi::set_key>) -> Allocated {
-    let mut allocated = Allocated::default();
-    let mut balanced = BTreeSet::new();
-    for key in keys {
-        allocated.members += 1;
-        if set_size(key.set) > 1 {
-            balanced.insert(key.set);
-        }
-    }
-    allocated.balanced = balanced.len();
-    allocated
-}
-
-/// What is in the maps of sets, of rules or left by killed runs.
-#[derive(Default)]
-pub struct Allocated {
-    pub balanced: usize,
-    pub members: usize,
-}
-
-impl Allocated {
-    pub fn allows(&self, more: &Usage) -> bool {
-        BALANCED.allows(self.balanced + more.balanced)
-            && MEMBERS.allows(self.members + more.members)
+        let mut all = self.by_limit().into_iter();
+        all.try_for_each(|(limit, needed)| limit.require(needed))
     }
 }
 
@@ -230,26 +216,22 @@ mod tests {
             balanced: abi::MAX_BALANCED as usize,
             members: abi::MAX_MEMBERS as usize,
             backends: abi::MAX_BACKENDS as usize,
+            locators: abi::MAX_LOCATORS as usize,
             services: HashSet::new(),
         };
-        assert!(most.require_room().is_ok());
-        for (place, said) in [
-            "1,048,576 rules are",
-            "16,384 rules with more",
-            "65,536 backends in rules",
-            "1,048,576 backends are",
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            let more = |number| usize::from(number == place);
-            let usage = Usage {
-                rules: most.rules + more(0),
-                balanced: most.balanced + more(1),
-                members: most.members + more(2),
-                backends: most.backends + more(3),
-                services: HashSet::new(),
-            };
+        assert!(most.has_room() && most.require_room().is_ok());
+        type More = fn(&mut Usage);
+        let cases: [(More, &str); 5] = [
+            (|usage| usage.rules += 1, "1,048,576 rules are"),
+            (|usage| usage.balanced += 1, "16,384 rules with more"),
+            (|usage| usage.members += 1, "65,536 backends in rules"),
+            (|usage| usage.backends += 1, "1,048,576 backends are"),
+            (|usage| usage.locators += 1, "65,536 backends that"),
+        ];
+        for (add, said) in cases {
+            let mut usage = most.clone();
+            add(&mut usage);
+            assert!(!usage.has_room());
             let error = usage.require_room().expect_err(said).to_string();
             assert!(error.starts_with(said), "{error}");
         }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use anyhow::Result;
 
 use super::codec::{set_size, stored_backend};
-use super::room::{self, Allocated};
+use super::room::Usage;
 use crate::datapath::maps::Map;
 use crate::datapath::{Pins, abi};
 use crate::model::Rule;
@@ -41,8 +41,8 @@ impl Tables {
 impl Sets {
     pub fn open(pins: &Pins) -> Result<Self> {
         Ok(Sets {
-            members: Map::open(&pins.map("members"), "members")?,
-            maglev: Map::open(&pins.map("maglev"), "maglev")?,
+            members: Map::shared(pins, "members")?,
+            maglev: Map::shared(pins, "maglev")?,
         })
     }
 
@@ -96,19 +96,17 @@ impl Sets {
 
     /// Deletes all sets but these.
     pub fn keep_only(&self, sets: &HashSet<u32>) -> Result<()> {
-        let unnamed = |key: &&abi::set_key| !sets.contains(&key.set);
-        for key in self.members.keys()?.iter().filter(unnamed) {
-            self.members.delete(key)?;
-        }
-        for key in self.maglev.keys()?.iter().filter(unnamed) {
-            self.maglev.delete(key)?;
-        }
-        Ok(())
+        self.members.retain(|key| sets.contains(&key.set))?;
+        self.maglev.retain(|key| sets.contains(&key.set))
     }
 
-    pub fn allocated(&self) -> Result<Allocated> {
-        let entries = self.members.entries()?;
-        Ok(room::in_sets(entries.iter().map(|(key, _)| key)))
+    /// Counts what is in the sets, of rules or left by killed runs.
+    pub fn add_to(&self, usage: &mut Usage) -> Result<()> {
+        for (key, _) in self.members.entries()? {
+            usage.members += 1;
+            usage.balanced += usize::from(key.index == 0 && set_size(key.set) > 1);
+        }
+        Ok(())
     }
 
     /// All members with their sets.
@@ -131,15 +129,11 @@ impl Sets {
 
 /// The slots go to the chunks by turns.
 fn chunks(table: &[u8]) -> Vec<abi::maglev_chunk> {
-    let chunk = |index: usize| {
-        let mut chunk = abi::maglev_chunk {
-            slot: [0; abi::MAGLEV_CHUNK as usize],
-        };
-        let slots = table.iter().skip(index);
-        let slots = slots.step_by(abi::MAGLEV_CHUNKS as usize);
-        let pairs = chunk.slot.iter_mut().zip(slots);
-        pairs.for_each(|(to, from)| *to = *from);
-        chunk
-    };
-    (0..abi::MAGLEV_CHUNKS as usize).map(chunk).collect()
+    let slot = [0; abi::MAGLEV_CHUNK as usize];
+    let count = abi::MAGLEV_CHUNKS as usize;
+    let mut chunks = vec![abi::maglev_chunk { slot }; count];
+    for (place, backend) in table.iter().enumerate() {
+        chunks[place % count].slot[place / count] = *backend;
+    }
+    chunks
 }

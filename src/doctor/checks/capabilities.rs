@@ -57,21 +57,21 @@ mod tests {
             let mut facts = host();
             facts.host = HostFacts {
                 lacks_to_attach,
-                lacks_to_look: vec!["CAP_SYS_ADMIN"],
+                lacks_to_look: vec!["CAP_SYS_ADMIN".into()],
                 may_change_rules,
                 ..facts.host
             };
             check(&facts)[0].severity
         };
-        assert_eq!(severity(vec!["CAP_BPF"], true), Severity::Warning);
-        assert_eq!(severity(vec!["CAP_BPF"], false), Severity::Problem);
+        assert_eq!(severity(vec!["CAP_BPF".into()], true), Severity::Warning);
+        assert_eq!(severity(vec!["CAP_BPF".into()], false), Severity::Problem);
         assert_eq!(severity(Vec::new(), false), Severity::Warning);
     }
 
     #[test]
     fn what_was_not_tried_is_said() {
         let mut facts = host();
-        facts.host.lacks_to_attach = vec!["CAP_PERFMON"];
+        facts.host.lacks_to_attach = vec!["CAP_PERFMON".into()];
         facts.host.program = Trial::NotTried;
         assert!(check(&facts)[0].consequence.contains("was not tried"));
     }

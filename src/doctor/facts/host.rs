@@ -9,8 +9,8 @@ pub struct HostFacts {
     /// Why nothing can be pinned.
     pub no_bpffs: Option<Refusal>,
     /// The capabilities that this process lacks to attach, and to look into other namespaces.
-    pub lacks_to_attach: Vec<&'static str>,
-    pub lacks_to_look: Vec<&'static str>,
+    pub lacks_to_attach: Vec<String>,
+    pub lacks_to_look: Vec<String>,
     /// As root and the members of a group may.
     pub may_change_rules: bool,
     pub program: Trial,

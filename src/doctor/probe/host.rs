@@ -12,9 +12,10 @@ use crate::model::LedgerState;
 
 pub fn host(pins: &Pins, survey: &Survey) -> HostFacts {
     HostFacts {
-        no_bpffs: datapath::no_bpffs(pins),
-        lacks_to_attach: capability::missing(&capability::ATTACH),
-        lacks_to_look: capability::missing(&capability::ENTER),
+        // Where that helps, `attach` mounts a bpffs itself.
+        no_bpffs: datapath::no_bpffs(pins).filter(|_| !datapath::mounts_bpffs(pins)),
+        lacks_to_attach: capability::missing(capability::ATTACH),
+        lacks_to_look: capability::missing(capability::ENTER),
         tells_features: survey.is_told(),
         ..HostFacts::default()
     }
