@@ -92,20 +92,11 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::model::{Backend, Mac, Match, Port, Rewrite, Weight};
+    use crate::model::{Adjacency, Backend, Match, Port};
 
     fn rule(number: u32, servers: &[u32]) -> Rule {
-        let backend = |&server: &u32| Backend {
-            server: Ipv4Addr::from(0x0a00_0000 + server).into(),
-            mac: Mac([2, 0, 0, 0, 0, 1]),
-            source_mac: Mac([2, 0, 0, 0, 0, 2]),
-            ifindex: 1,
-            weight: Weight::default(),
-            completes_checksum: true,
-            rewrite: Rewrite::default(),
-            counter: Some(number),
-            origin: None,
-        };
+        let server = |&server: &u32| Ipv4Addr::from(0x0a00_0000 + server);
+        let backend = |number: &u32| Backend::new(Adjacency::example(server(number)));
         let rule = Rule::new(Match {
             proto: Proto::Udp,
             port: Port::new(1).expect("a port"),
