@@ -9,7 +9,7 @@ use fixture::lan::Lan;
 use fixture::run::pinned;
 use libbpf_rs::{MapCore, MapFlags};
 use xdpredir::datapath::{self, Lock, RuleStore};
-use xdpredir::model::{Backend, Locator, Plan, Rule};
+use xdpredir::model::{Adjacency, Backend, Locator, Plan, Rule};
 
 /// A rule with two backends.
 fn lan() -> Lan {
@@ -29,11 +29,11 @@ fn with_store<T: Send>(lan: &Lan, work: impl FnOnce(&RuleStore, &Lock) -> T + Se
 }
 
 fn another(rule: &Rule, last: u8) -> Backend {
+    let server = IpAddr::V4(Ipv4Addr::new(172, 17, 0, last));
+    let like = rule.backends[0].adjacency;
     Backend {
-        server: IpAddr::V4(Ipv4Addr::new(172, 17, 0, last)),
-        counter: None,
         origin: Some(Locator::Route),
-        ..rule.backends[0].clone()
+        ..Backend::new(Adjacency { server, ..like })
     }
 }
 
@@ -82,10 +82,9 @@ fn a_backend_that_moves_keeps_its_counter_from_the_one_that_gets_its_address() {
         let have = store.list().expect("rules");
         let mut want = have.clone();
         let moved = want[0].remove(have[0].backends[0].server);
-        want[0].put(Backend {
-            server: IpAddr::V4(Ipv4Addr::new(172, 17, 0, 9)),
-            ..moved.expect("the backend is there")
-        });
+        let mut moved = moved.expect("the backend is there");
+        moved.adjacency.server = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 9));
+        want[0].put(moved);
         let new = another(&have[0], 2);
         want[0].put(new);
         let plan = Plan::between(&have, &want);

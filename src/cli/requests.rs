@@ -1,7 +1,7 @@
 //! What was typed, as the requests that it means.
 
 use xdpredir::control::{
-    AddRequest, BackendSpec, DeleteRequest, DeviceSpec, MatchSpec, NamespaceSpec, RuleSelector,
+    AddRequest, DeleteRequest, DeviceSpec, MatchSpec, NamespaceSpec, RuleSelector,
 };
 use xdpredir::model::{Rewrite, Rewriting};
 
@@ -38,12 +38,10 @@ impl From<&grammar::RuleAdd> for AddRequest {
         let container = || args.container.clone().map(NamespaceSpec::Container);
         AddRequest {
             matches: (&args.matches).into(),
-            backend: BackendSpec {
-                server: args.server,
-                mac: args.mac,
-                device: name.or(args.ifindex.map(DeviceSpec::Index)),
-                namespace: pid.or_else(netns).or_else(container),
-            },
+            server: args.server,
+            mac: args.mac,
+            device: name.or(args.ifindex.map(DeviceSpec::Index)),
+            namespace: pid.or_else(netns).or_else(container),
             weight: args.weight,
             rewriting: rewriting(&args.rewrite),
         }

@@ -5,23 +5,27 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 
-use super::resolve::{BackendSpec, Resolution};
+use super::merge::merge;
+use super::resolve::{DeviceSpec, NamespaceSpec};
 use super::{MatchSpec, inventory, validate};
-use crate::datapath::{self, Lock, Pins, RuleStore};
+use crate::datapath::{self, Draft, Pins};
 use crate::doctor::{self, checks};
 use crate::error::{Exit, failure};
-use crate::model::{
-    BackendUpdate, Finding, MAX_BACKENDS, Match, Rewriting, Rule, RuleRecord, Weight,
-};
+use crate::model::{Finding, MAX_BACKENDS, Mac, Match, Rewriting, Rule, RuleRecord, Weight};
 
 /// A backend for a rule.
 #[derive(Clone, Debug)]
 pub struct AddRequest {
-    /// Which packets the rule takes.
     pub matches: MatchSpec,
-    /// How the backend is found.
-    pub backend: BackendSpec,
-    /// Its weight; None: 1, or as it is.
+    /// None: as its network namespace has it.
+    pub server: Option<IpAddr>,
+    /// The server's MAC address.
+    pub mac: Option<Mac>,
+    /// The egress device.
+    pub device: Option<DeviceSpec>,
+    /// The network namespace that the server is in.
+    pub namespace: Option<NamespaceSpec>,
+    /// None: 1, or as it is.
     pub weight: Option<Weight>,
     /// What else becomes of packets; None: nothing, or as it is.
     pub rewriting: Option<Rewriting>,
@@ -45,15 +49,27 @@ pub struct AddReport {
 
 /// Adds the backend, or updates the one that the rule has for the server.
 pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
-    let (matches, resolution, store) = resolve(pins, request)?;
-    let server = resolution.path.server;
-    let lock = Lock::take(pins)?;
-    let store = RuleStore::reopen(store, pins, &lock)?;
-    let egress = BTreeSet::from([resolution.path.device.ifindex]);
+    request.server.map_or(Ok(()), validate::server)?;
+    let found = request.in_namespace()?;
+    let server = found.as_ref().map(|found| found.adjacency.server);
+    let server = server.or(request.server);
+    let server = server.context("a request without an address has a namespace or a device")?;
+    let matches = request.valid_match(server)?;
+    let read = Draft::read(pins, |store| store.get(&matches))?;
+    let (mut draft, rule) = read.ok_or_else(|| datapath::not_attached(pins))?;
+    let known = rule.as_ref().and_then(|rule| rule.backend(server));
+    let found = found.map_or_else(|| request.by_address(server, known), Ok)?;
+
+    let (lock, store) = draft.lock()?;
+    let egress = BTreeSet::from([found.adjacency.ifindex]);
     let is_update = store.edit(&lock, &egress, [matches], |rules| {
         let mut rule = rules.pop().unwrap_or(Rule::new(matches));
         let is_update = rule.backend(server).is_some();
-        rule.apply(&update(request, &rule, &resolution)?);
+        let has_room = is_update || rule.backends.len() < MAX_BACKENDS;
+        let message =
+            format!("{matches}: has {MAX_BACKENDS} backends already, and a rule cannot have more");
+        ensure!(has_room, failure(Exit::Failed, message));
+        merge(&mut rule, request, &found);
         rules.push(rule);
         Ok(is_update)
     })?;
@@ -61,53 +77,18 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
     // What follows only looks, and may take a while.
     drop(lock);
     let backend = rule.backend(server).context("the backend was just added")?;
-    let facts = doctor::of_backend(pins, &store, &rule, backend);
+    let facts = doctor::of_backend(pins, store, &rule, backend);
     Ok(AddReport {
-        record: inventory::record(&store, &rule, backend)?,
+        record: inventory::record(store, &rule, backend)?,
         is_update,
         warnings: facts.map(|facts| checks::of_backend(&facts)),
-        device: resolution.path.device.name,
-        found: resolution.path.found,
-        not_found: resolution.not_found,
+        device: found.device,
+        found: found.found,
+        not_found: found.not_found,
     })
 }
 
-/// A backend that is resolved, the match of its rule, and the store if it was read.
-type Resolved = (Match, Resolution, Option<RuleStore>);
-
-/// Resolves the backend before the lock is taken: a server that is silent takes seconds.
-fn resolve(pins: &Pins, request: &AddRequest) -> Result<Resolved> {
-    let spec = &request.backend;
-    spec.server.map_or(Ok(()), validate::server)?;
-    spec.require_any()?;
-    let found = spec.in_namespace(request.ipv6())?;
-    let server = found
-        .as_ref()
-        .map(|found| found.path.server)
-        .or(spec.server);
-    let server = server.context("a request without an address has a namespace or a device")?;
-    let matches = request.valid_match(server)?;
-    if let Some(found) = found {
-        return Ok((matches, found, None));
-    }
-    let read = datapath::read(pins, || {
-        let store = RuleStore::open(pins)?;
-        Ok((store.get(&matches)?, store))
-    })?;
-    let (rule, store) = read.ok_or_else(|| datapath::not_attached(pins))?;
-    let known = rule.as_ref().and_then(|rule| rule.backend(server));
-    let found = spec.by_address(server, known, request.is_address_only())?;
-    Ok((matches, found, Some(store)))
-}
-
 impl AddRequest {
-    /// Whether the server's address must be an IPv6 one; None: either will do.
-    fn ipv6(&self) -> Option<bool> {
-        let snat = self.rewriting.and_then(|rewriting| rewriting.snat);
-        let source = self.matches.src.map(|src| src.addr());
-        source.or(snat).map(|addr| addr.is_ipv6())
-    }
-
     fn valid_match(&self, server: IpAddr) -> Result<Match> {
         validate::server(server)?;
         let matches = self.matches.for_family(server);
@@ -116,29 +97,4 @@ impl AddRequest {
         snat.map_or(Ok(()), |snat| validate::snat(snat, server))?;
         Ok(matches)
     }
-
-    fn is_address_only(&self) -> bool {
-        let spec = &self.backend;
-        let adjacency = spec.device.is_some() || spec.mac.is_some();
-        !adjacency && self.weight.is_none() && self.rewriting.is_none()
-    }
-}
-
-fn update(request: &AddRequest, before: &Rule, found: &Resolution) -> Result<BackendUpdate> {
-    let path = &found.path;
-    let known = before.backend(path.server);
-    let full = known.is_none() && before.backends.len() == MAX_BACKENDS;
-    let matches = before.matches;
-    let message =
-        format!("{matches}: has {MAX_BACKENDS} backends already, and a rule cannot have more");
-    ensure!(!full, failure(Exit::Failed, message));
-    Ok(BackendUpdate {
-        adjacency: doctor::by_device(path.server, path.mac, &path.device)?,
-        is_kept: found.is_kept,
-        origin: found.origin.clone(),
-        gives_origin: known.is_some_and(|known| request.backend.gives_locator(known)),
-        mac: request.backend.mac,
-        weight: request.weight,
-        rewriting: request.rewriting,
-    })
 }

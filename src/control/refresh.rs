@@ -3,53 +3,42 @@
 use anyhow::Result;
 
 use super::RuleSelector;
-use crate::datapath::{self, Lock, Pins, RuleStore};
-use crate::doctor::{RULES_AT_ONCE, Rebind, Resolutions, rebind};
+use crate::datapath::{self, Draft, Pins};
+use crate::doctor::{Rebind, Rediscovery, Source};
 use crate::host::device;
 use crate::model::{
-    Backend, FailedBackend, Match, NamedAdjacency, RefreshReport, RefreshedBackend, Rule,
+    Adjacency, Backend, FailedBackend, NamedAdjacency, RefreshReport, RefreshedBackend,
 };
 
 /// Gives the selected backends the adjacencies that they have now.
 pub fn refresh(pins: &Pins, selector: &RuleSelector) -> Result<RefreshReport> {
-    let rules = datapath::read(pins, || selector.rules(&RuleStore::open(pins)?))?;
-    let rules = rules.ok_or_else(|| datapath::not_attached(pins))?;
+    let read = Draft::read(pins, |store| selector.rules(store))?;
+    let (mut draft, rules) = read.ok_or_else(|| datapath::not_attached(pins))?;
     selector.require(&rules)?;
-    // Without the lock: a server that is silent takes seconds.
-    let resolutions = find(&rules, selector);
+    let locator = |backend: &Backend| backend.origin.clone().map(Source::Host);
+    let rediscovery = Rediscovery::of(&rules, |backend| {
+        locator(backend).filter(|_| selector.matches_backend(backend))
+    });
     let mut report = RefreshReport::default();
-    if resolutions.is_empty() {
-        return Ok(report);
-    }
-    let adjacency = |_: &Match, backend: &Backend| {
-        let found = resolutions.get(backend.origin.as_ref()?, backend.server)?;
-        Some(found.clone()).filter(|_| selector.matches_backend(backend))
-    };
-    let egress = resolutions.devices().collect();
-    for some in rules.chunks(RULES_AT_ONCE) {
-        let lock = Lock::take(pins)?;
-        let some = some.iter().map(|rule| rule.matches);
-        let rebinds = rebind(pins, &lock, some, &egress, adjacency, |_| Ok(()))?;
+    for rules in rediscovery.batches() {
+        let (lock, store) = draft.lock()?;
+        let rebinds = rediscovery.rebind(store, &lock, rules, |_| Ok(()))?;
         rebinds.iter().for_each(|rebind| add(&mut report, rebind));
     }
     Ok(report)
 }
 
-fn find(rules: &[Rule], selector: &RuleSelector) -> Resolutions {
-    let backends = rules.iter().flat_map(|rule| &rule.backends);
-    let selected = backends.filter(|backend| selector.matches_backend(backend));
-    let sought = |backend: &Backend| Some((backend.origin.clone()?, backend.server));
-    Resolutions::find(selected.filter_map(sought).collect())
-}
-
 fn add(report: &mut RefreshReport, rebind: &Rebind) {
     let matches = rebind.matches;
-    let named = |backend: &Backend| NamedAdjacency::new(backend, device::name_of(backend.ifindex));
+    let named = |adjacency: Adjacency| NamedAdjacency {
+        adjacency,
+        ifname: device::name_of(adjacency.ifindex),
+    };
     let refreshed = rebind.changes.iter().map(|(old, new)| RefreshedBackend {
         matches,
         origin: old.origin.clone(),
-        old: named(old),
-        new: named(new),
+        old: named(old.adjacency),
+        new: named(*new),
     });
     report.refreshed.extend(refreshed);
     let failed = rebind.failed.iter().map(|(backend, why)| FailedBackend {

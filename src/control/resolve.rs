@@ -6,26 +6,14 @@ use std::path;
 use anyhow::{Context, Result};
 
 use super::error::{Error, Field};
-use super::validate;
+use super::{AddRequest, validate};
+use crate::doctor::by_device;
 use crate::error::Failure;
 use crate::host::device::{self, Device};
 use crate::host::discovery::{AddressHint, Probe, Resolved, locate, on_device};
 use crate::host::process;
 use crate::host::route::is_link_local;
-use crate::model::{Backend, Locator, Mac};
-
-/// What a request has to find a backend by.
-#[derive(Clone, Debug, Default)]
-pub struct BackendSpec {
-    /// The server's address; None: as its network namespace has it.
-    pub server: Option<IpAddr>,
-    /// The server's MAC address.
-    pub mac: Option<Mac>,
-    /// The egress device.
-    pub device: Option<DeviceSpec>,
-    /// The network namespace that the server is in.
-    pub namespace: Option<NamespaceSpec>,
-}
+use crate::model::{Adjacency, Backend, Locator};
 
 /// A device of this network namespace.
 #[derive(Clone, Debug)]
@@ -49,8 +37,11 @@ pub enum NamespaceSpec {
 
 /// How a backend is reached.
 pub struct Resolution {
-    /// Its address, device and MAC address.
-    pub path: Resolved,
+    pub adjacency: Adjacency,
+    /// The name of its device.
+    pub device: String,
+    /// What was found, and where, for people; nothing of what the request has.
+    pub found: Vec<String>,
     /// How it was found; None: the request has its MAC address.
     pub origin: Option<Locator>,
     /// It is that of the backend that is there, but for what the request has.
@@ -60,81 +51,77 @@ pub struct Resolution {
 }
 
 impl Resolution {
-    fn new(origin: Option<Locator>, path: Resolved) -> Self {
-        Resolution {
-            path,
+    fn new(origin: Option<Locator>, path: Resolved) -> Result<Self> {
+        Ok(Resolution {
+            adjacency: by_device(path.server, path.mac, &path.device)?,
+            device: path.device.name,
+            found: path.found,
             origin,
             is_kept: false,
             not_found: None,
-        }
+        })
     }
 }
 
-impl BackendSpec {
-    /// That something says which backend is meant.
-    pub fn require_any(&self) -> Result<()> {
-        let by_name = matches!(self.device, Some(DeviceSpec::Name(_)));
-        if self.server.is_some() || by_name || self.namespace.is_some() {
-            return Ok(());
-        }
-        Err(Failure::new(Error::WhichBackend))
-    }
-
+impl AddRequest {
     /// Resolves a backend whose address the host knows better: in a network namespace, or at the other end
-    /// of a device. None where the request has the address, and no namespace. `ipv6` is the family that
-    /// the address must have, if any.
-    pub fn in_namespace(&self, ipv6: Option<bool>) -> Result<Option<Resolution>> {
+    /// of a device. None where the request has the address, and no namespace.
+    pub fn in_namespace(&self) -> Result<Option<Resolution>> {
         let hint = match self.server {
             Some(server) => AddressHint::Exact(server),
-            None => AddressHint::Unique { ipv6 },
+            None => AddressHint::Unique { ipv6: self.ipv6() },
         };
-        if let Some(namespace) = &self.namespace {
-            let origin = namespace.locator()?;
-            let path = locate(&origin, hint, Probe::Always)?;
-            return Ok(Some(Resolution::new(Some(origin), path)));
-        }
-        let (None, Some(DeviceSpec::Name(name))) = (self.server, &self.device) else {
-            return Ok(None);
+        let (origin, probe) = match (&self.namespace, &self.device, self.server) {
+            (Some(namespace), ..) => (namespace.locator()?, Probe::Always),
+            (None, _, Some(_)) => return Ok(None),
+            (None, Some(DeviceSpec::Name(name)), None) => (on(name)?, Probe::IfUnknown),
+            (None, ..) => return Err(Failure::new(Error::WhichBackend)),
         };
-        let origin = by_device(name)?;
-        let mut path = locate(&origin, hint, Probe::IfUnknown)?;
-        let Some(mac) = self.mac else {
-            return Ok(Some(Resolution::new(Some(origin), path)));
-        };
-        path.mac = mac;
-        Ok(Some(Resolution::new(None, path)))
+        let mut path = locate(&origin, hint, probe)?;
+        path.mac = self.mac.unwrap_or(path.mac);
+        let origin = Some(origin).filter(|_| self.mac.is_none());
+        Resolution::new(origin, path).map(Some)
+    }
+
+    /// Whether the server's address must be an IPv6 one; None: either will do.
+    fn ipv6(&self) -> Option<bool> {
+        let snat = self.rewriting.and_then(|rewriting| rewriting.snat);
+        let source = self.matches.src.map(|src| src.addr());
+        source.or(snat).map(|addr| addr.is_ipv6())
+    }
+
+    /// Whether nothing but the address is given, so that a backend that is there is looked for.
+    fn is_address_only(&self) -> bool {
+        let adjacency = self.device.is_some() || self.mac.is_some();
+        !adjacency && self.weight.is_none() && self.rewriting.is_none()
     }
 
     /// Resolves a backend by its address: as the request has it; a backend that is there, as it was; else
-    /// as the host knows it. `again`: the request has nothing but the address, so that a backend that is
-    /// there is looked for.
-    pub fn by_address(
-        &self,
-        server: IpAddr,
-        known: Option<&Backend>,
-        again: bool,
-    ) -> Result<Resolution> {
+    /// as the host knows it.
+    pub fn by_address(&self, server: IpAddr, known: Option<&Backend>) -> Result<Resolution> {
         let given = self.device.as_ref().map(DeviceSpec::device).transpose()?;
         if let (Some(device), Some(mac)) = (&given, self.mac) {
             let path = Resolved::told(server, device.clone(), mac);
-            return Ok(Resolution::new(None, path));
+            return Resolution::new(None, path);
         }
         let Some(known) = known else {
             return self.find(server, given);
         };
         let before = device::by_index(known.ifindex)?;
-        if again {
+        if self.is_address_only() {
             return find_again(server, known, before);
         }
         let is_same = |device: &Device| given.as_ref().is_none_or(|g| g.ifindex == device.ifindex);
         match before.filter(is_same) {
             None => self.find(server, given),
-            Some(device) => Ok(Resolution {
-                origin: self.locator(known, &device)?,
-                path: Resolved::told(server, device, self.mac.unwrap_or(known.mac)),
-                is_kept: true,
-                not_found: None,
-            }),
+            Some(device) => {
+                let origin = self.locator(known, &device)?;
+                let path = Resolved::told(server, device, self.mac.unwrap_or(known.mac));
+                Ok(Resolution {
+                    is_kept: true,
+                    ..Resolution::new(origin, path)?
+                })
+            }
         }
     }
 
@@ -158,15 +145,15 @@ impl BackendSpec {
     /// By the name that the request has, which may be an alternative one, or the name of the index.
     fn device_locator(&self, device: &Device) -> Result<Locator> {
         match &self.device {
-            Some(DeviceSpec::Name(name)) => by_device(name),
-            _ => by_device(&device.name),
+            Some(DeviceSpec::Name(name)) => on(name),
+            _ => on(&device.name),
         }
     }
 
     fn find(&self, server: IpAddr, given: Option<Device>) -> Result<Resolution> {
         if self.mac.is_some() {
             let path = Resolved::find(server, given, self.mac, Probe::IfUnknown)?;
-            return Ok(Resolution::new(None, path));
+            return Resolution::new(None, path);
         }
         let (origin, path) = match given {
             Some(device) => (
@@ -178,7 +165,7 @@ impl BackendSpec {
                 Resolved::find(server, None, None, Probe::IfUnknown)?,
             ),
         };
-        Ok(Resolution::new(Some(origin), path))
+        Resolution::new(Some(origin), path)
     }
 }
 
@@ -218,7 +205,7 @@ fn absolute(name: &str) -> Result<String> {
     Ok(path.display().to_string())
 }
 
-fn by_device(name: &str) -> Result<Locator> {
+fn on(name: &str) -> Result<Locator> {
     let locator = Locator::Device(name.into());
     validate::locator(Field::Device, &locator)?;
     Ok(locator)
@@ -233,13 +220,15 @@ fn find_again(server: IpAddr, known: &Backend, before: Option<Device>) -> Result
     let origin = known.origin.clone().unwrap_or(by_address);
     let found = locate(&origin, AddressHint::Exact(server), Probe::Always);
     match (found, before) {
-        (Ok(path), _) => Ok(Resolution::new(Some(origin), path)),
+        (Ok(path), _) => Resolution::new(Some(origin), path),
         (Err(error), None) => Err(error),
         (Err(error), Some(device)) => Ok(Resolution {
-            path: Resolved::told(server, device, known.mac),
-            origin: known.origin.clone(),
             is_kept: true,
             not_found: Some(error),
+            ..Resolution::new(
+                known.origin.clone(),
+                Resolved::told(server, device, known.mac),
+            )?
         }),
     }
 }

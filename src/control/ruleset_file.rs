@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use super::error::Field;
 use super::validate;
 use crate::error::{Coded, Exit, Failure, failure, one_line};
-use crate::model::{Backend, MAX_BACKENDS, Mac, Match, Rewrite, Rule, RuleRecord};
+use crate::model::{Adjacency, Backend, MAX_BACKENDS, Mac, Match, Rewrite, Rule, RuleRecord};
 
 /// The records of a file, each with its place.
 pub type Records = Vec<(Place, RuleRecord)>;
@@ -115,12 +115,14 @@ fn add(rule: &mut Rule, record: RuleRecord, egress: &Egress) -> Result<()> {
     ensure!(rule.backend(server).is_none(), twice());
     agree(rule, &record)?;
     rule.put(Backend {
-        server,
-        mac: record.mac,
-        source_mac: egress.source_mac,
-        ifindex: record.ifindex,
+        adjacency: Adjacency {
+            server,
+            mac: record.mac,
+            source_mac: egress.source_mac,
+            ifindex: record.ifindex,
+            completes_checksum: egress.completes_checksum,
+        },
         weight: record.weight,
-        completes_checksum: egress.completes_checksum,
         rewrite: Rewrite {
             to_port: record.to_port,
             keep_ip: record.keep_ip,

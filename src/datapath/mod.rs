@@ -40,6 +40,6 @@ pub use lock::Lock;
 pub use log::{Notice, listen};
 pub use pins::Pins;
 pub use ruleset::locators::MAX_TEXT as MAX_LOCATOR;
-pub use ruleset::{RuleStore, Staged, Transaction};
+pub use ruleset::{Draft, RuleStore, Staged, Transaction};
 pub use state::{attached, has_state, not_attached, other_namespaces, read};
 pub use version::{OtherVersion, other_versions};

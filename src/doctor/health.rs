@@ -5,8 +5,7 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
-use super::facts::BackendFacts;
-use super::probe::backends::{Identity, identity};
+use super::facts::{BackendFacts, Identity};
 use super::probe::whereabouts::{Egress, LinkLayer};
 use crate::datapath::RuleStore;
 use crate::host::device;
@@ -39,7 +38,7 @@ impl<'a> States<'a> {
     /// A backend's state, and the name of its egress device.
     pub fn of(&mut self, backend: &Backend) -> Result<State> {
         let by_route = backend.origin == Some(Locator::Route);
-        let key = (identity(backend), by_route);
+        let key = (BackendFacts::identity(backend), by_route);
         if let Some(known) = self.known.get(&key) {
             return Ok(known.clone());
         }
@@ -47,7 +46,7 @@ impl<'a> States<'a> {
             None => (BackendState::DeviceGone, None),
             Some(egress) => {
                 let mut facts = BackendFacts::new(backend);
-                facts.by_route = by_route;
+                facts.locators.by_route = by_route;
                 self.links.locate(&mut facts, &egress)?;
                 let device = &egress.device;
                 (facts.state(device.up), Some(device.name.clone()))

@@ -4,34 +4,47 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
-use crate::datapath::{Lock, Pins, RuleStore};
-use crate::model::{Adjacency, Backend, Match, Rule};
+use crate::datapath::{Lock, RuleStore};
+use crate::model::{Adjacency, Backend, Change, Match, Rule};
 
 /// Rules that are changed under one lock: other runs wait no longer than that takes.
 pub const RULES_AT_ONCE: usize = 1024;
+
+/// A new adjacency, or why there is none.
+pub type Found = Result<Adjacency, String>;
 
 /// What becomes of the backends of a rule.
 pub struct Rebind {
     /// The rule.
     pub matches: Match,
-    /// The backends that change: as they were, and as they are to be.
-    pub changes: Vec<(Backend, Backend)>,
+    /// The backends that change, and their new adjacencies.
+    pub changes: Vec<(Backend, Adjacency)>,
     /// The backends that stay because their adjacency was not found, or has another backend's address.
     pub failed: Vec<(Backend, String)>,
+}
+
+impl Rebind {
+    /// What has to be reverted.
+    pub fn changes(&self) -> impl Iterator<Item = Change> {
+        self.changes.iter().map(|(old, new)| Change::Backend {
+            matches: self.matches,
+            before: old.adjacency,
+            after: *new,
+        })
+    }
 }
 
 /// Reads the rules again, for another run may have changed or deleted them since they were read, and
 /// gives their backends the adjacencies that `adjacency` has for them. `note` hears of the changes before
 /// they are made.
 pub fn rebind(
-    pins: &Pins,
+    store: &RuleStore,
     lock: &Lock,
     rules: impl IntoIterator<Item = Match>,
     egress: &BTreeSet<u32>,
-    adjacency: impl Fn(&Match, &Backend) -> Option<Result<Adjacency, String>>,
+    adjacency: impl Fn(&Match, &Backend) -> Option<Found>,
     note: impl FnOnce(&[Rebind]) -> Result<()>,
 ) -> Result<Vec<Rebind>> {
-    let store = RuleStore::open(pins)?;
     // Before the devices are opened: a backend whose device was registered anew still has the index.
     let mut before = Vec::new();
     for matches in rules {
@@ -50,7 +63,7 @@ pub fn rebind(
 fn rebind_one(
     rule: &mut Rule,
     before: &Rule,
-    adjacency: impl Fn(&Match, &Backend) -> Option<Result<Adjacency, String>>,
+    adjacency: impl Fn(&Match, &Backend) -> Option<Found>,
 ) -> Rebind {
     let old = &before.backends;
     let mut new = BTreeMap::new();
@@ -58,8 +71,8 @@ fn rebind_one(
     for (place, backend) in old.iter().enumerate() {
         let has_lost_device = rule.backends[place].ifindex != backend.ifindex;
         match adjacency(&rule.matches, backend) {
-            Some(Ok(now)) if now != Adjacency::of(backend) || has_lost_device => {
-                new.insert(place, now.given_to(backend));
+            Some(Ok(now)) if now != backend.adjacency || has_lost_device => {
+                new.insert(place, now);
             }
             Some(Err(why)) => failed.push((backend.clone(), why)),
             _ => {}
@@ -72,8 +85,9 @@ fn rebind_one(
         }
     }
     let backends = std::mem::take(&mut rule.backends);
-    for (place, backend) in backends.into_iter().enumerate() {
-        rule.put(new.get(&place).cloned().unwrap_or(backend));
+    for (place, mut backend) in backends.into_iter().enumerate() {
+        backend.adjacency = *new.get(&place).unwrap_or(&backend.adjacency);
+        rule.put(backend);
     }
     let changes = new
         .into_iter()
@@ -86,7 +100,7 @@ fn rebind_one(
 }
 
 /// A backend whose new address another one of the rule has, or is to have.
-fn conflict(old: &[Backend], new: &BTreeMap<usize, Backend>) -> Option<usize> {
+fn conflict(old: &[Backend], new: &BTreeMap<usize, Adjacency>) -> Option<usize> {
     let server = |place: usize| new.get(&place).unwrap_or(&old[place]).server;
     let others = |place| (0..old.len()).filter(move |&other| other != place);
     let moved = |place: &usize| server(*place) != old[*place].server;

@@ -5,12 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use anyhow::{Context, Result, bail};
 
 use super::rebind::{RULES_AT_ONCE, Rebind, rebind};
-use crate::datapath::{JournalMap, Lock, Pins};
+use crate::datapath::{JournalMap, Lock, Pins, RuleStore};
 use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
 use crate::host::namespaces::Namespaces;
 use crate::host::{capability, netns};
-use crate::model::{Adjacency, Backend, Change, DeviceRef, Match};
+use crate::model::{Backend, Change, DeviceRef, Match};
 
 /// What became of the changes in the journal.
 #[derive(Default)]
@@ -98,13 +98,17 @@ fn revert_backends(pins: &Pins, lock: &Lock, changes: &[(u32, Change)]) -> Resul
         }
     }
     let adjacency = |matches: &Match, backend: &Backend| {
-        let former = former.get(&(*matches, Adjacency::of(backend)));
+        let former = former.get(&(*matches, backend.adjacency));
         former.copied().map(Ok)
     };
-    let rebinds = rebind(pins, lock, rules, &egress, adjacency, |_| Ok(()))?;
+    let store = RuleStore::open(pins)?;
+    let rebinds = rebind(&store, lock, rules, &egress, adjacency, |_| Ok(()))?;
     let reverted = |rebind: Rebind| {
-        let change =
-            move |(after, before): (_, _)| Change::backend(rebind.matches, &before, &after);
+        let change = move |(after, before): (Backend, _)| Change::Backend {
+            matches: rebind.matches,
+            before,
+            after: after.adjacency,
+        };
         rebind.changes.into_iter().map(change)
     };
     Ok(rebinds.into_iter().flat_map(reverted).collect())

@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::probe;
-use super::probe::backends::{Identity, SOURCES, identity};
+use super::probe::backends::SOURCES;
 use crate::datapath::Pins;
-use crate::doctor::facts::Facts;
+use crate::doctor::facts::{BackendFacts, Facts, Identity};
 use crate::error::{Exit, failure};
 use crate::model::{Proto, Remedy, Rule, Verb};
 
@@ -39,7 +39,7 @@ impl Sample {
             let mut some = Vec::new();
             let mut left_out = false;
             for backend in &rule.backends {
-                let key = (identity(backend), rule.matches.proto);
+                let key = (BackendFacts::identity(backend), rule.matches.proto);
                 if enough == Some(key) {
                     continue;
                 }
@@ -92,20 +92,11 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::model::{Backend, Mac, Match, Port, Rewrite, Weight};
+    use crate::model::{Adjacency, Backend, Match, Port};
 
     fn rule(number: u32, servers: &[u32]) -> Rule {
-        let backend = |&server: &u32| Backend {
-            server: Ipv4Addr::from(0x0a00_0000 + server).into(),
-            mac: Mac([2, 0, 0, 0, 0, 1]),
-            source_mac: Mac([2, 0, 0, 0, 0, 2]),
-            ifindex: 1,
-            weight: Weight::default(),
-            completes_checksum: true,
-            rewrite: Rewrite::default(),
-            counter: Some(number),
-            origin: None,
-        };
+        let server = |&server: &u32| Ipv4Addr::from(0x0a00_0000 + server);
+        let backend = |number: &u32| Backend::new(Adjacency::example(server(number)));
         let rule = Rule::new(Match {
             proto: Proto::Udp,
             port: Port::new(1).expect("a port"),

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, Mac};
+use super::Mac;
 
 /// An address with the MAC addresses and the device by which it is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Adjacency {
     /// The server's address.
     pub server: IpAddr,
@@ -22,26 +22,15 @@ pub struct Adjacency {
 }
 
 impl Adjacency {
-    /// The adjacency of a backend.
-    pub fn of(backend: &Backend) -> Self {
+    /// Some adjacency, for tests.
+    #[cfg(test)]
+    pub fn example(server: impl Into<IpAddr>) -> Self {
         Adjacency {
-            server: backend.server,
-            mac: backend.mac,
-            source_mac: backend.source_mac,
-            ifindex: backend.ifindex,
-            completes_checksum: backend.completes_checksum,
-        }
-    }
-
-    /// The backend, with this adjacency.
-    pub fn given_to(self, backend: &Backend) -> Backend {
-        Backend {
-            server: self.server,
-            mac: self.mac,
-            source_mac: self.source_mac,
-            ifindex: self.ifindex,
-            completes_checksum: self.completes_checksum,
-            ..backend.clone()
+            server: server.into(),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            source_mac: Mac([2, 0, 0, 0, 0, 2]),
+            ifindex: 1,
+            completes_checksum: true,
         }
     }
 

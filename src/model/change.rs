@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Adjacency, Backend, Match};
+use super::{Adjacency, Match};
 
 /// A change that a fix made. Its JSON is what the journal has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,15 +49,6 @@ impl fmt::Display for DeviceRef {
 }
 
 impl Change {
-    /// The change of a backend's adjacency.
-    pub fn backend(matches: Match, before: &Backend, after: &Backend) -> Self {
-        Change::Backend {
-            matches,
-            before: Adjacency::of(before),
-            after: Adjacency::of(after),
-        }
-    }
-
     /// What is so once the change is reverted.
     pub fn undone(&self) -> String {
         match self {

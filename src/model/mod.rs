@@ -18,7 +18,6 @@ mod remedy;
 mod rule;
 mod state;
 mod stats;
-mod update;
 
 pub use adjacency::Adjacency;
 pub use change::{Change, DeviceRef};
@@ -37,4 +36,3 @@ pub use remedy::{Command, Part, Place, Refusal, Remedy, Tool, Verb};
 pub use rule::{Backend, MAX_BACKENDS, Match, Proto, Rewrite, Rewriting, Rule};
 pub use state::BackendState;
 pub use stats::{EgressStats, InterfaceStats, InterfaceStatus, Snapshot, Status};
-pub use update::BackendUpdate;

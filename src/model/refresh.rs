@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{Adjacency, Backend, Locator, Match};
+use super::{Adjacency, Locator, Match};
 
 /// The backends that moved, and those that were not found.
 #[derive(Default, Serialize)]
@@ -51,14 +51,4 @@ pub struct FailedBackend {
     pub origin: Option<Locator>,
     /// Why it was not found.
     pub error: String,
-}
-
-impl NamedAdjacency {
-    /// A backend's adjacency.
-    pub fn new(backend: &Backend, ifname: Option<String>) -> Self {
-        NamedAdjacency {
-            adjacency: Adjacency::of(backend),
-            ifname,
-        }
-    }
 }

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Locator, Mac, Port, Prefix, VlanId, Weight, maglev};
+use super::{Adjacency, Locator, Port, Prefix, VlanId, Weight, maglev};
 
 /// The protocols that a rule can match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,24 +77,37 @@ pub const MAX_BACKENDS: usize = u8::MAX as usize;
 /// One of the servers that a rule sends packets to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// The server's address.
-    pub server: IpAddr,
-    /// The server's MAC address, or that of the next hop to it.
-    pub mac: Mac,
-    /// The egress device's own address, the source of what it sends.
-    pub source_mac: Mac,
-    /// The egress device.
-    pub ifindex: u32,
-    /// The backend's share of the flows.
+    pub adjacency: Adjacency,
+    /// Its share of the flows, relative to the rule's other backends.
     pub weight: Weight,
-    /// Whether the egress device completes partial checksums.
-    pub completes_checksum: bool,
     /// What else becomes of the packets to this backend.
     pub rewrite: Rewrite,
     /// The key of its counter; None: it is new, and gets one when its rule is stored.
     pub counter: Option<u32>,
     /// How the backend is found again; None: the user gave its MAC address.
     pub origin: Option<Locator>,
+}
+
+impl Backend {
+    /// A new backend that changes nothing else in packets.
+    pub fn new(adjacency: Adjacency) -> Self {
+        Backend {
+            adjacency,
+            weight: Weight::default(),
+            rewrite: Rewrite::default(),
+            counter: None,
+            origin: None,
+        }
+    }
+}
+
+/// Its address, MAC addresses and device can be read like its own fields.
+impl Deref for Backend {
+    type Target = Adjacency;
+
+    fn deref(&self) -> &Adjacency {
+        &self.adjacency
+    }
 }
 
 /// What becomes of a packet to one backend, beside its new addresses.
@@ -228,15 +242,8 @@ mod tests {
 
     fn backend(server: [u8; 4], weight: u16) -> Backend {
         Backend {
-            server: IpAddr::from(server),
-            mac: Mac([2, 0, 0, 0, 0, 1]),
-            source_mac: Mac([2, 0, 0, 0, 0, 2]),
-            ifindex: 1,
             weight: Weight::new(weight).unwrap(),
-            completes_checksum: true,
-            rewrite: Rewrite::default(),
-            counter: Some(7),
-            origin: None,
+            ..Backend::new(Adjacency::example(server))
         }
     }
 

@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 use ipnet::IpNet;
 
 use crate::datapath::abi;
-use crate::model::{Backend, Mac, Match, Port, Prefix, Proto, Rewrite, Rule, VlanId, Weight};
+use crate::model::{
+    Adjacency, Backend, Mac, Match, Port, Prefix, Proto, Rewrite, Rule, VlanId, Weight,
+};
 
 /// Linux uapi: linux/in.h.
 const IPPROTO_TCP: u8 = 6;
@@ -196,12 +198,14 @@ fn backend_of(stored: &abi::backend) -> Backend {
     let [a, b, c, d, e, f, g, h, i, j, k, l] = stored.frame;
     let has = |flag| has(stored, flag);
     Backend {
-        server: addr_of(stored.addr, family_of(stored)),
-        mac: Mac([a, b, c, d, e, f]),
-        source_mac: Mac([g, h, i, j, k, l]),
-        ifindex: stored.ifindex,
+        adjacency: Adjacency {
+            server: addr_of(stored.addr, family_of(stored)),
+            mac: Mac([a, b, c, d, e, f]),
+            source_mac: Mac([g, h, i, j, k, l]),
+            ifindex: stored.ifindex,
+            completes_checksum: has(abi::BACKEND_COMPLETES_CHECKSUM),
+        },
         weight: Weight::new(stored.weight).unwrap_or_default(),
-        completes_checksum: has(abi::BACKEND_COMPLETES_CHECKSUM),
         rewrite: Rewrite {
             to_port: Port::new(u16::from_be(stored.port)),
             keep_ip: has(abi::BACKEND_KEEP_IP),

@@ -6,6 +6,7 @@
 
 mod admission;
 pub(super) mod codec;
+mod draft;
 mod egress;
 mod garbage;
 mod generation;
@@ -21,6 +22,7 @@ use std::collections::HashMap;
 use anyhow::{Result, bail};
 
 use self::codec::{inline_backend, key_of, match_of, rule_of, set_size};
+pub use self::draft::Draft;
 use self::generation::Generation;
 use self::locators::Locators;
 use self::prefix_lengths::PrefixLengths;

@@ -168,20 +168,11 @@ mod tests {
 
     use super::*;
     use crate::error::remedy;
-    use crate::model::{Backend, Mac, Match, Port, Prefix, Proto, Rewrite, Weight};
+    use crate::model::{Adjacency, Backend, Match, Port, Prefix, Proto};
 
     fn rule(port: u16, backends: u32, snat: bool) -> Rule {
-        let backend = |number: u32| Backend {
-            server: Ipv4Addr::from(0x0a00_0001 + number).into(),
-            mac: Mac([2, 0, 0, 0, 0, 1]),
-            source_mac: Mac([2, 0, 0, 0, 0, 2]),
-            ifindex: 1,
-            weight: Weight::default(),
-            completes_checksum: true,
-            rewrite: Rewrite::default(),
-            counter: Some(number),
-            origin: None,
-        };
+        let server = |number: u32| Ipv4Addr::from(0x0a00_0001 + number);
+        let backend = |number| Backend::new(Adjacency::example(server(number)));
         Rule {
             matches: Match {
                 proto: Proto::Udp,

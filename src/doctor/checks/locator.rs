@@ -11,7 +11,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 
 fn lost<'a>(facts: &'a Facts, backend: &'a BackendFacts) -> impl Iterator<Item = Finding> + 'a {
     let finding = move |lost| finding(facts, backend, lost);
-    backend.lost.iter().filter_map(finding)
+    backend.locators.lost.iter().filter_map(finding)
 }
 
 /// Packets go where it was. Routes have a check of their own, and no container engine is asked.

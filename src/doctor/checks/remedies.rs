@@ -65,8 +65,8 @@ pub fn add_address_of_clients(server: IpAddr) -> Tool {
 /// Has the rules of a backend follow its server.
 pub fn renew(backend: &BackendFacts) -> Remedy {
     let server = backend.server;
-    let (rules, first) = backend.by_hand;
-    if backend.is_own {
+    let (rules, first) = backend.locators.by_hand;
+    if backend.whereabouts.is_own {
         return Remedy::from(Verb::RuleDel(first, server))
             + format!(", and add a server of another host: {server} is an address of this host");
     }
@@ -79,7 +79,7 @@ pub fn renew(backend: &BackendFacts) -> Remedy {
             1 => " (this rule has no locator)".to_string(),
             rules => format!(" (and so for {rules} rules, which have no locator)"),
         };
-    match backend.has_locator {
+    match backend.locators.any {
         true => Remedy::all([refresh(), add]),
         false => add,
     }

@@ -29,7 +29,7 @@ fn other_device(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding>
 fn gone(backend: &BackendFacts) -> Option<Finding> {
     let server = backend.server;
     // An address of this host is another check's finding.
-    (backend.has_lost_route() && !backend.is_own).then(|| {
+    (backend.has_lost_route() && !backend.whereabouts.is_own).then(|| {
         Finding::warning("route", format!("server {server}"))
             .consequence(remedies::LOST_IF_IT_MOVES)
             .evidence("its rules found it by the host's route to it, which is gone")

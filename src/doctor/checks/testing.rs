@@ -2,8 +2,8 @@
 
 use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, HostFacts, InterfaceFacts, Trial};
 use crate::model::{
-    Backend, Counter, FeatureSource, Features, LinkState, Mac, Match, Mode, Offloads, Outcome,
-    Outcomes, Port, Prefix, Proto, Remote, Rewrite, Rule, Weight, XdpFeatures,
+    Adjacency, Backend, Counter, FeatureSource, Features, LinkState, Match, Mode, Offloads,
+    Outcome, Outcomes, Port, Prefix, Proto, Remote, Rewrite, Rule, XdpFeatures,
 };
 
 /// A device attached natively, and a backend behind another one.
@@ -140,15 +140,9 @@ pub fn rule(proto: Proto, ifindex: u32, rewrite: Rewrite) -> Rule {
 }
 
 fn backend(ifindex: u32, rewrite: Rewrite) -> Backend {
+    let example = Adjacency::example([10, 0, 0, 2]);
     Backend {
-        server: [10, 0, 0, 2].into(),
-        mac: Mac([2, 0, 0, 0, 0, 1]),
-        source_mac: Mac([2, 0, 0, 0, 0, 2]),
-        ifindex,
-        weight: Weight::default(),
-        completes_checksum: true,
         rewrite,
-        counter: Some(1),
-        origin: None,
+        ..Backend::new(Adjacency { ifindex, ..example })
     }
 }

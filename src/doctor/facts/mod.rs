@@ -7,7 +7,9 @@ mod reply;
 
 use std::collections::BTreeMap;
 
-pub use backend::{BackendFacts, LostLocator, Moved, Neighbour, PeerAddress, Whereabouts};
+pub use backend::{
+    BackendFacts, Identity, Locators, LostLocator, Moved, Neighbour, PeerAddress, Whereabouts,
+};
 pub use device::{BridgeEntry, DeviceFacts, InterfaceFacts, PeerFacts};
 pub use host::{HostFacts, StalePins, Trial};
 pub use reply::{
