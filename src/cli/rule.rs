@@ -80,7 +80,7 @@ fn hint_at_answers(report: &AddReport, warnings: &[Row]) -> Result<()> {
     let record = &report.record;
     let is_known = warnings
         .iter()
-        .any(|finding| finding.check == checks::REPLY_SOURCE);
+        .any(|row| row.finding.check == checks::REPLY_SOURCE);
     if report.is_update || is_known || record.keep_ip || record.snat.is_some() {
         return Ok(());
     }

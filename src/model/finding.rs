@@ -17,7 +17,7 @@ pub enum Severity {
 }
 
 /// Something that keeps packets from arriving, or may do so.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The name of the check that found it.
     pub check: &'static str,
@@ -26,8 +26,10 @@ pub struct Finding {
     pub subject: String,
     pub consequence: String,
     pub evidence: String,
+    #[serde(skip)]
     pub remedy: Remedy,
     /// The remedy as something that `doctor` can do itself.
+    #[serde(skip)]
     pub fix: Option<Fix>,
     /// The fix was made, and the finding is gone.
     pub fixed: bool,

@@ -276,7 +276,7 @@ mod tests {
                       172.17.0.2        5  up\n\
                       172.17.0.2        5  device\n\
                       \u{20}                    gone\n\
-                      not shown here: source;\n  JSON output has all\n";
+                      not shown here: source; JSON\n  output has all\n";
         assert_eq!(shown(Some(28), false), narrow);
     }
 

@@ -2,8 +2,8 @@
 
 use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, HostFacts, InterfaceFacts, Trial};
 use crate::model::{
-    Adjacency, Backend, Counter, FeatureSource, Features, LinkState, Match, Mode, Offloads,
-    Outcome, Outcomes, Port, Prefix, Proto, Remote, Rewrite, Rule, XdpFeatures,
+    Adjacency, Backend, Counter, FeatureSource, Features, LinkState, Match, Mode, Outcome,
+    Outcomes, Port, Prefix, Proto, Remote, Rewrite, Rule, XdpFeatures,
 };
 
 /// A device attached natively, and a backend behind another one.
@@ -72,33 +72,23 @@ pub fn host() -> Facts {
 
 /// A NIC that can do everything.
 pub fn nic(ifindex: u32) -> DeviceFacts {
-    let xdp = XdpFeatures {
-        source: FeatureSource::Kernel,
-        native: Some(true),
-        redirect: Some(true),
-        redirect_target: Some(true),
-        multi_buffer_rx: Some(true),
-        multi_buffer_tx: Some(true),
-        zero_copy: Some(true),
-    };
+    let can = Some(true);
     let features = Features {
         ifname: format!("nic{ifindex}"),
         ifindex,
-        kind: None,
         driver: Some("ixgbe".into()),
-        bus: None,
-        mac: None,
         mtu: 1500,
         up: true,
-        xdp,
-        offloads: Offloads::default(),
-        master: None,
-        ports: Vec::new(),
-        vlan: None,
-        vnet_header: false,
-        lower: None,
-        upper: Vec::new(),
-        peer: None,
+        xdp: XdpFeatures {
+            source: FeatureSource::Kernel,
+            native: can,
+            redirect: can,
+            redirect_target: can,
+            multi_buffer_rx: can,
+            multi_buffer_tx: can,
+            zero_copy: can,
+        },
+        ..Features::default()
     };
     DeviceFacts {
         features,
@@ -126,17 +116,13 @@ pub fn vlan(ifindex: u32, lower: &DeviceFacts) -> DeviceFacts {
 
 /// A rule for any source with one backend by a device.
 pub fn rule(proto: Proto, ifindex: u32, rewrite: Rewrite) -> Rule {
-    Rule {
-        matches: Match {
-            proto,
-            port: Port::new(7999).expect("a port"),
-            vlan: None,
-            src: Prefix::any_like([0; 4].into()),
-        },
-        snat: None,
-        decrement_ttl: true,
-        backends: vec![backend(ifindex, rewrite)],
-    }
+    let rule = Rule::new(Match {
+        proto,
+        port: Port::new(7999).expect("a port"),
+        vlan: None,
+        src: Prefix::any_like([0; 4].into()),
+    });
+    rule.with(vec![backend(ifindex, rewrite)])
 }
 
 fn backend(ifindex: u32, rewrite: Rewrite) -> Backend {
