@@ -9,15 +9,7 @@ use super::remedy::Shell;
 use super::style::{self, Tone};
 use super::terminal;
 use super::units::count;
-use crate::model::{Finding, Remedy, Severity, Verb};
-
-/// How many of each the checks looked at.
-pub struct LookedAt {
-    pub interfaces: usize,
-    pub rules: usize,
-    pub servers: usize,
-    pub egress_devices: usize,
-}
+use crate::model::{Finding, LookedAt, Remedy, Severity, Verb};
 
 /// A finding as scripts read it.
 #[derive(Serialize)]
