@@ -39,6 +39,7 @@ pub struct RuleRecord {
     #[serde(default, deserialize_with = "ignored")]
     pub forward_bytes: u64,
     /// The identifier of the outer VLAN tag; None: the frame has no tag.
+    #[serde(default, deserialize_with = "outer_vlan")]
     pub vlan: Option<VlanId>,
     /// The new destination port.
     #[serde(default, deserialize_with = "to_port")]
@@ -168,6 +169,13 @@ fn ignored<'de, D: Deserializer<'de>, T: Default>(deserializer: D) -> Result<T, 
     IgnoredAny::deserialize(deserializer).map(|_| T::default())
 }
 
+/// 0 says that the frame has no tag, too.
+fn outer_vlan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<VlanId>, D::Error> {
+    let number = Option::<u64>::deserialize(deserializer)?.filter(|&number| number != 0);
+    let vlan = number.map(VlanId::try_from).transpose();
+    vlan.map_err(D::Error::custom)
+}
+
 fn to_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Port>, D::Error> {
     number("to_", deserializer)
 }
@@ -218,6 +226,9 @@ mod tests {
         let record = read("").unwrap();
         assert_eq!(record.weight.get(), 1);
         assert!(record.decrement_ttl && !record.keep_ip && record.vlan.is_none());
+        for none in ["0", "null"] {
+            assert!(read(&format!(r#","vlan":{none}"#)).unwrap().vlan.is_none());
+        }
     }
 
     #[test]
