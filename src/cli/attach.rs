@@ -1,46 +1,19 @@
 //! `xdpredir attach`
 
-use std::time::{Duration, Instant};
-
 use anyhow::Result;
-use nix::unistd::Group;
 
 use super::grammar::{self, Global, ModeChoice};
-use super::warnings;
-use xdpredir::datapath::{self, Attached, Pins, Report, Request};
-use xdpredir::doctor;
-use xdpredir::doctor::checks;
-use xdpredir::error::{Exit, failure};
-use xdpredir::host::device;
-use xdpredir::model::{Finding, Mode, Place, Remedy, Tool};
+use super::{pins, warnings};
+use xdpredir::control::{self, AttachReport, AttachRequest, Attached};
+use xdpredir::model::Mode;
 use xdpredir::view::{self, doctor::Row};
 
-const LINK_WITHIN: Duration = Duration::from_secs(5);
-
 pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
-    let group = args.group.as_deref().map(group).transpose()?;
-    let mut devices = args
-        .interfaces
-        .iter()
-        .map(|name| device::by_name(name))
-        .collect::<Result<Vec<_>>>()?;
-    for device in &devices {
-        device.require_ethernet_header()?;
-    }
-    // The kernel takes a program on a port and then on its bridge, but not the other way round.
-    devices.sort_by_key(|device| device.master.is_none());
-    let pins = datapath::locate(global.pin_dir.as_deref())?;
-    let request = Request {
-        devices: &devices,
-        mode: mode(args.mode),
-        group: group.as_ref().map(|g| g.gid),
-        force: args.force,
-        ledger: !args.no_ledger,
-    };
-    let Report { attached, mounted } = datapath::attach(&pins, &request)?;
+    let pins = pins(global)?;
+    let AttachReport { attached, mounted } = control::attach(&pins, &args.into())?;
     let mounted = mounted.map(|at| format!("mounted a bpffs at {at}"));
-    wait_for_links(&attached)?;
-    let warn = |attached: &[Attached]| warnings::say(global, found(&pins, attached));
+    let warn =
+        |attached: &[Attached]| warnings::say(global, &control::check_attached(&pins, attached));
     if global.json {
         if let Some(mounted) = mounted {
             view::complaint(format_args!("xdpredir: {mounted}"));
@@ -55,69 +28,36 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
         .try_for_each(|attached| describe(global, attached))
 }
 
-/// Drivers that reset their device for a native program (igb, ixgbe, i40e, …) take its link away for
-/// a moment: what had one before is given time to have it again.
-fn wait_for_links(attached: &[Attached]) -> Result<()> {
-    let deadline = Instant::now() + LINK_WITHIN;
-    let reset = |new: &&Attached| !new.already && new.mode == Mode::Native && new.device.up;
-    let mut reset = attached.iter().filter(reset);
-    reset.try_for_each(|new| device::wait_for_link(new.device.ifindex, deadline))
-}
-
-/// What those that are new would lose, with the rules that are there.
-fn found(pins: &Pins, attached: &[Attached]) -> Result<Vec<Finding>> {
-    let new = attached.iter().filter(|attached| !attached.already);
-    let ifindexes: Vec<u32> = new.map(|attached| attached.device.ifindex).collect();
-    if ifindexes.is_empty() {
-        return Ok(Vec::new());
+impl From<&grammar::Attach> for AttachRequest {
+    fn from(args: &grammar::Attach) -> Self {
+        AttachRequest {
+            interfaces: args.interfaces.clone(),
+            mode: match args.mode {
+                ModeChoice::Auto => None,
+                ModeChoice::Native => Some(Mode::Native),
+                ModeChoice::Skb => Some(Mode::Skb),
+            },
+            group: args.group.clone(),
+            force: args.force,
+            ledger: !args.no_ledger,
+        }
     }
-    let setup = doctor::of_interfaces(pins, &ifindexes)?;
-    Ok(checks::of_interfaces(&setup))
-}
-
-fn mode(choice: ModeChoice) -> Option<Mode> {
-    match choice {
-        ModeChoice::Auto => None,
-        ModeChoice::Native => Some(Mode::Native),
-        ModeChoice::Skb => Some(Mode::Skb),
-    }
-}
-
-fn group(name: &str) -> Result<Group> {
-    Group::from_name(name)?.ok_or_else(|| {
-        let groupadd = Tool::new("groupadd").arg(name).at(Place::Anywhere);
-        failure(
-            Exit::Usage,
-            (
-                format!("--group {name}: no such group"),
-                Remedy::from(groupadd) + " makes it",
-            ),
-        )
-    })
 }
 
 fn describe(global: &Global, attached: &Attached) -> Result<()> {
-    let Attached {
-        device,
-        mode,
-        reason,
-        ..
-    } = attached;
+    let (name, mode) = (&attached.device.name, attached.mode);
     if attached.made_room {
         view::sentence(format_args!(
-            "{}: detached from the device that had this name or index before, and is in another network namespace now",
-            device.name
+            "{name}: detached from the device that had this name or index before, and is in another network namespace now"
         ))?;
     }
     if let Some(program) = &attached.replaced {
-        view::sentence(format_args!("{}: replaced {program}", device.name))?;
+        view::sentence(format_args!("{name}: replaced {program}"))?;
     }
     let verb = if attached.already { "" } else { "attached " };
-    view::sentence(format_args!(
-        "{}: {verb}in {mode} mode ({reason})",
-        device.name
-    ))?;
-    if *mode == Mode::Native && device.is_veth() {
+    let reason = &attached.reason;
+    view::sentence(format_args!("{name}: {verb}in {mode} mode ({reason})"))?;
+    if mode == Mode::Native && attached.device.is_veth() {
         view::line(
             "  while this is attached, the kernel keeps segmentation offload off at the veth's peer, which slows its bulk transfers",
         )?;

@@ -7,58 +7,46 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::grammar::{self, Global};
-use super::{explain, suggest, warnings};
-use xdpredir::datapath::{self, Lock, Pins};
-use xdpredir::doctor::checks;
-use xdpredir::doctor::facts::Facts;
-use xdpredir::doctor::{self, Reverted};
+use super::{explain, pins, suggest, warnings};
+use xdpredir::control::{self, Recheck, Reverted};
 use xdpredir::error::{Exit, failure};
-use xdpredir::model::{Change, Finding, Severity};
-use xdpredir::view;
-use xdpredir::view::doctor::{LookedAt, Row};
+use xdpredir::model::{Change, Diagnosis, Finding, Severity};
+use xdpredir::view::{self, doctor::Row};
 
 pub fn run(global: &Global, args: &grammar::Doctor) -> Result<ExitCode> {
-    let pins = datapath::locate(global.pin_dir.as_deref())?;
+    let pins = pins(global)?;
     if args.undo {
-        return undo(global, &pins);
+        return undo(global, &control::revert(&pins)?);
     }
     if args.fix && !args.yes && (global.json || !stdin().is_terminal()) {
         let message = "doctor --fix asks before it changes anything, which it can only on a terminal and without --json: --yes answers";
         return Err(failure(Exit::Usage, message));
     }
-    let facts = doctor::whole(&pins)?;
-    let found = checks::all(&facts);
-    let fixable = found.iter().filter(|finding| finding.fix.is_some()).count();
+    let found = control::diagnose(&pins)?;
+    let fixable = found
+        .findings
+        .iter()
+        .filter(|finding| finding.fix.is_some());
+    let fixable = fixable.count();
     if !args.fix || fixable == 0 {
-        return report(global, &found, &facts);
+        return report(global, &found);
     }
     if !args.yes {
-        let code = report(global, &found, &facts)?;
+        let code = report(global, &found)?;
         if !confirm(fixable)? {
             return Ok(code);
         }
     }
-    let fixed = doctor::fix(&pins, &found)?;
+    let fixed = control::fix(&pins, &found.findings)?;
     complain(global, &fixed.errors);
     if !global.json {
         print_changes("fixed", fixed.changes.iter().map(Change::to_string))?;
     }
-    let facts = doctor::whole(&pins)?;
-    let left = without(&found, checks::all(&facts));
+    let Recheck { fixed, mut left } = control::recheck(&pins, found.findings)?;
     if global.json {
-        return report(global, &with_fixed(found, left), &facts);
+        left.findings.splice(..0, fixed);
     }
-    report(global, &left, &facts)
-}
-
-/// What has been tried in vain is not offered again.
-fn without(tried: &[Finding], mut left: Vec<Finding>) -> Vec<Finding> {
-    for finding in &mut left {
-        if tried.iter().any(|other| other.fix == finding.fix) {
-            finding.fix = None;
-        }
-    }
-    left
+    report(global, &left)
 }
 
 fn confirm(fixable: usize) -> Result<bool> {
@@ -68,19 +56,17 @@ fn confirm(fixable: usize) -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn report(global: &Global, findings: &[Finding], facts: &Facts) -> Result<ExitCode> {
+fn report(global: &Global, diagnosis: &Diagnosis) -> Result<ExitCode> {
+    let Diagnosis {
+        findings,
+        looked_at,
+    } = diagnosis;
     let shell = suggest::shell(global);
     if global.json {
         let row = |finding| Row::new(finding, &shell);
         view::json::print(&findings.iter().map(row).collect::<Vec<_>>())?;
     } else {
-        let looked_at = LookedAt {
-            interfaces: facts.interfaces.len(),
-            rules: facts.rules.len(),
-            servers: facts.backends.len(),
-            egress_devices: facts.egress().count(),
-        };
-        view::text(view::doctor::findings(findings, &looked_at, &shell))?;
+        view::text(view::doctor::findings(findings, looked_at, &shell))?;
     }
     let is_left = |finding: &Finding| finding.severity == Severity::Problem && !finding.fixed;
     Ok(if findings.iter().any(is_left) {
@@ -90,33 +76,23 @@ fn report(global: &Global, findings: &[Finding], facts: &Facts) -> Result<ExitCo
     })
 }
 
-/// What was found and is no more, then what is left.
-fn with_fixed(found: Vec<Finding>, left: Vec<Finding>) -> Vec<Finding> {
-    let is_gone = |finding: &Finding| !left.iter().any(|other| other.is_same(finding));
-    let mut all: Vec<Finding> = found.into_iter().filter(is_gone).collect();
-    all.iter_mut().for_each(|finding| finding.fixed = true);
-    all.extend(left);
-    all
-}
-
-fn undo(global: &Global, pins: &Pins) -> Result<ExitCode> {
-    let lock = Lock::take(pins)?;
-    let undone = doctor::undo(pins, &lock)?;
+fn undo(global: &Global, reverted: &Reverted) -> Result<ExitCode> {
+    let mut changes = reverted.changes.iter().map(Change::undone);
     if global.json {
-        let changes: Vec<String> = undone.changes.iter().map(Change::undone).collect();
+        let changes: Vec<String> = changes.collect();
         view::json::print(&serde_json::json!({ "undone": changes }))?;
-    } else if undone.changes.is_empty() && undone.errors.is_empty() {
+    } else if changes.len() == 0 && reverted.errors.is_empty() {
         view::sentence("nothing to undo")?;
     } else {
-        print_changes("reverted", undone.changes.iter().map(Change::undone))?;
+        print_changes("reverted", &mut changes)?;
     }
-    Ok(report_reverted(global, &undone))
+    Ok(report_reverted(global, reverted))
 }
 
 /// What could not be reverted makes the exit code 1.
-pub fn report_reverted(global: &Global, undone: &Reverted) -> ExitCode {
-    complain(global, &undone.errors);
-    if undone.errors.is_empty() {
+pub fn report_reverted(global: &Global, reverted: &Reverted) -> ExitCode {
+    complain(global, &reverted.errors);
+    if reverted.errors.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(Exit::Failed as u8)

@@ -49,7 +49,7 @@ fn control(error: &control::Error) -> String {
         Error::WhichBackend => "which backend? --server ADDR is missing; --container, --pid, \
             --server-netns, or --dev of a veth find it"
             .into(),
-        Error::NoDevice(_) => format!("--{error}"),
+        Error::NoDevice(_) | Error::NoGroup(_) => format!("--{error}"),
         Error::NoRule(_) => error.to_string(),
     }
 }

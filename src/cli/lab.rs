@@ -50,7 +50,7 @@ fn detach(global: &Global, netns: &str) -> Result<Command> {
 }
 
 fn up(global: &Global, lab: &Lab, bed: &'static lab::Bed) -> Result<()> {
-    let pins = datapath::locate(global.pin_dir.as_deref())?;
+    let pins = super::pins(global)?;
     lab.up(bed)?;
     // Where that helps, `attach` mounts a bpffs itself.
     if let Some(refusal) = datapath::no_bpffs(&pins).filter(|_| !datapath::mounts_bpffs(&pins)) {

@@ -10,8 +10,7 @@ use serde::Serialize;
 
 use super::grammar::Global;
 use super::warnings;
-use xdpredir::control;
-use xdpredir::datapath::Pins;
+use xdpredir::control::{self, Pins};
 use xdpredir::error::{Exit, failure};
 use xdpredir::model::{Remedy, Rule, Verb};
 use xdpredir::view::{self, doctor::Row};
@@ -35,7 +34,7 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
         done => format!("{}: after {done} of {loaded} rules", file.display()),
     })?;
     progress.finish_and_clear();
-    let warnings = warnings::say(global, report.warnings);
+    let warnings = warnings::say(global, &report.warnings);
     if report.unchecked > 0 {
         let rules = view::count(report.unchecked, "rule");
         let why = format!("the backends of {rules} were not checked, because there are so many");

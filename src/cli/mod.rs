@@ -23,10 +23,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};
+use xdpredir::control::{self, Pins};
 use xdpredir::datapath::Notice;
 use xdpredir::{datapath, host, view};
 
-use grammar::{Cli, Command};
+use grammar::{Cli, Command, Global};
 
 pub fn main() -> ExitCode {
     host::default_sigpipe();
@@ -41,6 +42,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(datapath::exit_code(&error) as u8)
         }
     }
+}
+
+/// Where this run keeps what it pins.
+fn pins(global: &Global) -> anyhow::Result<Pins> {
+    control::locate(global.pin_dir.as_deref())
 }
 
 /// Help is as wide as the terminal; elsewhere, and at most, as a page.

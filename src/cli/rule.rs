@@ -7,15 +7,13 @@ use serde::Serialize;
 
 use super::grammar::{self, Filter, Global, RuleAdd, RuleDel};
 use super::{explain, load, warnings};
-use xdpredir::control::{self, AddReport};
-use xdpredir::datapath::{self, Pins};
-use xdpredir::doctor::checks;
+use xdpredir::control::{self, AddReport, Pins};
 use xdpredir::error::Exit;
 use xdpredir::model::{Match, RuleRecord};
 use xdpredir::view::{self, doctor::Row};
 
 pub fn run(global: &Global, verb: &grammar::Rule) -> Result<ExitCode> {
-    let pins = datapath::locate(global.pin_dir.as_deref())?;
+    let pins = super::pins(global)?;
     match verb {
         grammar::Rule::Add(args) => add(global, &pins, args)?,
         grammar::Rule::Del(args) => delete(global, &pins, args)?,
@@ -42,7 +40,7 @@ struct Added<'a> {
 }
 
 fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
-    let mut report = control::add(pins, &args.into())?;
+    let report = control::add(pins, &args.into())?;
     let record = &report.record;
     if let Some(error) = &report.not_found {
         let (server, why) = (record.server, explain::causes(error));
@@ -50,17 +48,21 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
             "{server} was not found, and stays as it was: {why}"
         ));
     }
-    let warnings = std::mem::replace(&mut report.warnings, Ok(Vec::new()));
-    let warnings = warnings::say(global, warnings);
+    let warnings = warnings::say(global, &report.warnings);
     if global.json {
         return view::json::print(&Added { record, warnings });
     }
     view::sentence(added(&report))?;
-    let found = report.found.iter();
-    found
-        .into_iter()
-        .try_for_each(|found| view::sentence(format_args!("  {found}")))?;
-    hint_at_answers(&report, warnings.as_deref().unwrap_or_default())
+    let mut found = report.found.iter();
+    found.try_for_each(|found| view::sentence(format_args!("  {found}")))?;
+    // Many senders want no answer, so that it is no warning.
+    if report.answers_come_from_server() {
+        let server = record.server;
+        view::sentence(format_args!(
+            "  answers come from {server} itself: for clients that refuse those, see --keep-ip"
+        ))?;
+    }
+    Ok(())
 }
 
 fn added(report: &AddReport) -> String {
@@ -73,21 +75,6 @@ fn added(report: &AddReport) -> String {
     );
     let rewriting = view::table::rewriting(record);
     format!("{text} {rewriting}").trim_end().to_string()
-}
-
-/// Many senders want no answer, so that it is no warning.
-fn hint_at_answers(report: &AddReport, warnings: &[Row]) -> Result<()> {
-    let record = &report.record;
-    let is_known = warnings
-        .iter()
-        .any(|row| row.finding.check == checks::REPLY_SOURCE);
-    if report.is_update || is_known || record.keep_ip || record.snat.is_some() {
-        return Ok(());
-    }
-    let server = record.server;
-    view::sentence(format_args!(
-        "  answers come from {server} itself: for clients that refuse those, see --keep-ip"
-    ))
 }
 
 fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {

@@ -7,20 +7,18 @@ use anyhow::Result;
 use super::grammar::{self, Global};
 use super::suggest;
 use xdpredir::control::{self, RuleSelector};
-use xdpredir::datapath;
-use xdpredir::doctor;
 use xdpredir::view::failures::Advice;
 use xdpredir::view::{self, watch};
 
 pub fn run(global: &Global, args: &grammar::Stats) -> Result<()> {
-    let pins = datapath::locate(global.pin_dir.as_deref())?;
+    let pins = super::pins(global)?;
     let selector = RuleSelector::from(&args.filter);
     let take = || control::snapshot(&pins, &selector);
     let first = take()?;
     // Later, what is selected may come and go.
     selector.require(&first.rules)?;
     let advice = Advice {
-        reasons: doctor::losses::reasons,
+        reasons: control::loss_reasons,
         shell: suggest::shell(global),
     };
     let Some(interval) = args.watch else {

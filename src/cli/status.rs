@@ -8,7 +8,7 @@ use xdpredir::host::xdp;
 use xdpredir::{control, datapath, view};
 
 pub fn run(global: &Global) -> Result<()> {
-    let pins = datapath::locate(global.pin_dir.as_deref())?;
+    let pins = super::pins(global)?;
     let status = control::status(&pins)?;
     if global.json {
         return view::json::print(&status);

@@ -9,7 +9,7 @@ use xdpredir::model::{Finding, Refusal};
 use xdpredir::view::{self, doctor::Row};
 
 /// Prints warnings, and returns them as scripts read them; None where that could not be checked.
-pub fn say(global: &Global, found: Result<Vec<Finding>>) -> Option<Vec<Row>> {
+pub fn say(global: &Global, found: &Result<Vec<Finding>>) -> Option<Vec<Row>> {
     let shell = suggest::shell(global);
     match found {
         Ok(found) => {
@@ -20,7 +20,7 @@ pub fn say(global: &Global, found: Result<Vec<Finding>>) -> Option<Vec<Row>> {
             Some(found.iter().map(|found| Row::new(found, &shell)).collect())
         }
         Err(error) => {
-            let refusal = explain::explained(&error);
+            let refusal = explain::explained(error);
             let why = format!("cannot check whether packets will arrive: {}", refusal.why);
             warn(global, &(why, refusal.remedy).into());
             None

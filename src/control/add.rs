@@ -47,6 +47,17 @@ pub struct AddReport {
     pub warnings: Result<Vec<Finding>>,
 }
 
+impl AddReport {
+    /// Whether answers to a new backend's packets come from an address that clients did not ask, and no
+    /// warning says so.
+    pub fn answers_come_from_server(&self) -> bool {
+        let warnings = self.warnings.as_deref().unwrap_or_default();
+        let is_known = warnings.iter().any(|w| w.check == checks::REPLY_SOURCE);
+        let answers_itself = !self.record.keep_ip && self.record.snat.is_none();
+        answers_itself && !self.is_update && !is_known
+    }
+}
+
 /// Adds the backend, or updates the one that the rule has for the server.
 pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
     request.server.map_or(Ok(()), validate::server)?;

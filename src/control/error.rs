@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::{Coded, Exit, Failure};
-use crate::model::{Remedy, Tool, Verb};
+use crate::model::{Place, Remedy, Tool, Verb};
 
 /// A part of a request. Its text is the key of a file; a command line has options for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub enum Error {
     WhichBackend,
     /// No device has this index.
     NoDevice(u32),
+    /// No group of users has this name.
+    NoGroup(String),
     /// No rule or backend is like this.
     NoRule(String),
 }
@@ -75,7 +77,7 @@ impl Error {
 impl Coded for Error {
     fn exit(&self) -> Exit {
         match self {
-            Error::Value { .. } | Error::WhichBackend => Exit::Usage,
+            Error::Value { .. } | Error::WhichBackend | Error::NoGroup(_) => Exit::Usage,
             Error::NoDevice(_) | Error::NoRule(_) => Exit::NotFound,
         }
     }
@@ -83,6 +85,10 @@ impl Coded for Error {
     fn remedy(&self) -> Remedy {
         match self {
             Error::NoDevice(_) => Remedy::from(Tool::new("ip link")) + " lists them",
+            Error::NoGroup(name) => {
+                let groupadd = Tool::new("groupadd").arg(name).at(Place::Anywhere);
+                Remedy::from(groupadd) + " makes it"
+            }
             Error::NoRule(_) => Remedy::from(Verb::Plain("rule list")) + " shows what there is",
             Error::Value { .. } | Error::WhichBackend => Remedy::default(),
         }
@@ -98,6 +104,7 @@ impl fmt::Display for Error {
                 f,
                 "ifindex {ifindex}: no such device in this network namespace"
             ),
+            Error::NoGroup(name) => write!(f, "group {name}: no such group"),
             Error::NoRule(what) => f.write_str(what),
         }
     }

@@ -2,7 +2,10 @@
 //! out; nothing is printed here, and nothing here knows an option of the command line.
 
 mod add;
+mod attach;
 mod delete;
+mod detach;
+mod diagnose;
 mod error;
 mod features;
 mod inventory;
@@ -15,8 +18,13 @@ mod selector;
 mod stats;
 pub mod validate;
 
+pub use crate::datapath::{Attached, Pins, Report as AttachReport, locate};
+pub use crate::doctor::{Fixed, Reverted, fix, losses::reasons as loss_reasons};
 pub use add::{AddReport, AddRequest, add};
+pub use attach::{AttachRequest, attach, check_attached};
 pub use delete::{DeleteReport, DeleteRequest, delete};
+pub use detach::{DetachReport, DetachRequest, Left, detach};
+pub use diagnose::{Recheck, diagnose, recheck, revert};
 pub use error::{Error, Field};
 pub use features::features;
 pub use inventory::list;

@@ -14,7 +14,7 @@ mod revert;
 mod sample;
 
 pub use facts::Facts;
-pub use fix::fix;
+pub use fix::{Fixed, fix};
 pub use probe::{of_backend, of_interfaces, whole};
 pub use rebind::Rebind;
 pub use rediscover::{Rediscovery, Source, by_device};

@@ -16,6 +16,20 @@ pub enum Severity {
     Warning,
 }
 
+/// What the checks found.
+pub struct Diagnosis {
+    pub findings: Vec<Finding>,
+    pub looked_at: LookedAt,
+}
+
+/// How many of each the checks looked at.
+pub struct LookedAt {
+    pub interfaces: usize,
+    pub rules: usize,
+    pub servers: usize,
+    pub egress_devices: usize,
+}
+
 /// Something that keeps packets from arriving, or may do so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {

@@ -24,7 +24,7 @@ pub use change::{Change, DeviceRef};
 pub use counter::{Counter, Rate};
 pub use failures::{Failures, Loss, Reason};
 pub use features::{FeatureSource, Features, Netns, Offloads, Peer, Related, Remote, XdpFeatures};
-pub use finding::{Finding, Fix, Refreshed, Severity};
+pub use finding::{Diagnosis, Finding, Fix, LookedAt, Refreshed, Severity};
 pub use interface::{Actions, ETHERNET_MTU, LedgerState, LinkState, Mode, Outcome, Outcomes};
 pub use locator::Locator;
 pub use mac::Mac;

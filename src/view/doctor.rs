@@ -9,21 +9,13 @@ use super::remedy::Shell;
 use super::style::{self, Tone};
 use super::terminal;
 use super::units::count;
-use crate::model::{Finding, Severity, Verb};
-
-/// How many of each the checks looked at.
-pub struct LookedAt {
-    pub interfaces: usize,
-    pub rules: usize,
-    pub servers: usize,
-    pub egress_devices: usize,
-}
+use crate::model::{Finding, LookedAt, Severity, Verb};
 
 /// A finding as scripts read it.
 #[derive(Serialize)]
 pub struct Row {
     #[serde(flatten)]
-    pub finding: Finding,
+    finding: Finding,
     mend: String,
     fixable: bool,
 }

@@ -1,0 +1,81 @@
+//! Attaches the program to interfaces.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use nix::unistd::{Gid, Group};
+
+use super::error::Error;
+use crate::datapath::{self, Attached, Pins, Report, Request};
+use crate::doctor::{self, checks};
+use crate::error::Failure;
+use crate::host::device;
+use crate::model::{Finding, Mode};
+
+/// How long a link may take to come back.
+const LINK_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where to attach, and how.
+#[derive(Clone, Debug, Default)]
+pub struct AttachRequest {
+    /// The names of devices, which may be alternative ones.
+    pub interfaces: Vec<String>,
+    /// None: the one that pays.
+    pub mode: Option<Mode>,
+    /// The group whose members may change rules.
+    pub group: Option<String>,
+    /// Replace other people's programs.
+    pub force: bool,
+    /// Count the frames that the kernel loses after the redirect.
+    pub ledger: bool,
+}
+
+/// Attaches to all interfaces or to none.
+pub fn attach(pins: &Pins, request: &AttachRequest) -> Result<Report> {
+    let group = request.group.as_deref().map(gid).transpose()?;
+    let devices = request.interfaces.iter().map(|name| device::by_name(name));
+    let mut devices = devices.collect::<Result<Vec<_>>>()?;
+    for device in &devices {
+        device.require_ethernet_header()?;
+    }
+    // The kernel takes a program on a port and then on its bridge, but not the other way round.
+    devices.sort_by_key(|device| device.master.is_none());
+    let report = datapath::attach(
+        pins,
+        &Request {
+            devices: &devices,
+            mode: request.mode,
+            group,
+            force: request.force,
+            ledger: request.ledger,
+        },
+    )?;
+    wait_for_links(&report.attached)?;
+    Ok(report)
+}
+
+/// What those that are new would lose, with the rules that are there.
+pub fn check_attached(pins: &Pins, attached: &[Attached]) -> Result<Vec<Finding>> {
+    let new = attached.iter().filter(|attached| !attached.already);
+    let ifindexes: Vec<u32> = new.map(|attached| attached.device.ifindex).collect();
+    if ifindexes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let facts = doctor::of_interfaces(pins, &ifindexes)?;
+    Ok(checks::of_interfaces(&facts))
+}
+
+/// Drivers that reset their device for a native program (igb, ixgbe, i40e, …) take its link away for
+/// a moment: what had one before is given time to have it again.
+fn wait_for_links(attached: &[Attached]) -> Result<()> {
+    let deadline = Instant::now() + LINK_WITHIN;
+    let reset = |new: &&Attached| !new.already && new.mode == Mode::Native && new.device.up;
+    let mut reset = attached.iter().filter(reset);
+    reset.try_for_each(|new| device::wait_for_link(new.device.ifindex, deadline))
+}
+
+fn gid(name: &str) -> Result<Gid> {
+    let group = Group::from_name(name)?;
+    let none = || Failure::new(Error::NoGroup(name.into()));
+    Ok(group.ok_or_else(none)?.gid)
+}

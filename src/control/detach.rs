@@ -1,0 +1,107 @@
+//! Detaches the program from interfaces.
+
+use anyhow::Result;
+
+use crate::datapath::{self, Interface, Lock, Pins};
+use crate::doctor::{self, Reverted};
+use crate::error::{Exit, failure};
+use crate::host::device;
+use crate::model::{Refusal, Remedy, Verb};
+
+/// Where to detach.
+#[derive(Clone, Debug)]
+pub struct DetachRequest {
+    /// The names of devices; None: all that are attached.
+    pub interfaces: Option<Vec<String>>,
+    /// Rules and counters stay after the last interface.
+    pub keep_rules: bool,
+}
+
+/// What was done, whatever failed after it.
+pub struct DetachReport {
+    /// The names of the interfaces.
+    pub detached: Vec<String>,
+    /// What fixes had changed for the sake of rules, which are gone now.
+    pub reverted: Reverted,
+    /// An error where not everything was done; a refusal where an empty directory has to stay.
+    pub cleared: Result<Option<Refusal>>,
+    /// What is pinned still.
+    pub left: Left,
+}
+
+/// What is left after interfaces are detached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    Nothing,
+    /// The rules and counters that were to be kept.
+    Rules,
+    /// Other interfaces, or what could not be removed.
+    More,
+}
+
+/// Detaches from the interfaces that are meant. With the last one go the rules, unless they are to be kept.
+pub fn detach(pins: &Pins, request: &DetachRequest) -> Result<DetachReport> {
+    let keep_rules = request.keep_rules;
+    let lock = Lock::take_to_detach(pins)?;
+    let all = datapath::interfaces(pins)?;
+    let count = all.len();
+    let which = match &request.interfaces {
+        None => all,
+        Some(names) => named(all, names)?,
+    };
+    // What was changed for the sake of rules stays as long as they.
+    let reverted = if which.len() == count && !keep_rules {
+        revert(pins, &lock)
+    } else {
+        Reverted::default()
+    };
+    let mut detached = Vec::new();
+    let done = which.iter().try_for_each(|interface| {
+        datapath::detach(pins, interface)?;
+        detached.push(interface.name());
+        Ok(())
+    });
+    let cleared = done.and_then(|()| datapath::clear(pins, keep_rules));
+    let left = if !pins.root().exists() {
+        Left::Nothing
+    } else if keep_rules && datapath::attached(pins).is_ok_and(|all| all.is_empty()) {
+        Left::Rules
+    } else {
+        Left::More
+    };
+    Ok(DetachReport {
+        detached,
+        reverted,
+        cleared,
+        left,
+    })
+}
+
+/// What cannot be reverted keeps nobody from detaching.
+fn revert(pins: &Pins, lock: &Lock) -> Reverted {
+    doctor::undo(pins, lock).unwrap_or_else(|error| Reverted {
+        errors: vec![error],
+        ..Reverted::default()
+    })
+}
+
+fn named(mut all: Vec<Interface>, names: &[String]) -> Result<Vec<Interface>> {
+    // attach takes any name of a device (`ip link property add … altname`), so this does, too.
+    let is_here = |interface: &Interface, name: &str| {
+        device::by_name(name).is_ok_and(|device| device.ifindex == interface.ifindex)
+    };
+    let named = |interface: &Interface, name: &str| {
+        interface.answers_to(name) || !interface.moved && is_here(interface, name)
+    };
+    for name in names {
+        if !all.iter().any(|interface| named(interface, name)) {
+            let status = Remedy::from(Verb::Plain("status")) + " shows what is";
+            return Err(failure(
+                Exit::NotFound,
+                (format!("{name}: not attached"), status),
+            ));
+        }
+    }
+    all.retain(|interface| names.iter().any(|name| named(interface, name)));
+    Ok(all)
+}
