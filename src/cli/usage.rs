@@ -47,7 +47,7 @@ fn sentence(error: &Error<OneLine>) -> Option<String> {
         ErrorKind::ValueValidation => {
             format!(
                 "invalid value '{}' for '{arg}': {}",
-                value()?,
+                get(InvalidValue)?,
                 error.source()?
             )
         }
@@ -79,4 +79,22 @@ fn like(error: &Error<OneLine>) -> Option<String> {
     };
     let quoted: Vec<_> = words.iter().rev().map(|word| format!("'{word}'")).collect();
     Some(quoted.join(" or ")).filter(|words| !words.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::grammar::Cli;
+
+    #[test]
+    fn an_empty_value_is_named_with_its_option() {
+        let words = ["xdpredir", "rule", "add", "--server", ""];
+        let error = Cli::try_parse_from(words).err().expect("a usage error");
+        assert_eq!(
+            error.apply::<OneLine>().render().to_string(),
+            "xdpredir: invalid value '' for '--server <ADDR>': invalid IP address syntax; see --help"
+        );
+    }
 }

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::ops::Deref;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Adjacency, Locator, Port, Prefix, VlanId, Weight, maglev};
 
@@ -48,8 +49,9 @@ impl FromStr for Proto {
     }
 }
 
-/// Which packets a rule takes. Of several rules, the one with the longest source prefix wins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Which packets a rule takes. Of several rules, the one with the longest source prefix wins. Rules are
+/// sorted by the fields in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub struct Match {
     /// The packet's protocol.
     pub proto: Proto,
@@ -59,6 +61,18 @@ pub struct Match {
     pub vlan: Option<VlanId>,
     /// The prefix that the packet's source address lies in.
     pub src: Prefix,
+}
+
+/// With the keys in the order of a rule's record.
+impl Serialize for Match {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut keys = serializer.serialize_struct("Match", 4)?;
+        keys.serialize_field("src", &self.src)?;
+        keys.serialize_field("proto", &self.proto)?;
+        keys.serialize_field("port", &self.port)?;
+        keys.serialize_field("vlan", &self.vlan)?;
+        keys.end()
+    }
 }
 
 impl fmt::Display for Match {
@@ -340,5 +354,14 @@ mod tests {
         assert_eq!(rule.snat_of(&rule.backends[1]), rule.snat);
         rule.set_rewriting([10, 0, 0, 2].into(), keep_ip);
         assert_eq!(rule.snat, None);
+    }
+
+    #[test]
+    fn the_keys_of_a_match_are_in_the_order_of_a_record() {
+        let json = serde_json::to_string(&rewriting(1).matches).expect("JSON");
+        let keys: Vec<_> = json.split('"').filter(|key| key.len() > 2).collect();
+        let at = |key| keys.iter().position(|found| *found == key).expect(key);
+        let order = ["src", "proto", "port", "vlan"].map(at);
+        assert!(order.is_sorted(), "{json}");
     }
 }

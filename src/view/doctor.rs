@@ -11,13 +11,14 @@ use super::terminal;
 use super::units::count;
 use crate::model::{Finding, LookedAt, Severity, Verb};
 
-/// A finding as scripts read it.
+/// A finding as scripts read it, with its keys in the order that they always had.
 #[derive(Serialize)]
 pub struct Row {
     #[serde(flatten)]
     finding: Finding,
     mend: String,
     fixable: bool,
+    fixed: bool,
 }
 
 impl Row {
@@ -27,6 +28,7 @@ impl Row {
             finding: finding.clone(),
             mend: shell.text(&finding.remedy),
             fixable: finding.fix.is_some(),
+            fixed: finding.fixed,
         }
     }
 }
@@ -99,4 +101,23 @@ fn in_words(looked_at: &LookedAt) -> String {
         count(looked_at.servers, "server"),
         count(looked_at.egress_devices, "egress device")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_of_a_finding_stay_in_their_order() {
+        let shell = Shell {
+            own: Vec::new(),
+            words: |_| Vec::new(),
+            netns: None,
+        };
+        let row = Row::new(&Finding::problem("link", "veth0"), &shell);
+        assert_eq!(
+            serde_json::to_string(&row).expect("JSON"),
+            r#"{"check":"link","severity":"problem","subject":"veth0","consequence":"","evidence":"","mend":"","fixable":false,"fixed":false}"#
+        );
+    }
 }

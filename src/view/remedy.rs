@@ -101,7 +101,8 @@ fn quote(word: &OsStr) -> String {
         return word.to_string_lossy().into_owned();
     }
     match word.to_str() {
-        Some(text) if is_plain(text) && !text.contains(NO_BREAK) => {
+        // A backquote would look like the end of the command.
+        Some(text) if is_plain(text) && !text.contains('`') && !text.contains(NO_BREAK) => {
             format!("'{}'", text.replace('\'', r"'\''"))
         }
         _ => {
@@ -167,7 +168,7 @@ mod tests {
                 .args(["-c", &script])
                 .output();
             assert_eq!(run.expect("a shell").stdout, word.as_bytes(), "{script}");
-            assert!(is_plain(&script));
+            assert!(is_plain(&script) && !script.contains('`'));
         }
     }
 }
