@@ -532,6 +532,20 @@ fn attach_mounts_a_bpffs_where_there_is_none_and_says_so() {
 }
 
 #[test]
+fn of_several_attaches_at_once_one_mounts_the_bpffs_for_all() {
+    let bed = Bed::new();
+    let tool = format!("$X --netns {}", bed.ns.name);
+    let script = format!(
+        "for round in 1 2 3 4 5 6 7 8; do \
+             for device in v0 v1 v0 v1; do {tool} attach $device >&2 & done; wait; \
+             test $(grep -c ' /sys/fs/bpf bpf ' /proc/self/mounts) = 1 || exit 9; \
+             {tool} detach --all || exit 8; umount /sys/fs/bpf || exit 7; \
+         done"
+    );
+    without_a_bpffs(&CONTAINER, &[], &script).ok();
+}
+
+#[test]
 fn a_bpffs_that_cannot_be_mounted_or_would_vanish_is_not_and_what_helps_is_said() {
     let bed = Bed::new();
     let net = format!("--net={}", bed.ns.path().display());

@@ -1,16 +1,17 @@
 //! Finds the pin directory, and the bpffs that it needs.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{self, Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::geteuid;
 
 use super::Pins;
-use super::bpffs::is_bpffs;
+use super::bpffs::{entries, is_bpffs};
 use super::permissions::MEMBERS;
 use crate::error::{Exit, Failure, failure};
 use crate::host::{mounts, netns};
@@ -95,6 +96,11 @@ impl Mounted {
     /// Mounts a bpffs where the default pin directory lacks one, with the mode that bpftool and
     /// systemd give it.
     pub fn where_missing(pins: &Pins) -> Result<Self> {
+        if no_bpffs(pins).is_none() {
+            return Ok(Mounted(false));
+        }
+        // Of two runs at once, the second would mount over the first one's bpffs and hide its pins.
+        let _alone = lock_mount_point();
         let Some(refusal) = no_bpffs(pins) else {
             return Ok(Mounted(false));
         };
@@ -128,9 +134,21 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        if self.0 {
-            // It is busy if another run uses it already, and then it stays.
+        // It is busy while another run uses it, and has the pins of one that has ended: then it stays.
+        if self.0 && !has_pins() {
             let _ = umount2(BPFFS, MntFlags::empty());
         }
     }
+}
+
+/// Keeps other runs from mounting until it is dropped. None where that cannot be had, as on a file
+/// system without locks.
+fn lock_mount_point() -> Option<Flock<File>> {
+    let directory = File::open(BPFFS).ok()?;
+    Flock::lock(directory, FlockArg::LockExclusive).ok()
+}
+
+/// The kernel's own files in a bpffs have a dot, which no other name there can have.
+fn has_pins() -> bool {
+    entries(Path::new(BPFFS)).is_ok_and(|names| names.iter().any(|name| !name.contains('.')))
 }
