@@ -15,7 +15,6 @@ pub type Found = Result<Adjacency, String>;
 
 /// What becomes of the backends of a rule.
 pub struct Rebind {
-    /// The rule.
     pub matches: Match,
     /// The backends that change, and their new adjacencies.
     pub changes: Vec<(Backend, Adjacency)>,

@@ -131,58 +131,54 @@ pub fn stats(snapshot: &Snapshot, earlier: Earlier, advice: &Advice) -> String {
     text + &failures::lines(snapshot, advice)
 }
 
-/// A line of an interface: on its first one, its name and mode, too.
-struct ActionLine {
-    interface: [String; 2],
-    action: String,
-    counter: Counter,
-    rate: Rate,
-}
-
 fn interfaces(snapshot: &Snapshot, earlier: Earlier) -> String {
-    let lines: Vec<ActionLine> = snapshot
-        .interfaces
-        .iter()
+    let all = snapshot.interfaces.iter();
+    let lines: Vec<_> = all
         .flat_map(|interface| action_lines(interface, earlier))
         .collect();
     Columns::of(&lines)
-        .text("interface", |line| line.interface[0].clone())
-        .text("mode", |line| line.interface[1].clone())
-        .text("action", |line| line.action.clone())
-        .number("packets", |line| packets(line.counter))
-        .number("bytes", |line| bytes(line.counter))
+        .text("interface", |([name, _], ..)| name.clone())
+        .text("mode", |([_, mode], ..)| mode.clone())
+        .text("action", |(_, action, ..)| action.clone())
+        .number("packets", |(.., counter, _)| packets(*counter))
+        .number("bytes", |(.., counter, _)| bytes(*counter))
         .when(earlier.is_some(), |table| {
-            with_rates(table, |line| line.rate)
+            with_rates(table, |(.., rate)| *rate)
         })
         .lines(&["mode", "bytes", "bytes/s"])
 }
 
-fn action_lines(interface: &InterfaceStats, earlier: Earlier) -> Vec<ActionLine> {
+/// A line for each action. The first one has the interface's name and mode, too.
+fn action_lines(
+    interface: &InterfaceStats,
+    earlier: Earlier,
+) -> impl Iterator<Item = ([String; 2], String, Counter, Rate)> {
     let mut title = [interface.ifname.clone(), interface.mode.to_string()];
     let before = earlier.and_then(|(snapshot, _)| {
         let mut all = snapshot.interfaces.iter();
         all.find(|other| other.ifindex == interface.ifindex)
     });
-    let line = |(action, counter): (String, Counter)| ActionLine {
-        interface: std::mem::take(&mut title),
-        counter,
-        rate: earlier.map_or(Rate::default(), |(_, elapsed)| {
+    actions(interface)
+        .into_iter()
+        .map(move |(action, counter)| {
             let before = before.map_or(counter, |interface| earlier_of(interface, &action));
-            counter.rate_since(before, elapsed)
-        }),
-        action,
-    };
-    actions(interface).into_iter().map(line).collect()
+            let rate = rate(counter, before, earlier);
+            (std::mem::take(&mut title), action, counter, rate)
+        })
+}
+
+/// Zero where there is no earlier snapshot.
+fn rate(counter: Counter, before: Counter, earlier: Earlier) -> Rate {
+    let since = |(_, elapsed)| counter.rate_since(before, elapsed);
+    earlier.map_or(Rate::default(), since)
 }
 
 fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
     let rate = |row: &RuleRecord| {
-        earlier.map_or(Rate::default(), |(snapshot, elapsed)| {
-            let mut all = snapshot.rules.iter();
-            let before = all.find(|other| other.identity() == row.identity());
-            let before = before.map_or(Counter::default(), RuleRecord::counter);
-            row.counter().rate_since(before, elapsed)
-        })
+        let same = |other: &&RuleRecord| other.identity() == row.identity();
+        let before = earlier.and_then(|(snapshot, _)| snapshot.rules.iter().find(same));
+        let before = before.map_or(Counter::default(), RuleRecord::counter);
+        rate(row.counter(), before, earlier)
     };
     Columns::of(&snapshot.rules)
         .text("source", |row| row.src.to_string())

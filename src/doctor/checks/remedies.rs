@@ -76,8 +76,10 @@ pub fn renew(backend: &BackendFacts) -> Remedy {
     };
     let add = Remedy::from(add(first, backend, None))
         + match rules {
-            1 => " (this rule has no locator)".to_string(),
-            rules => format!(" (and so for {rules} rules, which have no locator)"),
+            1 => " (you gave this rule a MAC address in place of a locator)".to_string(),
+            rules => format!(
+                " (and so for {rules} rules that you gave a MAC address in place of a locator)"
+            ),
         };
     match backend.locators.any {
         true => Remedy::all([refresh(), add]),

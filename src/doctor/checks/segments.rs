@@ -23,15 +23,6 @@ struct Protos {
     udp: bool,
 }
 
-impl Protos {
-    fn and(self, other: Protos) -> Protos {
-        Protos {
-            tcp: self.tcp && other.tcp,
-            udp: self.udp && other.udp,
-        }
-    }
-}
-
 /// Who makes large frames, of what.
 struct Maker {
     protos: Protos,
@@ -133,14 +124,16 @@ pub fn check(facts: &Facts, interface: &InterfaceFacts, device: &DeviceFacts) ->
     let passed = outcomes.map(|outcomes| outcomes.packets("too_long"));
     let has_passed = passed.is_some_and(|frames| frames > 0);
     let rules = rules(facts, has_passed);
-    let mut makers = match interface.mode {
-        Mode::Skb => makers(facts, features, rules),
+    let mut makers = Vec::new();
+    match interface.mode {
+        _ if rules == Protos::default() => return None,
+        Mode::Skb => add_makers(&mut makers, facts, features, rules),
         // Drivers divide what comes to native programs, or switch it off, but for that of taps.
-        Mode::Native => behind_tap(features, rules).into_iter().collect(),
-    };
+        Mode::Native => makers.extend(behind_tap(features, rules)),
+    }
     // Nobody here knows what a VM does, but what has come of it.
     makers.retain(|maker| passed != Some(0) || !maker.is_vm);
-    if is_tunnel(features) && has_passed && fits(facts) && rules != Protos::default() {
+    if is_tunnel(features) && has_passed && fits(facts) {
         makers.push(Maker::other_end(rules));
     }
     let any = |of: fn(Protos) -> bool| makers.iter().any(|maker| of(maker.protos));
@@ -188,32 +181,44 @@ fn instead(facts: &Facts, interface: &InterfaceFacts, features: &Features) -> Re
     }
 }
 
-/// Those whose frames arrive in generic mode at an attached device itself, where the kernel joins
-/// none, and by those below it.
-fn makers(facts: &Facts, features: &Features, rules: Protos) -> Vec<Maker> {
-    let sender = sender(features).map(|(device, on)| (device, on.and(rules)));
-    let sender = sender.filter(|(_, protos)| *protos != Protos::default());
-    let sender = sender.map(|(device, protos)| Maker::sender(&device, protos));
-    let here = sender.into_iter().chain(behind_tap(features, rules));
-    here.chain(from_below(facts, features, rules)).collect()
+/// Those whose frames arrive in generic mode at an attached device itself, where the kernel joins none, and
+/// by those below it: the ports of a bridge, and the device that a VLAN or macvlan stands on. Devices that
+/// are attached themselves are looked at for their own sake.
+fn add_makers(makers: &mut Vec<Maker>, facts: &Facts, features: &Features, rules: Protos) {
+    makers.extend(sender(features, rules));
+    makers.extend(behind_tap(features, rules));
+    let is_here = |lower: &&Remote| lower.nsid.is_none();
+    let lower = features.lower.as_ref();
+    let here = lower.filter(is_here).map(|lower| lower.ifindex);
+    let ports = features.ports.iter().map(|port| port.ifindex);
+    let ports = ports.filter(|port| !leads_to_server(facts, *port));
+    let below = ports
+        .chain(here)
+        .filter(|below| !facts.attached.contains(below));
+    for below in below.filter_map(|below| facts.below.get(&below)) {
+        add_makers(makers, facts, below, rules);
+        if rules.tcp && joins(below) {
+            makers.push(Maker::joiner(&Remote::here(below.ifindex, &below.ifname)));
+        }
+    }
+    let elsewhere = lower.filter(|lower| !is_here(lower) && rules.tcp);
+    makers.extend(elsewhere.map(Maker::joiner));
 }
 
-/// Where a device's frames are sent, if that is on this host, and what may come undivided from there.
-fn sender(features: &Features) -> Option<(Remote, Protos)> {
+/// Where a device's frames are sent, if that is on this host and they may come undivided from there.
+fn sender(features: &Features, rules: Protos) -> Option<Maker> {
+    let here = || Remote::here(features.ifindex, &features.ifname);
+    let offloads = &features.offloads;
     let (device, tso, udp) = match &features.peer {
         Some(peer) => (peer.device.clone(), peer.tso, peer.tx_udp_segmentation),
-        None if is_loopback(features) => {
-            let offloads = &features.offloads;
-            let here = Remote::here(features.ifindex, &features.ifname);
-            (here, offloads.tso, offloads.tx_udp_segmentation)
-        }
+        None if is_loopback(features) => (here(), offloads.tso, offloads.tx_udp_segmentation),
         None => return None,
     };
     let protos = Protos {
-        tcp: tso != Some(false),
-        udp: udp != Some(false),
+        tcp: rules.tcp && tso != Some(false),
+        udp: rules.udp && udp != Some(false),
     };
-    Some((device, protos))
+    (protos != Protos::default()).then(|| Maker::sender(&device, protos))
 }
 
 /// The one device with neither kind nor driver.
@@ -229,43 +234,14 @@ fn is_tunnel(features: &Features) -> bool {
 }
 
 fn behind_tap(features: &Features, rules: Protos) -> Option<Maker> {
-    (features.vnet_header && rules != Protos::default()).then(|| Maker::vm(&features.ifname, rules))
-}
-
-/// The ports of a bridge, and the device that a VLAN or macvlan stands on; but for those that are
-/// attached themselves, and so looked at for their own sake.
-fn from_below(facts: &Facts, features: &Features, rules: Protos) -> Vec<Maker> {
-    let is_here = |lower: &&Remote| lower.nsid.is_none();
-    let lower = features.lower.as_ref();
-    let here = lower
-        .filter(is_here)
-        .and_then(|lower| facts.below.get(&lower.ifindex));
-    let ports = features.ports.iter();
-    let ports = ports.filter_map(|port| facts.below.get(&port.ifindex));
-    let below = ports
-        .filter(|port| !leads_to_server(facts, port))
-        .chain(here)
-        .filter(|below| !facts.attached.contains(&below.ifindex));
-    let mut makers: Vec<Maker> = below
-        .flat_map(|below| as_below(facts, below, rules))
-        .collect();
-    let elsewhere = lower.filter(|lower| !is_here(lower) && rules.tcp);
-    makers.extend(elsewhere.map(Maker::joiner));
-    makers
-}
-
-fn as_below(facts: &Facts, features: &Features, rules: Protos) -> Vec<Maker> {
-    let mut makers = makers(facts, features, rules);
-    if rules.tcp && joins(features) {
-        let here = Remote::here(features.ifindex, &features.ifname);
-        makers.push(Maker::joiner(&here));
-    }
-    makers
+    let is_tap = features.vnet_header;
+    is_tap.then(|| Maker::vm(&features.ifname, rules))
 }
 
 /// And to nobody else, as a container's veth and a VM's tap do.
-fn leads_to_server(facts: &Facts, port: &Features) -> bool {
-    facts.is_egress(port.ifindex) && (port.peer.is_some() || port.vnet_header)
+fn leads_to_server(facts: &Facts, port: u32) -> bool {
+    let has_other_end = |port: &Features| port.peer.is_some() || port.vnet_header;
+    facts.is_egress(port) && facts.below.get(&port).is_some_and(has_other_end)
 }
 
 /// What has a queue of its own.

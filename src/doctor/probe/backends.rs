@@ -104,7 +104,7 @@ fn answers(backend: &BackendFacts, egress: &DeviceFacts) -> Result<ReplyArrival>
         rp_filter: sysctl::rp_filter(device),
         forwards: sysctl::forwards(backend.server, device),
         accept_local: sysctl::accept_local(device),
-        back: peer::back(None, backend.server, ifindex)?.way,
+        back: peer::back(None, backend.server, ifindex)?.0,
     })
 }
 

@@ -19,44 +19,26 @@ use crate::model::Remote;
 
 const OURS: &str = "xdpredir";
 
-/// The route back to where packets come from.
-pub struct WayBack {
-    pub way: ReturnRoute,
-    gateway: Option<IpAddr>,
-}
-
 /// What is asked in a peer's namespace, of the peer and of the backends that it leads to. None where the
 /// namespace can't be entered, or the peer has gone meanwhile.
 pub fn probe(peer: &Remote, backends: &mut [&mut BackendFacts]) -> Option<PeerFacts> {
-    let asked: Vec<(IpAddr, Vec<Source>)> = backends
-        .iter()
-        .map(|backend| (backend.server, backend.sources.clone()))
-        .collect();
+    // Of the namespace that redirects: the peer's has others.
+    let ours = route::local().ok()?;
+    let backend = |backend: &&mut BackendFacts| (backend.server, backend.sources.clone());
+    let asked: Vec<(IpAddr, Vec<Source>)> = backends.iter().map(backend).collect();
     let look_there = || {
         let facts = peer_facts(peer.ifindex)?;
-        let answers = asked.iter().map(|(server, sources)| {
-            let address = delivery(*server, peer.ifindex)?;
-            let own = Some(*server).filter(|_| address == Delivery::Here);
-            let back =
-                |source: &Source| Ok((*source, back(own, sample(source.net), peer.ifindex)?));
-            let back = sources.iter().map(back);
-            let others = others(*server, peer.ifindex)?;
-            Ok((address, others, back.collect::<Result<Vec<_>>>()?))
-        });
-        Ok((facts, answers.collect::<Result<Vec<_>>>()?))
+        let servers = asked.iter();
+        let servers =
+            servers.map(|(server, sources)| server_facts(*server, sources, peer.ifindex, &ours));
+        Ok((facts, servers.collect::<Result<Vec<_>>>()?))
     };
-    let (facts, answers) = peer::within(peer, look_there).ok()?;
-    if facts.is_port || facts.promiscuous {
-        // The server may be elsewhere, behind that bridge or macvlan.
-        return Some(facts);
-    }
-    for (backend, (address, mut others, back)) in backends.iter_mut().zip(answers) {
-        others.shared = shared(&others);
-        backend.namespace = Some(ServerFacts {
-            address,
-            others,
-            replies: back.into_iter().map(reply).collect(),
-        });
+    let (facts, servers) = peer::within(peer, look_there).ok()?;
+    // Behind a bridge's port or a macvlan's device, the server may be elsewhere.
+    if !facts.is_port && !facts.promiscuous {
+        for (backend, server) in backends.iter_mut().zip(servers) {
+            backend.namespace = Some(server);
+        }
     }
     Some(facts)
 }
@@ -88,16 +70,37 @@ fn is_another_of_ours(program: &Foreign) -> bool {
     program.name() == OURS
 }
 
-fn delivery(server: IpAddr, arrival: u32) -> Result<Delivery> {
-    let forwards = || match device::name_of(arrival) {
-        Some(device) => sysctl::forwards(server, &device),
-        None => false,
-    };
-    Ok(match route::lookup(server, None)? {
+fn server_facts(
+    server: IpAddr,
+    sources: &[Source],
+    arrival: u32,
+    ours: &[IpNet],
+) -> Result<ServerFacts> {
+    let arrives_at = device::name_of(arrival);
+    let forwards = arrives_at.is_some_and(|device| sysctl::forwards(server, &device));
+    let address = match route::lookup(server, None)? {
         Route::Local => Delivery::Here,
-        Route::Hop(hop) if forwards() && leads_on(server, &hop, arrival)? => Delivery::Onward,
+        Route::Hop(hop) if forwards && leads_on(server, &hop, arrival)? => Delivery::Onward,
         _ => Delivery::Nowhere,
+    };
+    let own = Some(server).filter(|_| address == Delivery::Here);
+    let reply = |source: &Source| {
+        let (back, gateway) = back(own, sample(source.net), arrival)?;
+        Ok(Reply {
+            source: *source,
+            back,
+            via_us: gateway.is_some_and(|gateway| has(ours, gateway)),
+        })
+    };
+    Ok(ServerFacts {
+        address,
+        replies: sources.iter().map(reply).collect::<Result<_>>()?,
+        others: others(server, arrival, forwards, ours)?,
     })
+}
+
+fn has(networks: &[IpNet], addr: IpAddr) -> bool {
+    networks.iter().any(|net| net.contains(&addr))
 }
 
 /// By the device of arrival, too, where a gateway or a neighbour is there to take it.
@@ -105,41 +108,25 @@ fn leads_on(server: IpAddr, hop: &NextHop, arrival: u32) -> Result<bool> {
     Ok(hop.ifindex != arrival || hop.addr != server || discovery::answers(server, arrival)?)
 }
 
-/// From the device of arrival; for an address of this namespace's own, as that one answers.
-pub fn back(own: Option<IpAddr>, source: IpAddr, arrival: u32) -> Result<WayBack> {
+/// The route back to where packets come from, and its gateway: from the device of arrival, or for an address
+/// of this namespace's own as that one answers.
+pub fn back(
+    own: Option<IpAddr>,
+    source: IpAddr,
+    arrival: u32,
+) -> Result<(ReturnRoute, Option<IpAddr>)> {
     let route = match own {
         Some(own) => route::lookup_from(own, source)?,
         None => route::lookup(source, None)?,
     };
-    let (way, gateway) = match route {
-        Route::Hop(hop) if hop.ifindex == arrival => (ReturnRoute::ByArrival, Some(hop.addr)),
-        Route::Hop(hop) => (ReturnRoute::ByAnother, Some(hop.addr)),
+    let gateway = |hop: &NextHop| Some(hop.addr).filter(|addr| *addr != source);
+    Ok(match route {
+        Route::Hop(hop) if hop.ifindex == arrival => (ReturnRoute::ByArrival, gateway(&hop)),
+        Route::Hop(hop) => (ReturnRoute::ByAnother, gateway(&hop)),
         // One of its own addresses stands for a network that it is in.
         Route::Local => (ReturnRoute::ByArrival, None),
         Route::None => (ReturnRoute::Missing, None),
-    };
-    let gateway = gateway.filter(|addr| *addr != source);
-    Ok(WayBack { way, gateway })
-}
-
-/// ReturnRoute in the namespace that redirects.
-fn reply((source, back): (Source, WayBack)) -> Reply {
-    Reply {
-        source,
-        back: back.way,
-        via_us: back.gateway.is_some_and(is_ours),
-    }
-}
-
-/// One address that both namespaces have.
-fn shared(others: &Others) -> Option<IpAddr> {
-    let is_one = |net: &&IpNet| net.prefix_len() == net.max_prefix_len();
-    let mut addresses = others.local.iter().filter(is_one).map(|net| net.addr());
-    addresses.find(|addr| is_ours(*addr))
-}
-
-fn is_ours(addr: IpAddr) -> bool {
-    matches!(route::lookup(addr, None), Ok(Route::Local))
+    })
 }
 
 /// Whether a local route is there for itself, or for an address that clients may ask. One of a network
@@ -153,29 +140,26 @@ fn stands_alone(net: &IpNet, addresses: &[Address]) -> bool {
 }
 
 /// What a namespace takes beside packets to the server's address.
-fn others(server: IpAddr, arrival: u32) -> Result<Others> {
+fn others(server: IpAddr, arrival: u32, forwards: bool, ours: &[IpNet]) -> Result<Others> {
     let is_other = |net: &IpNet| {
         let addr = net.addr();
         let is_host = !addr.is_loopback() && !addr.is_multicast() && !route::is_link_local(addr);
         addr.is_ipv4() == server.is_ipv4() && is_host && *net != IpNet::from(server)
     };
-    let mut local = route::local()?;
-    local.retain(is_other);
+    let all = route::local()?.into_iter().filter(is_other);
     let addresses = address::all(None)?;
-    let (local, near): (Vec<_>, Vec<_>) = local
-        .into_iter()
-        .partition(|net| stands_alone(net, &addresses));
+    let (local, near): (Vec<IpNet>, Vec<IpNet>) =
+        all.partition(|net| stands_alone(net, &addresses));
     let any = if server.is_ipv4() { ANY_V4 } else { ANY_V6 };
-    let sends_on = match route::lookup(any, None)? {
-        Route::Hop(hop) if hop.ifindex != arrival => {
-            device::name_of(arrival).is_some_and(|device| sysctl::forwards(server, &device))
-        }
-        _ => false,
-    };
+    let leads_away = matches!(route::lookup(any, None)?, Route::Hop(hop) if hop.ifindex != arrival);
+    let single = local
+        .iter()
+        .filter(|net| net.prefix_len() == net.max_prefix_len());
+    let shared = single.map(IpNet::addr).find(|addr| has(ours, *addr));
     Ok(Others {
-        local,
         near: !near.is_empty(),
-        sends_on,
-        shared: None,
+        sends_on: leads_away && forwards,
+        shared,
+        local,
     })
 }

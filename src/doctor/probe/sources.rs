@@ -46,23 +46,17 @@ impl Networks {
 
     /// Those of the networks that a rule's source has in it; if none, that itself.
     fn within(&self, src: IpNet) -> Vec<Source> {
-        let named = src.prefix_len() > 0;
-        let known = if named {
-            Certainty::Named
-        } else {
-            Certainty::Near
+        let known = |otherwise| match src.prefix_len() {
+            0 => otherwise,
+            _ => Certainty::Named,
         };
-        let near = self.0.iter().filter(|net| src.contains(*net));
-        let near: Vec<Source> = near.map(|&net| Source { net, known }).collect();
-        if !near.is_empty() {
-            return near;
+        let source = |known| move |net| Source { net, known };
+        let near = self.0.iter().copied().filter(|net| src.contains(net));
+        let near: Vec<Source> = near.map(source(known(Certainty::Near))).collect();
+        if near.is_empty() {
+            return vec![source(known(Certainty::Guessed))(src)];
         }
-        let known = if named {
-            Certainty::Named
-        } else {
-            Certainty::Guessed
-        };
-        vec![Source { net: src, known }]
+        near
     }
 }
 
