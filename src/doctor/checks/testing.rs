@@ -2,8 +2,8 @@
 
 use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, HostFacts, InterfaceFacts, Trial};
 use crate::model::{
-    Adjacency, Backend, FeatureSource, Features, LinkState, Match, Mode, Offloads, Port, Prefix,
-    Proto, Remote, Rewrite, Rule, XdpFeatures,
+    Adjacency, Backend, FeatureSource, Features, LinkState, Match, Mode, Offloads, Proto, Remote,
+    Rewrite, Rule, XdpFeatures,
 };
 
 /// A device attached natively, and a backend behind another one.
@@ -107,9 +107,7 @@ pub fn rule(proto: Proto, ifindex: u32, rewrite: Rewrite) -> Rule {
     Rule {
         matches: Match {
             proto,
-            port: Port::new(7999).expect("a port"),
-            vlan: None,
-            src: Prefix::any_like([0; 4].into()),
+            ..Match::example(7999)
         },
         snat: None,
         decrement_ttl: true,
