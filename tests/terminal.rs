@@ -85,7 +85,7 @@ fn columns_that_do_not_fit_are_named() {
     tool.ok(RULE);
     let shown = shows(tool.command("rule list"), 64);
     assert!(!shown.contains("02:"), "{shown}");
-    let said = "not shown here: mac, weight; --json has all\n";
+    let said = "not shown here: mac, weight; JSON output has all\n";
     assert!(shown.ends_with(said), "{shown}");
     let wide = shows(tool.command("rule list"), 120);
     assert!(

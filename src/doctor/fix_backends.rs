@@ -32,7 +32,7 @@ pub fn fix_backends(pins: &Pins, findings: &[Finding], fixed: &mut Fixed) -> Res
     // What stops the fixes of some rules, as a full journal, would stop the others.
     let stopped = rediscovery.batches().try_for_each(|rules| {
         let made = fix_rules(pins, &mut draft, &rediscovery, rules, fixed, &mut failed);
-        made.with_context(|| format!("{}: not mended, nor are those after it", rules[0]))
+        made.with_context(|| format!("{}: not fixed, nor are those after it", rules[0]))
     });
     fixed.errors.extend(failed.into_iter().map(Error::msg));
     fixed.errors.extend(stopped.err());

@@ -43,7 +43,7 @@ impl Journal {
             map,
         };
         for number in numbers {
-            // `--undo` reports the entries that can't be read.
+            // Reverting reports the entries that can't be read.
             if let Ok(change) = journal.map.get(number) {
                 journal.remember(number, change);
             }

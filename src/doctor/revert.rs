@@ -26,7 +26,7 @@ impl Reverted {
         match made {
             Ok(changes) => self.changes.extend(changes),
             Err(error) => {
-                let context = format!("not put back: {change}");
+                let context = format!("not reverted: {change}");
                 self.errors.push(error.context(context));
             }
         }
@@ -54,7 +54,7 @@ fn undo_some(
     let mut backends = Vec::new();
     for &number in numbers {
         let read = journal.get(number);
-        match read.with_context(|| format!("change {number} of `doctor --fix`")) {
+        match read.with_context(|| format!("change {number} in the journal")) {
             Ok(change @ Change::Backend { .. }) => backends.push((number, change)),
             Ok(change) => {
                 let made = revert_device(&change).and_then(|was_there| {

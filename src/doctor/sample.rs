@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::probe;
-use super::probe::backends::{Identity, SOURCES, identity};
+use super::probe::backends::SOURCES;
 use crate::datapath::Pins;
-use crate::doctor::facts::Facts;
+use crate::doctor::facts::{BackendFacts, Facts, Identity};
 use crate::error::{Exit, failure};
 use crate::model::{Proto, Remedy, Rule, Verb};
 
@@ -39,7 +39,7 @@ impl Sample {
             let mut some = Vec::new();
             let mut left_out = false;
             for backend in &rule.backends {
-                let key = (identity(backend), rule.matches.proto);
+                let key = (BackendFacts::identity(backend), rule.matches.proto);
                 if enough == Some(key) {
                     continue;
                 }

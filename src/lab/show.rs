@@ -1,18 +1,7 @@
 //! The lab's status for people.
 
-use super::inspect::{Device, State, Status};
+use super::inspect::{Device, Host, State, Status};
 use crate::view::columns::Columns;
-
-const HEADINGS: [&str; 8] = [
-    "host",
-    "device",
-    "ifindex",
-    "mac",
-    "addresses",
-    "mtu",
-    "peer",
-    "master",
-];
 
 impl Status {
     /// For people.
@@ -34,44 +23,35 @@ impl Status {
 }
 
 fn table(status: &Status) -> String {
-    let mut table = Columns::new(&HEADINGS);
-    for host in &status.hosts {
-        for device in &host.devices {
-            let addresses = addresses(device);
-            let first = addresses.first().map_or("-", |address| address);
-            table.add(row(host.host, device, first));
-            for further in addresses.iter().skip(1) {
-                table.add(further_address(further));
-            }
-        }
-    }
-    table.text(&["ifindex", "mtu"], &["mtu", "master", "peer"])
-}
-
-fn row(host: &str, device: &Device, address: &str) -> [String; 8] {
+    let with = |host| move |device| (host, device);
+    let hosts = status.hosts.iter();
+    let devices: Vec<(&str, &Device)> = hosts
+        .flat_map(|Host { host, devices, .. }| devices.iter().map(with(*host)))
+        .collect();
     let or_dash = |name: Option<String>| name.unwrap_or("-".into());
-    [
-        host.to_string(),
-        device.ifname.clone(),
-        device.ifindex.to_string(),
-        or_dash(device.mac.map(|mac| mac.to_string())),
-        address.to_string(),
-        device.mtu.to_string(),
-        or_dash(device.peer.clone()),
-        or_dash(device.master.clone()),
-    ]
-}
-
-/// One more row for the device of the row above.
-fn further_address(address: &str) -> [String; 8] {
-    HEADINGS.map(|heading| match heading {
-        "addresses" => address.to_string(),
-        _ => String::new(),
-    })
+    Columns::of(&devices)
+        .text("host", |(host, _)| host.to_string())
+        .text("device", |(_, device)| device.ifname.clone())
+        .number("ifindex", |(_, device)| device.ifindex.to_string())
+        .text("mac", |(_, device)| {
+            or_dash(device.mac.map(|mac| mac.to_string()))
+        })
+        .values("addresses", |(_, device)| addresses(device))
+        .number("mtu", |(_, device)| device.mtu.to_string())
+        .text("peer", |(_, device)| or_dash(device.peer.clone()))
+        .text("master", |(_, device)| or_dash(device.master.clone()))
+        .lines(&["mtu", "master", "peer"])
 }
 
 /// Link-local addresses follow from the MAC, and would only lengthen the table.
-fn addresses(device: &Device) -> Vec<&String> {
-    let is_global = |address: &&String| !address.starts_with("fe80:");
-    device.addresses.iter().filter(is_global).collect()
+fn addresses(device: &Device) -> Vec<String> {
+    let all = device.addresses.iter();
+    let global: Vec<String> = all
+        .filter(|address| !address.starts_with("fe80:"))
+        .cloned()
+        .collect();
+    match global.is_empty() {
+        true => vec!["-".into()],
+        false => global,
+    }
 }

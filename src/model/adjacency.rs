@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Mac;
 
 /// An address with the MAC addresses and the device by which it is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Adjacency {
     pub server: IpAddr,
     /// The server's MAC address, or that of the next hop to it.

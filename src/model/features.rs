@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Mac;
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Features {
     pub ifname: String,
     pub ifindex: u32,
@@ -40,7 +40,7 @@ pub struct Features {
 }
 
 /// None: not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct XdpFeatures {
     pub source: FeatureSource,
     /// Runs programs in the driver.
@@ -58,9 +58,10 @@ pub struct XdpFeatures {
 }
 
 /// Who says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FeatureSource {
+    #[default]
     Kernel,
     /// Inferred from the driver and the peer: kernels before 6.3 don't tell.
     Guess,

@@ -31,7 +31,7 @@ pub struct LookedAt {
 }
 
 /// Something that keeps packets from arriving, or may do so.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub check: &'static str,
     pub severity: Severity,
@@ -39,8 +39,10 @@ pub struct Finding {
     pub subject: String,
     pub consequence: String,
     pub evidence: String,
+    #[serde(skip)]
     pub remedy: Remedy,
     /// The remedy as something that `doctor` can do itself.
+    #[serde(skip)]
     pub fix: Option<Fix>,
     /// The fix was made, and the finding is gone.
     pub fixed: bool,

@@ -15,11 +15,16 @@ use super::terminal;
 const GAP: usize = 2;
 
 /// A table by columns, so that a narrow terminal can go without some of them.
-pub struct Columns(Vec<Column>);
+pub struct Columns<'a, T> {
+    rows: &'a [T],
+    columns: Vec<Column>,
+}
 
 struct Column {
     heading: &'static str,
+    /// Each value of a cell is a line.
     cells: Vec<String>,
+    is_number: bool,
     /// Which cells have a colour.
     tone: fn(&str) -> Option<Tone>,
 }
@@ -32,103 +37,117 @@ struct Screen {
     colors: bool,
 }
 
-impl Columns {
-    pub fn new(headings: &[&'static str]) -> Self {
-        let column = |heading: &&'static str| Column {
-            heading,
-            cells: Vec::new(),
-            tone: |_| None,
+impl<'a, T> Columns<'a, T> {
+    pub fn of(rows: &'a [T]) -> Self {
+        let columns = Vec::new();
+        Columns { rows, columns }
+    }
+
+    /// One more column, with one value a row.
+    pub fn text(self, heading: &'static str, value: impl Fn(&T) -> String) -> Self {
+        self.values(heading, |row| vec![value(row)])
+    }
+
+    /// One more column, with several values a row.
+    pub fn values(mut self, heading: &'static str, values: impl Fn(&'a T) -> Vec<String>) -> Self {
+        let cell = |row| {
+            let values = values(row).into_iter().map(|value| escape(&value));
+            values.collect::<Vec<_>>().join("\n")
         };
-        Columns(headings.iter().map(column).collect())
+        self.columns.push(Column {
+            heading,
+            cells: self.rows.iter().map(cell).collect(),
+            is_number: false,
+            tone: |_| None,
+        });
+        self
     }
 
-    pub fn extend_if(&mut self, wanted: bool, headings: &[&'static str]) {
-        if wanted {
-            self.0.extend(Columns::new(headings).0);
-        }
+    /// One more column, with numbers.
+    pub fn number(self, heading: &'static str, number: impl Fn(&T) -> String) -> Self {
+        self.text(heading, number)
+            .change(|column| column.is_number = true)
     }
 
-    /// Gives some cells of a column a colour.
-    pub fn color(&mut self, heading: &str, tone: fn(&str) -> Option<Tone>) {
-        let all = self.0.iter_mut();
-        all.filter(|column| column.heading == heading)
-            .for_each(|column| column.tone = tone);
+    /// Gives some cells of the last column a colour.
+    pub fn color(self, tone: fn(&str) -> Option<Tone>) -> Self {
+        self.change(|column| column.tone = tone)
     }
 
-    pub fn add(&mut self, row: impl IntoIterator<Item = String>) {
-        self.0
-            .iter_mut()
-            .zip(row)
-            .for_each(|(column, cell)| column.cells.push(escape(&cell)));
+    fn change(mut self, change: impl FnOnce(&mut Column)) -> Self {
+        self.columns.last_mut().map(change);
+        self
+    }
+
+    /// More columns where they are wanted.
+    pub fn when(self, wanted: bool, more: impl FnOnce(Self) -> Self) -> Self {
+        if wanted { more(self) } else { self }
     }
 
     /// The table's lines. Where they don't fit the terminal, cells are broken between words; then
     /// the dispensable columns go, in their order, and a last line names them. Where a word still
     /// doesn't fit, each row is a block of lines.
-    pub fn text(&self, right: &[&str], dispensable: &[&str]) -> String {
+    pub fn lines(&self, dispensable: &[&str]) -> String {
         let out = stdout();
         let screen = Screen {
             columns: terminal::width(&out).map(usize::from),
             colors: style::is_wanted(&out),
         };
-        self.fit(right, dispensable, screen)
-    }
-
-    fn fit(&self, right: &[&str], dispensable: &[&str], screen: Screen) -> String {
-        let mut kept: Vec<&Column> = self.0.iter().collect();
-        let mut dropped = Vec::new();
-        let too_wide = |kept: &[&Column]| screen.columns.is_some_and(|most| least(kept) > most);
-        for &heading in dispensable {
-            let is_there = kept.iter().any(|column| column.heading == heading);
-            if is_there && too_wide(&kept) {
-                kept.retain(|column| column.heading != heading);
-                dropped.push(heading);
-            }
-        }
-        if too_wide(&kept) {
-            return self.blocks(screen);
-        }
-        table(&kept, right, screen) + &not_shown(&dropped, screen)
-    }
-
-    /// One line a cell.
-    fn blocks(&self, screen: Screen) -> String {
-        let all = self.0.iter().map(|column| column.heading.len());
-        let indent = all.max().unwrap_or(0) + GAP;
-        let line = |column: &Column, row: usize| {
-            let cell = &column.cells[row];
-            let color = |tone| painted(cell, tone);
-            let tone = (column.tone)(cell).filter(|_| screen.colors);
-            let cell = tone.map_or_else(|| cell.clone(), color);
-            terminal::entry(column.heading, &cell, indent, screen.columns) + "\n"
-        };
-        let mut text = String::new();
-        for row in 0..rows(&self.0) {
-            let is_filled = |column: &&Column| !column.cells[row].is_empty();
-            let filled: Vec<&Column> = self.0.iter().filter(is_filled).collect();
-            // One more value of the row above belongs to its block.
-            if row > 0 && filled.len() > 1 {
-                text.push('\n');
-            }
-            text.extend(filled.into_iter().map(|column| line(column, row)));
-        }
-        text
+        fit(&self.columns, dispensable, screen)
     }
 }
 
+fn fit(columns: &[Column], dispensable: &[&str], screen: Screen) -> String {
+    let mut kept: Vec<&Column> = columns.iter().collect();
+    let mut dropped = Vec::new();
+    let too_wide = |kept: &[&Column]| screen.columns.is_some_and(|most| least(kept) > most);
+    for &heading in dispensable {
+        let is_there = kept.iter().any(|column| column.heading == heading);
+        if is_there && too_wide(&kept) {
+            kept.retain(|column| column.heading != heading);
+            dropped.push(heading);
+        }
+    }
+    if too_wide(&kept) {
+        return blocks(columns, screen);
+    }
+    table(&kept, screen) + &not_shown(&dropped, screen)
+}
+
+/// One line a value.
+fn blocks(columns: &[Column], screen: Screen) -> String {
+    let all = columns.iter().map(|column| column.heading.len());
+    let indent = all.max().unwrap_or(0) + GAP;
+    let lines = |column: &Column, row: usize| {
+        let cell = &column.cells[row];
+        let tone = (column.tone)(cell).filter(|_| screen.colors);
+        let line = |value: &str| {
+            let value = tone.map_or_else(|| value.into(), |tone| painted(value, tone));
+            terminal::entry(column.heading, &value, indent, screen.columns) + "\n"
+        };
+        cell.lines().map(line).collect::<String>()
+    };
+    let block = |row| columns.iter().map(|column| lines(column, row)).collect();
+    let blocks: Vec<String> = (0..rows(columns)).map(block).collect();
+    blocks.join("\n")
+}
+
 impl Column {
-    fn widest(&self, width: impl Fn(&str) -> usize) -> usize {
-        let cells = self.cells.iter().map(|cell| width(cell));
-        cells.fold(width(self.heading), usize::max)
+    fn widest(&self, between: &[char]) -> usize {
+        let cells = self.cells.iter().map(String::as_str);
+        let words = cells
+            .chain([self.heading])
+            .flat_map(|cell| cell.split(between));
+        words.map(display_width).max().unwrap_or(0)
     }
 
     fn width(&self) -> usize {
-        self.widest(display_width)
+        self.widest(&['\n'])
     }
 
     /// That of its longest word.
     fn least(&self) -> usize {
-        self.widest(|cell| cell.split(' ').map(display_width).max().unwrap_or(0))
+        self.widest(&['\n', ' '])
     }
 }
 
@@ -159,7 +178,7 @@ fn widths(columns: &[&Column], most: usize) -> Vec<usize> {
     widths
 }
 
-fn table(columns: &[&Column], right: &[&str], screen: Screen) -> String {
+fn table(columns: &[&Column], screen: Screen) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -183,7 +202,7 @@ fn table(columns: &[&Column], right: &[&str], screen: Screen) -> String {
     for (index, column) in table.column_iter_mut().enumerate() {
         let gap = if index == last { 0 } else { GAP };
         column.set_padding((0, gap as u16));
-        if right.contains(&columns[index].heading) {
+        if columns[index].is_number {
             column.set_cell_alignment(CellAlignment::Right);
         }
         if let Some(widths) = &widths {
@@ -210,7 +229,7 @@ fn not_shown(dropped: &[&str], screen: Screen) -> String {
         return String::new();
     }
     let names = dropped.join(", ");
-    let line = format!("not shown here: {names}; --json has all");
+    let line = format!("not shown here: {names}; JSON output has all");
     terminal::within(&line, 2, screen.columns) + "\n"
 }
 
@@ -219,13 +238,17 @@ mod tests {
     use super::*;
 
     fn shown(columns: Option<usize>, colors: bool) -> String {
-        let mut table = Columns::new(&["source", "server", "packets", "state"]);
-        table.color("state", |state| (state != "up").then_some(Tone::Bad));
-        for state in ["up", "device gone"] {
-            let row = ["192.168.122.0/24", "172.17.0.2", "5", state];
-            table.add(row.map(String::from));
-        }
-        table.fit(&["packets"], &["source", "mac"], Screen { columns, colors })
+        let table = Columns::of(&["up", "device gone"])
+            .text("source", |_| "192.168.122.0/24".into())
+            .text("server", |_| "172.17.0.2".into())
+            .number("packets", |_| "5".into())
+            .text("state", |state| state.to_string())
+            .color(|state| (state != "up").then_some(Tone::Bad));
+        fit(
+            &table.columns,
+            &["source", "mac"],
+            Screen { columns, colors },
+        )
     }
 
     const WIDE: &str = "source            server      packets  state\n\
@@ -253,7 +276,7 @@ mod tests {
                       172.17.0.2        5  up\n\
                       172.17.0.2        5  device\n\
                       \u{20}                    gone\n\
-                      not shown here: source;\n  --json has all\n";
+                      not shown here: source; JSON\n  output has all\n";
         assert_eq!(shown(Some(28), false), narrow);
     }
 
@@ -272,22 +295,28 @@ mod tests {
     }
 
     #[test]
-    fn one_more_value_of_a_row_belongs_to_its_block() {
-        let mut table = Columns::new(&["device", "address"]);
-        for row in [
-            ["lan", "192.168.122.1"],
-            ["", "10.0.0.1"],
-            ["wan", "10.1.0.1"],
-        ] {
-            table.add(row.map(String::from));
-        }
-        let screen = Screen {
-            columns: Some(10),
-            colors: false,
+    fn a_cell_may_have_several_values() {
+        let rows: [(_, &[_]); 2] = [
+            ("lan", &["192.168.122.1", "10.0.0.1"]),
+            ("wan", &["10.1.0.1"]),
+        ];
+        let table = Columns::of(&rows)
+            .text("device", |(device, _)| device.to_string())
+            .values("address", |(_, all)| {
+                all.iter().map(<&str>::to_string).collect()
+            });
+        let shown = |columns| {
+            let colors = false;
+            fit(&table.columns, &[], Screen { columns, colors })
         };
+        let whole = "device  address\n\
+                     lan     192.168.122.1\n\
+                     \u{20}       10.0.0.1\n\
+                     wan     10.1.0.1\n";
+        assert_eq!(shown(None), whole);
         let blocks = "device   lan\naddress  192.168.122.1\naddress  10.0.0.1\n\n\
                       device   wan\naddress  10.1.0.1\n";
-        assert_eq!(table.fit(&[], &[], screen), blocks);
+        assert_eq!(shown(Some(10)), blocks);
     }
 
     #[test]

@@ -9,58 +9,35 @@ use super::remedy::Shell;
 use super::style::{self, Tone};
 use super::terminal;
 use super::units::count;
-use crate::model::{Finding, LookedAt, Remedy, Severity, Verb};
+use crate::model::{Finding, LookedAt, Severity, Verb};
 
 /// A finding as scripts read it.
 #[derive(Serialize)]
 pub struct Row {
-    pub check: &'static str,
-    severity: Severity,
-    subject: String,
-    consequence: String,
-    evidence: String,
+    #[serde(flatten)]
+    finding: Finding,
     mend: String,
     fixable: bool,
-    fixed: bool,
 }
 
 impl Row {
     /// With commands that do what is meant in this shell.
     pub fn new(finding: &Finding, shell: &Shell) -> Self {
-        let Finding {
-            check,
-            severity,
-            subject,
-            consequence,
-            evidence,
-            remedy,
-            fix,
-            fixed,
-        } = finding.clone();
         Row {
-            check,
-            severity,
-            subject,
-            consequence,
-            evidence,
-            mend: shell.text(&remedy),
-            fixable: fix.is_some(),
-            fixed,
+            finding: finding.clone(),
+            mend: shell.text(&finding.remedy),
+            fixable: finding.fix.is_some(),
         }
     }
 }
 
 /// A finding on one line.
 pub fn sentence(finding: &Finding, shell: &Shell) -> String {
-    let Finding {
-        subject,
-        consequence,
-        evidence,
-        remedy,
-        ..
-    } = finding;
-    let remedy = shell.sentence(remedy);
-    format!("{subject}: {consequence} ({evidence}): {remedy}")
+    let remedy = shell.sentence(&finding.remedy);
+    format!(
+        "{}: {} ({}): {remedy}",
+        finding.subject, finding.consequence, finding.evidence
+    )
 }
 
 /// What begins a finding's line, and indents its further ones.
@@ -103,13 +80,10 @@ fn summary(findings: &[Finding], looked_at: &LookedAt, shell: &Shell) -> String 
             in_words(looked_at)
         );
     }
-    let fixable = left().filter(|finding| finding.fix.is_some()).count();
-    let fixable = match fixable {
+    let doctor = shell.sentence(&Verb::DoctorFix.into());
+    let fixable = match left().filter(|finding| finding.fix.is_some()).count() {
         0 => String::new(),
-        _ => {
-            let doctor = Remedy::from(Verb::DoctorFix);
-            format!("; {} can fix {fixable}", shell.sentence(&doctor))
-        }
+        fixable => format!("; {doctor} can fix {fixable}"),
     };
     format!("{}{warnings}{fixable}", count(problems, "problem"))
 }

@@ -28,75 +28,58 @@ pub fn listing(all: &[Features]) -> String {
 }
 
 fn xdp_table(all: &[Features]) -> String {
-    let mut table = Columns::new(&[
-        "device",
-        "driver",
-        "mtu",
-        "native",
-        "redirect-to",
-        "multi-buffer",
-        "zero-copy",
-    ]);
-    for features in all {
-        let xdp = &features.xdp;
-        table.add([
-            features.ifname.clone(),
-            driver(features),
-            features.mtu.to_string(),
-            native(xdp).into(),
-            answer(xdp.redirect_target).into(),
-            multi_buffer(xdp),
-            answer(xdp.zero_copy).into(),
-        ]);
-    }
-    let dispensable = ["mtu", "driver", "zero-copy", "multi-buffer"];
-    table.text(&["mtu"], &dispensable)
+    Columns::of(all)
+        .text("device", |device| device.ifname.clone())
+        .text("driver", driver)
+        .number("mtu", |device| device.mtu.to_string())
+        .text("native", |device| native(&device.xdp).into())
+        .text("redirect-to", |device| {
+            answer(device.xdp.redirect_target).into()
+        })
+        .text("multi-buffer", |device| multi_buffer(&device.xdp).into())
+        .text("zero-copy", |device| answer(device.xdp.zero_copy).into())
+        .lines(&["mtu", "driver", "zero-copy", "multi-buffer"])
 }
 
 fn device_table(all: &[Features]) -> String {
-    let mut table = Columns::new(&["device", "link", "offloads", "connections"]);
-    for features in all {
-        let mut connections = connections(features).into_iter();
-        table.add([
-            features.ifname.clone(),
-            link(features.up).into(),
-            join(minded(&features.offloads).filter(|(_, on)| *on == Some(true))),
-            or_dash(connections.next().unwrap_or_default()),
-        ]);
-        let nothing = String::new;
-        connections.for_each(|further| table.add([nothing(), nothing(), nothing(), further]));
-    }
-    table.color("link", |link| (link == "down").then_some(Tone::Doubtful));
-    table.text(&[], &["offloads"])
+    Columns::of(all)
+        .text("device", |device| device.ifname.clone())
+        .text("link", |device| link(device.up).into())
+        .color(|link| (link == "down").then_some(Tone::Doubtful))
+        .text("offloads", |device| names(&minded(&device.offloads), true))
+        .values("connections", |device| match connections(device) {
+            none if none.is_empty() => vec!["-".into()],
+            some => some,
+        })
+        .lines(&["offloads"])
 }
 
 fn block(features: &Features) -> String {
     let xdp = &features.xdp;
+    let offloads = offloads(&features.offloads);
     let mut lines = vec![
         ("driver", full_driver(features)),
         ("link", full_link(features)),
         ("native XDP", native_in_words(xdp).into()),
         ("redirect to it", redirect_target(features)),
-        ("multi-buffer", multi_buffer(xdp)),
+        ("multi-buffer", multi_buffer(xdp).into()),
         ("zero-copy", answer(xdp.zero_copy).into()),
+        ("offloads on", names(&offloads, true)),
+        ("offloads off", names(&offloads, false)),
     ];
-    lines.extend(offloads(&features.offloads));
     let connections = connections(features).into_iter();
     lines.extend(connections.map(|connection| ("connection", connection)));
     if is_guess(features) {
         lines.push(("guessed", GUESSED.into()));
     }
     let columns = terminal::width(&stdout()).map(usize::from);
-    let line = |(name, value): &(&str, String)| {
-        terminal::entry(&format!("  {name}"), &escape(value), 18, columns) + "\n"
-    };
-    let lines = lines.iter().map(line);
-    let title = format!(
-        "{} (ifindex {})\n",
-        escape(&features.ifname),
-        features.ifindex
-    );
-    std::iter::once(title).chain(lines).collect()
+    let name = escape(&features.ifname);
+    let mut text = format!("{name} (ifindex {})\n", features.ifindex);
+    for (name, value) in lines {
+        text += &terminal::entry(&format!("  {name}"), &escape(&value), 18, columns);
+        text.push('\n');
+    }
+    text
 }
 
 fn is_guess(features: &Features) -> bool {
@@ -153,7 +136,7 @@ fn native_in_words(xdp: &XdpFeatures) -> &'static str {
 }
 
 /// The directions that there are.
-fn multi_buffer(xdp: &XdpFeatures) -> String {
+fn multi_buffer(xdp: &XdpFeatures) -> &'static str {
     let (rx, tx) = (xdp.multi_buffer_rx, xdp.multi_buffer_tx);
     match (rx, tx) {
         (Some(true), Some(true)) => "rx tx",
@@ -161,7 +144,6 @@ fn multi_buffer(xdp: &XdpFeatures) -> String {
         (_, Some(true)) => "tx",
         _ => answer(rx.and(tx)),
     }
-    .into()
 }
 
 fn redirect_target(features: &Features) -> String {
@@ -183,37 +165,32 @@ fn lacking(peer: &Peer) -> &'static str {
     }
 }
 
+type Offload = (&'static str, Option<bool>);
+
 /// The offloads that change what XDP sees or where it runs, by ethtool's names.
-fn minded(offloads: &Offloads) -> impl Iterator<Item = (&'static str, Option<bool>)> {
+fn minded(offloads: &Offloads) -> [Offload; 4] {
     [
         ("tx-checksum", offloads.tx_checksum),
         ("gro", offloads.gro),
         ("lro", offloads.lro),
         ("rxvlan", offloads.rx_vlan),
     ]
-    .into_iter()
 }
 
-/// One line for those that are on, and one for those that are off.
-fn offloads(offloads: &Offloads) -> impl Iterator<Item = (&'static str, String)> {
-    let all: Vec<_> = minded(offloads)
-        .chain([
-            ("txvlan", offloads.tx_vlan),
-            ("tso", offloads.tso),
-            ("gso", offloads.gso),
-            ("tx-udp-segmentation", offloads.tx_udp_segmentation),
-        ])
-        .collect();
-    [("offloads on", true), ("offloads off", false)]
-        .into_iter()
-        .map(move |(name, wanted)| {
-            let with = all.iter().copied().filter(|(_, on)| *on == Some(wanted));
-            (name, join(with))
-        })
+fn offloads(offloads: &Offloads) -> Vec<Offload> {
+    let further = [
+        ("txvlan", offloads.tx_vlan),
+        ("tso", offloads.tso),
+        ("gso", offloads.gso),
+        ("tx-udp-segmentation", offloads.tx_udp_segmentation),
+    ];
+    minded(offloads).into_iter().chain(further).collect()
 }
 
-fn join(offloads: impl Iterator<Item = (&'static str, Option<bool>)>) -> String {
-    let names: Vec<&str> = offloads.map(|(name, _)| name).collect();
+/// Those that are on, or off.
+fn names(offloads: &[Offload], wanted: bool) -> String {
+    let with = offloads.iter().filter(|(_, on)| *on == Some(wanted));
+    let names: Vec<&str> = with.map(|(name, _)| *name).collect();
     or_dash(names.join(" "))
 }
 

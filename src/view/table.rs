@@ -26,30 +26,26 @@ pub fn status(status: &Status) -> String {
             "not attached in this network namespace; {summary}"
         ));
     }
-    let mut table = Columns::new(&["interface", "ifindex", "mode", "program", "link"]);
-    for interface in &status.interfaces {
-        let state = match interface.state {
-            LinkState::Attached => "",
-            LinkState::Gone => " (gone)",
-            LinkState::Moved => " (moved)",
-            LinkState::Detached => " (detached by another)",
-        };
-        table.color("interface", is_marked);
-        table.add([
-            format!("{}{state}", interface.ifname),
-            interface.ifindex.to_string(),
-            interface.mode.to_string(),
-            id(interface.program_id),
-            id(interface.link_id),
-        ]);
-    }
-    let numbers = ["ifindex", "program", "link"];
-    let table = table.text(&numbers, &["link", "program", "ifindex"]);
-    let lines: String = no_ledger(&status.interfaces)
-        .chain([summary])
-        .map(|line| fit(&line))
-        .collect();
-    table + &lines
+    let table = Columns::of(&status.interfaces)
+        .text("interface", named_with_state)
+        .color(is_marked)
+        .number("ifindex", |interface| interface.ifindex.to_string())
+        .text("mode", |interface| interface.mode.to_string())
+        .number("program", |interface| id(interface.program_id))
+        .number("link", |interface| id(interface.link_id))
+        .lines(&["link", "program", "ifindex"]);
+    let lines = no_ledger(&status.interfaces).chain([summary]);
+    table + &lines.map(|line| fit(&line)).collect::<String>()
+}
+
+fn named_with_state(interface: &InterfaceStatus) -> String {
+    let state = match interface.state {
+        LinkState::Attached => "",
+        LinkState::Gone => " (gone)",
+        LinkState::Moved => " (moved)",
+        LinkState::Detached => " (detached by another)",
+    };
+    format!("{}{state}", interface.ifname)
 }
 
 /// A number that only root may ask for.
@@ -92,37 +88,35 @@ pub fn rules(rows: &[RuleRecord]) -> String {
     if rows.is_empty() {
         return "no rules\n".into();
     }
-    let mut table = Columns::new(&[
-        "source", "port", "server", "mac", "device", "weight", "packets", "bytes",
-    ]);
-    let lost = rows.iter().any(|row| row.lost() > 0);
-    table.extend_if(lost, &["lost"]);
-    let state = rows.iter().any(|row| row.state != BackendState::Up);
-    table.extend_if(state, &["state"]);
-    let rewriting = rows.iter().any(|row| !rewriting(row).is_empty());
-    table.extend_if(rewriting, &["rewriting"]);
-    for row in rows {
-        let [packets, bytes] = totals(row.counter());
-        let mut cells = vec![
-            row.src.to_string(),
-            port(row),
-            row.server.to_string(),
-            row.mac.to_string(),
-            row.device(),
-            row.weight.to_string(),
-            packets,
-            bytes,
-        ];
-        cells.extend(Some(units::number(row.lost() as f64)).filter(|_| lost));
-        cells.extend(Some(row.state.to_string()).filter(|_| state));
-        cells.extend(Some(self::rewriting(row)).filter(|_| rewriting));
-        table.add(cells);
-    }
-    table.color("device", is_marked);
-    table.color("lost", is_some);
-    table.color("state", is_not_up);
-    let numbers = ["weight", "packets", "bytes", "lost"];
-    table.text(&numbers, &["mac", "weight", "bytes"])
+    let is_rewritten = rows.iter().any(|row| !rewriting(row).is_empty());
+    let has_state = rows.iter().any(|row| row.state != BackendState::Up);
+    Columns::of(rows)
+        .text("source", |row| row.src.to_string())
+        .text("port", port)
+        .text("server", |row| row.server.to_string())
+        .text("mac", |row| row.mac.to_string())
+        .text("device", RuleRecord::device)
+        .color(is_marked)
+        .number("weight", |row| row.weight.to_string())
+        .number("packets", |row| packets(row.counter()))
+        .number("bytes", |row| bytes(row.counter()))
+        .when(any_lost(rows), with_lost)
+        .when(has_state, |table| {
+            table
+                .text("state", |row| row.state.to_string())
+                .color(is_not_up)
+        })
+        .when(is_rewritten, |table| table.text("rewriting", rewriting))
+        .lines(&["mac", "weight", "bytes"])
+}
+
+fn any_lost(rows: &[RuleRecord]) -> bool {
+    rows.iter().any(|row| row.lost() > 0)
+}
+
+fn with_lost(table: Columns<RuleRecord>) -> Columns<RuleRecord> {
+    let lost = |row: &RuleRecord| units::number(row.lost() as f64);
+    table.number("lost", lost).color(is_some)
 }
 
 /// Counters of interfaces and backends; with an earlier snapshot, rates as well.
@@ -137,66 +131,77 @@ pub fn stats(snapshot: &Snapshot, earlier: Earlier, advice: &Advice) -> String {
     text + &failures::lines(snapshot, advice)
 }
 
+/// A line of an interface: on its first one, its name and mode, too.
+struct ActionLine {
+    interface: [String; 2],
+    action: String,
+    counter: Counter,
+    rate: Rate,
+}
+
 fn interfaces(snapshot: &Snapshot, earlier: Earlier) -> String {
-    let mut table = Columns::new(&["interface", "mode", "action", "packets", "bytes"]);
-    table.extend_if(earlier.is_some(), RATES);
-    for interface in &snapshot.interfaces {
-        let before = earlier.and_then(|(snapshot, _)| {
-            snapshot
-                .interfaces
-                .iter()
-                .find(|other| other.ifindex == interface.ifindex)
-        });
-        for (index, (name, counter)) in actions(interface).into_iter().enumerate() {
-            let first = |text: String| if index == 0 { text } else { String::new() };
-            let mut cells = vec![
-                first(interface.ifname.clone()),
-                first(interface.mode.to_string()),
-            ];
-            cells.push(name.clone());
-            cells.extend(totals(counter));
-            if let Some((_, elapsed)) = earlier {
-                let before = before.map_or(counter, |i| earlier_of(i, &name));
-                cells.extend(rates(counter.rate_since(before, elapsed)));
-            }
-            table.add(cells);
-        }
-    }
-    table.text(NUMBERS, &["mode", "bytes", "bytes/s"])
+    let lines: Vec<ActionLine> = snapshot
+        .interfaces
+        .iter()
+        .flat_map(|interface| action_lines(interface, earlier))
+        .collect();
+    Columns::of(&lines)
+        .text("interface", |line| line.interface[0].clone())
+        .text("mode", |line| line.interface[1].clone())
+        .text("action", |line| line.action.clone())
+        .number("packets", |line| packets(line.counter))
+        .number("bytes", |line| bytes(line.counter))
+        .when(earlier.is_some(), |table| {
+            with_rates(table, |line| line.rate)
+        })
+        .lines(&["mode", "bytes", "bytes/s"])
+}
+
+fn action_lines(interface: &InterfaceStats, earlier: Earlier) -> Vec<ActionLine> {
+    let mut title = [interface.ifname.clone(), interface.mode.to_string()];
+    let before = earlier.and_then(|(snapshot, _)| {
+        let mut all = snapshot.interfaces.iter();
+        all.find(|other| other.ifindex == interface.ifindex)
+    });
+    let line = |(action, counter): (String, Counter)| ActionLine {
+        interface: std::mem::take(&mut title),
+        counter,
+        rate: earlier.map_or(Rate::default(), |(_, elapsed)| {
+            let before = before.map_or(counter, |interface| earlier_of(interface, &action));
+            counter.rate_since(before, elapsed)
+        }),
+        action,
+    };
+    actions(interface).into_iter().map(line).collect()
 }
 
 fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
-    let mut table = Columns::new(&["source", "port", "server", "device", "packets", "bytes"]);
-    let lost = snapshot.rules.iter().any(|row| row.lost() > 0);
-    table.extend_if(lost, &["lost"]);
-    table.extend_if(earlier.is_some(), RATES);
-    for row in &snapshot.rules {
-        let mut cells = vec![
-            row.src.to_string(),
-            port(row),
-            row.server.to_string(),
-            row.device(),
-        ];
-        cells.extend(totals(row.counter()));
-        cells.extend(Some(units::number(row.lost() as f64)).filter(|_| lost));
-        if let Some((snapshot, elapsed)) = earlier {
-            let before = snapshot
-                .rules
-                .iter()
-                .find(|other| other.identity() == row.identity());
+    let rate = |row: &RuleRecord| {
+        earlier.map_or(Rate::default(), |(snapshot, elapsed)| {
+            let mut all = snapshot.rules.iter();
+            let before = all.find(|other| other.identity() == row.identity());
             let before = before.map_or(Counter::default(), RuleRecord::counter);
-            cells.extend(rates(row.counter().rate_since(before, elapsed)));
-        }
-        table.add(cells);
-    }
-    table.color("device", is_marked);
-    table.color("lost", is_some);
-    let dispensable = ["device", "bytes", "bytes/s", "source", "port"];
-    table.text(NUMBERS, &dispensable)
+            row.counter().rate_since(before, elapsed)
+        })
+    };
+    Columns::of(&snapshot.rules)
+        .text("source", |row| row.src.to_string())
+        .text("port", port)
+        .text("server", |row| row.server.to_string())
+        .text("device", RuleRecord::device)
+        .color(is_marked)
+        .number("packets", |row| packets(row.counter()))
+        .number("bytes", |row| bytes(row.counter()))
+        .when(any_lost(&snapshot.rules), with_lost)
+        .when(earlier.is_some(), |table| with_rates(table, rate))
+        .lines(&["device", "bytes", "bytes/s", "source", "port"])
 }
 
-const RATES: &[&str] = &["packets/s", "bytes/s"];
-const NUMBERS: &[&str] = &["packets", "bytes", "lost", "packets/s", "bytes/s"];
+fn with_rates<T>(table: Columns<T>, rate: impl Fn(&T) -> Rate) -> Columns<T> {
+    table
+        .number("packets/s", |row| units::rate(rate(row).packets))
+        .number("bytes/s", |row| units::bytes(rate(row).bytes))
+}
 
 fn port(row: &RuleRecord) -> String {
     match row.vlan {
@@ -251,13 +256,10 @@ fn earlier_of(interface: &InterfaceStats, name: &str) -> Counter {
     found.map_or(Counter::default(), |(_, counter)| counter)
 }
 
-fn totals(counter: Counter) -> [String; 2] {
-    [
-        units::number(counter.packets as f64),
-        units::bytes(counter.bytes as f64),
-    ]
+fn packets(counter: Counter) -> String {
+    units::number(counter.packets as f64)
 }
 
-fn rates(rate: Rate) -> [String; 2] {
-    [units::rate(rate.packets), units::bytes(rate.bytes)]
+fn bytes(counter: Counter) -> String {
+    units::bytes(counter.bytes as f64)
 }

@@ -1,28 +1,25 @@
 //! Servers whose address is not where their packets go.
 
 use super::{mac, remedies};
-use crate::doctor::facts::{BackendFacts, Delivery, DeviceFacts, Facts, ServerFacts};
+use crate::doctor::facts::{BackendFacts, Delivery, DeviceFacts, ServerFacts};
 use crate::model::{Command, Finding, Refreshed, Remedy, Tool, Verb};
 
-pub fn check(facts: &Facts) -> Vec<Finding> {
-    facts
-        .served()
-        .filter_map(|(backend, device)| missing(backend, device).or_else(|| taken(backend, device)))
-        .collect()
+pub fn check(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
+    missing(backend, device).or_else(|| taken(backend, device))
 }
 
 /// The server has its address, and this host has it, too.
 fn taken(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
     let namespace = backend.namespace.as_ref()?;
-    if !backend.is_own || namespace.address != Delivery::Here {
+    if !backend.whereabouts.is_own || namespace.address != Delivery::Here {
         return None;
     }
     let server = backend.server;
     let subject = mac::subject(backend, device);
     let finding = if drops_answers(backend, namespace) {
         Finding::problem("address", subject).consequence("what it answers is dropped by this host")
-    } else if backend.by_route {
-        Finding::warning("address", subject).consequence("once it moves, it can't be found again")
+    } else if backend.locators.by_route {
+        Finding::warning("address", subject).consequence(remedies::LOST_IF_IT_MOVES)
     } else {
         return None;
     };
@@ -48,13 +45,10 @@ fn missing(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
         return None;
     }
     let server = backend.server;
-    let delivery = backend
-        .namespace
-        .as_ref()
-        .map(|namespace| namespace.address);
+    let delivery = backend.namespace.as_ref().map(|there| there.address);
     let finding = Finding::problem("address", mac::subject(backend, device))
         .consequence("packets arrive where nobody takes them");
-    if backend.is_own && delivery != Some(Delivery::Here) {
+    if backend.whereabouts.is_own && delivery != Some(Delivery::Here) {
         return Some(
             finding
                 .evidence(format!("{server} is an address of this host itself"))
@@ -66,11 +60,10 @@ fn missing(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
         let finding = finding.evidence(format!(
             "{server} is no address in the network namespace of {peer}"
         ));
-        if backend.followed {
+        if backend.locators.followed {
+            let refresh = Remedy::from(Verb::RuleRefresh(server));
             return finding
-                .remedy(
-                    Remedy::from(Verb::RuleRefresh(server)) + ", which follows it to its new one",
-                )
+                .remedy(refresh + ", which follows it to its new one")
                 .fix(Some(backend.refresh(Refreshed::Path)));
         }
         let add = Tool::new("ip addr add")

@@ -9,21 +9,15 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 }
 
 fn finding(entry: &BridgeEntry) -> Finding {
-    let BridgeEntry {
-        source,
-        mac,
-        bridge,
-        port,
-    } = entry;
-    let forget = Tool::new("bridge fdb del")
-        .arg(mac.to_string())
-        .words("dev");
-    Finding::warning("bridge-entry", format!("source {source}"))
+    let (mac, port) = (entry.mac.to_string(), &entry.port);
+    let forget = Tool::new("bridge fdb del").arg(&mac).words("dev");
+    Finding::warning("bridge-entry", format!("source {}", entry.source))
         .consequence(format!(
             "replies to it leave by {port}, where the program isn't attached"
         ))
         .evidence(format!(
-            "bridge {bridge} has its MAC address {mac} behind {port}"
+            "bridge {} has its MAC address {mac} behind {port}",
+            entry.bridge
         ))
         .remedy(
             Remedy::from(forget.arg(port).words("master"))

@@ -55,12 +55,9 @@ mod tests {
     fn who_may_change_rules_or_attach_can_do_without_capabilities() {
         let severity = |lacks_to_attach, may_change_rules| {
             let mut facts = host();
-            facts.host = HostFacts {
-                lacks_to_attach,
-                lacks_to_look: vec!["CAP_SYS_ADMIN".into()],
-                may_change_rules,
-                ..facts.host
-            };
+            facts.host.lacks_to_attach = lacks_to_attach;
+            facts.host.lacks_to_look = vec!["CAP_SYS_ADMIN".into()];
+            facts.host.may_change_rules = may_change_rules;
             check(&facts)[0].severity
         };
         assert_eq!(severity(vec!["CAP_BPF".into()], true), Severity::Warning);

@@ -11,10 +11,8 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 }
 
 fn finding(facts: &Facts, backend: &BackendFacts) -> Finding {
-    let BackendFacts {
-        server, ifindex, ..
-    } = backend;
-    let evidence = match facts.devices.get(ifindex) {
+    let (server, ifindex) = (backend.server, backend.ifindex);
+    let evidence = match facts.devices.get(&ifindex) {
         Some(other) => format!(
             "the device that its rules were made for is gone; ifindex {ifindex} is another one now, {}",
             other.name()

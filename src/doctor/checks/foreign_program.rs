@@ -3,32 +3,7 @@
 use crate::doctor::facts::{DeviceFacts, Facts};
 use crate::model::Finding;
 
-pub fn check(facts: &Facts) -> Vec<Finding> {
-    facts.egress().filter_map(behind).collect()
-}
-
-/// A bridge gets what the programs at its ports leave.
-pub fn interfaces(facts: &Facts) -> Vec<Finding> {
-    let devices = facts.ingress();
-    let programs = devices.flat_map(|device| {
-        device
-            .foreign_below
-            .iter()
-            .map(move |below| (device.name(), below))
-    });
-    programs
-        .map(|(name, (port, program))| {
-            Finding::warning("foreign-program", name)
-                .consequence("another XDP program decides first about what arrives there")
-                .evidence(format!("its port {port} runs {program}"))
-                .remedy(format!(
-                    "if packets are missing, look at that program's own counters, or detach it while ours is off {name}"
-                ))
-        })
-        .collect()
-}
-
-fn behind(device: &DeviceFacts) -> Option<Finding> {
+pub fn check(_: &Facts, device: &DeviceFacts) -> Option<Finding> {
     let program = device.peer_facts.as_ref()?.program.as_ref()?;
     let peer = device.peer()?;
     Some(
@@ -39,4 +14,23 @@ fn behind(device: &DeviceFacts) -> Option<Finding> {
             .evidence(format!("its peer {peer} runs {program}"))
             .remedy("if packets are missing, look at that program's own counters, or detach it"),
     )
+}
+
+/// A bridge gets what the programs at its ports leave.
+pub fn interfaces(facts: &Facts) -> Vec<Finding> {
+    let devices = facts.ingress().map(|(_, device)| device);
+    devices.flat_map(below).collect()
+}
+
+fn below(device: &DeviceFacts) -> impl Iterator<Item = Finding> {
+    let name = device.name();
+    let finding = move |(port, program): &(String, String)| {
+        Finding::warning("foreign-program", name)
+            .consequence("another XDP program decides first about what arrives there")
+            .evidence(format!("its port {port} runs {program}"))
+            .remedy(format!(
+                "if packets are missing, look at that program's own counters, or detach it while ours is off {name}"
+            ))
+    };
+    device.foreign_below.iter().map(finding)
 }

@@ -9,15 +9,8 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 }
 
 fn finding(interface: &InterfaceFacts) -> Option<Finding> {
-    let InterfaceFacts {
-        name,
-        ifindex,
-        mode,
-        ..
-    } = interface;
-    let finding =
-        Finding::problem("interface", name).consequence("nothing that arrives there is redirected");
-    let attach = remedies::attach(&[name], Some(*mode));
+    let (name, ifindex, mode) = (&interface.name, interface.ifindex, Some(interface.mode));
+    let attach = remedies::attach(&[name], mode);
     let (evidence, remedy) = match (interface.state, interface.successor, &interface.foreign) {
         (LinkState::Attached, ..) => return None,
         (LinkState::Moved, ..) => return Some(moved(interface)),
@@ -29,59 +22,54 @@ fn finding(interface: &InterfaceFacts) -> Option<Finding> {
         ),
         (LinkState::Gone, None, _) => (
             format!("the device, ifindex {ifindex}, is gone"),
-            detach(name) + ", or attach its successor",
+            Remedy::from(detach(name)) + ", or attach its successor",
         ),
         (LinkState::Detached, _, Some(program)) => (
             format!("somebody put {program} in place of ours"),
-            Verb::Attach {
-                interfaces: vec![name.clone()],
-                mode: Some(*mode),
-                force: true,
-            }
-            .into(),
+            remedies::attach_by_force(name, mode).into(),
         ),
         (LinkState::Detached, ..) => (
             "somebody detached our program by force".into(),
             attach.into(),
         ),
     };
-    Some(finding.evidence(evidence).remedy(remedy))
+    Some(
+        Finding::problem("interface", name)
+            .consequence("nothing that arrives there is redirected")
+            .evidence(evidence)
+            .remedy(remedy),
+    )
 }
 
-fn detach(name: &str) -> Remedy {
-    Verb::Detach(vec![name.into()]).into()
+fn detach(name: &str) -> Verb {
+    Verb::Detach(vec![name.into()])
 }
 
 /// The program stays on a device that is moved to another network namespace.
 fn moved(interface: &InterfaceFacts) -> Finding {
-    let InterfaceFacts {
-        name,
-        mode,
-        ifindex,
-        elsewhere,
-        ..
-    } = interface;
+    let (name, ifindex) = (&interface.name, interface.ifindex);
     let finding = Finding::problem("interface", name);
-    if let Some(now) = elsewhere.as_ref().filter(|now| now.netns.is_none()) {
-        return finding
-            .consequence("it is attached no more, though what arrives there is still redirected")
+    match &interface.elsewhere {
+        Some(now) if now.netns.is_none() => finding
+            .consequence(
+                "the program still redirects there, but is no longer managed from here",
+            )
             .evidence(format!(
                 "it was in another network namespace; it is {now} now, ifindex {} instead of {ifindex}",
                 now.ifindex
             ))
             .remedy(vec![
-                Command::Own(Verb::Detach(vec![name.clone()])),
-                Command::Own(remedies::attach(&[&now.name()], Some(*mode))),
-            ]);
+                Command::Own(detach(name)),
+                Command::Own(remedies::attach(&[&now.name()], Some(interface.mode))),
+            ]),
+        elsewhere => finding
+            .consequence(
+                "it is in another network namespace, and what arrives there is still redirected",
+            )
+            .evidence(match elsewhere {
+                Some(now) => format!("the program runs on {now}"),
+                None => "the program runs on a device, but on none that is here".into(),
+            })
+            .remedy(Remedy::from(detach(name)) + ", or move it back"),
     }
-    let evidence = match elsewhere {
-        Some(now) => format!("the program runs on {now}"),
-        None => "the program runs on a device, but on none that is here".into(),
-    };
-    finding
-        .consequence(
-            "it is in another network namespace, and what arrives there is still redirected",
-        )
-        .evidence(evidence)
-        .remedy(detach(name) + ", or move it back")
 }

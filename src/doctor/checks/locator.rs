@@ -5,12 +5,13 @@ use crate::doctor::facts::{BackendFacts, Facts, LostLocator};
 use crate::model::{Finding, Locator};
 
 pub fn check(facts: &Facts) -> Vec<Finding> {
-    let of = |backend: &BackendFacts| {
-        let findings = backend.lost.iter();
-        let findings = findings.filter_map(|lost| finding(facts, backend, lost));
-        findings.collect::<Vec<_>>()
-    };
+    let of = |backend| lost(facts, backend);
     facts.backends.iter().flat_map(of).collect()
+}
+
+fn lost<'a>(facts: &'a Facts, backend: &'a BackendFacts) -> impl Iterator<Item = Finding> + 'a {
+    let finding = move |lost| finding(facts, backend, lost);
+    backend.locators.lost.iter().filter_map(finding)
 }
 
 /// Packets go where it was. Routes have a check of their own, and no container engine is asked.
@@ -25,7 +26,7 @@ fn finding(facts: &Facts, backend: &BackendFacts, lost: &LostLocator) -> Option<
     };
     let server = backend.server;
     let finding = Finding::warning("locator", format!("server {server}"))
-        .consequence("once it moves, it can't be found again")
+        .consequence(remedies::LOST_IF_IT_MOVES)
         .evidence(format!("its rules found it {found}"));
     Some(
         finding.remedy(match (&lost.locator, facts.serving(backend.ifindex)) {

@@ -3,26 +3,36 @@
 use crate::doctor::facts::{DeviceFacts, Facts};
 use crate::model::{Backend, Finding, Rule};
 
-/// One finding an egress device.
-pub fn check(facts: &Facts) -> Vec<Finding> {
-    let of = |device| {
-        let again = meets_again(facts, device)?;
-        let mut rules = facts.rules.iter();
-        let rule = rules.find(|rule| rule.backends.iter().any(|b| returns(rule, b, device)))?;
-        Some(finding(device, rule, &again))
-    };
-    facts.egress().filter_map(of).collect()
-}
-
 /// Whether the program looks at what is redirected to a device, as its peer's.
-fn meets_again(facts: &Facts, device: &DeviceFacts) -> Option<String> {
+pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
     let peer = device.peer()?;
+    let there = device.peer_facts.as_ref();
     let is_attached = peer.nsid.is_none() && facts.attached.contains(&peer.ifindex);
-    let redirects = device
-        .peer_facts
-        .as_ref()
-        .is_some_and(|there| there.redirects);
-    (is_attached || redirects).then(|| format!("xdpredir is attached to its peer {peer}, too"))
+    if !is_attached && !there.is_some_and(|there| there.redirects) {
+        return None;
+    }
+    let returning = |rule: &&Rule| rule.backends.iter().any(|b| returns(rule, b, device));
+    let rule = facts.rules.iter().find(returning)?;
+    let (consequence, remedy) = if rule.decrement_ttl {
+        (
+            "packets go back and forth until their TTL is used up, if a rule at its peer takes them, too",
+            "give the rules of one side a narrower match, such as a source",
+        )
+    } else {
+        (
+            "packets go back and forth without an end, if a rule at its peer takes them, too",
+            "give the rules of one side a narrower match, such as a source, or have them decrement the TTL",
+        )
+    };
+    Some(
+        Finding::warning("loop", device.name())
+            .consequence(consequence)
+            .evidence(format!(
+                "xdpredir is attached to its peer {peer}, too, and what rule {} sends there still matches it",
+                rule.matches
+            ))
+            .remedy(remedy),
+    )
 }
 
 /// Whether what a backend gets still matches the rule.
@@ -35,25 +45,4 @@ fn returns(rule: &Rule, backend: &Backend, device: &DeviceFacts) -> bool {
             .snat_of(backend)
             .is_none_or(|snat| matches.src.contains(&snat))
         && rewrite.push_vlan.or(untagged) == matches.vlan
-}
-
-fn finding(device: &DeviceFacts, rule: &Rule, evidence: &str) -> Finding {
-    let (consequence, remedy) = if rule.decrement_ttl {
-        (
-            "packets go back and forth until their TTL is used up, if a rule at its peer takes them, too",
-            "give the rules of one side a narrower match, such as a source",
-        )
-    } else {
-        (
-            "packets go back and forth without an end, if a rule at its peer takes them, too",
-            "give the rules of one side a narrower match, such as a source, or have them decrement the TTL",
-        )
-    };
-    Finding::warning("loop", device.name())
-        .consequence(consequence)
-        .evidence(format!(
-            "{evidence}, and what rule {} sends there still matches it",
-            rule.matches
-        ))
-        .remedy(remedy)
 }

@@ -31,7 +31,7 @@ fn finding(facts: &Facts, device: Option<&DeviceFacts>, name: &str, reason: Reas
         "{} {frames} lost there since the backends were added",
         reason.frames
     ));
-    let cause = cause(facts, name, reason.loss);
+    let cause = cause(facts, device, reason.loss);
     if cause.is_none() && may_lack_queues(device, reason.loss) {
         return finding
             .evidence(format!("{}, or not on every CPU", reason.why))
@@ -45,10 +45,8 @@ fn finding(facts: &Facts, device: Option<&DeviceFacts>, name: &str, reason: Reas
     }
     if cause.is_none() && is_over(facts, device, reason.loss) {
         return finding
-            .evidence(format!("{}: that is over", reason.why))
-            .remedy(
-                "nothing to mend; a backend that is deleted and added again is counted from zero",
-            );
+            .evidence(format!("{}: the cause is gone", reason.why))
+            .remedy("nothing to do; to reset the count, delete the backend and add it again");
     }
     let remedy = cause.map_or(reason.remedy, |cause| cause.remedy);
     finding.evidence(reason.why).remedy(remedy)
@@ -63,15 +61,16 @@ fn to_skb(facts: &Facts) -> Remedy {
 }
 
 /// What another check finds there, that loses frames so.
-fn cause(facts: &Facts, name: &str, loss: Loss) -> Option<Finding> {
-    let checks: &[fn(&Facts) -> Vec<Finding>] = match loss {
-        Loss::NotSupported => &[redirect_target::check, multi_buffer::check],
-        Loss::Mtu => &[mtu::check, peer_mtu::check],
-        Loss::LinkDown => &[link::check],
-        Loss::NoDevice | Loss::QueueFull | Loss::Other => &[],
-    };
-    let mut found = checks.iter().flat_map(|check| check(facts));
-    found.find(|other| other.subject == name)
+fn cause(facts: &Facts, device: Option<&DeviceFacts>, loss: Loss) -> Option<Finding> {
+    let device = device.filter(|device| device.in_service)?;
+    match loss {
+        Loss::NotSupported => {
+            redirect_target::check(facts, device).or_else(|| multi_buffer::check(facts, device))
+        }
+        Loss::Mtu => mtu::check(facts, device).or_else(|| peer_mtu::check(facts, device)),
+        Loss::LinkDown => link::finding(device),
+        Loss::NoDevice | Loss::QueueFull | Loss::Other => None,
+    }
 }
 
 /// Whether its driver may have queues for redirected frames, but fewer than this host has CPUs. A

@@ -1,30 +1,23 @@
 //! Servers whose MAC address is no longer the one that the rules have.
 
 use super::remedies;
-use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, Moved, Neighbour};
+use crate::doctor::facts::{BackendFacts, DeviceFacts, Moved};
 use crate::model::{Finding, Refreshed};
 
-pub fn check(facts: &Facts) -> Vec<Finding> {
-    let of = |(backend, device)| finding(backend, device);
-    facts.served().filter_map(of).collect()
-}
-
-fn finding(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
+pub fn check(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
     let (evidence, to) = match backend.moved()? {
         Moved::Peer(mac) => (
             format!("{mac} is that of {}", device.peer()?),
             Refreshed::Mac(mac),
         ),
-        Moved::Neighbour(Neighbour {
-            mac,
-            device,
-            behind,
-            ..
-        }) => {
-            let evidence = format!("the host's neighbour table has {mac} on {device}");
-            match behind {
+        Moved::Neighbour(now) => {
+            let evidence = format!(
+                "the host's neighbour table has {} on {}",
+                now.mac, now.device
+            );
+            match &now.behind {
                 Some(port) => (format!("{evidence}, behind {port}"), Refreshed::Path),
-                None => (evidence, Refreshed::Mac(*mac)),
+                None => (evidence, Refreshed::Mac(now.mac)),
             }
         }
         Moved::Device(_) | Moved::Port(_) => return None,

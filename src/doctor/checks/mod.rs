@@ -40,56 +40,81 @@ mod vlan_offload;
 
 pub use reply_source::REPLY_SOURCE;
 
-use super::facts::Facts;
+use super::facts::{BackendFacts, DeviceFacts, Facts, InterfaceFacts};
 use crate::model::{Finding, Severity};
+use Check::{Backend, Egress, Interface, Whole};
 
-type Check = fn(&Facts) -> Vec<Finding>;
+/// A check, by what it looks at.
+enum Check {
+    /// All facts.
+    Whole(fn(&Facts) -> Vec<Finding>),
+    /// Each interface on which packets meet the program.
+    Interface(fn(&Facts, &InterfaceFacts, &DeviceFacts) -> Option<Finding>),
+    /// Each device that packets are redirected to.
+    Egress(fn(&Facts, &DeviceFacts) -> Option<Finding>),
+    /// Each backend whose egress device is there.
+    Backend(fn(&BackendFacts, &DeviceFacts) -> Option<Finding>),
+}
+
+impl Check {
+    fn run(&self, facts: &Facts) -> Vec<Finding> {
+        match *self {
+            Whole(check) => check(facts),
+            Interface(check) => facts
+                .ingress()
+                .filter_map(|(i, d)| check(facts, i, d))
+                .collect(),
+            Egress(check) => facts.egress().filter_map(|d| check(facts, d)).collect(),
+            Backend(check) => facts.served().filter_map(|(b, d)| check(b, d)).collect(),
+        }
+    }
+}
 
 /// Between an interface and the servers.
 const WAY: &[Check] = &[
-    redirect_target::check,
-    multi_buffer::check,
-    mtu::check,
-    peer_mtu::check,
-    link::check,
-    route::check,
-    bridge_port::check,
-    mac::check,
-    source_mac::check,
-    checksum::check,
-    address::check,
-    foreign_program::check,
-    rp_filter::check,
-    replies::check,
-    reply_source::check,
-    keep_ip::check,
-    r#loop::check,
-    segments::check,
-    vlan_offload::check,
+    Egress(redirect_target::check),
+    Egress(multi_buffer::check),
+    Egress(mtu::check),
+    Egress(peer_mtu::check),
+    Whole(link::check),
+    Backend(route::check),
+    Backend(bridge_port::check),
+    Backend(mac::check),
+    Backend(source_mac::check),
+    Whole(checksum::check),
+    Backend(address::check),
+    Egress(foreign_program::check),
+    Backend(rp_filter::check),
+    Backend(replies::check),
+    Whole(reply_source::check),
+    Backend(keep_ip::check),
+    Egress(r#loop::check),
+    Interface(segments::check),
+    Interface(vlan_offload::check),
 ];
 
 /// At the interfaces.
 const INTERFACES: &[Check] = &[
-    mode::check,
-    bridge::check,
-    link::interfaces,
-    foreign_program::interfaces,
+    Interface(mode::check),
+    Interface(bridge::check),
+    Whole(link::interfaces),
+    Whole(foreign_program::interfaces),
 ];
 
 /// What the host lacks, and what has changed since the rules were made.
 const STATE: &[Check] = &[
-    kernel::check,
-    bpffs::check,
-    capabilities::check,
-    netdev::check,
-    stale_pins::check,
-    interface::check,
-    device::check,
-    locator::check,
-    shadowed_rule::check,
-    bridge_entry::check,
-    losses::check,
-    fragments::check,
+    Whole(kernel::check),
+    Whole(bpffs::check),
+    Whole(capabilities::check),
+    Whole(netdev::check),
+    Whole(stale_pins::check),
+    Whole(interface::check),
+    Whole(device::check),
+    Whole(locator::check),
+    Whole(shadowed_rule::check),
+    Whole(bridge_entry::check),
+    Whole(losses::check),
+    Interface(fragments::check),
 ];
 
 /// All checks, problems first.
@@ -109,7 +134,7 @@ pub fn of_interfaces(facts: &Facts) -> Vec<Finding> {
 
 fn run(facts: &Facts, checks: &[&[Check]]) -> Vec<Finding> {
     let checks = checks.iter().copied().flatten();
-    let mut findings: Vec<Finding> = checks.flat_map(|check| check(facts)).collect();
+    let mut findings: Vec<Finding> = checks.flat_map(|check| check.run(facts)).collect();
     findings.sort_by_key(|finding| finding.severity == Severity::Warning);
     findings
 }

@@ -5,16 +5,11 @@ use super::remedies;
 use crate::doctor::facts::{DeviceFacts, Facts, InterfaceFacts};
 use crate::model::{ETHERNET_MTU, Finding, Mode, Remedy, Tool};
 
-pub fn check(facts: &Facts) -> Vec<Finding> {
-    let skb = facts.live().filter(|i| i.mode == Mode::Skb);
-    skb.filter_map(|i| finding(i, facts.devices.get(&i.ifindex)?))
-        .collect()
-}
-
 /// As `attach` chooses: on veths, bridges and taps, generic is right.
-fn finding(interface: &InterfaceFacts, device: &DeviceFacts) -> Option<Finding> {
+pub fn check(_: &Facts, interface: &InterfaceFacts, device: &DeviceFacts) -> Option<Finding> {
     let driver_can = device.features.xdp.redirect == Some(true);
-    if !driver_can || ["veth", "bridge", "tun"].iter().any(|kind| device.is(kind)) {
+    let is_native = interface.mode == Mode::Native;
+    if is_native || !driver_can || ["veth", "bridge", "tun"].iter().any(|kind| device.is(kind)) {
         return None;
     }
     let (name, mtu) = (&interface.name, device.features.mtu);
@@ -41,26 +36,25 @@ fn finding(interface: &InterfaceFacts, device: &DeviceFacts) -> Option<Finding> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{attached, nic};
+    use super::super::{Check, testing};
     use super::*;
-
-    /// The evidence, for a NIC in a mode.
-    fn found(mode: Mode, lro: bool, mtu: u32) -> Option<String> {
-        let mut device = nic(1);
-        device.features.offloads.lro = Some(lro);
-        device.features.mtu = mtu;
-        let interface = attached(&device, mode);
-        let mut facts = Facts::default();
-        facts.interfaces.push(interface);
-        facts.devices.insert(1, device);
-        check(&facts).pop().map(|finding| finding.evidence)
-    }
 
     #[test]
     fn lro_or_a_large_mtu_is_named_where_skb_mode_is_second_best() {
-        assert!(found(Mode::Skb, true, 1500).unwrap().contains("LRO is on"));
-        assert!(found(Mode::Skb, false, 9000).unwrap().contains("9000"));
-        assert_eq!(found(Mode::Skb, false, 1500), None);
-        assert_eq!(found(Mode::Native, true, 9000), None);
+        let evidence = |mode, lro, mtu| {
+            let mut device = testing::nic(1);
+            device.features.offloads.lro = Some(lro);
+            device.features.mtu = mtu;
+            let found = Check::Interface(check).run(&testing::attached_to(device, mode));
+            found.first().map(|finding| finding.evidence.clone())
+        };
+        assert!(
+            evidence(Mode::Skb, true, 1500)
+                .unwrap()
+                .contains("LRO is on")
+        );
+        assert!(evidence(Mode::Skb, false, 9000).unwrap().contains("9000"));
+        assert_eq!(evidence(Mode::Skb, false, 1500), None);
+        assert_eq!(evidence(Mode::Native, true, 9000), None);
     }
 }

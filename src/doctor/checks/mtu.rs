@@ -3,18 +3,12 @@
 use crate::doctor::facts::{DeviceFacts, Facts};
 use crate::model::{Finding, Remedy, Tool};
 
-pub fn check(facts: &Facts) -> Vec<Finding> {
-    let egress = facts.egress();
-    egress.filter_map(|device| finding(facts, device)).collect()
-}
-
 /// The program lets pass what the egress device can't send.
-fn finding(facts: &Facts, egress: &DeviceFacts) -> Option<Finding> {
-    let ingress = facts
-        .ingress()
-        // lo has an MTU like no other device's, and no address.
-        .filter(|device| device.features.mac.is_some_and(|mac| mac.is_unicast()))
-        .max_by_key(|device| device.features.mtu)?;
+pub fn check(facts: &Facts, egress: &DeviceFacts) -> Option<Finding> {
+    let ingress = facts.ingress().map(|(_, device)| device);
+    // lo has an MTU like no other device's, and no address.
+    let with_mac = ingress.filter(|device| device.features.mac.is_some_and(|mac| mac.is_unicast()));
+    let ingress = with_mac.max_by_key(|device| device.features.mtu)?;
     let (name, mtu) = (egress.name(), egress.features.mtu);
     let (from, longest) = (ingress.name(), ingress.features.mtu);
     (mtu < longest).then(|| {

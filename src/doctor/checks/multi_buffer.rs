@@ -4,16 +4,12 @@ use super::remedies;
 use crate::doctor::facts::{DeviceFacts, Facts};
 use crate::model::{Finding, Mode};
 
-pub fn check(facts: &Facts) -> Vec<Finding> {
-    let from = facts.native().find(|interface| interface.frags);
-    let one_alone = |device: &&DeviceFacts| {
-        let xdp = &device.features.xdp;
-        xdp.redirect_target == Some(true) && xdp.multi_buffer_tx == Some(false)
-    };
-    let devices = facts.egress().filter(one_alone);
-    let finding = |device: &DeviceFacts| {
-        let from = from?.name.as_str();
-        Some( Finding::problem("multi-buffer", device.name())
+pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
+    let from = &facts.native().find(|interface| interface.frags)?.name;
+    let xdp = &device.features.xdp;
+    let one_alone = xdp.redirect_target == Some(true) && xdp.multi_buffer_tx == Some(false);
+    one_alone.then(|| {
+        Finding::problem("multi-buffer", device.name())
             .consequence(format!(
                 "long frames that {from} redirects to it in native mode are lost"
             ))
@@ -21,7 +17,6 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
             .remedy(
                 remedies::reattach(&[from], Some(Mode::Skb))
                     + format!(", or give {from} an MTU whose frames fit one buffer"),
-            ))
-    };
-    devices.filter_map(finding).collect()
+            )
+    })
 }

@@ -1,12 +1,17 @@
 //! Findings that rest on what was guessed, because the kernel doesn't tell it.
 
-use super::{mode, multi_buffer, redirect_target};
+use super::{Check, mode, multi_buffer, redirect_target};
 use crate::doctor::facts::Facts;
 use crate::model::Finding;
 
 pub fn check(facts: &Facts) -> Vec<Finding> {
-    let mut resting = [redirect_target::check, multi_buffer::check, mode::check].into_iter();
-    if facts.host.tells_features || resting.all(|check| check(facts).is_empty()) {
+    let mut resting = [
+        Check::Egress(redirect_target::check),
+        Check::Egress(multi_buffer::check),
+        Check::Interface(mode::check),
+    ]
+    .into_iter();
+    if facts.host.tells_features || resting.all(|check| check.run(facts).is_empty()) {
         return Vec::new();
     }
     vec![

@@ -4,11 +4,7 @@ use super::mtu::set_mtu;
 use crate::doctor::facts::{DeviceFacts, Facts};
 use crate::model::Finding;
 
-pub fn check(facts: &Facts) -> Vec<Finding> {
-    facts.egress().filter_map(finding).collect()
-}
-
-fn finding(egress: &DeviceFacts) -> Option<Finding> {
+pub fn check(_: &Facts, egress: &DeviceFacts) -> Option<Finding> {
     let peer = egress.features.peer.as_ref()?;
     let (mtu, there) = (egress.features.mtu, peer.mtu?);
     (there < mtu).then(|| {

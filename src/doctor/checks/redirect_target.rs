@@ -7,59 +7,40 @@ use crate::model::{
     Backend, Command, FeatureSource, Finding, Fix, Mode, Peer, Remedy, Rewrite, Tool, Verb, VlanId,
 };
 
-pub fn check(facts: &Facts) -> Vec<Finding> {
-    if facts.native().next().is_none() {
-        return Vec::new();
-    }
-    let egress = facts.egress();
-    egress.filter_map(|device| finding(facts, device)).collect()
-}
-
 /// None where the device takes frames. Not to know it is no yes.
-fn finding(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
-    let takes = device.features.xdp.redirect_target;
+pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
     let names = facts.native_names();
-    let redirect = if names.len() > 1 {
-        "redirect"
-    } else {
-        "redirects"
+    let redirect = match names.len() {
+        0 => return None,
+        1 => "redirects",
+        _ => "redirect",
     };
-    let what = format!(
-        "what {} {redirect} to it in native mode",
-        names.join(" and ")
-    );
-    let finding = match takes {
+    let (new, are): (fn(_, _) -> _, _) = match device.features.xdp.redirect_target {
         Some(true) => return None,
-        Some(false) => {
-            Finding::problem(id(device), device.name()).consequence(format!("{what} is lost"))
-        }
-        None => {
-            Finding::warning(id(device), device.name()).consequence(format!("{what} may be lost"))
-        }
+        Some(false) => (Finding::problem, "is"),
+        None => (Finding::warning, "may be"),
     };
-    let (evidence, remedy, fix) = match &device.features.peer {
-        Some(peer) if device.is("veth") => of_veth(facts, device, peer),
-        _ => of_driver(facts, device),
+    let finding = |check| {
+        let names = names.join(" and ");
+        let lost = format!("what {names} {redirect} to it in native mode {are} lost");
+        let finding: Finding = new(check, device.name());
+        finding.consequence(lost)
     };
-    Some(finding.evidence(evidence).remedy(remedy).fix(fix))
+    Some(match &device.features.peer {
+        Some(peer) if device.is("veth") => finding("peer-napi")
+            .evidence(lacking(peer) + guess(device))
+            .remedy(gro_on(peer) + ", or " + remedies::natives_to_skb(facts))
+            .fix(gro(peer)),
+        _ => {
+            let (evidence, remedy) = of_driver(facts, device);
+            finding("redirect-target").evidence(evidence).remedy(remedy)
+        }
+    })
 }
 
-fn id(device: &DeviceFacts) -> &'static str {
-    if device.is("veth") && device.features.peer.is_some() {
-        "peer-napi"
-    } else {
-        "redirect-target"
-    }
-}
-
-fn of_veth(facts: &Facts, device: &DeviceFacts, peer: &Peer) -> (String, Remedy, Option<Fix>) {
-    let remedy = gro_on(peer) + ", or " + remedies::natives_to_skb(facts);
-    (lacking(peer) + guess(device), remedy, gro(peer))
-}
-
-fn of_driver(facts: &Facts, device: &DeviceFacts) -> (String, Remedy, Option<Fix>) {
+fn of_driver(facts: &Facts, device: &DeviceFacts) -> (String, Remedy) {
     let skb = remedies::natives_to_skb(facts);
-    let driver = driver(device);
+    let driver = device.features.driver.as_deref().unwrap_or("(none)");
     let evidence = match device.features.xdp.redirect_target {
         Some(_) => format!(
             "its driver {driver} takes no redirected frames (NDO_XMIT){}",
@@ -70,20 +51,18 @@ fn of_driver(facts: &Facts, device: &DeviceFacts) -> (String, Remedy, Option<Fix
         }
     };
     if let Some(below) = by_device_below(facts, device) {
-        return (evidence, below + ", or " + skb, None);
+        return (evidence, below + ", or " + skb);
     }
     let Some(attach) = attach_there(facts, device) else {
-        return (evidence, skb, None);
+        return (evidence, skb);
     };
     let evidence = format!("{evidence}; some drivers do while an XDP program runs there");
-    (evidence, attach + ", or " + skb, None)
+    (evidence, attach + ", or " + skb)
 }
 
 fn guess(device: &DeviceFacts) -> &'static str {
-    match (
-        device.features.xdp.redirect_target,
-        device.features.xdp.source,
-    ) {
+    let xdp = &device.features.xdp;
+    match (xdp.redirect_target, xdp.source) {
         (Some(_), FeatureSource::Guess) => ", as far as can be told on this kernel",
         _ => "",
     }
@@ -179,38 +158,11 @@ fn gro(peer: &Peer) -> Option<Fix> {
     (peer.gro == Some(false)).then(|| Fix::Gro(device.clone()))
 }
 
-fn driver(device: &DeviceFacts) -> &str {
-    device.features.driver.as_deref().unwrap_or("(none)")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{attached, nic, redirecting, rule, vlan};
+    use super::super::testing::{attach, attached_to, nic, redirecting, rule, vlan};
     use super::*;
-    use crate::model::{Part, Proto, Severity};
-
-    /// The rewriting in the remedy for a backend by a VLAN device.
-    fn rewriting(lower_takes: bool, rewrite: Rewrite) -> Option<Rewrite> {
-        let mut lower = nic(1);
-        lower.features.xdp.redirect_target = Some(lower_takes);
-        let (upper, from) = (vlan(2, &lower), nic(3));
-        let mut facts = Facts::default();
-        facts.interfaces.push(attached(&from, Mode::Native));
-        facts.rules.push(rule(Proto::Udp, 2, rewrite));
-        facts.below.insert(1, lower.features);
-        match &by_device_below(&facts, &upper)?.0[0] {
-            Part::Commands(commands) => match &commands[0] {
-                Command::Own(Verb::RuleAdd {
-                    device, rewriting, ..
-                }) => {
-                    assert_eq!(device.as_deref(), Some("nic1"));
-                    rewriting.map(|new| new.backend)
-                }
-                other => panic!("{other:?}"),
-            },
-            other => panic!("{other:?}"),
-        }
-    }
+    use crate::model::{Proto, Severity};
 
     #[test]
     fn a_vlan_s_frames_go_by_the_device_below_with_their_tag() {
@@ -222,19 +174,34 @@ mod tests {
             push_vlan: VlanId::new(100),
             ..keep_ip
         };
-        assert_eq!(rewriting(true, keep_ip), Some(tagged));
-        assert_eq!(rewriting(false, keep_ip), None);
-        assert_eq!(rewriting(true, tagged), None);
+        let remedy = |lower_takes, rewrite| {
+            let mut lower = nic(1);
+            lower.features.xdp.redirect_target = Some(lower_takes);
+            let upper = vlan(2, &lower);
+            let mut facts = attached_to(nic(3), Mode::Native);
+            facts.rules.push(rule(Proto::Udp, 2, rewrite));
+            facts.below.insert(1, lower.features);
+            by_device_below(&facts, &upper)
+        };
+        let rule = rule(Proto::Udp, 2, keep_ip);
+        let add = Verb::RuleAdd {
+            matches: rule.matches,
+            server: rule.backends[0].server,
+            device: Some("nic1".into()),
+            rewriting: Some(rule.rewriting(tagged)),
+        };
+        assert_eq!(remedy(true, keep_ip), Some(Remedy::from(add) + ""));
+        assert_eq!(remedy(false, keep_ip), None);
+        assert_eq!(remedy(true, tagged), None);
     }
 
     /// Of a NIC that takes frames or not, natively redirected to.
-    fn found(takes: Option<bool>, redirect: Option<bool>) -> (Facts, Vec<Finding>) {
+    fn found(takes: Option<bool>, redirect: Option<bool>) -> Option<Finding> {
         let mut egress = nic(2);
         egress.features.xdp.redirect_target = takes;
         egress.features.xdp.redirect = redirect;
         let facts = redirecting(nic(1), egress);
-        let findings = check(&facts);
-        (facts, findings)
+        check(&facts, &facts.devices[&2])
     }
 
     fn to_skb() -> Remedy {
@@ -247,34 +214,39 @@ mod tests {
     }
 
     #[test]
-    fn a_nic_that_may_want_a_program_is_to_be_attached_first() {
-        assert!(found(Some(true), Some(true)).1.is_empty());
-        let (mut facts, findings) = found(Some(false), Some(true));
-        assert_eq!(findings[0].severity, Severity::Problem);
-        assert_eq!(findings[0].remedy, attach_first());
+    fn not_to_know_whether_a_device_takes_frames_is_no_yes() {
+        let problem = Some((Severity::Problem, "is"));
+        let warning = Some((Severity::Warning, "may be"));
+        // Whether it takes frames and runs programs that redirect, what is found, and the remedy.
+        let cases = [
+            (Some(true), Some(true), None, Remedy::default()),
+            (Some(false), Some(true), problem, attach_first()),
+            (Some(false), Some(false), problem, to_skb()),
+            (None, Some(true), warning, attach_first()),
+            (None, None, warning, attach_first()),
+        ];
+        for (takes, redirect, expected, remedy) in cases {
+            let found = found(takes, redirect);
+            assert_eq!(found.is_some(), expected.is_some(), "{found:?}");
+            if let (Some(found), Some((severity, are))) = (found, expected) {
+                assert_eq!(found.check, "redirect-target");
+                assert_eq!((found.severity, found.remedy), (severity, remedy));
+                assert!(found.consequence.ends_with(&format!("{are} lost")));
+            }
+        }
+    }
 
-        facts.interfaces.push(attached(&nic(2), Mode::Skb));
+    #[test]
+    fn a_nic_that_is_attached_already_is_attached_natively_or_all_in_generic_mode() {
+        let mut egress = nic(2);
+        egress.features.xdp.redirect_target = Some(false);
+        let mut facts = redirecting(nic(1), egress.clone());
+        attach(&mut facts, egress, Mode::Skb);
+        let remedy = |facts: &Facts| check(facts, &facts.devices[&2]).expect("a finding").remedy;
         let again = remedies::reattach(&["nic2"], Some(Mode::Native));
-        assert_eq!(check(&facts)[0].remedy, again + ", or " + to_skb());
+        assert_eq!(remedy(&facts), again + ", or " + to_skb());
         facts.interfaces[1].mode = Mode::Native;
         let both = remedies::reattach(&["nic1", "nic2"], Some(Mode::Skb));
-        assert_eq!(check(&facts)[0].remedy, both);
-    }
-
-    #[test]
-    fn a_device_without_xdp_is_for_generic_mode() {
-        let (_, findings) = found(Some(false), Some(false));
-        assert_eq!(findings[0].remedy, to_skb());
-    }
-
-    #[test]
-    fn not_to_know_whether_a_device_takes_frames_is_no_yes() {
-        for redirect in [None, Some(true)] {
-            let (_, findings) = found(None, redirect);
-            assert_eq!(findings[0].check, "redirect-target");
-            assert_eq!(findings[0].severity, Severity::Warning);
-            assert!(findings[0].consequence.ends_with("may be lost"));
-            assert_eq!(findings[0].remedy, attach_first());
-        }
+        assert_eq!(remedy(&facts), both);
     }
 }

@@ -5,6 +5,9 @@ use std::net::IpAddr;
 use crate::doctor::facts::{BackendFacts, Facts, LostLocator};
 use crate::model::{Command, Match, Mode, Place, Remedy, Remote, Tool, Verb};
 
+/// What comes of a server that has moved and cannot be found.
+pub const LOST_IF_IT_MOVES: &str = "if the server moves, `rule refresh` cannot find it";
+
 /// Attaches interfaces again, and keeps their rules.
 pub fn reattach(names: &[&str], mode: Option<Mode>) -> Remedy {
     let detach = Command::Own(Verb::Detach(owned(names)));
@@ -22,6 +25,15 @@ pub fn attach(names: &[&str], mode: Option<Mode>) -> Verb {
 
 fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| name.to_string()).collect()
+}
+
+/// Attaches an interface in place of another XDP program.
+pub fn attach_by_force(name: &str, mode: Option<Mode>) -> Verb {
+    Verb::Attach {
+        interfaces: owned(&[name]),
+        mode,
+        force: true,
+    }
 }
 
 /// Takes the interfaces out of native mode.
@@ -53,8 +65,8 @@ pub fn add_address_of_clients(server: IpAddr) -> Tool {
 /// Has the rules of a backend follow its server.
 pub fn renew(backend: &BackendFacts) -> Remedy {
     let server = backend.server;
-    let (rules, first) = backend.by_hand;
-    if backend.is_own {
+    let (rules, first) = backend.locators.by_hand;
+    if backend.whereabouts.is_own {
         return Remedy::from(Verb::RuleDel(first, server))
             + format!(", and add a server of another host: {server} is an address of this host");
     }
@@ -67,7 +79,7 @@ pub fn renew(backend: &BackendFacts) -> Remedy {
             1 => " (this rule has no locator)".to_string(),
             rules => format!(" (and so for {rules} rules, which have no locator)"),
         };
-    match backend.has_locator {
+    match backend.locators.any {
         true => Remedy::all([refresh(), add]),
         false => add,
     }

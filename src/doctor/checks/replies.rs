@@ -5,20 +5,17 @@ use std::net::IpAddr;
 use super::rp_filter::unfiltered;
 use super::{mac, remedies, rp_filter};
 use crate::doctor::facts::{
-    BackendFacts, Certainty, DeviceFacts, Facts, Reply, ReplyArrival, ReturnRoute,
+    BackendFacts, Certainty, DeviceFacts, Reply, ReplyArrival, ReturnRoute,
 };
 use crate::model::{Finding, Remedy, Tool};
 
-pub fn check(facts: &Facts) -> Vec<Finding> {
-    let of = |(backend, device): (&BackendFacts, &DeviceFacts)| {
-        // A packet that is dropped where it arrives is not answered.
-        if backend.has_left() || rp_filter::finding(backend, device).is_some() {
-            return None;
-        }
-        let mut replies = backend.namespace.as_ref()?.replies.iter();
-        replies.find_map(|reply| lost(backend, device, reply))
-    };
-    facts.served().filter_map(of).collect()
+pub fn check(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
+    // A packet that is dropped where it arrives is not answered.
+    if backend.has_left() || rp_filter::check(backend, device).is_some() {
+        return None;
+    }
+    let mut replies = backend.namespace.as_ref()?.replies.iter();
+    replies.find_map(|reply| lost(backend, device, reply))
 }
 
 fn lost(backend: &BackendFacts, device: &DeviceFacts, reply: &Reply) -> Option<Finding> {
@@ -32,7 +29,7 @@ fn lost(backend: &BackendFacts, device: &DeviceFacts, reply: &Reply) -> Option<F
                 .evidence(format!(
                     "there is no route to {source} in the network namespace of {peer}"
                 ))
-                .remedy("add one there, if it is to answer"),
+                .remedy("add a route there if the server should answer"),
         );
     }
     let here = backend.answers.as_ref().filter(|_| reply.via_us)?;

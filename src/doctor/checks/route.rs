@@ -1,12 +1,11 @@
 //! Servers whose route has changed or is gone, where the rules found them by it.
 
 use super::{mac, remedies};
-use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, Moved};
+use crate::doctor::facts::{BackendFacts, DeviceFacts, Moved};
 use crate::model::{Finding, Refreshed, Remedy};
 
-pub fn check(facts: &Facts) -> Vec<Finding> {
-    let of = |(backend, device)| other_device(backend, device).or_else(|| gone(backend));
-    facts.served().filter_map(of).collect()
+pub fn check(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
+    other_device(backend, device).or_else(|| gone(backend))
 }
 
 fn other_device(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
@@ -29,10 +28,10 @@ fn other_device(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding>
 /// Packets go where the server was; `rule list` says "no route".
 fn gone(backend: &BackendFacts) -> Option<Finding> {
     let server = backend.server;
-    let is_lost = backend.by_route && !backend.has_route && !backend.is_own;
-    is_lost.then(|| {
+    // An address of this host is another check's finding.
+    (backend.has_lost_route() && !backend.whereabouts.is_own).then(|| {
         Finding::warning("route", format!("server {server}"))
-            .consequence("once it moves, it can't be found again")
+            .consequence(remedies::LOST_IF_IT_MOVES)
             .evidence("its rules found it by the host's route to it, which is gone")
             .remedy(
                 Remedy::from(format!("add a route to {server}, or "))

@@ -1,18 +1,15 @@
 //! Servers whose namespace drops packets by where they come from.
 
 use super::{mac, remedies};
-use crate::doctor::facts::{BackendFacts, Certainty, DeviceFacts, Facts, Reply};
+use crate::doctor::facts::{BackendFacts, Certainty, DeviceFacts, Reply};
 use crate::model::{Finding, Remedy, Tool};
 
-pub fn check(facts: &Facts) -> Vec<Finding> {
-    // What the other end of the device says means nothing of a server that has left it.
-    let stay = facts.served().filter(|(backend, _)| !backend.has_left());
-    stay.filter_map(|(backend, device)| finding(backend, device))
-        .collect()
-}
-
 /// One of a server's sources stands for all. IPv4 only.
-pub fn finding(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
+pub fn check(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
+    // What the other end of the device says means nothing of a server that has left it.
+    if backend.has_left() {
+        return None;
+    }
     let (mode, peer) = (device.peer_facts.as_ref()?.rp_filter, device.peer()?);
     let is_lost = |reply: &&Reply| reply.source.net.addr().is_ipv4() && reply.back.is_refused(mode);
     let replies = &backend.namespace.as_ref()?.replies;
@@ -26,10 +23,9 @@ pub fn finding(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> 
         Certainty::Near => lost.len() == replies.len(),
         Certainty::Guessed => false,
     };
-    let (finding, are): (fn(_, _) -> _, _) = if surely {
-        (Finding::problem, "are")
-    } else {
-        (Finding::warning, "may be")
+    let (finding, are): (fn(_, _) -> _, _) = match surely {
+        true => (Finding::problem, "are"),
+        false => (Finding::warning, "may be"),
     };
     let (source, arrival) = (source.to_string(), peer.name());
     Some(

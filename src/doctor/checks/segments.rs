@@ -9,25 +9,12 @@ const QUIC: [u16; 5] = [443, 784, 853, 4433, 8443];
 
 /// Most senders of UDP hand over each datagram alone: their rules count on QUIC's ports, and where
 /// frames that were too long have passed.
-pub fn check(facts: &Facts) -> Vec<Finding> {
-    let live = facts.live();
-    live.filter_map(|interface| of_interface(facts, interface, rules(facts, interface)))
-        .collect()
-}
-
-fn rules(facts: &Facts, interface: &InterfaceFacts) -> Protos {
-    let passed = passed(facts, interface).is_some_and(|frames| frames > 0);
+fn rules(facts: &Facts, passed: bool) -> Protos {
     let any = |wanted: &dyn Fn(&Match) -> bool| facts.matches().any(wanted);
     Protos {
         tcp: any(&|rule| rule.proto == Proto::Tcp),
         udp: any(&|rule| rule.proto == Proto::Udp && (passed || QUIC.contains(&rule.port.get()))),
     }
-}
-
-/// How many frames that were too long have passed there; None where nobody has looked.
-fn passed(facts: &Facts, interface: &InterfaceFacts) -> Option<u64> {
-    let outcomes = facts.outcomes.get(&interface.ifindex);
-    outcomes.map(|outcomes| outcomes.packets("too_long"))
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -46,108 +33,117 @@ impl Protos {
 }
 
 /// Who makes large frames, of what.
-enum Maker {
-    /// A device whose senders leave it to the device to divide what they send.
-    Sender(Remote, Protos),
-    /// A VM behind a tap, whose own offloads nobody here can see.
-    Vm(String, Protos),
-    /// A device that joins TCP segments of others (GRO).
-    Joiner(Remote),
-    /// A tunnel's other end, from which frames that were too long have passed.
-    OtherEnd(Protos),
+struct Maker {
+    protos: Protos,
+    evidence: String,
+    remedy: Remedy,
+    /// Nobody here can see a VM's own offloads.
+    is_vm: bool,
 }
 
 impl Maker {
-    fn protos(&self) -> Protos {
-        match self {
-            Maker::Sender(_, protos) | Maker::Vm(_, protos) | Maker::OtherEnd(protos) => *protos,
-            Maker::Joiner(_) => Protos {
-                tcp: true,
-                udp: false,
-            },
+    fn new(protos: Protos, evidence: String, remedy: Remedy) -> Self {
+        Maker {
+            protos,
+            evidence,
+            remedy,
+            is_vm: false,
         }
     }
 
-    fn evidence(&self) -> String {
-        match self {
-            Maker::Sender(device, protos) => {
-                let (what, is) = match protos {
-                    Protos { udp: false, .. } => ("TSO", "is"),
-                    Protos { tcp: false, .. } => ("tx-udp-segmentation", "is"),
-                    _ => ("TSO and tx-udp-segmentation", "are"),
-                };
-                // Nobody looks into a namespace that can't be entered.
-                let is = if device.ifname.is_none() {
-                    "may be"
-                } else {
-                    is
-                };
-                format!("{what} {is} on at {device}")
-            }
-            Maker::Vm(tap, _) => format!("a VM behind {tap} may leave dividing to others"),
-            Maker::Joiner(device) => format!("GRO of {device} joins TCP segments"),
-            Maker::OtherEnd(_) => {
-                "some have passed that the tunnel's other end did not divide".into()
-            }
+    /// A device whose senders leave it to the device to divide what they send.
+    fn sender(device: &Remote, protos: Protos) -> Self {
+        let (what, is) = match protos {
+            Protos { udp: false, .. } => ("TSO", "is"),
+            Protos { tcp: false, .. } => ("tx-udp-segmentation", "is"),
+            _ => ("TSO and tx-udp-segmentation", "are"),
+        };
+        // Nobody looks into a namespace that can't be entered.
+        let is = device.ifname.as_ref().map_or("may be", |_| is);
+        let remedy = remedies::at_device(device, |name| undivided(name, protos));
+        Maker::new(protos, format!("{what} {is} on at {device}"), remedy)
+    }
+
+    /// A VM behind a tap.
+    fn vm(tap: &str, protos: Protos) -> Self {
+        let libvirt = match protos.tcp {
+            true => ", or for TCP <host tso4='off' tso6='off'/> in its libvirt XML",
+            false => "",
+        };
+        let there = Remedy::from(format!("in the VM behind {tap} "));
+        let remedy = there + remedies::elsewhere(undivided("DEV", protos)) + libvirt;
+        Maker {
+            is_vm: true,
+            ..Maker::new(
+                protos,
+                format!("a VM behind {tap} may leave dividing to others"),
+                remedy,
+            )
         }
     }
 
-    fn remedy(&self) -> Remedy {
-        match self {
-            Maker::Sender(device, protos) => {
-                remedies::at_device(device, |name| undivided(name, *protos))
-            }
-            Maker::Vm(tap, protos) => {
-                let libvirt = match protos.tcp {
-                    true => ", or for TCP <host tso4='off' tso6='off'/> in its libvirt XML",
-                    false => "",
-                };
-                Remedy::from(format!("in the VM behind {tap} "))
-                    + remedies::elsewhere(undivided("DEV", *protos))
-                    + libvirt
-            }
-            Maker::Joiner(device) => {
-                let gro = Tool::new("ethtool -K").arg(device.name());
-                gro.words("gro off").beside(device)
-            }
-            Maker::OtherEnd(protos) => {
-                Remedy::from("at the tunnel's other end ")
-                    + remedies::elsewhere(undivided("DEV", *protos))
-            }
-        }
+    /// A device that joins TCP segments of others (GRO).
+    fn joiner(device: &Remote) -> Self {
+        let gro = Tool::new("ethtool -K").arg(device.name());
+        let protos = Protos {
+            tcp: true,
+            udp: false,
+        };
+        Maker::new(
+            protos,
+            format!("GRO of {device} joins TCP segments"),
+            gro.words("gro off").beside(device),
+        )
+    }
+
+    /// A tunnel's other end, from which frames that were too long have passed.
+    fn other_end(protos: Protos) -> Self {
+        let there = Remedy::from("at the tunnel's other end ");
+        Maker::new(
+            protos,
+            "some have passed that the tunnel's other end did not divide".into(),
+            there + remedies::elsewhere(undivided("DEV", protos)),
+        )
     }
 }
 
 fn undivided(device: &str, protos: Protos) -> Tool {
-    let tcp = if protos.tcp { "tso off" } else { "" };
-    let udp = if protos.udp {
-        "tx-udp-segmentation off"
-    } else {
-        ""
+    let words = match protos {
+        Protos { udp: false, .. } => "tso off",
+        Protos { tcp: false, .. } => "tx-udp-segmentation off",
+        _ => "tso off tx-udp-segmentation off",
     };
-    Tool::new("ethtool -K").arg(device).words(tcp).words(udp)
+    Tool::new("ethtool -K").arg(device).words(words)
 }
 
 /// Whether frames that are too long have no other reason.
 fn fits(facts: &Facts) -> bool {
-    mtu::check(facts).is_empty() && peer_mtu::check(facts).is_empty()
+    let is_short = |device| {
+        mtu::check(facts, device)
+            .or(peer_mtu::check(facts, device))
+            .is_some()
+    };
+    !facts.egress().any(is_short)
 }
 
-fn of_interface(facts: &Facts, interface: &InterfaceFacts, rules: Protos) -> Option<Finding> {
-    let features = &facts.devices.get(&interface.ifindex)?.features;
+pub fn check(facts: &Facts, interface: &InterfaceFacts, device: &DeviceFacts) -> Option<Finding> {
+    let features = &device.features;
+    // None where nobody has looked.
+    let outcomes = facts.outcomes.get(&interface.ifindex);
+    let passed = outcomes.map(|outcomes| outcomes.packets("too_long"));
+    let has_passed = passed.is_some_and(|frames| frames > 0);
+    let rules = rules(facts, has_passed);
     let mut makers = match interface.mode {
         Mode::Skb => makers(facts, features, rules),
         // Drivers divide what comes to native programs, or switch it off, but for that of taps.
         Mode::Native => behind_tap(features, rules).into_iter().collect(),
     };
-    let passed = passed(facts, interface);
     // Nobody here knows what a VM does, but what has come of it.
-    makers.retain(|maker| passed != Some(0) || !matches!(maker, Maker::Vm(..)));
-    let has_passed = passed.is_some_and(|frames| frames > 0) && fits(facts);
-    if is_tunnel(features) && has_passed && rules != Protos::default() {
-        makers.push(Maker::OtherEnd(rules));
+    makers.retain(|maker| passed != Some(0) || !maker.is_vm);
+    if is_tunnel(features) && has_passed && fits(facts) && rules != Protos::default() {
+        makers.push(Maker::other_end(rules));
     }
-    let any = |of: fn(Protos) -> bool| makers.iter().any(|maker| of(maker.protos()));
+    let any = |of: fn(Protos) -> bool| makers.iter().any(|maker| of(maker.protos));
     let what = match (any(|protos| protos.tcp), any(|protos| protos.udp)) {
         (false, false) => return None,
         (true, false) => "large TCP segments",
@@ -156,16 +152,18 @@ fn of_interface(facts: &Facts, interface: &InterfaceFacts, rules: Protos) -> Opt
             "large TCP segments, and UDP datagrams that a sender hands over together, as QUIC's do,"
         }
     };
-    let evidence: Vec<String> = makers.iter().map(Maker::evidence).collect();
-    let remedies = Remedy::all(makers.iter().map(Maker::remedy));
+    let evidence: Vec<&str> = makers.iter().map(|maker| &*maker.evidence).collect();
+    let evidence = evidence.join("; ");
     Some(
         Finding::warning("segments", &interface.name)
             .consequence(format!("{what} are not redirected, and pass to this host"))
             .evidence(format!(
-                "they arrive undivided, longer than any device carries: {}",
-                evidence.join("; ")
+                "they arrive undivided, longer than any device carries: {evidence}"
             ))
-            .remedy(remedies + instead(facts, interface, features)),
+            .remedy(
+                Remedy::all(makers.into_iter().map(|maker| maker.remedy))
+                    + instead(facts, interface, features),
+            ),
     )
 }
 
@@ -195,7 +193,7 @@ fn instead(facts: &Facts, interface: &InterfaceFacts, features: &Features) -> Re
 fn makers(facts: &Facts, features: &Features, rules: Protos) -> Vec<Maker> {
     let sender = sender(features).map(|(device, on)| (device, on.and(rules)));
     let sender = sender.filter(|(_, protos)| *protos != Protos::default());
-    let sender = sender.map(|(device, protos)| Maker::Sender(device, protos));
+    let sender = sender.map(|(device, protos)| Maker::sender(&device, protos));
     let here = sender.into_iter().chain(behind_tap(features, rules));
     here.chain(from_below(facts, features, rules)).collect()
 }
@@ -231,30 +229,28 @@ fn is_tunnel(features: &Features) -> bool {
 }
 
 fn behind_tap(features: &Features, rules: Protos) -> Option<Maker> {
-    (features.vnet_header && rules != Protos::default())
-        .then(|| Maker::Vm(features.ifname.clone(), rules))
+    (features.vnet_header && rules != Protos::default()).then(|| Maker::vm(&features.ifname, rules))
 }
 
 /// The ports of a bridge, and the device that a VLAN or macvlan stands on; but for those that are
 /// attached themselves, and so looked at for their own sake.
 fn from_below(facts: &Facts, features: &Features, rules: Protos) -> Vec<Maker> {
-    let (here, elsewhere): (Vec<&Remote>, Vec<&Remote>) = features
-        .lower
-        .iter()
-        .partition(|lower| lower.nsid.is_none());
-    let here = here.iter().map(|lower| lower.ifindex);
-    let here = here.filter_map(|ifindex| facts.below.get(&ifindex));
+    let is_here = |lower: &&Remote| lower.nsid.is_none();
+    let lower = features.lower.as_ref();
+    let here = lower
+        .filter(is_here)
+        .and_then(|lower| facts.below.get(&lower.ifindex));
     let ports = features.ports.iter();
     let ports = ports.filter_map(|port| facts.below.get(&port.ifindex));
     let below = ports
         .filter(|port| !leads_to_server(facts, port))
-        .chain(here);
-    let below = below.filter(|below| !facts.attached.contains(&below.ifindex));
+        .chain(here)
+        .filter(|below| !facts.attached.contains(&below.ifindex));
     let mut makers: Vec<Maker> = below
         .flat_map(|below| as_below(facts, below, rules))
         .collect();
-    let elsewhere = elsewhere.into_iter().filter(|_| rules.tcp);
-    makers.extend(elsewhere.map(|lower| Maker::Joiner(lower.clone())));
+    let elsewhere = lower.filter(|lower| !is_here(lower) && rules.tcp);
+    makers.extend(elsewhere.map(Maker::joiner));
     makers
 }
 
@@ -262,7 +258,7 @@ fn as_below(facts: &Facts, features: &Features, rules: Protos) -> Vec<Maker> {
     let mut makers = makers(facts, features, rules);
     if rules.tcp && joins(features) {
         let here = Remote::here(features.ifindex, &features.ifname);
-        makers.push(Maker::Joiner(here));
+        makers.push(Maker::joiner(&here));
     }
     makers
 }
@@ -283,59 +279,61 @@ fn joins(features: &Features) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{attached, nic, rule, vlan};
+    use super::super::{Check, testing};
     use super::*;
-    use crate::model::{Counter, Outcome, Outcomes, Rewrite};
+    use crate::model::Rewrite;
 
-    /// What is said of a NIC, or of a VLAN device on it, in generic mode.
-    fn found(on_vlan: bool, gro: bool, proto: Proto) -> Option<Finding> {
-        let mut lower = nic(1);
-        lower.features.offloads.gro = Some(gro);
-        let upper = vlan(2, &lower);
-        let on = if on_vlan { &upper } else { &lower };
-        let mut facts = Facts::default();
-        facts.interfaces.push(attached(on, Mode::Skb));
-        facts.attached.push(on.features.ifindex);
-        facts.rules.push(rule(proto, 9, Rewrite::default()));
-        facts.below.insert(1, lower.features.clone());
-        facts.devices.insert(1, lower);
-        facts.devices.insert(2, upper);
-        check(&facts).pop()
+    /// What is said of a device in generic mode, with a rule.
+    fn found(
+        device: DeviceFacts,
+        proto: Proto,
+        prepare: impl FnOnce(&mut Facts),
+    ) -> Option<Finding> {
+        let mut facts = testing::attached_to(device, Mode::Skb);
+        facts
+            .rules
+            .push(testing::rule(proto, 9, Rewrite::default()));
+        prepare(&mut facts);
+        Check::Interface(check).run(&facts).pop()
     }
 
     #[test]
     fn above_a_nic_its_gro_is_named_and_the_nic_itself_to_attach_to() {
-        let finding = found(true, true, Proto::Tcp).expect("a finding");
+        let found = |gro, proto| {
+            let mut lower = testing::nic(1);
+            lower.features.offloads.gro = Some(gro);
+            let upper = testing::vlan(2, &lower);
+            found(upper, proto, |facts| {
+                facts.below.insert(1, lower.features);
+            })
+        };
+        let finding = found(true, Proto::Tcp).expect("a finding");
         assert!(finding.evidence.ends_with("GRO of nic1 joins TCP segments"));
         let gro = Tool::new("ethtool -K nic1 gro off");
         let remedy = Remedy::from(gro) + ", or attach to nic1, with rules for VLAN 100";
         assert_eq!(finding.remedy, remedy);
-        assert_eq!(found(true, false, Proto::Tcp), None);
+        assert_eq!(found(false, Proto::Tcp), None);
+        assert_eq!(found(true, Proto::Udp), None);
     }
 
     #[test]
     fn on_a_nic_itself_nothing_arrives_undivided() {
-        assert_eq!(found(false, true, Proto::Tcp), None);
-        assert_eq!(found(false, true, Proto::Udp), None);
-        assert_eq!(found(true, true, Proto::Udp), None);
+        for proto in [Proto::Tcp, Proto::Udp] {
+            let mut nic = testing::nic(1);
+            nic.features.offloads.gro = Some(true);
+            assert_eq!(found(nic, proto, |_| ()), None);
+        }
     }
 
     #[test]
     fn what_a_tunnels_other_end_did_not_divide_is_known_once_it_has_passed() {
         let found = |packets| {
-            let mut tunnel = nic(1);
+            let mut tunnel = testing::nic(1);
             tunnel.features.kind = Some("vxlan".into());
-            let mut facts = Facts::default();
-            facts.interfaces.push(attached(&tunnel, Mode::Skb));
-            facts.rules.push(rule(Proto::Tcp, 9, Rewrite::default()));
-            facts.devices.insert(1, tunnel);
-            let too_long = Outcome {
-                name: "too_long",
-                action: "pass",
-                counter: Counter { packets, bytes: 0 },
-            };
-            facts.outcomes.insert(1, Outcomes(vec![too_long]));
-            check(&facts).pop()
+            found(tunnel, Proto::Tcp, |facts| {
+                let passed = testing::outcomes(&[("too_long", packets)]);
+                facts.outcomes.insert(1, passed);
+            })
         };
         assert_eq!(found(0), None);
         let tso = remedies::elsewhere(Tool::new("ethtool -K DEV tso off"));

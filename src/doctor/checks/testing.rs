@@ -2,28 +2,33 @@
 
 use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, HostFacts, InterfaceFacts, Trial};
 use crate::model::{
-    Adjacency, Backend, FeatureSource, Features, LinkState, Match, Mode, Offloads, Proto, Remote,
-    Rewrite, Rule, XdpFeatures,
+    Adjacency, Backend, Counter, FeatureSource, Features, LinkState, Match, Mode, Outcome,
+    Outcomes, Proto, Remote, Rewrite, Rule, XdpFeatures,
 };
 
 /// A device attached natively, and a backend behind another one.
 pub fn redirecting(from: DeviceFacts, to: DeviceFacts) -> Facts {
-    let (ingress, ifindex) = (attached(&from, Mode::Native), to.features.ifindex);
-    Facts {
-        attached: vec![ingress.ifindex],
-        interfaces: vec![ingress],
-        backends: vec![BackendFacts::new(&backend(ifindex, Rewrite::default()))],
-        devices: [from, to]
-            .map(|device| (device.features.ifindex, device))
-            .into(),
-        ..Facts::default()
-    }
+    let ifindex = to.features.ifindex;
+    let mut facts = attached_to(from, Mode::Native);
+    let backend = backend(ifindex, Rewrite::default());
+    facts.backends.push(BackendFacts::new(&backend));
+    facts.devices.insert(ifindex, to);
+    facts
 }
 
-/// A live interface in a mode.
-pub fn attached(device: &DeviceFacts, mode: Mode) -> InterfaceFacts {
-    InterfaceFacts {
-        ifindex: device.features.ifindex,
+/// A device attached in a mode.
+pub fn attached_to(device: DeviceFacts, mode: Mode) -> Facts {
+    let mut facts = Facts::default();
+    attach(&mut facts, device, mode);
+    facts
+}
+
+/// Attaches one more device.
+pub fn attach(facts: &mut Facts, device: DeviceFacts, mode: Mode) {
+    let ifindex = device.features.ifindex;
+    facts.attached.push(ifindex);
+    facts.interfaces.push(InterfaceFacts {
+        ifindex,
         name: device.name().to_string(),
         mode,
         frags: false,
@@ -31,7 +36,24 @@ pub fn attached(device: &DeviceFacts, mode: Mode) -> InterfaceFacts {
         successor: None,
         foreign: None,
         elsewhere: None,
-    }
+    });
+    facts.devices.insert(ifindex, device);
+}
+
+/// With a rule for UDP.
+pub fn with_rule(mut facts: Facts) -> Facts {
+    facts.rules.push(rule(Proto::Udp, 9, Rewrite::default()));
+    facts
+}
+
+/// Packets that passed, by the names of outcomes.
+pub fn outcomes(passed: &[(&'static str, u64)]) -> Outcomes {
+    let outcome = |&(name, packets): &(_, _)| Outcome {
+        name,
+        action: "pass",
+        counter: Counter { packets, bytes: 0 },
+    };
+    Outcomes(passed.iter().map(outcome).collect())
 }
 
 /// A host that lacks nothing.
@@ -50,33 +72,23 @@ pub fn host() -> Facts {
 
 /// A NIC that can do everything.
 pub fn nic(ifindex: u32) -> DeviceFacts {
-    let xdp = XdpFeatures {
-        source: FeatureSource::Kernel,
-        native: Some(true),
-        redirect: Some(true),
-        redirect_target: Some(true),
-        multi_buffer_rx: Some(true),
-        multi_buffer_tx: Some(true),
-        zero_copy: Some(true),
-    };
+    let can = Some(true);
     let features = Features {
         ifname: format!("nic{ifindex}"),
         ifindex,
-        kind: None,
         driver: Some("ixgbe".into()),
-        bus: None,
-        mac: None,
         mtu: 1500,
         up: true,
-        xdp,
-        offloads: Offloads::default(),
-        master: None,
-        ports: Vec::new(),
-        vlan: None,
-        vnet_header: false,
-        lower: None,
-        upper: Vec::new(),
-        peer: None,
+        xdp: XdpFeatures {
+            source: FeatureSource::Kernel,
+            native: can,
+            redirect: can,
+            redirect_target: can,
+            multi_buffer_rx: can,
+            multi_buffer_tx: can,
+            zero_copy: can,
+        },
+        ..Features::default()
     };
     DeviceFacts {
         features,
@@ -104,15 +116,11 @@ pub fn vlan(ifindex: u32, lower: &DeviceFacts) -> DeviceFacts {
 
 /// A rule for any source with one backend by a device.
 pub fn rule(proto: Proto, ifindex: u32, rewrite: Rewrite) -> Rule {
-    Rule {
-        matches: Match {
-            proto,
-            ..Match::example(7999)
-        },
-        snat: None,
-        decrement_ttl: true,
-        backends: vec![backend(ifindex, rewrite)],
-    }
+    let rule = Rule::new(Match {
+        proto,
+        ..Match::example(7999)
+    });
+    rule.with(vec![backend(ifindex, rewrite)])
 }
 
 fn backend(ifindex: u32, rewrite: Rewrite) -> Backend {

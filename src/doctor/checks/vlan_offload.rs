@@ -1,32 +1,25 @@
 //! Interfaces whose VLAN tags travel beside the frames, where rules for a VLAN don't see them.
 
-use crate::doctor::facts::{DeviceFacts, Facts};
+use crate::doctor::facts::{DeviceFacts, Facts, InterfaceFacts};
 use crate::model::{Finding, Remedy, Tool, Verb};
 
-pub fn check(facts: &Facts) -> Vec<Finding> {
-    let Some(vlan) = facts.matches().find_map(|matches| matches.vlan) else {
-        return Vec::new();
-    };
+pub fn check(facts: &Facts, _: &InterfaceFacts, device: &DeviceFacts) -> Option<Finding> {
+    let vlan = facts.matches().find_map(|matches| matches.vlan)?;
+    let (evidence, remedy) = beside(device)?;
     // The rule may be meant for another interface, which shows it its packets.
-    let all_hide = facts.ingress().all(|device| beside(device).is_some());
-    let hidden = facts
-        .ingress()
-        .filter_map(|device| Some((device, beside(device)?)));
-    hidden
-        .map(|(device, (evidence, remedy))| {
-            let new = if all_hide {
-                Finding::problem
-            } else {
-                Finding::warning
-            };
-            new("vlan-offload", device.name())
-                .consequence(format!(
-                    "what arrives there in VLAN {vlan} is matched as if it had no tag"
-                ))
-                .evidence(evidence)
-                .remedy(remedy)
-        })
-        .collect()
+    let all_hide = facts.ingress().all(|(_, device)| beside(device).is_some());
+    let new = match all_hide {
+        true => Finding::problem,
+        false => Finding::warning,
+    };
+    Some(
+        new("vlan-offload", device.name())
+            .consequence(format!(
+                "what arrives there in VLAN {vlan} is matched as if it had no tag"
+            ))
+            .evidence(evidence)
+            .remedy(remedy),
+    )
 }
 
 /// Evidence and remedy where XDP doesn't see the outer tag of what arrives, in either mode.
@@ -43,7 +36,7 @@ fn beside(device: &DeviceFacts) -> Option<(String, Remedy)> {
         }),
         // They get their frames from other devices, where the kernel has taken the tags off.
         (Some(kind), _) if kind == "bridge" || kind == "macvlan" => Some((
-            format!("a {kind} gets tags beside the frames, whatever is switched off"),
+            format!("a {kind} never shows tags to XDP; no offload setting changes that"),
             Remedy::from(Verb::Detach(vec![name.into()])) + ", then attach to the devices below it",
         )),
         (None, _) => (device.features.offloads.rx_vlan == Some(true)).then(|| {
@@ -62,39 +55,33 @@ fn ethtool(device: &str, words: &str) -> Tool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Facts;
-    use super::super::testing::{attached, nic, rule};
+    use super::super::{Check, testing};
     use super::*;
-    use crate::model::{Mode, Proto, Rewrite, Severity, VlanId};
+    use crate::model::{Mode, Severity, VlanId};
 
-    /// NICs whose rxvlan is on or off, with a rule.
-    fn found(vlan: u16, rx_vlan: &[bool]) -> Vec<Finding> {
-        let mut facts = Facts::default();
-        let mut rule = rule(Proto::Udp, 9, Rewrite::default());
-        rule.matches.vlan = VlanId::new(vlan);
-        facts.rules.push(rule);
-        for (ifindex, &on) in (1..).zip(rx_vlan) {
-            let mut device = nic(ifindex);
-            device.features.offloads.rx_vlan = Some(on);
-            facts.interfaces.push(attached(&device, Mode::Native));
-            facts.devices.insert(ifindex, device);
+    #[test]
+    fn a_nic_that_takes_tags_off_is_a_problem_where_no_other_shows_them() {
+        // The rule's VLAN, whether each NIC's rxvlan is on, and what is found.
+        let cases: [(_, &[bool], _); 4] = [
+            (0, &[true], None),
+            (7, &[false], None),
+            (7, &[true], Some(Severity::Problem)),
+            (7, &[true, false], Some(Severity::Warning)),
+        ];
+        for (vlan, rx_vlan, severity) in cases {
+            let mut facts = testing::with_rule(Facts::default());
+            facts.rules[0].matches.vlan = VlanId::new(vlan);
+            for (ifindex, &on) in (1..).zip(rx_vlan) {
+                let mut nic = testing::nic(ifindex);
+                nic.features.offloads.rx_vlan = Some(on);
+                testing::attach(&mut facts, nic, Mode::Native);
+            }
+            let found = Check::Interface(check).run(&facts);
+            let severities: Vec<_> = found.iter().map(|finding| finding.severity).collect();
+            assert_eq!(severities, Vec::from_iter(severity), "{vlan} {rx_vlan:?}");
+            for finding in found {
+                assert_eq!(finding.remedy, ethtool("nic1", "rxvlan off").into());
+            }
         }
-        check(&facts)
-    }
-
-    #[test]
-    fn a_nic_that_takes_tags_off_is_named_where_a_rule_wants_them() {
-        assert!(found(0, &[true]).is_empty());
-        assert!(found(7, &[false]).is_empty());
-        let all = found(7, &[true]);
-        assert_eq!(all[0].severity, Severity::Problem);
-        assert_eq!(all[0].remedy, ethtool("nic1", "rxvlan off").into());
-    }
-
-    #[test]
-    fn where_another_interface_shows_them_it_is_a_warning() {
-        let all = found(7, &[true, false]);
-        assert_eq!(all.len(), 1);
-        assert_eq!(all[0].severity, Severity::Warning);
     }
 }

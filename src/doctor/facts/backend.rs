@@ -1,36 +1,20 @@
 //! Backends, and where their servers are.
 
-use std::net::IpAddr;
+use std::ops::Deref;
 
 use super::{ReplyArrival, ServerFacts, Source};
-use crate::model::{Backend, Fix, Locator, Mac, Match, Refreshed};
+use crate::model::{Adjacency, Backend, BackendState, Fix, Locator, Mac, Match, Refreshed};
 
 /// A backend, and all rules that have it alike.
 #[derive(Clone)]
 pub struct BackendFacts {
-    pub server: IpAddr,
-    pub mac: Mac,
-    pub source_mac: Mac,
-    pub completes_checksum: bool,
-    pub ifindex: u32,
+    pub adjacency: Adjacency,
     pub keep_ip: bool,
     /// Its packets get a VLAN tag, and go to whoever takes that off, with addresses of its own.
     pub push_vlan: bool,
-    /// Some of its rules have a locator.
-    pub has_locator: bool,
-    /// Some of its rules have a locator that finds it even if its address changes.
-    pub followed: bool,
-    /// Some of its rules found it by the host's route to it.
-    pub by_route: bool,
-    /// How many rules have no locator for it, and one of them.
-    pub by_hand: (usize, Option<Match>),
-    /// The locators of its rules that lead nowhere any more, each once.
-    pub lost: Vec<LostLocator>,
+    pub locators: Locators,
     /// Some of the sources of its packets.
     pub sources: Vec<Source>,
-    pub has_route: bool,
-    /// This host has its address itself.
-    pub is_own: bool,
     pub whereabouts: Whereabouts,
     /// None: its network namespace can't be entered, or is not the one at the device's other end.
     pub namespace: Option<ServerFacts>,
@@ -38,9 +22,39 @@ pub struct BackendFacts {
     pub answers: Option<ReplyArrival>,
 }
 
+/// The adjacency, whether the destination is kept, and whether packets get a tag.
+pub type Identity = (Adjacency, bool, bool);
+
+/// Its adjacency can be read like its own fields.
+impl Deref for BackendFacts {
+    type Target = Adjacency;
+
+    fn deref(&self) -> &Adjacency {
+        &self.adjacency
+    }
+}
+
+/// How the rules of a backend find it again.
+#[derive(Clone, Default)]
+pub struct Locators {
+    /// Some rules have a locator.
+    pub any: bool,
+    /// Some have a locator that finds it even if its address changes.
+    pub followed: bool,
+    /// Some found it by the host's route to it.
+    pub by_route: bool,
+    /// How many rules have no locator for it, and one of them.
+    pub by_hand: (usize, Option<Match>),
+    /// The locators that lead nowhere any more, each once.
+    pub lost: Vec<LostLocator>,
+}
+
 /// Where a server is by now, as far as the host knows without asking anyone.
 #[derive(Clone, Default)]
 pub struct Whereabouts {
+    pub has_route: bool,
+    /// This host has its address itself.
+    pub is_own: bool,
     /// The other end of the egress device, where that is one of a pair.
     pub peer: Option<PeerAddress>,
     /// What the neighbour table has for it, on the egress device or the bridge above.
@@ -101,53 +115,62 @@ impl BackendFacts {
     /// What a rule has of a backend; nothing was asked yet.
     pub fn new(backend: &Backend) -> Self {
         BackendFacts {
-            server: backend.server,
-            mac: backend.mac,
-            source_mac: backend.source_mac,
-            completes_checksum: backend.completes_checksum,
-            ifindex: backend.ifindex,
+            adjacency: backend.adjacency,
             keep_ip: backend.rewrite.keep_ip,
             push_vlan: backend.rewrite.push_vlan.is_some(),
-            has_locator: false,
-            followed: false,
-            by_route: false,
-            by_hand: (0, None),
-            lost: Vec::new(),
+            locators: Locators::default(),
             sources: Vec::new(),
-            has_route: false,
-            is_own: false,
             whereabouts: Whereabouts::default(),
             namespace: None,
             answers: None,
         }
     }
 
+    /// What makes the backends of several rules one for the checks.
+    pub fn identity(backend: &Backend) -> Identity {
+        let rewrite = &backend.rewrite;
+        let tagged = rewrite.push_vlan.is_some();
+        (backend.adjacency, rewrite.keep_ip, tagged)
+    }
+
+    /// The state as `rule list` shows it: packets are redirected to this device.
+    pub fn state(&self, egress_is_up: bool) -> BackendState {
+        if !egress_is_up {
+            BackendState::LinkDown
+        } else if self.moved().is_some() {
+            BackendState::StaleMac
+        } else if self.has_lost_route() {
+            BackendState::NoRoute
+        } else {
+            BackendState::Up
+        }
+    }
+
+    /// Rules found the server by a route that is gone.
+    pub fn has_lost_route(&self) -> bool {
+        self.locators.by_route && !self.whereabouts.has_route
+    }
+
     /// Whether the server is elsewhere by now. A rule's MAC address that the other end has may be
     /// wrong all the same: then the server's address has left that namespace.
     pub fn moved(&self) -> Option<Moved<'_>> {
         // Nobody else has an address of this host: there is no neighbour to compare with.
-        if self.is_own && !self.keep_ip {
+        if self.whereabouts.is_own && !self.keep_ip {
             return None;
         }
-        let Whereabouts {
-            peer,
-            neighbour,
-            other_port,
-            other_device,
-            ..
-        } = &self.whereabouts;
-        if let Some(device) = other_device {
+        let now = &self.whereabouts;
+        if let Some(device) = &now.other_device {
             return Some(Moved::Device(device));
         }
-        if let Some(port) = other_port {
+        if let Some(port) = &now.other_port {
             return Some(Moved::Port(port));
         }
         // The MAC address of who takes the tag off can't be looked up.
         if self.push_vlan {
             return None;
         }
-        let other = neighbour.as_ref().filter(|now| now.mac != self.mac);
-        match peer {
+        let other = now.neighbour.as_ref().filter(|now| now.mac != self.mac);
+        match now.peer {
             Some(peer) if peer.mac == self.mac => {
                 let left = other.filter(|now| !now.peer_has_address);
                 left.map(Moved::Neighbour)
@@ -160,14 +183,11 @@ impl BackendFacts {
     /// Whether the other end of the egress device is no longer the server's, so that what that end
     /// says of the server means nothing.
     pub fn has_left(&self) -> bool {
-        let Whereabouts {
-            neighbour,
-            other_port,
-            other_device,
-            ..
-        } = &self.whereabouts;
+        let now = &self.whereabouts;
         let is_other = |now: &Neighbour| now.mac != self.mac && !now.peer_has_address;
-        neighbour.as_ref().is_some_and(is_other) || other_port.is_some() || other_device.is_some()
+        now.neighbour.as_ref().is_some_and(is_other)
+            || now.other_port.is_some()
+            || now.other_device.is_some()
     }
 
     /// In all rules that have the backend as it was gathered.

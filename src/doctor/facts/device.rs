@@ -21,6 +21,7 @@ pub struct InterfaceFacts {
 }
 
 /// A device, as its own namespace and its peer's tell of it.
+#[derive(Clone)]
 pub struct DeviceFacts {
     pub features: Features,
     pub enabled: bool,

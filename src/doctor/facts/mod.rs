@@ -7,7 +7,9 @@ mod reply;
 
 use std::collections::BTreeMap;
 
-pub use backend::{BackendFacts, LostLocator, Moved, Neighbour, PeerAddress, Whereabouts};
+pub use backend::{
+    BackendFacts, Identity, Locators, LostLocator, Moved, Neighbour, PeerAddress, Whereabouts,
+};
 pub use device::{BridgeEntry, DeviceFacts, InterfaceFacts, PeerFacts};
 pub use host::{HostFacts, StalePins, Trial};
 pub use reply::{
@@ -54,10 +56,10 @@ impl Facts {
         self.interfaces.iter().filter(attached)
     }
 
-    /// The devices of those interfaces.
-    pub fn ingress(&self) -> impl Iterator<Item = &DeviceFacts> {
-        self.live()
-            .filter_map(|interface| self.devices.get(&interface.ifindex))
+    /// Those interfaces, each with its device.
+    pub fn ingress(&self) -> impl Iterator<Item = (&InterfaceFacts, &DeviceFacts)> {
+        let device = |i: &InterfaceFacts| self.devices.get(&i.ifindex);
+        self.live().filter_map(move |i| Some((i, device(i)?)))
     }
 
     /// The devices that packets are redirected to.

@@ -2,37 +2,21 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
-use std::net::IpAddr;
 
 use anyhow::Result;
 
 use super::peer;
 use super::sources::Networks;
 use super::whereabouts::{Egress, LinkLayer};
-use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, LostLocator, ReplyArrival};
+use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, Locators, LostLocator, ReplyArrival};
 use crate::host::discovery;
 use crate::host::features::Survey;
 use crate::host::route::{self, Route};
 use crate::host::sysctl;
-use crate::model::{Backend, Locator, Mac, Rule};
+use crate::model::{Backend, Locator, Rule};
 
 /// Of a backend's rules, how many are asked for the way back of their sources.
 pub const SOURCES: usize = 16;
-
-/// What makes backends one for the checks.
-pub type Identity = (IpAddr, u32, Mac, Mac, bool, bool, bool);
-
-pub fn identity(backend: &Backend) -> Identity {
-    (
-        backend.server,
-        backend.ifindex,
-        backend.mac,
-        backend.source_mac,
-        backend.completes_checksum,
-        backend.rewrite.keep_ip,
-        backend.rewrite.push_vlan.is_some(),
-    )
-}
 
 /// The backends of some rules, as the rules have them.
 pub fn of(rules: &[Rule], networks: &Networks) -> Vec<BackendFacts> {
@@ -40,14 +24,11 @@ pub fn of(rules: &[Rule], networks: &Networks) -> Vec<BackendFacts> {
     let lost = lost_locators(rules);
     for rule in rules {
         for backend in &rule.backends {
-            let facts = match all.entry(identity(backend)) {
+            let facts = match all.entry(BackendFacts::identity(backend)) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => new.insert(BackendFacts::new(backend)),
             };
-            add_locator(facts, rule, backend);
-            if let Some(locator) = backend.origin.as_ref().filter(|o| lost.contains(o)) {
-                add_lost(facts, rule, locator);
-            }
+            add_locator(&mut facts.locators, rule, backend, &lost);
             if facts.sources.len() < SOURCES {
                 let mut sources = networks.sources(rule, backend);
                 sources.retain(|source| !facts.sources.contains(source));
@@ -58,17 +39,25 @@ pub fn of(rules: &[Rule], networks: &Networks) -> Vec<BackendFacts> {
     all.into_values().collect()
 }
 
-fn add_locator(facts: &mut BackendFacts, rule: &Rule, backend: &Backend) {
-    match &backend.origin {
-        Some(locator) => {
-            facts.has_locator = true;
-            facts.followed |= locator.is_followed();
-            facts.by_route |= *locator == Locator::Route;
-        }
-        None => {
-            let (count, first) = facts.by_hand;
-            facts.by_hand = (count + 1, first.or(Some(rule.matches)));
-        }
+fn add_locator(all: &mut Locators, rule: &Rule, backend: &Backend, lost: &HashSet<&Locator>) {
+    let Some(locator) = &backend.origin else {
+        let (count, first) = all.by_hand;
+        all.by_hand = (count + 1, first.or(Some(rule.matches)));
+        return;
+    };
+    all.any = true;
+    all.followed |= locator.is_followed();
+    all.by_route |= *locator == Locator::Route;
+    if !lost.contains(locator) {
+        return;
+    }
+    match all.lost.iter_mut().find(|lost| lost.locator == *locator) {
+        Some(lost) => lost.rules += 1,
+        None => all.lost.push(LostLocator {
+            locator: locator.clone(),
+            rules: 1,
+            first: rule.matches,
+        }),
     }
 }
 
@@ -78,18 +67,6 @@ fn lost_locators(rules: &[Rule]) -> HashSet<&Locator> {
     let mut lost: HashSet<&Locator> = backends.filter_map(|b| b.origin.as_ref()).collect();
     lost.retain(|locator| discovery::is_lost(locator));
     lost
-}
-
-fn add_lost(facts: &mut BackendFacts, rule: &Rule, locator: &Locator) {
-    let mut known = facts.lost.iter_mut();
-    match known.find(|lost| lost.locator == *locator) {
-        Some(lost) => lost.rules += 1,
-        None => facts.lost.push(LostLocator {
-            locator: locator.clone(),
-            rules: 1,
-            first: rule.matches,
-        }),
-    }
 }
 
 /// What this namespace knows of the backends.
@@ -110,7 +87,7 @@ pub fn ask_host(facts: &mut Facts, survey: &Survey, links: &LinkLayer) -> Result
             }
             _ => {
                 let route = route::lookup(backend.server, None)?;
-                backend.is_own = matches!(route, Route::Local);
+                backend.whereabouts.is_own = matches!(route, Route::Local);
             }
         }
     }

@@ -31,28 +31,23 @@ pub fn whole(pins: &Pins) -> Result<Facts> {
             let store = RuleStore::open(pins)?;
             let interfaces = datapath::interfaces(pins)?;
             let rules = store.list()?;
-            let (losses, outcomes) = (losses(&store, &rules)?, outcomes(pins, &interfaces)?);
-            let found = live(pins, &store, &survey, &interfaces, rules)?;
-            let found = Facts {
-                losses,
-                outcomes,
-                ..found
-            };
+            let losses = losses(&store, &rules)?;
+            let mut found = live(pins, &store, &survey, &interfaces, rules)?;
+            found.losses = losses;
+            found.outcomes = outcomes(pins, &interfaces)?;
             Ok((found, interfaces))
         };
         let read = datapath::read(pins, read)?;
         host.may_change_rules = read.is_some();
-        let (facts, interfaces) = read.unwrap_or_default();
-        found = facts;
+        let interfaces;
+        (found, interfaces) = read.unwrap_or_default();
         let is_live = |interface: &&Interface| found.live().any(|l| l.ifindex == interface.ifindex);
         let running: Vec<&Interface> = interfaces.iter().filter(is_live).collect();
         host::try_programs(&mut host, &running);
     }
-    Ok(Facts {
-        host,
-        stale_pins,
-        ..found
-    })
+    found.host = host;
+    found.stale_pins = stale_pins;
+    Ok(found)
 }
 
 /// What concerns one backend of a rule.

@@ -44,8 +44,6 @@ impl LinkLayer {
     pub fn locate(&self, backend: &mut BackendFacts, egress: &Egress) -> Result<()> {
         let server = backend.server;
         let route = route::lookup(server, None)?;
-        backend.has_route = matches!(route, Route::Hop(_));
-        backend.is_own = matches!(route, Route::Local);
         let Device {
             ifindex,
             master,
@@ -68,11 +66,13 @@ impl LinkLayer {
             })
         });
         // A device that is down has no routes: its link is what is wrong.
-        let other_device = match backend.by_route && egress.device.enabled {
+        let other_device = match backend.locators.by_route && egress.device.enabled {
             true => discovery::other_device(server, ifindex, master, egress.nsid())?,
             false => None,
         };
         backend.whereabouts = Whereabouts {
+            has_route: matches!(route, Route::Hop(_)),
+            is_own: matches!(route, Route::Local),
             peer: egress.peer,
             neighbour,
             port: match egress.device.is_bridge() {
