@@ -34,24 +34,24 @@ fn namespace(name: String) -> Ns {
     Ns { name }
 }
 
+/// `ip -n` wants the root to be a mount, which it is not in a chroot.
+fn ip(netns: &str, args: &[&str]) {
+    let net = format!("--net=/run/netns/{netns}");
+    command("nsenter", &[&[net.as_str(), "ip"][..], args].concat());
+}
+
 impl Bed {
     fn new(name: &'static str) -> Self {
         let (host, pins) = (Ns::new("host"), Pins::new());
         let server = namespace(format!("{}-{name}", host.name));
         let (at, there) = (host.name.as_str(), server.name.as_str());
         let pair = ["type", "veth", "peer", "name", name, "netns", there];
-        command(
-            "ip",
-            &[&["-n", at, "link", "add", name][..], &pair].concat(),
-        );
+        ip(at, &[&["link", "add", name][..], &pair].concat());
         for netns in [at, there] {
-            command("ip", &["-n", netns, "link", "set", "dev", name, "up"]);
+            ip(netns, &["link", "set", "dev", name, "up"]);
         }
-        command(
-            "ip",
-            &["-n", there, "addr", "add", "10.9.0.2/24", "dev", name],
-        );
-        command("ip", &["-n", at, "addr", "add", "10.9.0.1/24", "dev", name]);
+        ip(there, &["addr", "add", "10.9.0.2/24", "dev", name]);
+        ip(at, &["addr", "add", "10.9.0.1/24", "dev", name]);
         Bed {
             name,
             host,
@@ -173,10 +173,7 @@ fn what_is_suggested_can_be_pasted_whatever_the_names() {
         assert_eq!((run.code, run.out.as_str()), (0, ""), "{pasted}: {run:?}");
         assert_eq!(bed.mend("peer-napi"), None, "{pasted}");
 
-        command(
-            "ip",
-            &["-n", &bed.host.name, "link", "set", "dev", name, "down"],
-        );
+        ip(&bed.host.name, &["link", "set", "dev", name, "down"]);
         let mend = bed.mend("link").expect("it is down");
         let run: Run = Command::new("sh")
             .args(["-c", mend.trim_matches('`')])
@@ -212,13 +209,8 @@ fn a_process_s_name_is_not_obeyed_by_the_terminal() {
         std::fs::read_to_string(&comm).is_ok_and(|name| name.contains("red"))
     });
     let pid = container.0.id().to_string();
-    command(
-        "ip",
-        &[
-            "-n", &host.name, "link", "add", "v0", "type", "veth", "peer", "name", "p0", "netns",
-            &pid,
-        ],
-    );
+    let pair = ["type", "veth", "peer", "name", "p0", "netns", &pid];
+    ip(&host.name, &[&["link", "add", "v0"][..], &pair].concat());
     let run: Run = Command::new(BINARY)
         .args(["--netns", &host.name, "features", "v0"])
         .output()

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::ErrorKind;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader,
     NetlinkMessage, NetlinkPayload, NetlinkSerializable,
@@ -105,11 +105,15 @@ impl Netlink {
 
     fn receive<M: Message>(&self, mut answer: Answer<M>) -> Result<Vec<M>> {
         loop {
-            let received = self.socket.recv_from_full();
-            let (datagram, from) = received.map_err(|error| match error.kind() {
-                ErrorKind::WouldBlock => anyhow!("the kernel does not answer over netlink"),
-                _ => error.into(),
-            })?;
+            let (datagram, from) = match self.socket.recv_from_full() {
+                Ok(received) => received,
+                // signal(7): with a timeout, even a run that is stopped and continued gets this.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    bail!("the kernel does not answer over netlink")
+                }
+                Err(error) => return Err(error.into()),
+            };
             // In a container's namespace, its root may send to this socket, too.
             if from.port_number() == KERNEL && answer.take(&datagram)? {
                 return Ok(answer.messages);

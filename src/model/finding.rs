@@ -45,6 +45,7 @@ pub struct Finding {
     #[serde(skip)]
     pub fix: Option<Fix>,
     /// The fix was made, and the finding is gone.
+    #[serde(skip)]
     pub fixed: bool,
 }
 

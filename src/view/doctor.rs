@@ -18,6 +18,7 @@ pub struct Row {
     finding: Finding,
     mend: String,
     fixable: bool,
+    fixed: bool,
 }
 
 impl Row {
@@ -27,6 +28,7 @@ impl Row {
             finding: finding.clone(),
             mend: shell.text(&finding.remedy),
             fixable: finding.fix.is_some(),
+            fixed: finding.fixed,
         }
     }
 }
