@@ -3,7 +3,6 @@
 
 use std::fmt::{Debug, Display};
 use std::io::ErrorKind;
-use std::rc::Rc;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -169,12 +168,13 @@ fn the_journal() {
 }
 
 fn read_rules(text: &str) -> anyhow::Result<Vec<Rule>> {
-    let egress = Rc::new(Egress {
-        name: "wan0".into(),
-        source_mac: Mac([2, 0, 0, 0, 0, 1]),
-        completes_checksum: true,
-    });
-    ruleset_file::rules(ruleset_file::records(text)?, |_| Ok(egress.clone()))
+    ruleset_file::rules(ruleset_file::records(text)?, |_| {
+        Ok(Egress {
+            name: "wan0".into(),
+            source_mac: Mac([2, 0, 0, 0, 0, 1]),
+            completes_checksum: true,
+        })
+    })
 }
 
 #[test]

@@ -28,32 +28,23 @@ Exit codes: 0 done; 1 failed at run time; 2 wrong usage; 3 not found or not atta
 5 no permission; 6 not supported by this kernel, device or version; 7 doctor found problems";
 
 #[derive(Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Work in this network namespace: a name under /run/netns, or a path such as /proc/PID/ns/net. The
     /// mounts stay those of this shell, so the pins are the same ones
-    #[arg(
-        long,
-        global = true,
-        value_name = "NAME|PATH",
-        help_heading = "Global options"
-    )]
+    #[arg(long, global = true, value_name = "NAME|PATH")]
     pub netns: Option<String>,
 
     /// Keep the pinned maps and links in this directory of a bpffs [default: /sys/fs/bpf/xdpredir]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        help_heading = "Global options"
-    )]
+    #[arg(long, global = true, value_name = "DIR")]
     pub pin_dir: Option<PathBuf>,
 
     /// Print JSON instead of text
-    #[arg(long, global = true, help_heading = "Global options")]
+    #[arg(long, global = true)]
     pub json: bool,
 
     /// Print libbpf's and the verifier's messages to standard error
-    #[arg(short, long, global = true, help_heading = "Global options")]
+    #[arg(short, long, global = true)]
     pub verbose: bool,
 }
 
@@ -408,7 +399,9 @@ fn bed() -> impl TypedValueParser<Value = &'static lab::Bed> {
 
 /// Takes the names of the protocols, and no others; help and completions list them.
 fn proto() -> impl TypedValueParser<Value = Proto> {
-    PossibleValuesParser::new(Proto::ALL.map(Proto::name)).try_map(|name| name.parse::<Proto>())
+    let named = |name: String| Proto::ALL.into_iter().find(|proto| proto.name() == name);
+    let names = PossibleValuesParser::new(Proto::ALL.map(Proto::name));
+    names.map(move |name| named(name).expect("clap takes no other name"))
 }
 
 /// An ifindex or a process number, which the kernel counts as positive C ints.

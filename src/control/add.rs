@@ -19,9 +19,7 @@ pub struct AddRequest {
     pub matches: MatchSpec,
     /// None: as its network namespace has it.
     pub server: Option<IpAddr>,
-    /// The server's MAC address.
     pub mac: Option<Mac>,
-    /// The egress device.
     pub device: Option<DeviceSpec>,
     /// The network namespace that the server is in.
     pub namespace: Option<NamespaceSpec>,
@@ -41,7 +39,6 @@ pub struct AddReport {
     pub device: String,
     /// What was found, and how.
     pub found: Vec<String>,
-    /// Why the server was not found again, and its backend kept.
     pub not_found: Option<anyhow::Error>,
     /// What keeps packets from arriving; an error where that could not be checked.
     pub warnings: Result<Vec<Finding>>,

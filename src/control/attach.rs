@@ -24,7 +24,6 @@ pub struct AttachRequest {
     pub mode: Option<Mode>,
     /// The group whose members may change rules.
     pub group: Option<String>,
-    /// Replace other people's programs.
     pub force: bool,
     /// Count the frames that the kernel loses after the redirect.
     pub ledger: bool,

@@ -14,7 +14,6 @@ use crate::model::{Match, Plan, Rule};
 /// What is deleted.
 #[derive(Clone, Copy, Debug)]
 pub enum DeleteRequest {
-    /// All rules.
     All,
     /// A rule with all its backends, or one of them.
     Rule {
@@ -27,7 +26,6 @@ pub enum DeleteRequest {
 
 /// What was deleted.
 pub struct DeleteReport {
-    /// How many backends.
     pub deleted: usize,
     /// The rules that they were of, or would have been; not named where all rules were deleted.
     pub rules: Vec<Match>,

@@ -19,7 +19,6 @@ pub struct DetachRequest {
 
 /// What was done, whatever failed after it.
 pub struct DetachReport {
-    /// The names of the interfaces.
     pub detached: Vec<String>,
     /// What fixes had changed for the sake of rules, which are gone now.
     pub reverted: Reverted,

@@ -8,7 +8,6 @@ use crate::model::{Diagnosis, Finding, LookedAt};
 
 /// What was found again after fixes.
 pub struct Recheck {
-    /// The findings that are gone.
     pub fixed: Vec<Finding>,
     /// Those that are left, and new ones.
     pub left: Diagnosis,

@@ -8,21 +8,14 @@ use crate::model::{Place, Remedy, Tool, Verb};
 /// A part of a request. Its text is the key of a file; a command line has options for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
-    /// The server's address.
     Server,
-    /// The source prefix.
     Src,
-    /// The new source address.
     Snat,
     /// How the backend is found, as a file has it.
     Origin,
-    /// The egress device, by its name.
     Device,
-    /// The process in whose network namespace the server is.
     Pid,
-    /// The network namespace that the server is in.
     Netns,
-    /// The container that the server is.
     Container,
 }
 
@@ -44,18 +37,13 @@ impl fmt::Display for Field {
 /// Why a request is refused.
 #[derive(Debug)]
 pub enum Error {
-    /// A value that cannot be used.
     Value {
-        /// Which part of the request has it.
         field: Field,
-        /// The value.
         value: String,
         /// What is wrong with it, and what would be right.
         why: String,
     },
-    /// Nothing says which backend is meant.
     WhichBackend,
-    /// No device has this index.
     NoDevice(u32),
     /// No group of users has this name.
     NoGroup(String),

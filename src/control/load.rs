@@ -1,9 +1,5 @@
 //! Loads rules, many at once.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry::{Occupied, Vacant};
-use std::rc::Rc;
-
 use anyhow::Result;
 
 use super::error::Error;
@@ -24,14 +20,7 @@ pub struct LoadReport {
 
 /// Reads a file of rules, and checks all of it.
 pub fn parse(text: &str) -> Result<Vec<Rule>> {
-    let mut known: HashMap<u32, Rc<Egress>> = HashMap::new();
-    // Many rules share few devices.
-    ruleset_file::rules(ruleset_file::records(text)?, |ifindex| {
-        Ok(match known.entry(ifindex) {
-            Occupied(egress) => egress.get().clone(),
-            Vacant(new) => new.insert(egress(ifindex)?.into()).clone(),
-        })
-    })
+    ruleset_file::rules(ruleset_file::records(text)?, egress)
 }
 
 fn egress(ifindex: u32) -> Result<Egress> {

@@ -20,25 +20,21 @@ use crate::model::{Adjacency, Backend, Locator};
 pub enum DeviceSpec {
     /// By its own or an alternative name.
     Name(String),
-    /// By its index.
     Index(u32),
 }
 
 /// A network namespace.
 #[derive(Clone, Debug)]
 pub enum NamespaceSpec {
-    /// The one of a process.
     Pid(u32),
     /// A name under /run/netns, or a path.
     Netns(String),
-    /// The one of a container.
     Container(String),
 }
 
 /// How a backend is reached.
 pub struct Resolution {
     pub adjacency: Adjacency,
-    /// The name of its device.
     pub device: String,
     /// What was found, and where, for people; nothing of what the request has.
     pub found: Vec<String>,

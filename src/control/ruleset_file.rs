@@ -1,8 +1,8 @@
 //! A file of rules: one JSON object a line or an array of them, as `rule list` prints them.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::rc::Rc;
 
 use anyhow::{Result, ensure};
 
@@ -14,28 +14,12 @@ use crate::model::{Adjacency, Backend, MAX_BACKENDS, Mac, Match, Rewrite, Rule, 
 /// The records of a file, each with its place.
 pub type Records = Vec<(Place, RuleRecord)>;
 
-/// Where in a file a record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// The line, counted from 1.
-    Line(usize),
-    /// The rule of an array, counted from 1.
-    Rule(usize),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Line(number) => write!(f, "line {number}"),
-            Place::Rule(number) => write!(f, "rule {number}"),
-        }
-    }
-}
+/// Where in a file a record is: the line, or the rule of an array, counted from 1.
+pub type Place = (&'static str, usize);
 
 /// What the host says about an egress device.
 #[derive(Clone, Debug)]
 pub struct Egress {
-    /// The device's name.
     pub name: String,
     /// The device's own address.
     pub source_mac: Mac,
@@ -48,12 +32,12 @@ pub fn records(text: &str) -> Result<Records> {
     if text.trim_start().starts_with('[') {
         let all: Vec<RuleRecord> =
             serde_json::from_str(text).map_err(|error| syntax(error.line(), &error))?;
-        return Ok((1..).map(Place::Rule).zip(all).collect());
+        return Ok((1..).map(|number| ("rule", number)).zip(all).collect());
     }
     let lines = (1..).zip(text.lines());
     let lines = lines.filter(|(_, line)| !line.trim().is_empty());
     let read = |(number, line)| match serde_json::from_str(line) {
-        Ok(record) => Ok((Place::Line(number), record)),
+        Ok(record) => Ok((("line", number), record)),
         Err(error) => Err(syntax(number, &error)),
     };
     lines.map(read).collect()
@@ -68,17 +52,18 @@ fn syntax(line: usize, error: &serde_json::Error) -> anyhow::Error {
     bad(format!("line {line}, column {column}: {what}"))
 }
 
-/// Makes rules of records. `egress` is asked for each record's device.
-pub fn rules(
-    records: Records,
-    mut egress: impl FnMut(u32) -> Result<Rc<Egress>>,
-) -> Result<Vec<Rule>> {
+/// Makes rules of records. `egress` is asked once for each device: many rules share few.
+pub fn rules(records: Records, egress: impl Fn(u32) -> Result<Egress>) -> Result<Vec<Rule>> {
+    let mut devices: HashMap<u32, Egress> = HashMap::new();
     let mut rules: BTreeMap<Match, Rule> = BTreeMap::new();
     for (place, record) in records {
         let matches = record.matches();
         let rule = rules.entry(matches).or_insert(Rule::new(matches));
-        let device = egress(record.ifindex);
-        let added = device.and_then(|device| add(rule, record, &device));
+        let device = match devices.entry(record.ifindex) {
+            Occupied(known) => Ok(&*known.into_mut()),
+            Vacant(new) => egress(record.ifindex).map(|device| &*new.insert(device)),
+        };
+        let added = device.and_then(|device| add(rule, record, device));
         added.map_err(|error| Failure::new(At(place, error)))?;
     }
     Ok(rules.into_values().collect())
@@ -96,7 +81,7 @@ impl Coded for At {
 
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0, one_line(&self.1))
+        write!(f, "{} {}: {}", self.0.0, self.0.1, one_line(&self.1))
     }
 }
 
@@ -187,13 +172,13 @@ mod tests {
     }
 
     fn parse(text: &str) -> Result<Vec<Rule>> {
-        let egress = Egress {
-            name: "out0".into(),
-            source_mac: Mac([2, 0, 0, 0, 0, 9]),
-            completes_checksum: true,
-        };
-        let egress = Rc::new(egress);
-        rules(records(text)?, |_| Ok(egress.clone()))
+        rules(records(text)?, |_| {
+            Ok(Egress {
+                name: "out0".into(),
+                source_mac: Mac([2, 0, 0, 0, 0, 9]),
+                completes_checksum: true,
+            })
+        })
     }
 
     fn refused(lines: &[String], said: &str) {

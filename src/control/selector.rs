@@ -12,15 +12,10 @@ use crate::model::{Backend, Match, Port, Prefix, Proto, Rule, VlanId};
 /// The rules and backends that have all that is given; all of them where nothing is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleSelector {
-    /// The rule's source prefix.
     pub src: Option<Prefix>,
-    /// The rule's protocol.
     pub proto: Option<Proto>,
-    /// The rule's destination port.
     pub port: Option<Port>,
-    /// The rule's VLAN identifier.
     pub vlan: Option<VlanId>,
-    /// The backend's address.
     pub server: Option<IpAddr>,
 }
 
@@ -63,9 +58,7 @@ impl RuleSelector {
 pub struct MatchSpec {
     /// None: any source of the server's family.
     pub src: Option<Prefix>,
-    /// The packet's protocol.
     pub proto: Proto,
-    /// The packet's destination port.
     pub port: Port,
     /// The outer tag's VLAN identifier; None: the frame has no tag.
     pub vlan: Option<VlanId>,

@@ -92,16 +92,14 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::model::{Adjacency, Backend, Match, Port};
+    use crate::model::{Adjacency, Backend, Match};
 
     fn rule(number: u32, servers: &[u32]) -> Rule {
         let server = |&server: &u32| Ipv4Addr::from(0x0a00_0000 + server);
         let backend = |number: &u32| Backend::new(Adjacency::example(server(number)));
         let rule = Rule::new(Match {
-            proto: Proto::Udp,
-            port: Port::new(1).expect("a port"),
-            vlan: None,
             src: std::net::IpAddr::from(Ipv4Addr::from(number)).into(),
+            ..Match::example(1)
         });
         rule.with(servers.iter().map(backend).collect())
     }

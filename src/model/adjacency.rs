@@ -9,13 +9,11 @@ use super::Mac;
 /// An address with the MAC addresses and the device by which it is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Adjacency {
-    /// The server's address.
     pub server: IpAddr,
     /// The server's MAC address, or that of the next hop to it.
     pub mac: Mac,
     /// The egress device's own address.
     pub source_mac: Mac,
-    /// The egress device.
     pub ifindex: u32,
     /// Whether the egress device completes partial checksums.
     pub completes_checksum: bool,
@@ -37,12 +35,8 @@ impl Adjacency {
     /// What differs in the new adjacency, in words; `devices` are how the two devices are called.
     pub fn changes(&self, new: &Adjacency, devices: [String; 2]) -> String {
         let completes = |adjacency: &Adjacency| {
-            if adjacency.completes_checksum {
-                "yes"
-            } else {
-                "no"
-            }
-            .to_string()
+            let completes = adjacency.completes_checksum;
+            if completes { "yes" } else { "no" }.to_string()
         };
         let [device, new_device] = devices;
         if self == new {

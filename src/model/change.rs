@@ -14,13 +14,9 @@ pub enum Change {
     Gro(DeviceRef),
     /// The device was down, and is up.
     LinkUp(DeviceRef),
-    /// A backend has another adjacency.
     Backend {
-        /// The backend's rule.
         matches: Match,
-        /// The adjacency that it had.
         before: Adjacency,
-        /// The adjacency that it got.
         after: Adjacency,
     },
 }
@@ -30,7 +26,6 @@ pub enum Change {
 pub struct DeviceRef {
     /// Its index there.
     pub ifindex: u32,
-    /// Its name when it was changed.
     pub ifname: String,
     /// The cookie of its network namespace.
     pub cookie: u64,

@@ -8,7 +8,6 @@ use serde::Serialize;
 /// Packets, and the bytes of their Ethernet frames as XDP sees them on arrival.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counter {
-    /// The number of packets.
     pub packets: u64,
     /// The sum of their lengths.
     pub bytes: u64,
@@ -17,9 +16,7 @@ pub struct Counter {
 /// How much a counter grows in a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
-    /// Packets per second.
     pub packets: f64,
-    /// Bytes per second.
     pub bytes: f64,
 }
 
@@ -50,26 +47,12 @@ mod tests {
 
     #[test]
     fn a_rate_is_the_growth_per_second() {
-        let earlier = Counter {
-            packets: 10,
-            bytes: 1000,
-        };
-        let now = Counter {
-            packets: 20,
-            bytes: 3000,
-        };
+        let counter = |packets, bytes| Counter { packets, bytes };
+        let (earlier, now) = (counter(10, 1000), counter(20, 3000));
         let rate = now.rate_since(earlier, Duration::from_millis(500));
-        assert_eq!(
-            rate,
-            Rate {
-                packets: 20.0,
-                bytes: 4000.0
-            }
-        );
-        assert_eq!(
-            earlier.rate_since(now, Duration::from_secs(1)),
-            Rate::default()
-        );
+        assert_eq!((rate.packets, rate.bytes), (20.0, 4000.0));
+        let reset = earlier.rate_since(now, Duration::from_secs(1));
+        assert_eq!(reset, Rate::default());
         assert_eq!(now.rate_since(earlier, Duration::ZERO), Rate::default());
     }
 }

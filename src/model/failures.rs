@@ -12,7 +12,6 @@ pub struct Failures {
     /// The device, or who reads behind it, takes no redirected frames, none in several buffers, or
     /// none on that CPU.
     pub not_supported: u64,
-    /// Longer than the device's MTU.
     pub mtu: u64,
     /// The device or its peer is down.
     pub link_down: u64,

@@ -33,7 +33,6 @@ pub struct LookedAt {
 /// Something that keeps packets from arriving, or may do so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The name of the check that found it.
     pub check: &'static str,
     pub severity: Severity,
     /// The device or the server that it is about.
@@ -107,7 +106,6 @@ impl Finding {
 /// A change that removes a finding, and can be reverted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fix {
-    /// GRO on.
     Gro(Remote),
     /// Administratively up.
     LinkUp(Remote),
@@ -125,6 +123,5 @@ pub enum Fix {
 pub enum Refreshed {
     /// The same device, with this MAC address for the server.
     Mac(Mac),
-    /// The adjacency that the host finds now.
     Path,
 }

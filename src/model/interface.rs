@@ -33,7 +33,6 @@ impl fmt::Display for Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkState {
-    /// It does.
     Attached,
     /// The device was unregistered.
     Gone,
@@ -48,7 +47,6 @@ pub enum LinkState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LedgerState {
-    /// It does.
     On,
     /// The user attached without it.
     Unwanted,
@@ -59,15 +57,10 @@ pub enum LedgerState {
 /// Packets and bytes by XDP action.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Actions {
-    /// XDP_ABORTED
     pub aborted: Counter,
-    /// XDP_DROP
     pub drop: Counter,
-    /// XDP_PASS
     pub pass: Counter,
-    /// XDP_TX
     pub tx: Counter,
-    /// XDP_REDIRECT
     pub redirect: Counter,
 }
 

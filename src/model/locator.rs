@@ -10,19 +10,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub enum Locator {
     /// By the host's route, and its neighbour table.
     Route,
-    /// On the device with this name.
     Device(String),
     /// In the network namespace of this process. The kernel gives the numbers of processes that ended to
     /// others, which started at another time.
     Pid {
-        /// The number of the process.
         pid: u32,
         /// When the process started, in clock ticks after the host did.
         started: u64,
     },
     /// In the network namespace of this name or path.
     Netns(String),
-    /// In the network namespace of this container.
     Container(String),
 }
 

@@ -9,7 +9,6 @@ use super::{Match, Rule};
 pub struct Plan {
     /// Rules as they are to be, in place of those that have their matches.
     pub put: Vec<Rule>,
-    /// The matches of rules that are to be deleted.
     pub delete: Vec<Match>,
 }
 
@@ -44,18 +43,11 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Port, Prefix, Proto};
 
     fn rule(port: u16, decrement_ttl: bool) -> Rule {
-        let rule = Rule::new(Match {
-            proto: Proto::Udp,
-            port: Port::new(port).expect("a port"),
-            vlan: None,
-            src: "10.0.0.0/8".parse::<Prefix>().expect("a prefix"),
-        });
         Rule {
             decrement_ttl,
-            ..rule
+            ..Rule::new(Match::example(port))
         }
     }
 

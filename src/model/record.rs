@@ -15,21 +15,15 @@ use super::{
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct RuleRecord {
-    /// The rule's source prefix.
     pub src: Prefix,
-    /// The rule's protocol.
     pub proto: Proto,
-    /// The rule's destination port.
     pub port: Port,
-    /// The server's address.
     pub server: IpAddr,
     /// The server's MAC address, or that of the next hop to it.
     pub mac: Mac,
-    /// The egress device.
     pub ifindex: u32,
     /// The egress device's name; None: it is gone.
     pub ifname: Option<String>,
-    /// The backend's share of the flows.
     #[serde(default)]
     pub weight: Weight,
     /// Packets that were redirected to the backend.
@@ -64,7 +58,6 @@ pub struct RuleRecord {
     /// Redirected packets that were lost. None: no ledger is kept.
     #[serde(default, deserialize_with = "ignored")]
     pub failures: Option<Failures>,
-    /// Whether packets can reach the backend.
     #[serde(default, deserialize_with = "ignored")]
     pub state: BackendState,
     /// How the backend is found again; None: the user gave its MAC address.

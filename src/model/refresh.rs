@@ -18,21 +18,16 @@ pub struct RefreshReport {
 /// A backend that has a new adjacency.
 #[derive(Serialize)]
 pub struct RefreshedBackend {
-    /// The backend's rule.
     #[serde(flatten)]
     pub matches: Match,
-    /// How the backend was found.
     pub origin: Option<Locator>,
-    /// The adjacency before.
     pub old: NamedAdjacency,
-    /// The adjacency now.
     pub new: NamedAdjacency,
 }
 
 /// An adjacency with the name of its device.
 #[derive(Serialize)]
 pub struct NamedAdjacency {
-    /// The adjacency.
     #[serde(flatten)]
     pub adjacency: Adjacency,
     /// None: the device is gone.
@@ -42,13 +37,9 @@ pub struct NamedAdjacency {
 /// A backend that was not found.
 #[derive(Serialize)]
 pub struct FailedBackend {
-    /// The backend's rule.
     #[serde(flatten)]
     pub matches: Match,
-    /// The backend's address.
     pub server: IpAddr,
-    /// How the backend was found before.
     pub origin: Option<Locator>,
-    /// Why it was not found.
     pub error: String,
 }

@@ -14,7 +14,6 @@ pub struct Remedy(pub Vec<Part>);
 /// A piece of a remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Words for people.
     Text(String),
     /// Commands, each of which runs only if the one before it succeeded.
     Commands(Vec<Command>),
@@ -25,7 +24,6 @@ pub enum Part {
 pub enum Command {
     /// A run of this program with the network namespace and the pins of the present run.
     Own(Verb),
-    /// A run of another program.
     Tool(Tool),
     /// The name of a verb, without what it takes.
     Name(&'static str),
@@ -34,7 +32,6 @@ pub enum Command {
 /// Another program with its arguments, and where it is to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tool {
-    /// The program's name comes first.
     pub argv: Vec<OsString>,
     pub place: Place,
 }
@@ -158,21 +155,21 @@ impl From<Vec<Command>> for Remedy {
     }
 }
 
-impl From<Command> for Remedy {
-    fn from(command: Command) -> Self {
-        vec![command].into()
+impl<C: Into<Command>> From<C> for Remedy {
+    fn from(command: C) -> Self {
+        vec![command.into()].into()
     }
 }
 
-impl From<Verb> for Remedy {
+impl From<Verb> for Command {
     fn from(verb: Verb) -> Self {
-        Command::Own(verb).into()
+        Command::Own(verb)
     }
 }
 
-impl From<Tool> for Remedy {
+impl From<Tool> for Command {
     fn from(tool: Tool) -> Self {
-        Command::Tool(tool).into()
+        Command::Tool(tool)
     }
 }
 

@@ -13,7 +13,6 @@ pub enum BackendState {
     Up,
     /// The device that the backend was added with is unregistered.
     DeviceGone,
-    /// The device is down.
     LinkDown,
     /// The server has another MAC address now.
     StaleMac,

@@ -168,18 +168,13 @@ mod tests {
 
     use super::*;
     use crate::error::remedy;
-    use crate::model::{Adjacency, Backend, Match, Port, Prefix, Proto};
+    use crate::model::{Adjacency, Backend, Match};
 
     fn rule(port: u16, backends: u32, snat: bool) -> Rule {
         let server = |number: u32| Ipv4Addr::from(0x0a00_0001 + number);
         let backend = |number| Backend::new(Adjacency::example(server(number)));
         Rule {
-            matches: Match {
-                proto: Proto::Udp,
-                port: Port::new(port.max(1)).expect("a port"),
-                vlan: None,
-                src: Prefix::any_like([0; 4].into()),
-            },
+            matches: Match::example(port.max(1)),
             snat: snat.then_some(IpAddr::from([10, 1, 1, 1])),
             decrement_ttl: true,
             backends: (0..backends).map(backend).collect(),

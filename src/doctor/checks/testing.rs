@@ -3,7 +3,7 @@
 use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, HostFacts, InterfaceFacts, Trial};
 use crate::model::{
     Adjacency, Backend, Counter, FeatureSource, Features, LinkState, Match, Mode, Outcome,
-    Outcomes, Port, Prefix, Proto, Remote, Rewrite, Rule, XdpFeatures,
+    Outcomes, Proto, Remote, Rewrite, Rule, XdpFeatures,
 };
 
 /// A device attached natively, and a backend behind another one.
@@ -118,9 +118,7 @@ pub fn vlan(ifindex: u32, lower: &DeviceFacts) -> DeviceFacts {
 pub fn rule(proto: Proto, ifindex: u32, rewrite: Rewrite) -> Rule {
     let rule = Rule::new(Match {
         proto,
-        port: Port::new(7999).expect("a port"),
-        vlan: None,
-        src: Prefix::any_like([0; 4].into()),
+        ..Match::example(7999)
     });
     rule.with(vec![backend(ifindex, rewrite)])
 }
