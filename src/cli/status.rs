@@ -14,7 +14,7 @@ pub fn run(global: &Global) -> Result<()> {
         return view::json::print(&status);
     }
     view::text(view::table::status(&status))?;
-    if !status.interfaces.is_empty() && !xdp::is_told()? {
+    if !status.interfaces.is_empty() && !xdp::is_reported()? {
         view::line(view::features::GUESSED)?;
     }
     // Where that helps, `attach` mounts a bpffs itself.

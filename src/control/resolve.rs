@@ -97,7 +97,7 @@ impl AddRequest {
     pub fn by_address(&self, server: IpAddr, known: Option<&Backend>) -> Result<Resolution> {
         let given = self.device.as_ref().map(DeviceSpec::device).transpose()?;
         if let (Some(device), Some(mac)) = (&given, self.mac) {
-            let path = Resolved::told(server, device.clone(), mac);
+            let path = Resolved::given(server, device.clone(), mac);
             return Resolution::new(None, path);
         }
         let Some(known) = known else {
@@ -112,7 +112,7 @@ impl AddRequest {
             None => self.find(server, given),
             Some(device) => {
                 let origin = self.locator(known, &device)?;
-                let path = Resolved::told(server, device, self.mac.unwrap_or(known.mac));
+                let path = Resolved::given(server, device, self.mac.unwrap_or(known.mac));
                 Ok(Resolution {
                     is_kept: true,
                     ..Resolution::new(origin, path)?
@@ -223,7 +223,7 @@ fn find_again(server: IpAddr, known: &Backend, before: Option<Device>) -> Result
             not_found: Some(error),
             ..Resolution::new(
                 known.origin.clone(),
-                Resolved::told(server, device, known.mac),
+                Resolved::given(server, device, known.mac),
             )?
         }),
     }

@@ -17,21 +17,17 @@ use anyhow::{Result, ensure};
     non_camel_case_types,
     unused
 )]
-mod skel {
-    include!(concat!(env!("OUT_DIR"), "/xdpredir.skel.rs"));
+mod generated {
+    pub mod skel {
+        include!(concat!(env!("OUT_DIR"), "/xdpredir.skel.rs"));
+    }
+
+    pub mod ledger {
+        include!(concat!(env!("OUT_DIR"), "/ledger.skel.rs"));
+    }
 }
 
-#[allow(
-    clippy::all,
-    clippy::pedantic,
-    clippy::undocumented_unsafe_blocks,
-    dead_code,
-    non_camel_case_types,
-    unused
-)]
-mod ledger {
-    include!(concat!(env!("OUT_DIR"), "/ledger.skel.rs"));
-}
+use generated::{ledger, skel};
 
 #[allow(dead_code)]
 mod limits {

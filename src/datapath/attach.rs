@@ -285,7 +285,7 @@ impl Loaded {
         let native = variant.mode == Mode::Native;
         let mut linked = link(&program, &device, variant.mode);
         if linked.is_err() && native && device.mtu > ETHERNET_MTU {
-            if xdp::is_told()? {
+            if xdp::is_reported()? {
                 variant.frags = true;
                 program = load(pins, &device, variant)?;
                 linked = link(&program, &device, variant.mode);

@@ -44,7 +44,7 @@ pub fn rebind(
     adjacency: impl Fn(&Match, &Backend) -> Option<Found>,
     note: impl FnOnce(&[Rebind]) -> Result<()>,
 ) -> Result<Vec<Rebind>> {
-    // Before the devices are opened: a backend whose device was registered anew still has the index.
+    // Before the devices are opened: a backend whose device was removed and came back still has the old index.
     let mut before = Vec::new();
     for matches in rules {
         before.extend(store.get(&matches)?);

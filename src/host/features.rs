@@ -36,7 +36,7 @@ impl Survey {
     }
 
     /// Whether the kernel tells what drivers can do with XDP.
-    pub fn is_told(&self) -> bool {
+    pub fn is_reported(&self) -> bool {
         self.xdp.is_some()
     }
 
@@ -90,8 +90,8 @@ impl Survey {
 
 /// What a device's driver can do, as the kernel tells it, or as it is guessed without a look at a peer.
 pub fn xdp_of(device: &Device) -> Result<XdpFeatures> {
-    if let Some(told) = xdp::of(device.ifindex)? {
-        return Ok(told);
+    if let Some(reported) = xdp::of(device.ifindex)? {
+        return Ok(reported);
     }
     let driver = Ethtool::open()?.driver(&device.name);
     Ok(xdp_features_fallback::xdp(device, &driver, None))

@@ -23,7 +23,7 @@ const NETDEV_XDP_ACT_NDO_XMIT_SG: u64 = 64;
 
 /// Whether this kernel (6.3) tells. One that doesn't redirects no frame in several buffers natively, to
 /// no device: it drops them before any tracepoint.
-pub fn is_told() -> Result<bool> {
+pub fn is_reported() -> Result<bool> {
     Ok(genetlink::family(FAMILY)?.is_some())
 }
 

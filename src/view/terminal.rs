@@ -19,10 +19,13 @@ pub const NO_BREAK: &str = "\u{a0}";
 /// None where that is no terminal.
 pub fn width(on: &(impl AsFd + IsTerminal)) -> Option<u16> {
     let known = |&columns: &u16| columns > 0;
-    let told = || env::var("COLUMNS").ok()?.parse().ok().filter(known);
+    let from_environment = || env::var("COLUMNS").ok()?.parse().ok().filter(known);
     on.is_terminal().then(|| {
         let (columns, _) = size(on);
-        Some(columns).filter(known).or_else(told).unwrap_or(COLUMNS)
+        Some(columns)
+            .filter(known)
+            .or_else(from_environment)
+            .unwrap_or(COLUMNS)
     })
 }
 

@@ -134,7 +134,7 @@ fn a_change_of_the_egress_device_is_refreshed_too() {
     assert_eq!(tool.ok("rule refresh").out, "nothing to refresh\n");
 }
 
-/// The way that one run has found anew is not undone by another that was told a weight alone.
+/// The adjacency that one run has found is not undone by another that was given a weight alone.
 #[test]
 fn a_new_weight_keeps_the_way_that_is_found_meanwhile() {
     let (lan, server) = (attached(), Ns::new("server"));

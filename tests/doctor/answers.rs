@@ -2,6 +2,7 @@
 
 use std::net::{TcpListener, TcpStream};
 
+use crate::bed::findings;
 use crate::fixture::guest;
 use crate::fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
 use crate::fixture::{BINARY, Pins, Run, Tool};
@@ -35,8 +36,7 @@ impl Bed {
     }
 
     fn findings(&self) -> Vec<Value> {
-        let all = self.tool().run("doctor --json").json();
-        guest::without_guesses(all.as_array().expect("an array").clone())
+        findings(&self.tool())
     }
 
     /// The only finding, which a run of `rule add` has warned of, too.
@@ -87,7 +87,7 @@ impl Bed {
     }
 }
 
-/// What stands first between backquotes in a finding's mend.
+/// What stands first between backquotes in the remedy of a finding.
 fn command(finding: &Value) -> String {
     let mend = finding["mend"].as_str().expect("a text");
     mend.split('`').nth(1).expect("a command").to_string()

@@ -57,7 +57,7 @@ fn on_a_terminal_it_asks_first() {
 
 /// With a million rules, neither is an error a rule's.
 #[test]
-fn what_there_is_no_room_to_write_down_is_not_mended() {
+fn what_there_is_no_room_to_write_down_is_not_fixed() {
     let bed = Bed::new("native");
     bed.gro_off();
     bed.fix();
@@ -65,14 +65,14 @@ fn what_there_is_no_room_to_write_down_is_not_mended() {
         bed.tool()
             .ok(&format!("rule add --server {SERVER} --port {port}"));
     }
-    let mends = pinned(&bed.lan.pins, "journal/journal");
-    let noted = mends.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).unwrap();
-    let room = mends.max_entries();
+    let journal = pinned(&bed.lan.pins, "journal/journal");
+    let noted = journal.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).unwrap();
+    let room = journal.max_entries();
     // Room for two, for three rules.
     for number in 1..room - 2 {
         let number = number.to_ne_bytes();
-        let noted = noted.as_ref().expect("the first mend");
-        mends.update(&number, noted, MapFlags::ANY).unwrap();
+        let noted = noted.as_ref().expect("the first fix");
+        journal.update(&number, noted, MapFlags::ANY).unwrap();
     }
     bed.server()
         .ip(&format!("link set eth0 address {OTHER_MAC}"));
@@ -83,16 +83,16 @@ fn what_there_is_no_room_to_write_down_is_not_mended() {
     assert!(run.err.contains("nor are those after it"), "{run:?}");
     assert_eq!(bed.tool().json("rule list"), before);
     for number in 1..room - 2 {
-        mends.delete(&number.to_ne_bytes()).unwrap();
+        journal.delete(&number.to_ne_bytes()).unwrap();
     }
     let run = bed.fix();
     assert!(run.contains("in 3 rules"), "{run:?}");
-    // Each time a backend is mended again, one note takes all of it.
-    let notes = mends.keys().count();
+    // Each time a backend is fixed again, one note takes all of it.
+    let notes = journal.keys().count();
     for mac in ["02:00:00:00:00:78", "02:00:00:00:00:79"] {
         bed.server().ip(&format!("link set eth0 address {mac}"));
         bed.fix();
-        assert_eq!(mends.keys().count(), notes);
+        assert_eq!(journal.keys().count(), notes);
     }
     bed.tool().ok("doctor --undo");
     assert_eq!(bed.tool().json("rule list"), before);

@@ -96,7 +96,7 @@ fn frames_that_were_lost_at_a_link_that_was_down_are_history() {
     bed.paste(&found[0]);
     bed.server().ip("route add default via 172.17.0.1");
     bed.finds_history("is down");
-    // As it says, the count starts anew.
+    // As it says, the count starts again.
     bed.tool().ok("rule del --all");
     bed.tool()
         .ok(&format!("rule add --src {CLIENT} --server {SERVER}"));

@@ -38,7 +38,7 @@ fn one(tool: &Tool) -> (Value, String) {
     (found[0].clone(), run.out)
 }
 
-/// Runs the command in the mend as it is printed.
+/// Runs the command in the remedy as it is printed.
 fn paste(finding: &Value) {
     let mend = finding["mend"].as_str().expect("words");
     let command = mend.split('`').nth(1).expect("a command");

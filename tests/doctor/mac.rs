@@ -23,15 +23,13 @@ fn a_mac_address_that_the_peer_has_no_more_is_refreshed_in_all_rules_and_put_bac
     assert!(out.contains("fixed: server 172.17.0.2"), "{out}");
     assert!(out.contains("in 2 rules"), "{out}");
     assert!(bed.arrives());
+    let all_have = |rules: &Value, mac: &str| {
+        let mut rules = rules.as_array().unwrap().iter();
+        rules.all(|rule| rule["mac"] == mac)
+    };
     let rules = bed.tool().json("rule list");
-    assert!(
-        rules
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|r| r["mac"] == OTHER_MAC)
-    );
-    // 2 before the mend, one after it: counters are kept.
+    assert!(all_have(&rules, OTHER_MAC));
+    // 2 before the fix, one after it: counters are kept.
     let packets = |rules: &Value| {
         let rules = rules.as_array().unwrap().iter();
         rules
@@ -42,13 +40,7 @@ fn a_mac_address_that_the_peer_has_no_more_is_refreshed_in_all_rules_and_put_bac
 
     bed.tool().ok("doctor --undo");
     let rules = bed.tool().json("rule list");
-    assert!(
-        rules
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|r| r["mac"] == before.as_str())
-    );
+    assert!(all_have(&rules, &before));
     assert_eq!(packets(&rules), 3);
     assert!(!bed.arrives());
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fixture::guest;
+use crate::bed::findings;
 use crate::fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
 use crate::fixture::{Ns, Tool};
 use serde_json::Value;
@@ -57,8 +57,18 @@ impl Bed {
     }
 
     fn findings(&self) -> Vec<Value> {
-        let all = self.tool().run("doctor --json").json();
-        guest::without_guesses(all.as_array().expect("an array").clone())
+        findings(&self.tool())
+    }
+
+    /// A fix leads to the other device, and undoing it back.
+    fn is_fixed_at(&self, new: &Ns) {
+        self.tool().ok("doctor --fix --yes");
+        assert_eq!(self.backend()["ifname"], "wan1");
+        assert_eq!(self.backend()["state"], "up");
+        self.arrives_at(new);
+        assert!(self.findings().is_empty(), "{:#?}", self.findings());
+        self.tool().ok("doctor --undo");
+        assert_eq!(self.backend()["ifname"], "wan0");
     }
 
     fn backend(&self) -> Value {
@@ -124,13 +134,7 @@ fn an_address_that_moved_is_stale_and_fixed_not_added_back() {
         "{remedy}"
     );
 
-    bed.tool().ok("doctor --fix --yes");
-    assert_eq!(bed.backend()["ifname"], "wan1");
-    assert_eq!(bed.backend()["state"], "up");
-    bed.arrives_at(new);
-    assert!(bed.findings().is_empty(), "{:#?}", bed.findings());
-    bed.tool().ok("doctor --undo");
-    assert_eq!(bed.backend()["ifname"], "wan0");
+    bed.is_fixed_at(new);
 }
 
 #[test]
@@ -201,13 +205,7 @@ fn a_server_whose_route_leaves_by_another_device_is_stale_and_fixed() {
     assert!(evidence.contains("wan0") && evidence.contains("wan1"));
     assert!(text("mend").contains("rule refresh --server 172.17.0.2`"));
 
-    bed.tool().ok("doctor --fix --yes");
-    assert_eq!(bed.backend()["ifname"], "wan1");
-    assert_eq!(bed.backend()["state"], "up");
-    bed.arrives_at(new);
-    assert!(bed.findings().is_empty(), "{:#?}", bed.findings());
-    bed.tool().ok("doctor --undo");
-    assert_eq!(bed.backend()["ifname"], "wan0");
+    bed.is_fixed_at(new);
 }
 
 #[test]

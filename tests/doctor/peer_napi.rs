@@ -46,7 +46,7 @@ fn in_skb_mode_a_peer_without_gro_is_no_finding() {
 }
 
 #[test]
-fn gro_and_link_are_mended_together() {
+fn gro_and_link_are_fixed_together() {
     let bed = Bed::new("native");
     bed.gro_off();
     bed.server().ip("link set eth0 down");

@@ -11,7 +11,7 @@ fn a_backend_follows_a_restarted_container_to_its_new_device_and_back() {
         assert!(bed.arrives());
         let before = bed.backend();
         let started = Ns::new("server");
-        // Removed with the old namespace's end, made anew with the same name.
+        // Removed with the old namespace's end, made again with the same name.
         bed.host().ip("link del wan0");
         bed.host().veth("wan0", &started, "eth0");
         bed.host().ip("addr add 172.17.0.1/16 dev wan0");

@@ -129,7 +129,7 @@ impl Bed {
     }
 }
 
-/// What stands between backquotes in a finding's mend.
+/// What stands between backquotes in the remedy of a finding.
 fn commands(finding: &Value) -> Vec<String> {
     let mend = finding["mend"].as_str().expect("a text");
     mend.split('`')

@@ -14,7 +14,7 @@ fn detaching_the_last_interface_puts_back_and_leaves_nothing() {
     bed.fix();
     bed.tool().ok("detach wan0");
     assert!(bed.gro());
-    // Rules that are kept need what was mended for them.
+    // Rules that are kept need what was fixed for them.
     bed.tool().ok("detach --all --keep-rules");
     assert!(bed.gro());
     bed.tool().ok("attach lan --mode native");
@@ -30,12 +30,12 @@ fn an_entry_that_cannot_be_read_hides_no_other_and_keeps_nobody_from_detaching()
     let bed = Bed::new("native");
     bed.gro_off();
     bed.fix();
-    let mends = pinned(&bed.lan.pins, "journal/journal");
+    let journal = pinned(&bed.lan.pins, "journal/journal");
     let (number, rubbish) = (7u32.to_ne_bytes(), [b'?'; 512]);
-    mends
+    journal
         .update(&number, &rubbish, MapFlags::ANY)
         .expect("it is written");
-    drop(mends);
+    drop(journal);
 
     let run = bed.tool().run("doctor --undo");
     let run = run.fails(1, &["change 7", "cannot understand"]);
@@ -102,23 +102,23 @@ fn what_is_gone_needs_no_undo() {
 
 /// Each change was written down before it was made, so undo finds it.
 #[test]
-fn a_mend_that_was_killed_at_any_instant_can_be_undone() {
+fn a_fix_that_was_killed_at_any_instant_can_be_undone() {
     let bed = Bed::new("native");
     let stale = bed.backend()["mac"].clone();
     bed.gro_off();
     bed.host().ip("link set wan0 down");
     bed.server()
         .ip(&format!("link set eth0 address {OTHER_MAC}"));
-    let (mut n, mut mended) = (0, 0);
+    let (mut n, mut fixed) = (0, 0);
     while kill::before_change(&mut bed.tool().command("doctor --fix --yes"), n) {
-        mended += usize::from(bed.gro());
+        fixed += usize::from(bed.gro());
         let undo = bed.tool().ok("doctor --undo");
         assert!(undo.err.is_empty(), "{n}: {undo:?}");
         assert!(!bed.gro() && !is_up(bed.host(), "wan0"), "{n}");
         assert_eq!(bed.backend()["mac"], stale, "{n}");
         n += 1;
     }
-    assert!(mended > 0, "no run came far enough");
+    assert!(fixed > 0, "no run came far enough");
     bed.tool().ok("detach --all");
     assert!(bed.lan.pins.left().is_empty());
 }

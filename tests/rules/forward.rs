@@ -65,7 +65,7 @@ fn forwards(bridge: bool, ingress: &str, mode: &str) {
     receive(&server);
     assert_eq!(lan.forwarded(0), (10, bytes + (5 + HEADERS) as u64));
 
-    // A backend that comes back begins anew.
+    // A backend that comes back begins at zero.
     tool.ok("rule del --src 192.168.122.10 --server 172.17.0.2");
     lan.add_backend(0, "--src 192.168.122.10");
     assert_eq!(lan.forwarded(0), (0, 0));

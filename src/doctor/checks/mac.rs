@@ -29,7 +29,7 @@ pub fn check(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
     )
 }
 
-/// Rules that are to get something anew about a server.
+/// A finding about rules that have something outdated about a server, which a refresh replaces.
 pub fn stale(
     backend: &BackendFacts,
     device: &DeviceFacts,

@@ -16,7 +16,7 @@ pub fn host(pins: &Pins, survey: &Survey) -> HostFacts {
         no_bpffs: datapath::no_bpffs(pins).filter(|_| !datapath::mounts_bpffs(pins)),
         lacks_to_attach: capability::missing(capability::ATTACH),
         lacks_to_look: capability::missing(capability::ENTER),
-        tells_features: survey.is_told(),
+        tells_features: survey.is_reported(),
         ..HostFacts::default()
     }
 }

@@ -42,7 +42,7 @@ pub enum Probe {
 
 impl Resolved {
     /// Nothing has to be found.
-    pub fn told(server: IpAddr, device: Device, mac: Mac) -> Self {
+    pub fn given(server: IpAddr, device: Device, mac: Mac) -> Self {
         Resolved {
             server,
             device,
