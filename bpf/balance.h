@@ -154,8 +154,8 @@ static __always_inline bool find_choice(const struct query *query, __u32 line,
 					struct choice *choice)
 {
 	const struct only_rule *only = line_at(line);
+	const struct found *found;
 	const struct set *set;
-	struct found found = {};
 
 	if (!only)
 		return false;
@@ -166,13 +166,14 @@ static __always_inline bool find_choice(const struct query *query, __u32 line,
 		choice->counter = only->counter;
 		return only_rule_takes(only, query);
 	}
-	if (!find_rule(query, line, &found))
+	found = find_rule(query, line);
+	if (!found)
 		return false;
-	choice->first = found.target;
+	choice->first = found->target;
 	choice->size = 0;
 	choice->maglev = 0;
-	choice->counter = found.counter;
-	set = line_at(found.target);
+	choice->counter = found->counter;
+	set = line_at(found->target);
 	if (set && set->kind == ACTION_BALANCE) {
 		choice->first = set->members;
 		choice->size = set->size;

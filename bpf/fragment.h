@@ -19,6 +19,7 @@
 #include "balance.h"
 #include "maps.h"
 #include "parse.h"
+#include "scratch.h"
 
 /* How long Linux waits for the rest of a datagram (ip_frag_time); RFC 8200 allows 60 s. */
 #define FRAGMENT_TIME 30000000000ull /* ns */
@@ -81,17 +82,17 @@ static __noinline __u32 follow_first(const struct flow_key *key, struct decision
 {
 	struct first_fragment *first = bpf_map_lookup_elem(&fragments, key);
 	__u64 now = bpf_ktime_get_ns();
+	struct scratch *mine = this_cpu_scratch();
 	struct action *action;
-	__u32 zero = 0;
 
 	if (!first || now - first->seen > FRAGMENT_TIME) {
 		if (!has_passed(key, now))
 			bpf_map_update_elem(&passed_frags, key, &now, 0);
 		return OUTCOME_FRAGMENT;
 	}
-	action = bpf_map_lookup_elem(&scratch, &zero);
-	if (!action) /* never; the verifier doesn't know */
+	if (!mine) /* never; the verifier doesn't know */
 		return OUTCOME_NO_DEVICE;
+	action = &mine->action;
 	*action = first->action;
 	decision->action = action;
 	decision->counter = action->counter;

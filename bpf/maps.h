@@ -88,14 +88,6 @@ struct {
 	__type(value, struct first_fragment);
 } fragments SEC(".maps");
 
-/* An action that lies in no line, for as long as this CPU's packet takes. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct action);
-} scratch SEC(".maps");
-
 /*
  * The datagrams that pass because a later fragment came first, and since when (CLOCK_MONOTONIC,
  * ns). Datagrams that no rule matches are here, too. In the fragments map, they would push out

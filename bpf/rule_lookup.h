@@ -15,24 +15,7 @@
 #include "abi/ruleset.h"
 #include "heap.h"
 #include "maps.h"
-
-/* What a lookup compares. */
-struct query {
-	__u64 addrs[4];	    /* as in struct flow_key */
-	struct place place; /* the packet's; inner_vlan 0: it has no inner tag */
-	__u32 family;
-	__u32 slot;
-	/* A prefix that is not longer does not take the packet: 1 for a packet that only a rule
-	 * which names its address may take. */
-	__u32 least_dst_len;
-	__u32 least_src_len;
-};
-
-/* What a found rule says. */
-struct found {
-	__u32 target;
-	__u32 counter;
-};
+#include "scratch.h"
 
 /* The lowest bits of a product depend on few bits of its factors, so the upper half is mixed into
  * them. */
@@ -58,10 +41,6 @@ static __always_inline __u32 at_most(__u32 len, __u32 most)
 {
 	return len < most ? len : most;
 }
-
-struct masked {
-	__u64 addrs[4];
-};
 
 static __always_inline void mask_addresses(struct masked *masked, const struct query *query,
 					   const struct probe *probe)
@@ -114,22 +93,6 @@ static __always_inline __u64 rule_hash(__u64 key, const struct probe *probe,
 	return mix(hash, family);
 }
 
-/* Where a search stands. */
-struct search {
-	struct query query;
-	struct probe probe;
-	struct place place;
-	struct masked masked;
-	__u64 hash_key;
-	__u32 buckets;
-	__u32 bucket_mask;
-	__u32 guards;
-	__u32 guard_mask;
-	__u32 service; /* line of the next probe */
-	__u32 index;   /* of the probe there */
-	struct found found;
-};
-
 static __always_inline bool is_guarded(const struct search *search, __u64 hash)
 {
 	__u32 number = hash >> 24 & search->guard_mask;
@@ -176,8 +139,9 @@ static __always_inline bool is_rule(struct search *search, __u32 number)
  * Looks in one bucket. 1: found; 0: not there, and not in a later one; 2: perhaps in the next one.
  * Neither static nor inlined, so that the verifier walks it once.
  */
-__noinline __u32 search_bucket(struct search *search, __u32 line, __u32 tag)
+__noinline __u32 search_bucket(__u32 line, __u32 tag)
 {
+	struct search *search = scratch_search();
 	struct bucket *bucket = line_at(line);
 
 	if (!search || !bucket) /* never; the verifier doesn't know */
@@ -199,7 +163,7 @@ static __always_inline bool find_in_table(struct search *search, __u64 hash)
 	__u32 result = 2;
 
 	for (__u32 i = 0; i < MAX_CHAIN && result == 2; i++)
-		result = search_bucket(search, search->buckets + ((hash + i) & search->bucket_mask),
+		result = search_bucket(search->buckets + ((hash + i) & search->bucket_mask),
 				       hash >> 32);
 	return result == 1;
 }
@@ -222,50 +186,63 @@ static __always_inline bool try_probe(struct search *search)
 	return is_guarded(search, hash) && find_in_table(search, hash);
 }
 
-/* A step of bpf_loop, for the service's next probe: 1 ends it. */
-static long try_next_probe(__u32 step, void *arg)
+/*
+ * Tries the service's next probe. 1: a rule is found; 2: go on; 0: there is no further probe.
+ * Neither static nor inlined, so that the verifier walks it once. The search lies in scratch
+ * memory, because the verifier allows 512 bytes of stack for a whole chain of calls.
+ */
+__noinline __u32 try_next_probe(void)
 {
-	struct search *search = arg;
-	struct service *service = line_at(search->service);
-	__u32 index = search->index;
+	struct search *search = scratch_search();
+	struct service *service;
+	__u32 index;
 
+	if (!search) /* never; the verifier doesn't know */
+		return 0;
+	service = line_at(search->service);
+	index = search->index;
 	if (!service || index >= LINE_PROBES || index >= service->count)
-		return 1;
+		return 0;
 	search->probe = service->probe[index++];
 	if (index == LINE_PROBES) {
 		search->service = service->next; /* line 0 has no probes */
 		index = 0;
 	}
 	search->index = index;
-	return try_probe(search);
+	return try_probe(search) ? 1 : 2;
 }
 
 /*
- * The rule that takes a packet, by the probes of its service; target 0: none does. Neither static
- * nor inlined, so that the verifier walks it once.
+ * Tries the probes of the search in scratch memory. 1: a rule is found. Neither static nor inlined,
+ * for the same reason.
  */
-__noinline __u32 find_rule(const struct query *query, __u32 service, struct found *found)
+__noinline __u32 try_probes(void)
 {
-	struct search search = {.service = service};
-	struct ruleset *ruleset;
-	__u32 slot;
+	__u32 result = 2;
 
-	if (!query || !found)
-		return 0;
-	search.query = *query;
-	slot = query->slot & 1;
-	ruleset = bpf_map_lookup_elem(&rulesets, &slot);
-	if (!ruleset)
-		return 0;
-	search.query.slot = slot;
-	search.hash_key = ruleset->hash_key;
-	search.buckets = ruleset->buckets;
-	search.bucket_mask = ruleset->bucket_mask;
-	search.guards = ruleset->guards;
-	search.guard_mask = ruleset->guard_mask;
-	bpf_loop(MAX_PORT_PROBES, try_next_probe, &search, 0);
-	*found = search.found;
-	return search.found.target;
+	for (int i = 0; i < MAX_PORT_PROBES && result == 2; i++)
+		result = try_next_probe();
+	return result;
+}
+
+/* The rule that takes a packet by the probes of a service. NULL where none does. */
+static __always_inline const struct found *find_rule(const struct query *query, __u32 service)
+{
+	struct search *search = scratch_search();
+	__u32 slot = query->slot & 1;
+	struct ruleset *ruleset = bpf_map_lookup_elem(&rulesets, &slot);
+
+	if (!search || !ruleset) /* never; the verifier doesn't know */
+		return NULL;
+	search->query = *query;
+	search->service = service;
+	search->index = 0;
+	search->hash_key = ruleset->hash_key;
+	search->buckets = ruleset->buckets;
+	search->bucket_mask = ruleset->bucket_mask;
+	search->guards = ruleset->guards;
+	search->guard_mask = ruleset->guard_mask;
+	return try_probes() == 1 ? &search->found : NULL;
 }
 
 /* Whether the only rule of a service takes a packet. */

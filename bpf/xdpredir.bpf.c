@@ -12,6 +12,7 @@
 #include "interface.h"
 #include "ledger.h"
 #include "parse.h"
+#include "plain.h"
 #include "rewrite.h"
 
 /* Finds what becomes of the packet, and prepares it. The packet is not changed. */
@@ -120,8 +121,14 @@ static __always_inline int verdict(__u32 outcome)
 	return XDP_PASS;
 }
 
-SEC("xdp")
-int xdpredir(struct xdp_md *ctx)
+static __always_inline int finish(__u32 outcome, __u32 size)
+{
+	count_outcome(outcome, size);
+	return verdict(outcome);
+}
+
+/* Any packet. */
+static __noinline int general(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
@@ -135,8 +142,21 @@ int xdpredir(struct xdp_md *ctx)
 		if (pkt.fragment == FIRST && !is_by_rule(outcome))
 			forget(&pkt);
 	}
-	count_outcome(outcome, pkt.size);
-	return verdict(outcome);
+	return finish(outcome, pkt.size);
+}
+
+SEC("xdp")
+int xdpredir(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	struct packet pkt = {
+		.size = interface.frags ? bpf_xdp_get_buff_len(ctx) : end - data,
+	};
+
+	if (!parse_plain(&pkt, data, end))
+		return general(ctx);
+	return finish(decide_and_act(ctx, &pkt), pkt.size);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";
