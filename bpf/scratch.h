@@ -50,9 +50,12 @@ struct search {
 	struct found found;
 };
 
+#define SUM_CHUNK 512 /* bytes; bpf_csum_diff takes no more */
+
 struct scratch {
 	struct action action; /* one that lies in no line */
 	struct search search;
+	__be32 chunk[SUM_CHUNK / 4]; /* of a segment that is summed */
 };
 
 struct {
