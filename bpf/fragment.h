@@ -4,6 +4,9 @@
  * later fragments follow it, even if the rules have changed. A program cannot hold a packet back,
  * so a later fragment that arrives before the first one passes. Then all of the datagram passes:
  * otherwise the server would wait for one part, and this host for the other.
+ *
+ * These functions are not inlined, so that what they have on the stack is not there when rules are
+ * looked up: the verifier allows 512 bytes for a whole chain of calls.
  */
 #ifndef __FRAGMENT_H__
 #define __FRAGMENT_H__
@@ -16,6 +19,7 @@
 #include "balance.h"
 #include "maps.h"
 #include "parse.h"
+#include "scratch.h"
 
 /* How long Linux waits for the rest of a datagram (ip_frag_time); RFC 8200 allows 60 s. */
 #define FRAGMENT_TIME 30000000000ull /* ns */
@@ -46,14 +50,17 @@ static __always_inline bool has_passed(const struct flow_key *key, __u64 now)
 }
 
 /* False where later fragments have passed, so that the first one must pass, too. */
-static __always_inline bool remember_first(const struct packet *pkt, const struct backend *backend)
+static __noinline bool remember_first(const struct flow_key *key, const struct decision *decision)
 {
-	struct flow_key key = fragment_key(pkt);
-	struct first_fragment value = {.seen = bpf_ktime_get_ns(), .backend = *backend};
+	struct first_fragment value = {
+		.seen = bpf_ktime_get_ns(),
+		.action = *decision->action,
+	};
 
-	if (has_passed(&key, value.seen))
+	value.action.counter = decision->counter;
+	if (has_passed(key, value.seen))
 		return false;
-	bpf_map_update_elem(&fragments, &key, &value, 0);
+	bpf_map_update_elem(&fragments, key, &value, 0);
 	return true;
 }
 
@@ -61,26 +68,60 @@ static __always_inline bool remember_first(const struct packet *pkt, const struc
  * For a first fragment that passes: its later fragments must not follow an earlier datagram with
  * the same identification.
  */
-static __always_inline void forget_first(const struct packet *pkt)
+static __noinline void forget_first(const struct flow_key *key)
 {
-	struct flow_key key = fragment_key(pkt);
 
-	bpf_map_delete_elem(&fragments, &key);
+	bpf_map_delete_elem(&fragments, key);
 }
 
-static __always_inline __u32 follow_first(const struct packet *pkt, const struct backend **backend)
+/*
+ * The action is copied before it is used: the map gives an entry to another datagram whenever it
+ * needs room.
+ */
+static __noinline __u32 follow_first(const struct flow_key *key, struct decision *decision)
 {
-	struct flow_key key = fragment_key(pkt);
-	struct first_fragment *first = bpf_map_lookup_elem(&fragments, &key);
+	struct first_fragment *first = bpf_map_lookup_elem(&fragments, key);
 	__u64 now = bpf_ktime_get_ns();
+	struct scratch *mine = this_cpu_scratch();
+	struct action *action;
 
 	if (!first || now - first->seen > FRAGMENT_TIME) {
-		if (!has_passed(&key, now))
-			bpf_map_update_elem(&passed_frags, &key, &now, 0);
+		if (!has_passed(key, now))
+			bpf_map_update_elem(&passed_frags, key, &now, 0);
 		return OUTCOME_FRAGMENT;
 	}
-	*backend = &first->backend;
-	return prepare_redirect(*backend) ? 0 : OUTCOME_NO_DEVICE;
+	if (!mine) /* never; the verifier doesn't know */
+		return OUTCOME_NO_DEVICE;
+	action = &mine->action;
+	*action = first->action;
+	decision->action = action;
+	decision->counter = action->counter;
+	return is_possible(action) ? 0 : OUTCOME_NO_DEVICE;
+}
+
+/*
+ * The same for a packet. It is not handed on: the verifier would lose what it knows of pointers
+ * into the packet.
+ */
+static __always_inline bool remember(const struct packet *pkt, const struct decision *decision)
+{
+	struct flow_key key = fragment_key(pkt);
+
+	return remember_first(&key, decision);
+}
+
+static __always_inline void forget(const struct packet *pkt)
+{
+	struct flow_key key = fragment_key(pkt);
+
+	forget_first(&key);
+}
+
+static __always_inline __u32 follow(const struct packet *pkt, struct decision *decision)
+{
+	struct flow_key key = fragment_key(pkt);
+
+	return follow_first(&key, decision);
 }
 
 #endif

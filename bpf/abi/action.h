@@ -12,14 +12,15 @@
 #define ACTION_DROP	4
 #define ACTION_BALANCE	5 /* to one of several backends: the line is a struct set */
 
-/* All that is needed to send a packet on. Once a rule names it, nothing changes in it but ifindex. */
+/* All that is needed to send a packet on. Once a rule names it, nothing changes in it but ifindex.
+ */
 struct action {
 	__u8 kind;	/* ACTION_* */
 	__u8 pops;	/* VLAN tags that are removed, 0 to 2 */
 	__u16 flags;	/* REWRITE_* */
 	__u32 ifindex;	/* egress device, and its key in the egress map; 0: it is gone */
 	__u8 frame[12]; /* destination and source MAC: the first bytes of the frame sent */
-	__u32 counter;	/* bank * BANK_COUNTERS + index; of a rule's only action, that of the rule */
+	__u32 counter; /* bank * BANK_COUNTERS + index; of a rule's only action, that of the rule */
 	__be32 addr[4]; /* new destination; IPv4 in the first word, the others zero */
 	__be32 snat[4]; /* new source, with REWRITE_SNAT */
 	__be16 port;	/* new destination port; 0: unchanged */
@@ -47,9 +48,10 @@ struct action {
 struct set {
 	__u8 kind; /* ACTION_BALANCE */
 	__u8 zero;
-	__u16 size;	/* how many backends */
-	__u32 members;	/* line of the first one's action */
-	__u32 maglev;	/* first line of the Maglev table: MAGLEV_SLOTS bytes, each an index of a backend */
+	__u16 size;    /* how many backends */
+	__u32 members; /* line of the first one's action */
+	__u32 maglev;  /* first line of the Maglev table: MAGLEV_SLOTS bytes, each an index of a
+			  backend */
 	__u32 unused[13];
 };
 

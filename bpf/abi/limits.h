@@ -36,7 +36,7 @@ _Static_assert(ROOM_LOCATORS == MAX_LOCATORS + BATCH_BACKENDS, "room for a batch
 _Static_assert(MAX_BACKENDS + BATCH_BACKENDS == BANK_COUNTERS * COUNTER_BANKS,
 	       "room for a batch of counters");
 _Static_assert(MAX_RULE_BACKENDS <= BATCH_BACKENDS, "any rule fits into a batch");
-_Static_assert(MAGLEV_LINES * LINE_BYTES >= MAGLEV_SLOTS, "a Maglev table fits its lines");
+_Static_assert(MAGLEV_LINES *LINE_BYTES >= MAGLEV_SLOTS, "a Maglev table fits its lines");
 _Static_assert(BITMAP_BYTES * 8 == BANK_LINES, "one bit for each line of a bank");
 
 #endif

@@ -18,8 +18,11 @@
 #define OUTCOME_TTL		  9  /* the rule decrements it, and it is at its end */
 #define OUTCOME_NO_DEVICE	  10 /* no backend of the rule has an egress device */
 #define OUTCOME_TOO_LONG	  11 /* for the MTU of the backend's egress device */
-#define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the only outcome that drops the packet */
+#define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the packet is dropped */
 #define OUTCOME_LATE_FIRST	  13 /* a first fragment after later ones that have passed */
-#define OUTCOMES		  14
+#define OUTCOME_FORWARDED	  14 /* by a rule, out of a device, as it is */
+#define OUTCOME_PASSED_BY_RULE	  15
+#define OUTCOME_DROPPED_BY_RULE	  16
+#define OUTCOMES		  17
 
 #endif

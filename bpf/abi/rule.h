@@ -39,7 +39,8 @@ struct rule4 {
 	__be32 src; /* host bits are zero */
 	__be32 dst;
 	__u32 target;  /* line of its struct action or struct set */
-	__u32 counter; /* of its only action; UNATTRIBUTED for a set, whose members have their own */
+	__u32 counter; /* of its only action; UNATTRIBUTED for a set, whose members have their own
+			*/
 };
 
 struct rule6 {

@@ -28,13 +28,13 @@ struct line {
 
 /* A slot's rule set. */
 struct ruleset {
-	__u64 revision; /* one more with each published rule set */
-	__u64 hash_key; /* random, the same for all revisions */
-	__u32 buckets;	/* first line of the hash table */
+	__u64 revision;	   /* one more with each published rule set */
+	__u64 hash_key;	   /* random, the same for all revisions */
+	__u32 buckets;	   /* first line of the hash table */
 	__u32 bucket_mask; /* number of buckets - 1; a power of two */
-	__u32 guards;	/* first line of the guards */
-	__u32 guard_mask; /* number of words - 1; a power of two */
-	__u32 rules;	/* for the command: how many */
+	__u32 guards;	   /* first line of the guards */
+	__u32 guard_mask;  /* number of words - 1; a power of two */
+	__u32 rules;	   /* for the command: how many */
 	__u32 unused[7];
 };
 
@@ -56,9 +56,9 @@ struct ruleset {
 #define SERVICE_ONLY   2
 #define LINE_PROBES    6
 struct service {
-	__u16 kind; /* SERVICE_PROBES */
+	__u16 kind;  /* SERVICE_PROBES */
 	__u16 count; /* of the probes in this line */
-	__u32 next; /* line of further probes, a struct service, too; 0: none */
+	__u32 next;  /* line of further probes, a struct service, too; 0: none */
 	__u32 unused[2];
 	struct probe probe[LINE_PROBES];
 };
@@ -76,7 +76,7 @@ struct only_rule {
 	__u32 counter; /* where size is 0 */
 	struct place place;
 	struct probe probe;
-	__u32 rule;   /* its number: see struct entry */
+	__u32 rule; /* its number: see struct entry */
 	__be32 src; /* IPv4 */
 	__be32 src_mask;
 	__be32 dst[4]; /* IPv4: address and mask in the first two words */
