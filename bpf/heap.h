@@ -32,10 +32,11 @@ static __always_inline __u32 live_slot(void)
 /* The line of the service of a protocol and port; 0: no rule can take such a packet. */
 static __always_inline __u32 service_line(__u32 slot, __u32 class, __u32 port)
 {
-	__u32 index = slot * SLOT_PORTS + class * PORTS + port;
-	volatile __u32 *line = bpf_map_lookup_elem(&ports, &index);
+	__u32 number = slot * SLOT_PORTS + class * PORTS + port;
+	__u32 index = number / PACKED_PORTS;
+	struct port_lines *packed = bpf_map_lookup_elem(&ports, &index);
 
-	return line ? *line : 0;
+	return packed ? *(volatile __u32 *)&packed->line[number % PACKED_PORTS] : 0;
 }
 
 #endif

@@ -41,9 +41,9 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 2 * SLOT_PORTS);
+	__uint(max_entries, 2 * SLOT_PORTS / PACKED_PORTS);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, struct port_lines);
 } ports SEC(".maps");
 
 /* The lines. The command makes the banks. */
@@ -72,12 +72,12 @@ struct {
 	__type(value, struct bitmap);
 } line_bitmaps SEC(".maps");
 
-/* How many rules have each probe; for the command. */
+/* Which rules have each probe; for the command. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_PROBES);
-	__type(key, struct probe_key);
+	__uint(max_entries, ROOM_PROBES);
+	__type(key, struct probe);
 	__type(value, struct probe_count);
 } probes SEC(".maps");
 

@@ -24,6 +24,7 @@ struct probe {
 #define PROTO_ANY	 255 /* IPPROTO_RAW, which no packet has on the wire */
 #define PROBE_IN	 1   /* the interface is compared */
 #define PROBE_INNER_VLAN 2   /* the inner tag is compared; frames without one don't match */
+#define PROBE_IPV6	 4   /* for the command; the program has it in the packet */
 
 /* Where a packet has to come from, beside its addresses. */
 struct place {

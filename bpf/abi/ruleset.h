@@ -26,21 +26,28 @@ struct line {
 	__u64 word[8];
 };
 
-/* A slot's rule set. */
+/* A slot's rule set. What comes after the guards is for the command. */
 struct ruleset {
-	__u64 revision;	   /* one more with each published rule set */
+	__u64 revision;	   /* one more with each published rule set; 0: it is being written */
 	__u64 hash_key;	   /* random, the same for all revisions */
-	__u32 buckets;	   /* first line of the hash table */
+	__u32 buckets;	   /* first line of the hash table; 0: no rule was ever stored */
 	__u32 bucket_mask; /* number of buckets - 1; a power of two */
 	__u32 guards;	   /* first line of the guards */
 	__u32 guard_mask;  /* number of words - 1; a power of two */
-	__u32 rules;	   /* for the command: how many */
-	__u32 unused[7];
+	__u32 guarded;	   /* rules whose bits were set since the guards were made */
+	__u32 half;	   /* a line with a rule of IPv4 in its first half alone; 0: none */
+	__u32 kept;	   /* lines that were in use after the last sweep */
+	__u32 rules;	   /* how many */
+	__u32 backends;	   /* of all rules; a rule without backends counts as one */
+	__u32 balanced;	   /* rules with several backends */
+	__u32 members;	   /* backends of those */
+	__u32 locators;	   /* backends that have one */
 };
 
 /*
- * Classes of the map `ports`: the index is slot * SLOT_PORTS + class * PORTS + port. For the last
- * two, the protocol's number stands in place of the port.
+ * Classes of the map `ports`: a service's number is slot * SLOT_PORTS + class * PORTS + port. For the
+ * last two, the protocol's number stands in place of the port. The services' lines are packed, as the
+ * kernel rounds the size of a value up to 8 bytes.
  */
 #define PORTS	     65536
 #define PORTS_UDP    0 /* of IPv4; for IPv6, PORTS_IPV6 is added */
@@ -50,6 +57,10 @@ struct ruleset {
 #define PORTS_OTHER4 6
 #define PORTS_OTHER6 7
 #define SLOT_PORTS   524288 /* PORTS * 8 */
+#define PACKED_PORTS 16
+struct port_lines {
+	__u32 line[PACKED_PORTS]; /* of services; 0: no rule takes such a packet */
+};
 
 /* The rules that a protocol and port can have. Its probes are sorted, the most specific first. */
 #define SERVICE_PROBES 1
@@ -98,21 +109,16 @@ struct entry {
 #define TAG_SLOTS 3
 
 struct bucket {
-	__u32 chained; /* rules that belong here and stand in a later bucket; never too low */
+	__u32 chained; /* rules that found no room up to here, and stand in a later bucket; never
+			  too low */
 	__u32 unused;
 	struct entry entry[BUCKET_ENTRIES];
 };
 
-/*
- * How many rules have a probe; for the command. A count is for each slot.
- */
-struct probe_key {
-	struct probe probe;
-	__u32 family; /* FAMILY_* */
-};
-
+/* Which rules have a probe, by slot; for the command. */
 struct probe_count {
-	__u32 rules[2];
+	__u32 rules[2];	  /* how many */
+	__u32 numbers[2]; /* the exclusive or of their numbers: of only one rule, its number */
 };
 
 _Static_assert(sizeof(struct line) == 64, "line");
@@ -122,7 +128,7 @@ _Static_assert(sizeof(struct service) == 64, "service");
 _Static_assert(sizeof(struct only_rule) == 64, "only_rule");
 _Static_assert(sizeof(struct entry) == 8, "entry");
 _Static_assert(sizeof(struct bucket) == 64, "bucket");
-_Static_assert(sizeof(struct probe_key) == 12, "probe_key");
-_Static_assert(sizeof(struct probe_count) == 8, "probe_count");
+_Static_assert(sizeof(struct port_lines) == 64, "port_lines");
+_Static_assert(sizeof(struct probe_count) == 16, "probe_count");
 
 #endif
