@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use super::allocator::Allocator;
@@ -91,6 +91,14 @@ pub fn is_bank(name: &str) -> bool {
 pub fn put(outer: &impl MapCore, number: u32, bank: &MapHandle) -> Result<()> {
     let fd = bank.as_fd().as_raw_fd();
     Ok(outer.update(&number.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)?)
+}
+
+/// Takes the first numbers of the first bank for ever.
+pub fn take_first(bitmaps: &impl MapCore, count: u32) -> Result<()> {
+    let mut taken = Bitmap::default();
+    (0..count).for_each(|number| taken.take(number));
+    let value = taken.stored();
+    Ok(bitmaps.update(&0u32.to_ne_bytes(), abi::bytes_of(&value), MapFlags::ANY)?)
 }
 
 /// Where banks are.

@@ -146,7 +146,7 @@ impl Heap {
         }
         let mut allocator = self.allocator.borrow_mut();
         let there = allocator.banks();
-        let more = banks.max(there / 16).min(abi::LINE_BANKS - there);
+        let more = banks.max(there / 8).min(abi::LINE_BANKS - there);
         self.banks.extend(&mut allocator, more.max(banks))
     }
 
@@ -222,7 +222,9 @@ mod tests {
     #[test]
     fn a_sweep_comes_before_another_bank_where_much_may_be_garbage() {
         let heap = heap();
-        (0..3 * BITS).for_each(|_| drop(heap.take().unwrap()));
+        for _ in 1..3 * BITS {
+            heap.take().unwrap();
+        }
         heap.store().unwrap();
         heap.begin(BITS).unwrap();
         assert!(heap.take_run(BITS).is_ok(), "3 of 3 may be taken");

@@ -318,8 +318,11 @@ mod tests {
             let entry = table.find(0, &key(of)).unwrap().unwrap();
             table.clear(0, &entry).unwrap();
         }
-        let found = |slot| (0..61).filter(move |&of| target(&heap, table, slot, of).is_some());
-        assert_eq!((found(0).count(), found(1).count()), (30, 60));
+        let found = |slot| {
+            let all = (0..61).filter(|&of| target(&heap, table, slot, of).is_some());
+            all.count()
+        };
+        assert_eq!((found(0), found(1)), (30, 60));
     }
 
     #[test]
