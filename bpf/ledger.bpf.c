@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * The ledger counts the frames that were lost after the XDP program had redirected them, by backend,
- * reason and error. Its tracing programs run for every XDP program of the host, so they check first that
- * the frames are ours.
+ * The ledger counts the frames that were lost after the XDP program had redirected them, by
+ * backend, reason and error. Its tracing programs run for every XDP program of the host, so they
+ * check first that the frames are ours.
  */
 #include "vmlinux.h"
 #include "kernel.h"

@@ -245,7 +245,7 @@ mod tests {
         refused(&[line("10.1.1.1", ""), "{".into()], "line 2, column 1: EOF");
         let weight = line("10.1.1.1", r#","weight":"x""#);
         let said = "column 108: weight: invalid type: string \"x\"";
-        refused(&[weight.clone()], &format!("line 1, {said}"));
+        refused(std::slice::from_ref(&weight), &format!("line 1, {said}"));
         refused(&[format!("[\n{weight}]")], &format!("line 2, {said}"));
         // Named already.
         let weight = line("10.1.1.1", r#","weight":0"#);
