@@ -38,8 +38,8 @@ pub use ledger::types::failure_key;
 pub use ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use limits::*;
 pub use skel::types::{
-    action, bitmap, counter, first_fragment, flow_key, interface, locator, place, port_lines, probe,
-    probe_count, ruleset,
+    action, bitmap, counter, first_fragment, flow_key, interface, locator, place, port_lines,
+    probe, probe_count, ruleset,
 };
 pub use skel::{OpenXdpredirSkel, XdpredirSkelBuilder};
 

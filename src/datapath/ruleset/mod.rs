@@ -31,8 +31,8 @@ use anyhow::{Result, bail};
 
 use self::codec::{key_of, match_of, rule_of};
 pub use self::draft::Draft;
-use self::heap::Heap;
 pub use self::heap::FIRST_LINE;
+use self::heap::Heap;
 use self::key::{Key, StoredRule};
 use self::locators::Locators;
 use self::probes::ProbeMap;

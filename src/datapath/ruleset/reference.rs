@@ -68,18 +68,20 @@ fn matches() -> impl Strategy<Value = Match> {
             (select(&VLANS[..]), select(&VLANS[..])),
             select(&INTERFACES[..]),
         );
-        fields.prop_map(|((dst, src), (proto, ports), (vlan, inner), ingress)| Match {
-            dst,
-            src,
-            proto,
-            ports: match proto {
-                Proto::Icmp => "any".parse().unwrap(),
-                _ => ports.parse().unwrap(),
+        fields.prop_map(
+            |((dst, src), (proto, ports), (vlan, inner), ingress)| Match {
+                dst,
+                src,
+                proto,
+                ports: match proto {
+                    Proto::Icmp => "any".parse().unwrap(),
+                    _ => ports.parse().unwrap(),
+                },
+                vlan: vlan.and_then(VlanId::new),
+                inner_vlan: inner.and_then(VlanId::new),
+                ingress,
             },
-            vlan: vlan.and_then(VlanId::new),
-            inner_vlan: inner.and_then(VlanId::new),
-            ingress,
-        })
+        )
     })
 }
 
@@ -92,15 +94,17 @@ fn packet() -> impl Strategy<Value = Packet> {
         (select(&VLANS[..]), select(&VLANS[..])),
         2..4u32,
     );
-    fields.prop_map(|(is_ipv6, (src, dst), proto, port, (vlan, inner), ifindex)| Packet {
-        src: addr(is_ipv6, src),
-        dst: addr(is_ipv6, dst),
-        proto,
-        port,
-        vlan,
-        inner,
-        ifindex,
-    })
+    fields.prop_map(
+        |(is_ipv6, (src, dst), proto, port, (vlan, inner), ifindex)| Packet {
+            src: addr(is_ipv6, src),
+            dst: addr(is_ipv6, dst),
+            proto,
+            port,
+            vlan,
+            inner,
+            ifindex,
+        },
+    )
 }
 
 impl Packet {
@@ -123,8 +127,12 @@ impl Packet {
             && matches.src.contains(&self.src)
             && matches.dst.contains(&self.dst)
             && number(matches.vlan) == self.vlan
-            && matches.inner_vlan.is_none_or(|inner| Some(inner.get()) == self.inner)
-            && matches.ingress.is_none_or(|ifindex| ifindex == self.ifindex)
+            && matches
+                .inner_vlan
+                .is_none_or(|inner| Some(inner.get()) == self.inner)
+            && matches
+                .ingress
+                .is_none_or(|ifindex| ifindex == self.ifindex)
     }
 
     fn service(&self) -> u32 {
@@ -227,7 +235,10 @@ impl Memory {
             let found = table.find(slot.number, &key).unwrap();
             if let Some(only) = service.only {
                 // It stands in the table, too.
-                assert_eq!(found.is_some(), StoredRule::read(&self.heap, only).unwrap().key == key);
+                assert_eq!(
+                    found.is_some(),
+                    StoredRule::read(&self.heap, only).unwrap().key == key
+                );
             }
             Some(found?.number)
         });
@@ -240,7 +251,10 @@ impl Memory {
             assert_eq!((only.target, only.maglev, only.size), (action, maglev, 2));
         } else if service.only.is_some() {
             let only: abi::only_rule = self.heap.read(line).unwrap();
-            assert_eq!((only.target, only.size, only.counter), (action, 0, rule.counter));
+            assert_eq!(
+                (only.target, only.size, only.counter),
+                (action, 0, rule.counter)
+            );
         }
         if let Some(maglev) = maglev {
             let last: abi::line = self.heap.read(maglev + abi::MAGLEV_LINES - 1).unwrap();
@@ -277,7 +291,8 @@ fn put(change: &mut Change, heap: &Heap, rule: &Rule) {
 struct Edit {
     put: Vec<Match>,
     delete: Vec<prop::sample::Index>,
-    publish: bool,
+    /// None: all of it; otherwise the run is killed after so many rules.
+    stop_after: Option<usize>,
     sweep: bool,
 }
 
@@ -285,13 +300,13 @@ fn edit() -> impl Strategy<Value = Edit> {
     let fields = (
         prop::collection::vec(matches(), 0..12),
         prop::collection::vec(any::<prop::sample::Index>(), 0..8),
-        prop::bool::weighted(0.8),
+        prop::option::weighted(0.3, 0..14usize),
         prop::bool::weighted(0.3),
     );
-    fields.prop_map(|(put, delete, publish, sweep)| Edit {
+    fields.prop_map(|(put, delete, stop_after, sweep)| Edit {
         put,
         delete,
-        publish,
+        stop_after,
         sweep,
     })
 }
@@ -315,7 +330,10 @@ fn apply(memory: &mut Memory, rules: &mut BTreeMap<Match, u32>, edit: &Edit, dev
     let new: BTreeSet<&Match> = edit.put.iter().collect();
     let after = want.len() + new.iter().filter(|m| !want.contains_key(m)).count();
     change.make_room(after as u32, new.len() as u32).unwrap();
-    for matches in new {
+    for (done, matches) in new.into_iter().enumerate() {
+        if edit.stop_after == Some(done) {
+            return;
+        }
         *device += 1;
         put(&mut change, &memory.heap, &rule(*matches, *device));
         want.insert(*matches, *device);
@@ -323,7 +341,7 @@ fn apply(memory: &mut Memory, rules: &mut BTreeMap<Match, u32>, edit: &Edit, dev
     change.compile().unwrap();
     change.staged.set.rules = after as u32;
     assert_eq!(change.numbers().unwrap().len(), after);
-    if edit.publish {
+    if edit.stop_after.is_none() {
         let (stored, staged) = (change.probes.stored(), change.staged);
         memory.heap.store().unwrap();
         memory.probes.set(stored);

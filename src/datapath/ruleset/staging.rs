@@ -71,13 +71,7 @@ impl RuleStore {
     }
 
     /// What may be in the way is swept first: it was not counted well where others wrote to the maps.
-    fn require_room(
-        &self,
-        usage: &Usage,
-        live: &Slot,
-        job: &Job,
-        is_swept: bool,
-    ) -> Result<()> {
+    fn require_room(&self, usage: &Usage, live: &Slot, job: &Job, is_swept: bool) -> Result<()> {
         if is_swept {
             return usage.require_room();
         }

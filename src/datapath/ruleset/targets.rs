@@ -39,12 +39,7 @@ impl<'a> Targets<'a> {
 
     /// Writes what a rule leads to. `counters` are those of its backends, or its own; `table` is the line of the Maglev
     /// table that the rule has had, if its members are the same.
-    pub fn write(
-        &mut self,
-        rule: &Rule,
-        counters: &[u32],
-        table: Option<u32>,
-    ) -> Result<Target> {
+    pub fn write(&mut self, rule: &Rule, counters: &[u32], table: Option<u32>) -> Result<Target> {
         let only = match rule.backends.as_slice() {
             [] => stored_action(rule),
             [only] if rule.action == Action::Redirect => {
@@ -123,7 +118,12 @@ pub fn set_of(heap: &Heap, target: u32) -> Result<Option<abi::set>> {
 /// The lines of a rule's actions.
 pub fn actions_of(heap: &Heap, target: u32) -> Result<std::ops::Range<u32>> {
     Ok(match set_of(heap, target)? {
-        Some(set) => set.members..set.members.saturating_add(set.size.min(u16::from(u8::MAX)).into()),
+        Some(set) => {
+            set.members
+                ..set
+                    .members
+                    .saturating_add(set.size.min(u16::from(u8::MAX)).into())
+        }
         None => target..target.saturating_add(1),
     })
 }
