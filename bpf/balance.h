@@ -142,11 +142,11 @@ static __always_inline void make_query(struct query *query, const struct packet 
 	query->addrs[3] = pkt->flow.word[4];
 	query->place.ifindex = interface.ifindex;
 	query->place.vlan = pkt->vlan;
-	query->place.inner_vlan = 0;
+	query->place.inner_vlan = pkt->inner_vlan;
 	query->family = pkt->family;
 	query->slot = slot;
-	query->least_dst_len = 0;
-	query->least_src_len = 0;
+	query->least_dst_len = pkt->not_unicast_dst;
+	query->least_src_len = pkt->not_unicast_src;
 }
 
 /* What the rule that takes the packet has for it. False where none does. */

@@ -81,4 +81,13 @@ static __always_inline bool mtu_allows(struct xdp_md *ctx, const struct packet *
 	return length <= device_mtu(ctx, action->ifindex);
 }
 
+/*
+ * Whether a rule may take a frame with two tags. If only one is taken away, the other goes along,
+ * and what is behind the device would drop the frame. So the rule has to name the inner tag.
+ */
+static __always_inline bool tags_allow(const struct packet *pkt, const struct action *action)
+{
+	return pkt->tags < 2 || !action->pops || action->flags & REWRITE_INNER_VLAN;
+}
+
 #endif

@@ -52,15 +52,15 @@ static __always_inline bool has_passed(const struct flow_key *key, __u64 now)
 /* False where later fragments have passed, so that the first one must pass, too. */
 static __noinline bool remember_first(const struct flow_key *key, const struct decision *decision)
 {
-	struct first_fragment value = {
-		.seen = bpf_ktime_get_ns(),
-		.action = *decision->action,
-	};
+	struct scratch *mine = this_cpu_scratch();
+	__u64 now = bpf_ktime_get_ns();
 
-	value.action.counter = decision->counter;
-	if (has_passed(key, value.seen))
+	if (!mine || has_passed(key, now))
 		return false;
-	bpf_map_update_elem(&fragments, key, &value, 0);
+	mine->first.seen = now;
+	mine->first.action = *decision->action;
+	mine->first.action.counter = decision->counter;
+	bpf_map_update_elem(&fragments, key, &mine->first, 0);
 	return true;
 }
 

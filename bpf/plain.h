@@ -44,7 +44,7 @@ static __always_inline bool parse_plain(struct packet *pkt, void *data, void *en
 	pkt->tags = 0;
 	pkt->vlan = 0;
 	pkt->fragment = WHOLE;
-	pkt->flow.word[1] = *(__u64 *)&ip->saddr;
+	parse_ipv4_addresses(pkt, ip);
 	return parse_segment(pkt, end) == 0;
 }
 

@@ -116,7 +116,7 @@ static __always_inline bool rewrite(struct xdp_md *ctx, const struct packet *pkt
 		change.addrs = rewrite_ipv4(pkt->ip, action);
 	else
 		change.addrs = rewrite_ipv6(pkt->ip, action);
-	if (pkt->fragment != LATER)
+	if (pkt->check)
 		rewrite_segment(ctx, pkt, action, pseudo, &change);
 	return rewrite_link(ctx, pkt, action);
 }

@@ -9,7 +9,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 
-#include "abi/action.h"
+#include "abi/flow.h"
 #include "abi/ruleset.h"
 
 /* What a lookup compares. */
@@ -54,6 +54,7 @@ struct search {
 
 struct scratch {
 	struct action action; /* one that lies in no line */
+	struct first_fragment first;
 	struct search search;
 	__be32 chunk[SUM_CHUNK / 4]; /* of a segment that is summed */
 };

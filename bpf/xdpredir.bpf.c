@@ -15,6 +15,14 @@
 #include "plain.h"
 #include "rewrite.h"
 
+/* The outcome of a packet that no rule takes. */
+static __always_inline __u32 unmatched(const struct packet *pkt)
+{
+	if (!has_ports(pkt))
+		return OUTCOME_NOT_UDP_TCP;
+	return pkt->not_unicast_dst || pkt->not_unicast_src ? OUTCOME_NOT_UNICAST : OUTCOME_NO_RULE;
+}
+
 /* Finds what becomes of the packet, and prepares it. The packet is not changed. */
 static __always_inline __u32 decide(const struct packet *pkt, struct decision *decision)
 {
@@ -24,6 +32,8 @@ static __always_inline __u32 decide(const struct packet *pkt, struct decision *d
 		outcome = follow(pkt, decision);
 	else
 		outcome = decide_by_rules(pkt, decision);
+	if (outcome == OUTCOME_NO_RULE)
+		return unmatched(pkt);
 	if (!outcome && !decision->action) /* never; the verifier doesn't know */
 		return OUTCOME_NO_DEVICE;
 	return outcome;
@@ -35,6 +45,8 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *p
 {
 	const struct action *action = decision->action;
 
+	if (!tags_allow(pkt, action))
+		return OUTCOME_TAGS;
 	if (!ttl_allows(pkt, action))
 		return OUTCOME_TTL;
 	if (!mtu_allows(ctx, pkt, action))

@@ -37,6 +37,7 @@ struct action {
 #define REWRITE_DECREMENT_TTL	   8
 #define REWRITE_PUSH_VLAN	   16
 #define REWRITE_MAC		   32 /* of a forward: the frame gets the MAC addresses */
+#define REWRITE_INNER_VLAN	   128 /* the rule names the inner tag, so that tags may be removed */
 #define REWRITE_IPV6		   64 /* for the command; the program has it in the packet */
 
 /* What becomes of a packet that is longer than the egress device's MTU. */

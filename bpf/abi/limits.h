@@ -34,8 +34,8 @@
 _Static_assert(BANK_COUNTERS == BITMAP_BYTES * 8, "one bit for each counter of a bank");
 _Static_assert(ROOM_LOCATORS == 2 * MAX_LOCATORS, "room for two rule sets");
 _Static_assert(ROOM_PROBES == 2 * MAX_PROBES, "room for two rule sets");
-_Static_assert(BANK_COUNTERS * COUNTER_BANKS == 2 * MAX_BACKENDS, "room for two rule sets");
-_Static_assert(MAGLEV_LINES * LINE_BYTES >= MAGLEV_SLOTS, "a Maglev table fits its lines");
+_Static_assert(BANK_COUNTERS *COUNTER_BANKS == 2 * MAX_BACKENDS, "room for two rule sets");
+_Static_assert(MAGLEV_LINES *LINE_BYTES >= MAGLEV_SLOTS, "a Maglev table fits its lines");
 _Static_assert(BITMAP_BYTES * 8 == BANK_LINES, "one bit for each line of a bank");
 
 #endif

@@ -45,9 +45,9 @@ struct ruleset {
 };
 
 /*
- * Classes of the map `ports`: a service's number is slot * SLOT_PORTS + class * PORTS + port. For the
- * last two, the protocol's number stands in place of the port. The services' lines are packed, as the
- * kernel rounds the size of a value up to 8 bytes.
+ * Classes of the map `ports`: a service's number is slot * SLOT_PORTS + class * PORTS + port. For
+ * the last two, the protocol's number stands in place of the port. The services' lines are packed,
+ * as the kernel rounds the size of a value up to 8 bytes.
  */
 #define PORTS	     65536
 #define PORTS_UDP    0 /* of IPv4; for IPv6, PORTS_IPV6 is added */

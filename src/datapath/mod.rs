@@ -20,6 +20,7 @@ mod lock;
 mod log;
 mod maps;
 mod mode;
+pub mod pass;
 mod permissions;
 mod pins;
 mod refusal;
