@@ -18,8 +18,12 @@
 #define OUTCOME_TTL		  9  /* the rule decrements it, and it is at its end */
 #define OUTCOME_NO_DEVICE	  10 /* no backend of the rule has an egress device */
 #define OUTCOME_TOO_LONG	  11 /* for the MTU of the backend's egress device */
-#define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the only outcome that drops the packet */
+#define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the packet is dropped */
 #define OUTCOME_LATE_FIRST	  13 /* a first fragment after later ones that have passed */
-#define OUTCOMES		  14
+#define OUTCOME_POLICY_DROP	  14 /* these four: no rule matched, and the policy decides */
+#define OUTCOME_POLICY_FORWARD	  15
+#define OUTCOME_POLICY_NO_DEVICE  16 /* gone, or where the frame came from; it is dropped */
+#define OUTCOME_POLICY_TOO_LONG	  17 /* for the MTU of the policy's device; it is dropped */
+#define OUTCOMES		  18
 
 #endif

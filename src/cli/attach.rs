@@ -40,6 +40,7 @@ impl From<&grammar::Attach> for AttachRequest {
             group: args.group.clone(),
             force: args.force,
             ledger: !args.no_ledger,
+            policy: args.policy.clone(),
         }
     }
 }

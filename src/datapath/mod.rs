@@ -19,6 +19,7 @@ mod maps;
 mod mode;
 mod permissions;
 mod pins;
+mod policy;
 mod refusal;
 mod ruleset;
 mod schema;

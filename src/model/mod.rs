@@ -11,6 +11,7 @@ mod locator;
 mod mac;
 pub mod maglev;
 mod plan;
+pub mod policy;
 mod ranges;
 mod record;
 mod refresh;
@@ -29,6 +30,7 @@ pub use interface::{Actions, ETHERNET_MTU, LedgerState, LinkState, Mode, Outcome
 pub use locator::Locator;
 pub use mac::Mac;
 pub use plan::Plan;
+pub use policy::{NamedPolicy, Policy};
 pub use ranges::{Port, Prefix, VlanId, Weight};
 pub use record::RuleRecord;
 pub use refresh::{FailedBackend, NamedAdjacency, RefreshReport, RefreshedBackend};

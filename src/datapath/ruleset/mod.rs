@@ -55,6 +55,7 @@ pub struct RuleStore {
     egress: Map<u32, u32>,
     /// The number of the directory that the maps were pinned in.
     inode: u64,
+    pins: Pins,
 }
 
 impl RuleStore {
@@ -74,6 +75,7 @@ impl RuleStore {
                 .all(|interface| interface.ledger == LedgerState::On),
             locators: Locators::open(pins)?,
             egress: Map::shared(pins, "egress")?,
+            pins: pins.clone(),
         })
     }
 

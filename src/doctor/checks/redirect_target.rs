@@ -9,7 +9,7 @@ use crate::model::{
 
 /// None where the device takes frames. Not to know it is no yes.
 pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
-    let names = facts.native_names();
+    let names = facts.natives_to(device.features.ifindex);
     let redirect = match names.len() {
         0 => return None,
         1 => "redirects",
