@@ -58,7 +58,7 @@ impl<'store> Inventory<'store> {
         let failures = self.failures.as_ref();
         let lost = |all: &HashMap<u32, Failures>| all.get(&backend.counter?).copied();
         let failures = failures.map(|all| lost(all).unwrap_or_default());
-        record.count(self.store.counter(backend)?, failures);
+        record.count(self.store.counter(backend.counter)?, failures);
         Ok(record)
     }
 }

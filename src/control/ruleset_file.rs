@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use super::error::Field;
 use super::validate;
 use crate::error::{Coded, Exit, Failure, failure, one_line};
-use crate::model::{Adjacency, Backend, MAX_BACKENDS, Mac, Match, Rewrite, Rule, RuleRecord};
+use crate::model::{Adjacency, Backend, MAX_BACKENDS, Mac, Match, Pops, Rewrite, Rule, RuleRecord};
 
 /// The records of a file, each with its place.
 pub type Records = Vec<(Place, RuleRecord)>;
@@ -112,7 +112,7 @@ fn add(rule: &mut Rule, record: RuleRecord, egress: &Egress) -> Result<()> {
             to_port: record.to_port,
             keep_ip: record.keep_ip,
             push_vlan: record.push_vlan,
-            pop_vlan: record.pop_vlan,
+            pops: Pops::new(record.pop_vlan.into()).unwrap_or_default(),
         },
         counter: None,
         origin: record.origin,

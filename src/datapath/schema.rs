@@ -32,7 +32,7 @@ pub const OWN: [Schema; 3] = [("outcomes", 1), ("policy", 1), ("config", 1)];
 const CONFIG: &str = "xdpredir.rodata";
 
 /// The map that the journal of doctor's fixes is in.
-pub const JOURNAL: [Schema; 1] = [("journal", 1)];
+pub const JOURNAL: [Schema; 1] = [("journal", 2)];
 
 /// The pin of a map; None where it is not one of these.
 pub fn pin_of(maps: &[Schema], map: &str) -> Option<String> {
