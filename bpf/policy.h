@@ -14,7 +14,7 @@
 #include "abi/ledger.h"
 #include "abi/outcomes.h"
 #include "abi/policy.h"
-#include "checksum.h"
+#include "forward.h"
 #include "ledger.h"
 #include "maps.h"
 #include "parse.h"
@@ -45,34 +45,47 @@ static __always_inline struct policy current_policy(void)
 	return now;
 }
 
-/* Whether the device carries the frame. One VLAN tag is not part of the MTU. */
-static __always_inline bool fits_device(struct xdp_md *ctx, const struct packet *pkt, __u32 ifindex)
-{
-	__u32 mtu = pkt->size - sizeof(struct ethhdr);
+/* A frame that the policy forwards. */
+struct forwarded {
+	__u32 ifindex;
+	__u32 completes; /* the device completes partial checksums */
+	__u32 size;
+	__u32 tags;
+	struct kept_checksum checksum;
+};
 
-	if (pkt->size <= sizeof(struct ethhdr) + 68)
+/* Whether the device carries the frame. One VLAN tag is not part of the MTU. */
+static __always_inline bool fits_device(struct xdp_md *ctx, const struct forwarded *frame)
+{
+	__u32 mtu = frame->size - sizeof(struct ethhdr);
+
+	if (frame->size <= sizeof(struct ethhdr) + 68)
 		return true;
-	if (pkt->tags)
+	if (frame->tags)
 		mtu -= sizeof(struct tag);
-	return bpf_check_mtu(ctx, ifindex, &mtu, 0, 0) == 0;
+	return bpf_check_mtu(ctx, frame->ifindex, &mtu, 0, 0) == 0;
 }
 
-static __noinline __u32 forward_by_policy(struct xdp_md *ctx, const struct packet *pkt,
-					  __u32 ifindex, bool completes)
+/*
+ * Neither static nor inlined, so that the verifier walks it once and not for every path that ends
+ * without a rule.
+ */
+__noinline __u32 forward_by_policy(struct xdp_md *ctx, struct forwarded *frame)
 {
+	if (!frame) /* never; the verifier doesn't know */
+		return OUTCOME_POLICY_NO_DEVICE;
 	/*
 	 * Back to where it came from, it would come again. The command refuses that, but a port of
 	 * a bond runs the bond's program.
 	 */
-	if (ifindex == ctx->ingress_ifindex)
+	if (frame->ifindex == ctx->ingress_ifindex)
 		return OUTCOME_POLICY_NO_DEVICE;
-	if (bpf_redirect_map(&egress, ifindex, 0) != XDP_REDIRECT)
+	if (bpf_redirect_map(&egress, frame->ifindex, 0) != XDP_REDIRECT)
 		return OUTCOME_POLICY_NO_DEVICE;
-	if (!fits_device(ctx, pkt, ifindex))
+	if (!fits_device(ctx, frame))
 		return OUTCOME_POLICY_TOO_LONG;
-	if (interface.mode != MODE_SKB || !completes)
-		complete_checksum(ctx, pkt);
-	record_redirect(ifindex, UNATTRIBUTED);
+	complete_checksum(ctx, &frame->checksum, frame->completes);
+	record_redirect(frame->ifindex, UNATTRIBUTED);
 	return OUTCOME_POLICY_FORWARD;
 }
 
@@ -81,11 +94,19 @@ static __always_inline __u32 apply_policy(struct xdp_md *ctx, const struct packe
 					  __u32 outcome)
 {
 	struct policy now = current_policy();
+	struct forwarded frame = {
+		.ifindex = now.ifindex,
+		.completes = now.flags & POLICY_COMPLETES_CHECKSUM,
+		.size = pkt->size,
+		.tags = pkt->tags,
+	};
 
-	if (now.kind == POLICY_FORWARD)
-		return forward_by_policy(ctx, pkt, now.ifindex,
-					 now.flags & POLICY_COMPLETES_CHECKSUM);
-	return now.kind == POLICY_DROP ? OUTCOME_POLICY_DROP : outcome;
+	if (now.kind == POLICY_DROP)
+		return OUTCOME_POLICY_DROP;
+	if (now.kind != POLICY_FORWARD)
+		return outcome;
+	frame.checksum = kept_checksum(pkt);
+	return forward_by_policy(ctx, &frame);
 }
 
 static __always_inline bool is_dropped_by_policy(__u32 outcome)
