@@ -17,15 +17,16 @@ pub fn run(global: &Global, args: &grammar::Policy) -> Result<()> {
     if !global.json {
         return sentence(&report);
     }
-    let mut json = json(&report);
-    json["changed"] = report.changed.into();
-    json["warnings"] = serde_json::to_value(warnings)?;
+    let changed = report.changed;
+    let mut json = json(&report)?;
+    let more = serde_json::json!({"changed": changed, "warnings": warnings});
+    view::json::extend(&mut json, &more)?;
     view::json::print(&json)
 }
 
 fn show(global: &Global, report: &PolicyReport) -> Result<()> {
     if global.json {
-        return view::json::print(&json(report));
+        return view::json::print(&json(report)?);
     }
     sentence(report)
 }
@@ -35,9 +36,8 @@ fn sentence(report: &PolicyReport) -> Result<()> {
     view::sentence(format_args!("{ifname}: policy {policy}"))
 }
 
-fn json(report: &PolicyReport) -> serde_json::Value {
-    let mut json = serde_json::json!(report.policy);
-    json["ifname"] = report.ifname.clone().into();
-    json["ifindex"] = report.ifindex.into();
-    json
+fn json(report: &PolicyReport) -> Result<serde_json::Value> {
+    let mut json = serde_json::json!({"ifname": report.ifname, "ifindex": report.ifindex});
+    view::json::extend(&mut json, &report.policy)?;
+    Ok(json)
 }
