@@ -30,8 +30,8 @@ static __always_inline struct kept_checksum kept_checksum(const struct packet *p
 	if (!pkt->check || pkt->fragment != WHOLE)
 		return kept;
 	kept.udp = pkt->proto == IPPROTO_UDP;
-	kept.offset = pkt->l4_offset + (kept.udp ? offsetof(struct udphdr, check)
-						 : offsetof(struct tcphdr, check));
+	kept.offset = pkt->l4_offset +
+		      (kept.udp ? offsetof(struct udphdr, check) : offsetof(struct tcphdr, check));
 	kept.pseudo = fold(pseudo_header(pkt));
 	kept.l4_offset = pkt->l4_offset;
 	kept.l4_len = pkt->l4_len;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The maps. Each interface has its own policy and outcomes. The others, and those of the ledger, are
- * pinned once for each network namespace and shared by all its interfaces. The hashes allocate a
- * value when it is written, so unused room costs the 16 bytes of its bucket.
+ * The maps. Each interface has its own policy and outcomes. The others, and those of the ledger,
+ * are pinned once for each network namespace and shared by all its interfaces. The hashes allocate
+ * a value when it is written, so unused room costs the 16 bytes of its bucket.
  *
  * A change that moves a byte of a map's keys or values needs another number for that map in
  * src/datapath/schema.rs, and so does another meaning: otherwise two versions of the command

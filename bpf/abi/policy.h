@@ -5,13 +5,13 @@
 #include "vmlinux.h"
 
 /*
- * What becomes of the frames that arrive at an interface and that no rule matches. It is one aligned
- * word, which the command writes at once: a packet sees the old policy or the new one.
+ * What becomes of the frames that arrive at an interface and that no rule matches. It is one
+ * aligned word, which the command writes at once: a packet sees the old policy or the new one.
  */
 struct policy {
-	__u16 kind;	/* POLICY_* */
-	__u16 flags;	/* POLICY_COMPLETES_CHECKSUM */
-	__u32 ifindex;	/* of POLICY_FORWARD: its device, and the key in the egress map; 0: it is gone */
+	__u16 kind;    /* POLICY_* */
+	__u16 flags;   /* POLICY_COMPLETES_CHECKSUM */
+	__u32 ifindex; /* device of POLICY_FORWARD, and its key in the egress map; 0: gone */
 };
 #define POLICY_PASS    0
 #define POLICY_DROP    1
