@@ -26,7 +26,7 @@
 #define UNMATCHED                                                                                  \
 	(1u << OUTCOME_NO_RULE | 1u << OUTCOME_NOT_IP | 1u << OUTCOME_NOT_UDP_TCP |                \
 	 1u << OUTCOME_TRUNCATED | 1u << OUTCOME_MALFORMED | 1u << OUTCOME_TAGS |                  \
-	 1u << OUTCOME_EXTENSION_HEADERS | 1u << OUTCOME_FRAGMENT)
+	 1u << OUTCOME_EXTENSION_HEADERS | 1u << OUTCOME_FRAGMENT | 1u << OUTCOME_NOT_UNICAST)
 
 static __always_inline bool is_unmatched(__u32 outcome)
 {

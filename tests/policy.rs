@@ -263,6 +263,23 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("no_rule", plain.clone()),
         ("not_ip", changed(|f| (f[12], f[13]) = (8, 6))),
         (
+            "not_unicast",
+            Frame {
+                dst: [224, 0, 0, 251].into(),
+                ..Frame::default()
+            }
+            .bytes(),
+        ),
+        ("not_unicast", changed(|f| f[..6].fill(0xff))),
+        (
+            "not_udp_tcp",
+            Frame {
+                proto: 47,
+                ..Frame::default()
+            }
+            .bytes(),
+        ),
+        (
             "not_ip",
             changed(|f| f.truncate(14))
                 .into_iter()

@@ -9,7 +9,7 @@
 #define OUTCOME_REDIRECTED	  0
 #define OUTCOME_NO_RULE		  1
 #define OUTCOME_NOT_IP		  2
-#define OUTCOME_NOT_UDP_TCP	  3
+#define OUTCOME_NOT_UDP_TCP	  3  /* no rule takes it, and it has no ports */
 #define OUTCOME_TRUNCATED	  4  /* shorter than its headers say */
 #define OUTCOME_MALFORMED	  5  /* headers that contradict each other */
 #define OUTCOME_TAGS		  6  /* more than MAX_TAGS VLAN tags */
@@ -20,10 +20,11 @@
 #define OUTCOME_TOO_LONG	  11 /* for the MTU of the backend's egress device */
 #define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the packet is dropped */
 #define OUTCOME_LATE_FIRST	  13 /* a first fragment after later ones that have passed */
-#define OUTCOME_POLICY_DROP	  14 /* these four: no rule matched, and the policy decides */
-#define OUTCOME_POLICY_FORWARD	  15
-#define OUTCOME_POLICY_NO_DEVICE  16 /* gone, or where the frame came from; it is dropped */
-#define OUTCOME_POLICY_TOO_LONG	  17 /* for the MTU of the policy's device; it is dropped */
-#define OUTCOMES		  18
+#define OUTCOME_NOT_UNICAST	  14 /* left alone: broadcast, multicast, link-local */
+#define OUTCOME_POLICY_DROP	  15 /* these four: no rule matched, and the policy decides */
+#define OUTCOME_POLICY_FORWARD	  16
+#define OUTCOME_POLICY_NO_DEVICE  17 /* gone, or where the frame came from; it is dropped */
+#define OUTCOME_POLICY_TOO_LONG	  18 /* for the MTU of the policy's device; it is dropped */
+#define OUTCOMES		  19
 
 #endif

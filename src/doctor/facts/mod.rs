@@ -81,6 +81,11 @@ impl Facts {
         self.backends.iter().any(|b| b.ifindex == ifindex)
     }
 
+    /// Whether policies forward to this device.
+    pub fn is_forwarded_to(&self, ifindex: u32) -> bool {
+        self.live().any(|i| i.policy.device() == Some(ifindex))
+    }
+
     /// The live interfaces whose packets go to a device: all of them by a rule, or those whose policy
     /// forwards there.
     pub fn redirecting_to(&self, ifindex: u32) -> impl Iterator<Item = &InterfaceFacts> {
