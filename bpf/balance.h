@@ -36,10 +36,10 @@ static __always_inline bool prepare_redirect(__u32 ifindex)
 	return bpf_redirect_map(&egress, ifindex, 0) == XDP_REDIRECT;
 }
 
-/* False where the action's device is gone. */
+/* False where the action's device is gone, and for line 0, which is no action. */
 static __always_inline bool is_possible(const struct action *action)
 {
-	if (!action)
+	if (!action || !action->kind)
 		return false;
 	return (action->kind != ACTION_REDIRECT && action->kind != ACTION_FORWARD) ||
 	       prepare_redirect(action->ifindex);

@@ -13,6 +13,7 @@
 #include "ledger.h"
 #include "parse.h"
 #include "plain.h"
+#include "policy.h"
 #include "rewrite.h"
 
 /* The outcome of a packet that no rule takes. */
@@ -126,16 +127,19 @@ static __always_inline __u32 decide_and_act(struct xdp_md *ctx, const struct pac
  */
 static __always_inline int verdict(__u32 outcome)
 {
-	if (is_sent(outcome))
+	if (is_sent(outcome) || outcome == OUTCOME_POLICY_FORWARD)
 		return XDP_REDIRECT;
-	if (outcome == OUTCOME_NO_HEADROOM || outcome == OUTCOME_DROPPED_BY_RULE)
+	if (outcome == OUTCOME_NO_HEADROOM || outcome == OUTCOME_DROPPED_BY_RULE ||
+	    is_dropped_by_policy(outcome))
 		return XDP_DROP;
 	return XDP_PASS;
 }
 
-static __always_inline int finish(__u32 outcome, __u32 size)
+static __always_inline int finish(struct xdp_md *ctx, const struct packet *pkt, __u32 outcome)
 {
-	count_outcome(outcome, size);
+	if (is_unmatched(outcome))
+		outcome = apply_policy(ctx, pkt, outcome);
+	count_outcome(outcome, pkt->size);
 	return verdict(outcome);
 }
 
@@ -154,7 +158,7 @@ static __noinline int general(struct xdp_md *ctx)
 		if (pkt.fragment == FIRST && !is_by_rule(outcome))
 			forget(&pkt);
 	}
-	return finish(outcome, pkt.size);
+	return finish(ctx, &pkt, outcome);
 }
 
 SEC("xdp")
@@ -168,7 +172,7 @@ int xdpredir(struct xdp_md *ctx)
 
 	if (!parse_plain(&pkt, data, end))
 		return general(ctx);
-	return finish(decide_and_act(ctx, &pkt), pkt.size);
+	return finish(ctx, &pkt, decide_and_act(ctx, &pkt));
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

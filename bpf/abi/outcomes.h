@@ -21,9 +21,13 @@
 #define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the packet is dropped */
 #define OUTCOME_LATE_FIRST	  13 /* a first fragment after later ones that have passed */
 #define OUTCOME_NOT_UNICAST	  14 /* left alone: broadcast, multicast, link-local */
-#define OUTCOME_FORWARDED	  15 /* by a rule, out of a device, as it is */
-#define OUTCOME_PASSED_BY_RULE	  16
-#define OUTCOME_DROPPED_BY_RULE	  17
-#define OUTCOMES		  18
+#define OUTCOME_POLICY_DROP	  15 /* these four: no rule matched, and the policy decides */
+#define OUTCOME_POLICY_FORWARD	  16
+#define OUTCOME_POLICY_NO_DEVICE  17 /* gone, or where the frame came from; it is dropped */
+#define OUTCOME_POLICY_TOO_LONG	  18 /* for the MTU of the policy's device; it is dropped */
+#define OUTCOME_FORWARDED	  19 /* by a rule, out of a device, as it is */
+#define OUTCOME_PASSED_BY_RULE	  20
+#define OUTCOME_DROPPED_BY_RULE	  21
+#define OUTCOMES		  22
 
 #endif

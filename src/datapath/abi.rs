@@ -43,8 +43,8 @@ pub use ledger::types::failure_key;
 pub use ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use limits::*;
 pub use skel::types::{
-    action, bitmap, counter, first_fragment, flow_key, interface, locator, place, port_lines,
-    probe, probe_count, ruleset,
+    action, bitmap, counter, first_fragment, flow_key, interface, locator, place, policy,
+    port_lines, probe, probe_count, ruleset,
 };
 pub use skel::{OpenXdpredirSkel, XdpredirSkelBuilder};
 
@@ -169,6 +169,7 @@ plain! {
     locator = LOCATOR_LEN;
     only_rule = 64;
     place = 8;
+    policy = 8;
     port_lines = 64;
     probe = 8;
     probe_count = 16;

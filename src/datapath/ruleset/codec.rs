@@ -151,6 +151,7 @@ pub fn stored_backend(rule: &Rule, backend: &Backend, counter: u32) -> abi::acti
         (snat.is_some(), abi::REWRITE_SNAT),
         (rule.decrement_ttl, abi::REWRITE_DECREMENT_TTL),
         (rewrite.push_vlan.is_some(), abi::REWRITE_PUSH_VLAN),
+        (rule.matches.inner_vlan.is_some(), abi::REWRITE_INNER_VLAN),
         (backend.server.is_ipv6(), abi::REWRITE_IPV6),
     ];
     abi::action {

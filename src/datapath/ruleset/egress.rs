@@ -10,7 +10,7 @@ use super::table::Table;
 use super::targets::actions_of;
 use super::words::{of_word, word_of};
 use super::{RuleStore, room};
-use crate::datapath::abi;
+use crate::datapath::{Lock, abi, policy};
 
 impl RuleStore {
     /// Whether packets can be sent to a device. The kernel forgets a device that is unregistered, even if
@@ -19,7 +19,12 @@ impl RuleStore {
         Ok(self.egress.get(&ifindex)?.is_some())
     }
 
-    /// Opens devices that are not open yet. Actions with an unregistered device that had the same index
+    /// Opens a device that no rule needs.
+    pub fn open_device(&self, _: &Lock, ifindex: u32) -> Result<()> {
+        self.open_egress(&BTreeSet::from([ifindex]))
+    }
+
+    /// Opens devices that are not open yet. Actions and policies with an unregistered device that had the same index
     /// lose it, or their packets would go out by the new one.
     pub(super) fn open_egress(&self, wanted: &BTreeSet<u32>) -> Result<()> {
         let mut closed = BTreeSet::new();
@@ -34,6 +39,7 @@ impl RuleStore {
         let actions = self.actions()?;
         self.require_egress_room(wanted, &actions)?;
         self.disconnect(&closed, &actions)?;
+        policy::disconnect(&self.pins, &closed)?;
         for ifindex in closed {
             let opened = self.egress.put(&ifindex, &ifindex);
             opened.with_context(|| format!("ifindex {ifindex}"))?;
@@ -71,7 +77,7 @@ impl RuleStore {
         Ok(())
     }
 
-    /// Closes devices that no rule leads to where the room is needed.
+    /// Closes devices that no rule and no policy leads to where the room is needed.
     fn require_egress_room(&self, wanted: &BTreeSet<u32>, actions: &[u32]) -> Result<()> {
         let open = BTreeSet::from_iter(self.egress.keys()?);
         if room::EGRESS.allows(open.union(wanted).count()) {
@@ -81,6 +87,7 @@ impl RuleStore {
         for &number in actions {
             used.insert(self.heap.read::<abi::action>(number)?.ifindex);
         }
+        used.extend(policy::devices(&self.pins)?);
         used.remove(&0);
         room::EGRESS.require(used.len())?;
         let mut unused = open.difference(&used);
