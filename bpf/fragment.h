@@ -31,14 +31,21 @@
  */
 #define PASSED_TIME 1000000000ull /* ns */
 
-static __always_inline struct flow_key fragment_key(const struct packet *pkt)
+/*
+ * Writes down in scratch memory which datagram the fragment is of. The functions below know the
+ * packet by that alone: handed on, the verifier would lose what it knows of pointers into it.
+ */
+static __always_inline void name_datagram(const struct packet *pkt)
 {
-	struct flow_key key = pkt->flow;
+	struct scratch *mine = this_cpu_scratch();
 
-	key.word[0] = pkt->identification | (__u64)pkt->vlan << 32 | (__u64)pkt->family << 56;
+	if (!mine) /* never; the verifier doesn't know */
+		return;
+	mine->datagram = pkt->flow;
+	mine->datagram.word[0] =
+		pkt->identification | (__u64)pkt->vlan << 32 | (__u64)pkt->family << 56;
 	if (pkt->family == FAMILY_IPV4) /* by RFC 791; RFC 8200 leaves the protocol out */
-		key.word[0] |= (__u64)pkt->proto << 48;
-	return key;
+		mine->datagram.word[0] |= (__u64)pkt->proto << 48;
 }
 
 static __always_inline bool has_passed(const struct flow_key *key, __u64 now)
@@ -50,17 +57,17 @@ static __always_inline bool has_passed(const struct flow_key *key, __u64 now)
 }
 
 /* False where later fragments have passed, so that the first one must pass, too. */
-static __noinline bool remember_first(const struct flow_key *key, const struct decision *decision)
+static __noinline bool remember_first(const struct decision *decision)
 {
 	struct scratch *mine = this_cpu_scratch();
 	__u64 now = bpf_ktime_get_ns();
 
-	if (!mine || has_passed(key, now))
+	if (!mine || has_passed(&mine->datagram, now))
 		return false;
 	mine->first.seen = now;
 	mine->first.action = *decision->action;
 	mine->first.action.counter = decision->counter;
-	bpf_map_update_elem(&fragments, key, &mine->first, 0);
+	bpf_map_update_elem(&fragments, &mine->datagram, &mine->first, 0);
 	return true;
 }
 
@@ -68,60 +75,36 @@ static __noinline bool remember_first(const struct flow_key *key, const struct d
  * For a first fragment that passes: its later fragments must not follow an earlier datagram with
  * the same identification.
  */
-static __noinline void forget_first(const struct flow_key *key)
+static __noinline void forget_first(void)
 {
+	struct scratch *mine = this_cpu_scratch();
 
-	bpf_map_delete_elem(&fragments, key);
+	if (mine)
+		bpf_map_delete_elem(&fragments, &mine->datagram);
 }
 
 /*
  * The action is copied before it is used: the map gives an entry to another datagram whenever it
  * needs room.
  */
-static __noinline __u32 follow_first(const struct flow_key *key, struct decision *decision)
+static __noinline __u32 follow_first(struct decision *decision)
 {
-	struct first_fragment *first = bpf_map_lookup_elem(&fragments, key);
-	__u64 now = bpf_ktime_get_ns();
 	struct scratch *mine = this_cpu_scratch();
-	struct action *action;
+	struct first_fragment *first;
+	__u64 now = bpf_ktime_get_ns();
 
+	if (!mine) /* never; the verifier doesn't know */
+		return OUTCOME_FRAGMENT;
+	first = bpf_map_lookup_elem(&fragments, &mine->datagram);
 	if (!first || now - first->seen > FRAGMENT_TIME) {
-		if (!has_passed(key, now))
-			bpf_map_update_elem(&passed_frags, key, &now, 0);
+		if (!has_passed(&mine->datagram, now))
+			bpf_map_update_elem(&passed_frags, &mine->datagram, &now, 0);
 		return OUTCOME_FRAGMENT;
 	}
-	if (!mine) /* never; the verifier doesn't know */
-		return OUTCOME_NO_DEVICE;
-	action = &mine->action;
-	*action = first->action;
-	decision->action = action;
-	decision->counter = action->counter;
-	return is_possible(action) ? 0 : OUTCOME_NO_DEVICE;
-}
-
-/*
- * The same for a packet. It is not handed on: the verifier would lose what it knows of pointers
- * into the packet.
- */
-static __always_inline bool remember(const struct packet *pkt, const struct decision *decision)
-{
-	struct flow_key key = fragment_key(pkt);
-
-	return remember_first(&key, decision);
-}
-
-static __always_inline void forget(const struct packet *pkt)
-{
-	struct flow_key key = fragment_key(pkt);
-
-	forget_first(&key);
-}
-
-static __always_inline __u32 follow(const struct packet *pkt, struct decision *decision)
-{
-	struct flow_key key = fragment_key(pkt);
-
-	return follow_first(&key, decision);
+	mine->action = first->action;
+	decision->action = &mine->action;
+	decision->counter = mine->action.counter;
+	return is_possible(decision->action) ? 0 : OUTCOME_NO_DEVICE;
 }
 
 #endif

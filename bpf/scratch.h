@@ -53,7 +53,8 @@ struct search {
 #define SUM_CHUNK 512 /* bytes; bpf_csum_diff takes no more */
 
 struct scratch {
-	struct action action; /* one that lies in no line */
+	struct action action;	  /* one that lies in no line */
+	struct flow_key datagram; /* key in the maps of fragments */
 	struct first_fragment first;
 	struct search search;
 	__be32 chunk[SUM_CHUNK / 4]; /* of a segment that is summed */

@@ -30,7 +30,7 @@ static __always_inline __u32 decide(const struct packet *pkt, struct decision *d
 	__u32 outcome;
 
 	if (pkt->fragment == LATER)
-		outcome = follow(pkt, decision);
+		outcome = follow_first(decision);
 	else
 		outcome = decide_by_rules(pkt, decision);
 	if (outcome == OUTCOME_NO_RULE)
@@ -52,7 +52,7 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *p
 		return OUTCOME_TTL;
 	if (!mtu_allows(ctx, pkt, action))
 		return OUTCOME_TOO_LONG;
-	if (pkt->fragment == FIRST && !remember(pkt, decision))
+	if (pkt->fragment == FIRST && !remember_first(decision))
 		return OUTCOME_LATE_FIRST;
 	if (!rewrite(ctx, pkt, action))
 		return OUTCOME_NO_HEADROOM;
@@ -67,7 +67,7 @@ static __always_inline __u32 forward(struct xdp_md *ctx, const struct packet *pk
 
 	if (!mtu_allows(ctx, pkt, action))
 		return OUTCOME_TOO_LONG;
-	if (pkt->fragment == FIRST && !remember(pkt, decision))
+	if (pkt->fragment == FIRST && !remember_first(decision))
 		return OUTCOME_LATE_FIRST;
 	if (action->flags & REWRITE_MAC)
 		__builtin_memcpy(pkt->eth, action->frame, sizeof(action->frame));
@@ -81,7 +81,7 @@ static __always_inline __u32 forward(struct xdp_md *ctx, const struct packet *pk
 static __always_inline __u32 settle(const struct packet *pkt, const struct decision *decision)
 {
 	if (pkt->fragment == FIRST)
-		remember(pkt, decision);
+		remember_first(decision);
 	return decision->action->kind == ACTION_DROP ? OUTCOME_DROPPED_BY_RULE
 						     : OUTCOME_PASSED_BY_RULE;
 }
@@ -154,9 +154,11 @@ static __noinline int general(struct xdp_md *ctx)
 	__u32 outcome = parse(ctx, &pkt, data, end);
 
 	if (!outcome) {
+		if (pkt.fragment != WHOLE)
+			name_datagram(&pkt);
 		outcome = decide_and_act(ctx, &pkt);
 		if (pkt.fragment == FIRST && !is_by_rule(outcome))
-			forget(&pkt);
+			forget_first();
 	}
 	return finish(ctx, &pkt, outcome);
 }
