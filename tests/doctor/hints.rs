@@ -50,6 +50,10 @@ fn one_queue_for_several_cpus_is_a_hint() {
     let add = format!("rule add --src {CLIENT} --server {SERVER}");
     assert_eq!(bed.tool().ok(&add).err, "");
     let hints = bed.hints();
+    if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1) {
+        assert!(hints.is_empty(), "{hints:#?}");
+        return;
+    }
     assert_eq!(hints.len(), 1, "{hints:#?}");
     assert_finding(
         &hints[0],
