@@ -9,8 +9,8 @@ use super::failures::Advice;
 use super::style::Tone;
 use super::{failures, terminal, units};
 use crate::model::{
-    BackendState, Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Rate,
-    RuleRecord, Snapshot, Status,
+    ActionKind, BackendState, Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState,
+    Pops, Proto, Rate, RuleRecord, Snapshot, Status, TooLong,
 };
 
 /// An earlier snapshot, and the time that has passed since.
@@ -90,14 +90,12 @@ pub fn rules(rows: &[RuleRecord]) -> String {
     }
     let is_rewritten = rows.iter().any(|row| !rewriting(row).is_empty());
     let has_state = rows.iter().any(|row| row.state != BackendState::Up);
-    Columns::of(rows)
-        .text("source", |row| row.src.to_string())
-        .text("port", port)
-        .text("server", |row| row.server.to_string())
-        .text("mac", |row| row.mac.to_string())
-        .text("device", RuleRecord::device)
+    with_match(Columns::of(rows), rows)
+        .text("server", |row| or_dash(row.server))
+        .text("mac", |row| or_dash(row.mac))
+        .text("device", |row| or_dash(row.device()))
         .color(is_marked)
-        .number("weight", |row| row.weight.to_string())
+        .number("weight", |row| or_dash(row.server.map(|_| row.weight)))
         .number("packets", |row| packets(row.counter()))
         .number("bytes", |row| bytes(row.counter()))
         .when(any_lost(rows), with_lost)
@@ -108,6 +106,32 @@ pub fn rules(rows: &[RuleRecord]) -> String {
         })
         .when(is_rewritten, |table| table.text("rewriting", rewriting))
         .lines(&["mac", "weight", "bytes"])
+}
+
+/// What rules match, and their actions; of what few rules say, a column only where some rule says it.
+fn with_match<'a>(table: Columns<'a, RuleRecord>, rows: &[RuleRecord]) -> Columns<'a, RuleRecord> {
+    let any = |says: fn(&RuleRecord) -> bool| rows.iter().any(says);
+    let has_interface = any(|row| row.in_ifindex.is_some());
+    let has_dst = any(|row| row.matches().dst.prefix_len() > 0);
+    let has_action = any(|row| row.action != ActionKind::Redirect);
+    table
+        .when(has_interface, |table| {
+            table
+                .text("in", |row| row.interface().unwrap_or_else(|| "any".into()))
+                .color(is_marked)
+        })
+        .when(has_dst, |table| {
+            table.text("destination", |row| row.matches().dst.to_string())
+        })
+        .text("source", |row| row.src.to_string())
+        .text("port", port)
+        .when(has_action, |table| {
+            table.text("action", |row| row.action.to_string())
+        })
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".into(), |value| value.to_string())
 }
 
 fn any_lost(rows: &[RuleRecord]) -> bool {
@@ -180,17 +204,23 @@ fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
         let before = before.map_or(Counter::default(), RuleRecord::counter);
         rate(row.counter(), before, earlier)
     };
-    Columns::of(&snapshot.rules)
-        .text("source", |row| row.src.to_string())
-        .text("port", port)
-        .text("server", |row| row.server.to_string())
-        .text("device", RuleRecord::device)
+    with_match(Columns::of(&snapshot.rules), &snapshot.rules)
+        .text("server", |row| or_dash(row.server))
+        .text("device", |row| or_dash(row.device()))
         .color(is_marked)
         .number("packets", |row| packets(row.counter()))
         .number("bytes", |row| bytes(row.counter()))
         .when(any_lost(&snapshot.rules), with_lost)
         .when(earlier.is_some(), |table| with_rates(table, rate))
-        .lines(&["device", "bytes", "bytes/s", "source", "port"])
+        .lines(&[
+            "device",
+            "bytes",
+            "bytes/s",
+            "source",
+            "port",
+            "destination",
+            "in",
+        ])
 }
 
 fn with_rates<T>(table: Columns<T>, rate: impl Fn(&T) -> Rate) -> Columns<T> {
@@ -199,11 +229,31 @@ fn with_rates<T>(table: Columns<T>, rate: impl Fn(&T) -> Rate) -> Columns<T> {
         .number("bytes/s", |row| units::bytes(rate(row).bytes))
 }
 
+/// udp/53, tcp/7000-7010, udp/any, icmp; with tags, udp/53@5 or udp/53@5.6.
 fn port(row: &RuleRecord) -> String {
-    match row.vlan {
-        Some(vlan) => format!("{}/{}@{vlan}", row.proto, row.port),
-        None => format!("{}/{}", row.proto, row.port),
+    let proto = match row.proto {
+        Proto::Icmp | Proto::Any if row.port.is_any() => row.proto.to_string(),
+        proto => format!("{proto}/{}", row.port),
+    };
+    match (row.vlan, row.inner_vlan) {
+        (None, None) => proto,
+        (vlan, None) => format!("{proto}@{}", or_dash(vlan)),
+        (vlan, Some(inner)) => format!("{proto}@{}.{inner}", or_dash(vlan)),
     }
+}
+
+/// The action of a rule without backends, in the words of the command line.
+pub fn action(row: &RuleRecord) -> String {
+    let device = row.device().map(|device| format!(" {device}"));
+    let mac = row.mac.map(|mac| format!(" mac {mac}"));
+    let too_long = too_long(row).map(|words| format!(" {words}"));
+    let words = [device, mac, too_long].into_iter().flatten();
+    row.action.to_string() + &words.collect::<String>()
+}
+
+fn too_long(row: &RuleRecord) -> Option<String> {
+    let choice = row.too_long;
+    (choice != TooLong::default()).then(|| format!("too-long {choice}"))
 }
 
 /// The rewriting that is not the default, in the words of the command line.
@@ -212,12 +262,21 @@ pub fn rewriting(row: &RuleRecord) -> String {
         row.to_port.map(|port| format!("to-port {port}")),
         row.snat.map(|addr| format!("snat {addr}")),
         row.keep_ip.then(|| "keep-ip".into()),
-        (!row.decrement_ttl).then(|| "keep-ttl".into()),
-        row.pop_vlan.then(|| "pop-vlan".into()),
+        (row.server.is_some() && !row.decrement_ttl).then(|| "keep-ttl".into()),
+        row.pops().and_then(pop_vlan),
         row.push_vlan.map(|vlan| format!("push-vlan {vlan}")),
+        too_long(row),
     ];
     let words: Vec<String> = words.into_iter().flatten().collect();
     words.join(" ")
+}
+
+fn pop_vlan(pops: Pops) -> Option<String> {
+    match pops.get() {
+        0 => None,
+        1 => Some("pop-vlan".into()),
+        _ => Some("pop-vlan twice".into()),
+    }
 }
 
 /// The actions, each followed by the outcomes that led to it.

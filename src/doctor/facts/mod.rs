@@ -65,14 +65,22 @@ impl Facts {
     /// The devices that packets are redirected to.
     pub fn egress(&self) -> impl Iterator<Item = &DeviceFacts> {
         let mut used: Vec<u32> = self.backends.iter().map(|b| b.ifindex).collect();
+        used.extend(self.forwarding());
         used.sort_unstable();
         used.dedup();
         used.into_iter().filter_map(|ifindex| self.serving(ifindex))
     }
 
+    /// The indexes of the devices that rules forward to.
+    fn forwarding(&self) -> impl Iterator<Item = u32> {
+        let rules = self.rules.iter();
+        rules.filter_map(|rule| rule.action.ifindex())
+    }
+
     pub fn is_egress(&self, ifindex: u32) -> bool {
-        let mut backends = self.backends.iter();
-        backends.any(|b| b.ifindex == ifindex) && self.serving(ifindex).is_some()
+        let mut used = self.backends.iter().map(|b| b.ifindex);
+        let is_used = used.any(|used| used == ifindex) || self.forwarding().any(|f| f == ifindex);
+        is_used && self.serving(ifindex).is_some()
     }
 
     /// The egress device with this index; None where it is gone.
