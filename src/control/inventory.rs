@@ -87,7 +87,7 @@ impl<'store> Inventory<'store> {
 
     fn failures(&self, counter: Option<u32>) -> Option<Failures> {
         let failures = self.failures.as_ref();
-        let lost = |all: &HashMap<u32, Failures>| all.get(&counter?).copied();
+        let lost = |all: &HashMap<u32, Failures>| all.get(&counter?).cloned();
         failures.map(|all| lost(all).unwrap_or_default())
     }
 

@@ -21,7 +21,7 @@ pub const SHARED: [Schema; 14] = [
     ("counter_bitmaps", 1),
     ("locators", 1),
     ("ledgers", 1),
-    ("failures", 1),
+    ("failures", 2),
     ("egress", 1),
 ];
 

@@ -158,7 +158,9 @@ impl RuleRecord {
     pub fn count(&mut self, counter: Counter, failures: Option<Failures>) {
         self.forward_packages = counter.packets;
         self.forward_bytes = counter.bytes;
-        self.delivered = failures.map(|lost| counter.packets.saturating_sub(lost.total()));
+        self.delivered = failures
+            .as_ref()
+            .map(|lost| counter.packets.saturating_sub(lost.total()));
         self.failures = failures;
     }
 
@@ -203,7 +205,7 @@ impl RuleRecord {
 
     /// Redirected packets that were lost, as far as a ledger is kept.
     pub fn lost(&self) -> u64 {
-        self.failures.map_or(0, |failures| failures.total())
+        self.failures.as_ref().map_or(0, Failures::total)
     }
 
     /// What was redirected to the backend.

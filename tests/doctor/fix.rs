@@ -46,7 +46,11 @@ fn on_a_terminal_it_asks_first() {
     for answer in ["n", "", "what?"] {
         let run = on_a_terminal(&bed, answer);
         assert_eq!(run.code, 7, "{run:?}");
-        assert!(run.out.contains("Fix 1 now? [y/N]"), "{run:?}");
+        let asks = format!(
+            "would change: GRO on at eth0 in {}\r\nFix 1 now? [y/N]",
+            bed.server().name
+        );
+        assert!(run.out.contains(&asks), "{run:?}");
         assert!(run.out.contains("neither GRO"), "{run:?}");
         assert!(!bed.gro());
     }

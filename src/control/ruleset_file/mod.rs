@@ -3,6 +3,7 @@
 mod action;
 mod backend;
 mod devices;
+mod read;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,6 +15,7 @@ use self::action::without_backends;
 use self::backend::add_backend;
 use self::devices::Asked;
 pub use self::devices::{Devices, Egress};
+pub use self::read::records;
 use super::validate;
 use crate::error::{Coded, Exit, Failure, failure, one_line};
 use crate::model::{ActionKind, Match, Rule, RuleRecord};
@@ -23,31 +25,6 @@ pub type Records = Vec<(Place, RuleRecord)>;
 
 /// Where in a file a record is: the line, or the rule of an array, counted from 1.
 pub type Place = (&'static str, usize);
-
-/// Reads the records of a file.
-pub fn records(text: &str) -> Result<Records> {
-    if text.trim_start().starts_with('[') {
-        let all: Vec<RuleRecord> =
-            serde_json::from_str(text).map_err(|error| syntax(error.line(), &error))?;
-        return Ok((1..).map(|number| ("rule", number)).zip(all).collect());
-    }
-    let lines = (1..).zip(text.lines());
-    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
-    let read = |(number, line)| match serde_json::from_str(line) {
-        Ok(record) => Ok((("line", number), record)),
-        Err(error) => Err(syntax(number, &error)),
-    };
-    lines.map(read).collect()
-}
-
-fn syntax(line: usize, error: &serde_json::Error) -> anyhow::Error {
-    let text = error.to_string();
-    let what = text
-        .rsplit_once(" at line ")
-        .map_or(&*text, |split| split.0);
-    let column = error.column();
-    bad(format!("line {line}, column {column}: {what}"))
-}
 
 /// Makes rules of records.
 pub fn rules(records: Records, devices: &impl Devices) -> Result<Vec<Rule>> {
@@ -270,6 +247,13 @@ mod tests {
     #[test]
     fn errors_name_the_place() {
         refused(&[line("10.1.1.1", ""), "{".into()], "line 2, column 1: EOF");
+        let weight = line("10.1.1.1", r#","weight":"x""#);
+        let said = "column 108: weight: invalid type: string \"x\"";
+        refused(std::slice::from_ref(&weight), &format!("line 1, {said}"));
+        refused(&[format!("[\n{weight}]")], &format!("line 2, {said}"));
+        // Named already.
+        let weight = line("10.1.1.1", r#","weight":0"#);
+        refused(&[weight], "line 1, column 107: weight 0: ");
         refused(
             &[line("127.0.0.1", "")],
             "line 1: server 127.0.0.1: not the",

@@ -201,7 +201,7 @@ impl RuleStore {
     /// What was lost and is in no backend's failures: the ledger was full, or a poll took more frames
     /// than it holds. None where no ledger was ever kept.
     pub fn unattributed(&self) -> Result<Option<Failures>> {
-        self.ledger.of(abi::UNATTRIBUTED)
+        self.ledger.unattributed()
     }
 }
 

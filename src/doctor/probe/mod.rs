@@ -126,7 +126,7 @@ fn losses(store: &RuleStore, rules: &[Rule]) -> Result<BTreeMap<u32, Failures>> 
     for (ifindex, counter) in backends.chain(rules.iter().filter_map(forward)) {
         let lost = counter.and_then(|counter| by_counter.get(&counter));
         if let Some(failures) = lost {
-            *losses.entry(ifindex).or_default() += *failures;
+            *losses.entry(ifindex).or_default() += failures;
         }
     }
     Ok(losses)
