@@ -29,7 +29,7 @@ fn list(global: &Global, pins: &Pins, args: &Filter) -> Result<()> {
     if global.json {
         return view::json::print(&records);
     }
-    view::text(view::table::rules(&records))
+    view::text(view::rules::table(&records))
 }
 
 #[derive(Serialize)]
@@ -85,7 +85,7 @@ fn added(report: &AddReport) -> String {
     let verb = verb(report.is_update);
     let (matches, weight) = (record.matches_text(), record.weight);
     let text = format!("{verb} {matches} -> {server} {mac} via {device} weight {weight}");
-    let rewriting = view::table::rewriting(record);
+    let rewriting = view::rules::rewriting(record);
     format!("{text} {rewriting}").trim_end().to_string()
 }
 
@@ -101,7 +101,7 @@ fn add_action(global: &Global, report: &ActionReport) -> Result<()> {
     }
     let verb = verb(report.is_update);
     let mut lines = rules.iter().map(|rule| {
-        let (matches, action) = (rule.matches_text(), view::table::action(rule));
+        let (matches, action) = (rule.matches_text(), view::rules::action(rule));
         format!("{verb} {matches} -> {action}")
     });
     lines.try_for_each(view::sentence)

@@ -140,23 +140,20 @@ impl PartialOrd for Match {
 
 impl fmt::Display for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write(f)?;
-        match self.ingress {
-            None => Ok(()),
-            Some(ifindex) => write!(f, " in ifindex {ifindex}"),
-        }
+        self.named(None).fmt(f)
     }
 }
 
-/// A match in words, with the name of its interface.
+/// A match in words, with the name of its interface, if that is known.
 struct Named<'a>(&'a Match, Option<&'a str>);
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.write(f)?;
-        match self.1 {
-            None => Ok(()),
-            Some(interface) => write!(f, " in {interface}"),
+        match (self.0.ingress, self.1) {
+            (None, _) => Ok(()),
+            (Some(_), Some(name)) => write!(f, " in {name}"),
+            (Some(ifindex), None) => write!(f, " in ifindex {ifindex}"),
         }
     }
 }

@@ -33,7 +33,7 @@ pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
             .consequence(consequence)
             .evidence(format!(
                 "xdpredir is attached to its peer {peer}, too, and what rule {} sends there still matches it",
-                rule.matches
+                facts.text(&rule.matches)
             ))
             .remedy(remedy),
     )

@@ -13,11 +13,12 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     matches.sort();
     let mut covered = Covered::default();
     let shadowed = matches.into_iter().filter(|matches| !covered.add(matches));
-    shadowed.map(finding).collect()
+    let text = |matches| facts.text(matches);
+    shadowed.map(text).map(finding).collect()
 }
 
-fn finding(matches: &Match) -> Finding {
-    Finding::warning("shadowed-rule", format!("rule {matches}"))
+fn finding(rule: String) -> Finding {
+    Finding::warning("shadowed-rule", format!("rule {rule}"))
         .consequence("it never sees a packet")
         .evidence("more specific rules take all packets that it matches")
         .remedy(Remedy::from(Command::Name("rule del")) + " it, or one of those")

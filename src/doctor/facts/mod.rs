@@ -45,6 +45,14 @@ impl Facts {
         self.rules.iter().map(|rule| &rule.matches)
     }
 
+    /// A match in words, with the name of its interface where that is attached.
+    pub fn text(&self, matches: &Match) -> String {
+        let is_it = |i: &&InterfaceFacts| Some(i.ifindex) == matches.ingress;
+        let interface = self.interfaces.iter().find(is_it);
+        let name = interface.map(|interface| interface.name.as_str());
+        matches.named(name).to_string()
+    }
+
     /// The attached interfaces in native mode that are there.
     pub fn native(&self) -> impl Iterator<Item = &InterfaceFacts> {
         self.live().filter(|i| i.mode == Mode::Native)
