@@ -74,6 +74,11 @@ impl Refused {
         self
     }
 
+    /// The error of a program that is not there to redirect.
+    pub fn of(self, what: &str) -> anyhow::Error {
+        failure(self.exit, format!("{what}: {}", self.why))
+    }
+
     /// The error, with what helps.
     pub fn failure(self, device: &Device, mode: Mode) -> anyhow::Error {
         let Refused { exit, why } = self;

@@ -108,6 +108,8 @@ impl Finding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fix {
     Gro(Remote),
+    /// An XDP program that passes all, natively.
+    Pass(Remote),
     /// Administratively up.
     LinkUp(Remote),
     /// What the rules say of a backend becomes what the host says now.
@@ -124,6 +126,7 @@ impl fmt::Display for Fix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fix::Gro(device) => write!(f, "GRO on at {device}"),
+            Fix::Pass(device) => write!(f, "pass program on {device}"),
             Fix::LinkUp(device) => write!(f, "{device} up"),
             Fix::Refresh {
                 server, mac, to, ..

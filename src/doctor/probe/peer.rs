@@ -43,7 +43,7 @@ pub fn probe(peer: &Remote, backends: &mut [&mut BackendFacts]) -> Option<PeerFa
 
 fn peer_facts(ifindex: u32) -> Result<PeerFacts> {
     let own = device::by_index(ifindex)?.context("the peer is gone")?;
-    let program = Foreign::find(ifindex)?;
+    let program = Foreign::find(ifindex)?.filter(|program| !program.passes());
     let redirects = program.as_ref().is_some_and(Foreign::redirects);
     Ok(PeerFacts {
         enabled: own.enabled,
@@ -60,7 +60,8 @@ fn peer_facts(ifindex: u32) -> Result<PeerFacts> {
 
 /// Other people's XDP program on a device. Ours is a redirect after a redirect.
 pub fn foreign_program(ifindex: u32) -> Result<Option<String>> {
-    let program = Foreign::find(ifindex)?.filter(|program| !program.redirects());
+    let program =
+        Foreign::find(ifindex)?.filter(|program| !program.redirects() && !program.passes());
     Ok(program.map(|program| program.describe()))
 }
 
