@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use xdpredir::control::PolicySpec;
 use xdpredir::lab;
 use xdpredir::model::{Mac, Port, Ports, Prefix, Proto, TooLong, VlanId, Weight};
 
@@ -52,6 +53,8 @@ pub struct Global {
 pub enum Command {
     /// Load the program and attach it to interfaces
     Attach(Attach),
+    /// Show or change what becomes of the frames that no rule matches
+    Policy(Policy),
     /// Detach the program from interfaces; after the last one, nothing is left behind
     Detach(Detach),
     /// Show the attached interfaces, their modes and program ids, and the number of rules
@@ -102,6 +105,23 @@ pub struct Attach {
     /// Do not count the frames that the kernel loses after the redirect
     #[arg(long)]
     pub no_ledger: bool,
+
+    /// What becomes of frames that no rule matches, whatever is in them: they go to the host's network
+    /// stack, are dropped, or leave by another device as they are [default: pass]
+    #[arg(long, value_name = "pass|drop|forward:DEV", value_hint = ValueHint::Other)]
+    pub policy: Option<PolicySpec>,
+}
+
+#[derive(Args)]
+pub struct Policy {
+    /// The interface, which is attached
+    #[arg(value_name = "IFACE", value_hint = ValueHint::Other)]
+    pub interface: String,
+
+    /// What becomes of frames that arrive there and that no rule matches, from now on. ARP, broadcasts
+    /// and frames that are not IP are among them [default: show what it is]
+    #[arg(value_name = "pass|drop|forward:DEV", value_hint = ValueHint::Other)]
+    pub policy: Option<PolicySpec>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -36,6 +36,11 @@ fn words(verb: &Verb) -> Vec<OsString> {
         Verb::Detach(interfaces) => {
             words.add("detach").names(interfaces).add("--keep-rules");
         }
+        Verb::Policy(interface, policy) => {
+            words
+                .add("policy")
+                .names(&[interface.clone(), policy.clone()]);
+        }
         Verb::RuleAdd {
             matches,
             server,
@@ -230,6 +235,7 @@ mod tests {
             attach(Some(Mode::Skb)),
             attach(None),
             Verb::Detach(interfaces()),
+            Verb::Policy("-c".into(), "forward:a;b".into()),
             rewritten(),
             Verb::RuleDel(None, Some(server)),
             Verb::RuleDel(Some(everything()), None),

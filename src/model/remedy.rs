@@ -60,6 +60,8 @@ pub enum Verb {
     },
     /// Keeps the rules.
     Detach(Vec<String>),
+    /// An interface, and its policy as it is typed.
+    Policy(String, String),
     RuleAdd {
         matches: Match,
         server: IpAddr,

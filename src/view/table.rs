@@ -9,7 +9,8 @@ use super::failures::Advice;
 use super::style::Tone;
 use super::{failures, rules, terminal, units};
 use crate::model::{
-    Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Rate, Snapshot, Status,
+    Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Policy, Rate, Snapshot,
+    Status,
 };
 
 /// An earlier snapshot, and the time that has passed since.
@@ -25,11 +26,18 @@ pub fn status(status: &Status) -> String {
             "not attached in this network namespace; {summary}"
         ));
     }
+    let mut all = status.interfaces.iter();
+    let has_policy = all.any(|interface| interface.policy.policy != Policy::Pass);
     let table = Columns::of(&status.interfaces)
         .text("interface", named_with_state)
         .color(is_marked)
         .number("ifindex", |interface| interface.ifindex.to_string())
         .text("mode", |interface| interface.mode.to_string())
+        .when(has_policy, |table| {
+            table
+                .text("policy", |interface| interface.policy.to_string())
+                .color(is_marked)
+        })
         .number("program", |interface| id(interface.program_id))
         .number("link", |interface| id(interface.link_id))
         .lines(&["link", "program", "ifindex"]);
@@ -150,7 +158,7 @@ fn actions(interface: &InterfaceStats) -> Vec<(String, Counter)> {
             .0
             .iter()
             .filter(move |o| o.action == action);
-        of.filter(|o| o.action != "redirect" && o.counter.packets > 0)
+        of.filter(|o| o.name != "redirected" && o.counter.packets > 0)
             .map(|o| (format!("- {}", o.name.replace('_', " ")), o.counter))
     };
     all.into_iter()

@@ -24,6 +24,7 @@ mod mtu;
 mod multi_buffer;
 mod netdev;
 mod peer_mtu;
+mod policy;
 mod redirect_target;
 mod remedies;
 mod replies;
@@ -110,6 +111,7 @@ const STATE: &[Check] = &[
     Whole(stale_pins::check),
     Whole(interface::check),
     Whole(device::check),
+    Whole(policy::check),
     Whole(locator::check),
     Whole(shadowed_rule::check),
     Whole(bridge_entry::check),
@@ -130,6 +132,11 @@ pub fn of_backend(facts: &Facts) -> Vec<Finding> {
 /// The checks that concern interfaces just attached.
 pub fn of_interfaces(facts: &Facts) -> Vec<Finding> {
     run(facts, &[WAY, INTERFACES])
+}
+
+/// The checks that concern an interface's policy just changed.
+pub fn of_policy(facts: &Facts) -> Vec<Finding> {
+    run(facts, &[WAY])
 }
 
 fn run(facts: &Facts, checks: &[&[Check]]) -> Vec<Finding> {

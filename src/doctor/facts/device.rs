@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::{Features, LinkState, Mac, Mode, Remote};
+use crate::model::{Features, LinkState, Mac, Mode, Policy, Remote};
 
 /// An attached interface.
 pub struct InterfaceFacts {
@@ -18,6 +18,8 @@ pub struct InterfaceFacts {
     pub foreign: Option<String>,
     /// Where its device is now, if that was moved and can be seen.
     pub elsewhere: Option<Remote>,
+    /// What becomes of frames that no rule matches.
+    pub policy: Policy,
 }
 
 /// A device, as its own namespace and its peer's tell of it.

@@ -70,10 +70,11 @@ impl Facts {
         self.live().filter_map(move |i| Some((i, device(i)?)))
     }
 
-    /// The devices that packets are redirected to.
+    /// The devices that packets are redirected to, by rules and by policies.
     pub fn egress(&self) -> impl Iterator<Item = &DeviceFacts> {
-        let mut used: Vec<u32> = self.backends.iter().map(|b| b.ifindex).collect();
-        used.extend(self.forwarding());
+        let policies = self.live().filter_map(|i| i.policy.device());
+        let backends = self.backends.iter().map(|b| b.ifindex);
+        let mut used: Vec<u32> = backends.chain(policies).chain(self.forwarding()).collect();
         used.sort_unstable();
         used.dedup();
         used.into_iter().filter_map(|ifindex| self.serving(ifindex))
@@ -86,9 +87,27 @@ impl Facts {
     }
 
     pub fn is_egress(&self, ifindex: u32) -> bool {
+        self.redirecting_to(ifindex).next().is_some() && self.serving(ifindex).is_some()
+    }
+
+    /// Whether rules have a backend by this device, or forward to it.
+    pub fn has_backend_by(&self, ifindex: u32) -> bool {
         let mut used = self.backends.iter().map(|b| b.ifindex);
-        let is_used = used.any(|used| used == ifindex) || self.forwarding().any(|f| f == ifindex);
-        is_used && self.serving(ifindex).is_some()
+        used.any(|used| used == ifindex) || self.forwarding().any(|used| used == ifindex)
+    }
+
+    /// Whether policies or rules forward to this device.
+    pub fn is_forwarded_to(&self, ifindex: u32) -> bool {
+        let by_policy = self.live().any(|i| i.policy.device() == Some(ifindex));
+        by_policy || self.forwarding().any(|used| used == ifindex)
+    }
+
+    /// The live interfaces whose packets go to a device: all of them by a rule, or those whose policy
+    /// forwards there.
+    pub fn redirecting_to(&self, ifindex: u32) -> impl Iterator<Item = &InterfaceFacts> {
+        let by_rule = self.has_backend_by(ifindex);
+        let live = self.live();
+        live.filter(move |i| by_rule || i.policy.device() == Some(ifindex))
     }
 
     /// The egress device with this index; None where it is gone.
@@ -105,5 +124,13 @@ impl Facts {
 
     pub fn native_names(&self) -> Vec<&str> {
         self.native().map(|i| i.name.as_str()).collect()
+    }
+
+    /// The native interfaces whose packets go to a device.
+    pub fn natives_to(&self, ifindex: u32) -> Vec<&str> {
+        let natives = self
+            .redirecting_to(ifindex)
+            .filter(|i| i.mode == Mode::Native);
+        natives.map(|i| i.name.as_str()).collect()
     }
 }

@@ -15,7 +15,7 @@ use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::model::{Features, LinkState, Related, Remote, Rule};
 
-pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> InterfaceFacts {
+pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Result<InterfaceFacts> {
     let (ifindex, name) = (interface.ifindex, interface.name());
     // Members of a group can't ask.
     let ids = interface.ids(pins).ok();
@@ -25,7 +25,7 @@ pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Interfa
     let foreign = Some(ifindex)
         .filter(|_| state == LinkState::Detached)
         .and_then(|ifindex| Foreign::find(ifindex).ok().flatten());
-    InterfaceFacts {
+    Ok(InterfaceFacts {
         ifindex,
         mode: interface.mode,
         frags: interface.frags,
@@ -33,8 +33,9 @@ pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Interfa
         successor: namesake.map(|d| d.ifindex).filter(|&now| now != ifindex),
         foreign: foreign.map(|foreign| foreign.describe()),
         elsewhere: moved.as_ref().and_then(elsewhere),
+        policy: interface.policy(pins)?,
         name,
-    }
+    })
 }
 
 /// The device that has the program of a moved interface, where its namespace can be entered.

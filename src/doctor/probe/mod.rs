@@ -90,7 +90,7 @@ fn live(
         interfaces: interfaces
             .iter()
             .map(|interface| interfaces::interface(interface, pins, survey))
-            .collect(),
+            .collect::<Result<_>>()?,
         ..Facts::default()
     };
     let networks = Networks::behind(&interfaces::leading(&facts, survey))?;
@@ -99,6 +99,7 @@ fn live(
     let used: BTreeSet<u32> = used
         .chain(facts.backends.iter().map(|b| b.ifindex))
         .chain(rules.iter().filter_map(|rule| rule.action.ifindex()))
+        .chain(facts.interfaces.iter().filter_map(|i| i.policy.device()))
         .collect();
     let devices = survey.devices().iter();
     for device in devices.filter(|device| used.contains(&device.ifindex)) {
