@@ -164,9 +164,9 @@ pub struct Features {
 
 #[derive(Args)]
 pub struct Doctor {
-    /// Make the changes that can be undone: switch GRO on at a veth's peer, set links up, and bring
-    /// devices, addresses and checksum features of backends up to date. Asks first. `detach` of the
-    /// last interface undoes the changes
+    /// Make the changes that can be undone: put a program that passes all on a veth's peer, or switch
+    /// GRO on there, set links up, and bring devices, addresses and checksum features of backends up
+    /// to date. Lists the changes and asks first. `detach` of the last interface undoes them
     #[arg(long)]
     pub fix: bool,
 
