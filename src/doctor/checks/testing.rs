@@ -36,6 +36,7 @@ pub fn attach(facts: &mut Facts, device: DeviceFacts, mode: Mode) {
         successor: None,
         foreign: None,
         elsewhere: None,
+        addresses: Vec::new(),
         policy: Policy::Pass,
     });
     facts.devices.insert(ifindex, device);
@@ -97,6 +98,7 @@ pub fn nic(ifindex: u32) -> DeviceFacts {
         promiscuous: false,
         in_service: true,
         completes_checksum: true,
+        rx_queues: None,
         peer_facts: None,
         foreign_below: Vec::new(),
     }
