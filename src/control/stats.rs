@@ -48,7 +48,7 @@ fn of_interface(pins: &Pins, interface: &Interface) -> Result<InterfaceStats> {
 
 fn egress(rules: &[RuleRecord]) -> Result<Vec<EgressStats>> {
     let there = rules.iter().filter(|record| record.ifname.is_some());
-    let indexes: BTreeSet<u32> = there.map(|record| record.ifindex).collect();
+    let indexes: BTreeSet<u32> = there.filter_map(|record| record.ifindex).collect();
     let mut devices = Vec::new();
     for ifindex in indexes {
         devices.extend(device::by_index(ifindex)?.map(|device| EgressStats {

@@ -28,7 +28,9 @@ pub use adjacency::Adjacency;
 pub use change::{Change, DeviceRef};
 pub use counter::{Counter, Rate};
 pub use failures::{Failures, Loss, Reason};
-pub use features::{FeatureSource, Features, Netns, Offloads, Peer, Related, Remote, XdpFeatures};
+pub use features::{
+    FeatureSource, Features, Netns, Offloads, Peer, Related, Remote, RxQueues, XdpFeatures,
+};
 pub use finding::{Diagnosis, Finding, Fix, LookedAt, Refreshed, Severity};
 pub use interface::{Actions, ETHERNET_MTU, LedgerState, LinkState, Mode, Outcome, Outcomes};
 pub use locator::Locator;

@@ -10,6 +10,7 @@ mod bridge;
 mod devices;
 mod fix;
 mod foreign_program;
+mod hints;
 mod host;
 mod link;
 mod locator;

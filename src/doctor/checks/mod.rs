@@ -11,6 +11,7 @@ mod checksum;
 mod device;
 mod foreign_program;
 mod fragments;
+mod gro_list;
 mod interface;
 mod keep_ip;
 mod kernel;
@@ -31,6 +32,7 @@ mod replies;
 mod reply_source;
 mod route;
 mod rp_filter;
+mod rx_queues;
 mod segments;
 mod shadowed_rule;
 mod source_mac;
@@ -42,7 +44,7 @@ mod vlan_offload;
 pub use reply_source::REPLY_SOURCE;
 
 use super::facts::{BackendFacts, DeviceFacts, Facts, InterfaceFacts};
-use crate::model::{Finding, Severity};
+use crate::model::Finding;
 use Check::{Backend, Egress, Interface, Whole};
 
 /// A check, by what it looks at.
@@ -119,9 +121,12 @@ const STATE: &[Check] = &[
     Interface(fragments::check),
 ];
 
+/// What costs speed alone.
+const SPEED: &[Check] = &[Egress(rx_queues::check), Egress(gro_list::check)];
+
 /// All checks, problems first.
 pub fn all(facts: &Facts) -> Vec<Finding> {
-    run(facts, &[STATE, WAY, INTERFACES])
+    run(facts, &[STATE, WAY, INTERFACES, SPEED])
 }
 
 /// The checks that concern backends just added.
@@ -142,6 +147,6 @@ pub fn of_policy(facts: &Facts) -> Vec<Finding> {
 fn run(facts: &Facts, checks: &[&[Check]]) -> Vec<Finding> {
     let checks = checks.iter().copied().flatten();
     let mut findings: Vec<Finding> = checks.flat_map(|check| check.run(facts)).collect();
-    findings.sort_by_key(|finding| finding.severity == Severity::Warning);
+    findings.sort_by_key(|finding| finding.severity);
     findings
 }

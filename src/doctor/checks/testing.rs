@@ -97,6 +97,7 @@ pub fn nic(ifindex: u32) -> DeviceFacts {
         promiscuous: false,
         in_service: true,
         completes_checksum: true,
+        rx_queues: None,
         peer_facts: None,
         foreign_below: Vec::new(),
     }

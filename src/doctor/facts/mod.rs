@@ -45,6 +45,14 @@ impl Facts {
         self.rules.iter().map(|rule| &rule.matches)
     }
 
+    /// A match in words, with the name of its interface where that is attached.
+    pub fn text(&self, matches: &Match) -> String {
+        let is_it = |i: &&InterfaceFacts| Some(i.ifindex) == matches.ingress;
+        let interface = self.interfaces.iter().find(is_it);
+        let name = interface.map(|interface| interface.name.as_str());
+        matches.named(name).to_string()
+    }
+
     /// The attached interfaces in native mode that are there.
     pub fn native(&self) -> impl Iterator<Item = &InterfaceFacts> {
         self.live().filter(|i| i.mode == Mode::Native)
@@ -66,24 +74,32 @@ impl Facts {
     pub fn egress(&self) -> impl Iterator<Item = &DeviceFacts> {
         let policies = self.live().filter_map(|i| i.policy.device());
         let backends = self.backends.iter().map(|b| b.ifindex);
-        let mut used: Vec<u32> = backends.chain(policies).collect();
+        let mut used: Vec<u32> = backends.chain(policies).chain(self.forwarding()).collect();
         used.sort_unstable();
         used.dedup();
         used.into_iter().filter_map(|ifindex| self.serving(ifindex))
+    }
+
+    /// The indexes of the devices that rules forward to.
+    fn forwarding(&self) -> impl Iterator<Item = u32> {
+        let rules = self.rules.iter();
+        rules.filter_map(|rule| rule.action.ifindex())
     }
 
     pub fn is_egress(&self, ifindex: u32) -> bool {
         self.redirecting_to(ifindex).next().is_some() && self.serving(ifindex).is_some()
     }
 
-    /// Whether rules have a backend by this device.
+    /// Whether rules have a backend by this device, or forward to it.
     pub fn has_backend_by(&self, ifindex: u32) -> bool {
-        self.backends.iter().any(|b| b.ifindex == ifindex)
+        let mut used = self.backends.iter().map(|b| b.ifindex);
+        used.any(|used| used == ifindex) || self.forwarding().any(|used| used == ifindex)
     }
 
-    /// Whether policies forward to this device.
+    /// Whether policies or rules forward to this device.
     pub fn is_forwarded_to(&self, ifindex: u32) -> bool {
-        self.live().any(|i| i.policy.device() == Some(ifindex))
+        let by_policy = self.live().any(|i| i.policy.device() == Some(ifindex));
+        by_policy || self.forwarding().any(|used| used == ifindex)
     }
 
     /// The live interfaces whose packets go to a device: all of them by a rule, or those whose policy

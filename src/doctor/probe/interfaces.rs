@@ -13,6 +13,7 @@ use crate::doctor::facts::{BridgeEntry, DeviceFacts, Facts, InterfaceFacts};
 use crate::host::device::{self, Device};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
+use crate::host::queues;
 use crate::model::{Features, LinkState, Related, Remote, Rule};
 
 pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Result<InterfaceFacts> {
@@ -70,6 +71,7 @@ pub fn device(device: &Device, store: &RuleStore, survey: &Survey) -> Result<Dev
         promiscuous: device.promiscuous,
         in_service: store.has_egress(device.ifindex)?,
         completes_checksum: device.completes_checksum()?,
+        rx_queues: queues::of(&device.name),
         peer_facts: None,
         foreign_below: Vec::new(),
     })
