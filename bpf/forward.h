@@ -12,52 +12,59 @@
 #include "checksum.h"
 #include "interface.h"
 #include "parse.h"
+#include "scratch.h"
 
-/* The L4 checksum of a frame that leaves with the addresses and ports that it came with. */
-struct kept_checksum {
-	__u32 offset; /* of the field, from the start of the frame; 0: there is none */
-	__u32 pseudo; /* the folded sum of the pseudo-header, which a partial one equals */
-	__u32 l4_offset;
-	__u32 l4_len;
-	__u32 udp;
-};
-
-/* That of a fragment is never partial. The packet may be one that parse has given up. */
-static __always_inline struct kept_checksum kept_checksum(const struct packet *pkt)
+/*
+ * Writes down in scratch memory what is known of a frame that may be forwarded. The packet may be
+ * one that parse has given up. A fragment's checksum is never partial.
+ */
+static __always_inline void note_frame(const struct packet *pkt)
 {
-	struct kept_checksum kept = {};
+	struct scratch *mine = this_cpu_scratch();
+	struct kept_frame *frame;
 
+	if (!mine) /* never; the verifier doesn't know */
+		return;
+	frame = &mine->frame;
+	frame->size = pkt->size;
+	frame->tags = pkt->tags;
+	frame->check_offset = 0;
 	if (!pkt->check || pkt->fragment != WHOLE)
-		return kept;
-	kept.udp = pkt->proto == IPPROTO_UDP;
-	kept.offset = pkt->l4_offset +
-		      (kept.udp ? offsetof(struct udphdr, check) : offsetof(struct tcphdr, check));
-	kept.pseudo = fold(pseudo_header(pkt));
-	kept.l4_offset = pkt->l4_offset;
-	kept.l4_len = pkt->l4_len;
-	return kept;
+		return;
+	frame->udp = pkt->proto == IPPROTO_UDP;
+	frame->check_offset = pkt->l4_offset + (frame->udp ? offsetof(struct udphdr, check)
+							   : offsetof(struct tcphdr, check));
+	frame->pseudo = fold(pseudo_header(pkt));
+	frame->l4_offset = pkt->l4_offset;
+	frame->l4_len = pkt->l4_len;
 }
 
 /*
  * Gives a partial checksum its value. A complete one that equals the pseudo-header sum by chance
  * already has that value. In generic mode the skb keeps its flag, and a device that completes
  * checksums needs the partial form. The accesses cannot fail, because parse has seen the field.
+ * Neither static nor inlined, so that the verifier walks it once.
  */
-static __always_inline void complete_checksum(struct xdp_md *ctx, const struct kept_checksum *kept,
-					      bool device_completes)
+__noinline __u32 complete_checksum(struct xdp_md *ctx, __u32 device_completes)
 {
-	__u32 segment;
+	struct scratch *mine = this_cpu_scratch();
+	const struct kept_frame *frame;
 	__u16 check;
 
-	if (!kept->offset || (interface.mode == MODE_SKB && device_completes))
-		return;
-	if (bpf_xdp_load_bytes(ctx, kept->offset, &check, sizeof(check)) || check != kept->pseudo)
-		return;
-	segment = sum_bytes(ctx, kept->l4_offset, kept->l4_len);
-	check = ~fold((__u64)kept->pseudo + segment + (__u16)~check);
-	if (kept->udp && check == 0)
+	if (!mine) /* never; the verifier doesn't know */
+		return 0;
+	frame = &mine->frame;
+	if (!frame->check_offset || (interface.mode == MODE_SKB && device_completes))
+		return 0;
+	if (bpf_xdp_load_bytes(ctx, frame->check_offset, &check, sizeof(check)) ||
+	    check != frame->pseudo)
+		return 0;
+	check = ~fold((__u64)frame->pseudo + sum_bytes(ctx, frame->l4_offset, frame->l4_len) +
+		      (__u16)~check);
+	if (frame->udp && check == 0)
 		check = 0xffff;
-	bpf_xdp_store_bytes(ctx, kept->offset, &check, sizeof(check));
+	bpf_xdp_store_bytes(ctx, frame->check_offset, &check, sizeof(check));
+	return 0;
 }
 
 #endif

@@ -14,10 +14,11 @@
 #include "abi/ledger.h"
 #include "abi/outcomes.h"
 #include "abi/policy.h"
+#include "egress_checks.h"
 #include "forward.h"
 #include "ledger.h"
 #include "maps.h"
-#include "parse.h"
+#include "scratch.h"
 
 /*
  * The outcomes that mean that no rule matched. What a rule matched and cannot be sent is not the
@@ -45,68 +46,49 @@ static __always_inline struct policy current_policy(void)
 	return now;
 }
 
-/* A frame that the policy forwards. */
-struct forwarded {
-	__u32 ifindex;
-	__u32 completes; /* the device completes partial checksums */
-	__u32 size;
-	__u32 tags;
-	struct kept_checksum checksum;
-};
-
 /* Whether the device carries the frame. One VLAN tag is not part of the MTU. */
-static __always_inline bool fits_device(struct xdp_md *ctx, const struct forwarded *frame)
+static __always_inline bool fits_device(struct xdp_md *ctx, __u32 ifindex)
 {
-	__u32 mtu = frame->size - sizeof(struct ethhdr);
+	struct scratch *mine = this_cpu_scratch();
+	__u32 length;
 
-	if (frame->size <= sizeof(struct ethhdr) + 68)
+	if (!mine || mine->frame.size <= sizeof(struct ethhdr) + 68)
 		return true;
-	if (frame->tags)
-		mtu -= sizeof(struct tag);
-	return bpf_check_mtu(ctx, frame->ifindex, &mtu, 0, 0) == 0;
+	length = mine->frame.size - sizeof(struct ethhdr);
+	if (mine->frame.tags)
+		length -= sizeof(struct tag);
+	return length <= device_mtu(ctx, ifindex);
 }
 
-/*
- * Neither static nor inlined, so that the verifier walks it once and not for every path that ends
- * without a rule.
- */
-__noinline __u32 forward_by_policy(struct xdp_md *ctx, struct forwarded *frame)
+static __always_inline __u32 forward_by_policy(struct xdp_md *ctx, const struct policy *now)
 {
-	if (!frame) /* never; the verifier doesn't know */
-		return OUTCOME_POLICY_NO_DEVICE;
 	/*
 	 * Back to where it came from, it would come again. The command refuses that, but a port of
 	 * a bond runs the bond's program.
 	 */
-	if (frame->ifindex == ctx->ingress_ifindex)
+	if (now->ifindex == ctx->ingress_ifindex)
 		return OUTCOME_POLICY_NO_DEVICE;
-	if (bpf_redirect_map(&egress, frame->ifindex, 0) != XDP_REDIRECT)
+	if (bpf_redirect_map(&egress, now->ifindex, 0) != XDP_REDIRECT)
 		return OUTCOME_POLICY_NO_DEVICE;
-	if (!fits_device(ctx, frame))
+	if (!fits_device(ctx, now->ifindex))
 		return OUTCOME_POLICY_TOO_LONG;
-	complete_checksum(ctx, &frame->checksum, frame->completes);
-	record_redirect(frame->ifindex, UNATTRIBUTED);
+	complete_checksum(ctx, now->flags & POLICY_COMPLETES_CHECKSUM);
+	record_redirect(now->ifindex, UNATTRIBUTED);
 	return OUTCOME_POLICY_FORWARD;
 }
 
-/* The outcome of a frame that no rule matched, by the interface's policy. */
-static __always_inline __u32 apply_policy(struct xdp_md *ctx, const struct packet *pkt,
-					  __u32 outcome)
+/*
+ * The outcome of a frame that no rule matched, by the interface's policy. Scratch memory says what
+ * is known of the frame. Neither static nor inlined, so that the verifier walks it once and not for
+ * every path that ends without a rule.
+ */
+__noinline __u32 apply_policy(struct xdp_md *ctx, __u32 outcome)
 {
 	struct policy now = current_policy();
-	struct forwarded frame = {
-		.ifindex = now.ifindex,
-		.completes = now.flags & POLICY_COMPLETES_CHECKSUM,
-		.size = pkt->size,
-		.tags = pkt->tags,
-	};
 
 	if (now.kind == POLICY_DROP)
 		return OUTCOME_POLICY_DROP;
-	if (now.kind != POLICY_FORWARD)
-		return outcome;
-	frame.checksum = kept_checksum(pkt);
-	return forward_by_policy(ctx, &frame);
+	return now.kind == POLICY_FORWARD ? forward_by_policy(ctx, &now) : outcome;
 }
 
 static __always_inline bool is_dropped_by_policy(__u32 outcome)

@@ -71,6 +71,8 @@ static __always_inline __u32 forward(struct xdp_md *ctx, const struct packet *pk
 		return OUTCOME_LATE_FIRST;
 	if (action->flags & REWRITE_MAC)
 		__builtin_memcpy(pkt->eth, action->frame, sizeof(action->frame));
+	note_frame(pkt);
+	complete_checksum(ctx, action->flags & REWRITE_COMPLETES_CHECKSUM);
 	return OUTCOME_FORWARDED;
 }
 
@@ -135,22 +137,29 @@ static __always_inline int verdict(__u32 outcome)
 	return XDP_PASS;
 }
 
-static __always_inline int finish(struct xdp_md *ctx, const struct packet *pkt, __u32 outcome)
+/* Counts the packet; what no rule took has been written down in scratch memory. */
+static __always_inline int finish(struct xdp_md *ctx, __u32 size, __u32 outcome)
 {
 	if (is_unmatched(outcome))
-		outcome = apply_policy(ctx, pkt, outcome);
-	count_outcome(outcome, pkt->size);
+		outcome = apply_policy(ctx, outcome);
+	count_outcome(outcome, size);
 	return verdict(outcome);
 }
 
-/* Any packet. */
-static __noinline int general(struct xdp_md *ctx)
+static __always_inline __u32 frame_size(struct xdp_md *ctx)
+{
+	return interface.frags ? bpf_xdp_get_buff_len(ctx) : ctx->data_end - ctx->data;
+}
+
+/*
+ * The outcome of any packet. Neither static nor inlined, so that the verifier walks what comes
+ * after it once, and not for every path through it.
+ */
+__noinline __u32 judge(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
-	struct packet pkt = {
-		.size = interface.frags ? bpf_xdp_get_buff_len(ctx) : end - data,
-	};
+	struct packet pkt = {.size = frame_size(ctx)};
 	__u32 outcome = parse(ctx, &pkt, data, end);
 
 	if (!outcome) {
@@ -160,7 +169,19 @@ static __noinline int general(struct xdp_md *ctx)
 		if (pkt.fragment == FIRST && !is_by_rule(outcome))
 			forget_first();
 	}
-	return finish(ctx, &pkt, outcome);
+	if (is_unmatched(outcome))
+		note_frame(&pkt);
+	return outcome;
+}
+
+/* The same for what most packets are. */
+static __always_inline __u32 judge_plain(struct xdp_md *ctx, const struct packet *pkt)
+{
+	__u32 outcome = decide_and_act(ctx, pkt);
+
+	if (is_unmatched(outcome))
+		note_frame(pkt);
+	return outcome;
 }
 
 SEC("xdp")
@@ -168,13 +189,11 @@ int xdpredir(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
-	struct packet pkt = {
-		.size = interface.frags ? bpf_xdp_get_buff_len(ctx) : end - data,
-	};
+	struct packet pkt = {.size = frame_size(ctx)};
 
-	if (!parse_plain(&pkt, data, end))
-		return general(ctx);
-	return finish(ctx, &pkt, decide_and_act(ctx, &pkt));
+	/* A frame may have lost or got a tag by its end, so its size is taken here. */
+	return finish(ctx, pkt.size,
+		      parse_plain(&pkt, data, end) ? judge_plain(ctx, &pkt) : judge(ctx));
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";
