@@ -162,6 +162,7 @@ __noinline __u32 judge(struct xdp_md *ctx)
 	struct packet pkt = {.size = frame_size(ctx)};
 	__u32 outcome = parse(ctx, &pkt, data, end);
 
+	note_frame(&pkt);
 	if (!outcome) {
 		if (pkt.fragment != WHOLE)
 			name_datagram(&pkt);
@@ -169,8 +170,6 @@ __noinline __u32 judge(struct xdp_md *ctx)
 		if (pkt.fragment == FIRST && !is_by_rule(outcome))
 			forget_first();
 	}
-	if (is_unmatched(outcome))
-		note_frame(&pkt);
 	return outcome;
 }
 
