@@ -14,11 +14,10 @@
 #include "abi/ledger.h"
 #include "abi/outcomes.h"
 #include "abi/policy.h"
-#include "egress_checks.h"
 #include "forward.h"
 #include "ledger.h"
 #include "maps.h"
-#include "scratch.h"
+#include "parse.h"
 
 /*
  * The outcomes that mean that no rule matched. What a rule matched and cannot be sent is not the
@@ -46,49 +45,46 @@ static __always_inline struct policy current_policy(void)
 	return now;
 }
 
-/* Whether the device carries the frame. One VLAN tag is not part of the MTU. */
-static __always_inline bool fits_device(struct xdp_md *ctx, __u32 ifindex)
+/*
+ * Prepares the redirect of a frame by the policy. One VLAN tag is not part of the MTU, and every
+ * link carries 68 bytes. Neither static nor inlined, so that the verifier walks it once and not for
+ * every path that ends without a rule.
+ */
+__noinline __u32 prepare_forward(struct xdp_md *ctx, __u32 ifindex, __u32 size, __u32 tags)
 {
-	struct scratch *mine = this_cpu_scratch();
-	__u32 length;
+	__u32 mtu = size - sizeof(struct ethhdr) - (tags ? sizeof(struct tag) : 0);
 
-	if (!mine || mine->frame.size <= sizeof(struct ethhdr) + 68)
-		return true;
-	length = mine->frame.size - sizeof(struct ethhdr);
-	if (mine->frame.tags)
-		length -= sizeof(struct tag);
-	return length <= device_mtu(ctx, ifindex);
-}
-
-static __always_inline __u32 forward_by_policy(struct xdp_md *ctx, const struct policy *now)
-{
 	/*
 	 * Back to where it came from, it would come again. The command refuses that, but a port of
 	 * a bond runs the bond's program.
 	 */
-	if (now->ifindex == ctx->ingress_ifindex)
+	if (ifindex == ctx->ingress_ifindex)
 		return OUTCOME_POLICY_NO_DEVICE;
-	if (bpf_redirect_map(&egress, now->ifindex, 0) != XDP_REDIRECT)
+	if (bpf_redirect_map(&egress, ifindex, 0) != XDP_REDIRECT)
 		return OUTCOME_POLICY_NO_DEVICE;
-	if (!fits_device(ctx, now->ifindex))
+	if (size > sizeof(struct ethhdr) + 68 && bpf_check_mtu(ctx, ifindex, &mtu, 0, 0))
 		return OUTCOME_POLICY_TOO_LONG;
-	complete_checksum(ctx, now->flags & POLICY_COMPLETES_CHECKSUM);
-	record_redirect(now->ifindex, UNATTRIBUTED);
+	record_redirect(ifindex, UNATTRIBUTED);
 	return OUTCOME_POLICY_FORWARD;
 }
 
-/*
- * The outcome of a frame that no rule matched, by the interface's policy. Scratch memory says what
- * is known of the frame. Neither static nor inlined, so that the verifier walks it once and not for
- * every path that ends without a rule.
- */
-__noinline __u32 apply_policy(struct xdp_md *ctx, __u32 outcome)
+/* The outcome of a frame that no rule matched, by the interface's policy. */
+static __always_inline __u32 apply_policy(struct xdp_md *ctx, const struct packet *pkt,
+					  __u32 outcome)
 {
 	struct policy now = current_policy();
+	__u32 prepared;
 
 	if (now.kind == POLICY_DROP)
 		return OUTCOME_POLICY_DROP;
-	return now.kind == POLICY_FORWARD ? forward_by_policy(ctx, &now) : outcome;
+	if (now.kind != POLICY_FORWARD)
+		return outcome;
+	prepared = prepare_forward(ctx, now.ifindex, pkt->size, pkt->tags);
+	/* The outcomes of packets with an L4 checksum. */
+	if (prepared == OUTCOME_POLICY_FORWARD &&
+	    (outcome == OUTCOME_NO_RULE || outcome == OUTCOME_NOT_UNICAST))
+		keep_checksum_valid(ctx, pkt, now.flags & POLICY_COMPLETES_CHECKSUM);
+	return prepared;
 }
 
 static __always_inline bool is_dropped_by_policy(__u32 outcome)

@@ -50,18 +50,6 @@ struct search {
 	struct found found;
 };
 
-/* A frame that leaves with the addresses and ports that it came with. */
-struct kept_frame {
-	__u32 size;
-	__u32 tags;
-	__u32 check_offset; /* of a whole UDP or TCP packet's checksum, from the start of the frame;
-			       or 0 */
-	__u32 pseudo; /* the folded sum of the pseudo-header, which a partial checksum equals */
-	__u32 l4_offset;
-	__u32 l4_len;
-	__u32 udp;
-};
-
 #define SUM_CHUNK 512 /* bytes; bpf_csum_diff takes no more */
 
 struct scratch {
@@ -69,7 +57,6 @@ struct scratch {
 	struct flow_key datagram; /* key in the maps of fragments */
 	struct first_fragment first;
 	struct search search;
-	struct kept_frame frame;
 	__be32 chunk[SUM_CHUNK / 4]; /* of a segment that is summed */
 };
 

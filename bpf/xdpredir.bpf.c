@@ -71,8 +71,7 @@ static __always_inline __u32 forward(struct xdp_md *ctx, const struct packet *pk
 		return OUTCOME_LATE_FIRST;
 	if (action->flags & REWRITE_MAC)
 		__builtin_memcpy(pkt->eth, action->frame, sizeof(action->frame));
-	note_frame(pkt);
-	complete_checksum(ctx, action->flags & REWRITE_COMPLETES_CHECKSUM);
+	keep_checksum_valid(ctx, pkt, action->flags & REWRITE_COMPLETES_CHECKSUM);
 	return OUTCOME_FORWARDED;
 }
 
@@ -137,15 +136,6 @@ static __always_inline int verdict(__u32 outcome)
 	return XDP_PASS;
 }
 
-/* Counts the packet; what no rule took has been written down in scratch memory. */
-static __always_inline int finish(struct xdp_md *ctx, __u32 size, __u32 outcome)
-{
-	if (is_unmatched(outcome))
-		outcome = apply_policy(ctx, outcome);
-	count_outcome(outcome, size);
-	return verdict(outcome);
-}
-
 static __always_inline __u32 frame_size(struct xdp_md *ctx)
 {
 	return interface.frags ? bpf_xdp_get_buff_len(ctx) : ctx->data_end - ctx->data;
@@ -162,7 +152,6 @@ __noinline __u32 judge(struct xdp_md *ctx)
 	struct packet pkt = {.size = frame_size(ctx)};
 	__u32 outcome = parse(ctx, &pkt, data, end);
 
-	note_frame(&pkt);
 	if (!outcome) {
 		if (pkt.fragment != WHOLE)
 			name_datagram(&pkt);
@@ -170,7 +159,7 @@ __noinline __u32 judge(struct xdp_md *ctx)
 		if (pkt.fragment == FIRST && !is_by_rule(outcome))
 			forget_first();
 	}
-	return outcome;
+	return is_unmatched(outcome) ? apply_policy(ctx, &pkt, outcome) : outcome;
 }
 
 /* The same for what most packets are. */
@@ -178,9 +167,7 @@ static __always_inline __u32 judge_plain(struct xdp_md *ctx, const struct packet
 {
 	__u32 outcome = decide_and_act(ctx, pkt);
 
-	if (is_unmatched(outcome))
-		note_frame(pkt);
-	return outcome;
+	return is_unmatched(outcome) ? apply_policy(ctx, pkt, outcome) : outcome;
 }
 
 SEC("xdp")
@@ -189,10 +176,11 @@ int xdpredir(struct xdp_md *ctx)
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	struct packet pkt = {.size = frame_size(ctx)};
+	__u32 outcome;
 
-	/* A frame may have lost or got a tag by its end, so its size is taken here. */
-	return finish(ctx, pkt.size,
-		      parse_plain(&pkt, data, end) ? judge_plain(ctx, &pkt) : judge(ctx));
+	outcome = parse_plain(&pkt, data, end) ? judge_plain(ctx, &pkt) : judge(ctx);
+	count_outcome(outcome, pkt.size);
+	return verdict(outcome);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";
