@@ -53,8 +53,7 @@ impl NamedPolicy {
     /// As it is typed, unless it is the default, or its device is gone.
     pub fn option(&self) -> Option<String> {
         let is_gone = self.policy.device().is_some() && self.ifname.is_none();
-        let typed = (self.policy != Policy::Pass && !is_gone).then(|| self.to_string());
-        typed
+        (self.policy != Policy::Pass && !is_gone).then(|| self.to_string())
     }
 }
 
