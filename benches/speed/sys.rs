@@ -1,5 +1,5 @@
-//! What has no safe wrapper: transmitting test runs, run time statistics, a program at tcx, and a
-//! signal to a thread.
+//! What has no safe wrapper: transmitting test runs, tracing programs that are loaded already, a program
+//! at tcx, a signal to a thread, and its precedence.
 
 #![expect(unsafe_code, reason = "calls that have no safe form")]
 
@@ -36,6 +36,16 @@ pub fn interrupt<T>(thread: &JoinHandle<T>) {
     unsafe { libc::pthread_kill(thread.as_pthread_t(), INTERRUPT as libc::c_int) };
 }
 
+/// Prefers this thread to all others on its CPU, so that less of what the machine does is measured.
+pub fn take_precedence() -> io::Result<()> {
+    const HIGHEST: i32 = -20;
+    // SAFETY: takes plain numbers; 0 is the calling thread.
+    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, HIGHEST) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Runs the program over `frame` and transmits as its verdict says, until interrupted.
 pub fn transmit(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<()> {
     let mut opts = libbpf_sys::bpf_test_run_opts {
@@ -56,28 +66,42 @@ pub fn transmit(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<()> {
     }
 }
 
-/// `kernel.bpf_stats_enabled` for as long as the returned descriptor is open.
-pub fn enable_run_time_stats() -> io::Result<OwnedFd> {
-    // SAFETY: takes a plain number.
-    let fd = unsafe { libbpf_sys::bpf_enable_stats(libbpf_sys::BPF_STATS_RUN_TIME) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
+/// Runs a tracing program for as long as the returned descriptor is open.
+pub fn trace(program: BorrowedFd) -> io::Result<OwnedFd> {
+    // SAFETY: takes a plain number, and no name, because the program is loaded for its tracepoint.
+    // Returns a new descriptor.
+    unsafe {
+        owned(libbpf_sys::bpf_raw_tracepoint_open(
+            ptr::null(),
+            program.as_raw_fd(),
+        ))
     }
-    // SAFETY: a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Runs the program at the ingress of a device of this namespace for as long as the returned
 /// descriptor is open. Without a qdisc, which is why it needs Linux 6.6.
 pub fn attach_ingress(program: BorrowedFd, ifindex: u32) -> io::Result<OwnedFd> {
     let (program, device) = (program.as_raw_fd(), ifindex as i32);
-    // SAFETY: takes plain numbers, and no options.
-    let fd = unsafe {
-        libbpf_sys::bpf_link_create(program, device, libbpf_sys::BPF_TCX_INGRESS, ptr::null())
-    };
+    // SAFETY: takes plain numbers, and no options. Returns a new descriptor.
+    unsafe {
+        owned(libbpf_sys::bpf_link_create(
+            program,
+            device,
+            libbpf_sys::BPF_TCX_INGRESS,
+            ptr::null(),
+        ))
+    }
+}
+
+/// What a call returned: a descriptor, or a negative number for an error.
+///
+/// # Safety
+///
+/// The descriptor is new, so that nobody else owns it.
+unsafe fn owned(fd: i32) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a new descriptor that nobody else owns.
+    // SAFETY: as the caller says.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
