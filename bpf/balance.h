@@ -107,7 +107,8 @@ static __always_inline bool select_by_hash(struct backend *backend, const struct
  * verifier walks it once, and not for every path through the parser: Linux 6.19 came near its
  * limit.
  */
-__noinline __u32 select_by_rules(const struct flow_key *key, __u32 hash, __u64 generation)
+__noinline __u32 select_by_rules(const struct flow_key *key, __u32 hash, __u64 generation,
+				 __u32 least_src_len)
 {
 	struct flow_set *set = flow_set(hash);
 	const struct backend *found;
@@ -117,7 +118,7 @@ __noinline __u32 select_by_rules(const struct flow_key *key, __u32 hash, __u64 g
 
 	if (!key || !set) /* never; the verifier doesn't know */
 		return OUTCOME_NO_DEVICE;
-	rule = find_rule(key);
+	rule = find_rule(key, least_src_len);
 	if (!rule)
 		return OUTCOME_NO_RULE;
 	way = choose_way(set, generation, hash);
@@ -148,12 +149,14 @@ static __always_inline __u32 select_backend(const struct packet *pkt,
 
 	if (!set) /* never; the verifier doesn't know */
 		return OUTCOME_NO_DEVICE;
+	if (pkt->not_unicast_dst) /* no rule names a destination */
+		return OUTCOME_NO_RULE;
 	*backend = cached_backend(set, pkt, generation);
 	if (prepare_redirect(*backend))
 		return 0;
 
 	key = pkt->flow; /* a copy, so that the compiler keeps pkt in registers */
-	selected = select_by_rules(&key, hash, generation);
+	selected = select_by_rules(&key, hash, generation, pkt->not_unicast_src);
 	if (!(selected & IN_CACHE))
 		return selected;
 	*backend = &set->way[selected & 1].backend;

@@ -36,12 +36,11 @@ static __always_inline __sum16 update_checksum(__sum16 check, __u64 change)
 }
 
 /*
- * The sum of len bytes of the frame from offset, at most 65,535. A last odd byte counts as if a
- * zero followed it (RFC 1071). The reads cannot fail, because parse has checked that the frame has
- * the whole segment. Neither static nor inlined, so that the verifier walks its loop once and not
- * for every path that leads to it.
+ * The sum of len bytes of the frame from offset, by copies: for frames in several buffers, and long
+ * ones. Neither static nor inlined, so that the verifier walks its loop once and not for every path
+ * that leads to it.
  */
-__noinline __u32 sum_bytes(struct xdp_md *ctx, __u32 offset, __u32 len)
+__noinline __u32 sum_copied(struct xdp_md *ctx, __u32 offset, __u32 len)
 {
 	__u64 chunk[SUM_CHUNK / sizeof(__u64)];
 	__s64 sum = 0;
@@ -69,6 +68,85 @@ __noinline __u32 sum_bytes(struct xdp_md *ctx, __u32 offset, __u32 len)
 		return 0;
 	return bpf_csum_diff(NULL, 0, (__be32 *)chunk, SUM_CHUNK, sum);
 }
+
+/*
+ * NULL unless the first buffer of the frame has so many bytes from offset. The mask is larger than
+ * any buffer. Without it the verifier would know a different range of offsets after each step of
+ * sum_bytes, and walk all combinations of them.
+ */
+static __always_inline void *bytes_at(struct xdp_md *ctx, __u32 offset, __u32 count)
+{
+	void *end = (void *)(long)ctx->data_end;
+	void *at = (void *)(long)ctx->data + (offset & 0x3fff);
+
+	return at + count <= end ? at : NULL;
+}
+
+/* Adds count bytes, as many as are read at once: 4-byte words, which need no alignment. */
+#define ADD_WORDS(count)                                                                           \
+	if (len & (count)) {                                                                       \
+		at = bytes_at(ctx, offset, count);                                                 \
+		if (!at)                                                                           \
+			goto copied;                                                               \
+		for (int i = 0; i < (count) / 4; i++)                                              \
+			sum += ((__u32 *)at)[i];                                                   \
+		offset += count;                                                                   \
+	}
+
+/* The same by a call of the kernel, which takes at most 512 bytes. */
+#define ADD_BLOCK(count, condition)                                                                \
+	if (condition) {                                                                           \
+		at = bytes_at(ctx, offset, count);                                                 \
+		if (!at)                                                                           \
+			goto copied;                                                               \
+		sum = bpf_csum_diff(NULL, 0, at, count, sum);                                      \
+		offset += count;                                                                   \
+	}
+
+/*
+ * The sum of len bytes of the frame from offset, at most 65,535. A last odd byte counts as if a
+ * zero followed it (RFC 1071). The reads cannot fail, because parse has checked that the frame has
+ * the whole segment. The bytes are summed where they are: first blocks, then what the bits of the
+ * length say, without a loop, because verifiers refuse loops over pointers into a packet.
+ */
+__noinline __u32 sum_bytes(struct xdp_md *ctx, __u32 offset, __u32 len)
+{
+	__u32 start = offset;
+	__u64 sum = 0;
+	void *at;
+
+	if (len >= 2048)
+		goto copied;
+	ADD_BLOCK(512, len >= 512)
+	ADD_BLOCK(512, len >= 1024)
+	ADD_BLOCK(512, len >= 1536)
+	ADD_BLOCK(256, len & 256)
+	ADD_BLOCK(128, len & 128)
+	ADD_BLOCK(64, len & 64)
+	ADD_WORDS(32)
+	ADD_WORDS(16)
+	ADD_WORDS(8)
+	ADD_WORDS(4)
+	if (len & 2) {
+		at = bytes_at(ctx, offset, 2);
+		if (!at)
+			goto copied;
+		sum += *(__u16 *)at;
+		offset += 2;
+	}
+	if (len & 1) {
+		at = bytes_at(ctx, offset, 1);
+		if (!at)
+			goto copied;
+		sum += bpf_htons(*(__u8 *)at << 8);
+	}
+	return fold(sum);
+copied:
+	return sum_copied(ctx, start, len);
+}
+
+#undef ADD_WORDS
+#undef ADD_BLOCK
 
 static __always_inline __u64 sum_words(const __be32 *words, int count)
 {

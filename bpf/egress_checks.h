@@ -26,6 +26,36 @@ static __always_inline bool ttl_allows(const struct packet *pkt, const struct ba
 }
 
 /*
+ * The MTUs of egress devices that were asked for last: ifindex (32 bits), the tick in which that
+ * was (16 bits), MTU (16 bits). All of it is one word, so that CPUs which read and write it at the
+ * same time never mix two devices.
+ */
+#define KNOWN_MTUS 256
+__u64 known_mtus[KNOWN_MTUS] = {};
+
+/*
+ * The MTU of a device, 65,535 at most. The kernel is asked once in a tick (1 to 10 ms), because
+ * that costs more than all other checks: an MTU that shrinks is known that much later. 0: the
+ * kernel does not know the device.
+ */
+static __always_inline __u32 device_mtu(struct xdp_md *ctx, __u32 ifindex)
+{
+	volatile __u64 *known = &known_mtus[ifindex % KNOWN_MTUS];
+	__u64 now = (__u64)ifindex << 32 | (__u32)(__u16)bpf_jiffies64() << 16;
+	__u64 word = *known;
+	__u32 mtu = 1; /* a length that fits; the kernel replaces it by the MTU */
+
+	if ((word & ~0xffffull) == now)
+		return word & 0xffff;
+	if (bpf_check_mtu(ctx, ifindex, &mtu, 0, 0) < 0)
+		return 0;
+	if (mtu > 0xffff)
+		mtu = 0xffff;
+	*known = now | mtu;
+	return mtu;
+}
+
+/*
  * Whether the egress device carries the frame. The kernel is not asked about short frames: every
  * IPv4 link carries 68 bytes (RFC 791). One VLAN tag is not part of the MTU.
  */
@@ -33,22 +63,22 @@ static __always_inline bool mtu_allows(struct xdp_md *ctx, const struct packet *
 				       const struct backend *backend)
 {
 	__u32 tags = pkt->tags;
-	__u32 mtu;
+	__u32 length;
 
 	if (pkt->size <= sizeof(struct ethhdr) + 68)
 		return true;
-	mtu = pkt->size - sizeof(struct ethhdr);
+	length = pkt->size - sizeof(struct ethhdr);
 	if (tags && backend->flags & BACKEND_POP_VLAN) {
-		mtu -= sizeof(struct tag);
+		length -= sizeof(struct tag);
 		tags--;
 	}
 	if (backend->flags & BACKEND_PUSH_VLAN) {
-		mtu += sizeof(struct tag);
+		length += sizeof(struct tag);
 		tags++;
 	}
 	if (tags)
-		mtu -= sizeof(struct tag);
-	return bpf_check_mtu(ctx, backend->ifindex, &mtu, 0, 0) == 0;
+		length -= sizeof(struct tag);
+	return length <= device_mtu(ctx, backend->ifindex);
 }
 
 #endif

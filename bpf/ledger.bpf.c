@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * The ledger counts the frames that were lost after the XDP program had redirected them, by backend
- * and reason. Its tracing programs run for every XDP program of the host, so they check first that
- * the frames are ours.
+ * The ledger counts the frames that were lost after the XDP program had redirected them, by
+ * backend, reason and error. Its tracing programs run for every XDP program of the host, so they
+ * check first that the frames are ours.
  */
 #include "vmlinux.h"
 #include "kernel.h"
@@ -42,15 +42,15 @@ static __always_inline bool is_in_our_netns(const struct net_device *dev)
 	return dev->nd_net.net->ns.inum == netns;
 }
 
-static __always_inline __u32 reason_of_error(int error)
+static __always_inline __u16 reason_of_error(__u16 error)
 {
-	switch (-error) {
+	switch (error) {
 	case EOPNOTSUPP:
+	case ENXIO:
 		return FAILURE_NOT_SUPPORTED;
 	case EMSGSIZE:
 		return FAILURE_MTU;
 	case ENETDOWN:
-	case ENXIO:
 		return FAILURE_LINK_DOWN;
 	case ENODEV:
 	case EINVAL:
@@ -73,10 +73,10 @@ static __always_inline bool has_link(const struct net_device *dev)
  * Why a driver refused frames. Drivers answer ENXIO for a device or a peer that is down, but also
  * for one without a queue for redirected frames: no program runs there, or none for this CPU.
  */
-static __always_inline __u32 reason_of_driver(const struct net_device *dev, int error)
+static __always_inline __u16 reason_of_driver(const struct net_device *dev, __u16 error)
 {
-	if (error == -ENXIO && has_link(dev))
-		return FAILURE_NOT_SUPPORTED;
+	if (error == ENXIO && !has_link(dev))
+		return FAILURE_LINK_DOWN;
 	return reason_of_error(error);
 }
 
@@ -95,14 +95,18 @@ static __always_inline bool add_failures(const struct failure_key *key, __u64 lo
 	return true;
 }
 
-/* Where the map is full, the frames are no backend's. The command has made room for those. */
-static __always_inline void record_failures(__u32 counter, __u32 reason, __u64 lost)
+/*
+ * Where the map is full, the frames are no backend's. The command has made room for those, by
+ * reason alone.
+ */
+static __always_inline void record_failures(__u32 counter, __u16 reason, __u16 error, __u64 lost)
 {
-	struct failure_key key = {.counter = counter, .reason = reason};
+	struct failure_key key = {.counter = counter, .reason = reason, .error = error};
 
 	if (add_failures(&key, lost))
 		return;
 	key.counter = UNATTRIBUTED;
+	key.error = 0;
 	add_failures(&key, lost);
 }
 
@@ -139,14 +143,14 @@ static __always_inline __u32 pop_last(struct ledger *ledger)
 
 /* The kernel refused the frame that the program redirected last. */
 static __always_inline void record_last_frame(struct ledger *ledger, const struct bpf_prog *xdp,
-					      __u32 reason)
+					      __u16 reason, __u16 error)
 {
 	__u32 program = xdp->aux->id;
 
 	if (has_frames_of(ledger, program))
-		record_failures(pop_last(ledger), reason, 1);
+		record_failures(pop_last(ledger), reason, error, 1);
 	else if (ledger->generic_program == program)
-		record_failures(ledger->generic_counter, reason, 1);
+		record_failures(ledger->generic_counter, reason, error, 1);
 }
 
 /* The kernel did not take a frame. The XDP program that redirected it has just returned. */
@@ -157,7 +161,7 @@ int BPF_PROG(redirect_err, const struct net_device *dev, const struct bpf_prog *
 	struct ledger *ledger = this_cpu_ledger();
 
 	if (ledger && egress_id && map_id == egress_id)
-		record_last_frame(ledger, xdp, reason_of_error(error));
+		record_last_frame(ledger, xdp, reason_of_error(-error), -error);
 	return 0;
 }
 
@@ -188,7 +192,8 @@ __noinline __u32 count_waiting(struct ledger *ledger, __u32 ifindex)
 struct lost_frames {
 	const struct ledger *ledger;
 	__u32 ifindex;
-	__u32 reason;
+	__u16 reason;
+	__u16 error;
 	__u32 skip;    /* frames of the device that were redirected after the queue was full */
 	__u32 missing; /* frames still to be found */
 	__u32 counter; /* backend of the frames found last, */
@@ -211,7 +216,7 @@ static long find_lost_frame(__u32 step, void *arg)
 	}
 	if (entry->counter != lost->counter) {
 		if (lost->found)
-			record_failures(lost->counter, lost->reason, lost->found);
+			record_failures(lost->counter, lost->reason, lost->error, lost->found);
 		lost->counter = entry->counter;
 		lost->found = 0;
 	}
@@ -226,12 +231,13 @@ static long find_lost_frame(__u32 step, void *arg)
  * stays in the ring, before those of the queue.
  */
 static __always_inline void record_drops(struct ledger *ledger, __u32 ifindex, __u32 queued,
-					 __u32 drops, __u32 reason)
+					 __u32 drops, __u16 reason, __u16 error)
 {
 	struct lost_frames lost = {
 		.ledger = ledger,
 		.ifindex = ifindex,
 		.reason = reason,
+		.error = error,
 		.missing = drops,
 		.counter = unknown_zero,
 		.found = unknown_zero,
@@ -245,9 +251,9 @@ static __always_inline void record_drops(struct ledger *ledger, __u32 ifindex, _
 		bpf_loop(appended < LEDGER_FRAMES ? appended : LEDGER_FRAMES, find_lost_frame,
 			 &lost, 0);
 	if (lost.found)
-		record_failures(lost.counter, reason, lost.found);
+		record_failures(lost.counter, reason, error, lost.found);
 	if (lost.missing)
-		record_failures(UNATTRIBUTED, reason, lost.missing);
+		record_failures(UNATTRIBUTED, reason, error, lost.missing);
 }
 
 /* A port of a bond runs the bond's program, so the kernel names the port here. */
@@ -273,7 +279,8 @@ int BPF_PROG(devmap_xmit, const struct net_device *from, const struct net_device
 	if (!ledger || ledger->appended - ledger->retired < frames || !is_ingress(ledger, from))
 		return 0;
 	if (drops > 0)
-		record_drops(ledger, to->ifindex, frames, drops, reason_of_driver(to, error));
+		record_drops(ledger, to->ifindex, frames, drops, reason_of_driver(to, -error),
+			     -error);
 	retire_frames(ledger, to->ifindex, frames);
 	return 0;
 }
@@ -288,7 +295,7 @@ int BPF_PROG(exception, const struct net_device *dev, const struct bpf_prog *xdp
 	struct ledger *ledger = this_cpu_ledger();
 
 	if (ledger && action == XDP_TX)
-		record_last_frame(ledger, xdp, FAILURE_QUEUE_FULL);
+		record_last_frame(ledger, xdp, FAILURE_QUEUE_FULL, 0);
 	return 0;
 }
 

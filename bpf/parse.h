@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Finds the headers that a rule can match: UDP or TCP, in a whole packet or a fragment, over IPv4
- * or IPv6. VLAN tags, IPv4 options and IPv6 extension headers may come before. Each step returns 0,
- * or the outcome that ends the parsing.
+ * Finds the headers that a rule can match: any protocol, in a whole packet or a fragment, over IPv4
+ * or IPv6, and the ports of UDP, TCP and SCTP. VLAN tags, IPv4 options and IPv6 extension headers
+ * may come before. Each step returns 0, or the outcome that ends the parsing.
  */
 #ifndef __PARSE_H__
 #define __PARSE_H__
@@ -22,29 +22,36 @@
 #define IP6_OFFSET 0xfff8
 
 #define MAX_TAGS       2    /* VLAN tags: 802.1Q, 802.1ad */
-#define MAX_EXTENSIONS 8    /* IPv6 extension headers before UDP or TCP */
-#define MAX_L4_OFFSET  1024 /* bytes of headers before UDP or TCP */
+#define MAX_EXTENSIONS 8    /* IPv6 extension headers */
+#define MAX_L4_OFFSET  1024 /* bytes of headers before the data of the last one's protocol */
 
 #define VLAN_ID 0x0fff /* IEEE 802.1Q: the rest of the tag is priority and drop eligibility */
+
+#define SCTP_HEADER 12 /* bytes */
 
 enum fragment { WHOLE, FIRST, LATER };
 
 struct packet {
 	struct ethhdr *eth;
 	void *ip;
-	void *l4; /* not set in LATER fragments, like check */
-	__sum16 *check;
-	struct flow_key flow; /* LATER fragments have addresses in it, and no ports */
+	void *l4;	      /* not set in LATER fragments, like check */
+	__sum16 *check;	      /* of UDP and TCP alone */
+	struct flow_key flow; /* only UDP, TCP and SCTP have ports; LATER fragments have none */
 	__u32 size;	      /* of the frame, in bytes */
 	__u32 tags;
-	__u32 vlan;
-	__u32 proto;
+	__u32 vlan;	  /* identifier of the outer tag; 0: none, or only a priority */
+	__u32 inner_vlan; /* of the inner one */
+	__u32 proto;	  /* not set in LATER fragments of IPv6 */
 	__u32 family;
 	__u32 ip_offset; /* from the start of the frame, in bytes */
 	__u32 l4_offset;
 	__u32 l4_len; /* header and payload, in bytes, without padding after it */
 	enum fragment fragment;
 	__u32 identification; /* of a fragment, in network byte order */
+	/* Broadcast, multicast and the like: only a rule that names the address takes the packet.
+	 */
+	bool not_unicast_dst;
+	bool not_unicast_src;
 };
 
 struct tag {
@@ -72,6 +79,8 @@ static __always_inline __u32 parse_link(struct packet *pkt, void *data, void *en
 			return OUTCOME_TRUNCATED;
 		if (i == 0)
 			pkt->vlan = bpf_ntohs(tag->tci) & VLAN_ID;
+		else
+			pkt->inner_vlan = bpf_ntohs(tag->tci) & VLAN_ID;
 		*proto = tag->proto;
 		pkt->tags++;
 	}
@@ -113,15 +122,63 @@ static __always_inline __u32 parse_tcp(struct packet *pkt, void *end)
 	return 0;
 }
 
+/* SCTP: ports, verification tag and checksum (RFC 9260, section 3.1). */
+static __always_inline __u32 parse_sctp(const struct packet *pkt, void *end)
+{
+	if (pkt->l4_len < SCTP_HEADER)
+		return OUTCOME_MALFORMED;
+	return pkt->l4 + SCTP_HEADER > end ? OUTCOME_TRUNCATED : 0;
+}
+
+static __always_inline bool has_ports(const struct packet *pkt)
+{
+	return pkt->proto == IPPROTO_UDP || pkt->proto == IPPROTO_TCP || pkt->proto == IPPROTO_SCTP;
+}
+
 static __always_inline __u32 parse_segment(struct packet *pkt, void *end)
 {
-	__u32 outcome = pkt->proto == IPPROTO_UDP ? parse_udp(pkt, end) : parse_tcp(pkt, end);
+	__u32 outcome = 0;
 
+	if (pkt->proto == IPPROTO_UDP)
+		outcome = parse_udp(pkt, end);
+	else if (pkt->proto == IPPROTO_TCP)
+		outcome = parse_tcp(pkt, end);
+	else if (pkt->proto == IPPROTO_SCTP)
+		outcome = parse_sctp(pkt, end);
 	if (outcome)
 		return outcome;
-	pkt->flow.word[0] = *(__u32 *)pkt->l4 | (__u64)pkt->vlan << 32 | (__u64)pkt->proto << 48 |
-			    (__u64)pkt->family << 56;
+	pkt->flow.word[0] =
+		(__u64)pkt->vlan << 32 | (__u64)pkt->proto << 48 | (__u64)pkt->family << 56;
+	if (has_ports(pkt))
+		pkt->flow.word[0] |= *(__u32 *)pkt->l4;
 	return 0;
+}
+
+/*
+ * Multicast (224.0.0.0/4), broadcast (255.255.255.255) and link-local (169.254.0.0/16). The
+ * broadcast address of a subnet is not looked for: frames to it have a group MAC address.
+ */
+static __always_inline bool is_special4(__be32 addr)
+{
+	__u32 host = bpf_ntohl(addr);
+
+	if (host >= 0xe0000000)
+		return host < 0xf0000000 || host == 0xffffffff;
+	return host >> 16 == 0xa9fe;
+}
+
+/* Multicast (ff00::/8) and link-local (fe80::/10), by the first four bytes. */
+static __always_inline bool is_special6(__be32 addr)
+{
+	__u32 host = bpf_ntohl(addr);
+
+	return host >= 0xff000000 || host >> 22 == 0xfe80 >> 6;
+}
+
+/* A host takes frames to a group MAC address for itself, whatever their IP addresses say. */
+static __always_inline bool is_group(const __u8 *mac)
+{
+	return mac[0] & 1;
 }
 
 static __always_inline __u32 parse_ipv4(struct packet *pkt, void *end)
@@ -140,10 +197,9 @@ static __always_inline __u32 parse_ipv4(struct packet *pkt, void *end)
 
 	pkt->family = FAMILY_IPV4;
 	pkt->proto = ip->protocol;
-	if (pkt->proto != IPPROTO_UDP && pkt->proto != IPPROTO_TCP)
-		return OUTCOME_NOT_UDP_TCP;
-
 	pkt->flow.word[1] = *(__u64 *)&ip->saddr;
+	pkt->not_unicast_dst = is_group(pkt->eth->h_dest) || is_special4(ip->daddr);
+	pkt->not_unicast_src = is_special4(ip->saddr) || !ip->saddr;
 	pkt->l4 = pkt->ip + header;
 	pkt->l4_offset = pkt->ip_offset + header;
 	pkt->l4_len = total - header;
@@ -166,10 +222,10 @@ struct extensions {
 };
 
 /*
- * Skips the extension headers, up to UDP, TCP or the data of a later fragment. Neither static nor
- * inlined, so that the verifier walks it once and not for every path that leads to it. The loop is
- * unrolled: verifiers before Linux 6.7 refuse a loop that falls through to its start ("back-edge"),
- * and clang makes such a loop of this one.
+ * Skips the extension headers, up to another protocol or the data of a later fragment. Neither
+ * static nor inlined, so that the verifier walks it once and not for every path that leads to it.
+ * The loop is unrolled: verifiers before Linux 6.7 refuse a loop that falls through to its start
+ * ("back-edge"), and clang makes such a loop of this one.
  */
 __noinline __u32 skip_extensions(struct xdp_md *ctx, struct extensions *at)
 {
@@ -185,11 +241,9 @@ __noinline __u32 skip_extensions(struct xdp_md *ctx, struct extensions *at)
 		return OUTCOME_MALFORMED;
 #pragma unroll
 	for (int i = 0; i <= MAX_EXTENSIONS; i++) {
-		if (at->next == IPPROTO_UDP || at->next == IPPROTO_TCP)
-			return 0;
 		if (at->next != IPPROTO_HOPOPTS && at->next != IPPROTO_ROUTING &&
 		    at->next != IPPROTO_DSTOPTS && at->next != IPPROTO_FRAGMENT)
-			return OUTCOME_NOT_UDP_TCP;
+			return 0;
 		if (i == MAX_EXTENSIONS || at->offset > MAX_L4_OFFSET)
 			return OUTCOME_EXTENSION_HEADERS;
 		if (at->offset + sizeof(header) > at->end)
@@ -266,12 +320,15 @@ static __always_inline __u32 parse_ipv6(struct xdp_md *ctx, struct packet *pkt, 
 		return OUTCOME_TRUNCATED;
 
 	pkt->family = FAMILY_IPV6;
-	pkt->proto = ip->nexthdr;
 	pkt->flow.word[1] = addrs[0];
 	pkt->flow.word[2] = addrs[1];
 	pkt->flow.word[3] = addrs[2];
 	pkt->flow.word[4] = addrs[3];
+	pkt->not_unicast_dst = is_group(pkt->eth->h_dest) || is_special6(ip->daddr[0]);
+	pkt->not_unicast_src = is_special6(ip->saddr[0]) || !(addrs[0] | addrs[1]);
+	pkt->proto = ip->nexthdr;
 	if (pkt->proto != IPPROTO_UDP && pkt->proto != IPPROTO_TCP) {
+		pkt->proto = 0;
 		outcome = parse_extensions(ctx, pkt, data, ip->nexthdr);
 		if (outcome || pkt->fragment == LATER)
 			return outcome;

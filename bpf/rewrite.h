@@ -117,7 +117,7 @@ static __always_inline bool rewrite(struct xdp_md *ctx, const struct packet *pkt
 		change.addrs = rewrite_ipv4(pkt->ip, backend);
 	else
 		change.addrs = rewrite_ipv6(pkt->ip, backend);
-	if (pkt->fragment != LATER)
+	if (pkt->check)
 		rewrite_segment(ctx, pkt, backend, pseudo, &change);
 	return rewrite_link(ctx, pkt, backend);
 }

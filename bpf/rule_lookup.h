@@ -73,7 +73,8 @@ static long try_next_length(__u32 step, void *arg)
 	return lookup->rule != NULL;
 }
 
-static __always_inline struct rule *find_rule(const struct flow_key *flow)
+/* The rule of a flow, if its source prefix has at least so many bits. */
+static __always_inline struct rule *find_rule(const struct flow_key *flow, __u32 least)
 {
 	struct service_key key = {
 		.port = flow->word[0] >> 16,
@@ -101,7 +102,7 @@ static __always_inline struct rule *find_rule(const struct flow_key *flow)
 	lookup.lengths[1] = service->lengths[1];
 	lookup.lengths[2] = service->lengths[2];
 	bpf_loop(129, try_next_length, &lookup, 0);
-	return lookup.rule;
+	return lookup.key.prefixlen >= least ? lookup.rule : NULL;
 }
 
 #endif

@@ -14,6 +14,14 @@
 #include "parse.h"
 #include "rewrite.h"
 
+/* The outcome of a packet that no rule takes. */
+static __always_inline __u32 unmatched(const struct packet *pkt)
+{
+	if (!has_ports(pkt))
+		return OUTCOME_NOT_UDP_TCP;
+	return pkt->not_unicast_dst || pkt->not_unicast_src ? OUTCOME_NOT_UNICAST : OUTCOME_NO_RULE;
+}
+
 /* Selects a backend and prepares the redirect to it. The packet is not changed. */
 static __always_inline __u32 decide(const struct packet *pkt, const struct backend **backend)
 {
@@ -23,6 +31,8 @@ static __always_inline __u32 decide(const struct packet *pkt, const struct backe
 		outcome = follow_first(pkt, backend);
 	else
 		outcome = select_backend(pkt, backend);
+	if (outcome == OUTCOME_NO_RULE)
+		return unmatched(pkt);
 	if (!outcome && !*backend) /* never; the verifier doesn't know */
 		return OUTCOME_NO_DEVICE;
 	return outcome;

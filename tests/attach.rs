@@ -79,6 +79,26 @@ impl Bed {
     }
 }
 
+#[test]
+fn a_port_below_a_bridge_with_a_program_is_refused_by_the_bridge_s_name() {
+    let bed = Bed::new();
+    bed.ns.ip("link set v0 master br0");
+    bed.tool().ok("attach br0");
+    for mode in ["skb", "native"] {
+        let run = bed.tool().run(&format!("attach v0 --mode {mode}"));
+        let run = run.fails(
+            4,
+            &[
+                "v0: ",
+                "br0 above it",
+                "detach br0 --keep-rules`",
+                "at once",
+            ],
+        );
+        assert!(!run.err.contains("mode"), "{run:?}");
+    }
+}
+
 fn modes(tool: &Tool) -> Vec<(String, String)> {
     let status = tool.json("status");
     let text = |value: &Value| value.as_str().unwrap().to_string();

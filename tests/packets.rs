@@ -2,6 +2,9 @@
 
 mod fixture;
 
+use std::thread;
+use std::time::Duration;
+
 use fixture::packet::{Checksum, Frame, TCP};
 use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT};
 use fixture::{Ns, Pins, Tool};
@@ -465,6 +468,34 @@ fn a_full_checksum_that_looks_partial_stays_full() {
                 program.run(&packet.bytes()),
                 (XDP_REDIRECT, expected.clone())
             );
+        }
+    });
+}
+
+/// The program remembers an MTU for one tick of the kernel's clock, 10 ms at most.
+#[test]
+fn an_egress_device_whose_mtu_changes_is_asked_again() {
+    on_bed(|bed| {
+        bed.set_rules(&["--server 172.17.0.2"], "out");
+        let packet = Frame {
+            payload: vec![1; 1400],
+            ..frame()
+        };
+        let too_long = packet.payload.len() + 28 - 1;
+        for (mtu, expected) in [
+            (1500, XDP_REDIRECT),
+            (too_long, XDP_PASS),
+            (too_long + 1, XDP_REDIRECT),
+            (68, XDP_PASS),
+            (65535, XDP_REDIRECT),
+        ] {
+            bed.ns.ip(&format!("link set out mtu {mtu}"));
+            thread::sleep(Duration::from_millis(50));
+            for program in [&bed.skb, &bed.native] {
+                for _ in 0..3 {
+                    assert_eq!(program.run(&packet.bytes()).0, expected, "MTU {mtu}");
+                }
+            }
         }
     });
 }

@@ -79,6 +79,21 @@ fn losses_in_words_are_broken_between_words() {
 }
 
 #[test]
+fn what_attach_and_refresh_say_is_broken_between_words() {
+    let lan = deaf();
+    let tool = lan.tool();
+    tool.ok("rule add --server 172.17.0.2 --dev wan0");
+    tool.ok("detach lan --keep-rules");
+    let shown = shows(tool.command("attach lan --mode native"), COLUMNS);
+    unwrapped(&shown, "  while this is attached, ", 2);
+
+    lan.servers[0].ip("link set eth0 address 02:00:00:00:00:77");
+    let shown = shows(tool.command("rule refresh"), COLUMNS);
+    let line = unwrapped(&shown, "refreshed ", 2);
+    assert!(line.ends_with("-> 02:00:00:00:00:77\n") || line.ends_with("-> 02:00:00:00:00:77"));
+}
+
+#[test]
 fn columns_that_do_not_fit_are_named() {
     let lan = deaf();
     let tool = lan.tool();

@@ -110,6 +110,7 @@ struct ethhdr {
 
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+#define IPPROTO_SCTP 132
 
 /* include/uapi/linux/in6.h */
 

@@ -9,7 +9,7 @@
 #include "vmlinux.h"
 
 #define LEDGER_FRAMES 512   /* more than the kernel takes in one NAPI poll, by default 64 */
-#define MAX_FAILURES  65536 /* pairs of backend and reason */
+#define MAX_FAILURES  65536 /* of backend, reason and error */
 
 /* A redirected frame; or, with FLUSHED, a mark. */
 struct ledger_entry {
@@ -38,13 +38,14 @@ struct ledger {
 /* Under which a lost frame is counted. */
 struct failure_key {
 	__u32 counter; /* of the backend, or UNATTRIBUTED */
-	__u32 reason;  /* FAILURE_* */
+	__u16 reason;  /* FAILURE_* */
+	__u16 error;   /* as the kernel gave it; 0: it gave none, or there was no room for it */
 };
 #define UNATTRIBUTED 2147483647 /* beyond all banks, so that it is no backend's counter */
 
-#define FAILURE_NOT_SUPPORTED 0 /* EOPNOTSUPP: by the device, or by its peer */
+#define FAILURE_NOT_SUPPORTED 0 /* EOPNOTSUPP, ENXIO: by the device, or by its peer */
 #define FAILURE_MTU	      1 /* EMSGSIZE */
-#define FAILURE_LINK_DOWN     2 /* ENETDOWN, ENXIO */
+#define FAILURE_LINK_DOWN     2 /* ENETDOWN; ENXIO where there is no link */
 #define FAILURE_NO_DEVICE     3 /* EINVAL, ENODEV: gone since the program looked */
 #define FAILURE_QUEUE_FULL    4 /* ENOSPC, ENOBUFS, or frames left over without an error */
 #define FAILURE_OTHER	      5

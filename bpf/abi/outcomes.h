@@ -9,7 +9,7 @@
 #define OUTCOME_REDIRECTED	  0
 #define OUTCOME_NO_RULE		  1
 #define OUTCOME_NOT_IP		  2
-#define OUTCOME_NOT_UDP_TCP	  3
+#define OUTCOME_NOT_UDP_TCP	  3  /* no rule takes it, and it has no ports */
 #define OUTCOME_TRUNCATED	  4  /* shorter than its headers say */
 #define OUTCOME_MALFORMED	  5  /* headers that contradict each other */
 #define OUTCOME_TAGS		  6  /* more than MAX_TAGS VLAN tags */
@@ -20,6 +20,7 @@
 #define OUTCOME_TOO_LONG	  11 /* for the MTU of the backend's egress device */
 #define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the only outcome that drops the packet */
 #define OUTCOME_LATE_FIRST	  13 /* a first fragment after later ones that have passed */
-#define OUTCOMES		  14
+#define OUTCOME_NOT_UNICAST	  14 /* left alone: broadcast, multicast, link-local */
+#define OUTCOMES		  15
 
 #endif

@@ -58,7 +58,7 @@ fn describe(global: &Global, attached: &Attached) -> Result<()> {
     let reason = &attached.reason;
     view::sentence(format_args!("{name}: {verb}in {mode} mode ({reason})"))?;
     if mode == Mode::Native && attached.device.is_veth() {
-        view::line(
+        view::sentence(
             "  while this is attached, the kernel keeps segmentation offload off at the veth's peer, which slows its bulk transfers",
         )?;
     }

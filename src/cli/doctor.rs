@@ -1,6 +1,6 @@
 //! `xdpredir doctor`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write, stderr, stdin};
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use super::grammar::{self, Global};
 use super::{explain, pins, suggest, warnings};
 use xdpredir::control::{self, Recheck, Reverted};
 use xdpredir::error::{Exit, failure};
-use xdpredir::model::{Change, Diagnosis, Finding, Severity};
+use xdpredir::model::{Change, Diagnosis, Finding, Fix, Severity};
 use xdpredir::view::{self, doctor::Row};
 
 pub fn run(global: &Global, args: &grammar::Doctor) -> Result<ExitCode> {
@@ -23,17 +23,17 @@ pub fn run(global: &Global, args: &grammar::Doctor) -> Result<ExitCode> {
         return Err(failure(Exit::Usage, message));
     }
     let found = control::diagnose(&pins)?;
-    let fixable = found
+    let fixes: Vec<&Fix> = found
         .findings
         .iter()
-        .filter(|finding| finding.fix.is_some());
-    let fixable = fixable.count();
-    if !args.fix || fixable == 0 {
+        .filter_map(|f| f.fix.as_ref())
+        .collect();
+    if !args.fix || fixes.is_empty() {
         return report(global, &found);
     }
     if !args.yes {
         let code = report(global, &found)?;
-        if !confirm(fixable)? {
+        if !confirm(&fixes)? {
             return Ok(code);
         }
     }
@@ -49,7 +49,13 @@ pub fn run(global: &Global, args: &grammar::Doctor) -> Result<ExitCode> {
     report(global, &left)
 }
 
-fn confirm(fixable: usize) -> Result<bool> {
+/// Asks, once all that would be changed is said.
+fn confirm(fixes: &[&Fix]) -> Result<bool> {
+    let changes: BTreeSet<String> = fixes.iter().map(ToString::to_string).collect();
+    for change in changes {
+        view::notice(format_args!("would change: {change}"));
+    }
+    let fixable = fixes.len();
     write!(stderr(), "Fix {fixable} now? [y/N] ")?;
     let mut answer = String::new();
     stdin().read_line(&mut answer)?;

@@ -8,7 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use xdpredir::lab;
-use xdpredir::model::{Mac, Port, Prefix, Proto, VlanId, Weight};
+use xdpredir::model::{Mac, Port, Ports, Prefix, Proto, VlanId, Weight};
 
 /// Redirect and load-balance packets with XDP.
 ///
@@ -214,7 +214,7 @@ pub struct Match {
 
     /// Destination port of the packets
     #[arg(long, value_name = "N", default_value = "7999")]
-    pub port: Port,
+    pub port: Ports,
 
     /// VLAN identifier of the outer tag (802.1Q or 802.1ad), 1 to 4094 [default: untagged frames]
     #[arg(long, value_name = "N")]
@@ -333,7 +333,7 @@ pub struct Filter {
 
     /// Only rules with this destination port
     #[arg(long, value_name = "N")]
-    pub port: Option<Port>,
+    pub port: Option<Ports>,
 
     /// Only rules with this VLAN identifier
     #[arg(long, value_name = "N")]

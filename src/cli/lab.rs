@@ -35,7 +35,7 @@ fn say(global: &Global, line: &str) {
         view::complaint(line);
     } else {
         // A commentary that nobody can read is no reason to leave half a bed.
-        let _ = view::line(line);
+        let _ = view::sentence(line);
     }
 }
 

@@ -3,7 +3,7 @@
 use xdpredir::control::{
     AddRequest, DeleteRequest, DeviceSpec, MatchSpec, NamespaceSpec, RuleSelector,
 };
-use xdpredir::model::{Rewrite, Rewriting};
+use xdpredir::model::{Pops, Rewrite, Rewriting};
 
 use super::grammar;
 
@@ -59,7 +59,7 @@ fn rewriting(args: &grammar::Rewrite) -> Option<Rewriting> {
             to_port: args.to_port,
             keep_ip: args.keep_ip,
             push_vlan: args.push_vlan,
-            pop_vlan: args.pop_vlan,
+            pops: Pops::new(args.pop_vlan.into()).unwrap_or_default(),
         },
         snat: args.snat,
         decrement_ttl,

@@ -100,7 +100,8 @@ fn refresh(global: &Global, pins: &Pins, args: &Filter) -> Result<ExitCode> {
     if global.json {
         view::json::print(&report)?;
     } else {
-        view::text(view::refresh::text(&report))?;
+        let mut lines = view::refresh::lines(&report).into_iter();
+        lines.try_for_each(view::sentence)?;
     }
     let all = report.failed.is_empty();
     Ok(ExitCode::from(if all { 0 } else { Exit::Failed as u8 }))

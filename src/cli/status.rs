@@ -15,7 +15,7 @@ pub fn run(global: &Global) -> Result<()> {
     }
     view::text(view::table::status(&status))?;
     if !status.interfaces.is_empty() && !xdp::is_reported()? {
-        view::line(view::features::GUESSED)?;
+        view::sentence(view::features::GUESSED)?;
     }
     // Where that helps, `attach` mounts a bpffs itself.
     let missing = datapath::no_bpffs(&pins).filter(|_| !datapath::mounts_bpffs(&pins));

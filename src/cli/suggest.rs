@@ -110,7 +110,7 @@ impl Words {
     fn matches(&mut self, matches: &Match) {
         self.option("--src", Some(matches.src))
             .option("--proto", Some(matches.proto))
-            .option("--port", Some(matches.port))
+            .option("--port", Some(matches.ports))
             .option("--vlan", matches.vlan);
     }
 
@@ -120,7 +120,8 @@ impl Words {
             .flag("--keep-ip", new.backend.keep_ip)
             .flag("--keep-ttl", new.decrement_ttl == Some(false))
             .option("--push-vlan", new.backend.push_vlan)
-            .flag("--pop-vlan", new.backend.pop_vlan);
+            .flag("--pop-vlan", new.backend.pops.get() > 0)
+            .flag("--pop-vlan", new.backend.pops.get() > 1);
     }
 }
 
@@ -129,7 +130,7 @@ mod tests {
     use std::path::PathBuf;
 
     use clap::CommandFactory;
-    use xdpredir::model::{Mode, Port, Proto, Remedy, Rewrite, VlanId};
+    use xdpredir::model::{Mode, Pops, Port, Proto, Remedy, Rewrite, VlanId};
 
     use super::*;
     use crate::cli::grammar::Cli;
@@ -148,9 +149,10 @@ mod tests {
         Verb::RuleAdd {
             matches: Match {
                 proto: Proto::Udp,
-                port: Port::new(7999).expect("a port"),
+                ports: Port::new(7999).expect("a port").into(),
                 vlan: VlanId::new(5),
                 src: "10.0.0.0/8".parse().expect("a prefix"),
+                ..Match::any_like([0; 4].into())
             },
             server: [10, 0, 0, 2].into(),
             device: Some("-x;id".into()),
@@ -158,7 +160,7 @@ mod tests {
                 backend: Rewrite {
                     to_port: Port::new(53),
                     push_vlan: VlanId::new(7),
-                    pop_vlan: true,
+                    pops: Pops::new(1).expect("one tag"),
                     keep_ip: false,
                 },
                 snat: Some([10, 0, 0, 1].into()),

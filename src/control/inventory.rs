@@ -56,9 +56,9 @@ impl<'store> Inventory<'store> {
         let mut record = RuleRecord::new(rule, backend);
         (record.state, record.ifname) = self.states.of(backend)?;
         let failures = self.failures.as_ref();
-        let lost = |all: &HashMap<u32, Failures>| all.get(&backend.counter?).copied();
+        let lost = |all: &HashMap<u32, Failures>| all.get(&backend.counter?).cloned();
         let failures = failures.map(|all| lost(all).unwrap_or_default());
-        record.count(self.store.counter(backend)?, failures);
+        record.count(self.store.counter(backend.counter)?, failures);
         Ok(record)
     }
 }

@@ -37,7 +37,7 @@ pub fn merge(rule: &mut Rule, request: &AddRequest, found: &Resolution) {
 mod tests {
     use super::*;
     use crate::control::MatchSpec;
-    use crate::model::{Adjacency, Locator, Mac, Port, Proto, Rewrite, Rewriting, Weight};
+    use crate::model::{Adjacency, Locator, Mac, Pops, Port, Proto, Rewrite, Rewriting, Weight};
 
     const SERVER: [u8; 4] = [10, 0, 0, 1];
 
@@ -50,7 +50,7 @@ mod tests {
             matches: MatchSpec {
                 src: None,
                 proto: Proto::Udp,
-                port: Port::new(53).unwrap(),
+                port: Port::new(53).unwrap().into(),
                 vlan: None,
             },
             server: Some(SERVER.into()),
@@ -94,7 +94,7 @@ mod tests {
     fn what_is_not_given_stays() {
         let pop_vlan = Rewriting {
             backend: Rewrite {
-                pop_vlan: true,
+                pops: Pops::new(1).unwrap(),
                 ..Rewrite::default()
             },
             ..Rewriting::default()
@@ -106,7 +106,7 @@ mod tests {
         };
         let backend = then([(first, found(1)), (request(), found(2))]);
         assert_eq!((backend.weight.get(), backend.counter), (7, Some(9)));
-        assert!(backend.rewrite.pop_vlan);
+        assert_eq!(backend.rewrite.pops.get(), 1);
         assert_eq!((backend.ifindex, backend.mac), (2, mac(2)));
     }
 

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use anyhow::{Result, ensure};
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
 
 use super::error::Field;
 use super::validate;
 use crate::error::{Coded, Exit, Failure, failure, one_line};
-use crate::model::{Adjacency, Backend, MAX_BACKENDS, Mac, Match, Rewrite, Rule, RuleRecord};
+use crate::model::{Adjacency, Backend, MAX_BACKENDS, Mac, Match, Pops, Rewrite, Rule, RuleRecord};
 
 /// The records of a file, each with its place.
 pub type Records = Vec<(Place, RuleRecord)>;
@@ -30,26 +32,49 @@ pub struct Egress {
 /// Reads the records of a file.
 pub fn records(text: &str) -> Result<Records> {
     if text.trim_start().starts_with('[') {
-        let all: Vec<RuleRecord> =
-            serde_json::from_str(text).map_err(|error| syntax(error.line(), &error))?;
+        let all: Vec<RuleRecord> = serde_json::from_str(text)
+            .map_err(|error| syntax::<Vec<RuleRecord>>(error.line(), text, &error))?;
         return Ok((1..).map(|number| ("rule", number)).zip(all).collect());
     }
     let lines = (1..).zip(text.lines());
     let lines = lines.filter(|(_, line)| !line.trim().is_empty());
     let read = |(number, line)| match serde_json::from_str(line) {
         Ok(record) => Ok((("line", number), record)),
-        Err(error) => Err(syntax(number, &error)),
+        Err(error) => Err(syntax::<RuleRecord>(number, line, &error)),
     };
     lines.map(read).collect()
 }
 
-fn syntax(line: usize, error: &serde_json::Error) -> anyhow::Error {
+fn syntax<T: DeserializeOwned>(
+    line: usize,
+    json: &str,
+    error: &serde_json::Error,
+) -> anyhow::Error {
     let text = error.to_string();
     let what = text
         .rsplit_once(" at line ")
         .map_or(&*text, |split| split.0);
     let column = error.column();
-    bad(format!("line {line}, column {column}: {what}"))
+    let is_named = |key: &String| words(what).any(|word| word == key);
+    let key = key::<T>(json).filter(|key| !is_named(key));
+    let key = key.map_or_else(String::new, |key| format!("{key}: "));
+    bad(format!("line {line}, column {column}: {key}{what}"))
+}
+
+/// The key whose value is wrong. It is asked for once something is wrong, because to follow the keys takes
+/// time.
+fn key<T: DeserializeOwned>(json: &str) -> Option<String> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let read = serde_path_to_error::deserialize::<_, T>(&mut deserializer);
+    let error = read.err()?;
+    error.path().iter().rev().find_map(|segment| match segment {
+        Segment::Map { key } => Some(key.clone()),
+        _ => None,
+    })
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_')
 }
 
 /// Makes rules of records. `egress` is asked once for each device: many rules share few.
@@ -112,7 +137,7 @@ fn add(rule: &mut Rule, record: RuleRecord, egress: &Egress) -> Result<()> {
             to_port: record.to_port,
             keep_ip: record.keep_ip,
             push_vlan: record.push_vlan,
-            pop_vlan: record.pop_vlan,
+            pops: Pops::new(record.pop_vlan.into()).unwrap_or_default(),
         },
         counter: None,
         origin: record.origin,
@@ -218,6 +243,13 @@ mod tests {
     #[test]
     fn errors_name_the_place() {
         refused(&[line("10.1.1.1", ""), "{".into()], "line 2, column 1: EOF");
+        let weight = line("10.1.1.1", r#","weight":"x""#);
+        let said = "column 108: weight: invalid type: string \"x\"";
+        refused(std::slice::from_ref(&weight), &format!("line 1, {said}"));
+        refused(&[format!("[\n{weight}]")], &format!("line 2, {said}"));
+        // Named already.
+        let weight = line("10.1.1.1", r#","weight":0"#);
+        refused(&[weight], "line 1, column 107: weight 0: ");
         refused(
             &[line("127.0.0.1", "")],
             "line 1: server 127.0.0.1: not the",

@@ -7,14 +7,14 @@ use anyhow::{Result, ensure};
 use super::error::Error;
 use crate::datapath::RuleStore;
 use crate::error::Failure;
-use crate::model::{Backend, Match, Port, Prefix, Proto, Rule, VlanId};
+use crate::model::{Backend, Match, Ports, Prefix, Proto, Rule, VlanId};
 
 /// The rules and backends that have all that is given; all of them where nothing is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleSelector {
     pub src: Option<Prefix>,
     pub proto: Option<Proto>,
-    pub port: Option<Port>,
+    pub port: Option<Ports>,
     pub vlan: Option<VlanId>,
     pub server: Option<IpAddr>,
 }
@@ -48,7 +48,7 @@ impl RuleSelector {
     fn matches_rule(&self, matches: &Match) -> bool {
         self.src.is_none_or(|src| src == matches.src)
             && self.proto.is_none_or(|proto| proto == matches.proto)
-            && self.port.is_none_or(|port| port == matches.port)
+            && self.port.is_none_or(|port| port == matches.ports)
             && self.vlan.is_none_or(|vlan| Some(vlan) == matches.vlan)
     }
 }
@@ -59,7 +59,7 @@ pub struct MatchSpec {
     /// None: any source of the server's family.
     pub src: Option<Prefix>,
     pub proto: Proto,
-    pub port: Port,
+    pub port: Ports,
     /// The outer tag's VLAN identifier; None: the frame has no tag.
     pub vlan: Option<VlanId>,
 }
@@ -69,9 +69,10 @@ impl MatchSpec {
     pub fn for_family(&self, server: IpAddr) -> Match {
         Match {
             proto: self.proto,
-            port: self.port,
+            ports: self.port,
             vlan: self.vlan,
             src: self.src.unwrap_or(Prefix::any_like(server)),
+            ..Match::any_like(server)
         }
     }
 }

@@ -25,6 +25,10 @@ mod generated {
     pub mod ledger {
         include!(concat!(env!("OUT_DIR"), "/ledger.skel.rs"));
     }
+
+    pub mod pass {
+        include!(concat!(env!("OUT_DIR"), "/pass.skel.rs"));
+    }
 }
 
 use generated::{ledger, skel};
@@ -34,6 +38,7 @@ mod limits {
     include!(concat!(env!("OUT_DIR"), "/limits.rs"));
 }
 
+pub use generated::pass::PassSkelBuilder;
 pub use ledger::types::failure_key;
 pub use ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use limits::*;

@@ -14,6 +14,12 @@ use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
 use crate::model::Mode;
 
+/// What the program of this command is called that redirects.
+const REDIRECTS: &str = "xdpredir";
+
+/// What the one is called that passes all.
+const PASSES: &str = "xdpredir_pass";
+
 /// Another program's attachment, held so that it can be put back.
 pub struct Foreign {
     ifindex: u32,
@@ -24,8 +30,14 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    pub fn name(&self) -> &str {
-        &self.name
+    /// Whether it is a program of this command, attached from other pins or in another namespace.
+    pub fn redirects(&self) -> bool {
+        self.name == REDIRECTS
+    }
+
+    /// Whether it is what a fix of this command puts at peers.
+    pub fn passes(&self) -> bool {
+        self.name == PASSES
     }
 
     /// The program on an interface that isn't ours; None where there is none.

@@ -17,6 +17,7 @@ const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
     (abi::OUTCOME_NO_RULE, "no_rule"),
     (abi::OUTCOME_NOT_IP, "not_ip"),
     (abi::OUTCOME_NOT_UDP_TCP, "not_udp_tcp"),
+    (abi::OUTCOME_NOT_UNICAST, "not_unicast"),
     (abi::OUTCOME_TRUNCATED, "truncated"),
     (abi::OUTCOME_MALFORMED, "malformed"),
     (abi::OUTCOME_TAGS, "too_many_tags"),

@@ -15,7 +15,7 @@ const NAME: &str = "journal";
 /// The most entries; only a host with more stale backends than this needs more.
 const MOST: u32 = 65536;
 /// The bytes of an entry: JSON, then zeros.
-const LENGTH: usize = 512;
+const LENGTH: usize = 768;
 
 type Text = [u8; LENGTH];
 

@@ -1,4 +1,4 @@
-//! The ledger: tracing programs that count, by backend and reason, the frames that were lost after
+//! The ledger: tracing programs that count, by backend, reason and error, the frames that were lost after
 //! the XDP program had redirected them.
 //!
 //! They run for as long as their links are pinned, in `<state>/ledger/`: from the first `attach` to the
@@ -11,6 +11,7 @@ use std::mem::MaybeUninit;
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapHandle, OpenObject};
+use nix::errno::Errno;
 
 use super::abi::{self, LedgerSkel, LedgerSkelBuilder};
 use super::bpffs::{At, exists, mkdir, remove_tree};
@@ -18,7 +19,7 @@ use super::maps::Map;
 use super::{Error, Pins, exit_code, refusal};
 use crate::error::{Failure, one_line};
 use crate::host::netns;
-use crate::model::Failures;
+use crate::model::{Failures, Loss};
 
 /// Ends the tracing programs, and removes what an interrupted run has left of them.
 pub(super) fn end(pins: &Pins) -> Result<()> {
@@ -102,24 +103,16 @@ impl Ledger {
     /// Room for what finds none, so that nothing is lost without being counted.
     fn make_room(&self) -> Result<()> {
         for reason in 0..abi::FAILURES {
-            let counter = abi::UNATTRIBUTED;
-            let key = abi::failure_key { counter, reason };
+            let key = abi::failure_key {
+                counter: abi::UNATTRIBUTED,
+                reason: reason as u16,
+                error: 0,
+            };
             if self.0.get(&key)?.is_none() {
                 self.0.put(&key, &0)?;
             }
         }
         Ok(())
-    }
-
-    /// Of one counter; None where nothing is kept for it.
-    pub fn of(&self, counter: u32) -> Result<Option<Failures>> {
-        let mut all = None;
-        for reason in 0..abi::FAILURES {
-            if let Some(frames) = self.0.get(&abi::failure_key { counter, reason })? {
-                *of_reason(all.get_or_insert_default(), reason) += frames;
-            }
-        }
-        Ok(all)
     }
 
     /// By the backends' counters, those that have any; None where no ledger was ever kept.
@@ -131,10 +124,20 @@ impl Ledger {
         let mut all: HashMap<u32, Failures> = HashMap::new();
         for (key, frames) in entries {
             if frames > 0 {
-                *of_reason(all.entry(key.counter).or_default(), key.reason) += frames;
+                all.entry(key.counter)
+                    .or_default()
+                    .add(loss(&key), frames, error(&key));
             }
         }
         Ok(Some(all))
+    }
+
+    /// Those that are no backend's; None where no ledger was ever kept.
+    pub fn unattributed(&self) -> Result<Option<Failures>> {
+        let mut all = self.failures()?;
+        Ok(all
+            .as_mut()
+            .map(|all| all.remove(&abi::UNATTRIBUTED).unwrap_or_default()))
     }
 
     /// Forgets what was lost under counters that others had before.
@@ -144,13 +147,23 @@ impl Ledger {
     }
 }
 
-fn of_reason(failures: &mut Failures, reason: u32) -> &mut u64 {
-    match reason {
-        abi::FAILURE_NOT_SUPPORTED => &mut failures.not_supported,
-        abi::FAILURE_MTU => &mut failures.mtu,
-        abi::FAILURE_LINK_DOWN => &mut failures.link_down,
-        abi::FAILURE_NO_DEVICE => &mut failures.no_device,
-        abi::FAILURE_QUEUE_FULL => &mut failures.queue_full,
-        _ => &mut failures.other,
+fn loss(key: &abi::failure_key) -> Loss {
+    match u32::from(key.reason) {
+        abi::FAILURE_NOT_SUPPORTED => Loss::NotSupported,
+        abi::FAILURE_MTU => Loss::Mtu,
+        abi::FAILURE_LINK_DOWN => Loss::LinkDown,
+        abi::FAILURE_NO_DEVICE => Loss::NoDevice,
+        abi::FAILURE_QUEUE_FULL => Loss::QueueFull,
+        _ => Loss::Other,
+    }
+}
+
+/// What C calls the kernel's error, or its number; None where it gave none.
+fn error(key: &abi::failure_key) -> Option<String> {
+    let number = i32::from(key.error);
+    match Errno::from_raw(number) {
+        _ if number == 0 => None,
+        Errno::UnknownErrno => Some(number.to_string()),
+        errno => Some(format!("{errno:?}")),
     }
 }

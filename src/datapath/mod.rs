@@ -17,6 +17,7 @@ mod lock;
 mod log;
 mod maps;
 mod mode;
+pub mod pass;
 mod permissions;
 mod pins;
 mod refusal;

@@ -5,11 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::Result;
 use libbpf_rs::{Xdp, XdpFlags};
 
+use super::foreign::Foreign;
 use super::{log, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
 use crate::host::features;
-use crate::model::{ETHERNET_MTU, Mode, Remedy, Verb};
+use crate::model::{ETHERNET_MTU, Mode, Refusal, Remedy, Verb};
 
 /// The kernel's words where a driver has no XDP at all (net/core/dev.c).
 const NO_NATIVE_MODE: &str = "driver does not support XDP in native mode";
@@ -20,6 +21,9 @@ pub fn flags(mode: Mode) -> XdpFlags {
         Mode::Skb => XdpFlags::SKB_MODE,
     }
 }
+
+/// Its words where a device above, as a bridge above its port, has a program (the same file).
+const PROGRAM_ABOVE: &str = "an upper device already has a program";
 
 /// The mode to try first, and why.
 pub fn choose(device: &Device, wanted: Option<Mode>) -> Result<(Mode, String)> {
@@ -70,31 +74,61 @@ impl Refused {
         self
     }
 
+    /// The error of a program that is not there to redirect.
+    pub fn of(self, what: &str) -> anyhow::Error {
+        failure(self.exit, format!("{what}: {}", self.why))
+    }
+
     /// The error, with what helps.
     pub fn failure(self, device: &Device, mode: Mode) -> anyhow::Error {
         let Refused { exit, why } = self;
+        if why.contains(PROGRAM_ABOVE)
+            && let Ok(Some((above, program))) = program_above(device)
+        {
+            return failure(exit, beneath(device, above, &program));
+        }
         let why = format!("{} cannot run XDP in {mode} mode: {why}", device.name);
         failure(exit, (why, remedy(device, mode, exit)))
     }
 }
 
 fn remedy(device: &Device, mode: Mode, exit: Exit) -> Remedy {
-    let master = device.master.and_then(device::name_of);
-    match (exit, mode, master) {
-        (Exit::Conflict, _, Some(master)) => {
-            let at_once = format!(" first, then attach {} and {master} at once", device.name);
-            Remedy::from(Verb::Detach(vec![master])) + at_once
-        }
-        (Exit::Unsupported, Mode::Native, _) => {
-            let skb = Verb::Attach {
-                interfaces: vec![device.name.clone()],
-                mode: Some(Mode::Skb),
-                force: false,
-            };
-            Remedy::from(skb) + " works on any device"
-        }
-        _ => Remedy::default(),
+    if (exit, mode) != (Exit::Unsupported, Mode::Native) {
+        return Remedy::default();
     }
+    let skb = Verb::Attach {
+        interfaces: vec![device.name.clone()],
+        mode: Some(Mode::Skb),
+        force: false,
+    };
+    Remedy::from(skb) + " works on any device"
+}
+
+/// The device above that has a program, and that.
+fn program_above(device: &Device) -> Result<Option<(String, Foreign)>> {
+    let is_above = |other: &Device| {
+        let stands_on_it = other.link == Some(device.ifindex) && other.link_nsid.is_none();
+        device.master == Some(other.ifindex) || stands_on_it && !other.is_pair()
+    };
+    for above in device::all()?.into_iter().filter(is_above) {
+        if let Some(program) = Foreign::find(above.ifindex)? {
+            return Ok(Some((above.name, program)));
+        }
+    }
+    Ok(None)
+}
+
+/// Why a device takes no program below another one, and what helps.
+fn beneath(device: &Device, above: String, program: &Foreign) -> Refusal {
+    let (name, whose) = (&device.name, program.describe());
+    let why = format!(
+        "{name}: the kernel takes no program there, because {above} above it already has one"
+    );
+    if !program.redirects() {
+        return (format!("{why}, {whose}"), "detach that first").into();
+    }
+    let both = format!(" first, then attach {name} and {above} at once");
+    (why, Remedy::from(Verb::Detach(vec![above])) + both).into()
 }
 
 /// Attaches for as long as the link, or a pin of it, exists.

@@ -21,18 +21,18 @@ pub const SHARED: [Schema; 14] = [
     ("counter_bitmaps", 1),
     ("locators", 1),
     ("ledgers", 1),
-    ("failures", 1),
+    ("failures", 2),
     ("egress", 1),
 ];
 
 /// An interface's own maps.
-pub const OWN: [Schema; 2] = [("outcomes", 1), ("config", 1)];
+pub const OWN: [Schema; 2] = [("outcomes", 2), ("config", 1)];
 
 /// What `config` is called in the BPF object.
 const CONFIG: &str = "xdpredir.rodata";
 
 /// The map that the journal of doctor's fixes is in.
-pub const JOURNAL: [Schema; 1] = [("journal", 1)];
+pub const JOURNAL: [Schema; 1] = [("journal", 2)];
 
 /// The pin of a map; None where it is not one of these.
 pub fn pin_of(maps: &[Schema], map: &str) -> Option<String> {

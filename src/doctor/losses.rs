@@ -4,28 +4,31 @@ use crate::model::{Command, Failures, Loss, Reason, Remedy, Tool};
 
 /// The reasons for which frames were lost at a device.
 pub fn reasons(failures: &Failures, device: &str) -> Vec<Reason> {
-    let lost = failures;
-    let takes_frames = Remedy::from("GRO on at a veth's peer, or a native program on a NIC (")
-        + Command::Name("doctor")
-        + " names it), or attach in skb mode";
+    let takes_frames =
+        Remedy::from("GRO on at a veth's peer, or a native program there or on a NIC (")
+            + Command::Name("doctor")
+            + " names it), or attach in skb mode";
     let set_up = Tool::new("ip link set dev").arg(device).words("up");
     let set_up = Remedy::from(set_up) + ", and the same at a veth's peer";
     let add = Remedy::from(Command::Name("rule add")) + " the backend again";
     let mtu = "raise it, or lower the senders'";
     let queue = "a faster reader, or the same MTU at both ends";
-    let number = "the kernel's tracepoint xdp:xdp_redirect_err has its number";
-    let all = [
-        reason(Loss::NotSupported, lost.not_supported, takes_frames),
-        reason(Loss::Mtu, lost.mtu, mtu),
-        reason(Loss::LinkDown, lost.link_down, set_up),
-        reason(Loss::NoDevice, lost.no_device, add),
-        reason(Loss::QueueFull, lost.queue_full, queue),
-        reason(Loss::Other, lost.other, number),
+    let look_up = "look that error up in the device's driver, or attach in skb mode";
+    let all: [(Loss, Remedy); 6] = [
+        (Loss::NotSupported, takes_frames),
+        (Loss::Mtu, mtu.into()),
+        (Loss::LinkDown, set_up),
+        (Loss::NoDevice, add),
+        (Loss::QueueFull, queue.into()),
+        (Loss::Other, look_up.into()),
     ];
-    all.into_iter().filter(|reason| reason.frames > 0).collect()
+    let reasons = all
+        .into_iter()
+        .map(|(loss, remedy)| reason(failures, loss, remedy));
+    reasons.filter(|reason| reason.frames > 0).collect()
 }
 
-fn reason(loss: Loss, frames: u64, remedy: impl Into<Remedy>) -> Reason {
+fn reason(failures: &Failures, loss: Loss, remedy: Remedy) -> Reason {
     let why = match loss {
         Loss::NotSupported => "it, or its peer, takes no redirected frames",
         Loss::Mtu => "longer than its MTU",
@@ -34,11 +37,12 @@ fn reason(loss: Loss, frames: u64, remedy: impl Into<Remedy>) -> Reason {
         Loss::QueueFull => "its queue was full, or its peer's MTU is smaller",
         Loss::Other => "for a reason that is not listed",
     };
-    let remedy = remedy.into();
+    let errors = failures.errors.get(&loss).into_iter();
     Reason {
         loss,
-        frames,
+        frames: failures.frames(loss),
         why,
+        errors: errors.flat_map(|errors| errors.keys().cloned()).collect(),
         remedy,
     }
 }

@@ -1,5 +1,6 @@
 //! What keeps packets from arriving, as the checks find it.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -107,6 +108,8 @@ impl Finding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fix {
     Gro(Remote),
+    /// An XDP program that passes all, natively.
+    Pass(Remote),
     /// Administratively up.
     LinkUp(Remote),
     /// What the rules say of a backend becomes what the host says now.
@@ -116,6 +119,26 @@ pub enum Fix {
         mac: Mac,
         to: Refreshed,
     },
+}
+
+/// What is so once the fix is made.
+impl fmt::Display for Fix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fix::Gro(device) => write!(f, "GRO on at {device}"),
+            Fix::Pass(device) => write!(f, "pass program on {device}"),
+            Fix::LinkUp(device) => write!(f, "{device} up"),
+            Fix::Refresh {
+                server, mac, to, ..
+            } => match to {
+                Refreshed::Mac(now) => write!(f, "server {server}: mac {mac} -> {now}"),
+                Refreshed::Path => write!(
+                    f,
+                    "server {server}: the address, device and MAC address that it is found at now"
+                ),
+            },
+        }
+    }
 }
 
 /// What a backend's rules get from the host.

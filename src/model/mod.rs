@@ -1,5 +1,6 @@
 //! What a rule, a backend, a counter and a device's features are. Pure: no I/O, no libbpf.
 
+mod action;
 mod adjacency;
 mod change;
 mod counter;
@@ -10,7 +11,9 @@ mod interface;
 mod locator;
 mod mac;
 pub mod maglev;
+mod r#match;
 mod plan;
+mod ports;
 mod ranges;
 mod record;
 mod refresh;
@@ -19,6 +22,7 @@ mod rule;
 mod state;
 mod stats;
 
+pub use action::{Action, ActionKind, Macs, TooLong};
 pub use adjacency::Adjacency;
 pub use change::{Change, DeviceRef};
 pub use counter::{Counter, Rate};
@@ -28,11 +32,13 @@ pub use finding::{Diagnosis, Finding, Fix, LookedAt, Refreshed, Severity};
 pub use interface::{Actions, ETHERNET_MTU, LedgerState, LinkState, Mode, Outcome, Outcomes};
 pub use locator::Locator;
 pub use mac::Mac;
+pub use r#match::{Match, Order, Proto};
 pub use plan::Plan;
-pub use ranges::{Port, Prefix, VlanId, Weight};
+pub use ports::Ports;
+pub use ranges::{Pops, Port, Prefix, VlanId, Weight};
 pub use record::RuleRecord;
 pub use refresh::{FailedBackend, NamedAdjacency, RefreshReport, RefreshedBackend};
 pub use remedy::{Command, Part, Place, Refusal, Remedy, Tool, Verb};
-pub use rule::{Backend, MAX_BACKENDS, Match, Proto, Rewrite, Rewriting, Rule};
+pub use rule::{Backend, MAX_BACKENDS, Rewrite, Rewriting, Rule};
 pub use state::BackendState;
 pub use stats::{EgressStats, InterfaceStats, InterfaceStatus, Snapshot, Status};

@@ -80,6 +80,11 @@ ranged!(
     /// A backend's share of the flows, relative to the rule's other backends.
     Weight, 1..=u16::MAX, "weight", "weights"
 );
+ranged!(
+    /// How many VLAN tags are removed.
+    #[derive(Default)]
+    Pops, 0..=2, "pop_vlans", "numbers of removed tags"
+);
 
 impl Default for Weight {
     fn default() -> Self {

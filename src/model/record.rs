@@ -6,8 +6,8 @@ use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Backend, BackendState, Counter, Failures, Locator, Mac, Match, Port, Prefix, Proto, Rule,
-    VlanId, Weight,
+    Backend, BackendState, Counter, Failures, Locator, Mac, Match, Port, Ports, Prefix, Proto,
+    Rule, VlanId, Weight,
 };
 
 /// A backend with its rule. The counters have the names of the demo that came before. What was observed
@@ -17,7 +17,7 @@ use super::{
 pub struct RuleRecord {
     pub src: Prefix,
     pub proto: Proto,
-    pub port: Port,
+    pub port: Ports,
     pub server: IpAddr,
     /// The server's MAC address, or that of the next hop to it.
     pub mac: Mac,
@@ -81,9 +81,10 @@ impl RuleRecord {
     pub fn new(rule: &Rule, backend: &Backend) -> Self {
         let Match {
             proto,
-            port,
+            ports: port,
             vlan,
             src,
+            ..
         } = rule.matches;
         RuleRecord {
             src,
@@ -102,7 +103,7 @@ impl RuleRecord {
             keep_ip: backend.rewrite.keep_ip,
             decrement_ttl: rule.decrement_ttl,
             push_vlan: backend.rewrite.push_vlan,
-            pop_vlan: backend.rewrite.pop_vlan,
+            pop_vlan: backend.rewrite.pops.get() > 0,
             delivered: None,
             failures: None,
             state: BackendState::default(),
@@ -115,7 +116,9 @@ impl RuleRecord {
     pub fn count(&mut self, counter: Counter, failures: Option<Failures>) {
         self.forward_packages = counter.packets;
         self.forward_bytes = counter.bytes;
-        self.delivered = failures.map(|lost| counter.packets.saturating_sub(lost.total()));
+        self.delivered = failures
+            .as_ref()
+            .map(|lost| counter.packets.saturating_sub(lost.total()));
         self.failures = failures;
     }
 
@@ -123,9 +126,10 @@ impl RuleRecord {
     pub fn matches(&self) -> Match {
         Match {
             proto: self.proto,
-            port: self.port,
+            ports: self.port,
             vlan: self.vlan,
             src: self.src,
+            ..Match::any_like(self.src.addr())
         }
     }
 
@@ -137,7 +141,7 @@ impl RuleRecord {
 
     /// Redirected packets that were lost, as far as a ledger is kept.
     pub fn lost(&self) -> u64 {
-        self.failures.map_or(0, |failures| failures.total())
+        self.failures.as_ref().map_or(0, Failures::total)
     }
 
     /// What was redirected to the backend.

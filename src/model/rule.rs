@@ -1,72 +1,9 @@
 //! Rules and their backends.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::ops::Deref;
 
-use serde::{Deserialize, Serialize};
-
-use super::{Adjacency, Locator, Port, Prefix, VlanId, Weight, maglev};
-
-/// The protocols that a rule can match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Proto {
-    Udp,
-    Tcp,
-}
-
-impl Proto {
-    pub const ALL: [Proto; 2] = [Proto::Udp, Proto::Tcp];
-
-    /// Its name in options, files and JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Proto::Udp => "udp",
-            Proto::Tcp => "tcp",
-        }
-    }
-}
-
-impl fmt::Display for Proto {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// Which packets a rule takes. Of several rules, the one with the longest source prefix wins. Rules are
-/// sorted by the fields in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Match {
-    pub proto: Proto,
-    pub port: Port,
-    /// The identifier of the outer VLAN tag; None: the frame has no tag.
-    pub vlan: Option<VlanId>,
-    pub src: Prefix,
-}
-
-impl Match {
-    /// UDP from anywhere over IPv4, for tests.
-    #[cfg(test)]
-    pub fn example(port: u16) -> Self {
-        Match {
-            proto: Proto::Udp,
-            port: Port::new(port).expect("a port"),
-            vlan: None,
-            src: Prefix::any_like([0; 4].into()),
-        }
-    }
-}
-
-impl fmt::Display for Match {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "src {} {} port {}", self.src, self.proto, self.port)?;
-        match self.vlan {
-            None => Ok(()),
-            Some(vlan) => write!(f, " vlan {vlan}"),
-        }
-    }
-}
+use super::{Action, Adjacency, Locator, Match, Pops, Port, TooLong, VlanId, Weight, maglev};
 
 /// The most backends of a rule: a set has its size in a byte.
 pub const MAX_BACKENDS: usize = u8::MAX as usize;
@@ -114,7 +51,8 @@ pub struct Rewrite {
     pub keep_ip: bool,
     /// The 802.1Q tag that is added.
     pub push_vlan: Option<VlanId>,
-    pub pop_vlan: bool,
+    /// How many tags are removed, the outer one first.
+    pub pops: Pops,
 }
 
 /// What a request says of rewriting, for a backend and for its rule.
@@ -131,22 +69,40 @@ pub struct Rewriting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub matches: Match,
+    pub action: Action,
+    /// What becomes of packets that the egress device is too small for.
+    pub too_long: TooLong,
     /// The packets' new source address; packets to a backend with `keep_ip` keep theirs.
     pub snat: Option<IpAddr>,
     /// The TTL or hop limit is decremented, which alone ends a loop.
     pub decrement_ttl: bool,
-    /// In the order of their addresses, so that the same set always spreads the same way.
+    /// Where packets are redirected to; none with another action. They are in the order of their
+    /// addresses, so that the same set always spreads the same way.
     pub backends: Vec<Backend>,
+    /// With an action that has no backends, the key of the rule's counter. None: it is new, and gets one
+    /// when it is stored.
+    pub counter: Option<u32>,
 }
 
 impl Rule {
-    /// A rule without backends.
+    /// A rule that redirects, still without backends.
     pub fn new(matches: Match) -> Self {
         Rule {
             matches,
+            action: Action::Redirect,
+            too_long: TooLong::default(),
             snat: None,
             decrement_ttl: true,
             backends: Vec::new(),
+            counter: None,
+        }
+    }
+
+    /// A rule without backends.
+    pub fn acting(matches: Match, action: Action) -> Self {
+        Rule {
+            action,
+            ..Rule::new(matches)
         }
     }
 

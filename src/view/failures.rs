@@ -21,13 +21,13 @@ pub struct Advice {
 pub fn lines(snapshot: &Snapshot, advice: &Advice) -> String {
     let mut lost: BTreeMap<String, Failures> = BTreeMap::new();
     for row in &snapshot.rules {
-        let failures = row.failures.unwrap_or_default();
-        *lost.entry(row.device()).or_default() += failures;
+        let lost = lost.entry(row.device()).or_default();
+        row.failures.iter().for_each(|failures| *lost += failures);
     }
     let by_kernel = lost
         .iter()
         .flat_map(|(device, failures)| of_device(device, failures, advice));
-    let unattributed = snapshot.unattributed;
+    let unattributed = snapshot.unattributed.as_ref();
     let lines = by_kernel
         .chain(dropped_by_devices(snapshot))
         .chain(unattributed.and_then(|failures| of_nobody(failures, advice)));
@@ -36,7 +36,7 @@ pub fn lines(snapshot: &Snapshot, advice: &Advice) -> String {
         .collect()
 }
 
-fn of_nobody(failures: Failures, advice: &Advice) -> Option<String> {
+fn of_nobody(failures: &Failures, advice: &Advice) -> Option<String> {
     let frames = match failures.total() {
         0 => return None,
         lost => count(lost as usize, "lost frame"),
@@ -72,7 +72,7 @@ fn of_device(device: &str, failures: &Failures, advice: &Advice) -> Vec<String> 
         let remedy = advice.shell.sentence(&reason.remedy);
         let why = format!(
             "{device} since its backends were added: {}: {remedy}",
-            reason.why
+            reason.evidence()
         );
         format!("{lost} at {}", escape(&why))
     };

@@ -16,5 +16,5 @@ mod units;
 pub mod watch;
 
 pub use escape::escape;
-pub use out::{complaint, line, sentence, text, warning};
+pub use out::{complaint, line, notice, sentence, text, warning};
 pub use units::count;

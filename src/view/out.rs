@@ -36,6 +36,11 @@ pub fn warning(text: impl Display) {
     to_stderr(&terminal::fit(&line, name.len(), stderr()));
 }
 
+/// A line of words to standard error, broken between them where a terminal is too narrow.
+pub fn notice(line: impl Display) {
+    to_stderr(&terminal::fit(&escape(&line.to_string()), 2, stderr()));
+}
+
 /// To standard error. Where that can't be written, what was done still counts, and the exit code.
 pub fn complaint(line: impl Display) {
     to_stderr(&escape(&line.to_string()));

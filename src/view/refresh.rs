@@ -1,12 +1,11 @@
 //! What `rule refresh` has done, for people.
 
-use super::escape::escape;
 use crate::model::{FailedBackend, NamedAdjacency, RefreshReport, RefreshedBackend};
 
 /// A line for each backend that was refreshed.
-pub fn text(report: &RefreshReport) -> String {
+pub fn lines(report: &RefreshReport) -> Vec<String> {
     if report.refreshed.is_empty() && report.failed.is_empty() {
-        return "nothing to refresh\n".into();
+        return vec!["nothing to refresh".into()];
     }
     report.refreshed.iter().map(refreshed).collect()
 }
@@ -18,11 +17,7 @@ fn refreshed(backend: &RefreshedBackend) -> String {
     let changes = old
         .adjacency
         .changes(&new.adjacency, [old, new].map(device));
-    let changes = escape(&changes);
-    format!(
-        "refreshed {matches} -> {}: {changes}\n",
-        old.adjacency.server
-    )
+    format!("refreshed {matches} -> {}: {changes}", old.adjacency.server)
 }
 
 fn device(adjacency: &NamedAdjacency) -> String {

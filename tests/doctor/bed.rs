@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::fixture::lan::{ANYWHERE, Lan, socket};
 use crate::fixture::{BINARY, Ns, Tool, guest};
+use libbpf_rs::query::ProgInfoIter;
 use serde_json::Value;
 
 pub const CLIENT: &str = "192.168.122.10";
@@ -138,6 +139,26 @@ impl Bed {
     pub fn gro(&self) -> bool {
         let features = self.server().exec("ethtool -k eth0");
         features.contains("generic-receive-offload: on")
+    }
+
+    /// The name and mode of the XDP program at the server's device.
+    pub fn program(&self) -> Option<String> {
+        let shown = self.server().ip("-j -d link show eth0");
+        let links: Value = serde_json::from_str(&shown).expect("JSON");
+        let id = links[0]["xdp"]["prog"]["id"].as_u64()?;
+        let mode = match links[0]["xdp"]["mode"].as_u64() {
+            Some(1) => "native",
+            _ => "skb",
+        };
+        let found = ProgInfoIter::default().find(|program| u64::from(program.id) == id);
+        let name = found.expect("the program is loaded").name;
+        Some(format!("{} ({mode})", name.to_string_lossy()))
+    }
+
+    /// A rule for TCP, too, by the same device.
+    pub fn tcp_too(&self) {
+        let tool = self.tool();
+        tool.ok(&format!("rule add --proto tcp --port 80 --server {SERVER}"));
     }
 
     pub fn gro_off(&self) {

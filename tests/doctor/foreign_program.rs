@@ -9,6 +9,10 @@ use libbpf_rs::libbpf_sys;
 
 /// Loads a program that drops everything, and puts it on a device, natively.
 fn drop_all(ns: &Ns, device: &str) {
+    drop_all_in(ns, device, libbpf_sys::XDP_FLAGS_DRV_MODE);
+}
+
+pub fn drop_all_in(ns: &Ns, device: &str, mode: u32) {
     // r0 = XDP_DROP; exit
     let program = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0u8]];
     // SAFETY: the instructions, name and licence outlive the call, which reads as many as are told.
@@ -25,14 +29,7 @@ fn drop_all(ns: &Ns, device: &str) {
     assert!(fd > 0, "the kernel takes the program: {fd}");
     let ifindex = ns.ifindex(device) as i32;
     // SAFETY: no options.
-    let attach = || unsafe {
-        libbpf_sys::bpf_xdp_attach(
-            ifindex,
-            fd,
-            libbpf_sys::XDP_FLAGS_DRV_MODE,
-            std::ptr::null(),
-        )
-    };
+    let attach = || unsafe { libbpf_sys::bpf_xdp_attach(ifindex, fd, mode, std::ptr::null()) };
     assert_eq!(ns.enter(attach), 0);
 }
 
@@ -67,6 +64,17 @@ fn another_program_below_an_attached_bridge_is_a_warning() {
     bed.tool().ok("attach lan virbr0");
     assert!(bed.arrives());
     bed.finds_nothing();
+}
+
+#[test]
+fn another_program_above_a_port_is_named_by_the_refusal() {
+    let lan = Lan::new(true, 0);
+    drop_all_in(&lan.host, "virbr0", libbpf_sys::XDP_FLAGS_SKB_MODE);
+    let run = lan.tool().run("attach lan");
+    run.fails(
+        4,
+        &["lan: ", "virbr0 above it", "stranger", "detach that first"],
+    );
 }
 
 #[test]

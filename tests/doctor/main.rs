@@ -15,6 +15,7 @@ mod link;
 mod locator;
 mod mac;
 mod moves;
+mod pass_program;
 mod peer_napi;
 mod rediscover;
 mod replies;

@@ -29,11 +29,12 @@ const PACKETS_PER_ROUND: u64 = 25_000;
 const CHANGES_PER_ROUND: u64 = 12;
 
 /// Of all that can happen here; a lack of headroom can't.
-const OUTCOMES: [Outcome; 13] = [
+const OUTCOMES: [Outcome; 14] = [
     "redirected",
     "no_rule",
     "not_ip",
     "not_udp_tcp",
+    "not_unicast",
     "truncated",
     "malformed",
     "too_many_tags",

@@ -49,7 +49,7 @@ fn what_cannot_be_meant_is_refused_before_anything_is_touched() {
         ("--server 10.1.1.1 --port 65536", 2, &["65536"]),
         ("--server 10.1.1.1 --weight 0", 2, &["--weight"]),
         ("--server 10.1.1.1 --weight 65536", 2, &["65536"]),
-        ("--server 10.1.1.1 --proto icmp", 2, &["icmp"]),
+        ("--server 10.1.1.1 --proto gre", 2, &["icmp"]),
         ("--server 10.1.1.1 --ifindex 1", 2, &["--dev", "--ifindex"]),
         ("--server 10.1.1.1 --server 10.1.1.2", 2, &["--server"]),
         ("", 2, &["--server"]),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 fn no_failures() -> Value {
     json!({
-        "not_supported": 0, "mtu": 0, "link_down": 0, "no_device": 0, "queue_full": 0, "other": 0,
+        "not_supported": 0, "mtu": 0, "link_down": 0, "no_device": 0, "queue_full": 0, "other": 0, "errors": {},
     })
 }
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::codec::{inline_backend, match_of, needs_set, set_size};
 use super::room::{LOCATORS, Usage, batch_of};
-use super::{RuleStore, abi};
+use super::{RuleStore, abi, unsupported};
 use crate::model::{Match, Plan, Rule};
 
 /// Rules to a system call, of those that are new and need no set.
@@ -41,6 +41,7 @@ impl RuleStore {
     /// Checks that a plan finds room, and splits it into what is published at once: all of it, or
     /// batches where it is large.
     pub(super) fn admit(&self, mut plan: Plan) -> Result<Vec<Part>> {
+        plan.put.iter().try_for_each(unsupported::refuse)?;
         plan.put.sort_by_key(|rule| rule.matches);
         plan.delete.sort();
         if batch_of(&plan.put) < plan.put.len() || plan.delete.len() > abi::BATCH_RULES as usize {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::datapath::abi;
 use crate::model::{
-    Adjacency, Backend, Mac, Match, Port, Prefix, Proto, Rewrite, Rule, VlanId, Weight,
+    Adjacency, Backend, Mac, Match, Pops, Port, Prefix, Proto, Rewrite, Rule, VlanId, Weight,
 };
 
 /// Linux uapi: linux/in.h.
@@ -44,11 +44,11 @@ pub fn key_of(matches: &Match) -> abi::rule_key {
     let (saddr, family) = stored_addr(matches.src.network());
     abi::rule_key {
         saddr,
-        port: matches.port.get().to_be(),
+        port: matches.ports.first().to_be(),
         vlan: matches.vlan.map_or(0, VlanId::get),
         proto: match matches.proto {
-            Proto::Udp => IPPROTO_UDP,
             Proto::Tcp => IPPROTO_TCP,
+            _ => IPPROTO_UDP,
         },
         family: family as u8,
         prefixlen: matches.src.prefix_len(),
@@ -65,8 +65,11 @@ pub fn match_of(key: &abi::rule_key) -> Result<Match> {
         } else {
             Proto::Udp
         },
-        port: Port::new(u16::from_be(key.port)).context("a rule for port 0")?,
+        ports: Port::new(u16::from_be(key.port))
+            .context("a rule for port 0")?
+            .into(),
         vlan: VlanId::new(key.vlan),
+        ..Match::any_like(src.addr())
     })
 }
 
@@ -145,7 +148,7 @@ pub fn stored_backend(rule: &Rule, backend: &Backend) -> abi::backend {
         (snat.is_some(), abi::BACKEND_SNAT),
         (rule.decrement_ttl, abi::BACKEND_DECREMENT_TTL),
         (rewrite.push_vlan.is_some(), abi::BACKEND_PUSH_VLAN),
-        (rewrite.pop_vlan, abi::BACKEND_POP_VLAN),
+        (rewrite.pops.get() > 0, abi::BACKEND_POP_VLAN),
         (backend.server.is_ipv6(), abi::BACKEND_IPV6),
     ];
     abi::backend {
@@ -169,12 +172,12 @@ pub fn stored_backend(rule: &Rule, backend: &Backend) -> abi::backend {
 /// A rule from its backends, which agree on what the rule does to all packets.
 pub fn rule_of(matches: Match, stored: &[abi::backend]) -> Rule {
     Rule {
-        matches,
         snat: stored.iter().find_map(snat_of),
         decrement_ttl: stored
             .first()
             .is_none_or(|first| has(first, abi::BACKEND_DECREMENT_TTL)),
         backends: stored.iter().map(backend_of).collect(),
+        ..Rule::new(matches)
     }
 }
 
@@ -211,7 +214,7 @@ fn backend_of(stored: &abi::backend) -> Backend {
             keep_ip: has(abi::BACKEND_KEEP_IP),
             push_vlan: VlanId::new(u16::from_be(stored.vlan))
                 .filter(|_| has(abi::BACKEND_PUSH_VLAN)),
-            pop_vlan: has(abi::BACKEND_POP_VLAN),
+            pops: Pops::new(has(abi::BACKEND_POP_VLAN).into()).unwrap_or_default(),
         },
         counter: Some(stored.counter),
         origin: None,

@@ -16,6 +16,7 @@ pub(super) mod room;
 mod sets;
 mod staging;
 mod transaction;
+mod unsupported;
 
 use std::collections::HashMap;
 
@@ -33,7 +34,7 @@ use crate::datapath::interface::interfaces;
 use crate::datapath::ledger::Ledger;
 use crate::datapath::maps::Map;
 use crate::datapath::{Lock, Pins, abi, state};
-use crate::model::{Backend, Counter, Failures, LedgerState, Match, Rule};
+use crate::model::{Counter, Failures, LedgerState, Match, Rule};
 
 /// How often a rule is read again that others change meanwhile.
 const READS: usize = 100;
@@ -92,8 +93,8 @@ impl RuleStore {
         self.rules.count()
     }
 
-    /// All rules, in the order of protocol, port and source; each as it was at one moment, whatever
-    /// other runs do meanwhile.
+    /// All rules in order, the most specific first; each as it was at one moment, whatever other runs do
+    /// meanwhile.
     pub fn list(&self) -> Result<Vec<Rule>> {
         let before = self.generation.current()?;
         let entries = self.rules.entries()?;
@@ -176,12 +177,15 @@ impl RuleStore {
     }
 
     fn stored(&self, matches: &Match) -> Result<Option<abi::rule>> {
+        if !unsupported::has(matches) {
+            return Ok(None);
+        }
         self.rules.get(&key_of(matches))
     }
 
-    /// What a backend was sent.
-    pub fn counter(&self, backend: &Backend) -> Result<Counter> {
-        let total = backend.counter.map(|counter| self.counters.total(counter));
+    /// What was counted under the key of a backend's or a rule's counter.
+    pub fn counter(&self, counter: Option<u32>) -> Result<Counter> {
+        let total = counter.map(|counter| self.counters.total(counter));
         total.unwrap_or_else(|| Ok(Counter::default()))
     }
 
@@ -197,7 +201,7 @@ impl RuleStore {
     /// What was lost and is in no backend's failures: the ledger was full, or a poll took more frames
     /// than it holds. None where no ledger was ever kept.
     pub fn unattributed(&self) -> Result<Option<Failures>> {
-        self.ledger.of(abi::UNATTRIBUTED)
+        self.ledger.unattributed()
     }
 }
 

@@ -174,10 +174,9 @@ mod tests {
         let server = |number: u32| Ipv4Addr::from(0x0a00_0001 + number);
         let backend = |number| Backend::new(Adjacency::example(server(number)));
         Rule {
-            matches: Match::example(port.max(1)),
             snat: snat.then_some(IpAddr::from([10, 1, 1, 1])),
-            decrement_ttl: true,
             backends: (0..backends).map(backend).collect(),
+            ..Rule::new(Match::example(port.max(1)))
         }
     }
 

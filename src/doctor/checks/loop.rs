@@ -38,11 +38,18 @@ pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
 /// Whether what a backend gets still matches the rule.
 fn returns(rule: &Rule, backend: &Backend, device: &DeviceFacts) -> bool {
     let (matches, rewrite) = (&rule.matches, &backend.rewrite);
-    let untagged = if rewrite.pop_vlan { None } else { matches.vlan };
+    let tags = [matches.vlan, matches.inner_vlan];
+    let kept = tags.into_iter().flatten().skip(rewrite.pops.get().into());
+    let mut sent = rewrite.push_vlan.into_iter().chain(kept);
+    let (outer, inner) = (sent.next(), sent.next());
     backend.ifindex == device.features.ifindex
-        && rewrite.to_port.is_none_or(|port| port == matches.port)
+        && rewrite
+            .to_port
+            .is_none_or(|port| matches.ports.contain(port))
+        && (rewrite.keep_ip || matches.dst.contains(&backend.server))
         && rule
             .snat_of(backend)
             .is_none_or(|snat| matches.src.contains(&snat))
-        && rewrite.push_vlan.or(untagged) == matches.vlan
+        && outer == matches.vlan
+        && (matches.inner_vlan.is_none() || inner == matches.inner_vlan)
 }

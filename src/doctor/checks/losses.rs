@@ -34,7 +34,7 @@ fn finding(facts: &Facts, device: Option<&DeviceFacts>, name: &str, reason: Reas
     let cause = cause(facts, device, reason.loss);
     if cause.is_none() && may_lack_queues(device, reason.loss) {
         return finding
-            .evidence(format!("{}, or not on every CPU", reason.why))
+            .evidence(format!("{}, or not on every CPU", reason.evidence()))
             .remedy(
                 Remedy::from(
                     "nothing, if the count no longer grows; otherwise more queues there (a NIC's: ",
@@ -45,11 +45,12 @@ fn finding(facts: &Facts, device: Option<&DeviceFacts>, name: &str, reason: Reas
     }
     if cause.is_none() && is_over(facts, device, reason.loss) {
         return finding
-            .evidence(format!("{}: the cause is gone", reason.why))
+            .evidence(format!("{}: the cause is gone", reason.evidence()))
             .remedy("nothing to do; to reset the count, delete the backend and add it again");
     }
+    let evidence = reason.evidence();
     let remedy = cause.map_or(reason.remedy, |cause| cause.remedy);
-    finding.evidence(reason.why).remedy(remedy)
+    finding.evidence(evidence).remedy(remedy)
 }
 
 /// What was lost natively may have been lost by interfaces that are in generic mode by now.

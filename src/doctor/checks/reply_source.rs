@@ -2,7 +2,7 @@
 
 use super::remedies;
 use crate::doctor::facts::Facts;
-use crate::model::{Backend, Finding, Proto, Remedy, Rewrite, Rule, Verb};
+use crate::model::{Backend, Finding, Port, Proto, Remedy, Rewrite, Rule, Verb};
 
 pub const REPLY_SOURCE: &str = "reply-source";
 
@@ -24,7 +24,9 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 }
 
 fn is_asked(rule: &Rule) -> bool {
-    let asked = rule.matches.proto == Proto::Tcp || ASKED.contains(&rule.matches.port.get());
+    let ports = rule.matches.ports;
+    let has = |port: &u16| Port::new(*port).is_some_and(|port| ports.contain(port));
+    let asked = rule.matches.proto == Proto::Tcp || ASKED.iter().any(has);
     asked && readdressed(rule).is_some()
 }
 
@@ -52,7 +54,7 @@ fn finding(rule: &Rule, backend: &Backend, others: usize) -> Finding {
     }
     let refuse = match rule.matches.proto {
         Proto::Tcp => "refuse the answers, and get no connection",
-        Proto::Udp => "refuse the answers, or never get to see them",
+        _ => "refuse the answers, or never get to see them",
     };
     let (clients, source, needs) = match rewrite.to_port {
         None => (
@@ -63,7 +65,10 @@ fn finding(rule: &Rule, backend: &Backend, others: usize) -> Finding {
         Some(port) => (
             "clients".to_string(),
             format!("address and from port {port}"),
-            format!("a listener on port {} and an address of", rule.matches.port),
+            format!(
+                "a listener on port {} and an address of",
+                rule.matches.ports
+            ),
         ),
     };
     finding
@@ -87,8 +92,8 @@ fn keep_ip(rule: &Rule, backend: &Backend, needs: &str) -> Remedy {
     };
     let address = remedies::add_address_of_clients(backend.server);
     let bound = match rule.matches.proto {
-        Proto::Tcp => "",
         Proto::Udp => ", to which its socket is bound",
+        _ => "",
     };
     Remedy::from(add)
         + format!("; the server then needs {needs} its own that clients ask: ")
@@ -100,7 +105,7 @@ fn keep_ip(rule: &Rule, backend: &Backend, needs: &str) -> Remedy {
 mod tests {
     use super::super::testing;
     use super::*;
-    use crate::model::{Command, Part, Port};
+    use crate::model::{Command, Part, Pops};
 
     fn found(proto: Proto, rewrite: Rewrite) -> Finding {
         let facts = Facts {
@@ -141,13 +146,13 @@ mod tests {
 
         let other_port = Rewrite {
             to_port: Port::new(8080),
-            pop_vlan: true,
+            pops: Pops::new(1).unwrap(),
             ..Rewrite::default()
         };
         let other_port = found(Proto::Tcp, other_port);
         assert!(other_port.evidence.ends_with("and from port 8080"));
         let (rewrite, needs) = suggested(&other_port);
-        assert!(rewrite.keep_ip && rewrite.pop_vlan && rewrite.to_port.is_none());
+        assert!(rewrite.keep_ip && rewrite.pops.get() == 1 && rewrite.to_port.is_none());
         assert!(needs.contains("a listener on port 7999"));
 
         let mut rule = testing::rule(Proto::Tcp, 1, Rewrite::default());

@@ -2,7 +2,7 @@
 
 use super::{mtu, peer_mtu, remedies};
 use crate::doctor::facts::{DeviceFacts, Facts, InterfaceFacts};
-use crate::model::{Features, Finding, Match, Mode, Proto, Remedy, Remote, Tool};
+use crate::model::{Features, Finding, Match, Mode, Port, Proto, Remedy, Remote, Tool};
 
 /// Where QUIC is spoken: HTTP/3 and DNS, and what people take instead of their ports.
 const QUIC: [u16; 5] = [443, 784, 853, 4433, 8443];
@@ -11,9 +11,13 @@ const QUIC: [u16; 5] = [443, 784, 853, 4433, 8443];
 /// frames that were too long have passed.
 fn rules(facts: &Facts, passed: bool) -> Protos {
     let any = |wanted: &dyn Fn(&Match) -> bool| facts.matches().any(wanted);
+    let is_quic = |rule: &Match| {
+        let mut ports = QUIC.iter().filter_map(|&port| Port::new(port));
+        ports.any(|port| rule.ports.contain(port))
+    };
     Protos {
-        tcp: any(&|rule| rule.proto == Proto::Tcp),
-        udp: any(&|rule| rule.proto == Proto::Udp && (passed || QUIC.contains(&rule.port.get()))),
+        tcp: any(&|rule| rule.proto.covers(Proto::Tcp)),
+        udp: any(&|rule| rule.proto.covers(Proto::Udp) && (passed || is_quic(rule))),
     }
 }
 

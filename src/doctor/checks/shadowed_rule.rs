@@ -61,9 +61,12 @@ mod tests {
     fn shadowed(sources: &[&str]) -> Vec<String> {
         let matches = sources.iter().map(|source| Match {
             proto: Proto::Udp,
-            port: Port::new(7999).expect("a port"),
-            vlan: None,
+            ports: Port::new(7999).expect("a port").into(),
+            ..Match::any_like(source.parse::<Prefix>().expect("a prefix").addr())
+        });
+        let matches = matches.zip(sources).map(|(matches, source)| Match {
             src: source.parse().expect("a prefix"),
+            ..matches
         });
         let rules = matches.map(Rule::new);
         let facts = Facts {

@@ -122,7 +122,7 @@ fn losses(store: &RuleStore, rules: &[Rule]) -> Result<BTreeMap<u32, Failures>> 
     for backend in rules.iter().flat_map(|rule| &rule.backends) {
         let lost = backend.counter.and_then(|counter| by_counter.get(&counter));
         if let Some(failures) = lost {
-            *losses.entry(backend.ifindex).or_default() += *failures;
+            *losses.entry(backend.ifindex).or_default() += failures;
         }
     }
     Ok(losses)

@@ -17,8 +17,6 @@ use crate::host::route::{self, NextHop, Route};
 use crate::host::{device, peer, sysctl};
 use crate::model::Remote;
 
-const OURS: &str = "xdpredir";
-
 /// What is asked in a peer's namespace, of the peer and of the backends that it leads to. None where the
 /// namespace can't be entered, or the peer has gone meanwhile.
 pub fn probe(peer: &Remote, backends: &mut [&mut BackendFacts]) -> Option<PeerFacts> {
@@ -45,8 +43,8 @@ pub fn probe(peer: &Remote, backends: &mut [&mut BackendFacts]) -> Option<PeerFa
 
 fn peer_facts(ifindex: u32) -> Result<PeerFacts> {
     let own = device::by_index(ifindex)?.context("the peer is gone")?;
-    let program = Foreign::find(ifindex)?;
-    let redirects = program.as_ref().is_some_and(is_another_of_ours);
+    let program = Foreign::find(ifindex)?.filter(|program| !program.passes());
+    let redirects = program.as_ref().is_some_and(Foreign::redirects);
     Ok(PeerFacts {
         enabled: own.enabled,
         is_port: own.master.is_some(),
@@ -62,12 +60,9 @@ fn peer_facts(ifindex: u32) -> Result<PeerFacts> {
 
 /// Other people's XDP program on a device. Ours is a redirect after a redirect.
 pub fn foreign_program(ifindex: u32) -> Result<Option<String>> {
-    let program = Foreign::find(ifindex)?.filter(|program| !is_another_of_ours(program));
+    let program =
+        Foreign::find(ifindex)?.filter(|program| !program.redirects() && !program.passes());
     Ok(program.map(|program| program.describe()))
-}
-
-fn is_another_of_ours(program: &Foreign) -> bool {
-    program.name() == OURS
 }
 
 fn server_facts(
