@@ -1,6 +1,8 @@
 //! The generator, which runs in the far namespace and on a CPU of its own.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -23,10 +25,7 @@ impl Bed<'_> {
         self.set_traffic(traffic)?;
         let generator = self.start_generator(traffic.frame.length)?;
         let observed = observe(self);
-        ensure!(
-            stop(generator)? || observed.is_err(),
-            "the generator ended too early"
-        );
+        generator.stop()?;
         observed
     }
 
@@ -56,29 +55,38 @@ impl Bed<'_> {
         Ok(())
     }
 
-    fn start_generator(&self, length: usize) -> Result<JoinHandle<Result<()>>> {
+    fn start_generator(&self, length: usize) -> Result<Generator> {
         let program: OwnedFd = self.skel.progs.generate.as_fd().try_clone_to_owned()?;
         let (far, cpu) = (self.far.try_clone()?, self.cpu);
-        Ok(thread::spawn(move || {
+        let end = Arc::new(AtomicBool::new(false));
+        let ended = end.clone();
+        let thread = thread::spawn(move || {
             setns(far, CloneFlags::CLONE_NEWNET)?;
             run_on(&[cpu])?;
             sys::take_precedence()?;
-            sys::transmit(program.as_fd(), &vec![0; length])
+            sys::transmit(program.as_fd(), &vec![0; length], &ended)
                 .context("the generator does not transmit")
-        }))
+        });
+        Ok(Generator { thread, end })
     }
 }
 
-/// Whether the generator was still at work.
-fn stop(generator: JoinHandle<Result<()>>) -> Result<bool> {
-    let working = !generator.is_finished();
-    // Repeated, because a signal that comes before the system call has no effect.
-    while !generator.is_finished() {
-        sys::interrupt(&generator);
-        thread::sleep(Duration::from_millis(1));
-    }
-    match generator.join() {
-        Ok(result) => result.map(|()| working),
-        Err(_) => bail!("the generator panicked"),
+struct Generator {
+    thread: JoinHandle<Result<()>>,
+    end: Arc<AtomicBool>,
+}
+
+impl Generator {
+    fn stop(self) -> Result<()> {
+        self.end.store(true, Ordering::Relaxed);
+        // Repeated, because a signal that comes before the system call has no effect.
+        while !self.thread.is_finished() {
+            sys::interrupt(&self.thread);
+            thread::sleep(Duration::from_millis(1));
+        }
+        match self.thread.join() {
+            Ok(result) => result,
+            Err(_) => bail!("the generator panicked"),
+        }
     }
 }

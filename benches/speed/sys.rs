@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::thread::JoinHandleExt;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use libbpf_rs::libbpf_sys;
@@ -46,24 +47,30 @@ pub fn take_precedence() -> io::Result<()> {
     }
 }
 
-/// Runs the program over `frame` and transmits as its verdict says, until interrupted.
-pub fn transmit(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<()> {
-    let mut opts = libbpf_sys::bpf_test_run_opts {
-        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
-        data_in: frame.as_ptr().cast(),
-        data_size_in: frame.len() as u32,
-        repeat: i32::MAX,
-        flags: libbpf_sys::BPF_F_TEST_XDP_LIVE_FRAMES,
-        batch_size: BATCH,
-        ..Default::default()
-    };
-    // SAFETY: `opts` and the frame that it points to outlive the call.
-    let result = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut opts) };
-    match io::Error::last_os_error() {
-        _ if result == 0 => Ok(()),
-        error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-        error => Err(error),
+/// Runs the program over `frame` and transmits as its verdict says, until it is told to end and then
+/// interrupted.
+pub fn transmit(program: BorrowedFd<'_>, frame: &[u8], end: &AtomicBool) -> io::Result<()> {
+    // Test runs end by themselves, too: after `repeat` frames, which are those of a minute or two, and
+    // when the kernel wakes the thread for reasons of its own.
+    while !end.load(Ordering::Relaxed) {
+        let mut opts = libbpf_sys::bpf_test_run_opts {
+            sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
+            data_in: frame.as_ptr().cast(),
+            data_size_in: frame.len() as u32,
+            repeat: i32::MAX,
+            flags: libbpf_sys::BPF_F_TEST_XDP_LIVE_FRAMES,
+            batch_size: BATCH,
+            ..Default::default()
+        };
+        // SAFETY: `opts` and the frame that it points to outlive the call.
+        let result = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut opts) };
+        match io::Error::last_os_error() {
+            _ if result == 0 => {}
+            error if error.kind() == io::ErrorKind::Interrupted => {}
+            error => return Err(error),
+        }
     }
+    Ok(())
 }
 
 /// Runs a tracing program for as long as the returned descriptor is open.
