@@ -12,6 +12,7 @@
 #include "interface.h"
 #include "ledger.h"
 #include "parse.h"
+#include "policy.h"
 #include "rewrite.h"
 
 /* The outcome of a packet that no rule takes. */
@@ -63,7 +64,7 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *p
 	outcome = act(ctx, pkt, backend);
 	if (outcome != OUTCOME_REDIRECTED)
 		return outcome;
-	record_redirect(backend);
+	record_redirect(backend->ifindex, backend->counter);
 	count_backend(backend, pkt->size);
 	return OUTCOME_REDIRECTED;
 }
@@ -72,9 +73,11 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *p
  */
 static __always_inline int verdict(__u32 outcome)
 {
-	if (outcome == OUTCOME_REDIRECTED)
+	if (outcome == OUTCOME_REDIRECTED || outcome == OUTCOME_POLICY_FORWARD)
 		return XDP_REDIRECT;
-	return outcome == OUTCOME_NO_HEADROOM ? XDP_DROP : XDP_PASS;
+	if (outcome == OUTCOME_NO_HEADROOM || is_dropped_by_policy(outcome))
+		return XDP_DROP;
+	return XDP_PASS;
 }
 
 SEC("xdp")
@@ -92,6 +95,8 @@ int xdpredir(struct xdp_md *ctx)
 		if (outcome != OUTCOME_REDIRECTED && pkt.fragment == FIRST)
 			forget_first(&pkt);
 	}
+	if (is_unmatched(outcome))
+		outcome = apply_policy(ctx, &pkt, outcome);
 	count_outcome(outcome, pkt.size);
 	return verdict(outcome);
 }

@@ -18,9 +18,13 @@
 #define OUTCOME_TTL		  9  /* the rule decrements it, and it is at its end */
 #define OUTCOME_NO_DEVICE	  10 /* no backend of the rule has an egress device */
 #define OUTCOME_TOO_LONG	  11 /* for the MTU of the backend's egress device */
-#define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the only outcome that drops the packet */
+#define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the packet is dropped */
 #define OUTCOME_LATE_FIRST	  13 /* a first fragment after later ones that have passed */
 #define OUTCOME_NOT_UNICAST	  14 /* left alone: broadcast, multicast, link-local */
-#define OUTCOMES		  15
+#define OUTCOME_POLICY_DROP	  15 /* these four: no rule matched, and the policy decides */
+#define OUTCOME_POLICY_FORWARD	  16
+#define OUTCOME_POLICY_NO_DEVICE  17 /* gone, or where the frame came from; it is dropped */
+#define OUTCOME_POLICY_TOO_LONG	  18 /* for the MTU of the policy's device; it is dropped */
+#define OUTCOMES		  19
 
 #endif

@@ -44,7 +44,7 @@ pub use ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use limits::*;
 pub use skel::types::{
     backend, counter, counter_bitmap, first_fragment, flow_key, interface, locator, maglev_chunk,
-    prefix_lengths, rule, rule_key, service_key, set_key,
+    policy, prefix_lengths, rule, rule_key, service_key, set_key,
 };
 pub use skel::{OpenXdpredirSkel, XdpredirSkelBuilder};
 
@@ -79,6 +79,7 @@ plain! {
     interface = 32;
     locator = LOCATOR_LEN;
     maglev_chunk = MAGLEV_CHUNK;
+    policy = 8;
     prefix_lengths = 24;
     rule = 48;
     rule_key = 24;

@@ -28,6 +28,10 @@ const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
     (abi::OUTCOME_NO_DEVICE, "no_device"),
     (abi::OUTCOME_TOO_LONG, "too_long"),
     (abi::OUTCOME_NO_HEADROOM, "no_headroom"),
+    (abi::OUTCOME_POLICY_DROP, "policy_drop"),
+    (abi::OUTCOME_POLICY_FORWARD, "policy_forward"),
+    (abi::OUTCOME_POLICY_NO_DEVICE, "policy_no_device"),
+    (abi::OUTCOME_POLICY_TOO_LONG, "policy_too_long"),
 ];
 
 /// An interface as it was when the program was attached.
@@ -97,8 +101,13 @@ impl Interface {
         for (number, name) in OUTCOMES {
             let counter = map.total(number)?.unwrap_or_default();
             let (total, action) = match number {
-                abi::OUTCOME_REDIRECTED => (&mut actions.redirect, "redirect"),
-                abi::OUTCOME_NO_HEADROOM => (&mut actions.drop, "drop"),
+                abi::OUTCOME_REDIRECTED | abi::OUTCOME_POLICY_FORWARD => {
+                    (&mut actions.redirect, "redirect")
+                }
+                abi::OUTCOME_NO_HEADROOM
+                | abi::OUTCOME_POLICY_DROP
+                | abi::OUTCOME_POLICY_NO_DEVICE
+                | abi::OUTCOME_POLICY_TOO_LONG => (&mut actions.drop, "drop"),
                 _ => (&mut actions.pass, "pass"),
             };
             *total += counter;

@@ -20,6 +20,7 @@ mod mode;
 pub mod pass;
 mod permissions;
 mod pins;
+mod policy;
 mod refusal;
 mod ruleset;
 mod schema;

@@ -40,7 +40,7 @@ pub fn choose(device: &Device, wanted: Option<Mode>) -> Result<(Mode, String)> {
     } else if device.is_tap() {
         (
             Mode::Skb,
-            "on a tap, generic delivers to any device, native only where a veth's peer has GRO on",
+            "on a tap, generic delivers to any device, native only where a veth's peer has GRO on or a program",
         )
     } else if features::xdp_of(device)?.redirect == Some(false) {
         (Mode::Skb, "its driver has no native mode")

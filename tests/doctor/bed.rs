@@ -19,10 +19,15 @@ pub struct Bed {
     pub lan: Lan,
 }
 
-/// What doctor finds.
+/// What doctor finds, but hints.
 pub fn findings(tool: &Tool) -> Vec<Value> {
     let all = tool.run("doctor --json").json();
-    guest::without_guesses(all.as_array().expect("an array").clone())
+    without_hints(all.as_array().expect("an array").clone())
+}
+
+fn without_hints(mut all: Vec<Value>) -> Vec<Value> {
+    all.retain(|finding| finding["severity"] != "hint");
+    guest::without_guesses(all)
 }
 
 impl Bed {
@@ -60,6 +65,14 @@ impl Bed {
         &self.lan.servers[0]
     }
 
+    /// What would be faster.
+    pub fn hints(&self) -> Vec<Value> {
+        let all = self.tool().json("doctor");
+        let all = all.as_array().expect("an array").clone().into_iter();
+        all.filter(|finding| finding["severity"] == "hint")
+            .collect()
+    }
+
     pub fn findings(&self) -> Vec<Value> {
         self.findings_of("doctor --json")
     }
@@ -71,7 +84,7 @@ impl Bed {
         let is_problem = |f: &Value| f["severity"] == "problem" && f["fixed"] == false;
         let code = if all.iter().any(is_problem) { 7 } else { 0 };
         assert_eq!(run.code, code, "{run:?}");
-        guest::without_guesses(all)
+        without_hints(all)
     }
 
     /// The only finding.

@@ -10,7 +10,7 @@ use crate::model::{
 
 /// None where the device takes frames. Not to know it is no yes.
 pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
-    let names = facts.native_names();
+    let names = facts.natives_to(device.features.ifindex);
     let redirect = match names.len() {
         0 => return None,
         1 => "redirects",
@@ -178,14 +178,16 @@ fn fix(facts: &Facts, device: &DeviceFacts, peer: &Peer) -> Option<Fix> {
     })
 }
 
-/// Whether a program pays at a device's peer: none is there, and only datagrams are redirected to it. TCP
-/// wants GRO, and the segmentation offload that a veth loses while its peer runs a program.
+/// Whether a program pays at a device's peer: none is there, and only datagrams are redirected to it. TCP,
+/// which a policy forwards with everything else, wants GRO, and the segmentation offload that a veth loses
+/// while its peer runs a program.
 fn takes_a_pass_program(facts: &Facts, device: &DeviceFacts) -> bool {
     let is_free = |peer: &PeerFacts| peer.program.is_none() && !peer.redirects;
     let ifindex = device.features.ifindex;
     let leads_there = |rule: &&Rule| rule.backends.iter().any(|b| b.ifindex == ifindex);
     let mut rules = facts.rules.iter().filter(leads_there);
     device.peer_facts.as_ref().is_some_and(is_free)
+        && !facts.is_forwarded_to(ifindex)
         && rules.all(|rule| matches!(rule.matches.proto, Proto::Udp | Proto::Icmp))
 }
 
