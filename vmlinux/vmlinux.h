@@ -108,8 +108,8 @@ struct ethhdr {
 
 /* include/uapi/linux/in.h */
 
-#define IPPROTO_TCP 6
-#define IPPROTO_UDP 17
+#define IPPROTO_TCP  6
+#define IPPROTO_UDP  17
 #define IPPROTO_SCTP 132
 
 /* include/uapi/linux/in6.h */
