@@ -17,8 +17,7 @@
 #include "abi/backend.h"
 #include "interface.h"
 #include "parse.h"
-
-#define SUM_CHUNK 128 /* bytes; a larger one does not fit on the stack beside the caller's data */
+#include "scratch.h"
 
 static __always_inline __u16 fold(__u64 sum)
 {
@@ -42,20 +41,20 @@ static __always_inline __sum16 update_checksum(__sum16 check, __u64 change)
  */
 __noinline __u32 sum_copied(struct xdp_md *ctx, __u32 offset, __u32 len)
 {
-	__u64 chunk[SUM_CHUNK / sizeof(__u64)];
+	struct scratch *mine = this_cpu_scratch();
 	__s64 sum = 0;
 
+	if (!mine) /* never; the verifier doesn't know */
+		return 0;
 	for (int i = 0; i < 0xffff / SUM_CHUNK && len >= SUM_CHUNK; i++) {
-		if (bpf_xdp_load_bytes(ctx, offset, chunk, SUM_CHUNK))
+		if (bpf_xdp_load_bytes(ctx, offset, mine->chunk, SUM_CHUNK))
 			return 0;
-		sum = bpf_csum_diff(NULL, 0, (__be32 *)chunk, SUM_CHUNK, sum);
+		sum = bpf_csum_diff(NULL, 0, mine->chunk, SUM_CHUNK, sum);
 		offset += SUM_CHUNK;
 		len -= SUM_CHUNK;
 	}
-
-	__builtin_memset(chunk, 0, sizeof(chunk));
 	if (len == 0)
-		return bpf_csum_diff(NULL, 0, (__be32 *)chunk, SUM_CHUNK, sum);
+		return sum;
 	/*
 	 * Verifiers before Linux 7.0 refuse the read unless arithmetic bounds its length. A
 	 * comparison does not, because the compiler compares a copy of the register. The barrier
@@ -63,10 +62,11 @@ __noinline __u32 sum_copied(struct xdp_md *ctx, __u32 offset, __u32 len)
 	 */
 	len--;
 	asm volatile("" : "+r"(len));
-	len = (len & (SUM_CHUNK - 1)) + 1;
-	if (bpf_xdp_load_bytes(ctx, offset, chunk, len))
+	len &= SUM_CHUNK - 1;
+	mine->chunk[len / 4] = 0; /* the word that the data ends in */
+	if (bpf_xdp_load_bytes(ctx, offset, mine->chunk, len + 1))
 		return 0;
-	return bpf_csum_diff(NULL, 0, (__be32 *)chunk, SUM_CHUNK, sum);
+	return bpf_csum_diff(NULL, 0, mine->chunk, (len & ~3u) + 4, sum);
 }
 
 /*

@@ -55,30 +55,45 @@ static __always_inline __u32 device_mtu(struct xdp_md *ctx, __u32 ifindex)
 	return mtu;
 }
 
+/* The tags that the frame has when it leaves. */
+static __always_inline __u32 tags_after(const struct packet *pkt, const struct backend *backend)
+{
+	__u32 tags = pkt->tags;
+
+	if (tags && backend->flags & BACKEND_POP_VLAN)
+		tags--;
+	return backend->flags & BACKEND_PUSH_VLAN ? tags + 1 : tags;
+}
+
+/* The longest IP packet that the device carries with so many tags. One tag is not part of the MTU.
+ */
+static __always_inline __u32 longest_packet(struct xdp_md *ctx, __u32 ifindex, __u32 tags)
+{
+	__u32 counted = tags > 1 ? (tags - 1) * sizeof(struct tag) : 0;
+	__u32 mtu = device_mtu(ctx, ifindex);
+
+	return mtu > counted ? mtu - counted : 0;
+}
+
 /*
  * Whether the egress device carries the frame. The kernel is not asked about short frames: every
- * IPv4 link carries 68 bytes (RFC 791). One VLAN tag is not part of the MTU.
+ * IPv4 link carries 68 bytes (RFC 791).
  */
 static __always_inline bool mtu_allows(struct xdp_md *ctx, const struct packet *pkt,
 				       const struct backend *backend)
 {
-	__u32 tags = pkt->tags;
-	__u32 length;
+	return pkt->size <= sizeof(struct ethhdr) + 68 ||
+	       pkt->size - pkt->ip_offset <=
+		       longest_packet(ctx, backend->ifindex, tags_after(pkt, backend));
+}
 
-	if (pkt->size <= sizeof(struct ethhdr) + 68)
-		return true;
-	length = pkt->size - sizeof(struct ethhdr);
-	if (tags && backend->flags & BACKEND_POP_VLAN) {
-		length -= sizeof(struct tag);
-		tags--;
-	}
-	if (backend->flags & BACKEND_PUSH_VLAN) {
-		length += sizeof(struct tag);
-		tags++;
-	}
-	if (tags)
-		length -= sizeof(struct tag);
-	return length <= device_mtu(ctx, backend->ifindex);
+/*
+ * Whether a rule may take a frame with two tags. If the backend takes one away, the other goes
+ * along, and what is behind it would drop the frame.
+ */
+static __always_inline bool tags_allow(const struct packet *pkt, const struct backend *backend)
+{
+	return pkt->tags < 2 || !(backend->flags & BACKEND_POP_VLAN);
 }
 
 #endif

@@ -10,7 +10,6 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 
-#include "abi/backend.h"
 #include "abi/ledger.h"
 #include "interface.h"
 #include "ledger_maps.h"
@@ -26,9 +25,9 @@ static __always_inline void discard_entries(struct ledger *ledger)
 	ledger->retired = 0;
 }
 
-static __always_inline void record_redirect(const struct backend *backend)
+static __always_inline void record_redirect(__u32 ifindex, __u32 counter)
 {
-	struct ledger_entry entry = {.ifindex = backend->ifindex, .counter = backend->counter};
+	struct ledger_entry entry = {.ifindex = ifindex, .counter = counter};
 	struct ledger *ledger;
 
 	if (interface.ledger != LEDGER_ON)

@@ -13,6 +13,7 @@
 #include "ledger.h"
 #include "parse.h"
 #include "rewrite.h"
+#include "too_big.h"
 
 /* The outcome of a packet that no rule takes. */
 static __always_inline __u32 unmatched(const struct packet *pkt)
@@ -42,10 +43,12 @@ static __always_inline __u32 decide(const struct packet *pkt, const struct backe
 static __always_inline __u32 act(struct xdp_md *ctx, const struct packet *pkt,
 				 const struct backend *backend)
 {
+	if (!tags_allow(pkt, backend))
+		return OUTCOME_TAGS;
 	if (!ttl_allows(pkt, backend))
 		return OUTCOME_TTL;
 	if (!mtu_allows(ctx, pkt, backend))
-		return OUTCOME_TOO_LONG;
+		return refuse_too_long(ctx, pkt, backend);
 	if (pkt->fragment == FIRST && !remember_first(pkt, backend))
 		return OUTCOME_LATE_FIRST;
 	if (!rewrite(ctx, pkt, backend))
@@ -63,7 +66,7 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *p
 	outcome = act(ctx, pkt, backend);
 	if (outcome != OUTCOME_REDIRECTED)
 		return outcome;
-	record_redirect(backend);
+	record_redirect(backend->ifindex, backend->counter);
 	count_backend(backend, pkt->size);
 	return OUTCOME_REDIRECTED;
 }
@@ -74,7 +77,11 @@ static __always_inline int verdict(__u32 outcome)
 {
 	if (outcome == OUTCOME_REDIRECTED)
 		return XDP_REDIRECT;
-	return outcome == OUTCOME_NO_HEADROOM ? XDP_DROP : XDP_PASS;
+	if (outcome == OUTCOME_TOO_BIG_SENT)
+		return interface.answers == ANSWERS_REDIRECTED ? XDP_REDIRECT : XDP_TX;
+	if (outcome == OUTCOME_NO_HEADROOM || outcome == OUTCOME_TOO_LONG_DROPPED)
+		return XDP_DROP;
+	return XDP_PASS;
 }
 
 SEC("xdp")

@@ -18,9 +18,11 @@
 #define OUTCOME_TTL		  9  /* the rule decrements it, and it is at its end */
 #define OUTCOME_NO_DEVICE	  10 /* no backend of the rule has an egress device */
 #define OUTCOME_TOO_LONG	  11 /* for the MTU of the backend's egress device */
-#define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the only outcome that drops the packet */
+#define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the packet is dropped */
 #define OUTCOME_LATE_FIRST	  13 /* a first fragment after later ones that have passed */
 #define OUTCOME_NOT_UNICAST	  14 /* left alone: broadcast, multicast, link-local */
-#define OUTCOMES		  15
+#define OUTCOME_TOO_BIG_SENT	  15 /* an ICMP error was sent in place of the packet */
+#define OUTCOME_TOO_LONG_DROPPED  16
+#define OUTCOMES		  17
 
 #endif

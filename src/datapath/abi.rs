@@ -71,7 +71,7 @@ plain! {
     failure_key = 8;
     first_fragment = 72;
     flow_key = 40;
-    interface = 32;
+    interface = 36;
     locator = LOCATOR_LEN;
     maglev_chunk = MAGLEV_CHUNK;
     prefix_lengths = 24;

@@ -27,6 +27,8 @@ const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
     (abi::OUTCOME_TTL, "ttl_exceeded"),
     (abi::OUTCOME_NO_DEVICE, "no_device"),
     (abi::OUTCOME_TOO_LONG, "too_long"),
+    (abi::OUTCOME_TOO_BIG_SENT, "too_big_sent"),
+    (abi::OUTCOME_TOO_LONG_DROPPED, "too_long_dropped"),
     (abi::OUTCOME_NO_HEADROOM, "no_headroom"),
 ];
 
@@ -98,7 +100,10 @@ impl Interface {
             let counter = map.total(number)?.unwrap_or_default();
             let (total, action) = match number {
                 abi::OUTCOME_REDIRECTED => (&mut actions.redirect, "redirect"),
-                abi::OUTCOME_NO_HEADROOM => (&mut actions.drop, "drop"),
+                abi::OUTCOME_TOO_BIG_SENT => (&mut actions.tx, "tx"),
+                abi::OUTCOME_NO_HEADROOM | abi::OUTCOME_TOO_LONG_DROPPED => {
+                    (&mut actions.drop, "drop")
+                }
                 _ => (&mut actions.pass, "pass"),
             };
             *total += counter;

@@ -26,7 +26,7 @@ pub const SHARED: [Schema; 14] = [
 ];
 
 /// An interface's own maps.
-pub const OWN: [Schema; 2] = [("outcomes", 2), ("config", 1)];
+pub const OWN: [Schema; 2] = [("outcomes", 2), ("config", 2)];
 
 /// What `config` is called in the BPF object.
 const CONFIG: &str = "xdpredir.rodata";
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn pins_of_other_schemas_are_told_apart() {
         assert_eq!(pin_of(&SHARED, "rules").as_deref(), Some("rules-1"));
-        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-1"));
+        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-2"));
         assert_eq!(pin_of(&OWN, "rules"), None);
         assert_eq!(difference(&SHARED, "rules-1"), None);
         assert_eq!(difference(&SHARED, "ledger"), None);
