@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The maps. Each interface has its own outcomes map. The others, and those of the ledger, are
- * pinned once for each network namespace and shared by all its interfaces. The hashes allocate a
- * value when it is written, so unused room costs the 16 bytes of its bucket.
+ * The maps. Each interface has its own policy and outcomes. The others, and those of the ledger,
+ * are pinned once for each network namespace and shared by all its interfaces. The hashes allocate
+ * a value when it is written, so unused room costs the 16 bytes of its bucket.
  *
  * A change that moves a byte of a map's keys or values needs another number for that map in
  * src/datapath/schema.rs, and so does another meaning: otherwise two versions of the command
@@ -20,6 +20,7 @@
 #include "abi/flow.h"
 #include "abi/limits.h"
 #include "abi/outcomes.h"
+#include "abi/policy.h"
 #include "abi/rule.h"
 
 /*
@@ -141,5 +142,12 @@ struct {
 	__type(key, __u32);
 	__type(value, struct counter);
 } outcomes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct policy);
+} policy SEC(".maps");
 
 #endif

@@ -12,6 +12,7 @@
 #include "interface.h"
 #include "ledger.h"
 #include "parse.h"
+#include "policy.h"
 #include "rewrite.h"
 #include "too_big.h"
 
@@ -75,11 +76,12 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *p
  */
 static __always_inline int verdict(__u32 outcome)
 {
-	if (outcome == OUTCOME_REDIRECTED)
+	if (outcome == OUTCOME_REDIRECTED || outcome == OUTCOME_POLICY_FORWARD)
 		return XDP_REDIRECT;
 	if (outcome == OUTCOME_TOO_BIG_SENT)
 		return interface.answers == ANSWERS_REDIRECTED ? XDP_REDIRECT : XDP_TX;
-	if (outcome == OUTCOME_NO_HEADROOM || outcome == OUTCOME_TOO_LONG_DROPPED)
+	if (outcome == OUTCOME_NO_HEADROOM || outcome == OUTCOME_TOO_LONG_DROPPED ||
+	    is_dropped_by_policy(outcome))
 		return XDP_DROP;
 	return XDP_PASS;
 }
@@ -99,6 +101,8 @@ int xdpredir(struct xdp_md *ctx)
 		if (outcome != OUTCOME_REDIRECTED && pkt.fragment == FIRST)
 			forget_first(&pkt);
 	}
+	if (is_unmatched(outcome))
+		outcome = apply_policy(ctx, &pkt, outcome);
 	count_outcome(outcome, pkt.size);
 	return verdict(outcome);
 }

@@ -14,7 +14,7 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use xdpredir::control::ruleset_file::{self, Egress};
+use xdpredir::control::ruleset_file::{self, Devices, Egress};
 use xdpredir::host::genetlink;
 use xdpredir::host::netlink::Answer;
 use xdpredir::model::{Change, Locator, Mac, Rule, RuleRecord};
@@ -168,22 +168,41 @@ fn the_journal() {
 }
 
 fn read_rules(text: &str) -> anyhow::Result<Vec<Rule>> {
-    ruleset_file::rules(ruleset_file::records(text)?, |_| {
+    ruleset_file::rules(ruleset_file::records(text)?, &Host)
+}
+
+/// All devices are wan0, with the index 25.
+struct Host;
+
+impl Devices for Host {
+    fn egress(&self, _: u32) -> anyhow::Result<Egress> {
         Ok(Egress {
             name: "wan0".into(),
             source_mac: Mac([2, 0, 0, 0, 0, 1]),
             completes_checksum: true,
         })
-    })
+    }
+
+    fn ifindex(&self, _: &str) -> anyhow::Result<u32> {
+        Ok(25)
+    }
+
+    fn name(&self, _: u32) -> anyhow::Result<String> {
+        Ok("wan0".into())
+    }
 }
 
 #[test]
 fn rule_files() {
     let one = r#"{"src":"10.0.0.0/8","proto":"udp","port":7999,"server":"172.17.0.2","mac":"02:42:ac:11:00:02","ifindex":25}"#;
     let two = r#"{"src":"::/0","proto":"tcp","port":80,"server":"fd00::2","mac":"02:42:ac:11:00:02","ifindex":25,"ifname":"wan0","weight":3,"forward_packages":1,"forward_bytes":60,"vlan":5,"to_port":8080,"snat":"fd00::9","keep_ip":false,"decrement_ttl":false,"push_vlan":7,"pop_vlan":true,"state":"up","origin":"container web"}"#;
+    let three = r#"{"src":"::/0","dst":"fd00::/8","proto":"any","port":"any","vlan":5,"inner_vlan":6,"in":"lan0","in_ifindex":25,"action":"forward","mac":"02:42:ac:11:00:02","ifindex":26,"too_long":"drop"}"#;
+    let four =
+        r#"{"src":"::/0","proto":"sctp","port":"7000-7010","in_ifindex":25,"action":"drop"}"#;
     let good = [
         one.to_string(),
         format!("{one}\n{two}\n"),
+        format!("{three}\n{four}\n"),
         format!("[{one},{two}]"),
         one.replace("}", r#","keep_ip":true}"#),
     ];
@@ -195,14 +214,14 @@ fn rule_files() {
         let Ok(rules) = read_rules(&text) else {
             return Ok(());
         };
-        let record = |rule, backend| serde_json::to_string(&RuleRecord::new(rule, backend));
         let records = rules.iter().flat_map(|rule| {
-            let of_rule = rule
-                .backends
-                .iter()
-                .map(move |backend| record(rule, backend));
-            of_rule.map(|line| line.expect("a rule can be written"))
+            let backends = rule.backends.iter();
+            let backends = backends.map(move |backend| RuleRecord::new(rule, backend));
+            let alone = rule.backends.is_empty().then(|| RuleRecord::of(rule));
+            backends.chain(alone)
         });
+        let line = |record| serde_json::to_string(&record).expect("a rule can be written");
+        let records = records.map(line);
         let again = read_rules(&records.collect::<Vec<_>>().join("\n"));
         prop_assert_eq!(rules, again.expect("what was written can be read"));
         Ok(())

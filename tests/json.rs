@@ -37,7 +37,9 @@ fn every_key_is_documented() {
     let mut found = BTreeSet::new();
     let mut run = |words: &str| keys(&tool.run(&format!("{words} --json")).json(), &mut found);
     lan.servers[0].exec("ethtool -K eth0 gro off");
-    run("attach lan --mode native");
+    run("attach lan --mode native --policy drop");
+    run("policy lan pass");
+    run("policy lan");
     run("rule add --server 172.17.0.2");
     lan.servers[0].ip("link set eth0 address 02:00:00:00:00:77");
     run("rule refresh");

@@ -21,8 +21,12 @@
 #define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the packet is dropped */
 #define OUTCOME_LATE_FIRST	  13 /* a first fragment after later ones that have passed */
 #define OUTCOME_NOT_UNICAST	  14 /* left alone: broadcast, multicast, link-local */
-#define OUTCOME_TOO_BIG_SENT	  15 /* an ICMP error was sent in place of the packet */
-#define OUTCOME_TOO_LONG_DROPPED  16
-#define OUTCOMES		  17
+#define OUTCOME_POLICY_DROP	  15 /* these four: no rule matched, and the policy decides */
+#define OUTCOME_POLICY_FORWARD	  16
+#define OUTCOME_POLICY_NO_DEVICE  17 /* gone, or where the frame came from; it is dropped */
+#define OUTCOME_POLICY_TOO_LONG	  18 /* for the MTU of the policy's device; it is dropped */
+#define OUTCOME_TOO_BIG_SENT	  19 /* an ICMP error was sent in place of the packet */
+#define OUTCOME_TOO_LONG_DROPPED  20
+#define OUTCOMES		  21
 
 #endif

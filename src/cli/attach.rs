@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use super::grammar::{self, Global, ModeChoice};
 use super::{pins, warnings};
-use xdpredir::control::{self, AttachReport, AttachRequest, Attached};
-use xdpredir::model::Mode;
+use xdpredir::control::{self, AttachReport, AttachRequest, Attached, Pins};
+use xdpredir::model::{Mode, Policy};
 use xdpredir::view::{self, doctor::Row};
 
 pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
@@ -18,14 +18,15 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
         if let Some(mounted) = mounted {
             view::complaint(format_args!("xdpredir: {mounted}"));
         }
-        let one = |attached| json(attached, warn(std::slice::from_ref(attached)));
-        return view::json::print(&attached.iter().map(one).collect::<Vec<_>>());
+        let one = |attached| json(&pins, attached, warn(std::slice::from_ref(attached)));
+        let all = attached.iter().map(one).collect::<Result<Vec<_>>>()?;
+        return view::json::print(&all);
     }
     warn(&attached);
     mounted.iter().try_for_each(view::sentence)?;
     attached
         .iter()
-        .try_for_each(|attached| describe(global, attached))
+        .try_for_each(|attached| describe(global, &pins, attached))
 }
 
 impl From<&grammar::Attach> for AttachRequest {
@@ -40,11 +41,12 @@ impl From<&grammar::Attach> for AttachRequest {
             group: args.group.clone(),
             force: args.force,
             ledger: !args.no_ledger,
+            policy: args.policy.clone(),
         }
     }
 }
 
-fn describe(global: &Global, attached: &Attached) -> Result<()> {
+fn describe(global: &Global, pins: &Pins, attached: &Attached) -> Result<()> {
     let (name, mode) = (&attached.device.name, attached.mode);
     if attached.made_room {
         view::sentence(format_args!(
@@ -57,6 +59,10 @@ fn describe(global: &Global, attached: &Attached) -> Result<()> {
     let verb = if attached.already { "" } else { "attached " };
     let reason = &attached.reason;
     view::sentence(format_args!("{name}: {verb}in {mode} mode ({reason})"))?;
+    if attached.policy != Policy::Pass {
+        let policy = control::policy(pins, name)?.policy;
+        view::sentence(format_args!("  policy {policy}"))?;
+    }
     if mode == Mode::Native && attached.device.is_veth() {
         view::sentence(
             "  while this is attached, the kernel keeps segmentation offload off at the veth's peer, which slows its bulk transfers",
@@ -69,8 +75,9 @@ fn describe(global: &Global, attached: &Attached) -> Result<()> {
     Ok(())
 }
 
-fn json(attached: &Attached, warnings: Option<Vec<Row>>) -> serde_json::Value {
-    serde_json::json!({
+fn json(pins: &Pins, attached: &Attached, warnings: Option<Vec<Row>>) -> Result<serde_json::Value> {
+    let policy = control::policy(pins, &attached.device.name)?.policy;
+    let mut json = serde_json::json!({
         "ifname": attached.device.name,
         "ifindex": attached.device.ifindex,
         "mode": attached.mode,
@@ -78,5 +85,7 @@ fn json(attached: &Attached, warnings: Option<Vec<Row>>) -> serde_json::Value {
         "ledger": attached.ledger,
         "changed": !attached.already,
         "warnings": warnings,
-    })
+    });
+    view::json::extend(&mut json, &policy)?;
+    Ok(json)
 }

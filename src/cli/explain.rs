@@ -49,15 +49,23 @@ fn control(error: &control::Error) -> String {
         Error::WhichBackend => "which backend? --server ADDR is missing; --container, --pid, \
             --server-netns, or --dev of a veth find it"
             .into(),
+        Error::KeepsIp(proto) => {
+            let why = control::why_not_rewritten(*proto);
+            format!("--proto {proto}: {why}: redirect them with --keep-ip")
+        }
         Error::NoDevice(_) | Error::NoGroup(_) => format!("--{error}"),
-        Error::NoRule(_) => error.to_string(),
+        Error::NoRule(_) | Error::HasBackends(..) => error.to_string(),
     }
 }
 
 fn option(field: Field) -> &'static str {
     match field {
         Field::Server => "--server",
+        Field::Dst => "--dst",
         Field::Src => "--src",
+        Field::Port => "--port",
+        Field::InnerVlan => "--inner-vlan",
+        Field::Forward => "--forward",
         Field::Snat => "--snat",
         Field::Device | Field::Origin => "--dev",
         Field::Pid => "--pid",

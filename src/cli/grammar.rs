@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use xdpredir::control::PolicySpec;
 use xdpredir::lab;
-use xdpredir::model::{Mac, Port, Ports, Prefix, Proto, VlanId, Weight};
+use xdpredir::model::{Mac, Port, Ports, Prefix, Proto, TooLong, VlanId, Weight};
 
 /// Redirect and load-balance packets with XDP.
 ///
@@ -52,6 +53,8 @@ pub struct Global {
 pub enum Command {
     /// Load the program and attach it to interfaces
     Attach(Attach),
+    /// Show or change what becomes of the frames that no rule matches
+    Policy(Policy),
     /// Detach the program from interfaces; after the last one, nothing is left behind
     Detach(Detach),
     /// Show the attached interfaces, their modes and program ids, and the number of rules
@@ -102,6 +105,23 @@ pub struct Attach {
     /// Do not count the frames that the kernel loses after the redirect
     #[arg(long)]
     pub no_ledger: bool,
+
+    /// What becomes of frames that no rule matches, whatever is in them: they go to the host's network
+    /// stack, are dropped, or leave by another device as they are [default: pass]
+    #[arg(long, value_name = "pass|drop|forward:DEV", value_hint = ValueHint::Other)]
+    pub policy: Option<PolicySpec>,
+}
+
+#[derive(Args)]
+pub struct Policy {
+    /// The interface, which is attached
+    #[arg(value_name = "IFACE", value_hint = ValueHint::Other)]
+    pub interface: String,
+
+    /// What becomes of frames that arrive there and that no rule matches, from now on. ARP, broadcasts
+    /// and frames that are not IP are among them [default: show what it is]
+    #[arg(value_name = "pass|drop|forward:DEV", value_hint = ValueHint::Other)]
+    pub policy: Option<PolicySpec>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -144,9 +164,9 @@ pub struct Features {
 
 #[derive(Args)]
 pub struct Doctor {
-    /// Make the changes that can be undone: switch GRO on at a veth's peer, set links up, and bring
-    /// devices, addresses and checksum features of backends up to date. Asks first. `detach` of the
-    /// last interface undoes the changes
+    /// Make the changes that can be undone: put a program that passes all on a veth's peer, or switch
+    /// GRO on there, set links up, and bring devices, addresses and checksum features of backends up
+    /// to date. Lists the changes and asks first. `detach` of the last interface undoes them
     #[arg(long)]
     pub fix: bool,
 
@@ -161,21 +181,30 @@ pub struct Doctor {
 
 #[derive(Subcommand)]
 pub enum Rule {
-    /// Add a backend to the rule for a match, or update it.
+    /// Add a backend to the rule for a match, or update it; or add a rule that forwards, passes or drops.
+    ///
+    /// Of several rules that match a packet, the most specific one takes it. Matches are compared by
+    /// destination prefix, source prefix, port (one, a range, any), protocol, inner VLAN and interface, in
+    /// this order.
     ///
     /// The same server again is an update: its counters are kept, and so are the options that you do
     /// not give. If you give the server alone, its MAC address and device are found again, the way they
     /// were found before; `rule refresh` does that for all backends but those with --mac. Any option for
     /// rewriting replaces all rewriting that the backend had, except that --snat and --keep-ttl of the
     /// rule's other backends hold for this one, too. A rule has up to 255 backends.
+    ///
+    /// With --forward, --pass or --drop the rule has no backends. If neither address is given, it is added
+    /// for IPv4 and for IPv6. A rule with backends does not become such a rule: delete it first.
     Add(RuleAdd),
     /// Delete one backend, a rule with all its backends, or all rules.
     ///
     /// The match must be the one that the rule was added with; without options it is UDP to port 7999
-    /// from any source. Where there is nothing to delete, the exit code is 3.
+    /// from any source to any destination. Without addresses, the rules of both IP versions are meant. An
+    /// interface that is gone is named by its index. Where there is nothing to delete, the exit code is 3.
     Del(RuleDel),
-    /// List backends with their counters, one a row, and their states.
+    /// List rules with their backends and counters, one backend a row, and their states.
     ///
+    /// Of the rules that match a packet, the first one takes it, IPv4 and IPv6 apart.
     /// The column of states is left out while all backends are up. Options narrow the list; if no
     /// backend is left, the exit code is 3.
     List(Filter),
@@ -189,8 +218,8 @@ pub enum Rule {
     /// Add many rules at once from a file.
     ///
     /// The file has one JSON object a line, or an array of objects, with the keys of `rule list --json`:
-    /// src, proto, port, server, mac, ifindex and, where needed, weight, vlan, to_port, snat, keep_ip,
-    /// decrement_ttl, push_vlan, pop_vlan and origin. All lines and the limits are checked before the
+    /// src, proto, port, server, mac, ifindex and, where needed, dst, vlan, inner_vlan, in, action, weight,
+    /// to_port, snat, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long and origin. All lines and the limits are checked before the
     /// first rule is loaded. A rule that exists is replaced; the counters of backends that stay are kept.
     /// If the load is interrupted, some of the rules are loaded, each of them whole: run it again. At
     /// the end it warns, as `rule add` does, of what keeps packets from arriving.
@@ -204,21 +233,35 @@ pub enum Rule {
 /// Which packets a rule is for.
 #[derive(Args)]
 pub struct Match {
-    /// Source address or prefix, IPv4 or IPv6 [default: any source of the server's IP version]
+    /// Destination address or prefix, IPv4 or IPv6 [default: any destination]
+    #[arg(long, value_name = "ADDR[/LEN]")]
+    pub dst: Option<Prefix>,
+
+    /// Source address or prefix, IPv4 or IPv6 [default: any source]
     #[arg(long, value_name = "ADDR[/LEN]")]
     pub src: Option<Prefix>,
 
-    /// Protocol of the packets
+    /// Protocol of the packets; icmp is ICMPv6 for IPv6
     #[arg(long, default_value = "udp", value_parser = proto())]
     pub proto: Proto,
 
-    /// Destination port of the packets
-    #[arg(long, value_name = "N", default_value = "7999")]
-    pub port: Ports,
+    /// Destination ports of the packets: one, a range, or any. With --proto any, a port is that of UDP,
+    /// TCP and SCTP [default: 7999; any with --proto icmp and --proto any]
+    #[arg(long, value_name = "N|A-B|any")]
+    pub port: Option<Ports>,
 
     /// VLAN identifier of the outer tag (802.1Q or 802.1ad), 1 to 4094 [default: untagged frames]
     #[arg(long, value_name = "N")]
     pub vlan: Option<VlanId>,
+
+    /// VLAN identifier of the second tag [default: it is not compared, and frames with two tags are
+    /// redirected only if both tags stay]
+    #[arg(long, value_name = "N", requires = "vlan")]
+    pub inner_vlan: Option<VlanId>,
+
+    /// Interface where the packets arrive [default: any]
+    #[arg(long = "in", value_name = "IFACE", value_hint = ValueHint::Other)]
+    pub ingress: Option<String>,
 }
 
 #[derive(Args)]
@@ -233,7 +276,7 @@ pub struct RuleAdd {
     pub server: Option<IpAddr>,
 
     /// MAC address of the backend [default: from the neighbour table, or asked for by ARP or neighbour
-    /// discovery]
+    /// discovery]. With --forward, the destination that frames get [default: MAC addresses stay]
     #[arg(long)]
     pub mac: Option<Mac>,
 
@@ -262,9 +305,53 @@ pub struct RuleAdd {
     #[arg(long, value_name = "N")]
     pub weight: Option<Weight>,
 
+    /// What becomes of packets that are longer than the egress device's MTU [default: icmp, or as the
+    /// rule has it]
+    #[arg(long, value_name = "ACTION", value_parser = too_long(), conflicts_with_all = ["pass", "drop"])]
+    pub too_long: Option<TooLong>,
+
+    #[command(flatten)]
+    pub action: Action,
+
     #[command(flatten)]
     pub rewrite: Rewrite,
 }
+
+/// What becomes of packets if they are not redirected to a backend.
+#[derive(Args)]
+#[command(next_help_heading = "Instead of a backend")]
+#[command(group = ArgGroup::new("action").conflicts_with_all(BACKEND_OPTIONS))]
+pub struct Action {
+    /// Send the frames out by this device, as they are
+    #[arg(long, value_name = "DEV", value_hint = ValueHint::Other, group = "action")]
+    pub forward: Option<String>,
+
+    /// Let the packets pass to the host
+    #[arg(long, group = "action", conflicts_with = "mac")]
+    pub pass: bool,
+
+    /// Drop the packets
+    #[arg(long, group = "action", conflicts_with = "mac")]
+    pub drop: bool,
+}
+
+/// What only a backend has.
+const BACKEND_OPTIONS: [&str; 14] = [
+    "server",
+    "ifindex",
+    "dev",
+    "pid",
+    "server_netns",
+    "container",
+    "weight",
+    "to_port",
+    "snat",
+    "keep_ip",
+    "keep_ttl",
+    "decrement_ttl",
+    "push_vlan",
+    "pop_vlan",
+];
 
 /// What is rewritten in a packet besides its destination address.
 #[derive(Args)]
@@ -297,9 +384,9 @@ pub struct Rewrite {
     #[arg(long, value_name = "N")]
     pub push_vlan: Option<VlanId>,
 
-    /// Remove the outer VLAN tag from frames that have one
-    #[arg(long)]
-    pub pop_vlan: bool,
+    /// Remove the outer VLAN tag from frames that have one; twice: the two outer tags
+    #[arg(long, action = ArgAction::Count, value_parser = clap::value_parser!(u8).range(..=2))]
+    pub pop_vlan: u8,
 }
 
 #[derive(Args)]
@@ -312,7 +399,7 @@ pub struct RuleDel {
     pub server: Option<IpAddr>,
 
     /// Delete all rules
-    #[arg(long, conflicts_with_all = ["src", "proto", "port", "vlan", "server"])]
+    #[arg(long, conflicts_with_all = ["dst", "src", "proto", "port", "vlan", "inner_vlan", "ingress", "server"])]
     pub all: bool,
 
     /// Exit with 0 also where there is nothing to delete
@@ -323,6 +410,10 @@ pub struct RuleDel {
 /// Narrows a list of rules and backends; without options, all are meant.
 #[derive(Args)]
 pub struct Filter {
+    /// Only rules with this destination address or prefix
+    #[arg(long, value_name = "ADDR[/LEN]")]
+    pub dst: Option<Prefix>,
+
     /// Only rules with this source address or prefix
     #[arg(long, value_name = "ADDR[/LEN]")]
     pub src: Option<Prefix>,
@@ -331,13 +422,21 @@ pub struct Filter {
     #[arg(long, value_parser = proto())]
     pub proto: Option<Proto>,
 
-    /// Only rules with this destination port
-    #[arg(long, value_name = "N")]
+    /// Only rules with this destination port, this range, or any port
+    #[arg(long, value_name = "N|A-B|any")]
     pub port: Option<Ports>,
 
     /// Only rules with this VLAN identifier
     #[arg(long, value_name = "N")]
     pub vlan: Option<VlanId>,
+
+    /// Only rules with this VLAN identifier of the second tag
+    #[arg(long, value_name = "N")]
+    pub inner_vlan: Option<VlanId>,
+
+    /// Only rules for this interface; one that is gone is named by its index
+    #[arg(long = "in", value_name = "IFACE", value_hint = ValueHint::Other)]
+    pub ingress: Option<String>,
 
     /// Only backends with this address
     #[arg(long, value_name = "ADDR")]
@@ -401,6 +500,23 @@ fn bed() -> impl TypedValueParser<Value = &'static lab::Bed> {
 fn proto() -> impl TypedValueParser<Value = Proto> {
     let named = |name: String| Proto::ALL.into_iter().find(|proto| proto.name() == name);
     let names = PossibleValuesParser::new(Proto::ALL.map(Proto::name));
+    names.map(move |name| named(name).expect("clap takes no other name"))
+}
+
+/// Takes the names of what becomes of packets that are too long.
+fn too_long() -> impl TypedValueParser<Value = TooLong> {
+    let about = |choice| match choice {
+        TooLong::Icmp => "The sender is told the MTU, as a router does",
+        TooLong::Pass => "They pass to the host",
+        TooLong::Drop => "They are dropped",
+    };
+    let value = |choice: TooLong| PossibleValue::new(choice.name()).help(about(choice));
+    let named = |name: String| {
+        TooLong::ALL
+            .into_iter()
+            .find(|choice| choice.name() == name)
+    };
+    let names = PossibleValuesParser::new(TooLong::ALL.map(value));
     names.map(move |name| named(name).expect("clap takes no other name"))
 }
 

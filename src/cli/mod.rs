@@ -10,6 +10,7 @@ mod features;
 mod grammar;
 mod lab;
 mod load;
+mod policy;
 mod requests;
 mod rule;
 mod stats;
@@ -64,6 +65,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let global = &cli.global;
     match &cli.command {
         Command::Attach(args) => attach::run(global, args)?,
+        Command::Policy(args) => policy::run(global, args)?,
         Command::Detach(args) => return detach::run(global, args),
         Command::Status => status::run(global)?,
         Command::Features(args) => features::run(global, args)?,

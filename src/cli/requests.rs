@@ -1,19 +1,26 @@
 //! What was typed, as the requests that it means.
 
 use xdpredir::control::{
-    AddRequest, DeleteRequest, DeviceSpec, MatchSpec, NamespaceSpec, RuleSelector,
+    ActionRequest, ActionSpec, AddRequest, DeleteRequest, DeviceSpec, MatchSpec, NamespaceSpec,
+    RuleSelector,
 };
-use xdpredir::model::{Pops, Rewrite, Rewriting};
+use xdpredir::model::{Pops, Port, Ports, Proto, Rewrite, Rewriting};
 
 use super::grammar;
+
+/// That of the demo that came before.
+const DEFAULT_PORT: u16 = 7999;
 
 impl From<&grammar::Filter> for RuleSelector {
     fn from(args: &grammar::Filter) -> Self {
         RuleSelector {
+            dst: args.dst,
             src: args.src,
             proto: args.proto,
-            port: args.port,
+            ports: args.port,
             vlan: args.vlan,
+            inner_vlan: args.inner_vlan,
+            ingress: args.ingress.clone(),
             server: args.server,
         }
     }
@@ -21,11 +28,18 @@ impl From<&grammar::Filter> for RuleSelector {
 
 impl From<&grammar::Match> for MatchSpec {
     fn from(args: &grammar::Match) -> Self {
+        let default = || match args.proto {
+            Proto::Icmp | Proto::Any => Ports::ANY,
+            _ => Port::new(DEFAULT_PORT).expect("a port").into(),
+        };
         MatchSpec {
+            dst: args.dst,
             src: args.src,
             proto: args.proto,
-            port: args.port,
+            ports: args.port.unwrap_or_else(default),
             vlan: args.vlan,
+            inner_vlan: args.inner_vlan,
+            ingress: args.ingress.clone(),
         }
     }
 }
@@ -44,8 +58,29 @@ impl From<&grammar::RuleAdd> for AddRequest {
             namespace: pid.or_else(netns).or_else(container),
             weight: args.weight,
             rewriting: rewriting(&args.rewrite),
+            too_long: args.too_long,
         }
     }
+}
+
+/// The request for a rule without backends; None where no such action is given.
+pub fn action(args: &grammar::RuleAdd) -> Option<ActionRequest> {
+    let grammar::Action {
+        forward,
+        pass,
+        drop,
+    } = &args.action;
+    let forward = forward.clone().map(|device| ActionSpec::Forward {
+        device,
+        mac: args.mac,
+    });
+    let pass = pass.then_some(ActionSpec::Pass);
+    let drop = drop.then_some(ActionSpec::Drop);
+    Some(ActionRequest {
+        matches: (&args.matches).into(),
+        action: forward.or(pass).or(drop)?,
+        too_long: args.too_long,
+    })
 }
 
 /// None where no option of it was given.

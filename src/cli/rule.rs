@@ -6,10 +6,10 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::grammar::{self, Filter, Global, RuleAdd, RuleDel};
-use super::{explain, load, warnings};
-use xdpredir::control::{self, AddReport, Pins};
+use super::{explain, load, requests, warnings};
+use xdpredir::control::{self, ActionReport, AddReport, Pins};
 use xdpredir::error::Exit;
-use xdpredir::model::{Match, RuleRecord};
+use xdpredir::model::RuleRecord;
 use xdpredir::view::{self, doctor::Row};
 
 pub fn run(global: &Global, verb: &grammar::Rule) -> Result<ExitCode> {
@@ -29,7 +29,7 @@ fn list(global: &Global, pins: &Pins, args: &Filter) -> Result<()> {
     if global.json {
         return view::json::print(&records);
     }
-    view::text(view::table::rules(&records))
+    view::text(view::rules::table(&records))
 }
 
 #[derive(Serialize)]
@@ -39,11 +39,20 @@ struct Added<'a> {
     warnings: Option<Vec<Row>>,
 }
 
+#[derive(Serialize)]
+struct AddedRules<'a> {
+    rules: &'a [RuleRecord],
+    warnings: Option<Vec<Row>>,
+}
+
 fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
+    if let Some(request) = requests::action(args) {
+        return add_action(global, &control::add_action(pins, &request)?);
+    }
     let report = control::add(pins, &args.into())?;
     let record = &report.record;
     if let Some(error) = &report.not_found {
-        let (server, why) = (record.server, explain::causes(error));
+        let (server, why) = (report.server, explain::causes(error));
         view::warning(format_args!(
             "{server} was not found, and stays as it was: {why}"
         ));
@@ -57,7 +66,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     found.try_for_each(|found| view::sentence(format_args!("  {found}")))?;
     // Many senders want no answer, so that it is no warning.
     if report.answers_come_from_server() {
-        let server = record.server;
+        let server = report.server;
         view::sentence(format_args!(
             "  answers come from {server} itself: for clients that refuse those, see --keep-ip"
         ))?;
@@ -66,30 +75,57 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
 }
 
 fn added(report: &AddReport) -> String {
-    let AddReport { record, device, .. } = report;
-    let verb = if report.is_update { "updated" } else { "added" };
-    let (matches, server, mac) = (record.matches(), record.server, record.mac);
-    let text = format!(
-        "{verb} {matches} -> {server} {mac} via {device} weight {}",
-        record.weight
-    );
-    let rewriting = view::table::rewriting(record);
+    let AddReport {
+        record,
+        server,
+        mac,
+        device,
+        ..
+    } = report;
+    let verb = verb(report.is_update);
+    let (matches, weight) = (record.matches_text(), record.weight);
+    let text = format!("{verb} {matches} -> {server} {mac} via {device} weight {weight}");
+    let rewriting = view::rules::rewriting(record);
     format!("{text} {rewriting}").trim_end().to_string()
+}
+
+fn verb(is_update: bool) -> &'static str {
+    if is_update { "updated" } else { "added" }
+}
+
+fn add_action(global: &Global, report: &ActionReport) -> Result<()> {
+    let warnings = warnings::say(global, &report.warnings);
+    let rules = &report.records;
+    if global.json {
+        return view::json::print(&AddedRules { rules, warnings });
+    }
+    let verb = verb(report.is_update);
+    let mut lines = rules.iter().map(|rule| {
+        let (matches, action) = (rule.matches_text(), view::rules::action(rule));
+        format!("{verb} {matches} -> {action}")
+    });
+    lines.try_for_each(view::sentence)
 }
 
 fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
     let report = control::delete(pins, &args.into(), args.if_exists)?;
     if global.json {
-        return view::json::print(&serde_json::json!({ "deleted": report.deleted }));
+        return view::json::print(&serde_json::json!({ "deleted": report.deleted() }));
     }
-    let backends = view::count(report.deleted, "backend");
-    let rules: Vec<String> = report.rules.iter().map(Match::to_string).collect();
-    let of = if args.all {
-        "all rules".into()
-    } else {
-        rules.join(" and ")
+    let rules: Vec<String> = report.rules.iter().map(control::match_text).collect();
+    let rules = match args.all {
+        true => "all rules".into(),
+        false => rules.join(" and "),
     };
-    view::sentence(format_args!("deleted {backends} of {of}"))
+    let backends = view::count(report.backends, "backend");
+    view::sentence(match (report.backends, report.others) {
+        (_, 0) => format!("deleted {backends} of {rules}"),
+        (0, _) => format!("deleted {rules}"),
+        (_, others) => {
+            let others = view::count(others, "rule");
+            format!("deleted {backends}, and {others} without backends: {rules}")
+        }
+    })
 }
 
 fn refresh(global: &Global, pins: &Pins, args: &Filter) -> Result<ExitCode> {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::grammar::Global;
-use xdpredir::host::netns;
+use xdpredir::host::{device, netns};
 use xdpredir::model::{Match, Rewriting, Verb};
 use xdpredir::view::remedy::Shell;
 
@@ -36,6 +36,11 @@ fn words(verb: &Verb) -> Vec<OsString> {
         Verb::Detach(interfaces) => {
             words.add("detach").names(interfaces).add("--keep-rules");
         }
+        Verb::Policy(interface, policy) => {
+            words
+                .add("policy")
+                .names(&[interface.clone(), policy.clone()]);
+        }
         Verb::RuleAdd {
             matches,
             server,
@@ -50,7 +55,7 @@ fn words(verb: &Verb) -> Vec<OsString> {
         Verb::RuleDel(matches, server) => {
             words.add("rule del");
             matches.iter().for_each(|matches| words.matches(matches));
-            words.option("--server", Some(server));
+            words.option("--server", *server);
         }
         Verb::RuleRefresh(server) => {
             words.add("rule refresh").option("--server", Some(server));
@@ -108,10 +113,17 @@ impl Words {
     }
 
     fn matches(&mut self, matches: &Match) {
-        self.option("--src", Some(matches.src))
-            .option("--proto", Some(matches.proto))
-            .option("--port", Some(matches.ports))
-            .option("--vlan", matches.vlan);
+        let name = |ifindex| device::name_of(ifindex).unwrap_or_else(|| ifindex.to_string());
+        self.option(
+            "--dst",
+            Some(matches.dst).filter(|dst| dst.prefix_len() > 0),
+        )
+        .option("--src", Some(matches.src))
+        .option("--proto", Some(matches.proto))
+        .option("--port", Some(matches.ports))
+        .option("--vlan", matches.vlan)
+        .option("--inner-vlan", matches.inner_vlan)
+        .option("--in", matches.ingress.map(name));
     }
 
     fn rewriting(&mut self, new: &Rewriting) {
@@ -169,6 +181,28 @@ mod tests {
         }
     }
 
+    /// A match with all fields, and an interface that is not there.
+    fn everything() -> Match {
+        Match {
+            dst: "10.1.0.0/16".parse().expect("a prefix"),
+            src: "10.0.0.0/8".parse().expect("a prefix"),
+            proto: Proto::Sctp,
+            ports: "7-9".parse().expect("ports"),
+            vlan: VlanId::new(5),
+            inner_vlan: VlanId::new(6),
+            ingress: Some(2_147_483_647),
+        }
+    }
+
+    #[test]
+    fn all_fields_of_a_match_are_named() {
+        assert_eq!(
+            text(Verb::RuleDel(Some(everything()), None), None, None),
+            "`xdpredir rule del --dst 10.1.0.0/16 --src 10.0.0.0/8 --proto sctp --port 7-9 --vlan 5 \
+             --inner-vlan 6 --in 2147483647`"
+        );
+    }
+
     #[test]
     fn commands_repeat_the_options_of_the_run() {
         let detach = || Verb::Detach(vec!["a b".into()]);
@@ -201,8 +235,10 @@ mod tests {
             attach(Some(Mode::Skb)),
             attach(None),
             Verb::Detach(interfaces()),
+            Verb::Policy("-c".into(), "forward:a;b".into()),
             rewritten(),
-            Verb::RuleDel(None, server),
+            Verb::RuleDel(None, Some(server)),
+            Verb::RuleDel(Some(everything()), None),
             Verb::RuleRefresh(server),
             Verb::DoctorFix,
         ];

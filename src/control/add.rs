@@ -5,13 +5,17 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 
+use super::error::Field;
 use super::merge::merge;
 use super::resolve::{DeviceSpec, NamespaceSpec};
+use super::selector::text;
 use super::{MatchSpec, inventory, validate};
 use crate::datapath::{self, Draft, Pins};
 use crate::doctor::{self, checks};
 use crate::error::{Exit, failure};
-use crate::model::{Finding, MAX_BACKENDS, Mac, Match, Rewriting, Rule, RuleRecord, Weight};
+use crate::model::{
+    Action, Finding, MAX_BACKENDS, Mac, Match, Rewriting, Rule, RuleRecord, TooLong, Weight,
+};
 
 /// A backend for a rule.
 #[derive(Clone, Debug)]
@@ -27,12 +31,16 @@ pub struct AddRequest {
     pub weight: Option<Weight>,
     /// What else becomes of packets; None: nothing, or as it is.
     pub rewriting: Option<Rewriting>,
+    /// Of the rule, too; None: the default, or as it is.
+    pub too_long: Option<TooLong>,
 }
 
 /// What was added.
 pub struct AddReport {
     /// The backend as it is now.
     pub record: RuleRecord,
+    pub server: IpAddr,
+    pub mac: Mac,
     /// It was there before.
     pub is_update: bool,
     /// The name of its device.
@@ -72,12 +80,19 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
     let egress = BTreeSet::from([found.adjacency.ifindex]);
     let is_update = store.edit(&lock, &egress, [matches], |rules| {
         let mut rule = rules.pop().unwrap_or(Rule::new(matches));
+        // Of another action, nothing is left but what becomes of packets that are too long.
+        (rule.action, rule.counter) = (Action::Redirect, None);
+        rule.too_long = request.too_long.unwrap_or(rule.too_long);
         let is_update = rule.backend(server).is_some();
         let has_room = is_update || rule.backends.len() < MAX_BACKENDS;
-        let message =
-            format!("{matches}: has {MAX_BACKENDS} backends already, and a rule cannot have more");
+        let message = format!(
+            "{}: has {MAX_BACKENDS} backends already, and a rule cannot have more",
+            text(&matches)
+        );
         ensure!(has_room, failure(Exit::Failed, message));
         merge(&mut rule, request, &found);
+        let rewrite = rule.backend(server).map(|backend| backend.rewrite);
+        rewrite.map_or(Ok(()), |new| validate::rewrite(matches.proto, &new))?;
         rules.push(rule);
         Ok(is_update)
     })?;
@@ -88,6 +103,8 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
     let facts = doctor::of_backend(pins, store, &rule, backend);
     Ok(AddReport {
         record: inventory::record(store, &rule, backend)?,
+        server,
+        mac: backend.mac,
         is_update,
         warnings: facts.map(|facts| checks::of_backend(&facts)),
         device: found.device,
@@ -99,8 +116,12 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
 impl AddRequest {
     fn valid_match(&self, server: IpAddr) -> Result<Match> {
         validate::server(server)?;
-        let matches = self.matches.for_family(server);
-        validate::source(matches.src, server)?;
+        let MatchSpec { dst, src, .. } = self.matches;
+        validate::same_as_server([(Field::Dst, dst), (Field::Src, src)], server)?;
+        let matches = self.matches.for_new(server)?;
+        if let Some(new) = &self.rewriting {
+            validate::rewrite(matches.proto, &new.backend)?;
+        }
         let snat = self.rewriting.and_then(|rewriting| rewriting.snat);
         snat.map_or(Ok(()), |snat| validate::snat(snat, server))?;
         Ok(matches)

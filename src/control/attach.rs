@@ -6,6 +6,7 @@ use anyhow::Result;
 use nix::unistd::{Gid, Group};
 
 use super::error::Error;
+use super::policy::PolicySpec;
 use crate::datapath::{self, Attached, Pins, Report, Request};
 use crate::doctor::{self, checks};
 use crate::error::Failure;
@@ -27,6 +28,8 @@ pub struct AttachRequest {
     pub force: bool,
     /// Count the frames that the kernel loses after the redirect.
     pub ledger: bool,
+    /// What becomes of the frames that no rule matches.
+    pub policy: Option<PolicySpec>,
 }
 
 /// Attaches to all interfaces or to none.
@@ -37,6 +40,8 @@ pub fn attach(pins: &Pins, request: &AttachRequest) -> Result<Report> {
     for device in &devices {
         device.require_ethernet_header()?;
     }
+    let policy = request.policy.as_ref();
+    let policy = policy.map(PolicySpec::resolve).transpose()?;
     // The kernel takes a program on a port and then on its bridge, but not the other way round.
     devices.sort_by_key(|device| device.master.is_none());
     let report = datapath::attach(
@@ -47,6 +52,7 @@ pub fn attach(pins: &Pins, request: &AttachRequest) -> Result<Report> {
             group,
             force: request.force,
             ledger: request.ledger,
+            policy,
         },
     )?;
     wait_for_links(&report.attached)?;

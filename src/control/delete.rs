@@ -1,18 +1,19 @@
 //! Deletes backends and rules.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use anyhow::Result;
 
-use super::error::Error;
+use super::error::{Error, Field};
+use super::selector::text;
 use super::{MatchSpec, validate};
 use crate::datapath::{self, Lock, Pins, RuleStore};
 use crate::error::Failure;
-use crate::model::{Match, Plan, Rule};
+use crate::model::{Action, Match, Plan, Rule};
 
 /// What is deleted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum DeleteRequest {
     All,
     /// A rule with all its backends, or one of them.
@@ -25,77 +26,77 @@ pub enum DeleteRequest {
 }
 
 /// What was deleted.
+#[derive(Default)]
 pub struct DeleteReport {
-    pub deleted: usize,
-    /// The rules that they were of, or would have been; not named where all rules were deleted.
+    pub backends: usize,
+    /// Rules whose action has no backends.
+    pub others: usize,
+    /// The rules, or those that the backends were of, or would have been; not named where all rules were
+    /// deleted.
     pub rules: Vec<Match>,
+}
+
+impl DeleteReport {
+    /// How many backends and rules without backends.
+    pub fn deleted(&self) -> usize {
+        self.backends + self.others
+    }
+
+    fn add(&mut self, rule: &Rule, backends: usize) {
+        match rule.action {
+            Action::Redirect => self.backends += backends,
+            _ => self.others += 1,
+        }
+    }
 }
 
 /// Deletes what is asked for. Nothing to delete is an error unless it is `if_exists`.
 pub fn delete(pins: &Pins, request: &DeleteRequest, if_exists: bool) -> Result<DeleteReport> {
-    request.validate()?;
+    let candidates = request.candidates()?;
+    let nothing = DeleteReport {
+        rules: candidates.iter().take(1).copied().collect(),
+        ..DeleteReport::default()
+    };
     if if_exists && !datapath::has_state(pins)? {
-        return Ok(request.nothing());
+        return Ok(nothing);
     }
     let lock = Lock::take(pins)?;
     let store = RuleStore::open(pins)?;
     let report = match request {
         DeleteRequest::All => delete_all(&store, &lock)?,
         DeleteRequest::Rule { server, .. } => {
-            let candidates = request.candidates();
-            let none = BTreeSet::new();
+            let (none, candidates) = (BTreeSet::new(), candidates.iter().copied());
             store.edit(&lock, &none, candidates, |rules| Ok(remove(rules, *server)))?
         }
     };
-    match report.deleted {
-        0 if if_exists => Ok(request.nothing()),
-        0 => Err(Failure::new(Error::NoRule(request.not_found()))),
+    match report.deleted() {
+        0 if if_exists => Ok(nothing),
+        0 => Err(Failure::new(Error::NoRule(request.not_found(&candidates)))),
         _ => Ok(report),
     }
 }
 
 impl DeleteRequest {
-    fn validate(&self) -> Result<()> {
-        let DeleteRequest::Rule {
-            matches,
-            server: Some(server),
-        } = *self
-        else {
-            return Ok(());
+    /// The matches that may be meant.
+    fn candidates(&self) -> Result<Vec<Match>> {
+        let DeleteRequest::Rule { matches, server } = self else {
+            return Ok(Vec::new());
         };
-        validate::server(server)?;
-        let src = matches.src;
-        src.map_or(Ok(()), |src| validate::source(src, server))
-    }
-
-    /// The matches that may be meant: of both families, where neither source nor server has one.
-    fn candidates(&self) -> Vec<Match> {
-        let DeleteRequest::Rule { matches, server } = *self else {
-            return Vec::new();
-        };
-        let families = match server.or(matches.src.map(|src| src.addr())) {
-            Some(addr) => vec![addr],
-            None => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
-        };
-        let of = |addr| matches.for_family(addr);
-        families.into_iter().map(of).collect()
-    }
-
-    fn nothing(&self) -> DeleteReport {
-        DeleteReport {
-            deleted: 0,
-            rules: self.candidates().into_iter().take(1).collect(),
+        if let Some(server) = *server {
+            validate::server(server)?;
+            let fields = [(Field::Dst, matches.dst), (Field::Src, matches.src)];
+            validate::same_as_server(fields, server)?;
         }
+        matches.candidates(*server)
     }
 
-    fn not_found(&self) -> String {
-        let DeleteRequest::Rule { server, .. } = *self else {
-            return "there are no rules".into();
-        };
-        let rule = self.candidates()[0];
-        match server {
-            Some(server) => format!("no backend {server} in the rule {rule}"),
-            None => format!("no rule {rule}"),
+    fn not_found(&self, candidates: &[Match]) -> String {
+        match (self, candidates.first()) {
+            (DeleteRequest::Rule { server, .. }, Some(rule)) => match server {
+                Some(server) => format!("no backend {server} in the rule {}", text(rule)),
+                None => format!("no rule {}", text(rule)),
+            },
+            _ => "there are no rules".into(),
         }
     }
 }
@@ -104,28 +105,26 @@ fn delete_all(store: &RuleStore, lock: &Lock) -> Result<DeleteReport> {
     let all = store.list()?;
     let transaction = store.begin(lock, &BTreeSet::new())?;
     transaction.stage(Plan::delete(&all))?.publish()?;
-    Ok(DeleteReport {
-        deleted: all.iter().map(|rule| rule.backends.len().max(1)).sum(),
-        rules: Vec::new(),
-    })
+    let mut report = DeleteReport::default();
+    all.iter()
+        .for_each(|rule| report.add(rule, rule.backends.len().max(1)));
+    Ok(report)
 }
 
 /// Removes one backend of each rule, or all; a rule without backends goes, too.
 fn remove(rules: &mut Vec<Rule>, server: Option<IpAddr>) -> DeleteReport {
-    let mut report = DeleteReport {
-        deleted: 0,
-        rules: Vec::new(),
-    };
+    let mut report = DeleteReport::default();
     rules.retain_mut(|rule| {
         let count = match server {
             Some(server) => usize::from(rule.remove(server).is_some()),
             None => std::mem::take(&mut rule.backends).len().max(1),
         };
-        report.deleted += count;
-        report
-            .rules
-            .extend(Some(rule.matches).filter(|_| count > 0));
-        count == 0 || !rule.backends.is_empty()
+        if count == 0 {
+            return true;
+        }
+        report.add(rule, count);
+        report.rules.push(rule.matches);
+        !rule.backends.is_empty()
     });
     report
 }

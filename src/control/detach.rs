@@ -84,7 +84,8 @@ fn revert(pins: &Pins, lock: &Lock) -> Reverted {
     })
 }
 
-fn named(mut all: Vec<Interface>, names: &[String]) -> Result<Vec<Interface>> {
+/// The interfaces with these names, each of which has to be attached.
+pub(super) fn named(mut all: Vec<Interface>, names: &[String]) -> Result<Vec<Interface>> {
     // attach takes any name of a device (`ip link property add … altname`), so this does, too.
     let is_here = |interface: &Interface, name: &str| {
         device::by_name(name).is_ok_and(|device| device.ifindex == interface.ifindex)

@@ -3,13 +3,18 @@
 use std::fmt;
 
 use crate::error::{Coded, Exit, Failure};
-use crate::model::{Place, Remedy, Tool, Verb};
+use crate::model::{Match, Place, Proto, Remedy, Tool, Verb};
 
 /// A part of a request. Its text is the key of a file; a command line has options for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     Server,
+    Dst,
     Src,
+    Port,
+    InnerVlan,
+    /// The device that frames are forwarded to.
+    Forward,
     Snat,
     /// How the backend is found, as a file has it.
     Origin,
@@ -23,7 +28,11 @@ impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Field::Server => "server",
+            Field::Dst => "dst",
             Field::Src => "src",
+            Field::Port => "port",
+            Field::InnerVlan => "inner_vlan",
+            Field::Forward => "ifindex",
             Field::Snat => "snat",
             Field::Origin => "origin",
             Field::Device => "device",
@@ -44,6 +53,10 @@ pub enum Error {
         why: String,
     },
     WhichBackend,
+    /// Packets of the protocol are redirected as they are, or not at all.
+    KeepsIp(Proto),
+    /// The rule has backends, which another action would lose.
+    HasBackends(Match, String),
     NoDevice(u32),
     /// No group of users has this name.
     NoGroup(String),
@@ -65,7 +78,10 @@ impl Error {
 impl Coded for Error {
     fn exit(&self) -> Exit {
         match self {
-            Error::Value { .. } | Error::WhichBackend | Error::NoGroup(_) => Exit::Usage,
+            Error::Value { .. } | Error::WhichBackend | Error::KeepsIp(_) | Error::NoGroup(_) => {
+                Exit::Usage
+            }
+            Error::HasBackends(..) => Exit::Conflict,
             Error::NoDevice(_) | Error::NoRule(_) => Exit::NotFound,
         }
     }
@@ -78,7 +94,10 @@ impl Coded for Error {
                 Remedy::from(groupadd) + " makes it"
             }
             Error::NoRule(_) => Remedy::from(Verb::Plain("rule list")) + " shows what there is",
-            Error::Value { .. } | Error::WhichBackend => Remedy::default(),
+            Error::HasBackends(matches, _) => {
+                Remedy::from(Verb::RuleDel(Some(*matches), None)) + " first"
+            }
+            Error::Value { .. } | Error::WhichBackend | Error::KeepsIp(_) => Remedy::default(),
         }
     }
 }
@@ -88,12 +107,34 @@ impl fmt::Display for Error {
         match self {
             Error::Value { field, value, why } => write!(f, "{field} {value}: {why}"),
             Error::WhichBackend => f.write_str("which backend? Its address is missing"),
+            Error::KeepsIp(proto) => write!(f, "proto {proto}: {}; set keep_ip", reason(*proto)),
+            Error::HasBackends(_, rule) => {
+                write!(f, "{rule}: redirects to backends, which would be lost")
+            }
             Error::NoDevice(ifindex) => write!(
                 f,
                 "ifindex {ifindex}: no such device in this network namespace"
             ),
             Error::NoGroup(name) => write!(f, "group {name}: no such group"),
             Error::NoRule(what) => f.write_str(what),
+        }
+    }
+}
+
+/// Why packets of a protocol cannot be rewritten.
+pub fn reason(proto: Proto) -> &'static str {
+    match proto {
+        Proto::Sctp => {
+            "SCTP packets are not rewritten, because their CRC32c covers the ports and all data, and end \
+             points tell each other their addresses in them"
+        }
+        Proto::Icmp => {
+            "ICMP packets are not rewritten, because errors quote the packets that they are about, and \
+             the checksum of ICMPv6 covers the addresses"
+        }
+        _ => {
+            "packets of any protocol are not rewritten, because the checksums of most protocols are not \
+             known"
         }
     }
 }

@@ -7,7 +7,8 @@ use anyhow::Result;
 use super::RuleSelector;
 use crate::datapath::{self, Pins, RuleStore};
 use crate::doctor::health::States;
-use crate::model::{Backend, Failures, Rule, RuleRecord};
+use crate::host::device;
+use crate::model::{Action, Backend, Failures, Rule, RuleRecord};
 
 /// The selected backends.
 pub fn list(pins: &Pins, selector: &RuleSelector) -> Result<Vec<RuleRecord>> {
@@ -22,6 +23,9 @@ pub(super) fn records(store: &RuleStore, selector: &RuleSelector) -> Result<Vec<
     let mut inventory = Inventory::new(store)?;
     let mut records = Vec::new();
     for rule in selector.rules(store)? {
+        if rule.action != Action::Redirect {
+            records.push(inventory.record_of(&rule)?);
+        }
         let backends = rule.backends.iter();
         for backend in backends.filter(|backend| selector.matches_backend(backend)) {
             records.push(inventory.record(&rule, backend)?);
@@ -35,12 +39,19 @@ pub(super) fn record(store: &RuleStore, rule: &Rule, backend: &Backend) -> Resul
     Inventory::new(store)?.record(rule, backend)
 }
 
+/// A rule without backends.
+pub(super) fn record_of(store: &RuleStore, rule: &Rule) -> Result<RuleRecord> {
+    Inventory::new(store)?.record_of(rule)
+}
+
 /// What is asked once for all records.
 struct Inventory<'store> {
     store: &'store RuleStore,
     states: States<'store>,
     /// Read before the counters, so that no more are lost than were redirected. None: no ledger is kept.
     failures: Option<HashMap<u32, Failures>>,
+    /// Names of interfaces, by index; None: it is gone.
+    interfaces: HashMap<u32, Option<String>>,
 }
 
 impl<'store> Inventory<'store> {
@@ -49,16 +60,40 @@ impl<'store> Inventory<'store> {
             store,
             states: States::new(store)?,
             failures: store.failures()?,
+            interfaces: HashMap::new(),
         })
     }
 
     fn record(&mut self, rule: &Rule, backend: &Backend) -> Result<RuleRecord> {
         let mut record = RuleRecord::new(rule, backend);
         (record.state, record.ifname) = self.states.of(backend)?;
-        let failures = self.failures.as_ref();
-        let lost = |all: &HashMap<u32, Failures>| all.get(&backend.counter?).cloned();
-        let failures = failures.map(|all| lost(all).unwrap_or_default());
+        record.ingress = self.interface(rule);
+        let failures = self.failures(backend.counter);
         record.count(self.store.counter(backend.counter)?, failures);
         Ok(record)
+    }
+
+    fn record_of(&mut self, rule: &Rule) -> Result<RuleRecord> {
+        let mut record = RuleRecord::of(rule);
+        let mut failures = None;
+        if let Some(ifindex) = rule.action.ifindex() {
+            (record.state, record.ifname) = self.states.of_device(ifindex)?;
+            failures = self.failures(rule.counter);
+        }
+        record.ingress = self.interface(rule);
+        record.count(self.store.counter(rule.counter)?, failures);
+        Ok(record)
+    }
+
+    fn failures(&self, counter: Option<u32>) -> Option<Failures> {
+        let failures = self.failures.as_ref();
+        let lost = |all: &HashMap<u32, Failures>| all.get(&counter?).cloned();
+        failures.map(|all| lost(all).unwrap_or_default())
+    }
+
+    fn interface(&mut self, rule: &Rule) -> Option<String> {
+        let ifindex = rule.matches.ingress?;
+        let name = self.interfaces.entry(ifindex);
+        name.or_insert_with(|| device::name_of(ifindex)).clone()
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::error::Error;
-use super::ruleset_file::{self, Egress};
+use super::ruleset_file::{self, Devices, Egress};
 use crate::datapath::{Lock, Pins, RuleStore};
 use crate::doctor::{Sample, checks};
 use crate::error::Failure;
@@ -20,17 +20,30 @@ pub struct LoadReport {
 
 /// Reads a file of rules, and checks all of it.
 pub fn parse(text: &str) -> Result<Vec<Rule>> {
-    ruleset_file::rules(ruleset_file::records(text)?, egress)
+    ruleset_file::rules(ruleset_file::records(text)?, &Host)
 }
 
-fn egress(ifindex: u32) -> Result<Egress> {
-    let none = || Failure::new(Error::NoDevice(ifindex));
-    let device = device::by_index(ifindex)?.ok_or_else(none)?;
-    Ok(Egress {
-        source_mac: device.require_source_mac()?,
-        completes_checksum: device.completes_checksum()?,
-        name: device.name,
-    })
+/// This network namespace.
+struct Host;
+
+impl Devices for Host {
+    fn egress(&self, ifindex: u32) -> Result<Egress> {
+        let none = || Failure::new(Error::NoDevice(ifindex));
+        let device = device::by_index(ifindex)?.ok_or_else(none)?;
+        Ok(Egress {
+            source_mac: device.require_source_mac()?,
+            completes_checksum: device.completes_checksum()?,
+            name: device.name,
+        })
+    }
+
+    fn ifindex(&self, name: &str) -> Result<u32> {
+        Ok(device::by_name(name)?.ifindex)
+    }
+
+    fn name(&self, ifindex: u32) -> Result<String> {
+        device::name_of(ifindex).ok_or_else(|| Failure::new(Error::NoDevice(ifindex)))
+    }
 }
 
 /// Stores rules in place of those that have their matches. `progress` hears how many are stored.
@@ -40,7 +53,9 @@ pub fn load(pins: &Pins, rules: Vec<Rule>, progress: impl FnMut(usize)) -> Resul
     let lock = Lock::take(pins)?;
     let store = RuleStore::open(pins)?;
     let backends = rules.iter().flat_map(|rule| &rule.backends);
-    let egress = backends.map(|backend| backend.ifindex).collect();
+    let backends = backends.map(|backend| backend.ifindex);
+    let forwards = rules.iter().filter_map(|rule| rule.action.ifindex());
+    let egress = backends.chain(forwards).collect();
     let transaction = store.begin(&lock, &egress)?;
     transaction
         .stage(Plan::put(rules))?

@@ -48,10 +48,13 @@ mod tests {
     fn request() -> AddRequest {
         AddRequest {
             matches: MatchSpec {
+                dst: None,
                 src: None,
                 proto: Proto::Udp,
-                port: Port::new(53).unwrap().into(),
+                ports: Port::new(53).unwrap().into(),
                 vlan: None,
+                inner_vlan: None,
+                ingress: None,
             },
             server: Some(SERVER.into()),
             mac: None,
@@ -59,6 +62,7 @@ mod tests {
             namespace: None,
             weight: None,
             rewriting: None,
+            too_long: None,
         }
     }
 
@@ -81,7 +85,7 @@ mod tests {
 
     /// The only backend after a first request, and then another.
     fn then(first: [(AddRequest, Resolution); 2]) -> Backend {
-        let mut rule = Rule::new(request().matches.for_family(SERVER.into()));
+        let mut rule = Rule::new(request().matches.for_new(SERVER.into()).unwrap());
         for (request, found) in first {
             merge(&mut rule, &request, &found);
             rule.backends[0].counter = Some(9);

@@ -2,6 +2,7 @@
 //! out; nothing is printed here, and nothing here knows an option of the command line.
 
 mod add;
+mod add_action;
 mod attach;
 mod delete;
 mod detach;
@@ -11,6 +12,7 @@ mod features;
 mod inventory;
 mod load;
 mod merge;
+mod policy;
 mod refresh;
 mod resolve;
 pub mod ruleset_file;
@@ -21,15 +23,17 @@ pub mod validate;
 pub use crate::datapath::{Attached, Pins, Report as AttachReport, locate};
 pub use crate::doctor::{Fixed, Reverted, fix, losses::reasons as loss_reasons};
 pub use add::{AddReport, AddRequest, add};
+pub use add_action::{ActionReport, ActionRequest, ActionSpec, add_action};
 pub use attach::{AttachRequest, attach, check_attached};
 pub use delete::{DeleteReport, DeleteRequest, delete};
 pub use detach::{DetachReport, DetachRequest, Left, detach};
 pub use diagnose::{Recheck, diagnose, recheck, revert};
-pub use error::{Error, Field};
+pub use error::{Error, Field, reason as why_not_rewritten};
 pub use features::features;
 pub use inventory::list;
 pub use load::{LoadReport, load, parse};
+pub use policy::{PolicyReport, PolicySpec, check_policy, policy, set_policy};
 pub use refresh::refresh;
 pub use resolve::{DeviceSpec, NamespaceSpec};
-pub use selector::{MatchSpec, RuleSelector};
+pub use selector::{MatchSpec, RuleSelector, text as match_text};
 pub use stats::{snapshot, status};

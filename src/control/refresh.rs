@@ -30,12 +30,14 @@ pub fn refresh(pins: &Pins, selector: &RuleSelector) -> Result<RefreshReport> {
 
 fn add(report: &mut RefreshReport, rebind: &Rebind) {
     let matches = rebind.matches;
+    let ingress = matches.ingress.and_then(device::name_of);
     let named = |adjacency: Adjacency| NamedAdjacency {
         adjacency,
         ifname: device::name_of(adjacency.ifindex),
     };
     let refreshed = rebind.changes.iter().map(|(old, new)| RefreshedBackend {
         matches,
+        ingress: ingress.clone(),
         origin: old.origin.clone(),
         old: named(old.adjacency),
         new: named(*new),
@@ -43,6 +45,7 @@ fn add(report: &mut RefreshReport, rebind: &Rebind) {
     report.refreshed.extend(refreshed);
     let failed = rebind.failed.iter().map(|(backend, why)| FailedBackend {
         matches,
+        ingress: ingress.clone(),
         server: backend.server,
         origin: backend.origin.clone(),
         error: why.clone(),

@@ -82,8 +82,7 @@ impl AddRequest {
     /// Whether the server's address must be an IPv6 one; None: either will do.
     fn ipv6(&self) -> Option<bool> {
         let snat = self.rewriting.and_then(|rewriting| rewriting.snat);
-        let source = self.matches.src.map(|src| src.addr());
-        source.or(snat).map(|addr| addr.is_ipv6())
+        self.matches.family().or(snat).map(|addr| addr.is_ipv6())
     }
 
     /// Whether nothing but the address is given, so that a backend that is there is looked for.

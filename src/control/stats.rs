@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 
+use super::policy::named_policy;
 use super::{RuleSelector, inventory};
 use crate::datapath::{self, Interface, Pins, RuleStore};
 use crate::error::Exit;
@@ -47,7 +48,7 @@ fn of_interface(pins: &Pins, interface: &Interface) -> Result<InterfaceStats> {
 
 fn egress(rules: &[RuleRecord]) -> Result<Vec<EgressStats>> {
     let there = rules.iter().filter(|record| record.ifname.is_some());
-    let indexes: BTreeSet<u32> = there.map(|record| record.ifindex).collect();
+    let indexes: BTreeSet<u32> = there.filter_map(|record| record.ifindex).collect();
     let mut devices = Vec::new();
     for ifindex in indexes {
         devices.extend(device::by_index(ifindex)?.map(|device| EgressStats {
@@ -63,11 +64,9 @@ fn egress(rules: &[RuleRecord]) -> Result<Vec<EgressStats>> {
 pub fn status(pins: &Pins) -> Result<Status> {
     let read = datapath::read(pins, || {
         let interfaces = datapath::interfaces(pins)?.into_iter();
-        let interfaces = interfaces.map(|interface| attachment(pins, &interface));
-        Ok((
-            interfaces.collect::<Result<_>>()?,
-            RuleStore::open(pins)?.count()?,
-        ))
+        let store = RuleStore::open(pins)?;
+        let interfaces = interfaces.map(|interface| attachment(pins, &store, &interface));
+        Ok((interfaces.collect::<Result<_>>()?, store.count()?))
     })?;
     let (interfaces, rules) = read.unwrap_or_default();
     Ok(Status {
@@ -77,7 +76,7 @@ pub fn status(pins: &Pins) -> Result<Status> {
     })
 }
 
-fn attachment(pins: &Pins, interface: &Interface) -> Result<InterfaceStatus> {
+fn attachment(pins: &Pins, store: &RuleStore, interface: &Interface) -> Result<InterfaceStatus> {
     let ids = match interface.ids(pins) {
         // Links stay root's: members of the group cannot open them.
         Err(error) if datapath::exit_code(&error) == Exit::Permission => None,
@@ -92,5 +91,6 @@ fn attachment(pins: &Pins, interface: &Interface) -> Result<InterfaceStatus> {
         link_id: ids.map(|ids| ids.link),
         state,
         ledger: interface.ledger,
+        policy: named_policy(store, interface.policy(pins)?)?,
     })
 }

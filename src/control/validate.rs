@@ -7,7 +7,10 @@ use anyhow::{Result, ensure};
 
 use super::error::{Error, Field};
 use crate::datapath;
-use crate::model::{Locator, Prefix};
+use crate::error::Failure;
+use crate::model::{Locator, Match, Prefix, Proto, Rewrite};
+
+const ONE_VERSION: &str = "give both as IPv4 or both as IPv6";
 
 /// A server is another host.
 pub fn server(addr: IpAddr) -> Result<()> {
@@ -27,9 +30,48 @@ pub fn locator(field: Field, locator: &Locator) -> Result<()> {
     Ok(())
 }
 
-/// A source prefix is of the server's family.
-pub fn source(src: Prefix, server: IpAddr) -> Result<()> {
-    same_family(Field::Src, src, src.addr(), server)
+/// All parts of a match can be true of one packet.
+pub fn matches(matches: &Match) -> Result<()> {
+    let Match { dst, src, .. } = matches;
+    let why = || format!("the source {src} has the other IP version: {ONE_VERSION}");
+    let is_one = dst.addr().is_ipv4() == src.addr().is_ipv4();
+    ensure!(is_one, Error::value(Field::Dst, dst, why()));
+    let has_ports = matches.proto != Proto::Icmp || matches.ports.is_any();
+    let why = "ICMP has no ports: leave it out, or say any";
+    ensure!(has_ports, Error::value(Field::Port, matches.ports, why));
+    if let Some(inner) = matches.inner_vlan {
+        let why = "a frame with an inner tag has an outer one: give its VLAN identifier, too";
+        ensure!(
+            matches.vlan.is_some(),
+            Error::value(Field::InnerVlan, inner, why)
+        );
+    }
+    Ok(())
+}
+
+/// Frames are not forwarded to the interface where they arrive.
+pub fn forward(name: &str, ifindex: u32, ingress: Option<u32>) -> Result<()> {
+    let why = "packets are not sent back to the interface where they arrive";
+    ensure!(
+        ingress != Some(ifindex),
+        Error::value(Field::Forward, name, why)
+    );
+    Ok(())
+}
+
+/// The addresses that a rule compares are of the server's family.
+pub fn same_as_server(matches: [(Field, Option<Prefix>); 2], server: IpAddr) -> Result<()> {
+    let mut given = matches
+        .into_iter()
+        .filter_map(|(field, prefix)| Some((field, prefix?)));
+    given.try_for_each(|(field, prefix)| same_family(field, prefix, prefix.addr(), server))
+}
+
+/// Only what has a checksum that can be corrected is rewritten.
+pub fn rewrite(proto: Proto, rewrite: &Rewrite) -> Result<()> {
+    let can = matches!(proto, Proto::Udp | Proto::Tcp) || rewrite.keep_ip;
+    ensure!(can, Failure::new(Error::KeepsIp(proto)));
+    Ok(())
 }
 
 /// A new source address is another host's, of the server's family.
@@ -52,8 +94,7 @@ fn is_host(addr: IpAddr) -> bool {
 }
 
 fn same_family(field: Field, value: impl Display, addr: IpAddr, server: IpAddr) -> Result<()> {
-    let why =
-        || format!("server {server} has the other IP version: give both as IPv4 or both as IPv6");
+    let why = || format!("server {server} has the other IP version: {ONE_VERSION}");
     ensure!(
         addr.is_ipv4() == server.is_ipv4(),
         Error::value(field, value, why())

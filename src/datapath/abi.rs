@@ -25,6 +25,10 @@ mod generated {
     pub mod ledger {
         include!(concat!(env!("OUT_DIR"), "/ledger.skel.rs"));
     }
+
+    pub mod pass {
+        include!(concat!(env!("OUT_DIR"), "/pass.skel.rs"));
+    }
 }
 
 use generated::{ledger, skel};
@@ -34,12 +38,13 @@ mod limits {
     include!(concat!(env!("OUT_DIR"), "/limits.rs"));
 }
 
+pub use generated::pass::PassSkelBuilder;
 pub use ledger::types::failure_key;
 pub use ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use limits::*;
 pub use skel::types::{
     backend, counter, counter_bitmap, first_fragment, flow_key, interface, locator, maglev_chunk,
-    prefix_lengths, rule, rule_key, service_key, set_key,
+    policy, prefix_lengths, rule, rule_key, service_key, set_key,
 };
 pub use skel::{OpenXdpredirSkel, XdpredirSkelBuilder};
 
@@ -74,6 +79,7 @@ plain! {
     interface = 36;
     locator = LOCATOR_LEN;
     maglev_chunk = MAGLEV_CHUNK;
+    policy = 8;
     prefix_lengths = 24;
     rule = 48;
     rule_key = 24;

@@ -15,11 +15,13 @@ use super::locate::Mounted;
 use super::lock::Lock;
 use super::mode::{Refused, choose, link};
 use super::state::has_state;
-use super::{Pins, detach, ledger, permissions, sys};
+use super::{Pins, detach, ledger, permissions, policy, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::Device;
 use crate::host::xdp;
-use crate::model::{ETHERNET_MTU, LedgerState, LinkState, Mode, Refusal, Remedy, Verb};
+use crate::model::{
+    Command, ETHERNET_MTU, LedgerState, LinkState, Mode, Policy, Refusal, Remedy, Verb,
+};
 
 pub struct Request<'a> {
     pub devices: &'a [Device],
@@ -30,6 +32,9 @@ pub struct Request<'a> {
     pub force: bool,
     /// Ask the kernel what becomes of redirected frames.
     pub ledger: bool,
+    /// What becomes of the frames that no rule matches; None: they pass, or what it is where the program
+    /// is attached already.
+    pub policy: Option<Policy>,
 }
 
 /// What became of one device of a request.
@@ -48,6 +53,8 @@ pub struct Attached {
     pub ledger: LedgerState,
     /// Why there is no ledger, though it was wanted.
     pub no_ledger: Option<Refusal>,
+    /// What becomes of the frames that no rule matches.
+    pub policy: Policy,
 }
 
 impl Attached {
@@ -61,6 +68,7 @@ impl Attached {
             made_room: false,
             ledger,
             no_ledger: None,
+            policy: Policy::Pass,
         }
     }
 }
@@ -77,12 +85,12 @@ pub struct Report {
 pub fn attach(pins: &Pins, request: &Request) -> Result<Report> {
     // Before the lock, which is in there and must be given up before a mount can be undone.
     let mounted = Mounted::where_missing(pins)?;
-    let _lock = Lock::take_or_create(pins)?;
+    let lock = Lock::take_or_create(pins)?;
     detach::sweep(pins)?;
     let (before, ended) = make_room(pins, interfaces(pins)?, request.devices)?;
     let fresh = !has_state(pins)?;
 
-    let mut all = attach_locked(pins, request, &before).map_err(|error| {
+    let mut all = attach_locked(pins, &lock, request, &before).map_err(|error| {
         let _ = if fresh {
             detach::remove(pins)
         } else {
@@ -112,7 +120,12 @@ fn with_ended(error: Error, ended: &[Interface]) -> Error {
     ))
 }
 
-fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result<Vec<Attached>> {
+fn attach_locked(
+    pins: &Pins,
+    lock: &Lock,
+    request: &Request,
+    before: &[Interface],
+) -> Result<Vec<Attached>> {
     let no_ledger = request
         .ledger
         .then(|| ledger::require(pins))
@@ -127,12 +140,22 @@ fn attach_locked(pins: &Pins, request: &Request, before: &[Interface]) -> Result
     let mut seen = HashSet::new();
     for device in request.devices.iter().filter(|d| seen.insert(d.ifindex)) {
         match live(pins, before, device.ifindex)? {
-            Some(interface) => done.push(already(interface, device, request.mode)?),
+            Some(interface) => done.push(already(pins, interface, device, request)?),
             None => loaded.push(Loaded::new(pins, device, request, ledger)?),
         }
     }
     if let Some(gid) = request.group {
         permissions::open_to_group(pins, gid)?;
+    }
+
+    let wanted = request.policy.unwrap_or_default();
+    let names = loaded.iter().map(|program| &program.device);
+    let names: Vec<_> = names
+        .map(|device| (device.ifindex, device.name.as_str()))
+        .collect();
+    policy::require_no_loop(pins, &wanted, &names)?;
+    if !loaded.is_empty() {
+        policy::open_device(pins, lock, &wanted)?;
     }
 
     // All that is slow is done. From here on, a foreign program is off its interface until ours is
@@ -212,10 +235,20 @@ fn live<'a>(pins: &Pins, before: &'a [Interface], ifindex: u32) -> Result<Option
     Ok(Some(interface))
 }
 
-fn already(interface: &Interface, device: &Device, wanted: Option<Mode>) -> Result<Attached> {
-    let mode = interface.mode;
-    if wanted.is_some_and(|wanted| wanted != mode) {
-        let name = &device.name;
+fn already(
+    pins: &Pins,
+    interface: &Interface,
+    device: &Device,
+    request: &Request,
+) -> Result<Attached> {
+    let (mode, policy) = (interface.mode, interface.policy(pins)?);
+    let name = &device.name;
+    if request.policy.is_some_and(|wanted| wanted != policy) {
+        let why = format!("{name} is attached with another policy, {}", policy.name());
+        let change = Remedy::from(Command::Name("policy")) + " changes it";
+        return Err(failure(Exit::Conflict, (why, change)));
+    }
+    if request.mode.is_some_and(|wanted| wanted != mode) {
         let why = format!("{name} is attached in {mode} mode");
         let detach = Remedy::from("to change it, ") + Verb::Detach(vec![name.clone()]) + " first";
         return Err(failure(Exit::Conflict, (why, detach)));
@@ -223,6 +256,7 @@ fn already(interface: &Interface, device: &Device, wanted: Option<Mode>) -> Resu
     let attached = Attached::new(device, mode, "already attached".into(), interface.ledger);
     Ok(Attached {
         already: true,
+        policy,
         ..attached
     })
 }
@@ -230,6 +264,7 @@ fn already(interface: &Interface, device: &Device, wanted: Option<Mode>) -> Resu
 /// A program that is loaded for a device, and the one that it is to replace.
 struct Loaded {
     device: Device,
+    policy: Policy,
     variant: Variant,
     reason: String,
     program: OwnedFd,
@@ -260,9 +295,11 @@ impl Loaded {
             frags: false,
             ledger,
         };
-        let program = load(pins, device, variant)?;
+        let policy = request.policy.unwrap_or_default();
+        let program = load(pins, device, variant, &policy)?;
         Ok(Loaded {
             device: device.clone(),
+            policy,
             variant,
             reason,
             program,
@@ -274,6 +311,7 @@ impl Loaded {
     fn link(self, pins: &Pins, wanted: Option<Mode>) -> Result<Attachment> {
         let Loaded {
             device,
+            policy,
             mut variant,
             mut reason,
             mut program,
@@ -287,7 +325,7 @@ impl Loaded {
         if linked.is_err() && native && device.mtu > ETHERNET_MTU {
             if xdp::is_reported()? {
                 variant.frags = true;
-                program = load(pins, &device, variant)?;
+                program = load(pins, &device, variant, &policy)?;
                 linked = link(&program, &device, variant.mode);
             } else {
                 linked = linked.map_err(Refused::of_several_buffers);
@@ -303,7 +341,7 @@ impl Loaded {
             reason = refused.reason();
             variant.mode = Mode::Skb;
             variant.frags = false;
-            program = load(pins, &device, variant)?;
+            program = load(pins, &device, variant, &policy)?;
             linked = link(&program, &device, variant.mode);
         }
         let link = linked.map_err(|refused| refused.failure(&device, variant.mode))?;
@@ -311,6 +349,7 @@ impl Loaded {
         Ok(Attachment {
             attached: Attached {
                 replaced: replaced.as_ref().map(Replaced::describe),
+                policy,
                 ..attached
             },
             link,

@@ -17,6 +17,9 @@ use crate::model::Mode;
 /// What the program of this command is called that redirects.
 const REDIRECTS: &str = "xdpredir";
 
+/// What the one is called that passes all.
+const PASSES: &str = "xdpredir_pass";
+
 /// Another program's attachment, held so that it can be put back.
 pub struct Foreign {
     ifindex: u32,
@@ -30,6 +33,11 @@ impl Foreign {
     /// Whether it is a program of this command, attached from other pins or in another namespace.
     pub fn redirects(&self) -> bool {
         self.name == REDIRECTS
+    }
+
+    /// Whether it is what a fix of this command puts at peers.
+    pub fn passes(&self) -> bool {
+        self.name == PASSES
     }
 
     /// The program on an interface that isn't ours; None where there is none.

@@ -30,6 +30,10 @@ const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
     (abi::OUTCOME_TOO_BIG_SENT, "too_big_sent"),
     (abi::OUTCOME_TOO_LONG_DROPPED, "too_long_dropped"),
     (abi::OUTCOME_NO_HEADROOM, "no_headroom"),
+    (abi::OUTCOME_POLICY_DROP, "policy_drop"),
+    (abi::OUTCOME_POLICY_FORWARD, "policy_forward"),
+    (abi::OUTCOME_POLICY_NO_DEVICE, "policy_no_device"),
+    (abi::OUTCOME_POLICY_TOO_LONG, "policy_too_long"),
 ];
 
 /// An interface as it was when the program was attached.
@@ -99,11 +103,15 @@ impl Interface {
         for (number, name) in OUTCOMES {
             let counter = map.total(number)?.unwrap_or_default();
             let (total, action) = match number {
-                abi::OUTCOME_REDIRECTED => (&mut actions.redirect, "redirect"),
-                abi::OUTCOME_TOO_BIG_SENT => (&mut actions.tx, "tx"),
-                abi::OUTCOME_NO_HEADROOM | abi::OUTCOME_TOO_LONG_DROPPED => {
-                    (&mut actions.drop, "drop")
+                abi::OUTCOME_REDIRECTED | abi::OUTCOME_POLICY_FORWARD => {
+                    (&mut actions.redirect, "redirect")
                 }
+                abi::OUTCOME_TOO_BIG_SENT => (&mut actions.tx, "tx"),
+                abi::OUTCOME_NO_HEADROOM
+                | abi::OUTCOME_TOO_LONG_DROPPED
+                | abi::OUTCOME_POLICY_DROP
+                | abi::OUTCOME_POLICY_NO_DEVICE
+                | abi::OUTCOME_POLICY_TOO_LONG => (&mut actions.drop, "drop"),
                 _ => (&mut actions.pass, "pass"),
             };
             *total += counter;

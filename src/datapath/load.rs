@@ -14,10 +14,10 @@ use super::bpffs::{At, mkdir, remove_tree};
 use super::permissions::{group_of, share_pins_of};
 use super::schema::{OWN, SHARED, Schema, pin_of};
 use super::state::has_state;
-use super::{Pins, counter_banks, ledger, refusal, sys};
+use super::{Pins, counter_banks, ledger, policy, refusal, sys};
 use crate::host::device::Device;
 use crate::host::xdp;
-use crate::model::{LedgerState, Mode};
+use crate::model::{LedgerState, Mode, Policy};
 
 /// What the verifier folds into an interface's own copy of the program.
 #[derive(Clone, Copy)]
@@ -28,8 +28,9 @@ pub struct Variant {
     pub ledger: LedgerState,
 }
 
-/// The program with the interface's constants, on the namespace's maps; its own maps are pinned.
-pub fn load(pins: &Pins, device: &Device, variant: Variant) -> Result<OwnedFd> {
+/// The program with the interface's constants and its policy, on the namespace's maps; its own maps are
+/// pinned.
+pub fn load(pins: &Pins, device: &Device, variant: Variant, policy: &Policy) -> Result<OwnedFd> {
     let mut storage = MaybeUninit::uninit();
     let (mut open, bank) = open(&mut storage, device, variant)?;
     let state_is_there = has_state(pins)?;
@@ -47,6 +48,7 @@ pub fn load(pins: &Pins, device: &Device, variant: Variant) -> Result<OwnedFd> {
         let data = loaded.maps.bss_data.as_deref_mut();
         data.context("the program has no variables")?.program_id = id;
     }
+    policy::put(&loaded.maps.policy, policy)?;
     pin_interface(pins, device.ifindex, loaded.object_mut())?;
     Ok(loaded.progs.xdpredir.as_fd().try_clone_to_owned()?)
 }

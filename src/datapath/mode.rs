@@ -40,7 +40,7 @@ pub fn choose(device: &Device, wanted: Option<Mode>) -> Result<(Mode, String)> {
     } else if device.is_tap() {
         (
             Mode::Skb,
-            "on a tap, generic delivers to any device, native only where a veth's peer has GRO on",
+            "on a tap, generic delivers to any device, native only where a veth's peer has GRO on or a program",
         )
     } else if features::xdp_of(device)?.redirect == Some(false) {
         (Mode::Skb, "its driver has no native mode")
@@ -72,6 +72,11 @@ impl Refused {
              Linux 6.3) loses such frames when they are redirected natively"
         );
         self
+    }
+
+    /// The error of a program that is not there to redirect.
+    pub fn of(self, what: &str) -> anyhow::Error {
+        failure(self.exit, format!("{what}: {}", self.why))
     }
 
     /// The error, with what helps.

@@ -7,6 +7,7 @@
 //!     state/bank-<N>               the counters of backends
 //!     state/ledger/                links of the tracing programs
 //!     state/journal/               the journal of doctor's fixes
+//!     state/passes/                links of the pass program, by network namespace and device
 //!     state/if-<ifindex>/          outcomes, config, link; attached if, and only if, link is there
 //! ```
 //! An ifindex means something in one network namespace only, hence the cookie.
@@ -80,6 +81,11 @@ impl Pins {
     /// The ledger's links, until they are renamed to `ledger`.
     pub(super) fn staged_ledger(&self) -> PathBuf {
         self.state().join("ledger-new")
+    }
+
+    /// The links of the programs that fixes put at peers.
+    pub(super) fn passes(&self) -> PathBuf {
+        self.state().join("passes")
     }
 
     /// The journal's map. Its directory is never opened to a group: only root reverts fixes.

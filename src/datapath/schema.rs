@@ -26,7 +26,7 @@ pub const SHARED: [Schema; 14] = [
 ];
 
 /// An interface's own maps.
-pub const OWN: [Schema; 2] = [("outcomes", 2), ("config", 2)];
+pub const OWN: [Schema; 3] = [("outcomes", 4), ("policy", 1), ("config", 2)];
 
 /// What `config` is called in the BPF object.
 const CONFIG: &str = "xdpredir.rodata";

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 
 use super::fix_backends::fix_backends;
 use super::journal::Journal;
-use crate::datapath::{Lock, Pins};
+use crate::datapath::{Lock, Pins, pass};
 use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
 use crate::host::{netns, peer};
@@ -42,6 +42,7 @@ fn fix_devices(pins: &Pins, findings: &[Finding], fixed: &mut Fixed) -> Result<(
         let made = match fix {
             Fix::LinkUp(remote) => link_up(&mut journal, remote),
             Fix::Gro(remote) => gro(&mut journal, remote),
+            Fix::Pass(remote) => pass(pins, &mut journal, remote),
             Fix::Refresh { .. } => Ok(None),
         };
         match made {
@@ -56,6 +57,19 @@ fn gro(journal: &mut Journal, remote: &Remote) -> Result<Option<Change>> {
     let is_off = |device: &Device| Ok(Ethtool::open()?.gro(&device.name) == Some(false));
     let change = device_where(remote, is_off)?.map(Change::Gro);
     make(journal, change, || peer::set_gro(remote, true))
+}
+
+fn pass(pins: &Pins, journal: &mut Journal, remote: &Remote) -> Result<Option<Change>> {
+    let there = device_where(remote, |device| Ok(!device.native_program))?;
+    let change = there.clone().map(Change::Pass);
+    let attach = || {
+        let device = device::by_index(remote.ifindex)?;
+        match (device, &there) {
+            (Some(device), Some(place)) => pass::attach(pins, &device, place),
+            _ => bail!("the device is gone"),
+        }
+    };
+    make(journal, change, || peer::within(remote, attach))
 }
 
 fn link_up(journal: &mut Journal, remote: &Remote) -> Result<Option<Change>> {

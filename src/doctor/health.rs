@@ -56,6 +56,21 @@ impl<'a> States<'a> {
         Ok(state)
     }
 
+    /// Whether frames can leave by a device, and its name.
+    pub fn of_device(&mut self, ifindex: u32) -> Result<State> {
+        Ok(match self.egress(ifindex)? {
+            None => (BackendState::DeviceGone, None),
+            Some(egress) => {
+                let device = &egress.device;
+                let state = match device.up {
+                    true => BackendState::Up,
+                    false => BackendState::LinkDown,
+                };
+                (state, Some(device.name.clone()))
+            }
+        })
+    }
+
     fn egress(&mut self, ifindex: u32) -> Result<Option<Rc<Egress>>> {
         if let Some(known) = self.devices.get(&ifindex) {
             return Ok(known.clone());

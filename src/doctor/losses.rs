@@ -4,9 +4,10 @@ use crate::model::{Command, Failures, Loss, Reason, Remedy, Tool};
 
 /// The reasons for which frames were lost at a device.
 pub fn reasons(failures: &Failures, device: &str) -> Vec<Reason> {
-    let takes_frames = Remedy::from("GRO on at a veth's peer, or a native program on a NIC (")
-        + Command::Name("doctor")
-        + " names it), or attach in skb mode";
+    let takes_frames =
+        Remedy::from("GRO on at a veth's peer, or a native program there or on a NIC (")
+            + Command::Name("doctor")
+            + " names it), or attach in skb mode";
     let set_up = Tool::new("ip link set dev").arg(device).words("up");
     let set_up = Remedy::from(set_up) + ", and the same at a veth's peer";
     let add = Remedy::from(Command::Name("rule add")) + " the backend again";

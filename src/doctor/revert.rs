@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use anyhow::{Context, Result, bail};
 
 use super::rebind::{RULES_AT_ONCE, Rebind, rebind};
-use crate::datapath::{JournalMap, Lock, Pins, RuleStore};
+use crate::datapath::{JournalMap, Lock, Pins, RuleStore, pass};
 use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
 use crate::host::namespaces::Namespaces;
@@ -57,7 +57,7 @@ fn undo_some(
         match read.with_context(|| format!("change {number} in the journal")) {
             Ok(change @ Change::Backend { .. }) => backends.push((number, change)),
             Ok(change) => {
-                let made = revert_device(&change).and_then(|was_there| {
+                let made = revert_device(pins, &change).and_then(|was_there| {
                     journal.forget(number)?;
                     Ok(was_there.then(|| change.clone()).into_iter().collect())
                 });
@@ -115,7 +115,7 @@ fn revert_backends(pins: &Pins, lock: &Lock, changes: &[(u32, Change)]) -> Resul
 }
 
 /// Reverts the change of a device. False where the device is gone, or was changed since.
-fn revert_device(change: &Change) -> Result<bool> {
+fn revert_device(pins: &Pins, change: &Change) -> Result<bool> {
     match change {
         Change::Gro(place) => at(place, || {
             let device = still_there(place)?;
@@ -125,6 +125,7 @@ fn revert_device(change: &Change) -> Result<bool> {
                 .map(|device| ethtool.set_gro(&device.name, false))
                 .transpose()
         }),
+        Change::Pass(place) => pass::detach(pins, place),
         Change::LinkUp(place) => at(place, || {
             let device = still_there(place)?.filter(|device| device.enabled);
             device

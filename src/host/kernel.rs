@@ -20,6 +20,15 @@ pub fn release() -> String {
     release.unwrap_or_else(|| "of unknown version".into())
 }
 
+/// How many CPUs run; 1 where that cannot be told.
+pub fn cpus() -> u32 {
+    let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
+    let online = online.ok().flatten();
+    online
+        .and_then(|cpus| u32::try_from(cpus).ok())
+        .unwrap_or(1)
+}
+
 /// One more than the highest number that a CPU can have, now or once it is plugged in.
 pub fn cpu_numbers() -> Result<u32> {
     let ranges = fs::read_to_string(POSSIBLE_CPUS)

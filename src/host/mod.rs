@@ -3,7 +3,7 @@
 pub mod address;
 pub mod capability;
 pub mod device;
-mod device_features;
+pub mod device_features;
 pub mod discovery;
 pub mod ethtool;
 pub mod features;
@@ -17,6 +17,7 @@ pub mod netlink;
 pub mod netns;
 pub mod peer;
 pub mod process;
+pub mod queues;
 pub mod route;
 mod sys;
 pub mod sysctl;

@@ -12,6 +12,8 @@ use super::{Adjacency, Match};
 pub enum Change {
     /// GRO of the device was off, and is on.
     Gro(DeviceRef),
+    /// The device had no XDP program, and has one that passes all.
+    Pass(DeviceRef),
     /// The device was down, and is up.
     LinkUp(DeviceRef),
     Backend {
@@ -48,6 +50,7 @@ impl Change {
     pub fn undone(&self) -> String {
         match self {
             Change::Gro(device) => format!("GRO off at {device}"),
+            Change::Pass(device) => format!("no pass program on {device}"),
             Change::LinkUp(device) => format!("{device} down"),
             Change::Backend { before, after, .. } => moved(after, before),
         }
@@ -59,6 +62,7 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Change::Gro(device) => write!(f, "GRO on at {device}"),
+            Change::Pass(device) => write!(f, "pass program on {device}"),
             Change::LinkUp(device) => write!(f, "{device} up"),
             Change::Backend { before, after, .. } => f.write_str(&moved(before, after)),
         }

@@ -82,6 +82,14 @@ pub struct Offloads {
     pub tx_vlan: Option<bool>,
 }
 
+/// The queues that a device receives by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RxQueues {
+    pub now: u32,
+    /// As many as it can have.
+    pub most: u32,
+}
+
 /// Another device of the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Related {

@@ -8,13 +8,15 @@ use serde::Serialize;
 use super::{Mac, Remedy, Remote};
 
 /// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Packets are lost, or not redirected.
     Problem,
     /// They may be, or were.
     Warning,
+    /// All arrive, but more could in the same time.
+    Hint,
 }
 
 /// What the checks found.
@@ -59,6 +61,11 @@ impl Finding {
     /// A finding that may lose packets, or did.
     pub fn warning(check: &'static str, subject: impl Into<String>) -> Self {
         Self::new(check, Severity::Warning, subject.into())
+    }
+
+    /// A finding that loses nothing.
+    pub fn hint(check: &'static str, subject: impl Into<String>) -> Self {
+        Self::new(check, Severity::Hint, subject.into())
     }
 
     fn new(check: &'static str, severity: Severity, subject: String) -> Self {
@@ -108,6 +115,8 @@ impl Finding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fix {
     Gro(Remote),
+    /// An XDP program that passes all, natively.
+    Pass(Remote),
     /// Administratively up.
     LinkUp(Remote),
     /// What the rules say of a backend becomes what the host says now.
@@ -124,6 +133,7 @@ impl fmt::Display for Fix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fix::Gro(device) => write!(f, "GRO on at {device}"),
+            Fix::Pass(device) => write!(f, "pass program on {device}"),
             Fix::LinkUp(device) => write!(f, "{device} up"),
             Fix::Refresh {
                 server, mac, to, ..

@@ -138,9 +138,34 @@ impl PartialOrd for Match {
     }
 }
 
-/// What is not compared is left out, but for the source.
 impl fmt::Display for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.named(None).fmt(f)
+    }
+}
+
+/// A match in words, with the name of its interface, if that is known.
+struct Named<'a>(&'a Match, Option<&'a str>);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write(f)?;
+        match (self.0.ingress, self.1) {
+            (None, _) => Ok(()),
+            (Some(_), Some(name)) => write!(f, " in {name}"),
+            (Some(ifindex), None) => write!(f, " in ifindex {ifindex}"),
+        }
+    }
+}
+
+impl Match {
+    /// The match in words, with the name of its interface in place of the index.
+    pub fn named<'a>(&'a self, interface: Option<&'a str>) -> impl fmt::Display + 'a {
+        Named(self, interface)
+    }
+
+    /// All but the interface. What is not compared is left out, but for the source.
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.dst.prefix_len() > 0 {
             write!(f, "dst {} ", self.dst)?;
         }
@@ -159,12 +184,9 @@ impl fmt::Display for Match {
         if let Some(vlan) = self.vlan {
             write!(f, " vlan {vlan}")?;
         }
-        if let Some(vlan) = self.inner_vlan {
-            write!(f, " inner-vlan {vlan}")?;
-        }
-        match self.ingress {
+        match self.inner_vlan {
             None => Ok(()),
-            Some(ifindex) => write!(f, " in ifindex {ifindex}"),
+            Some(vlan) => write!(f, " inner-vlan {vlan}"),
         }
     }
 }

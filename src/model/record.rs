@@ -6,23 +6,25 @@ use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Backend, BackendState, Counter, Failures, Locator, Mac, Match, Port, Ports, Prefix, Proto,
-    Rule, VlanId, Weight,
+    Action, ActionKind, Backend, BackendState, Counter, Failures, Locator, Mac, Match, Pops, Port,
+    Ports, Prefix, Proto, Rule, TooLong, VlanId, Weight,
 };
 
-/// A backend with its rule. The counters have the names of the demo that came before. What was observed
-/// is ignored where a record is read.
+/// A backend with its rule, or a rule that has no backends. The counters have the names of the demo that
+/// came before. What was observed is ignored where a record is read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct RuleRecord {
     pub src: Prefix,
     pub proto: Proto,
     pub port: Ports,
-    pub server: IpAddr,
-    /// The server's MAC address, or that of the next hop to it.
-    pub mac: Mac,
-    pub ifindex: u32,
-    /// The egress device's name; None: it is gone.
+    /// None: the action has no backends.
+    pub server: Option<IpAddr>,
+    /// The server's MAC address, or that of the next hop to it; or that which forwarded frames get.
+    pub mac: Option<Mac>,
+    /// The egress device; None: the action has none.
+    pub ifindex: Option<u32>,
+    /// The egress device's name; None: it is gone, or there is none.
     pub ifname: Option<String>,
     #[serde(default)]
     pub weight: Weight,
@@ -49,9 +51,11 @@ pub struct RuleRecord {
     /// The 802.1Q tag that is added.
     #[serde(default, deserialize_with = "push_vlan")]
     pub push_vlan: Option<VlanId>,
-    /// The outer tag is removed.
+    /// At least the outer tag is removed.
     #[serde(default)]
     pub pop_vlan: bool,
+    /// How many tags are removed; None: that is not said, but by `pop_vlan`.
+    pub pop_vlans: Option<Pops>,
     /// Redirected packets that reached the device. None: no ledger is kept.
     #[serde(default, deserialize_with = "ignored")]
     pub delivered: Option<u64>,
@@ -62,6 +66,20 @@ pub struct RuleRecord {
     pub state: BackendState,
     /// How the backend is found again; None: the user gave its MAC address.
     pub origin: Option<Locator>,
+    /// None: any address.
+    pub dst: Option<Prefix>,
+    /// The identifier of the second tag; None: it is not compared.
+    #[serde(default, deserialize_with = "inner_vlan")]
+    pub inner_vlan: Option<VlanId>,
+    /// The name of the interface where packets arrive; None: any, or it is gone.
+    #[serde(rename = "in")]
+    pub ingress: Option<String>,
+    /// Its index; None: any.
+    pub in_ifindex: Option<u32>,
+    #[serde(default)]
+    pub action: ActionKind,
+    #[serde(default)]
+    pub too_long: TooLong,
     /// What `rule add --json` prints beside.
     #[serde(
         default,
@@ -79,35 +97,59 @@ struct Ignored;
 impl RuleRecord {
     /// A backend as its rule has it; nothing is observed yet.
     pub fn new(rule: &Rule, backend: &Backend) -> Self {
-        let Match {
-            proto,
-            ports: port,
-            vlan,
-            src,
-            ..
-        } = rule.matches;
+        let rewrite = &backend.rewrite;
         RuleRecord {
-            src,
-            proto,
-            port,
-            server: backend.server,
-            mac: backend.mac,
-            ifindex: backend.ifindex,
-            ifname: None,
+            server: Some(backend.server),
+            mac: Some(backend.mac),
+            ifindex: Some(backend.ifindex),
             weight: backend.weight,
+            to_port: rewrite.to_port,
+            snat: rule.snat_of(backend),
+            keep_ip: rewrite.keep_ip,
+            push_vlan: rewrite.push_vlan,
+            pop_vlan: rewrite.pops.get() > 0,
+            pop_vlans: Some(rewrite.pops),
+            origin: backend.origin.clone(),
+            ..RuleRecord::of(rule)
+        }
+    }
+
+    /// A rule whose action has no backends; nothing is observed yet.
+    pub fn of(rule: &Rule) -> Self {
+        let matches = &rule.matches;
+        let mac = match rule.action {
+            Action::Forward { macs, .. } => macs.map(|macs| macs.destination),
+            _ => None,
+        };
+        RuleRecord {
+            src: matches.src,
+            proto: matches.proto,
+            port: matches.ports,
+            server: None,
+            mac,
+            ifindex: rule.action.ifindex(),
+            ifname: None,
+            weight: Weight::default(),
             forward_packages: 0,
             forward_bytes: 0,
-            vlan,
-            to_port: backend.rewrite.to_port,
-            snat: rule.snat_of(backend),
-            keep_ip: backend.rewrite.keep_ip,
-            decrement_ttl: rule.decrement_ttl,
-            push_vlan: backend.rewrite.push_vlan,
-            pop_vlan: backend.rewrite.pops.get() > 0,
+            vlan: matches.vlan,
+            to_port: None,
+            snat: None,
+            keep_ip: false,
+            decrement_ttl: rule.action == Action::Redirect && rule.decrement_ttl,
+            push_vlan: None,
+            pop_vlan: false,
+            pop_vlans: Some(Pops::default()),
             delivered: None,
             failures: None,
             state: BackendState::default(),
-            origin: backend.origin.clone(),
+            origin: None,
+            dst: Some(matches.dst),
+            inner_vlan: matches.inner_vlan,
+            ingress: None,
+            in_ifindex: matches.ingress,
+            action: rule.action.kind(),
+            too_long: rule.too_long,
             _warnings: Ignored,
         }
     }
@@ -124,19 +166,41 @@ impl RuleRecord {
 
     /// Which packets the rule takes.
     pub fn matches(&self) -> Match {
+        let any = Match::any_like(self.src.addr());
         Match {
+            dst: self.dst.unwrap_or(any.dst),
+            src: self.src,
             proto: self.proto,
             ports: self.port,
             vlan: self.vlan,
-            src: self.src,
-            ..Match::any_like(self.src.addr())
+            inner_vlan: self.inner_vlan,
+            ingress: self.in_ifindex,
         }
     }
 
-    /// The name of the egress device, or that it is gone.
-    pub fn device(&self) -> String {
-        let gone = || format!("{} (gone)", self.ifindex);
-        self.ifname.clone().unwrap_or_else(gone)
+    /// The match in words, with the name of the interface.
+    pub fn matches_text(&self) -> String {
+        let interface = self.interface();
+        self.matches().named(interface.as_deref()).to_string()
+    }
+
+    /// The name of the interface where packets arrive, or that it is gone; None: any.
+    pub fn interface(&self) -> Option<String> {
+        let ifindex = self.in_ifindex?;
+        Some(name_or_gone(self.ingress.clone(), ifindex))
+    }
+
+    /// The name of the egress device, or that it is gone; None: there is none.
+    pub fn device(&self) -> Option<String> {
+        let ifindex = self.ifindex?;
+        Some(name_or_gone(self.ifname.clone(), ifindex))
+    }
+
+    /// How many tags are removed; None where the record contradicts itself.
+    pub fn pops(&self) -> Option<Pops> {
+        let said = Pops::new(self.pop_vlan.into())?;
+        let pops = self.pop_vlans.unwrap_or(said);
+        (self.pop_vlans.is_none() || self.pop_vlan == (pops.get() > 0)).then_some(pops)
     }
 
     /// Redirected packets that were lost, as far as a ledger is kept.
@@ -152,10 +216,14 @@ impl RuleRecord {
         }
     }
 
-    /// What tells the backend from all others.
-    pub fn identity(&self) -> (Match, IpAddr) {
+    /// What tells it from all others.
+    pub fn identity(&self) -> (Match, Option<IpAddr>) {
         (self.matches(), self.server)
     }
+}
+
+fn name_or_gone(name: Option<String>, ifindex: u32) -> String {
+    name.unwrap_or_else(|| format!("{ifindex} (gone)"))
 }
 
 fn yes() -> bool {
@@ -175,6 +243,10 @@ fn outer_vlan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<VlanI
 
 fn to_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Port>, D::Error> {
     number("to_", deserializer)
+}
+
+fn inner_vlan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<VlanId>, D::Error> {
+    number("inner_", deserializer)
 }
 
 fn push_vlan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<VlanId>, D::Error> {
@@ -205,14 +277,16 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let keys = r#","vlan":5,"weight":3,"to_port":54,"snat":"10.1.1.2","decrement_ttl":false,
-            "push_vlan":7,"pop_vlan":true,"origin":"container web""#;
+            "push_vlan":7,"pop_vlan":true,"pop_vlans":2,"origin":"container web","dst":"10.9.0.0/16",
+            "inner_vlan":6,"in":"lan","in_ifindex":3,"action":"redirect","too_long":"drop""#;
         let written = serde_json::to_value(read(keys).unwrap()).unwrap();
         let again: RuleRecord = serde_json::from_value(written.clone()).unwrap();
         assert_eq!(serde_json::to_value(&again).unwrap(), written);
         assert_eq!(
-            again.matches().to_string(),
-            "src 10.0.0.7/32 udp port 53 vlan 5"
+            again.matches_text(),
+            "dst 10.9.0.0/16 src 10.0.0.7/32 udp port 53 vlan 5 inner-vlan 6 in lan"
         );
+        assert_eq!(again.pops(), Pops::new(2));
         assert_eq!(written["origin"], "container web");
         assert_eq!(written["weight"], 3);
         assert!(written.get("warnings").is_none());
@@ -223,9 +297,21 @@ mod tests {
         let record = read("").unwrap();
         assert_eq!(record.weight.get(), 1);
         assert!(record.decrement_ttl && !record.keep_ip && record.vlan.is_none());
+        assert_eq!(record.matches().dst.to_string(), "0.0.0.0/0");
+        assert_eq!(record.action, ActionKind::Redirect);
         for none in ["0", "null"] {
             assert!(read(&format!(r#","vlan":{none}"#)).unwrap().vlan.is_none());
         }
+    }
+
+    #[test]
+    fn removed_tags_are_said_in_one_way_or_two() {
+        let pops = |keys| read(keys).unwrap().pops().map(Pops::get);
+        assert_eq!(pops(""), Some(0));
+        assert_eq!(pops(r#","pop_vlan":true"#), Some(1));
+        assert_eq!(pops(r#","pop_vlan":true,"pop_vlans":2"#), Some(2));
+        assert_eq!(pops(r#","pop_vlans":2"#), None);
+        assert_eq!(pops(r#","pop_vlan":true,"pop_vlans":0"#), None);
     }
 
     #[test]
@@ -241,6 +327,12 @@ mod tests {
         for (more, words) in [
             (r#","to_port":0"#, "to_port 0: ports are 1 to 65535"),
             (r#","push_vlan":4095"#, "push_vlan 4095: VLAN identifiers"),
+            (r#","inner_vlan":0"#, "inner_vlan 0: VLAN identifiers"),
+            (r#","pop_vlans":3"#, "pop_vlans 3: numbers of removed tags"),
+            (
+                r#","action":"reject""#,
+                "unknown variant `reject`, expected",
+            ),
             (r#","weight":0"#, "weight 0: weights are"),
             (r#","origin":"vm web""#, "origin \"vm web\": not route"),
             (r#","server_":1"#, "unknown field `server_`"),

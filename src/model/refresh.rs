@@ -20,6 +20,9 @@ pub struct RefreshReport {
 pub struct RefreshedBackend {
     #[serde(flatten)]
     pub matches: Match,
+    /// The name of the interface that the rule compares.
+    #[serde(rename = "in")]
+    pub ingress: Option<String>,
     pub origin: Option<Locator>,
     pub old: NamedAdjacency,
     pub new: NamedAdjacency,
@@ -39,6 +42,9 @@ pub struct NamedAdjacency {
 pub struct FailedBackend {
     #[serde(flatten)]
     pub matches: Match,
+    /// The name of the interface that the rule compares.
+    #[serde(rename = "in")]
+    pub ingress: Option<String>,
     pub server: IpAddr,
     pub origin: Option<Locator>,
     pub error: String,

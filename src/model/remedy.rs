@@ -60,6 +60,8 @@ pub enum Verb {
     },
     /// Keeps the rules.
     Detach(Vec<String>),
+    /// An interface, and its policy as it is typed.
+    Policy(String, String),
     RuleAdd {
         matches: Match,
         server: IpAddr,
@@ -67,8 +69,8 @@ pub enum Verb {
         /// None: as it is.
         rewriting: Option<Rewriting>,
     },
-    /// None: of all rules.
-    RuleDel(Option<Match>, IpAddr),
+    /// A backend of a rule, or the rule; None: of all rules, or all of its backends.
+    RuleDel(Option<Match>, Option<IpAddr>),
     RuleRefresh(IpAddr),
     DoctorFix,
     /// A verb that needs no arguments.

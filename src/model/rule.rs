@@ -106,6 +106,14 @@ impl Rule {
         }
     }
 
+    /// What becomes of packets that are too long, with an action that takes the place of the rule's own.
+    pub fn too_long_of(&self, action: Action) -> TooLong {
+        match action {
+            Action::Redirect | Action::Forward { .. } => self.too_long,
+            Action::Pass | Action::Drop => TooLong::default(),
+        }
+    }
+
     /// The same rule with other backends.
     pub fn with(&self, backends: Vec<Backend>) -> Self {
         Rule { backends, ..*self }

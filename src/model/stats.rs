@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Actions, Failures, LedgerState, LinkState, Mode, Outcomes, RuleRecord};
+use super::{Actions, Failures, LedgerState, LinkState, Mode, NamedPolicy, Outcomes, RuleRecord};
 
 /// All counters at one moment.
 #[derive(Serialize)]
@@ -60,4 +60,7 @@ pub struct InterfaceStatus {
     pub state: LinkState,
     /// Whether lost frames are counted.
     pub ledger: LedgerState,
+    /// What becomes of the frames that no rule matches.
+    #[serde(flatten)]
+    pub policy: NamedPolicy,
 }

@@ -60,22 +60,25 @@ fn line(finding: &Finding, shell: &Shell) -> String {
         return format!("{:<SEVERITY$}{}", "fixed", escape(&text));
     }
     let (word, tone) = match finding.severity {
-        Severity::Problem => ("problem", Tone::Bad),
-        Severity::Warning => ("warning", Tone::Doubtful),
+        Severity::Problem => ("problem", Some(Tone::Bad)),
+        Severity::Warning => ("warning", Some(Tone::Doubtful)),
+        Severity::Hint => ("hint", None),
     };
     let gap = " ".repeat(SEVERITY - word.len());
-    let word = style::paint(word, tone, &stdout());
+    let painted = tone.map(|tone| style::paint(word, tone, &stdout()));
+    let word = painted.unwrap_or(word.into());
     format!("{word}{gap}{}", escape(&sentence(finding, shell)))
 }
 
 fn summary(findings: &[Finding], looked_at: &LookedAt, shell: &Shell) -> String {
     let left = || findings.iter().filter(|finding| !finding.fixed);
     let of = |severity| left().filter(|f| f.severity == severity).count();
-    let (problems, warnings) = (of(Severity::Problem), of(Severity::Warning));
-    let warnings = match warnings {
+    let problems = of(Severity::Problem);
+    let further = |severity, word| match of(severity) {
         0 => String::new(),
-        _ => format!(", {}", count(warnings, "warning")),
+        found => format!(", {}", count(found, word)),
     };
+    let warnings = further(Severity::Warning, "warning") + &further(Severity::Hint, "hint");
     if problems == 0 {
         return format!(
             "no problems found{warnings}: looked at {}",

@@ -21,8 +21,9 @@ pub struct Advice {
 pub fn lines(snapshot: &Snapshot, advice: &Advice) -> String {
     let mut lost: BTreeMap<String, Failures> = BTreeMap::new();
     for row in &snapshot.rules {
-        let lost = lost.entry(row.device()).or_default();
-        row.failures.iter().for_each(|failures| *lost += failures);
+        if let (Some(device), Some(failures)) = (row.device(), &row.failures) {
+            *lost.entry(device).or_default() += failures;
+        }
     }
     let by_kernel = lost
         .iter()

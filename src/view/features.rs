@@ -224,5 +224,9 @@ fn peer(peer: &Peer) -> String {
         Some(false) => ", GRO off",
         None => "",
     };
-    format!("peer {}{gro}", peer.device)
+    let program = match peer.native_program {
+        Some(true) => ", a native XDP program",
+        _ => "",
+    };
+    format!("peer {}{gro}{program}", peer.device)
 }

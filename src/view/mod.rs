@@ -9,6 +9,7 @@ pub mod json;
 mod out;
 pub mod refresh;
 pub mod remedy;
+pub mod rules;
 mod style;
 pub mod table;
 pub mod terminal;

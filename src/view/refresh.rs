@@ -12,8 +12,13 @@ pub fn lines(report: &RefreshReport) -> Vec<String> {
 
 fn refreshed(backend: &RefreshedBackend) -> String {
     let RefreshedBackend {
-        matches, old, new, ..
+        matches,
+        ingress,
+        old,
+        new,
+        ..
     } = backend;
+    let matches = matches.named(ingress.as_deref());
     let changes = old
         .adjacency
         .changes(&new.adjacency, [old, new].map(device));
@@ -29,9 +34,11 @@ fn device(adjacency: &NamedAdjacency) -> String {
 pub fn failed(backend: &FailedBackend) -> String {
     let FailedBackend {
         matches,
+        ingress,
         server,
         error,
         ..
     } = backend;
+    let matches = matches.named(ingress.as_deref());
     format!("{matches} -> {server} stays as it is: {error}")
 }

@@ -7,14 +7,14 @@ use super::columns::Columns;
 use super::escape::escape;
 use super::failures::Advice;
 use super::style::Tone;
-use super::{failures, terminal, units};
+use super::{failures, rules, terminal, units};
 use crate::model::{
-    BackendState, Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Rate,
-    RuleRecord, Snapshot, Status,
+    Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Policy, Rate, Snapshot,
+    Status,
 };
 
 /// An earlier snapshot, and the time that has passed since.
-type Earlier<'a> = Option<(&'a Snapshot, Duration)>;
+pub(super) type Earlier<'a> = Option<(&'a Snapshot, Duration)>;
 
 /// What is attached.
 pub fn status(status: &Status) -> String {
@@ -26,11 +26,18 @@ pub fn status(status: &Status) -> String {
             "not attached in this network namespace; {summary}"
         ));
     }
+    let mut all = status.interfaces.iter();
+    let has_policy = all.any(|interface| interface.policy.policy != Policy::Pass);
     let table = Columns::of(&status.interfaces)
         .text("interface", named_with_state)
         .color(is_marked)
         .number("ifindex", |interface| interface.ifindex.to_string())
         .text("mode", |interface| interface.mode.to_string())
+        .when(has_policy, |table| {
+            table
+                .text("policy", |interface| interface.policy.to_string())
+                .color(is_marked)
+        })
         .number("program", |interface| id(interface.program_id))
         .number("link", |interface| id(interface.link_id))
         .lines(&["link", "program", "ifindex"]);
@@ -54,16 +61,8 @@ fn id(number: Option<u32>) -> String {
 }
 
 /// Whether a device's name is followed by what is wrong with the device. Names have no spaces.
-fn is_marked(name: &str) -> Option<Tone> {
+pub(super) fn is_marked(name: &str) -> Option<Tone> {
     name.contains(" (").then_some(Tone::Bad)
-}
-
-fn is_some(number: &str) -> Option<Tone> {
-    (number != "0").then_some(Tone::Bad)
-}
-
-fn is_not_up(state: &str) -> Option<Tone> {
-    (state != "up").then_some(Tone::Bad)
 }
 
 fn no_ledger(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
@@ -83,42 +82,6 @@ fn no_ledger(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
     interfaces.iter().filter_map(line)
 }
 
-/// One backend a row.
-pub fn rules(rows: &[RuleRecord]) -> String {
-    if rows.is_empty() {
-        return "no rules\n".into();
-    }
-    let is_rewritten = rows.iter().any(|row| !rewriting(row).is_empty());
-    let has_state = rows.iter().any(|row| row.state != BackendState::Up);
-    Columns::of(rows)
-        .text("source", |row| row.src.to_string())
-        .text("port", port)
-        .text("server", |row| row.server.to_string())
-        .text("mac", |row| row.mac.to_string())
-        .text("device", RuleRecord::device)
-        .color(is_marked)
-        .number("weight", |row| row.weight.to_string())
-        .number("packets", |row| packets(row.counter()))
-        .number("bytes", |row| bytes(row.counter()))
-        .when(any_lost(rows), with_lost)
-        .when(has_state, |table| {
-            table
-                .text("state", |row| row.state.to_string())
-                .color(is_not_up)
-        })
-        .when(is_rewritten, |table| table.text("rewriting", rewriting))
-        .lines(&["mac", "weight", "bytes"])
-}
-
-fn any_lost(rows: &[RuleRecord]) -> bool {
-    rows.iter().any(|row| row.lost() > 0)
-}
-
-fn with_lost(table: Columns<RuleRecord>) -> Columns<RuleRecord> {
-    let lost = |row: &RuleRecord| units::number(row.lost() as f64);
-    table.number("lost", lost).color(is_some)
-}
-
 /// Counters of interfaces and backends; with an earlier snapshot, rates as well.
 pub fn stats(snapshot: &Snapshot, earlier: Earlier, advice: &Advice) -> String {
     let mut text = format!("{}\n", snapshot.timestamp);
@@ -126,7 +89,7 @@ pub fn stats(snapshot: &Snapshot, earlier: Earlier, advice: &Advice) -> String {
         text += &format!("\n{}", interfaces(snapshot, earlier));
     }
     if !snapshot.rules.is_empty() {
-        text += &format!("\n{}", backends(snapshot, earlier));
+        text += &format!("\n{}", rules::backends(snapshot, earlier));
     }
     text + &failures::lines(snapshot, advice)
 }
@@ -168,56 +131,15 @@ fn action_lines(
 }
 
 /// Zero where there is no earlier snapshot.
-fn rate(counter: Counter, before: Counter, earlier: Earlier) -> Rate {
+pub(super) fn rate(counter: Counter, before: Counter, earlier: Earlier) -> Rate {
     let since = |(_, elapsed)| counter.rate_since(before, elapsed);
     earlier.map_or(Rate::default(), since)
 }
 
-fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
-    let rate = |row: &RuleRecord| {
-        let same = |other: &&RuleRecord| other.identity() == row.identity();
-        let before = earlier.and_then(|(snapshot, _)| snapshot.rules.iter().find(same));
-        let before = before.map_or(Counter::default(), RuleRecord::counter);
-        rate(row.counter(), before, earlier)
-    };
-    Columns::of(&snapshot.rules)
-        .text("source", |row| row.src.to_string())
-        .text("port", port)
-        .text("server", |row| row.server.to_string())
-        .text("device", RuleRecord::device)
-        .color(is_marked)
-        .number("packets", |row| packets(row.counter()))
-        .number("bytes", |row| bytes(row.counter()))
-        .when(any_lost(&snapshot.rules), with_lost)
-        .when(earlier.is_some(), |table| with_rates(table, rate))
-        .lines(&["device", "bytes", "bytes/s", "source", "port"])
-}
-
-fn with_rates<T>(table: Columns<T>, rate: impl Fn(&T) -> Rate) -> Columns<T> {
+pub(super) fn with_rates<T>(table: Columns<T>, rate: impl Fn(&T) -> Rate) -> Columns<T> {
     table
         .number("packets/s", |row| units::rate(rate(row).packets))
         .number("bytes/s", |row| units::bytes(rate(row).bytes))
-}
-
-fn port(row: &RuleRecord) -> String {
-    match row.vlan {
-        Some(vlan) => format!("{}/{}@{vlan}", row.proto, row.port),
-        None => format!("{}/{}", row.proto, row.port),
-    }
-}
-
-/// The rewriting that is not the default, in the words of the command line.
-pub fn rewriting(row: &RuleRecord) -> String {
-    let words = [
-        row.to_port.map(|port| format!("to-port {port}")),
-        row.snat.map(|addr| format!("snat {addr}")),
-        row.keep_ip.then(|| "keep-ip".into()),
-        (!row.decrement_ttl).then(|| "keep-ttl".into()),
-        row.pop_vlan.then(|| "pop-vlan".into()),
-        row.push_vlan.map(|vlan| format!("push-vlan {vlan}")),
-    ];
-    let words: Vec<String> = words.into_iter().flatten().collect();
-    words.join(" ")
 }
 
 /// The actions, each followed by the outcomes that led to it.
@@ -236,7 +158,7 @@ fn actions(interface: &InterfaceStats) -> Vec<(String, Counter)> {
             .0
             .iter()
             .filter(move |o| o.action == action);
-        of.filter(|o| o.action != "redirect" && o.counter.packets > 0)
+        of.filter(|o| o.name != "redirected" && o.counter.packets > 0)
             .map(|o| (format!("- {}", o.name.replace('_', " ")), o.counter))
     };
     all.into_iter()
@@ -252,10 +174,10 @@ fn earlier_of(interface: &InterfaceStats, name: &str) -> Counter {
     found.map_or(Counter::default(), |(_, counter)| counter)
 }
 
-fn packets(counter: Counter) -> String {
+pub(super) fn packets(counter: Counter) -> String {
     units::number(counter.packets as f64)
 }
 
-fn bytes(counter: Counter) -> String {
+pub(super) fn bytes(counter: Counter) -> String {
     units::bytes(counter.bytes as f64)
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::fixture::lan::{ANYWHERE, Lan, socket};
 use crate::fixture::{BINARY, Ns, Tool, guest};
+use libbpf_rs::query::ProgInfoIter;
 use serde_json::Value;
 
 pub const CLIENT: &str = "192.168.122.10";
@@ -18,10 +19,15 @@ pub struct Bed {
     pub lan: Lan,
 }
 
-/// What doctor finds.
+/// What doctor finds, but hints.
 pub fn findings(tool: &Tool) -> Vec<Value> {
     let all = tool.run("doctor --json").json();
-    guest::without_guesses(all.as_array().expect("an array").clone())
+    without_hints(all.as_array().expect("an array").clone())
+}
+
+fn without_hints(mut all: Vec<Value>) -> Vec<Value> {
+    all.retain(|finding| finding["severity"] != "hint");
+    guest::without_guesses(all)
 }
 
 impl Bed {
@@ -59,6 +65,14 @@ impl Bed {
         &self.lan.servers[0]
     }
 
+    /// What would be faster.
+    pub fn hints(&self) -> Vec<Value> {
+        let all = self.tool().json("doctor");
+        let all = all.as_array().expect("an array").clone().into_iter();
+        all.filter(|finding| finding["severity"] == "hint")
+            .collect()
+    }
+
     pub fn findings(&self) -> Vec<Value> {
         self.findings_of("doctor --json")
     }
@@ -70,7 +84,7 @@ impl Bed {
         let is_problem = |f: &Value| f["severity"] == "problem" && f["fixed"] == false;
         let code = if all.iter().any(is_problem) { 7 } else { 0 };
         assert_eq!(run.code, code, "{run:?}");
-        guest::without_guesses(all)
+        without_hints(all)
     }
 
     /// The only finding.
@@ -138,6 +152,26 @@ impl Bed {
     pub fn gro(&self) -> bool {
         let features = self.server().exec("ethtool -k eth0");
         features.contains("generic-receive-offload: on")
+    }
+
+    /// The name and mode of the XDP program at the server's device.
+    pub fn program(&self) -> Option<String> {
+        let shown = self.server().ip("-j -d link show eth0");
+        let links: Value = serde_json::from_str(&shown).expect("JSON");
+        let id = links[0]["xdp"]["prog"]["id"].as_u64()?;
+        let mode = match links[0]["xdp"]["mode"].as_u64() {
+            Some(1) => "native",
+            _ => "skb",
+        };
+        let found = ProgInfoIter::default().find(|program| u64::from(program.id) == id);
+        let name = found.expect("the program is loaded").name;
+        Some(format!("{} ({mode})", name.to_string_lossy()))
+    }
+
+    /// A rule for TCP, too, by the same device.
+    pub fn tcp_too(&self) {
+        let tool = self.tool();
+        tool.ok(&format!("rule add --proto tcp --port 80 --server {SERVER}"));
     }
 
     pub fn gro_off(&self) {

@@ -22,18 +22,27 @@ fn without_a_terminal_or_yes_nothing_is_changed() {
 
 /// Runs the command on a terminal of its own, and answers.
 fn on_a_terminal(bed: &Bed, answer: &str) -> Run {
+    self::answer(ask(bed), answer)
+}
+
+/// A run on a terminal of its own that asks.
+pub fn ask(bed: &Bed) -> Child {
     let tool = format!(
         "{BINARY} --netns {} --pin-dir {} doctor --fix",
         bed.host().name,
         bed.lan.pins.dir().display()
     );
-    let mut child: Child = std::process::Command::new("script")
+    std::process::Command::new("script")
         .args(["--quiet", "--return", "--command", &tool, "/dev/null"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("script runs");
+        .expect("script runs")
+}
+
+/// Answers it; what it has said since.
+pub fn answer(mut child: Child, answer: &str) -> Run {
     let mut stdin = child.stdin.take().expect("a pipe");
     writeln!(stdin, "{answer}").expect("an answer");
     child.wait_with_output().expect("it ends").into()
@@ -47,16 +56,16 @@ fn on_a_terminal_it_asks_first() {
         let run = on_a_terminal(&bed, answer);
         assert_eq!(run.code, 7, "{run:?}");
         let asks = format!(
-            "would change: GRO on at eth0 in {}\r\nFix 1 now? [y/N]",
+            "would change: pass program on eth0 in {}\r\nFix 1 now? [y/N]",
             bed.server().name
         );
         assert!(run.out.contains(&asks), "{run:?}");
         assert!(run.out.contains("neither GRO"), "{run:?}");
-        assert!(!bed.gro());
+        assert!(bed.program().is_none());
     }
     let run = on_a_terminal(&bed, "y");
     assert_eq!(run.code, 0, "{run:?}");
-    assert!(bed.gro());
+    assert!(bed.arrives());
 }
 
 /// With a million rules, neither is an error a rule's.
@@ -133,11 +142,11 @@ fn a_peer_is_mended_in_a_namespace_that_a_process_keeps() {
         "rule add --server 172.18.0.2 --mac {mac} --dev c0"
     ));
     bed.finds("peer-napi", "problem", &["peer eth0 in pid"]);
-    let gro = || there("ethtool -k eth0").contains("generic-receive-offload: on");
+    let has_program = || there("ip link show eth0").contains("prog/xdp");
     bed.fix();
-    assert!(gro());
+    assert!(has_program());
     bed.tool().ok("doctor --undo");
-    assert!(!gro());
+    assert!(!has_program());
     drop(container.stdin.take());
     container.wait().expect("it ends");
 }

@@ -12,7 +12,7 @@ fn drop_all(ns: &Ns, device: &str) {
     drop_all_in(ns, device, libbpf_sys::XDP_FLAGS_DRV_MODE);
 }
 
-fn drop_all_in(ns: &Ns, device: &str, mode: u32) {
+pub fn drop_all_in(ns: &Ns, device: &str, mode: u32) {
     // r0 = XDP_DROP; exit
     let program = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0u8]];
     // SAFETY: the instructions, name and licence outlive the call, which reads as many as are told.

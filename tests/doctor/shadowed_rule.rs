@@ -18,7 +18,7 @@ fn a_shadowed_rule_never_sees_a_packet() {
     add("192.168.192.0/18", 8000);
     bed.finds_nothing();
     add("192.168.192.0/18", 7999);
-    let finding = bed.finds("shadowed-rule", "warning", &["longer source prefixes"]);
+    let finding = bed.finds("shadowed-rule", "warning", &["more specific rules"]);
     let subject = finding["subject"].as_str().unwrap();
     assert!(
         subject.contains("192.168.0.0/16 udp port 7999"),

@@ -11,6 +11,7 @@ fn detaching_the_last_interface_puts_back_and_leaves_nothing() {
     let bed = Bed::new("native");
     bed.tool().ok("attach wan0 --mode skb");
     bed.gro_off();
+    bed.tcp_too();
     bed.fix();
     bed.tool().ok("detach wan0");
     assert!(bed.gro());
@@ -29,9 +30,11 @@ fn detaching_the_last_interface_puts_back_and_leaves_nothing() {
 fn an_entry_that_cannot_be_read_hides_no_other_and_keeps_nobody_from_detaching() {
     let bed = Bed::new("native");
     bed.gro_off();
+    bed.tcp_too();
     bed.fix();
     let journal = pinned(&bed.lan.pins, "journal/journal");
-    let (number, rubbish) = (7u32.to_ne_bytes(), [b'?'; 512]);
+    let rubbish = vec![b'?'; journal.value_size() as usize];
+    let number = 7u32.to_ne_bytes();
     journal
         .update(&number, &rubbish, MapFlags::ANY)
         .expect("it is written");
@@ -59,6 +62,7 @@ fn an_entry_that_cannot_be_read_hides_no_other_and_keeps_nobody_from_detaching()
 fn what_cannot_be_put_back_is_exit_1_and_keeps_nobody_from_detaching() {
     let bed = Bed::new("native");
     bed.gro_off();
+    bed.tcp_too();
     bed.fix();
     let unprivileged = |words: &str| -> Run {
         let net = format!("--net={}", bed.host().path().display());
@@ -106,6 +110,7 @@ fn a_fix_that_was_killed_at_any_instant_can_be_undone() {
     let bed = Bed::new("native");
     let stale = bed.backend()["mac"].clone();
     bed.gro_off();
+    bed.tcp_too();
     bed.host().ip("link set wan0 down");
     bed.server()
         .ip(&format!("link set eth0 address {OTHER_MAC}"));

@@ -76,6 +76,94 @@ fn what_cannot_be_meant_is_refused_before_anything_is_touched() {
 }
 
 #[test]
+fn a_match_that_cannot_be_meant_is_refused() {
+    let bed = Bed::new();
+    let cases: [(&str, &[&str]); 20] = [
+        ("--port 20-10", &["--port", "did you mean 10-20?"]),
+        ("--port 0-10", &["--port", "1 to 65535"]),
+        ("--port 10-", &["--port", "1 to 65535"]),
+        (
+            "--port all",
+            &["--port", "a range such as 7000-7010, or any"],
+        ),
+        ("--proto icmp --port 8", &["--port 8", "ICMP has no ports"]),
+        ("--proto gre", &["--proto", "udp", "sctp", "icmp", "any"]),
+        ("--dst 10.0.0.1/8", &["--dst", "10.0.0.0/8"]),
+        (
+            "--dst 10.0.0.0/8 --src fd00::/8",
+            &["--dst 10.0.0.0/8", "fd00::/8", "both as IPv4"],
+        ),
+        ("--inner-vlan 6", &["--vlan"]),
+        ("--vlan 5 --inner-vlan 0", &["--inner-vlan"]),
+        ("--pass", &["--drop", "--pass"]),
+        ("--forward out0", &["--drop", "--forward"]),
+        ("--server 10.1.1.1", &["--drop", "--server"]),
+        ("--container web", &["--drop", "--container"]),
+        ("--dev out0", &["--drop", "--dev"]),
+        ("--mac 02:00:00:00:00:01", &["--drop", "--mac"]),
+        ("--weight 2", &["--drop", "--weight"]),
+        ("--to-port 2", &["--drop", "--to-port"]),
+        ("--too-long icmp", &["--drop", "--too-long"]),
+        ("--keep-ttl", &["--drop", "--keep-ttl"]),
+    ];
+    for (words, said) in cases {
+        let run = bed.tool().run(&format!("rule add --drop {words}"));
+        run.fails(2, said);
+    }
+    assert_eq!(bed.tool().json("rule list"), json!([]));
+}
+
+#[test]
+fn a_rule_that_cannot_be_meant_is_refused() {
+    let bed = Bed::new();
+    let backend = "--server 10.1.1.1 --mac 02:00:00:00:00:01 --dev out0";
+    let cases: [(&str, i32, &[&str]); 14] = [
+        ("--dst fd00::/8", 2, &["--dst fd00::/8", "10.1.1.1"]),
+        ("--proto sctp", 2, &["--proto sctp", "CRC32c", "--keep-ip"]),
+        ("--proto icmp", 2, &["--proto icmp", "ICMPv6", "--keep-ip"]),
+        ("--proto any", 2, &["--proto any", "--keep-ip"]),
+        ("--proto any --port 53", 2, &["--proto any", "--keep-ip"]),
+        ("--proto sctp --to-port 5", 2, &["--proto sctp", "CRC32c"]),
+        ("--proto sctp --keep-ip --to-port 5", 2, &["--to-port"]),
+        ("--proto sctp --snat 10.1.1.9", 2, &["--proto sctp"]),
+        (
+            "--too-long never",
+            2,
+            &["--too-long", "icmp", "pass", "drop"],
+        ),
+        ("--pop-vlan --pop-vlan --pop-vlan", 2, &["--pop-vlan"]),
+        ("--in nope0", 3, &["nope0"]),
+        ("--in 4242", 3, &["4242"]),
+        ("--pass", 2, &["--pass", "--server"]),
+        ("--forward out0", 2, &["--forward", "--server"]),
+    ];
+    for (words, code, said) in cases {
+        let run = bed.tool().run(&format!("rule add {backend} {words}"));
+        run.fails(code, said);
+    }
+    for (words, code, said) in [
+        ("--forward nope0", 3, "nope0"),
+        ("--forward lo", 6, "lo leads to no other host"),
+        (
+            "--forward in0 --in in0",
+            2,
+            "--forward in0: packets are not sent back",
+        ),
+        ("--forward out0 --to-port 5", 2, "--to-port"),
+        ("--forward out0 --pop-vlan", 2, "--pop-vlan"),
+        (
+            "--forward out0 --mac 01:00:5e:00:00:01",
+            2,
+            "01:00:5e:00:00:01",
+        ),
+    ] {
+        let run = bed.tool().run(&format!("rule add {words}"));
+        run.fails(code, &[said]);
+    }
+    assert_eq!(bed.tool().json("rule list"), json!([]));
+}
+
+#[test]
 fn a_missing_server_names_all_ways_to_find_one() {
     let bed = Bed::new();
     let said = [

@@ -22,7 +22,8 @@ fn a_rule_with_defaults_is_any_source_udp_7999_weight_1() {
         "ifindex": bed.ns.ifindex("out0"), "ifname": "out0", "weight": 1,
         "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "keep_ip": false,
         "decrement_ttl": true, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
-        "state": "stale_mac", "origin": null,
+        "state": "stale_mac", "origin": null, "dst": "0.0.0.0/0", "inner_vlan": null, "in": null,
+        "in_ifindex": null, "action": "redirect", "too_long": "icmp", "pop_vlans": 0,
     });
     assert_eq!(bed.tool().json("rule list"), json!([row]));
     assert_eq!(bed.tool().json("stats")["rules"], json!([row]));
@@ -43,7 +44,8 @@ fn every_part_of_a_rule_is_listed_as_it_was_given() {
         "mac": "02:00:00:00:00:ab", "ifindex": index, "ifname": "out0", "weight": 65535,
         "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "keep_ip": false,
         "decrement_ttl": true, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
-        "state": "stale_mac", "origin": null,
+        "state": "stale_mac", "origin": null, "dst": "0.0.0.0/0", "inner_vlan": null, "in": null,
+        "in_ifindex": null, "action": "redirect", "too_long": "icmp", "pop_vlans": 0,
     });
     let warnings = row.as_object_mut().unwrap().remove("warnings");
     assert_ne!(warnings, Some(json!([])));

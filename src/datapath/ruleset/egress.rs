@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use super::codec::{inline_backend, inline_words};
 use super::{RuleStore, room};
+use crate::datapath::{Lock, policy};
 
 impl RuleStore {
     /// Whether packets can be redirected to a device. The kernel forgets a device that is unregistered,
@@ -14,7 +15,12 @@ impl RuleStore {
         Ok(self.egress.get(&ifindex)?.is_some())
     }
 
-    /// Opens devices that are not open yet. Backends of an unregistered device that had the same index
+    /// Opens a device that no rule needs.
+    pub fn open_device(&self, _: &Lock, ifindex: u32) -> Result<()> {
+        self.open_egress(&BTreeSet::from([ifindex]))
+    }
+
+    /// Opens devices that are not open yet. Backends and policies of an unregistered device that had the same index
     /// lose it, or their packets would go out by the new one.
     pub(super) fn open_egress(&self, wanted: &BTreeSet<u32>) -> Result<()> {
         let mut closed = BTreeSet::new();
@@ -28,6 +34,7 @@ impl RuleStore {
         }
         self.require_egress_room(wanted)?;
         self.disconnect(&closed)?;
+        policy::disconnect(&self.pins, &closed)?;
         for ifindex in closed {
             let opened = self.egress.put(&ifindex, &ifindex);
             opened.with_context(|| format!("ifindex {ifindex}"))?;
@@ -48,7 +55,7 @@ impl RuleStore {
         self.sets.disconnect(devices)
     }
 
-    /// Closes devices that no rule leads to where the room is needed.
+    /// Closes devices that no rule and no policy leads to where the room is needed.
     fn require_egress_room(&self, wanted: &BTreeSet<u32>) -> Result<()> {
         let open = BTreeSet::from_iter(self.egress.keys()?);
         if room::EGRESS.allows(open.union(wanted).count()) {
@@ -60,6 +67,7 @@ impl RuleStore {
         }
         let members = self.sets.members()?;
         used.extend(members.iter().map(|(_, member)| member.ifindex));
+        used.extend(policy::devices(&self.pins)?);
         used.remove(&0);
         room::EGRESS.require(used.len())?;
         let mut unused = open.difference(&used);

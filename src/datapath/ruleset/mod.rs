@@ -56,6 +56,7 @@ pub struct RuleStore {
     egress: Map<u32, u32>,
     /// The number of the directory that the maps were pinned in.
     inode: u64,
+    pins: Pins,
 }
 
 impl RuleStore {
@@ -75,6 +76,7 @@ impl RuleStore {
                 .all(|interface| interface.ledger == LedgerState::On),
             locators: Locators::open(pins)?,
             egress: Map::shared(pins, "egress")?,
+            pins: pins.clone(),
         })
     }
 

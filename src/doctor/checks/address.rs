@@ -74,7 +74,7 @@ fn missing(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
                 + " with its prefix length, or "
                 + Command::Name("rule add")
                 + " the server's own address and "
-                + Verb::RuleDel(None, server),
+                + Verb::RuleDel(None, Some(server)),
         )
     })
 }

@@ -1,7 +1,7 @@
 //! Packets that come back to where they were redirected.
 
 use crate::doctor::facts::{DeviceFacts, Facts};
-use crate::model::{Backend, Finding, Rule};
+use crate::model::{Action, Backend, Finding, Rule};
 
 /// Whether the program looks at what is redirected to a device, as its peer's.
 pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
@@ -11,9 +11,13 @@ pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
     if !is_attached && !there.is_some_and(|there| there.redirects) {
         return None;
     }
-    let returning = |rule: &&Rule| rule.backends.iter().any(|b| returns(rule, b, device));
+    let arrives = |rule: &Rule| {
+        let ingress = rule.matches.ingress;
+        ingress.is_none_or(|ingress| peer.nsid.is_none() && ingress == peer.ifindex)
+    };
+    let returning = |rule: &&Rule| arrives(rule) && sends_back(rule, device);
     let rule = facts.rules.iter().find(returning)?;
-    let (consequence, remedy) = if rule.decrement_ttl {
+    let (consequence, remedy) = if rule.action == Action::Redirect && rule.decrement_ttl {
         (
             "packets go back and forth until their TTL is used up, if a rule at its peer takes them, too",
             "give the rules of one side a narrower match, such as a source",
@@ -29,10 +33,16 @@ pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
             .consequence(consequence)
             .evidence(format!(
                 "xdpredir is attached to its peer {peer}, too, and what rule {} sends there still matches it",
-                rule.matches
+                facts.text(&rule.matches)
             ))
             .remedy(remedy),
     )
+}
+
+/// Whether what a rule sends out by a device still matches it.
+fn sends_back(rule: &Rule, device: &DeviceFacts) -> bool {
+    let is_forwarded = rule.action.ifindex() == Some(device.features.ifindex);
+    is_forwarded || rule.backends.iter().any(|b| returns(rule, b, device))
 }
 
 /// Whether what a backend gets still matches the rule.

@@ -9,8 +9,10 @@ mod bridge_port;
 mod capabilities;
 mod checksum;
 mod device;
+mod ephemeral_ports;
 mod foreign_program;
 mod fragments;
+mod gro_list;
 mod interface;
 mod keep_ip;
 mod kernel;
@@ -24,12 +26,14 @@ mod mtu;
 mod multi_buffer;
 mod netdev;
 mod peer_mtu;
+mod policy;
 mod redirect_target;
 mod remedies;
 mod replies;
 mod reply_source;
 mod route;
 mod rp_filter;
+mod rx_queues;
 mod segments;
 mod shadowed_rule;
 mod source_mac;
@@ -41,7 +45,7 @@ mod vlan_offload;
 pub use reply_source::REPLY_SOURCE;
 
 use super::facts::{BackendFacts, DeviceFacts, Facts, InterfaceFacts};
-use crate::model::{Finding, Severity};
+use crate::model::Finding;
 use Check::{Backend, Egress, Interface, Whole};
 
 /// A check, by what it looks at.
@@ -89,6 +93,7 @@ const WAY: &[Check] = &[
     Whole(reply_source::check),
     Backend(keep_ip::check),
     Egress(r#loop::check),
+    Interface(ephemeral_ports::check),
     Interface(segments::check),
     Interface(vlan_offload::check),
 ];
@@ -110,6 +115,7 @@ const STATE: &[Check] = &[
     Whole(stale_pins::check),
     Whole(interface::check),
     Whole(device::check),
+    Whole(policy::check),
     Whole(locator::check),
     Whole(shadowed_rule::check),
     Whole(bridge_entry::check),
@@ -117,9 +123,12 @@ const STATE: &[Check] = &[
     Interface(fragments::check),
 ];
 
+/// What costs speed alone.
+const SPEED: &[Check] = &[Egress(rx_queues::check), Egress(gro_list::check)];
+
 /// All checks, problems first.
 pub fn all(facts: &Facts) -> Vec<Finding> {
-    run(facts, &[STATE, WAY, INTERFACES])
+    run(facts, &[STATE, WAY, INTERFACES, SPEED])
 }
 
 /// The checks that concern backends just added.
@@ -132,9 +141,14 @@ pub fn of_interfaces(facts: &Facts) -> Vec<Finding> {
     run(facts, &[WAY, INTERFACES])
 }
 
+/// The checks that concern an interface's policy just changed.
+pub fn of_policy(facts: &Facts) -> Vec<Finding> {
+    run(facts, &[WAY])
+}
+
 fn run(facts: &Facts, checks: &[&[Check]]) -> Vec<Finding> {
     let checks = checks.iter().copied().flatten();
     let mut findings: Vec<Finding> = checks.flat_map(|check| check.run(facts)).collect();
-    findings.sort_by_key(|finding| finding.severity == Severity::Warning);
+    findings.sort_by_key(|finding| finding.severity);
     findings
 }

@@ -5,7 +5,8 @@ use crate::doctor::facts::{DeviceFacts, Facts};
 use crate::model::{Finding, Mode};
 
 pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
-    let from = &facts.native().find(|interface| interface.frags)?.name;
+    let mut from = facts.redirecting_to(device.features.ifindex);
+    let from = &from.find(|i| i.mode == Mode::Native && i.frags)?.name;
     let xdp = &device.features.xdp;
     let one_alone = xdp.redirect_target == Some(true) && xdp.multi_buffer_tx == Some(false);
     one_alone.then(|| {

@@ -2,14 +2,15 @@
 //! peer decides it.
 
 use super::remedies;
-use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts};
+use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, PeerFacts};
 use crate::model::{
-    Backend, Command, FeatureSource, Finding, Fix, Mode, Peer, Remedy, Rewrite, Tool, Verb, VlanId,
+    Backend, Command, FeatureSource, Finding, Fix, Mode, Peer, Proto, Remedy, Rewrite, Rule, Tool,
+    Verb, VlanId,
 };
 
 /// None where the device takes frames. Not to know it is no yes.
 pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
-    let names = facts.native_names();
+    let names = facts.natives_to(device.features.ifindex);
     let redirect = match names.len() {
         0 => return None,
         1 => "redirects",
@@ -29,8 +30,8 @@ pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
     Some(match &device.features.peer {
         Some(peer) if device.is("veth") => finding("peer-napi")
             .evidence(lacking(peer) + guess(device))
-            .remedy(gro_on(peer) + ", or " + remedies::natives_to_skb(facts))
-            .fix(gro(peer)),
+            .remedy(polling(facts, device, peer) + ", or " + remedies::natives_to_skb(facts))
+            .fix(fix(facts, device, peer)),
         _ => {
             let (evidence, remedy) = of_driver(facts, device);
             finding("redirect-target").evidence(evidence).remedy(remedy)
@@ -142,6 +143,19 @@ fn lacking(peer: &Peer) -> String {
     }
 }
 
+/// Has the peer poll.
+fn polling(facts: &Facts, device: &DeviceFacts, peer: &Peer) -> Remedy {
+    match fix(facts, device, peer) {
+        Some(Fix::Pass(_)) => {
+            gro_on(peer)
+                + ", or, faster for datagrams, a program there that passes all, as "
+                + Verb::DoctorFix
+                + " attaches it"
+        }
+        _ => gro_on(peer),
+    }
+}
+
 fn gro_on(peer: &Peer) -> Remedy {
     let gro = |words| {
         let ethtool = |name: &str| Tool::new("ethtool -K").arg(name).words(words);
@@ -153,16 +167,35 @@ fn gro_on(peer: &Peer) -> Remedy {
     }
 }
 
-fn gro(peer: &Peer) -> Option<Fix> {
-    let device = Some(&peer.device).filter(|device| device.is_within_reach())?;
-    (peer.gro == Some(false)).then(|| Fix::Gro(device.clone()))
+fn fix(facts: &Facts, device: &DeviceFacts, peer: &Peer) -> Option<Fix> {
+    let there = Some(&peer.device).filter(|device| device.is_within_reach())?;
+    if peer.gro != Some(false) {
+        return None;
+    }
+    Some(match takes_a_pass_program(facts, device) {
+        true => Fix::Pass(there.clone()),
+        false => Fix::Gro(there.clone()),
+    })
+}
+
+/// Whether a program pays at a device's peer: none is there, and only datagrams are redirected to it. TCP,
+/// which a policy forwards with everything else, wants GRO, and the segmentation offload that a veth loses
+/// while its peer runs a program.
+fn takes_a_pass_program(facts: &Facts, device: &DeviceFacts) -> bool {
+    let is_free = |peer: &PeerFacts| peer.program.is_none() && !peer.redirects;
+    let ifindex = device.features.ifindex;
+    let leads_there = |rule: &&Rule| rule.backends.iter().any(|b| b.ifindex == ifindex);
+    let mut rules = facts.rules.iter().filter(leads_there);
+    device.peer_facts.as_ref().is_some_and(is_free)
+        && !facts.is_forwarded_to(ifindex)
+        && rules.all(|rule| matches!(rule.matches.proto, Proto::Udp | Proto::Icmp))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{attach, attached_to, nic, redirecting, rule, vlan};
     use super::*;
-    use crate::model::{Proto, Severity};
+    use crate::model::Severity;
 
     #[test]
     fn a_vlan_s_frames_go_by_the_device_below_with_their_tag() {

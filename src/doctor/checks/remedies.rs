@@ -67,7 +67,7 @@ pub fn renew(backend: &BackendFacts) -> Remedy {
     let server = backend.server;
     let (rules, first) = backend.locators.by_hand;
     if backend.whereabouts.is_own {
-        return Remedy::from(Verb::RuleDel(first, server))
+        return Remedy::from(Verb::RuleDel(first, Some(server)))
             + format!(", and add a server of another host: {server} is an address of this host");
     }
     let refresh = || Remedy::from(Verb::RuleRefresh(server));

@@ -15,7 +15,11 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         let refused = |rule: &&Rule| rule.matches.proto == proto && is_asked(rule);
         let mut rules = facts.rules.iter().filter(refused);
         let first = rules.next()?;
-        Some(finding(first, readdressed(first)?, rules.count()))
+        let subject = match (facts.text(&first.matches), rules.count()) {
+            (rule, 0) => format!("rule {rule}"),
+            (rule, _) => format!("rule {rule}, and others"),
+        };
+        Some(finding(subject, first, readdressed(first)?))
     };
     [Proto::Tcp, Proto::Udp]
         .into_iter()
@@ -37,11 +41,7 @@ fn readdressed(rule: &Rule) -> Option<&Backend> {
         .find(|backend| !backend.rewrite.keep_ip)
 }
 
-fn finding(rule: &Rule, backend: &Backend, others: usize) -> Finding {
-    let subject = match others {
-        0 => format!("rule {}", rule.matches),
-        _ => format!("rule {}, and others", rule.matches),
-    };
+fn finding(subject: String, rule: &Rule, backend: &Backend) -> Finding {
     let finding = Finding::warning(REPLY_SOURCE, subject);
     let (server, rewrite) = (backend.server, &backend.rewrite);
     if let Some(snat) = rule.snat_of(backend) {

@@ -125,9 +125,18 @@ pub fn check(facts: &Facts, interface: &InterfaceFacts, device: &DeviceFacts) ->
     let features = &device.features;
     // None where nobody has looked.
     let outcomes = facts.outcomes.get(&interface.ifindex);
-    let passed = outcomes.map(|outcomes| outcomes.packets("too_long"));
+    let passed =
+        outcomes.map(|outcomes| outcomes.packets("too_long") + outcomes.packets("policy_too_long"));
     let has_passed = passed.is_some_and(|frames| frames > 0);
-    let rules = rules(facts, has_passed);
+    let mut rules = rules(facts, has_passed);
+    let fate = match interface.policy.device() {
+        Some(_) => "are not forwarded, and are dropped",
+        None => "are not redirected, and pass to this host",
+    };
+    if interface.policy.device().is_some() {
+        rules.tcp = true;
+        rules.udp |= has_passed;
+    }
     let mut makers = Vec::new();
     match interface.mode {
         _ if rules == Protos::default() => return None,
@@ -153,7 +162,7 @@ pub fn check(facts: &Facts, interface: &InterfaceFacts, device: &DeviceFacts) ->
     let evidence = evidence.join("; ");
     Some(
         Finding::warning("segments", &interface.name)
-            .consequence(format!("{what} are not redirected, and pass to this host"))
+            .consequence(format!("{what} {fate}"))
             .evidence(format!(
                 "they arrive undivided, longer than any device carries: {evidence}"
             ))

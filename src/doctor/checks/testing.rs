@@ -3,7 +3,7 @@
 use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, HostFacts, InterfaceFacts, Trial};
 use crate::model::{
     Adjacency, Backend, Counter, FeatureSource, Features, LinkState, Match, Mode, Outcome,
-    Outcomes, Proto, Remote, Rewrite, Rule, XdpFeatures,
+    Outcomes, Policy, Proto, Remote, Rewrite, Rule, XdpFeatures,
 };
 
 /// A device attached natively, and a backend behind another one.
@@ -36,6 +36,8 @@ pub fn attach(facts: &mut Facts, device: DeviceFacts, mode: Mode) {
         successor: None,
         foreign: None,
         elsewhere: None,
+        addresses: Vec::new(),
+        policy: Policy::Pass,
     });
     facts.devices.insert(ifindex, device);
 }
@@ -96,6 +98,7 @@ pub fn nic(ifindex: u32) -> DeviceFacts {
         promiscuous: false,
         in_service: true,
         completes_checksum: true,
+        rx_queues: None,
         peer_facts: None,
         foreign_below: Vec::new(),
     }

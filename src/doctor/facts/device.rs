@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::{Features, LinkState, Mac, Mode, Remote};
+use crate::model::{Features, LinkState, Mac, Mode, Policy, Remote, RxQueues};
 
 /// An attached interface.
 pub struct InterfaceFacts {
@@ -18,6 +18,10 @@ pub struct InterfaceFacts {
     pub foreign: Option<String>,
     /// Where its device is now, if that was moved and can be seen.
     pub elsewhere: Option<Remote>,
+    /// This host's own, on it or on the bridge above it.
+    pub addresses: Vec<IpAddr>,
+    /// What becomes of frames that no rule matches.
+    pub policy: Policy,
 }
 
 /// A device, as its own namespace and its peer's tell of it.
@@ -30,6 +34,8 @@ pub struct DeviceFacts {
     pub in_service: bool,
     /// Whether it completes partial checksums.
     pub completes_checksum: bool,
+    /// None where that is not known.
+    pub rx_queues: Option<RxQueues>,
     /// None where it has no peer, or the peer's namespace can't be entered.
     pub peer_facts: Option<PeerFacts>,
     /// The ports of an interface that run other people's XDP programs, with these.
@@ -47,6 +53,10 @@ pub struct PeerFacts {
     /// What it sends has its VLAN tags beside the frames.
     pub tx_vlan: Option<bool>,
     pub rp_filter: u32,
+    /// None where that is not known.
+    pub rx_queues: Option<RxQueues>,
+    /// Whether its GRO hands datagrams over in lists; None where that cannot be switched.
+    pub gro_lists: Option<bool>,
     /// Somebody else's XDP program there.
     pub program: Option<String>,
     /// This program runs there, too.

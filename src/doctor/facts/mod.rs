@@ -16,7 +16,7 @@ pub use reply::{
     Certainty, Delivery, Others, Reply, ReplyArrival, ReturnRoute, ServerFacts, Source,
 };
 
-use crate::model::{Failures, Features, LinkState, Match, Mode, Outcomes, Rule};
+use crate::model::{EphemeralPorts, Failures, Features, LinkState, Match, Mode, Outcomes, Rule};
 
 #[derive(Default)]
 pub struct Facts {
@@ -32,6 +32,8 @@ pub struct Facts {
     /// What is below those in this namespace: the ports of bridges, the devices that VLANs and macvlans
     /// stand on.
     pub below: BTreeMap<u32, Features>,
+    /// From which this host sends requests of its own.
+    pub ephemeral_ports: EphemeralPorts,
     /// Lost frames, by egress device.
     pub losses: BTreeMap<u32, Failures>,
     /// What became of the packets that arrived, by the index of the attached interface.
@@ -43,6 +45,14 @@ pub struct Facts {
 impl Facts {
     pub fn matches(&self) -> impl Iterator<Item = &Match> {
         self.rules.iter().map(|rule| &rule.matches)
+    }
+
+    /// A match in words, with the name of its interface where that is attached.
+    pub fn text(&self, matches: &Match) -> String {
+        let is_it = |i: &&InterfaceFacts| Some(i.ifindex) == matches.ingress;
+        let interface = self.interfaces.iter().find(is_it);
+        let name = interface.map(|interface| interface.name.as_str());
+        matches.named(name).to_string()
     }
 
     /// The attached interfaces in native mode that are there.
@@ -62,17 +72,44 @@ impl Facts {
         self.live().filter_map(move |i| Some((i, device(i)?)))
     }
 
-    /// The devices that packets are redirected to.
+    /// The devices that packets are redirected to, by rules and by policies.
     pub fn egress(&self) -> impl Iterator<Item = &DeviceFacts> {
-        let mut used: Vec<u32> = self.backends.iter().map(|b| b.ifindex).collect();
+        let policies = self.live().filter_map(|i| i.policy.device());
+        let backends = self.backends.iter().map(|b| b.ifindex);
+        let mut used: Vec<u32> = backends.chain(policies).chain(self.forwarding()).collect();
         used.sort_unstable();
         used.dedup();
         used.into_iter().filter_map(|ifindex| self.serving(ifindex))
     }
 
+    /// The indexes of the devices that rules forward to.
+    fn forwarding(&self) -> impl Iterator<Item = u32> {
+        let rules = self.rules.iter();
+        rules.filter_map(|rule| rule.action.ifindex())
+    }
+
     pub fn is_egress(&self, ifindex: u32) -> bool {
-        let mut backends = self.backends.iter();
-        backends.any(|b| b.ifindex == ifindex) && self.serving(ifindex).is_some()
+        self.redirecting_to(ifindex).next().is_some() && self.serving(ifindex).is_some()
+    }
+
+    /// Whether rules have a backend by this device, or forward to it.
+    pub fn has_backend_by(&self, ifindex: u32) -> bool {
+        let mut used = self.backends.iter().map(|b| b.ifindex);
+        used.any(|used| used == ifindex) || self.forwarding().any(|used| used == ifindex)
+    }
+
+    /// Whether policies or rules forward to this device.
+    pub fn is_forwarded_to(&self, ifindex: u32) -> bool {
+        let by_policy = self.live().any(|i| i.policy.device() == Some(ifindex));
+        by_policy || self.forwarding().any(|used| used == ifindex)
+    }
+
+    /// The live interfaces whose packets go to a device: all of them by a rule, or those whose policy
+    /// forwards there.
+    pub fn redirecting_to(&self, ifindex: u32) -> impl Iterator<Item = &InterfaceFacts> {
+        let by_rule = self.has_backend_by(ifindex);
+        let live = self.live();
+        live.filter(move |i| by_rule || i.policy.device() == Some(ifindex))
     }
 
     /// The egress device with this index; None where it is gone.
@@ -89,5 +126,13 @@ impl Facts {
 
     pub fn native_names(&self) -> Vec<&str> {
         self.native().map(|i| i.name.as_str()).collect()
+    }
+
+    /// The native interfaces whose packets go to a device.
+    pub fn natives_to(&self, ifindex: u32) -> Vec<&str> {
+        let natives = self
+            .redirecting_to(ifindex)
+            .filter(|i| i.mode == Mode::Native);
+        natives.map(|i| i.name.as_str()).collect()
     }
 }

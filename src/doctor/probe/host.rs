@@ -5,9 +5,9 @@ use anyhow::Result;
 use crate::datapath::{self, Interface, Pins};
 use crate::doctor::facts::{HostFacts, StalePins, Trial};
 use crate::error::{Exit, refusal};
-use crate::host::capability;
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
+use crate::host::{capability, kernel};
 use crate::model::LedgerState;
 
 pub fn host(pins: &Pins, survey: &Survey) -> HostFacts {
@@ -16,6 +16,7 @@ pub fn host(pins: &Pins, survey: &Survey) -> HostFacts {
         no_bpffs: datapath::no_bpffs(pins).filter(|_| !datapath::mounts_bpffs(pins)),
         lacks_to_attach: capability::missing(capability::ATTACH),
         lacks_to_look: capability::missing(capability::ENTER),
+        cpus: kernel::cpus(),
         tells_features: survey.is_reported(),
         ..HostFacts::default()
     }

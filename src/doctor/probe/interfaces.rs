@@ -10,12 +10,14 @@ use super::peer;
 use super::whereabouts::LinkLayer;
 use crate::datapath::{Foreign, Ids, Interface, Pins, RuleStore, runs};
 use crate::doctor::facts::{BridgeEntry, DeviceFacts, Facts, InterfaceFacts};
+use crate::host::address;
 use crate::host::device::{self, Device};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
+use crate::host::queues;
 use crate::model::{Features, LinkState, Related, Remote, Rule};
 
-pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> InterfaceFacts {
+pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Result<InterfaceFacts> {
     let (ifindex, name) = (interface.ifindex, interface.name());
     // Members of a group can't ask.
     let ids = interface.ids(pins).ok();
@@ -25,7 +27,7 @@ pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Interfa
     let foreign = Some(ifindex)
         .filter(|_| state == LinkState::Detached)
         .and_then(|ifindex| Foreign::find(ifindex).ok().flatten());
-    InterfaceFacts {
+    Ok(InterfaceFacts {
         ifindex,
         mode: interface.mode,
         frags: interface.frags,
@@ -33,8 +35,24 @@ pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Interfa
         successor: namesake.map(|d| d.ifindex).filter(|&now| now != ifindex),
         foreign: foreign.map(|foreign| foreign.describe()),
         elsewhere: moved.as_ref().and_then(elsewhere),
+        addresses: own_addresses(ifindex, survey)?,
+        policy: interface.policy(pins)?,
         name,
+    })
+}
+
+/// Those of an interface, and of the bridge above it, which has them in its stead.
+fn own_addresses(ifindex: u32, survey: &Survey) -> Result<Vec<IpAddr>> {
+    let mut devices = survey.devices().iter();
+    let master = devices
+        .find(|device| device.ifindex == ifindex)
+        .and_then(|d| d.master);
+    let mut addresses = Vec::new();
+    for ifindex in [Some(ifindex), master].into_iter().flatten() {
+        let all = address::of(ifindex, None)?.into_iter();
+        addresses.extend(all.filter(|a| a.global).map(|a| a.net.addr()));
     }
+    Ok(addresses)
 }
 
 /// The device that has the program of a moved interface, where its namespace can be entered.
@@ -69,6 +87,7 @@ pub fn device(device: &Device, store: &RuleStore, survey: &Survey) -> Result<Dev
         promiscuous: device.promiscuous,
         in_service: store.has_egress(device.ifindex)?,
         completes_checksum: device.completes_checksum()?,
+        rx_queues: queues::of(&device.name),
         peer_facts: None,
         foreign_below: Vec::new(),
     })

@@ -14,6 +14,7 @@ use anyhow::Result;
 use crate::datapath::{self, Interface, Pins, RuleStore};
 use crate::doctor::facts::{Facts, StalePins};
 use crate::host::features::Survey;
+use crate::host::sysctl;
 use crate::model::{Backend, Failures, Outcomes, Rule};
 use sources::Networks;
 use whereabouts::LinkLayer;
@@ -90,7 +91,8 @@ fn live(
         interfaces: interfaces
             .iter()
             .map(|interface| interfaces::interface(interface, pins, survey))
-            .collect(),
+            .collect::<Result<_>>()?,
+        ephemeral_ports: sysctl::ephemeral_ports(),
         ..Facts::default()
     };
     let networks = Networks::behind(&interfaces::leading(&facts, survey))?;
@@ -98,6 +100,8 @@ fn live(
     let used = facts.interfaces.iter().map(|i| i.ifindex);
     let used: BTreeSet<u32> = used
         .chain(facts.backends.iter().map(|b| b.ifindex))
+        .chain(rules.iter().filter_map(|rule| rule.action.ifindex()))
+        .chain(facts.interfaces.iter().filter_map(|i| i.policy.device()))
         .collect();
     let devices = survey.devices().iter();
     for device in devices.filter(|device| used.contains(&device.ifindex)) {
@@ -119,10 +123,13 @@ fn live(
 fn losses(store: &RuleStore, rules: &[Rule]) -> Result<BTreeMap<u32, Failures>> {
     let mut losses: BTreeMap<u32, Failures> = BTreeMap::new();
     let by_counter = store.failures()?.unwrap_or_default();
-    for backend in rules.iter().flat_map(|rule| &rule.backends) {
-        let lost = backend.counter.and_then(|counter| by_counter.get(&counter));
+    let backends = rules.iter().flat_map(|rule| &rule.backends);
+    let backends = backends.map(|backend| (backend.ifindex, backend.counter));
+    let forward = |rule: &Rule| Some((rule.action.ifindex()?, rule.counter));
+    for (ifindex, counter) in backends.chain(rules.iter().filter_map(forward)) {
+        let lost = counter.and_then(|counter| by_counter.get(&counter));
         if let Some(failures) = lost {
-            *losses.entry(backend.ifindex).or_default() += failures;
+            *losses.entry(ifindex).or_default() += failures;
         }
     }
     Ok(losses)

@@ -14,7 +14,7 @@ use crate::host::address::{self, Address};
 use crate::host::discovery;
 use crate::host::ethtool::Ethtool;
 use crate::host::route::{self, NextHop, Route};
-use crate::host::{device, peer, sysctl};
+use crate::host::{device, device_features, peer, queues, sysctl};
 use crate::model::Remote;
 
 /// What is asked in a peer's namespace, of the peer and of the backends that it leads to. None where the
@@ -43,7 +43,7 @@ pub fn probe(peer: &Remote, backends: &mut [&mut BackendFacts]) -> Option<PeerFa
 
 fn peer_facts(ifindex: u32) -> Result<PeerFacts> {
     let own = device::by_index(ifindex)?.context("the peer is gone")?;
-    let program = Foreign::find(ifindex)?;
+    let program = Foreign::find(ifindex)?.filter(|program| !program.passes());
     let redirects = program.as_ref().is_some_and(Foreign::redirects);
     Ok(PeerFacts {
         enabled: own.enabled,
@@ -51,6 +51,8 @@ fn peer_facts(ifindex: u32) -> Result<PeerFacts> {
         promiscuous: own.promiscuous,
         tx_vlan: Ethtool::open()?.offloads(&own.name).tx_vlan,
         rp_filter: sysctl::rp_filter(&own.name),
+        rx_queues: queues::of(&own.name),
+        gro_lists: gro_lists(&own.name),
         program: program
             .filter(|_| !redirects)
             .map(|program| program.describe()),
@@ -58,9 +60,18 @@ fn peer_facts(ifindex: u32) -> Result<PeerFacts> {
     })
 }
 
+fn gro_lists(device: &str) -> Option<bool> {
+    const FEATURE: &str = "rx-gro-list";
+    let can_be_switched = device_features::can_be_switched(device, FEATURE);
+    can_be_switched
+        .filter(|can| *can)
+        .and_then(|_| device_features::is_active(device, FEATURE))
+}
+
 /// Other people's XDP program on a device. Ours is a redirect after a redirect.
 pub fn foreign_program(ifindex: u32) -> Result<Option<String>> {
-    let program = Foreign::find(ifindex)?.filter(|program| !program.redirects());
+    let program =
+        Foreign::find(ifindex)?.filter(|program| !program.redirects() && !program.passes());
     Ok(program.map(|program| program.describe()))
 }
 

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#ifndef __ABI_POLICY_H__
+#define __ABI_POLICY_H__
+
+#include "vmlinux.h"
+
+/*
+ * What becomes of the frames that arrive at an interface and that no rule matches. It is one
+ * aligned word, which the command writes at once: a packet sees the old policy or the new one.
+ */
+struct policy {
+	__u16 kind;    /* POLICY_* */
+	__u16 flags;   /* POLICY_COMPLETES_CHECKSUM */
+	__u32 ifindex; /* device of POLICY_FORWARD, and its key in the egress map; 0: gone */
+};
+#define POLICY_PASS    0
+#define POLICY_DROP    1
+#define POLICY_FORWARD 2
+
+/* The device, or the reader behind it, completes partial L4 checksums. */
+#define POLICY_COMPLETES_CHECKSUM 1
+
+_Static_assert(sizeof(struct policy) == 8, "policy");
+
+#endif

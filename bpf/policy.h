@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The interface's policy: what becomes of a frame that no rule matches. What the policy forwards is
+ * meant for whoever is behind the device, and never for this host. So a frame that cannot be
+ * forwarded is dropped: the host's stack would answer in the other's place, with a reset for each
+ * of its connections, for one.
+ */
+#ifndef __POLICY_H__
+#define __POLICY_H__
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#include "abi/ledger.h"
+#include "abi/outcomes.h"
+#include "abi/policy.h"
+#include "forward.h"
+#include "ledger.h"
+#include "maps.h"
+#include "parse.h"
+
+/*
+ * The outcomes that mean that no rule matched. What a rule matched and cannot be sent is not the
+ * policy's.
+ */
+#define UNMATCHED                                                                                  \
+	(1u << OUTCOME_NO_RULE | 1u << OUTCOME_NOT_IP | 1u << OUTCOME_NOT_UDP_TCP |                \
+	 1u << OUTCOME_TRUNCATED | 1u << OUTCOME_MALFORMED | 1u << OUTCOME_TAGS |                  \
+	 1u << OUTCOME_EXTENSION_HEADERS | 1u << OUTCOME_FRAGMENT | 1u << OUTCOME_NOT_UNICAST)
+
+static __always_inline bool is_unmatched(__u32 outcome)
+{
+	return UNMATCHED >> outcome & 1;
+}
+
+/* One read of one word: the command may change the policy meanwhile. */
+static __always_inline struct policy current_policy(void)
+{
+	__u32 zero = 0;
+	volatile __u64 *value = bpf_map_lookup_elem(&policy, &zero);
+	__u64 word = value ? *value : POLICY_PASS;
+	struct policy now;
+
+	__builtin_memcpy(&now, &word, sizeof(now));
+	return now;
+}
+
+/*
+ * Prepares the redirect of a frame by the policy. One VLAN tag is not part of the MTU, and every
+ * link carries 68 bytes. Neither static nor inlined, so that the verifier walks it once and not for
+ * every path that ends without a rule.
+ */
+__noinline __u32 prepare_forward(struct xdp_md *ctx, __u32 ifindex, __u32 size, __u32 tags)
+{
+	__u32 mtu = size - sizeof(struct ethhdr) - (tags ? sizeof(struct tag) : 0);
+
+	/*
+	 * Back to where it came from, it would come again. The command refuses that, but a port of
+	 * a bond runs the bond's program.
+	 */
+	if (ifindex == ctx->ingress_ifindex)
+		return OUTCOME_POLICY_NO_DEVICE;
+	if (bpf_redirect_map(&egress, ifindex, 0) != XDP_REDIRECT)
+		return OUTCOME_POLICY_NO_DEVICE;
+	if (size > sizeof(struct ethhdr) + 68 && bpf_check_mtu(ctx, ifindex, &mtu, 0, 0))
+		return OUTCOME_POLICY_TOO_LONG;
+	record_redirect(ifindex, UNATTRIBUTED);
+	return OUTCOME_POLICY_FORWARD;
+}
+
+/* The outcome of a frame that no rule matched, by the interface's policy. */
+static __always_inline __u32 apply_policy(struct xdp_md *ctx, const struct packet *pkt,
+					  __u32 outcome)
+{
+	struct policy now = current_policy();
+	__u32 prepared;
+
+	if (now.kind == POLICY_DROP)
+		return OUTCOME_POLICY_DROP;
+	if (now.kind != POLICY_FORWARD)
+		return outcome;
+	prepared = prepare_forward(ctx, now.ifindex, pkt->size, pkt->tags);
+	/* The outcomes of packets with an L4 checksum. */
+	if (prepared == OUTCOME_POLICY_FORWARD &&
+	    (outcome == OUTCOME_NO_RULE || outcome == OUTCOME_NOT_UNICAST))
+		keep_checksum_valid(ctx, pkt, now.flags & POLICY_COMPLETES_CHECKSUM);
+	return prepared;
+}
+
+static __always_inline bool is_dropped_by_policy(__u32 outcome)
+{
+	return outcome == OUTCOME_POLICY_DROP || outcome == OUTCOME_POLICY_NO_DEVICE ||
+	       outcome == OUTCOME_POLICY_TOO_LONG;
+}
+
+#endif

@@ -1,0 +1,101 @@
+//! A record of a backend.
+
+use std::net::IpAddr;
+
+use anyhow::{Result, ensure};
+
+use super::bad;
+use super::devices::{Asked, Devices, check_name};
+use crate::control::error::Field;
+use crate::control::validate;
+use crate::model::{Action, Adjacency, Backend, MAX_BACKENDS, Rewrite, Rule, RuleRecord};
+
+/// Adds a backend to its rule.
+pub fn add_backend(
+    rule: &mut Rule,
+    record: RuleRecord,
+    asked: &mut Asked<impl Devices>,
+) -> Result<()> {
+    let text = record.matches_text();
+    let (Some(server), Some(mac), Some(ifindex)) = (record.server, record.mac, record.ifindex)
+    else {
+        return Err(bad("redirect without server, mac or ifindex".into()));
+    };
+    let is_new = || bad(format!("{text}: this rule is in the file twice"));
+    ensure!(rule.action == Action::Redirect, is_new());
+    validate(&record, server)?;
+    let egress = asked.egress(ifindex)?;
+    check_name(&record, ifindex, egress)?;
+    let twice = || {
+        bad(format!(
+            "{text} -> {server}: this backend is in the file twice"
+        ))
+    };
+    ensure!(rule.backend(server).is_none(), twice());
+    agree(rule, &record)?;
+    rule.put(Backend {
+        adjacency: Adjacency {
+            server,
+            mac,
+            source_mac: egress.source_mac,
+            ifindex,
+            completes_checksum: egress.completes_checksum,
+        },
+        weight: record.weight,
+        rewrite: rewrite(&record)?,
+        counter: None,
+        origin: record.origin,
+    });
+    let many = || bad(format!("{text}: more than {MAX_BACKENDS} backends"));
+    ensure!(rule.backends.len() <= MAX_BACKENDS, many());
+    Ok(())
+}
+
+/// What the record says of rewriting.
+pub fn rewrite(record: &RuleRecord) -> Result<Rewrite> {
+    let differ = || bad("pop_vlan and pop_vlans contradict each other".into());
+    Ok(Rewrite {
+        to_port: record.to_port,
+        keep_ip: record.keep_ip,
+        push_vlan: record.push_vlan,
+        pops: record.pops().ok_or_else(differ)?,
+    })
+}
+
+fn validate(record: &RuleRecord, server: IpAddr) -> Result<()> {
+    let fields = [(Field::Dst, record.dst), (Field::Src, Some(record.src))];
+    validate::same_as_server(fields, server)?;
+    validate::server(server)?;
+    if let Some(snat) = record.snat {
+        validate::snat(snat, server)?;
+    }
+    if record.keep_ip && (record.to_port.is_some() || record.snat.is_some()) {
+        let why = "give the one or the other".to_string();
+        return Err(bad(format!("keep_ip with to_port or snat: {why}")));
+    }
+    validate::rewrite(record.proto, &rewrite(record)?)?;
+    let origin = record.origin.as_ref();
+    origin.map_or(Ok(()), |origin| validate::locator(Field::Origin, origin))
+}
+
+/// Gives the rule what the record has of the rule as a whole, on which all of its records must agree.
+fn agree(rule: &mut Rule, record: &RuleRecord) -> Result<()> {
+    let text = record.matches_text();
+    let differ = |what| bad(format!("{text}: backends with different {what}"));
+    let is_first = rule.backends.is_empty();
+    ensure!(
+        is_first || rule.too_long == record.too_long,
+        differ("too_long")
+    );
+    rule.too_long = record.too_long;
+    let ttl_differs = rule.decrement_ttl != record.decrement_ttl;
+    ensure!(is_first || !ttl_differs, differ("decrement_ttl"));
+    rule.decrement_ttl = record.decrement_ttl;
+    if record.keep_ip {
+        return Ok(());
+    }
+    let uses_snat = rule.backends.iter().any(|b| !b.rewrite.keep_ip);
+    ensure!(!uses_snat || rule.snat == record.snat, differ("snat"));
+    rule.snat = record.snat;
+    Ok(())
+}

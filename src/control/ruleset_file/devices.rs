@@ -1,0 +1,86 @@
+//! What a file's rules ask the host about devices.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
+
+use anyhow::Result;
+
+use super::bad;
+use crate::model::{Mac, RuleRecord};
+
+/// What the host says about an egress device.
+#[derive(Clone, Debug)]
+pub struct Egress {
+    pub name: String,
+    /// The device's own address.
+    pub source_mac: Mac,
+    /// Whether it completes partial checksums.
+    pub completes_checksum: bool,
+}
+
+/// Asks the host about devices, once about each: many rules share few.
+pub struct Asked<'a, D> {
+    devices: &'a D,
+    egress: HashMap<u32, Egress>,
+    /// The indexes of interfaces.
+    interfaces: HashMap<String, u32>,
+}
+
+/// What a file's rules ask the host.
+pub trait Devices {
+    /// An egress device.
+    fn egress(&self, ifindex: u32) -> Result<Egress>;
+
+    /// The index of the device with this name.
+    fn ifindex(&self, name: &str) -> Result<u32>;
+
+    /// The name of the device with this index.
+    fn name(&self, ifindex: u32) -> Result<String>;
+}
+
+impl<'a, D: Devices> Asked<'a, D> {
+    pub fn new(devices: &'a D) -> Self {
+        Asked {
+            devices,
+            egress: HashMap::new(),
+            interfaces: HashMap::new(),
+        }
+    }
+
+    pub fn egress(&mut self, ifindex: u32) -> Result<&Egress> {
+        match self.egress.entry(ifindex) {
+            Occupied(known) => Ok(known.into_mut()),
+            Vacant(new) => Ok(new.insert(self.devices.egress(ifindex)?)),
+        }
+    }
+
+    /// The index of a record's interface. Where it has both, the index and the name must agree.
+    pub fn ingress(&mut self, record: &RuleRecord) -> Result<Option<u32>> {
+        let Some(name) = &record.ingress else {
+            let there = record.in_ifindex.map(|ifindex| self.devices.name(ifindex));
+            return there.transpose().map(|_| record.in_ifindex);
+        };
+        let now = match self.interfaces.get(name) {
+            Some(now) => *now,
+            None => self.devices.ifindex(name)?,
+        };
+        self.interfaces.insert(name.clone(), now);
+        match record.in_ifindex.filter(|&before| before != now) {
+            Some(before) => Err(bad(format!(
+                "in {name}: its ifindex is {now} now, not {before}"
+            ))),
+            None => Ok(Some(now)),
+        }
+    }
+}
+
+/// A device's index is given to another one once the device is gone: its name tells.
+pub fn check_name(record: &RuleRecord, ifindex: u32, egress: &Egress) -> Result<()> {
+    let now = &egress.name;
+    match record.ifname.as_ref().filter(|name| *name != now) {
+        Some(name) => Err(bad(format!(
+            "ifname {name}: ifindex {ifindex} is {now} now"
+        ))),
+        None => Ok(()),
+    }
+}

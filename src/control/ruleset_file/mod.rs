@@ -1,0 +1,273 @@
+//! A file of rules: one JSON object a line or an array of them, as `rule list` prints them.
+
+mod action;
+mod backend;
+mod devices;
+mod read;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+
+use anyhow::Result;
+
+use self::action::without_backends;
+use self::backend::add_backend;
+use self::devices::Asked;
+pub use self::devices::{Devices, Egress};
+pub use self::read::records;
+use super::validate;
+use crate::error::{Coded, Exit, Failure, failure, one_line};
+use crate::model::{ActionKind, Match, Rule, RuleRecord};
+
+/// The records of a file, each with its place.
+pub type Records = Vec<(Place, RuleRecord)>;
+
+/// Where in a file a record is: the line, or the rule of an array, counted from 1.
+pub type Place = (&'static str, usize);
+
+/// Makes rules of records.
+pub fn rules(records: Records, devices: &impl Devices) -> Result<Vec<Rule>> {
+    let mut asked = Asked::new(devices);
+    let mut rules: BTreeMap<Match, Rule> = BTreeMap::new();
+    for (place, record) in records {
+        let added = add(&mut rules, record, &mut asked);
+        added.map_err(|error| Failure::new(At(place, error)))?;
+    }
+    Ok(rules.into_values().collect())
+}
+
+/// An error in a record.
+#[derive(Debug)]
+struct At(Place, anyhow::Error);
+
+impl Coded for At {
+    fn exit(&self) -> Exit {
+        crate::error::exit_code(&self.1)
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.0.0, self.0.1, one_line(&self.1))
+    }
+}
+
+fn bad(message: String) -> anyhow::Error {
+    failure(Exit::Usage, message)
+}
+
+fn add(
+    rules: &mut BTreeMap<Match, Rule>,
+    mut record: RuleRecord,
+    asked: &mut Asked<impl Devices>,
+) -> Result<()> {
+    record.in_ifindex = asked.ingress(&record)?;
+    let matches = record.matches();
+    validate::matches(&matches)?;
+    let rule = rules.entry(matches);
+    if record.action == ActionKind::Redirect {
+        return add_backend(rule.or_insert(Rule::new(matches)), record, asked);
+    }
+    match rule {
+        Entry::Vacant(new) => {
+            new.insert(without_backends(matches, &record, asked)?);
+            Ok(())
+        }
+        Entry::Occupied(_) => Err(bad(format!(
+            "{}: this rule is in the file twice",
+            record.matches_text()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::ensure;
+
+    use super::*;
+    use crate::model::{Mac, TooLong};
+
+    fn line(server: &str, more: &str) -> String {
+        format!(
+            r#"{{"src":"10.0.0.0/8","proto":"udp","port":53,"server":"{server}","mac":"2:0:0:0:0:1","ifindex":4{more}}}"#
+        )
+    }
+
+    /// All egress devices are out0, and the interface in0 has index 3.
+    struct Host;
+
+    impl Devices for Host {
+        fn egress(&self, _: u32) -> Result<Egress> {
+            Ok(Egress {
+                name: "out0".into(),
+                source_mac: Mac([2, 0, 0, 0, 0, 9]),
+                completes_checksum: true,
+            })
+        }
+
+        fn ifindex(&self, name: &str) -> Result<u32> {
+            ensure!(name == "in0", bad(format!("no device {name}")));
+            Ok(3)
+        }
+
+        fn name(&self, ifindex: u32) -> Result<String> {
+            ensure!(ifindex == 3, bad(format!("no ifindex {ifindex}")));
+            Ok("in0".into())
+        }
+    }
+
+    fn parse(text: &str) -> Result<Vec<Rule>> {
+        rules(records(text)?, &Host)
+    }
+
+    fn refused(lines: &[String], said: &str) {
+        let error = parse(&lines.join("\n")).expect_err(said);
+        let text = one_line(&error);
+        assert!(text.starts_with(said), "{text}");
+        assert_eq!(crate::error::exit_code(&error), Exit::Usage);
+    }
+
+    #[test]
+    fn lines_and_an_array_are_the_same_rules() {
+        let lines = [line("10.1.1.2", ""), String::new(), line("10.1.1.1", "")];
+        let array = format!(" [{},{}]", lines[2], lines[0]);
+        let rules = parse(&lines.join("\n")).unwrap();
+        assert_eq!(rules, parse(&array).unwrap());
+        assert_eq!((rules.len(), rules[0].backends.len()), (1, 2));
+        assert_eq!(rules[0].backends[0].source_mac, Mac([2, 0, 0, 0, 0, 9]));
+    }
+
+    #[test]
+    fn what_belongs_to_the_rule_is_the_same_for_all_its_backends() {
+        let (one, snat) = (line("10.1.1.1", ""), r#","snat":"10.1.1.9""#);
+        refused(
+            &[one.clone(), line("10.1.1.2", snat)],
+            "line 2: src 10.0.0.0/8 udp port 53: backends with different snat",
+        );
+        refused(
+            &[one, line("10.1.1.2", r#","decrement_ttl":false"#)],
+            "line 2: src 10.0.0.0/8 udp port 53: backends with different decrement_ttl",
+        );
+        let keeps = line("10.1.1.1", r#","keep_ip":true"#);
+        let rules = parse(&format!("{keeps}\n{}", line("10.1.1.2", snat))).unwrap();
+        assert_eq!(rules[0].snat, Some([10, 1, 1, 9].into()));
+        assert_eq!(rules[0].snat_of(&rules[0].backends[0]), None);
+    }
+
+    #[test]
+    fn rules_without_backends_are_read_and_written() {
+        let lines = [
+            r#"{"src":"::/0","proto":"icmp","port":"any","action":"pass","in":"in0"}"#,
+            r#"{"src":"::/0","proto":"tcp","port":"1-9","action":"drop","in_ifindex":3}"#,
+            r#"{"src":"::/0","dst":"fd00::/8","proto":"any","port":"any","action":"forward","ifindex":4,
+                "mac":"2:0:0:0:0:1","too_long":"drop"}"#,
+        ];
+        let lines = lines.map(|line| line.replace('\n', ""));
+        let rules = parse(&lines.join("\n")).unwrap();
+        let kinds: Vec<ActionKind> = rules.iter().map(|rule| rule.action.kind()).collect();
+        let sorted = [ActionKind::Forward, ActionKind::Drop, ActionKind::Pass];
+        assert_eq!(kinds, sorted);
+        assert_eq!(rules[0].too_long, TooLong::Drop);
+        let in0 = [1, 2].map(|number: usize| rules[number].matches.ingress);
+        assert_eq!(in0, [Some(3), Some(3)]);
+        let json = |rule| serde_json::to_string(&RuleRecord::of(rule)).unwrap();
+        let again: Vec<String> = rules.iter().map(json).collect();
+        assert_eq!(parse(&again.join("\n")).unwrap(), rules);
+    }
+
+    #[test]
+    fn what_an_action_does_not_take_is_refused() {
+        let line = |proto: &str, more: &str| {
+            format!(r#"{{"src":"10.0.0.0/8","proto":"{proto}","port":"any",{more}}}"#)
+        };
+        let udp = |more: &str| line("udp", more);
+        let backend = r#""server":"10.1.1.1","mac":"2:0:0:0:0:1","ifindex":4"#;
+        for (line, said) in [
+            (udp(r#""action":"redirect""#), "redirect without server"),
+            (udp(r#""action":"forward""#), "forward without ifindex"),
+            (
+                udp(r#""action":"pass","weight":2"#),
+                "action pass: takes no server",
+            ),
+            (
+                udp(r#""action":"drop","pop_vlan":true"#),
+                "action drop: takes no server",
+            ),
+            (
+                udp(r#""action":"drop","ifindex":4"#),
+                "action drop: takes no mac",
+            ),
+            (
+                udp(r#""action":"drop","too_long":"pass""#),
+                "action drop: takes no too_long",
+            ),
+            (
+                udp(r#""action":"drop","inner_vlan":4"#),
+                "inner_vlan 4: a frame",
+            ),
+            (
+                udp(r#""action":"drop","dst":"::/0""#),
+                "dst ::/0: the source",
+            ),
+            (udp(r#""action":"drop","in":"in1""#), "no device in1"),
+            (udp(r#""action":"drop","in_ifindex":4"#), "no ifindex 4"),
+            (
+                udp(r#""action":"drop","in":"in0","in_ifindex":4"#),
+                "in in0: its ifindex is 3",
+            ),
+            (
+                udp(r#""action":"forward","ifindex":3,"in":"in0""#),
+                "ifindex out0: packets",
+            ),
+            (line("sctp", backend), "proto sctp: SCTP packets are not"),
+            (line("icmp", backend), "proto icmp: ICMP packets are not"),
+            (line("any", backend), "proto any: packets of any"),
+            (
+                line("any", &format!(r#"{backend},"pop_vlans":1"#)),
+                "pop_vlan and pop_vlans",
+            ),
+        ] {
+            refused(&[line], &format!("line 1: {said}"));
+        }
+        let port = r#"{"src":"10.0.0.0/8","proto":"icmp","port":5,"action":"drop"}"#;
+        refused(&[port.into()], "line 1: port 5: ICMP has no ports");
+        let pair = [udp(r#""action":"drop""#), udp(r#""action":"pass""#)];
+        refused(
+            &pair,
+            "line 2: src 10.0.0.0/8 udp any port: this rule is in the file twice",
+        );
+        let mixed = [udp(r#""action":"drop""#), udp(backend)];
+        refused(
+            &mixed,
+            "line 2: src 10.0.0.0/8 udp any port: this rule is in the file twice",
+        );
+    }
+
+    #[test]
+    fn errors_name_the_place() {
+        refused(&[line("10.1.1.1", ""), "{".into()], "line 2, column 1: EOF");
+        let weight = line("10.1.1.1", r#","weight":"x""#);
+        let said = "column 108: weight: invalid type: string \"x\"";
+        refused(std::slice::from_ref(&weight), &format!("line 1, {said}"));
+        refused(&[format!("[\n{weight}]")], &format!("line 2, {said}"));
+        // Named already.
+        let weight = line("10.1.1.1", r#","weight":0"#);
+        refused(&[weight], "line 1, column 107: weight 0: ");
+        refused(
+            &[line("127.0.0.1", "")],
+            "line 1: server 127.0.0.1: not the",
+        );
+        refused(
+            &[line("10.1.1.1", r#","ifname":"out1""#)],
+            "line 1: ifname out1: ifindex 4 is out0 now",
+        );
+        let twice = [line("10.1.1.1", ""), line("10.1.1.1", "")];
+        refused(
+            &twice,
+            "line 2: src 10.0.0.0/8 udp port 53 -> 10.1.1.1: this backend is in the file twice",
+        );
+        let array = format!("[{}]", twice.join(","));
+        refused(&[array], "rule 2: ");
+    }
+}

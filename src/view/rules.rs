@@ -1,0 +1,152 @@
+//! Tables of rules and their backends.
+
+use super::columns::Columns;
+use super::style::Tone;
+use super::table::{Earlier, bytes, is_marked, packets, rate, with_rates};
+use super::units;
+use crate::model::{ActionKind, BackendState, Counter, Pops, Proto, RuleRecord, Snapshot, TooLong};
+
+/// One backend a row.
+pub fn table(rows: &[RuleRecord]) -> String {
+    if rows.is_empty() {
+        return "no rules\n".into();
+    }
+    let is_rewritten = rows.iter().any(|row| !rewriting(row).is_empty());
+    let has_state = rows.iter().any(|row| row.state != BackendState::Up);
+    with_match(Columns::of(rows), rows)
+        .text("server", |row| or_dash(row.server))
+        .text("mac", |row| or_dash(row.mac))
+        .text("device", |row| or_dash(row.device()))
+        .color(is_marked)
+        .number("weight", |row| or_dash(row.server.map(|_| row.weight)))
+        .number("packets", |row| packets(row.counter()))
+        .number("bytes", |row| bytes(row.counter()))
+        .when(any_lost(rows), with_lost)
+        .when(has_state, |table| {
+            table
+                .text("state", |row| row.state.to_string())
+                .color(is_not_up)
+        })
+        .when(is_rewritten, |table| table.text("rewriting", rewriting))
+        .lines(&["mac", "weight", "bytes"])
+}
+
+/// What rules match, and their actions; of what few rules say, a column only where some rule says it.
+fn with_match<'a>(table: Columns<'a, RuleRecord>, rows: &[RuleRecord]) -> Columns<'a, RuleRecord> {
+    let any = |says: fn(&RuleRecord) -> bool| rows.iter().any(says);
+    let has_interface = any(|row| row.in_ifindex.is_some());
+    let has_dst = any(|row| row.matches().dst.prefix_len() > 0);
+    let has_action = any(|row| row.action != ActionKind::Redirect);
+    table
+        .when(has_interface, |table| {
+            table
+                .text("in", |row| row.interface().unwrap_or_else(|| "any".into()))
+                .color(is_marked)
+        })
+        .when(has_dst, |table| {
+            table.text("destination", |row| row.matches().dst.to_string())
+        })
+        .text("source", |row| row.src.to_string())
+        .text("port", port)
+        .when(has_action, |table| {
+            table.text("action", |row| row.action.to_string())
+        })
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".into(), |value| value.to_string())
+}
+
+fn is_some(number: &str) -> Option<Tone> {
+    (number != "0").then_some(Tone::Bad)
+}
+
+fn is_not_up(state: &str) -> Option<Tone> {
+    (state != "up").then_some(Tone::Bad)
+}
+
+fn any_lost(rows: &[RuleRecord]) -> bool {
+    rows.iter().any(|row| row.lost() > 0)
+}
+
+fn with_lost(table: Columns<RuleRecord>) -> Columns<RuleRecord> {
+    let lost = |row: &RuleRecord| units::number(row.lost() as f64);
+    table.number("lost", lost).color(is_some)
+}
+
+/// The backends of a snapshot, with rates where there is an earlier one.
+pub fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
+    let rate = |row: &RuleRecord| {
+        let same = |other: &&RuleRecord| other.identity() == row.identity();
+        let before = earlier.and_then(|(snapshot, _)| snapshot.rules.iter().find(same));
+        let before = before.map_or(Counter::default(), RuleRecord::counter);
+        rate(row.counter(), before, earlier)
+    };
+    with_match(Columns::of(&snapshot.rules), &snapshot.rules)
+        .text("server", |row| or_dash(row.server))
+        .text("device", |row| or_dash(row.device()))
+        .color(is_marked)
+        .number("packets", |row| packets(row.counter()))
+        .number("bytes", |row| bytes(row.counter()))
+        .when(any_lost(&snapshot.rules), with_lost)
+        .when(earlier.is_some(), |table| with_rates(table, rate))
+        .lines(&[
+            "device",
+            "bytes",
+            "bytes/s",
+            "source",
+            "port",
+            "destination",
+            "in",
+        ])
+}
+
+/// udp/53, tcp/7000-7010, udp/any, icmp; with tags, udp/53@5 or udp/53@5.6.
+fn port(row: &RuleRecord) -> String {
+    let proto = match row.proto {
+        Proto::Icmp | Proto::Any if row.port.is_any() => row.proto.to_string(),
+        proto => format!("{proto}/{}", row.port),
+    };
+    match (row.vlan, row.inner_vlan) {
+        (None, None) => proto,
+        (vlan, None) => format!("{proto}@{}", or_dash(vlan)),
+        (vlan, Some(inner)) => format!("{proto}@{}.{inner}", or_dash(vlan)),
+    }
+}
+
+/// The action of a rule without backends, in the words of the command line.
+pub fn action(row: &RuleRecord) -> String {
+    let device = row.device().map(|device| format!(" {device}"));
+    let mac = row.mac.map(|mac| format!(" mac {mac}"));
+    let too_long = too_long(row).map(|words| format!(" {words}"));
+    let words = [device, mac, too_long].into_iter().flatten();
+    row.action.to_string() + &words.collect::<String>()
+}
+
+fn too_long(row: &RuleRecord) -> Option<String> {
+    let choice = row.too_long;
+    (choice != TooLong::default()).then(|| format!("too-long {choice}"))
+}
+
+/// The rewriting that is not the default, in the words of the command line.
+pub fn rewriting(row: &RuleRecord) -> String {
+    let words = [
+        row.to_port.map(|port| format!("to-port {port}")),
+        row.snat.map(|addr| format!("snat {addr}")),
+        row.keep_ip.then(|| "keep-ip".into()),
+        (row.server.is_some() && !row.decrement_ttl).then(|| "keep-ttl".into()),
+        row.pops().and_then(pop_vlan),
+        row.push_vlan.map(|vlan| format!("push-vlan {vlan}")),
+        too_long(row),
+    ];
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    words.join(" ")
+}
+
+fn pop_vlan(pops: Pops) -> Option<String> {
+    match pops.get() {
+        0 => None,
+        1 => Some("pop-vlan".into()),
+        _ => Some("pop-vlan twice".into()),
+    }
+}

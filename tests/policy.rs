@@ -1,0 +1,553 @@
+//! Interface policies: what becomes of frames that no rule matches.
+
+mod fixture;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use fixture::packet::{Checksum, Frame, TCP};
+use fixture::tap::Tap;
+use fixture::{Ns, Pins, Tool, eventually, kill};
+use serde_json::{Value, json};
+
+/// Of the host's interface, and of what is behind it.
+const MAC: &str = "52:54:00:00:00:02";
+const CLIENT: [&str; 2] = ["10.0.0.1", "fd00::1"];
+const INSIDE: [&str; 2] = ["10.0.0.2", "fd00::2"];
+
+/// `client eth0 -- nic host veth0 -- eth0 inside`. Host and inside have the same addresses, as a wire wants it.
+struct Wire {
+    client: Ns,
+    host: Ns,
+    inside: Ns,
+    pins: Pins,
+}
+
+impl Wire {
+    fn new() -> Self {
+        let (client, host) = (Ns::dual_stack("client"), Ns::dual_stack("host"));
+        let inside = Ns::dual_stack("inside");
+        host.veth("nic", &client, "eth0");
+        host.veth("veth0", &inside, "eth0");
+        host.ip(&format!("link set nic address {MAC}"));
+        inside.ip(&format!("link set eth0 address {MAC}"));
+        for (ns, device, addrs) in [
+            (&client, "eth0", CLIENT),
+            (&host, "nic", INSIDE),
+            (&inside, "eth0", INSIDE),
+        ] {
+            ns.ip(&format!("addr add {}/24 dev {device}", addrs[0]));
+            ns.ip(&format!("addr add {}/64 dev {device} nodad", addrs[1]));
+        }
+        for end in [&client, &inside] {
+            // A native program redirects only to a veth whose peer has NAPI.
+            end.exec("ethtool -K eth0 gro on tso off gso off");
+        }
+        Wire {
+            client,
+            host,
+            inside,
+            pins: Pins::new(),
+        }
+    }
+
+    fn connected(mode: &str) -> Self {
+        let wire = Wire::new();
+        wire.tool().ok(&format!("attach nic veth0 --mode {mode}"));
+        wire.tool().ok("policy nic forward:veth0");
+        wire.tool().ok("policy veth0 forward:nic");
+        wire
+    }
+
+    fn tool(&self) -> Tool<'_> {
+        Tool {
+            ns: &self.host,
+            pins: &self.pins,
+        }
+    }
+
+    fn outcome(&self, interface: &str, name: &str) -> u64 {
+        outcome(&self.tool(), interface, name)
+    }
+}
+
+fn interface(tool: &Tool, name: &str) -> Value {
+    let stats = tool.json("stats");
+    let all = stats["interfaces"].as_array().unwrap();
+    all.iter().find(|i| i["ifname"] == name).unwrap().clone()
+}
+
+fn outcome(tool: &Tool, name: &str, outcome: &str) -> u64 {
+    let counters = &interface(tool, name)["outcomes"][outcome];
+    counters["packets"].as_u64().expect("an outcome")
+}
+
+/// All packets of an interface, by its outcomes and by its actions.
+fn sums(tool: &Tool, name: &str) -> (u64, u64) {
+    let interface = interface(tool, name);
+    let sum = |key: &str| {
+        let counters = interface[key].as_object().unwrap().values();
+        counters.map(|c| c["packets"].as_u64().unwrap()).sum()
+    };
+    (sum("outcomes"), sum("actions"))
+}
+
+/// What the other side sends back to a greeting over TCP.
+fn greet(from: &Ns, to: &str, port: u16) -> std::io::Result<String> {
+    from.enter(|| {
+        let addr = format!("{}:{port}", bracketed(to)).parse().unwrap();
+        let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(3))?;
+        stream.set_read_timeout(Some(Duration::from_secs(3)))?;
+        stream.write_all(b"who")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    })
+}
+
+fn bracketed(addr: &str) -> String {
+    match addr.contains(':') {
+        true => format!("[{addr}]"),
+        false => addr.into(),
+    }
+}
+
+/// Answers each connection with a name, for as long as the test runs.
+fn answering(ns: &Ns, port: u16, name: &'static str) {
+    let listener = ns.enter(|| TcpListener::bind(format!("[::]:{port}")).expect("a port"));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut asked = [0; 3];
+            if stream.read_exact(&mut asked).is_ok() {
+                let _ = stream.write_all(name.as_bytes());
+            }
+        }
+    });
+}
+
+#[test]
+fn a_policy_is_shown_and_changed_at_once() {
+    let wire = Wire::new();
+    let tool = wire.tool();
+    tool.ok("attach nic veth0");
+    assert_eq!(tool.ok("policy nic").out, "nic: policy pass\n");
+    assert!(!tool.ok("status").out.contains("policy"));
+    let id = tool.json("status")["interfaces"][0]["program_id"].clone();
+
+    let changed = tool.json("policy nic forward:veth0");
+    let veth0 = wire.host.ifindex("veth0");
+    let expected = json!({
+        "ifname": "nic", "ifindex": wire.host.ifindex("nic"), "policy": "forward",
+        "policy_ifindex": veth0, "policy_ifname": "veth0", "changed": true, "warnings": [],
+    });
+    assert_eq!(changed, expected);
+    assert_eq!(tool.json("policy nic forward:veth0")["changed"], false);
+    assert_eq!(tool.ok("policy nic").out, "nic: policy forward:veth0\n");
+    let status = tool.json("status");
+    assert_eq!(status["interfaces"][0]["policy"], "forward");
+    assert_eq!(status["interfaces"][0]["policy_ifname"], "veth0");
+    assert_eq!(
+        status["interfaces"][0]["program_id"], id,
+        "nothing was attached again"
+    );
+    assert_eq!(status["interfaces"][1]["policy"], "pass");
+    let table = tool.ok("status").out;
+    assert!(
+        table.contains("policy") && table.contains("forward:veth0"),
+        "{table}"
+    );
+
+    assert_eq!(tool.ok("policy nic drop").out, "nic: policy drop\n");
+    assert_eq!(tool.json("policy nic")["policy_ifindex"], Value::Null);
+    tool.ok("policy nic pass");
+    tool.ok("detach --all");
+    assert_eq!(wire.pins.left(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_changes_nothing() {
+    let wire = Wire::new();
+    let tool = wire.tool();
+    wire.host.ip("link add a0 type veth peer name a1");
+    wire.host.ip("link add b0 type veth peer name b1");
+    wire.host.ip("tuntap add tun0 mode tun");
+    tool.run("policy nic drop")
+        .fails(3, &["not attached", "attach"]);
+    tool.run("attach nic --policy forward:nic")
+        .fails(2, &["nic"]);
+    tool.run("attach a0 --policy forward:a1")
+        .fails(2, &["a0", "a1", "without an end"]);
+    tool.run("attach nic --policy forward:none")
+        .fails(3, &["none"]);
+    tool.run("attach nic --policy forward:tun0")
+        .fails(6, &["tun0", "Ethernet"]);
+    tool.run("attach nic --policy reject")
+        .fails(2, &["reject", "forward:DEV"]);
+    tool.run("attach nic --policy forward:")
+        .fails(2, &["device"]);
+    assert_eq!(wire.pins.left(), Vec::<PathBuf>::new());
+
+    tool.ok("attach nic a0 b1 --policy drop");
+    tool.run("attach nic --policy pass")
+        .fails(4, &["nic", "drop", "policy"]);
+    tool.ok("attach nic --policy drop");
+    tool.ok("attach nic");
+    tool.run("policy veth0 drop")
+        .fails(3, &["veth0", "not attached"]);
+    tool.run("policy nic forward:nic").fails(2, &["nic"]);
+    tool.run("policy nic forward:none").fails(3, &["none"]);
+    tool.run("policy nic forward:tun0").fails(6, &["tun0"]);
+    tool.run("policy nic reject").fails(2, &["reject"]);
+    tool.run("policy a0 forward:a1").fails(2, &["a0", "a1"]);
+    // a0 to b0, which arrives at b1, whose policy forwards to a1, which arrives at a0.
+    tool.ok("policy b1 forward:a1");
+    tool.run("policy a0 forward:b0").fails(2, &["a0", "b0"]);
+    for name in ["nic", "a0"] {
+        assert_eq!(tool.json(&format!("policy {name}"))["policy"], "drop");
+    }
+}
+
+#[test]
+fn attach_sets_the_policy_before_the_first_frame() {
+    let wire = Wire::new();
+    let attached = wire.tool().json("attach nic veth0 --policy drop");
+    assert_eq!(attached[0]["policy"], "drop");
+    let text = wire.tool().ok("attach nic").out;
+    assert!(text.contains("policy drop"), "{text}");
+    for name in ["nic", "veth0"] {
+        assert_eq!(
+            wire.tool().json(&format!("policy {name}"))["policy"],
+            "drop"
+        );
+    }
+}
+
+#[test]
+fn an_attach_with_a_policy_killed_at_any_instant_leaves_all_or_nothing() {
+    let wire = Wire::new();
+    let tool = wire.tool();
+    let mut n = 0;
+    loop {
+        let words = "attach nic --policy forward:veth0";
+        let more = kill::before_change(&mut tool.command(words), n);
+        let status = tool.json("status");
+        for interface in status["interfaces"].as_array().unwrap() {
+            assert_eq!(interface["policy"], "forward");
+            assert_eq!(interface["policy_ifname"], "veth0");
+        }
+        let run = tool.run("detach --all");
+        assert!([0, 3].contains(&run.code), "{run:?}");
+        assert_eq!(wire.pins.left(), Vec::<PathBuf>::new());
+        n += 1;
+        if !more {
+            break;
+        }
+    }
+    assert!(n > 5, "{n}");
+}
+
+/// Frames of all kinds, with what they are called where they pass.
+fn frames() -> Vec<(&'static str, Vec<u8>)> {
+    let plain = Frame::default().bytes();
+    let changed = |change: fn(&mut Vec<u8>)| {
+        let mut frame = plain.clone();
+        change(&mut frame);
+        frame
+    };
+    vec![
+        ("no_rule", plain.clone()),
+        ("not_ip", changed(|f| (f[12], f[13]) = (8, 6))),
+        (
+            "not_unicast",
+            Frame {
+                dst: [224, 0, 0, 251].into(),
+                ..Frame::default()
+            }
+            .bytes(),
+        ),
+        ("not_unicast", changed(|f| f[..6].fill(0xff))),
+        (
+            "not_udp_tcp",
+            Frame {
+                proto: 47,
+                ..Frame::default()
+            }
+            .bytes(),
+        ),
+        (
+            "not_ip",
+            changed(|f| f.truncate(14))
+                .into_iter()
+                .take(12)
+                .chain([0x88, 0xb5])
+                .collect(),
+        ),
+        ("truncated", changed(|f| f.truncate(30))),
+        ("malformed", changed(|f| f[14] = 0x44)),
+        (
+            "no_rule",
+            changed(|f| drop(f.splice(12..12, [0x81, 0, 0, 5]))),
+        ),
+        (
+            "too_many_tags",
+            changed(|f| drop(f.splice(12..12, [0x88, 0xa8, 0, 5, 0x81, 0, 0, 6, 0x81, 0, 0, 7]))),
+        ),
+        (
+            "fragment_without_first",
+            changed(|f| (f[20], f[21], f[30]) = (0, 16, 77)),
+        ),
+        (
+            "no_rule",
+            Frame {
+                proto: TCP,
+                payload: vec![7; 1400],
+                ..Frame::default()
+            }
+            .bytes(),
+        ),
+    ]
+}
+
+#[test]
+fn every_frame_that_no_rule_matches_is_the_policys_whole_and_counted_once() {
+    for mode in ["skb", "native"] {
+        let (ns, pins) = (Ns::new("host"), Pins::new());
+        let tool = Tool {
+            ns: &ns,
+            pins: &pins,
+        };
+        let mut from = Tap::new(&ns, "in", false);
+        let mut to = Tap::new(&ns, "out", false);
+        tool.ok(&format!("attach in --mode {mode}"));
+        let mut sent = 0;
+        for (policy, expected) in [
+            ("pass", None),
+            ("drop", Some("policy_drop")),
+            ("forward:out", Some("policy_forward")),
+        ] {
+            tool.ok(&format!("policy in {policy}"));
+            for (passed_as, frame) in frames() {
+                let name = expected.unwrap_or(passed_as);
+                let before = outcome(&tool, "in", name);
+                from.write(&frame, Checksum::Full);
+                sent += 1;
+                let what = format!("{mode}, {policy}: a frame that is {passed_as}");
+                eventually(&what, || outcome(&tool, "in", name) == before + 1);
+                assert_eq!(sums(&tool, "in"), (sent, sent), "{what}");
+                if expected == Some("policy_forward") {
+                    assert_eq!(to.read(), Some(frame), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rule_comes_before_the_policy_and_what_it_cannot_send_passes() {
+    let (ns, pins) = (Ns::new("host"), Pins::new());
+    let tool = Tool {
+        ns: &ns,
+        pins: &pins,
+    };
+    let mut from = Tap::new(&ns, "in", false);
+    let mut to = Tap::new(&ns, "out", false);
+    tool.ok("attach in --mode skb --policy drop");
+    tool.ok("rule add --server 172.17.0.2 --mac 02:42:ac:11:00:02 --dev out");
+    from.write(&Frame::default().bytes(), Checksum::Full);
+    assert!(to.read().is_some());
+    let ends = Frame {
+        ttl: 1,
+        ..Frame::default()
+    };
+    from.write(&ends.bytes(), Checksum::Full);
+    eventually("it passes", || outcome(&tool, "in", "ttl_exceeded") == 1);
+    assert_eq!(outcome(&tool, "in", "policy_drop"), 0);
+}
+
+#[test]
+fn a_device_that_is_gone_or_too_small_loses_frames_under_outcomes_of_their_own() {
+    let (ns, pins) = (Ns::new("host"), Pins::new());
+    let tool = Tool {
+        ns: &ns,
+        pins: &pins,
+    };
+    let mut from = Tap::new(&ns, "in", false);
+    let out = Tap::new(&ns, "out", false);
+    ns.ip("link set out mtu 600");
+    tool.ok("attach in --mode skb --policy forward:out");
+    let doctor = tool.run("doctor --json").json();
+    let checks = |doctor: &Value| -> Vec<String> {
+        let findings = doctor.as_array().unwrap();
+        findings
+            .iter()
+            .map(|f| f["check"].as_str().unwrap().to_string())
+            .collect()
+    };
+    assert!(checks(&doctor).contains(&"mtu".to_string()), "{doctor}");
+
+    let long = Frame {
+        payload: vec![1; 700],
+        ..Frame::default()
+    };
+    from.write(&long.bytes(), Checksum::Full);
+    eventually("it is too long", || {
+        outcome(&tool, "in", "policy_too_long") == 1
+    });
+
+    let gone = ns.ifindex("out");
+    drop(out);
+    ns.ip("link show");
+    eventually("the tap is gone", || {
+        ns.enter(|| nix::net::if_::if_nametoindex("out")).is_err()
+    });
+    from.write(&Frame::default().bytes(), Checksum::Full);
+    eventually("no device", || {
+        outcome(&tool, "in", "policy_no_device") == 1
+    });
+    assert_eq!(sums(&tool, "in"), (2, 2));
+    assert_eq!(interface(&tool, "in")["actions"]["drop"]["packets"], 2);
+    assert_eq!(tool.json("policy in")["policy_ifname"], Value::Null);
+    assert!(tool.ok("status").out.contains("forward (device gone)"));
+    let run = tool.run("doctor --json");
+    assert_eq!(run.code, 7);
+    assert!(
+        checks(&run.json()).contains(&"policy".to_string()),
+        "{run:?}"
+    );
+
+    // Another device with its index gets nothing, also once a rule leads there.
+    ns.ip(&format!(
+        "link add other index {gone} type veth peer name other1"
+    ));
+    ns.ip("link set other up");
+    ns.ip("link set other1 up");
+    tool.ok("rule add --server 172.17.0.2 --mac 02:42:ac:11:00:02 --dev other --port 1");
+    from.write(&Frame::default().bytes(), Checksum::Full);
+    eventually("still no device", || {
+        outcome(&tool, "in", "policy_no_device") == 2
+    });
+    assert_eq!(tool.json("policy in")["policy_ifname"], Value::Null);
+    tool.ok("policy in forward:other");
+    from.write(&Frame::default().bytes(), Checksum::Full);
+    eventually("forwarded", || outcome(&tool, "in", "policy_forward") == 1);
+}
+
+#[test]
+fn a_wire_of_two_policies_carries_arp_ip_and_tcp_in_both_directions() {
+    for mode in ["skb", "native"] {
+        let wire = Wire::connected(mode);
+        answering(&wire.inside, 80, "inside");
+        answering(&wire.client, 80, "client");
+        answering(&wire.host, 80, "host");
+        for (family, (client, inside)) in CLIENT.into_iter().zip(INSIDE).enumerate() {
+            // Neighbours are asked for over the wire.
+            assert_eq!(
+                greet(&wire.client, inside, 80).expect(mode),
+                "inside",
+                "{mode} {family}"
+            );
+            assert_eq!(
+                greet(&wire.inside, client, 80).expect(mode),
+                "client",
+                "{mode} {family}"
+            );
+        }
+        let neighbours = wire.client.ip("neigh show dev eth0");
+        assert!(
+            neighbours.contains(INSIDE[0]) && neighbours.contains(MAC),
+            "{neighbours}"
+        );
+        for name in ["nic", "veth0"] {
+            assert!(wire.outcome(name, "policy_forward") > 10, "{mode} {name}");
+            let interface = interface(&wire.tool(), name);
+            assert_eq!(
+                interface["actions"]["pass"]["packets"], 0,
+                "{mode} {interface}"
+            );
+            let (outcomes, actions) = sums(&wire.tool(), name);
+            assert_eq!(outcomes, actions);
+        }
+    }
+}
+
+/// What a sender with checksum offload leaves to others is complete at the receiver.
+#[test]
+fn udp_and_large_transfers_arrive_whole_over_the_wire() {
+    for mode in ["skb", "native"] {
+        let wire = Wire::connected(mode);
+        let receiver = wire
+            .inside
+            .enter(|| UdpSocket::bind("0.0.0.0:9000").unwrap());
+        receiver
+            .set_read_timeout(Some(Duration::from_secs(3)))
+            .unwrap();
+        let sender = wire.client.enter(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        let mut buffer = [0; 4096];
+        for size in [0, 1, 7, 100, 1001, 1400, 3000] {
+            let sent: Vec<u8> = (0..size).map(|i| i as u8).collect();
+            sender.send_to(&sent, "10.0.0.2:9000").unwrap();
+            let (got, _) = receiver.recv_from(&mut buffer).expect("it arrives");
+            assert_eq!(buffer[..got], sent[..], "{mode}, {size}");
+        }
+
+        let listener = wire
+            .inside
+            .enter(|| TcpListener::bind("0.0.0.0:9000").unwrap());
+        let sent: Vec<u8> = (0..2_000_000u32).map(|i| (i / 7) as u8).collect();
+        let copy = sent.clone();
+        let sending = wire
+            .client
+            .enter(|| TcpStream::connect("10.0.0.2:9000").unwrap());
+        let (mut stream, _) = listener.accept().unwrap();
+        let writer = thread::spawn(move || (&sending).write_all(&copy));
+        let mut got = Vec::new();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        stream.read_to_end(&mut got).expect("all of it");
+        writer.join().unwrap().unwrap();
+        assert!(got == sent, "{mode}");
+    }
+}
+
+/// Each frame of a running flow meets the old policy or the new one, and is counted once.
+#[test]
+fn a_policy_changes_under_traffic() {
+    let wire = Wire::connected("native");
+    let running = AtomicBool::new(true);
+    let before = wire.client.ip("-s -j link show eth0");
+    let sent = |json: &str| {
+        let json: Value = serde_json::from_str(json).unwrap();
+        json[0]["stats64"]["tx"]["packets"].as_u64().unwrap()
+    };
+    let (start, counted) = (sent(&before), sums(&wire.tool(), "nic").0);
+    let socket = wire.client.enter(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    wire.client
+        .ip(&format!("neigh replace 10.0.0.2 lladdr {MAC} dev eth0"));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while running.load(Ordering::Relaxed) {
+                let _ = socket.send_to(b"flood", "10.0.0.2:9");
+                thread::sleep(Duration::from_micros(20));
+            }
+        });
+        for round in 0..60 {
+            let policy = ["drop", "pass", "forward:veth0"][round % 3];
+            wire.tool().ok(&format!("policy nic {policy}"));
+        }
+        running.store(false, Ordering::Relaxed);
+    });
+    for name in ["policy_drop", "no_rule", "policy_forward"] {
+        assert!(wire.outcome("nic", name) > 0, "{name}");
+    }
+    assert_eq!(wire.outcome("nic", "policy_no_device"), 0);
+    eventually("each frame is counted once", || {
+        let frames = sent(&wire.client.ip("-s -j link show eth0")) - start;
+        sums(&wire.tool(), "nic").0 - counted == frames
+    });
+}
