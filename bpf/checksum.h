@@ -14,7 +14,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
-#include "abi/backend.h"
+#include "abi/action.h"
 #include "interface.h"
 #include "parse.h"
 #include "scratch.h"
@@ -181,21 +181,21 @@ struct sum_change {
  * would drop the packet, so the field gets the complete checksum.
  */
 static __always_inline __sum16 new_partial_checksum(struct xdp_md *ctx, const struct packet *pkt,
-						    const struct backend *backend, __u64 pseudo,
+						    const struct action *action, __u64 pseudo,
 						    const struct sum_change *change)
 {
 	__sum16 check = *pkt->check;
 	__u64 segment = sum_bytes(ctx, pkt->l4_offset, pkt->l4_len);
 	bool verifies = fold(pseudo + segment) == 0xffff;
 
-	if (interface.mode == MODE_SKB && backend->flags & BACKEND_COMPLETES_CHECKSUM && !verifies)
+	if (interface.mode == MODE_SKB && action->flags & REWRITE_COMPLETES_CHECKSUM && !verifies)
 		return fold(pseudo + change->addrs);
 	return ~fold(pseudo + change->addrs + change->ports + segment + (__u16)~check);
 }
 
 /* The new L4 checksum. That of a fragment is never partial: the sender had to complete it. */
 static __always_inline __sum16 l4_checksum(struct xdp_md *ctx, const struct packet *pkt,
-					   const struct backend *backend, __u64 pseudo,
+					   const struct action *action, __u64 pseudo,
 					   const struct sum_change *change)
 {
 	bool udp = pkt->proto == IPPROTO_UDP;
@@ -204,8 +204,8 @@ static __always_inline __sum16 l4_checksum(struct xdp_md *ctx, const struct pack
 	if (udp && check == 0) /* the sender computed none: RFC 768, RFC 6935 */
 		return 0;
 	if (pkt->fragment == WHOLE && check == fold(pseudo))
-		check = new_partial_checksum(ctx, pkt, backend, pseudo, change);
-	else if (!(backend->flags & BACKEND_KEEP_IP))
+		check = new_partial_checksum(ctx, pkt, action, pseudo, change);
+	else if (!(action->flags & REWRITE_KEEP_IP))
 		check = update_checksum(check, change->addrs + change->ports);
 	return udp && check == 0 ? 0xffff : check;
 }

@@ -9,16 +9,16 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 
-#include "abi/backend.h"
+#include "abi/action.h"
 #include "parse.h"
 
 /* False where the rule decrements the TTL and the packet would leave with none (RFC 1812, 5.3.1).
  */
-static __always_inline bool ttl_allows(const struct packet *pkt, const struct backend *backend)
+static __always_inline bool ttl_allows(const struct packet *pkt, const struct action *action)
 {
 	__u32 ttl;
 
-	if (!(backend->flags & BACKEND_DECREMENT_TTL))
+	if (!(action->flags & REWRITE_DECREMENT_TTL))
 		return true;
 	ttl = pkt->family == FAMILY_IPV4 ? ((struct iphdr *)pkt->ip)->ttl
 					 : ((struct ipv6hdr *)pkt->ip)->hop_limit;
@@ -56,13 +56,11 @@ static __always_inline __u32 device_mtu(struct xdp_md *ctx, __u32 ifindex)
 }
 
 /* The tags that the frame has when it leaves. */
-static __always_inline __u32 tags_after(const struct packet *pkt, const struct backend *backend)
+static __always_inline __u32 tags_after(const struct packet *pkt, const struct action *action)
 {
-	__u32 tags = pkt->tags;
+	__u32 tags = pkt->tags > action->pops ? pkt->tags - action->pops : 0;
 
-	if (tags && backend->flags & BACKEND_POP_VLAN)
-		tags--;
-	return backend->flags & BACKEND_PUSH_VLAN ? tags + 1 : tags;
+	return action->flags & REWRITE_PUSH_VLAN ? tags + 1 : tags;
 }
 
 /* The longest IP packet that the device carries with so many tags. One tag is not part of the MTU.
@@ -80,20 +78,20 @@ static __always_inline __u32 longest_packet(struct xdp_md *ctx, __u32 ifindex, _
  * IPv4 link carries 68 bytes (RFC 791).
  */
 static __always_inline bool mtu_allows(struct xdp_md *ctx, const struct packet *pkt,
-				       const struct backend *backend)
+				       const struct action *action)
 {
 	return pkt->size <= sizeof(struct ethhdr) + 68 ||
 	       pkt->size - pkt->ip_offset <=
-		       longest_packet(ctx, backend->ifindex, tags_after(pkt, backend));
+		       longest_packet(ctx, action->ifindex, tags_after(pkt, action));
 }
 
 /*
- * Whether a rule may take a frame with two tags. If the backend takes one away, the other goes
- * along, and what is behind it would drop the frame.
+ * Whether a rule may take a frame with two tags. If only one is taken away, the other goes along,
+ * and what is behind the device would drop the frame. So the rule has to name the inner tag.
  */
-static __always_inline bool tags_allow(const struct packet *pkt, const struct backend *backend)
+static __always_inline bool tags_allow(const struct packet *pkt, const struct action *action)
 {
-	return pkt->tags < 2 || !(backend->flags & BACKEND_POP_VLAN);
+	return pkt->tags < 2 || !action->pops || action->flags & REWRITE_INNER_VLAN;
 }
 
 #endif

@@ -11,6 +11,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
+#include "abi/action.h"
+#include "abi/ledger.h"
 #include "abi/outcomes.h"
 #include "abi/rule.h"
 #include "checksum.h"
@@ -60,31 +62,42 @@ struct too_big {
 	__u32 mtu; /* what would fit */
 };
 
-/* When the next answer would be due if all were sent evenly: CLOCK_MONOTONIC, ns. */
+/* Memory of this CPU: for as long as an answer takes, and when the next one may be sent. */
+struct answering {
+	__u64 due; /* if all were sent evenly: CLOCK_MONOTONIC, ns */
+	struct too_big packet;
+	struct answer4 answer4;
+	struct answer6 answer6;
+	__u8 link[LINK_MAX];
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, __u64);
-} next_answer SEC(".maps");
+	__type(value, struct answering);
+} answering SEC(".maps");
+
+static __always_inline struct answering *this_cpu_answering(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&answering, &zero);
+}
 
 /* For each CPU of each interface: 1,000 answers in a second, and so many at once. */
 #define ANSWER_INTERVAL 1000000ull /* ns */
 #define ANSWER_BURST	50
 
-static __always_inline bool may_answer_now(void)
+static __always_inline bool may_answer_now(struct answering *mine)
 {
-	__u32 zero = 0;
-	__u64 *due = bpf_map_lookup_elem(&next_answer, &zero);
 	__u64 now = bpf_ktime_get_ns();
 
-	if (!due) /* never; the verifier doesn't know */
+	if (mine->due < now)
+		mine->due = now;
+	if (mine->due - now > (ANSWER_BURST - 1) * ANSWER_INTERVAL)
 		return false;
-	if (*due < now)
-		*due = now;
-	if (*due - now > (ANSWER_BURST - 1) * ANSWER_INTERVAL)
-		return false;
-	*due += ANSWER_INTERVAL;
+	mine->due += ANSWER_INTERVAL;
 	return true;
 }
 
@@ -120,51 +133,52 @@ static __always_inline void settle_partial(struct xdp_md *ctx, __u32 start, __u3
 }
 
 /* quoted is the sum over the packet that is quoted. */
-static __always_inline void write_answer4(struct xdp_md *ctx, const struct too_big *packet,
-					  __u32 len, __u64 quoted)
+static __always_inline void write_answer4(struct xdp_md *ctx, struct answering *mine, __u32 len,
+					  __u64 quoted)
 {
-	struct answer4 answer = {
-		.ip =
-			{
-				.version = 4,
-				.ihl = sizeof(answer.ip) / 4,
-				.tos = ANSWER_TOS,
-				.tot_len = bpf_htons(len),
-				.frag_off = bpf_htons(IP_DF),
-				.ttl = ANSWER_HOPS,
-				.protocol = IPPROTO_ICMP,
-				.saddr = packet->dst[0],
-				.daddr = packet->src[0],
-			},
-		.icmp = {.type = 3, .code = 4, .mtu = bpf_htons(packet->mtu)},
-	};
+	const struct too_big *packet = &mine->packet;
+	struct iphdr *ip = &mine->answer4.ip;
+	struct icmphdr *icmp = &mine->answer4.icmp;
 
-	answer.ip.check = ~fold(sum_words((__be32 *)&answer.ip, sizeof(answer.ip) / 4));
-	answer.icmp.check = ~fold(quoted + sum_words((__be32 *)&answer.icmp, 2));
-	bpf_xdp_store_bytes(ctx, packet->ip_offset, &answer, sizeof(answer));
+	__builtin_memset(&mine->answer4, 0, sizeof(mine->answer4));
+	ip->version = 4;
+	ip->ihl = sizeof(*ip) / 4;
+	ip->tos = ANSWER_TOS;
+	ip->tot_len = bpf_htons(len);
+	ip->frag_off = bpf_htons(IP_DF);
+	ip->ttl = ANSWER_HOPS;
+	ip->protocol = IPPROTO_ICMP;
+	ip->saddr = packet->dst[0];
+	ip->daddr = packet->src[0];
+	ip->check = ~fold(sum_words((__be32 *)ip, sizeof(*ip) / 4));
+	icmp->type = 3;
+	icmp->code = 4;
+	icmp->mtu = bpf_htons(packet->mtu);
+	icmp->check = ~fold(quoted + sum_words((__be32 *)icmp, sizeof(*icmp) / 4));
+	bpf_xdp_store_bytes(ctx, packet->ip_offset, &mine->answer4, sizeof(mine->answer4));
 }
 
-static __always_inline void write_answer6(struct xdp_md *ctx, const struct too_big *packet,
-					  __u32 len, __u64 quoted)
+static __always_inline void write_answer6(struct xdp_md *ctx, struct answering *mine, __u32 len,
+					  __u64 quoted)
 {
-	__u32 payload = len - sizeof(struct ipv6hdr);
-	struct answer6 answer = {
-		.ip =
-			{
-				.version = 6,
-				.payload_len = bpf_htons(payload),
-				.nexthdr = IPPROTO_ICMPV6,
-				.hop_limit = ANSWER_HOPS,
-			},
-		.icmp = {.type = 2, .mtu = bpf_htons(packet->mtu)},
-	};
+	const struct too_big *packet = &mine->packet;
+	struct ipv6hdr *ip = &mine->answer6.ip;
+	struct icmphdr *icmp = &mine->answer6.icmp;
+	__u32 payload = len - sizeof(*ip);
 	__u64 pseudo = bpf_htons(IPPROTO_ICMPV6) + bpf_htons(payload);
 
-	__builtin_memcpy(answer.ip.saddr, packet->dst, sizeof(packet->dst));
-	__builtin_memcpy(answer.ip.daddr, packet->src, sizeof(packet->src));
-	pseudo += sum_words(answer.ip.saddr, 8) + sum_words((__be32 *)&answer.icmp, 2);
-	answer.icmp.check = ~fold(quoted + pseudo);
-	bpf_xdp_store_bytes(ctx, packet->ip_offset, &answer, sizeof(answer));
+	__builtin_memset(&mine->answer6, 0, sizeof(mine->answer6));
+	ip->version = 6;
+	ip->payload_len = bpf_htons(payload);
+	ip->nexthdr = IPPROTO_ICMPV6;
+	ip->hop_limit = ANSWER_HOPS;
+	__builtin_memcpy(ip->saddr, packet->dst, sizeof(packet->dst));
+	__builtin_memcpy(ip->daddr, packet->src, sizeof(packet->src));
+	icmp->type = 2;
+	icmp->mtu = bpf_htons(packet->mtu);
+	pseudo += sum_words(ip->saddr, 8) + sum_words((__be32 *)icmp, sizeof(*icmp) / 4);
+	icmp->check = ~fold(quoted + pseudo);
+	bpf_xdp_store_bytes(ctx, packet->ip_offset, &mine->answer6, sizeof(mine->answer6));
 }
 
 /* The MAC addresses change places; the tags stay. */
@@ -178,26 +192,30 @@ static __always_inline void turn_around(__u8 *link)
 }
 
 /*
- * Makes the frame the answer to its packet. What can fail comes before the first byte that is
- * written. Neither static nor inlined, so that the verifier walks it once.
+ * Makes the frame the answer to its packet, which is in this CPU's memory. What can fail comes
+ * before the first byte that is written. Neither static nor inlined, so that the verifier walks it
+ * once.
  */
-__noinline __u32 answer_too_big(struct xdp_md *ctx, const struct too_big *packet)
+__noinline __u32 answer_too_big(struct xdp_md *ctx)
 {
 	__u32 head = sizeof(struct answer4), most = ANSWER4_MAX, quoted, end, sum;
-	__u8 link[LINK_MAX];
+	struct answering *mine = this_cpu_answering();
+	const struct too_big *packet;
 
-	if (!packet) /* never; the verifier doesn't know */
+	if (!mine) /* never; the verifier doesn't know */
 		return OUTCOME_TOO_LONG;
+	packet = &mine->packet;
 	if (packet->family == FAMILY_IPV6) {
 		head = sizeof(struct answer6);
 		most = ANSWER6_MAX;
 	}
 	if (is_icmp_error(ctx, packet))
 		return OUTCOME_TOO_LONG;
-	if (!may_answer_now())
+	if (!may_answer_now(mine))
 		return OUTCOME_TOO_LONG_DROPPED;
 	quoted = packet->ip_len < most - head ? packet->ip_len : most - head;
-	if (bpf_xdp_load_bytes(ctx, 0, link, sizeof(link)) || bpf_xdp_adjust_head(ctx, -(int)head))
+	if (bpf_xdp_load_bytes(ctx, 0, mine->link, sizeof(mine->link)) ||
+	    bpf_xdp_adjust_head(ctx, -(int)head))
 		return OUTCOME_TOO_LONG;
 	if (bpf_xdp_adjust_tail(ctx, (int)(packet->ip_offset + quoted - packet->size))) {
 		bpf_xdp_adjust_head(ctx, head);
@@ -208,12 +226,12 @@ __noinline __u32 answer_too_big(struct xdp_md *ctx, const struct too_big *packet
 	if (packet->partial && interface.mode == MODE_SKB)
 		settle_partial(ctx, packet->l4_offset + head, packet->partial + head, end);
 	sum = sum_bytes(ctx, packet->ip_offset + head, quoted);
-	turn_around(link);
-	bpf_xdp_store_bytes(ctx, 0, link, sizeof(link));
+	turn_around(mine->link);
+	bpf_xdp_store_bytes(ctx, 0, mine->link, sizeof(mine->link));
 	if (packet->family == FAMILY_IPV6)
-		write_answer6(ctx, packet, head + quoted, sum);
+		write_answer6(ctx, mine, head + quoted, sum);
 	else
-		write_answer4(ctx, packet, head + quoted, sum);
+		write_answer4(ctx, mine, head + quoted, sum);
 	return OUTCOME_TOO_BIG_SENT;
 }
 
@@ -246,37 +264,47 @@ static __always_inline bool has_answer(struct xdp_md *ctx, const struct packet *
 	       pkt->size - pkt->ip_offset <= longest_packet(ctx, interface.ifindex, pkt->tags);
 }
 
-/* For a packet that is too long for the backend: answers it, or lets it pass. */
-static __always_inline __u32 refuse_too_long(struct xdp_md *ctx, const struct packet *pkt,
-					     const struct backend *backend)
+/* Writes down what the answer to a packet needs. */
+static __always_inline void describe(struct too_big *packet, const struct packet *pkt, __u32 ip_len,
+				     __u32 mtu)
 {
-	__u32 mtu = longest_packet(ctx, backend->ifindex, tags_after(pkt, backend));
-	struct too_big packet = {
-		.size = pkt->size,
-		.ip_offset = pkt->ip_offset,
-		.l4_offset = pkt->l4_offset,
-		.proto = pkt->proto,
-		.family = pkt->family,
-		.mtu = mtu,
-	};
-	__u32 outcome;
+	packet->src[0] = pkt->flow.word[1];
+	packet->src[1] = pkt->flow.word[2];
+	packet->dst[0] = pkt->flow.word[3];
+	packet->dst[1] = pkt->flow.word[4];
+	if (pkt->family == FAMILY_IPV4)
+		packet->dst[0] = pkt->flow.word[1] >> 32;
+	packet->size = pkt->size;
+	packet->ip_offset = pkt->ip_offset;
+	packet->ip_len = ip_len;
+	packet->l4_offset = pkt->l4_offset;
+	packet->partial = partial_checksum(pkt);
+	packet->proto = pkt->proto;
+	packet->family = pkt->family;
+	packet->mtu = mtu;
+}
 
-	if (pkt->family == FAMILY_IPV4) {
-		packet.ip_len = bpf_ntohs(((struct iphdr *)pkt->ip)->tot_len);
-		packet.src[0] = (__u32)pkt->flow.word[1];
-		packet.dst[0] = pkt->flow.word[1] >> 32;
-	} else {
-		packet.ip_len = sizeof(struct ipv6hdr) +
-				bpf_ntohs(((struct ipv6hdr *)pkt->ip)->payload_len);
-		packet.src[0] = pkt->flow.word[1];
-		packet.src[1] = pkt->flow.word[2];
-		packet.dst[0] = pkt->flow.word[3];
-		packet.dst[1] = pkt->flow.word[4];
-	}
-	if (!has_answer(ctx, pkt, packet.ip_len, mtu))
+/* For a packet that is too long for the egress device. */
+static __always_inline __u32 refuse_too_long(struct xdp_md *ctx, const struct packet *pkt,
+					     const struct action *action)
+{
+	struct answering *mine = this_cpu_answering();
+	__u32 outcome, ip_len, mtu;
+
+	if (action->too_long == TOO_LONG_DROP)
+		return OUTCOME_TOO_LONG_DROPPED;
+	if (action->too_long == TOO_LONG_PASS || !mine)
 		return OUTCOME_TOO_LONG;
-	packet.partial = partial_checksum(pkt);
-	outcome = answer_too_big(ctx, &packet);
+	mtu = longest_packet(ctx, action->ifindex, tags_after(pkt, action));
+	if (pkt->family == FAMILY_IPV4)
+		ip_len = bpf_ntohs(((struct iphdr *)pkt->ip)->tot_len);
+	else
+		ip_len = sizeof(struct ipv6hdr) +
+			 bpf_ntohs(((struct ipv6hdr *)pkt->ip)->payload_len);
+	if (!has_answer(ctx, pkt, ip_len, mtu))
+		return OUTCOME_TOO_LONG;
+	describe(&mine->packet, pkt, ip_len, mtu);
+	outcome = answer_too_big(ctx);
 	if (outcome == OUTCOME_TOO_BIG_SENT && interface.answers == ANSWERS_REDIRECTED) {
 		bpf_redirect(interface.ifindex, 0);
 		record_redirect(interface.ifindex, UNATTRIBUTED);

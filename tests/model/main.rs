@@ -22,7 +22,7 @@ use fixture::model::{Backend, Device, Ingress, Mode, Model, Outcome, Rule};
 use fixture::packet::{TCP, UDP};
 use fixture::random::{PORTS, Packets, VLANS};
 use fixture::run::{
-    Loaded, XDP_PASS, XDP_REDIRECT, XDP_TX, age_fragments, age_passed, renew_passed,
+    Loaded, XDP_PASS, XDP_REDIRECT, XDP_TX, age_fragments, age_passed, hash_key, renew_passed,
 };
 use fixture::{Ns, Pins, Tool};
 
@@ -224,6 +224,7 @@ impl<'a> Bed<'a> {
         ns.exec("ethtool -K off tx off");
         let tool = Tool { ns, pins };
         let programs = attach(&tool);
+        model.hash_key = hash_key(pins);
         let interfaces = INTERFACES
             .into_iter()
             .zip(programs)
