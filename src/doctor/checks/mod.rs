@@ -37,6 +37,7 @@ mod rx_queues;
 mod segments;
 mod shadowed_rule;
 mod source_mac;
+mod ssh;
 mod stale_pins;
 #[cfg(test)]
 mod testing;
@@ -103,6 +104,7 @@ const INTERFACES: &[Check] = &[
     Interface(mode::check),
     Interface(bridge::check),
     Whole(link::interfaces),
+    Whole(ssh::check),
     Whole(foreign_program::interfaces),
 ];
 
@@ -143,7 +145,7 @@ pub fn of_interfaces(facts: &Facts) -> Vec<Finding> {
 
 /// The checks that concern an interface's policy just changed.
 pub fn of_policy(facts: &Facts) -> Vec<Finding> {
-    run(facts, &[WAY])
+    run(facts, &[WAY, INTERFACES])
 }
 
 fn run(facts: &Facts, checks: &[&[Check]]) -> Vec<Finding> {
