@@ -66,6 +66,8 @@ static __always_inline __u32 forward(struct xdp_md *ctx, const struct packet *pk
 {
 	const struct action *action = decision->action;
 
+	if (action->ifindex == ctx->ingress_ifindex) /* it would come again, without an end */
+		return OUTCOME_NO_DEVICE;
 	if (!mtu_allows(ctx, pkt, action))
 		return OUTCOME_TOO_LONG;
 	if (pkt->fragment == FIRST && !remember_first(decision))
@@ -163,6 +165,8 @@ __noinline __u32 judge(struct xdp_md *ctx)
 		outcome = decide_and_act(ctx, &pkt);
 		if (pkt.fragment == FIRST && !is_by_rule(outcome))
 			forget_first();
+		if (outcome == OUTCOME_TAGS) /* a rule matched: it is not the policy's */
+			return outcome;
 	}
 	return is_unmatched(outcome) ? apply_policy(ctx, &pkt, outcome) : outcome;
 }

@@ -120,6 +120,7 @@ impl ActionSpec {
                 destination,
                 source,
             }),
+            completes_checksum: device.completes_checksum()?,
         })
     }
 }

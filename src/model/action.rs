@@ -18,6 +18,8 @@ pub enum Action {
         ifindex: u32,
         /// Those that frames get; None: they keep theirs.
         macs: Option<Macs>,
+        /// Whether the device completes partial checksums.
+        completes_checksum: bool,
     },
     /// They go on to the host.
     Pass,

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use serde_json::Value;
 
 use crate::case::Case;
-use crate::fixture::model::{Action, Backend, Device, Model, Rule};
+use crate::fixture::model::{Action, Backend, Device, Model, Policy, Rule};
 use crate::fixture::random::Packets;
 use crate::fixture::run::{age_fragments, age_passed, hash_key, renew_passed};
 use crate::fixture::{Ns, Pins, Tool};
@@ -79,6 +79,9 @@ impl<'a> Bed<'a> {
         };
         let size = shape.size(rng);
         bed.load_rules(rng, size);
+        if rng.bool() {
+            bed.set_policy(INTERFACES[0].0, Policy::Forward("late"));
+        }
         bed.remove_device("gone");
         bed
     }
@@ -231,17 +234,14 @@ impl<'a> Bed<'a> {
             _ => vec![rule.id],
         };
         let count = |id| self.model.counts.get(&id).copied().unwrap_or_default();
-        let any = |name: &'static str| (name, 0);
-        let ifindexes: HashMap<&str, u32> =
-            self.model.devices.keys().map(|&name| any(name)).collect();
-        let rows = rows(rule, &ifindexes);
+        let rows = rows(rule, &self.ifindexes);
         rows.iter()
             .zip(ids)
             .map(|(row, id)| (key(row), count(id)))
             .collect()
     }
 
-    pub fn set_policy(&mut self, name: &'static str, new: crate::fixture::model::Policy) {
+    pub fn set_policy(&mut self, name: &'static str, new: Policy) {
         self.tool.ok(&format!("policy {name} {}", policy(new)));
         self.model.policies.insert(name, new);
     }

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fastrand::Rng;
 
-use crate::fixture::model::{Action, Backend, Match, Prefix, Proto, Rule, TooLong};
+use crate::fixture::model::rule::Proto;
+use crate::fixture::model::{Action, Backend, Match, Prefix, Rule, TooLong};
 use crate::fixture::random::{PORTS, VLANS};
 use crate::{DEVICES, INTERFACES};
 
@@ -147,7 +148,7 @@ pub fn too_long(rng: &mut Rng) -> TooLong {
 
 /// Any action. It does not name a device that is to go away.
 pub fn action(rng: &mut Rng, matches: &Match) -> Action {
-    match rng.u8(..8) {
+    match rng.u8(..14) {
         0 => Action::Pass,
         1 => Action::Drop,
         2 | 3 => {

@@ -54,5 +54,6 @@ fn forward(record: &RuleRecord, asked: &mut Asked<impl Devices>) -> Result<Actio
             destination,
             source: egress.source_mac,
         }),
+        completes_checksum: egress.completes_checksum,
     })
 }
