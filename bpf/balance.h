@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * From a rule to one of its backends. The command fills a weighted Maglev table
- * (Eisenbud et al., NSDI 2016) for each rule with more than one backend; the
- * program hashes the flow to a slot of it. The table has the same size for every
- * rule, because a flow would move to another backend whenever the size changed.
+ * From a packet to the action of the rule that takes it. A rule with several backends has a
+ * weighted Maglev table (Eisenbud et al., NSDI 2016), which the command fills; the program hashes
+ * the flow to a slot of it. The table has the same size for every rule, because a flow would move
+ * to another backend whenever the size changed.
  */
 #ifndef __BALANCE_H__
 #define __BALANCE_H__
@@ -11,48 +11,57 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 
-#include "abi/backend.h"
+#include "abi/action.h"
 #include "abi/outcomes.h"
-#include "abi/rule.h"
-#include "flow_cache.h"
+#include "abi/ruleset.h"
+#include "heap.h"
+#include "interface.h"
 #include "maps.h"
 #include "parse.h"
 #include "rule_lookup.h"
 
-static __always_inline __u32 set_size(__u32 set)
-{
-	return set & 0xff;
-}
-
-/* Slots are dealt to the chunks in turn: slot 0 to chunk 0, slot 1 to chunk 1, and so on. */
-static __always_inline __u32 maglev_index(__u32 set, __u32 hash)
-{
-	__u32 slot = (__u64)hash * MAGLEV_SLOTS >> 32;
-	struct set_key key = {.set = set, .index = slot % MAGLEV_CHUNKS};
-	struct maglev_chunk *chunk = bpf_map_lookup_elem(&maglev, &key);
-
-	return chunk ? chunk->slot[slot / MAGLEV_CHUNKS] : 0;
-}
-
-static __always_inline const struct backend *set_member(__u32 set, __u32 index)
-{
-	struct set_key key = {.set = set, .index = index};
-
-	return bpf_map_lookup_elem(&members, &key);
-}
+/* What was decided for a packet. */
+struct decision {
+	const struct action *action;
+	__u32 counter;
+};
 
 /*
- * Has the kernel redirect the frame to the backend's device once the program returns XDP_REDIRECT.
- * False where the device is gone. This comes before the first byte is written, so that the packet
- * can still pass as it is.
+ * Has the kernel redirect the frame to the device once the program returns XDP_REDIRECT. False
+ * where the device is gone. This comes before the first byte is written, so that the packet can
+ * still pass as it is.
  */
-static __always_inline bool prepare_redirect(const struct backend *backend)
+static __always_inline bool prepare_redirect(__u32 ifindex)
 {
-	return backend && bpf_redirect_map(&egress, backend->ifindex, 0) == XDP_REDIRECT;
+	return bpf_redirect_map(&egress, ifindex, 0) == XDP_REDIRECT;
+}
+
+/* False where the action's device is gone, and for line 0, which is no action. */
+static __always_inline bool is_possible(const struct action *action)
+{
+	if (!action || !action->kind)
+		return false;
+	return (action->kind != ACTION_REDIRECT && action->kind != ACTION_FORWARD) ||
+	       prepare_redirect(action->ifindex);
+}
+
+/* The hash of a flow under the rule set's key. The upper bits are the well-mixed ones. */
+static __always_inline __u32 flow_hash(const struct packet *pkt, __u32 slot)
+{
+	struct ruleset *ruleset = bpf_map_lookup_elem(&rulesets, &slot);
+	const __u64 *word = pkt->flow.word;
+	__u64 hash = mix(ruleset ? ruleset->hash_key : 0, word[1]);
+
+	if (pkt->family == FAMILY_IPV6) {
+		for (int i = 2; i < 5; i++)
+			hash = mix(hash, word[i]);
+	}
+	return mix(hash, word[0]) >> 32;
 }
 
 struct fallback_search {
-	__u32 set;
+	__u32 members;
+	__u32 size;
 	__u32 index;
 	bool found;
 };
@@ -62,104 +71,154 @@ static long try_next_member(__u32 step, void *arg)
 {
 	struct fallback_search *search = arg;
 
-	if (prepare_redirect(set_member(search->set, search->index))) {
+	if (is_possible(line_at(search->members + search->index))) {
 		search->found = true;
 		return 1;
 	}
-	search->index = search->index + 1 < set_size(search->set) ? search->index + 1 : 0;
+	search->index = search->index + 1 < search->size ? search->index + 1 : 0;
 	return 0;
 }
 
-/* A backend of the set that has a device. The search starts where the flow's hash says. */
-static __always_inline const struct backend *select_fallback(__u32 set, __u32 hash)
+/* The line of a backend that has a device; 0: none has. The search starts where the hash says. */
+__noinline __u32 find_fallback(__u32 members, __u32 size, __u32 hash)
 {
-	struct fallback_search search = {.set = set, .index = hash % set_size(set)};
+	struct fallback_search search = {.members = members, .size = size};
 
-	bpf_loop(set_size(set), try_next_member, &search, 0);
-	return search.found ? set_member(set, search.index) : NULL;
+	if (!size)
+		return 0;
+	search.index = hash % size;
+	bpf_loop(size, try_next_member, &search, 0);
+	return search.found ? members + search.index : 0;
 }
 
-/* The backend that the flow has by the rule; false where its device is gone. */
-static __always_inline bool select_by_hash(struct backend *backend, const struct rule *rule,
-					   __u32 hash)
-{
-	const struct backend *found;
+/* The rule's backends; size 0: it has one action, in the first line. */
+struct choice {
+	__u32 first;
+	__u32 size;
+	__u32 maglev;
+	__u32 counter;
+};
 
-	if (!rule->set) {
-		__builtin_memcpy(backend, rule->inline_backend, sizeof(rule->inline_backend));
-		return prepare_redirect(backend);
-	}
-	found = set_member(rule->set, set_size(rule->set) > 1 ? maglev_index(rule->set, hash) : 0);
-	if (!prepare_redirect(found))
+static __always_inline __u32 choose_by_hash(const struct choice *choice, __u32 hash)
+{
+	__u32 slot = (__u64)hash * MAGLEV_SLOTS >> 32;
+	__u8 *table = line_at(choice->maglev + slot / LINE_BYTES);
+
+	return choice->first + (table ? table[slot % LINE_BYTES] : 0);
+}
+
+/* The packet's backend of several: the one that its flow has, or another where that has no device.
+ */
+static __always_inline bool choose_backend(const struct packet *pkt, __u32 slot,
+					   const struct choice *choice, struct decision *decision)
+{
+	__u32 hash = flow_hash(pkt, slot);
+	const struct action *action = line_at(choose_by_hash(choice, hash));
+
+	if (!is_possible(action))
+		action = line_at(find_fallback(choice->first, choice->size, hash));
+	if (!is_possible(action))
 		return false;
-	*backend = *found;
+	decision->action = action;
+	decision->counter = action->counter;
 	return true;
 }
 
-#define IN_CACHE                                                                                   \
-	0x100 /* added to a way of the flow's set; without it, the number is an outcome            \
-	       */
-
-/*
- * Asks the rules about a flow, writes the backend into the flow's set, and prepares the redirect.
- * Only the backend that the flow has by the rule becomes a valid entry: a fallback that stayed
- * would keep the flow when its own backend is back. Neither static nor inlined, so that the
- * verifier walks it once, and not for every path through the parser: Linux 6.19 came near its
- * limit.
- */
-__noinline __u32 select_by_rules(const struct flow_key *key, __u32 hash, __u64 generation,
-				 __u32 least_src_len)
+static __always_inline bool choose(const struct packet *pkt, __u32 slot,
+				   const struct choice *choice, struct decision *decision)
 {
-	struct flow_set *set = flow_set(hash);
-	const struct backend *found;
-	const struct rule *rule;
-	struct flow *flow;
-	__u32 way;
+	if (choice->size)
+		return choose_backend(pkt, slot, choice, decision);
+	decision->action = line_at(choice->first);
+	decision->counter = choice->counter;
+	return is_possible(decision->action);
+}
 
-	if (!key || !set) /* never; the verifier doesn't know */
-		return OUTCOME_NO_DEVICE;
-	rule = find_rule(key, least_src_len);
-	if (!rule)
-		return OUTCOME_NO_RULE;
-	way = choose_way(set, generation, hash);
-	flow = &set->way[way];
-	if (select_by_hash(&flow->backend, rule, hash)) {
-		publish_entry(flow, key, generation);
-		return IN_CACHE | way;
+static __always_inline void make_query(struct query *query, const struct packet *pkt, __u32 slot)
+{
+	query->addrs[0] = pkt->flow.word[1];
+	query->addrs[1] = pkt->flow.word[2];
+	query->addrs[2] = pkt->flow.word[3];
+	query->addrs[3] = pkt->flow.word[4];
+	query->place.ifindex = interface.ifindex;
+	query->place.vlan = pkt->vlan;
+	query->place.inner_vlan = pkt->inner_vlan;
+	query->family = pkt->family;
+	query->slot = slot;
+	query->least_dst_len = pkt->not_unicast_dst;
+	query->least_src_len = pkt->not_unicast_src;
+}
+
+/* What the rule that takes the packet has for it. False where none does. */
+static __always_inline bool find_choice(const struct query *query, __u32 line,
+					struct choice *choice)
+{
+	const struct only_rule *only = line_at(line);
+	const struct found *found;
+	const struct set *set;
+
+	if (!only)
+		return false;
+	if (only->kind == SERVICE_ONLY) {
+		choice->first = only->target;
+		choice->size = only->size;
+		choice->maglev = only->maglev;
+		choice->counter = only->counter;
+		return only_rule_takes(only, query);
 	}
-	found = rule->set ? select_fallback(rule->set, hash) : NULL;
+	found = find_rule(query, line);
 	if (!found)
-		return OUTCOME_NO_DEVICE;
-	flow->backend = *found;
-	return IN_CACHE | way;
+		return false;
+	choice->first = found->target;
+	choice->size = 0;
+	choice->maglev = 0;
+	choice->counter = found->counter;
+	set = line_at(found->target);
+	if (set && set->kind == ACTION_BALANCE) {
+		choice->first = set->members;
+		choice->size = set->size;
+		choice->maglev = set->maglev;
+	}
+	return true;
+}
+
+static __always_inline __u32 class_of(const struct packet *pkt, __u32 *port)
+{
+	__u32 ipv6 = pkt->family == FAMILY_IPV6 ? PORTS_IPV6 : 0;
+
+	*port = (__u16)(pkt->flow.word[0] >> 16);
+	*port = bpf_ntohs(*port);
+	if (pkt->proto == IPPROTO_UDP)
+		return PORTS_UDP + ipv6;
+	if (pkt->proto == IPPROTO_TCP)
+		return PORTS_TCP + ipv6;
+	if (pkt->proto == IPPROTO_SCTP)
+		return PORTS_SCTP + ipv6;
+	*port = pkt->proto & 0xff;
+	return ipv6 ? PORTS_OTHER6 : PORTS_OTHER4;
 }
 
 /*
- * The backend of a packet, as it lies in the flow cache. The redirect to it is prepared, and no
- * byte of the packet has changed.
+ * Decides by the rules. The redirect, if it is one, is prepared, and no byte of the packet has
+ * changed.
  */
-static __always_inline __u32 select_backend(const struct packet *pkt,
-					    const struct backend **backend)
+static __always_inline __u32 decide_by_rules(const struct packet *pkt, struct decision *decision)
 {
-	__u64 generation = current_generation();
-	__u32 hash = flow_hash(pkt);
-	struct flow_set *set = flow_set(hash);
-	struct flow_key key;
-	__u32 selected;
+	struct choice choice = {};
+	__u32 slot = live_slot();
+	struct query query;
+	__u32 class, port;
+	__u32 line;
 
-	if (!set) /* never; the verifier doesn't know */
-		return OUTCOME_NO_DEVICE;
-	if (pkt->not_unicast_dst) /* no rule names a destination */
+	class = class_of(pkt, &port);
+	line = service_line(slot, class, port);
+	if (!line)
 		return OUTCOME_NO_RULE;
-	*backend = cached_backend(set, pkt, generation);
-	if (prepare_redirect(*backend))
-		return 0;
-
-	key = pkt->flow; /* a copy, so that the compiler keeps pkt in registers */
-	selected = select_by_rules(&key, hash, generation, pkt->not_unicast_src);
-	if (!(selected & IN_CACHE))
-		return selected;
-	*backend = &set->way[selected & 1].backend;
+	make_query(&query, pkt, slot);
+	if (!find_choice(&query, line, &choice))
+		return OUTCOME_NO_RULE;
+	if (!choose(pkt, slot, &choice, decision))
+		return OUTCOME_NO_DEVICE;
 	return 0;
 }
 

@@ -14,11 +14,10 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
-#include "abi/backend.h"
+#include "abi/action.h"
 #include "interface.h"
 #include "parse.h"
-
-#define SUM_CHUNK 128 /* bytes; a larger one does not fit on the stack beside the caller's data */
+#include "scratch.h"
 
 static __always_inline __u16 fold(__u64 sum)
 {
@@ -42,20 +41,20 @@ static __always_inline __sum16 update_checksum(__sum16 check, __u64 change)
  */
 __noinline __u32 sum_copied(struct xdp_md *ctx, __u32 offset, __u32 len)
 {
-	__u64 chunk[SUM_CHUNK / sizeof(__u64)];
+	struct scratch *mine = this_cpu_scratch();
 	__s64 sum = 0;
 
+	if (!mine) /* never; the verifier doesn't know */
+		return 0;
 	for (int i = 0; i < 0xffff / SUM_CHUNK && len >= SUM_CHUNK; i++) {
-		if (bpf_xdp_load_bytes(ctx, offset, chunk, SUM_CHUNK))
+		if (bpf_xdp_load_bytes(ctx, offset, mine->chunk, SUM_CHUNK))
 			return 0;
-		sum = bpf_csum_diff(NULL, 0, (__be32 *)chunk, SUM_CHUNK, sum);
+		sum = bpf_csum_diff(NULL, 0, mine->chunk, SUM_CHUNK, sum);
 		offset += SUM_CHUNK;
 		len -= SUM_CHUNK;
 	}
-
-	__builtin_memset(chunk, 0, sizeof(chunk));
 	if (len == 0)
-		return bpf_csum_diff(NULL, 0, (__be32 *)chunk, SUM_CHUNK, sum);
+		return sum;
 	/*
 	 * Verifiers before Linux 7.0 refuse the read unless arithmetic bounds its length. A
 	 * comparison does not, because the compiler compares a copy of the register. The barrier
@@ -63,10 +62,11 @@ __noinline __u32 sum_copied(struct xdp_md *ctx, __u32 offset, __u32 len)
 	 */
 	len--;
 	asm volatile("" : "+r"(len));
-	len = (len & (SUM_CHUNK - 1)) + 1;
-	if (bpf_xdp_load_bytes(ctx, offset, chunk, len))
+	len &= SUM_CHUNK - 1;
+	mine->chunk[len / 4] = 0; /* the word that the data ends in */
+	if (bpf_xdp_load_bytes(ctx, offset, mine->chunk, len + 1))
 		return 0;
-	return bpf_csum_diff(NULL, 0, (__be32 *)chunk, SUM_CHUNK, sum);
+	return bpf_csum_diff(NULL, 0, mine->chunk, (len & ~3u) + 4, sum);
 }
 
 /*
@@ -181,21 +181,21 @@ struct sum_change {
  * would drop the packet, so the field gets the complete checksum.
  */
 static __always_inline __sum16 new_partial_checksum(struct xdp_md *ctx, const struct packet *pkt,
-						    const struct backend *backend, __u64 pseudo,
+						    const struct action *action, __u64 pseudo,
 						    const struct sum_change *change)
 {
 	__sum16 check = *pkt->check;
 	__u64 segment = sum_bytes(ctx, pkt->l4_offset, pkt->l4_len);
 	bool verifies = fold(pseudo + segment) == 0xffff;
 
-	if (interface.mode == MODE_SKB && backend->flags & BACKEND_COMPLETES_CHECKSUM && !verifies)
+	if (interface.mode == MODE_SKB && action->flags & REWRITE_COMPLETES_CHECKSUM && !verifies)
 		return fold(pseudo + change->addrs);
 	return ~fold(pseudo + change->addrs + change->ports + segment + (__u16)~check);
 }
 
 /* The new L4 checksum. That of a fragment is never partial: the sender had to complete it. */
 static __always_inline __sum16 l4_checksum(struct xdp_md *ctx, const struct packet *pkt,
-					   const struct backend *backend, __u64 pseudo,
+					   const struct action *action, __u64 pseudo,
 					   const struct sum_change *change)
 {
 	bool udp = pkt->proto == IPPROTO_UDP;
@@ -204,8 +204,8 @@ static __always_inline __sum16 l4_checksum(struct xdp_md *ctx, const struct pack
 	if (udp && check == 0) /* the sender computed none: RFC 768, RFC 6935 */
 		return 0;
 	if (pkt->fragment == WHOLE && check == fold(pseudo))
-		check = new_partial_checksum(ctx, pkt, backend, pseudo, change);
-	else if (!(backend->flags & BACKEND_KEEP_IP))
+		check = new_partial_checksum(ctx, pkt, action, pseudo, change);
+	else if (!(action->flags & REWRITE_KEEP_IP))
 		check = update_checksum(check, change->addrs + change->ports);
 	return udp && check == 0 ? 0xffff : check;
 }

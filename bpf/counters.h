@@ -7,7 +7,6 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 
-#include "abi/backend.h"
 #include "abi/counters.h"
 #include "abi/limits.h"
 #include "maps.h"
@@ -27,10 +26,11 @@ static __always_inline void count_outcome(__u32 outcome, __u32 bytes)
 	count(&outcomes, outcome, bytes);
 }
 
-static __always_inline void count_backend(const struct backend *backend, __u32 bytes)
+/* Counts for a backend, or for a rule without one. */
+static __always_inline void count_action(__u32 counter, __u32 bytes)
 {
-	__u32 bank = backend->counter / BANK_COUNTERS;
-	__u32 index = backend->counter % BANK_COUNTERS;
+	__u32 bank = counter / BANK_COUNTERS;
+	__u32 index = counter % BANK_COUNTERS;
 	void *map = bpf_map_lookup_elem(&counters, &bank);
 
 	if (map)

@@ -9,16 +9,16 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 
-#include "abi/backend.h"
+#include "abi/action.h"
 #include "parse.h"
 
 /* False where the rule decrements the TTL and the packet would leave with none (RFC 1812, 5.3.1).
  */
-static __always_inline bool ttl_allows(const struct packet *pkt, const struct backend *backend)
+static __always_inline bool ttl_allows(const struct packet *pkt, const struct action *action)
 {
 	__u32 ttl;
 
-	if (!(backend->flags & BACKEND_DECREMENT_TTL))
+	if (!(action->flags & REWRITE_DECREMENT_TTL))
 		return true;
 	ttl = pkt->family == FAMILY_IPV4 ? ((struct iphdr *)pkt->ip)->ttl
 					 : ((struct ipv6hdr *)pkt->ip)->hop_limit;
@@ -60,7 +60,7 @@ static __always_inline __u32 device_mtu(struct xdp_md *ctx, __u32 ifindex)
  * IPv4 link carries 68 bytes (RFC 791). One VLAN tag is not part of the MTU.
  */
 static __always_inline bool mtu_allows(struct xdp_md *ctx, const struct packet *pkt,
-				       const struct backend *backend)
+				       const struct action *action)
 {
 	__u32 tags = pkt->tags;
 	__u32 length;
@@ -68,17 +68,26 @@ static __always_inline bool mtu_allows(struct xdp_md *ctx, const struct packet *
 	if (pkt->size <= sizeof(struct ethhdr) + 68)
 		return true;
 	length = pkt->size - sizeof(struct ethhdr);
-	if (tags && backend->flags & BACKEND_POP_VLAN) {
+	if (tags && action->pops) {
 		length -= sizeof(struct tag);
 		tags--;
 	}
-	if (backend->flags & BACKEND_PUSH_VLAN) {
+	if (action->flags & REWRITE_PUSH_VLAN) {
 		length += sizeof(struct tag);
 		tags++;
 	}
 	if (tags)
 		length -= sizeof(struct tag);
-	return length <= device_mtu(ctx, backend->ifindex);
+	return length <= device_mtu(ctx, action->ifindex);
+}
+
+/*
+ * Whether a rule may take a frame with two tags. If only one is taken away, the other goes along,
+ * and what is behind the device would drop the frame. So the rule has to name the inner tag.
+ */
+static __always_inline bool tags_allow(const struct packet *pkt, const struct action *action)
+{
+	return pkt->tags < 2 || !action->pops || action->flags & REWRITE_INNER_VLAN;
 }
 
 #endif

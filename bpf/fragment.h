@@ -4,6 +4,9 @@
  * later fragments follow it, even if the rules have changed. A program cannot hold a packet back,
  * so a later fragment that arrives before the first one passes. Then all of the datagram passes:
  * otherwise the server would wait for one part, and this host for the other.
+ *
+ * These functions are not inlined, so that what they have on the stack is not there when rules are
+ * looked up: the verifier allows 512 bytes for a whole chain of calls.
  */
 #ifndef __FRAGMENT_H__
 #define __FRAGMENT_H__
@@ -16,6 +19,7 @@
 #include "balance.h"
 #include "maps.h"
 #include "parse.h"
+#include "scratch.h"
 
 /* How long Linux waits for the rest of a datagram (ip_frag_time); RFC 8200 allows 60 s. */
 #define FRAGMENT_TIME 30000000000ull /* ns */
@@ -27,14 +31,21 @@
  */
 #define PASSED_TIME 1000000000ull /* ns */
 
-static __always_inline struct flow_key fragment_key(const struct packet *pkt)
+/*
+ * Writes down in scratch memory which datagram the fragment is of. The functions below know the
+ * packet by that alone: handed on, the verifier would lose what it knows of pointers into it.
+ */
+static __always_inline void name_datagram(const struct packet *pkt)
 {
-	struct flow_key key = pkt->flow;
+	struct scratch *mine = this_cpu_scratch();
 
-	key.word[0] = pkt->identification | (__u64)pkt->vlan << 32 | (__u64)pkt->family << 56;
+	if (!mine) /* never; the verifier doesn't know */
+		return;
+	mine->datagram = pkt->flow;
+	mine->datagram.word[0] =
+		pkt->identification | (__u64)pkt->vlan << 32 | (__u64)pkt->family << 56;
 	if (pkt->family == FAMILY_IPV4) /* by RFC 791; RFC 8200 leaves the protocol out */
-		key.word[0] |= (__u64)pkt->proto << 48;
-	return key;
+		mine->datagram.word[0] |= (__u64)pkt->proto << 48;
 }
 
 static __always_inline bool has_passed(const struct flow_key *key, __u64 now)
@@ -46,14 +57,17 @@ static __always_inline bool has_passed(const struct flow_key *key, __u64 now)
 }
 
 /* False where later fragments have passed, so that the first one must pass, too. */
-static __always_inline bool remember_first(const struct packet *pkt, const struct backend *backend)
+static __noinline bool remember_first(const struct decision *decision)
 {
-	struct flow_key key = fragment_key(pkt);
-	struct first_fragment value = {.seen = bpf_ktime_get_ns(), .backend = *backend};
+	struct scratch *mine = this_cpu_scratch();
+	__u64 now = bpf_ktime_get_ns();
 
-	if (has_passed(&key, value.seen))
+	if (!mine || has_passed(&mine->datagram, now))
 		return false;
-	bpf_map_update_elem(&fragments, &key, &value, 0);
+	mine->first.seen = now;
+	mine->first.action = *decision->action;
+	mine->first.action.counter = decision->counter;
+	bpf_map_update_elem(&fragments, &mine->datagram, &mine->first, 0);
 	return true;
 }
 
@@ -61,26 +75,36 @@ static __always_inline bool remember_first(const struct packet *pkt, const struc
  * For a first fragment that passes: its later fragments must not follow an earlier datagram with
  * the same identification.
  */
-static __always_inline void forget_first(const struct packet *pkt)
+static __noinline void forget_first(void)
 {
-	struct flow_key key = fragment_key(pkt);
+	struct scratch *mine = this_cpu_scratch();
 
-	bpf_map_delete_elem(&fragments, &key);
+	if (mine)
+		bpf_map_delete_elem(&fragments, &mine->datagram);
 }
 
-static __always_inline __u32 follow_first(const struct packet *pkt, const struct backend **backend)
+/*
+ * The action is copied before it is used: the map gives an entry to another datagram whenever it
+ * needs room.
+ */
+static __noinline __u32 follow_first(struct decision *decision)
 {
-	struct flow_key key = fragment_key(pkt);
-	struct first_fragment *first = bpf_map_lookup_elem(&fragments, &key);
+	struct scratch *mine = this_cpu_scratch();
+	struct first_fragment *first;
 	__u64 now = bpf_ktime_get_ns();
 
+	if (!mine) /* never; the verifier doesn't know */
+		return OUTCOME_FRAGMENT;
+	first = bpf_map_lookup_elem(&fragments, &mine->datagram);
 	if (!first || now - first->seen > FRAGMENT_TIME) {
-		if (!has_passed(&key, now))
-			bpf_map_update_elem(&passed_frags, &key, &now, 0);
+		if (!has_passed(&mine->datagram, now))
+			bpf_map_update_elem(&passed_frags, &mine->datagram, &now, 0);
 		return OUTCOME_FRAGMENT;
 	}
-	*backend = &first->backend;
-	return prepare_redirect(*backend) ? 0 : OUTCOME_NO_DEVICE;
+	mine->action = first->action;
+	decision->action = &mine->action;
+	decision->counter = mine->action.counter;
+	return is_possible(decision->action) ? 0 : OUTCOME_NO_DEVICE;
 }
 
 #endif

@@ -15,64 +15,72 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 
-#include "abi/backend.h"
+#include "abi/action.h"
 #include "abi/counters.h"
 #include "abi/flow.h"
 #include "abi/limits.h"
 #include "abi/outcomes.h"
 #include "abi/policy.h"
-#include "abi/rule.h"
+#include "abi/ruleset.h"
 
-/*
- * The number of the rules' present state. It is odd while the command changes them: the program
- * then neither uses nor fills the flow cache, which would otherwise keep an old rule's backend. A
- * command that was killed leaves it odd; packets are then slower, and still right.
- */
+/* The number of the slot whose rule set packets see. A write to it publishes the other slot's. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, __u64);
-} generation SEC(".maps");
+	__type(value, __u32);
+} live SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_SERVICES);
-	__type(key, struct service_key);
-	__type(value, struct prefix_lengths);
-} prefix_lengths SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_RULES);
-	__type(key, struct rule_key);
-	__type(value, struct rule);
-} rules SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, ROOM_MEMBERS);
-	__type(key, struct set_key);
-	__type(value, struct backend);
-} members SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, ROOM_CHUNKS);
-	__type(key, struct set_key);
-	__type(value, struct maglev_chunk);
-} maglev SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, FLOW_SETS);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
 	__type(key, __u32);
-	__type(value, struct flow_set);
-} flows SEC(".maps");
+	__type(value, struct ruleset);
+} rulesets SEC(".maps");
+
+/* For each slot, class and port: the line of the service; 0: no rule takes such a packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 2 * SLOT_PORTS / PACKED_PORTS);
+	__type(key, __u32);
+	__type(value, struct port_lines);
+} ports SEC(".maps");
+
+/* The lines. The command makes the banks. */
+struct line_bank {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, BANK_LINES);
+	/* Sizes, not types: clang leaves the type of an inner map's value undefined, if it is new.
+	 */
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct line));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, LINE_BANKS);
+	__type(key, __u32);
+	__array(values, struct line_bank);
+} lines SEC(".maps");
+
+/* Which lines of each bank are taken; for the command. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LINE_BANKS);
+	__type(key, __u32);
+	__type(value, struct bitmap);
+} line_bitmaps SEC(".maps");
+
+/* Which rules have each probe; for the command. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, ROOM_PROBES);
+	__type(key, struct probe);
+	__type(value, struct probe_count);
+} probes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -118,7 +126,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, COUNTER_BANKS);
 	__type(key, __u32);
-	__type(value, struct counter_bitmap);
+	__type(value, struct bitmap);
 } counter_bitmaps SEC(".maps");
 
 struct {

@@ -50,8 +50,8 @@ struct packet {
 	__u32 identification; /* of a fragment, in network byte order */
 	/* Broadcast, multicast and the like: only a rule that names the address takes the packet.
 	 */
-	bool not_unicast_dst;
-	bool not_unicast_src;
+	__u32 not_unicast_dst;
+	__u32 not_unicast_src;
 };
 
 struct tag {
@@ -155,30 +155,48 @@ static __always_inline __u32 parse_segment(struct packet *pkt, void *end)
 }
 
 /*
+ * 1 where the number, which is less than 2^63, is less than the limit. Computed, because each
+ * branch would double the paths that the verifier walks behind it; the barrier keeps the compiler
+ * from making one of it.
+ */
+static __always_inline __u32 is_less(__u64 number, __u64 limit)
+{
+	number -= limit;
+	asm volatile("" : "+r"(number));
+	return number >> 63;
+}
+
+/*
  * Multicast (224.0.0.0/4), broadcast (255.255.255.255) and link-local (169.254.0.0/16). The
  * broadcast address of a subnet is not looked for: frames to it have a group MAC address.
  */
-static __always_inline bool is_special4(__be32 addr)
+static __always_inline __u32 is_special4(__be32 addr)
 {
 	__u32 host = bpf_ntohl(addr);
 
-	if (host >= 0xe0000000)
-		return host < 0xf0000000 || host == 0xffffffff;
-	return host >> 16 == 0xa9fe;
+	return is_less((__u32)(host - 0xe0000000), 0x10000000) | is_less((__u32)~host, 1) |
+	       is_less(host >> 16 ^ 0xa9fe, 1);
 }
 
 /* Multicast (ff00::/8) and link-local (fe80::/10), by the first four bytes. */
-static __always_inline bool is_special6(__be32 addr)
+static __always_inline __u32 is_special6(__be32 addr)
 {
 	__u32 host = bpf_ntohl(addr);
 
-	return host >= 0xff000000 || host >> 22 == 0xfe80 >> 6;
+	return is_less((__u32)~host >> 24, 1) | is_less(host >> 22 ^ 0xfe80 >> 6, 1);
 }
 
 /* A host takes frames to a group MAC address for itself, whatever their IP addresses say. */
-static __always_inline bool is_group(const __u8 *mac)
+static __always_inline __u32 is_group(const __u8 *mac)
 {
 	return mac[0] & 1;
+}
+
+static __always_inline void parse_ipv4_addresses(struct packet *pkt, const struct iphdr *ip)
+{
+	pkt->flow.word[1] = *(__u64 *)&ip->saddr;
+	pkt->not_unicast_dst = is_group(pkt->eth->h_dest) | is_special4(ip->daddr);
+	pkt->not_unicast_src = is_special4(ip->saddr) | is_less(ip->saddr, 1);
 }
 
 static __always_inline __u32 parse_ipv4(struct packet *pkt, void *end)
@@ -197,9 +215,7 @@ static __always_inline __u32 parse_ipv4(struct packet *pkt, void *end)
 
 	pkt->family = FAMILY_IPV4;
 	pkt->proto = ip->protocol;
-	pkt->flow.word[1] = *(__u64 *)&ip->saddr;
-	pkt->not_unicast_dst = is_group(pkt->eth->h_dest) || is_special4(ip->daddr);
-	pkt->not_unicast_src = is_special4(ip->saddr) || !ip->saddr;
+	parse_ipv4_addresses(pkt, ip);
 	pkt->l4 = pkt->ip + header;
 	pkt->l4_offset = pkt->ip_offset + header;
 	pkt->l4_len = total - header;
@@ -308,6 +324,7 @@ static __always_inline __u32 parse_ipv6(struct xdp_md *ctx, struct packet *pkt, 
 	struct ipv6hdr *ip = pkt->ip;
 	__u64 *addrs = (__u64 *)ip->saddr;
 	__u32 outcome;
+	__u64 low;
 
 	if ((void *)(ip + 1) > end)
 		return OUTCOME_TRUNCATED;
@@ -324,8 +341,9 @@ static __always_inline __u32 parse_ipv6(struct xdp_md *ctx, struct packet *pkt, 
 	pkt->flow.word[2] = addrs[1];
 	pkt->flow.word[3] = addrs[2];
 	pkt->flow.word[4] = addrs[3];
-	pkt->not_unicast_dst = is_group(pkt->eth->h_dest) || is_special6(ip->daddr[0]);
-	pkt->not_unicast_src = is_special6(ip->saddr[0]) || !(addrs[0] | addrs[1]);
+	low = addrs[0] | addrs[1]; /* 0 for :: alone */
+	pkt->not_unicast_dst = is_group(pkt->eth->h_dest) | is_special6(ip->daddr[0]);
+	pkt->not_unicast_src = is_special6(ip->saddr[0]) | is_less((__u32)(low | low >> 32), 1);
 	pkt->proto = ip->nexthdr;
 	if (pkt->proto != IPPROTO_UDP && pkt->proto != IPPROTO_TCP) {
 		pkt->proto = 0;

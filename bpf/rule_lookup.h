@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Finds the rule with the longest source prefix for a flow's protocol, port and VLAN. One hash
- * table holds the rules of all prefix lengths. It is asked once for each length that rules of the
- * service have, from the longest. `make bench` compares that with an LPM trie.
+ * Finds the most specific rule that takes a packet. The service of its protocol and port has the
+ * probes that rules can have there, the most specific first. Each one is a lookup in one hash table
+ * of all rules; a word of guard bits tells first, mostly, where that would be in vain.
  */
 #ifndef __RULE_LOOKUP_H__
 #define __RULE_LOOKUP_H__
@@ -12,97 +12,259 @@
 #include <bpf/bpf_endian.h>
 
 #include "abi/flow.h"
-#include "abi/rule.h"
+#include "abi/ruleset.h"
+#include "heap.h"
 #include "maps.h"
+#include "scratch.h"
 
-struct lookup {
-	struct rule_key key;
-	__u64 saddr[2];	  /* the whole address, in host byte order, the first bits in saddr[0] */
-	__u64 lengths[3]; /* the prefix lengths not yet tried: see struct prefix_lengths */
-	__u32 longest;	  /* the prefix length of a whole address */
-	struct rule *rule;
-};
+/* The lowest bits of a product depend on few bits of its factors, so the upper half is mixed into
+ * them. */
+static __always_inline __u64 mix(__u64 hash, __u64 word)
+{
+	hash = (hash ^ word) * 0xbf58476d1ce4e5b9ull;
+	return hash ^ hash >> 32;
+}
+
+/* The network mask of a prefix length of IPv4, 0 to 32. */
+static __always_inline __u64 mask4(__u32 len)
+{
+	return bpf_htonl(~0ull << ((32 - len) & 63));
+}
+
+/* The mask of half an IPv6 address, for prefix lengths counted from its first bit, 0 to 64. */
+static __always_inline __u64 mask6(__u32 len)
+{
+	return len == 0 ? 0 : bpf_cpu_to_be64(~0ull << ((64 - len) & 63));
+}
+
+static __always_inline __u32 at_most(__u32 len, __u32 most)
+{
+	return len < most ? len : most;
+}
+
+static __always_inline void mask_addresses(struct masked *masked, const struct query *query,
+					   const struct probe *probe)
+{
+	__u32 src = probe->src_len, dst = probe->dst_len;
+
+	if (query->family == FAMILY_IPV4) {
+		masked->addrs[0] = query->addrs[0] & (mask4(src) | mask4(dst) << 32);
+		return;
+	}
+	masked->addrs[0] = query->addrs[0] & mask6(at_most(src, 64));
+	masked->addrs[1] = query->addrs[1] & mask6(src < 64 ? 0 : src - 64);
+	masked->addrs[2] = query->addrs[2] & mask6(at_most(dst, 64));
+	masked->addrs[3] = query->addrs[3] & mask6(dst < 64 ? 0 : dst - 64);
+}
+
+static __always_inline struct place masked_place(const struct query *query,
+						 const struct probe *probe)
+{
+	struct place place = {.vlan = query->place.vlan};
+
+	if (probe->flags & PROBE_IN)
+		place.ifindex = query->place.ifindex;
+	if (probe->flags & PROBE_INNER_VLAN)
+		place.inner_vlan = query->place.inner_vlan;
+	return place;
+}
+
+static __always_inline __u64 word_of(const void *eight_bytes)
+{
+	__u64 word;
+
+	__builtin_memcpy(&word, eight_bytes, sizeof(word));
+	return word;
+}
+
+static __always_inline __u64 rule_hash(__u64 key, const struct probe *probe,
+				       const struct place *place, const struct masked *masked,
+				       __u32 family)
+{
+	__u64 hash = mix(key, masked->addrs[0]);
+
+	if (family == FAMILY_IPV6) {
+		hash = mix(hash, masked->addrs[1]);
+		hash = mix(hash, masked->addrs[2]);
+		hash = mix(hash, masked->addrs[3]);
+	}
+	hash = mix(hash, word_of(probe));
+	hash = mix(hash, word_of(place));
+	return mix(hash, family);
+}
+
+static __always_inline bool is_guarded(const struct search *search, __u64 hash)
+{
+	__u32 number = hash >> 24 & search->guard_mask;
+	struct line *line = line_at(search->guards + number / 8);
+	__u64 bits =
+		1ull << (hash >> 44 & 63) | 1ull << (hash >> 50 & 63) | 1ull << (hash >> 56 & 63);
+
+	return line && (line->word[number % 8] & bits) == bits;
+}
+
+/* Whether the rule of this number is the one that is looked for. If so, it is found. */
+static __always_inline bool is_rule(struct search *search, __u32 number)
+{
+	void *line = line_at(number / 2);
+
+	if (!line)
+		return false;
+	if (search->query.family == FAMILY_IPV4) {
+		struct rule4 *rule = line + number % 2 * sizeof(struct rule4);
+
+		if (word_of(&rule->probe) != word_of(&search->probe) ||
+		    word_of(&rule->place) != word_of(&search->place) ||
+		    word_of(&rule->src) != search->masked.addrs[0])
+			return false;
+		search->found.target = rule->target;
+		search->found.counter = rule->counter;
+	} else {
+		struct rule6 *rule = line;
+
+		if (word_of(&rule->probe) != word_of(&search->probe) ||
+		    word_of(&rule->place) != word_of(&search->place) ||
+		    word_of(rule->src) != search->masked.addrs[0] ||
+		    word_of(rule->src + 2) != search->masked.addrs[1] ||
+		    word_of(rule->dst) != search->masked.addrs[2] ||
+		    word_of(rule->dst + 2) != search->masked.addrs[3])
+			return false;
+		search->found.target = rule->target;
+		search->found.counter = rule->counter;
+	}
+	return true;
+}
 
 /*
- * The number of the bit that is set, found without a branch (Leiserson et al., 1998). In a section
- * of its own, because that of the interface's constants is pinned.
+ * Looks in one bucket. 1: found; 0: not there, and not in a later one; 2: perhaps in the next one.
+ * Neither static nor inlined, so that the verifier walks it once.
  */
-static const __u8 bit_of[64] SEC(".rodata.bits") = {
-	0,  1,	48, 2,	57, 49, 28, 3,	61, 58, 50, 42, 38, 29, 17, 4,	62, 55, 59, 36, 53, 51,
-	43, 22, 45, 39, 33, 30, 24, 18, 12, 5,	63, 47, 56, 27, 60, 41, 37, 16, 54, 35, 52, 21,
-	44, 32, 23, 11, 46, 26, 40, 15, 34, 20, 31, 10, 25, 14, 19, 9,	13, 8,	7,  6,
-};
-
-static __always_inline __u32 lowest_bit(__u64 word)
+__noinline __u32 search_bucket(__u32 line, __u32 tag)
 {
-	return bit_of[(word & -word) * 0x03f79d71b4cb0a89ull >> 58];
-}
+	struct search *search = scratch_search();
+	struct bucket *bucket = line_at(line);
 
-/* A word with its first bits set, 1 to 64 of them. */
-static __always_inline __u64 first_bits(__u32 bits)
-{
-	return ~0ull << ((64 - bits) & 63);
-}
+	if (!search || !bucket) /* never; the verifier doesn't know */
+		return 0;
+#pragma unroll
+	for (int i = 0; i < BUCKET_ENTRIES; i++) {
+		__u32 found = *(volatile __u32 *)&bucket->entry[i].tag;
 
-/* A step of bpf_loop: 1 ends it. */
-static long try_next_length(__u32 step, void *arg)
-{
-	struct lookup *lookup = arg;
-	__u64 high = 0, low = 0;
-	__u32 word = 0, prefixlen;
-
-	if (!lookup->lengths[0])
-		word = lookup->lengths[1] ? 1 : 2;
-	if (!lookup->lengths[word])
-		return 1;
-	prefixlen = lookup->longest - word * 64 - lowest_bit(lookup->lengths[word]);
-	lookup->lengths[word] &= lookup->lengths[word] - 1;
-
-	if (prefixlen > 64) {
-		high = lookup->saddr[0];
-		low = lookup->saddr[1] & first_bits(prefixlen - 64);
-	} else if (prefixlen > 0) {
-		high = lookup->saddr[0] & first_bits(prefixlen);
+		if ((found ^ tag) & ~(__u32)TAG_SLOTS || !(found >> search->query.slot & 1))
+			continue;
+		if (is_rule(search, bucket->entry[i].rule))
+			return 1;
 	}
-	lookup->key.saddr[0] = bpf_htonl(high >> 32);
-	lookup->key.saddr[1] = bpf_htonl(high);
-	lookup->key.saddr[2] = bpf_htonl(low >> 32);
-	lookup->key.saddr[3] = bpf_htonl(low);
-	lookup->key.prefixlen = prefixlen;
-	lookup->rule = bpf_map_lookup_elem(&rules, &lookup->key);
-	return lookup->rule != NULL;
+	return bucket->chained ? 2 : 0;
 }
 
-/* The rule of a flow, if its source prefix has at least so many bits. */
-static __always_inline struct rule *find_rule(const struct flow_key *flow, __u32 least)
+static __always_inline bool find_in_table(struct search *search, __u64 hash)
 {
-	struct service_key key = {
-		.port = flow->word[0] >> 16,
-		.vlan = flow->word[0] >> 32,
-		.proto = flow->word[0] >> 48,
-		.family = flow->word[0] >> 56,
-	};
-	struct prefix_lengths *service = bpf_map_lookup_elem(&prefix_lengths, &key);
-	struct lookup lookup = {};
+	__u32 result = 2;
 
-	if (!service)
+	for (__u32 i = 0; i < MAX_CHAIN && result == 2; i++)
+		result = search_bucket(search->buckets + ((hash + i) & search->bucket_mask),
+				       hash >> 32);
+	return result == 1;
+}
+
+/* Looks for a rule with the probe in search. */
+static __always_inline bool try_probe(struct search *search)
+{
+	const struct probe *probe = &search->probe;
+	__u64 hash;
+
+	if (probe->dst_len < search->query.least_dst_len ||
+	    probe->src_len < search->query.least_src_len)
+		return false;
+	if (probe->flags & PROBE_INNER_VLAN && !search->query.place.inner_vlan)
+		return false;
+	mask_addresses(&search->masked, &search->query, probe);
+	search->place = masked_place(&search->query, probe);
+	hash = rule_hash(search->hash_key, probe, &search->place, &search->masked,
+			 search->query.family);
+	return is_guarded(search, hash) && find_in_table(search, hash);
+}
+
+/*
+ * Tries the service's next probe. 1: a rule is found; 2: go on; 0: there is no further probe.
+ * Neither static nor inlined, so that the verifier walks it once. The search lies in scratch
+ * memory, because the verifier allows 512 bytes of stack for a whole chain of calls.
+ */
+__noinline __u32 try_next_probe(void)
+{
+	struct search *search = scratch_search();
+	struct service *service;
+	__u32 index;
+
+	if (!search) /* never; the verifier doesn't know */
+		return 0;
+	service = line_at(search->service);
+	index = search->index;
+	if (!service || index >= LINE_PROBES || index >= service->count)
+		return 0;
+	search->probe = service->probe[index++];
+	if (index == LINE_PROBES) {
+		search->service = service->next; /* line 0 has no probes */
+		index = 0;
+	}
+	search->index = index;
+	return try_probe(search) ? 1 : 2;
+}
+
+/*
+ * Tries the probes of the search in scratch memory. 1: a rule is found. Neither static nor inlined,
+ * for the same reason.
+ */
+__noinline __u32 try_probes(void)
+{
+	__u32 result = 2;
+
+	for (int i = 0; i < MAX_PORT_PROBES && result == 2; i++)
+		result = try_next_probe();
+	return result;
+}
+
+/* The rule that takes a packet by the probes of a service. NULL where none does. */
+static __always_inline const struct found *find_rule(const struct query *query, __u32 service)
+{
+	struct search *search = scratch_search();
+	__u32 slot = query->slot & 1;
+	struct ruleset *ruleset = bpf_map_lookup_elem(&rulesets, &slot);
+
+	if (!search || !ruleset) /* never; the verifier doesn't know */
 		return NULL;
-	lookup.key.port = key.port;
-	lookup.key.vlan = key.vlan;
-	lookup.key.proto = key.proto;
-	lookup.key.family = key.family;
-	lookup.longest = 32;
-	lookup.saddr[0] = (__u64)bpf_ntohl(flow->word[1]) << 32;
-	if (key.family == FAMILY_IPV6) {
-		lookup.longest = 128;
-		lookup.saddr[0] = bpf_be64_to_cpu(flow->word[1]);
-		lookup.saddr[1] = bpf_be64_to_cpu(flow->word[2]);
+	search->query = *query;
+	search->service = service;
+	search->index = 0;
+	search->hash_key = ruleset->hash_key;
+	search->buckets = ruleset->buckets;
+	search->bucket_mask = ruleset->bucket_mask;
+	search->guards = ruleset->guards;
+	search->guard_mask = ruleset->guard_mask;
+	return try_probes() == 1 ? &search->found : NULL;
+}
+
+/* Whether the only rule of a service takes a packet. */
+static __always_inline bool only_rule_takes(const struct only_rule *rule, const struct query *query)
+{
+	if (rule->place.vlan != query->place.vlan)
+		return false;
+	if (rule->probe.dst_len < query->least_dst_len ||
+	    rule->probe.src_len < query->least_src_len)
+		return false;
+	if (rule->probe.flags) {
+		if (rule->probe.flags & PROBE_IN && rule->place.ifindex != query->place.ifindex)
+			return false;
+		if (rule->probe.flags & PROBE_INNER_VLAN &&
+		    rule->place.inner_vlan != query->place.inner_vlan)
+			return false;
 	}
-	lookup.lengths[0] = service->lengths[0];
-	lookup.lengths[1] = service->lengths[1];
-	lookup.lengths[2] = service->lengths[2];
-	bpf_loop(129, try_next_length, &lookup, 0);
-	return lookup.key.prefixlen >= least ? lookup.rule : NULL;
+	if (query->family == FAMILY_IPV4)
+		return ((__u32)query->addrs[0] & rule->src_mask) == rule->src &&
+		       (query->addrs[0] >> 32 & rule->dst[1]) == rule->dst[0];
+	return !rule->probe.dst_len ||
+	       (query->addrs[2] == word_of(rule->dst) && query->addrs[3] == word_of(rule->dst + 2));
 }
 
 #endif

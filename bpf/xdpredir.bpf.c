@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* The XDP program: parse, decide on a backend, rewrite, count. Every packet leaves in verdict(). */
+/* The XDP program: parse, decide by the rules, act, count. Every packet leaves in verdict(). */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 
-#include "abi/backend.h"
+#include "abi/action.h"
 #include "abi/outcomes.h"
 #include "balance.h"
 #include "counters.h"
@@ -12,6 +12,7 @@
 #include "interface.h"
 #include "ledger.h"
 #include "parse.h"
+#include "plain.h"
 #include "policy.h"
 #include "rewrite.h"
 
@@ -23,61 +24,143 @@ static __always_inline __u32 unmatched(const struct packet *pkt)
 	return pkt->not_unicast_dst || pkt->not_unicast_src ? OUTCOME_NOT_UNICAST : OUTCOME_NO_RULE;
 }
 
-/* Selects a backend and prepares the redirect to it. The packet is not changed. */
-static __always_inline __u32 decide(const struct packet *pkt, const struct backend **backend)
+/* Finds what becomes of the packet, and prepares it. The packet is not changed. */
+static __always_inline __u32 decide(const struct packet *pkt, struct decision *decision)
 {
 	__u32 outcome;
 
 	if (pkt->fragment == LATER)
-		outcome = follow_first(pkt, backend);
+		outcome = follow_first(decision);
 	else
-		outcome = select_backend(pkt, backend);
+		outcome = decide_by_rules(pkt, decision);
 	if (outcome == OUTCOME_NO_RULE)
 		return unmatched(pkt);
-	if (!outcome && !*backend) /* never; the verifier doesn't know */
+	if (!outcome && !decision->action) /* never; the verifier doesn't know */
 		return OUTCOME_NO_DEVICE;
 	return outcome;
 }
 
 /* Rewrites the packet. What can make it pass comes before the first byte that is written. */
-static __always_inline __u32 act(struct xdp_md *ctx, const struct packet *pkt,
-				 const struct backend *backend)
+static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *pkt,
+				      const struct decision *decision)
 {
-	if (!ttl_allows(pkt, backend))
+	const struct action *action = decision->action;
+
+	if (!tags_allow(pkt, action))
+		return OUTCOME_TAGS;
+	if (!ttl_allows(pkt, action))
 		return OUTCOME_TTL;
-	if (!mtu_allows(ctx, pkt, backend))
+	if (!mtu_allows(ctx, pkt, action))
 		return OUTCOME_TOO_LONG;
-	if (pkt->fragment == FIRST && !remember_first(pkt, backend))
+	if (pkt->fragment == FIRST && !remember_first(decision))
 		return OUTCOME_LATE_FIRST;
-	if (!rewrite(ctx, pkt, backend))
+	if (!rewrite(ctx, pkt, action))
 		return OUTCOME_NO_HEADROOM;
 	return OUTCOME_REDIRECTED;
 }
 
-static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *pkt)
+/* Sends the frame out of a device as it is, but for the MAC addresses where the rule has some. */
+static __always_inline __u32 forward(struct xdp_md *ctx, const struct packet *pkt,
+				     const struct decision *decision)
 {
-	const struct backend *backend = NULL;
-	__u32 outcome = decide(pkt, &backend);
+	const struct action *action = decision->action;
 
-	if (outcome)
-		return outcome;
-	outcome = act(ctx, pkt, backend);
-	if (outcome != OUTCOME_REDIRECTED)
-		return outcome;
-	record_redirect(backend->ifindex, backend->counter);
-	count_backend(backend, pkt->size);
-	return OUTCOME_REDIRECTED;
+	if (!mtu_allows(ctx, pkt, action))
+		return OUTCOME_TOO_LONG;
+	if (pkt->fragment == FIRST && !remember_first(decision))
+		return OUTCOME_LATE_FIRST;
+	if (action->flags & REWRITE_MAC)
+		__builtin_memcpy(pkt->eth, action->frame, sizeof(action->frame));
+	return OUTCOME_FORWARDED;
+}
+
+/*
+ * For a rule that passes or drops. The later fragments of a datagram follow the first one, or they
+ * would meet another rule or the policy.
+ */
+static __always_inline __u32 settle(const struct packet *pkt, const struct decision *decision)
+{
+	if (pkt->fragment == FIRST)
+		remember_first(decision);
+	return decision->action->kind == ACTION_DROP ? OUTCOME_DROPPED_BY_RULE
+						     : OUTCOME_PASSED_BY_RULE;
+}
+
+static __always_inline bool is_sent(__u32 outcome)
+{
+	return outcome == OUTCOME_REDIRECTED || outcome == OUTCOME_FORWARDED;
+}
+
+static __always_inline bool is_by_rule(__u32 outcome)
+{
+	return is_sent(outcome) || outcome == OUTCOME_PASSED_BY_RULE ||
+	       outcome == OUTCOME_DROPPED_BY_RULE;
+}
+
+static __always_inline __u32 act(struct xdp_md *ctx, const struct packet *pkt,
+				 const struct decision *decision)
+{
+	__u32 outcome;
+
+	if (decision->action->kind == ACTION_REDIRECT)
+		outcome = redirect(ctx, pkt, decision);
+	else if (decision->action->kind == ACTION_FORWARD)
+		outcome = forward(ctx, pkt, decision);
+	else
+		outcome = settle(pkt, decision);
+	if (is_sent(outcome))
+		record_redirect(decision->action->ifindex, decision->counter);
+	if (is_by_rule(outcome))
+		count_action(decision->counter, pkt->size);
+	return outcome;
+}
+
+static __always_inline __u32 decide_and_act(struct xdp_md *ctx, const struct packet *pkt)
+{
+	struct decision decision = {};
+	__u32 outcome = decide(pkt, &decision);
+
+	return outcome ?: act(ctx, pkt, &decision);
 }
 
 /* A packet that passes has not one byte changed. One that is changed and cannot be sent is dropped.
  */
 static __always_inline int verdict(__u32 outcome)
 {
-	if (outcome == OUTCOME_REDIRECTED || outcome == OUTCOME_POLICY_FORWARD)
+	if (is_sent(outcome) || outcome == OUTCOME_POLICY_FORWARD)
 		return XDP_REDIRECT;
-	if (outcome == OUTCOME_NO_HEADROOM || is_dropped_by_policy(outcome))
+	if (outcome == OUTCOME_NO_HEADROOM || outcome == OUTCOME_DROPPED_BY_RULE ||
+	    is_dropped_by_policy(outcome))
 		return XDP_DROP;
 	return XDP_PASS;
+}
+
+static __always_inline int finish(struct xdp_md *ctx, const struct packet *pkt, __u32 outcome)
+{
+	if (is_unmatched(outcome))
+		outcome = apply_policy(ctx, pkt, outcome);
+	count_outcome(outcome, pkt->size);
+	return verdict(outcome);
+}
+
+/* Any packet. */
+static __noinline int general(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	struct packet pkt = {
+		.size = interface.frags ? bpf_xdp_get_buff_len(ctx) : end - data,
+	};
+	__u32 outcome = parse(ctx, &pkt, data, end);
+
+	if (!outcome) {
+		if (pkt.fragment != WHOLE)
+			name_datagram(&pkt);
+		outcome = decide_and_act(ctx, &pkt);
+		if (pkt.fragment == FIRST && !is_by_rule(outcome))
+			forget_first();
+	}
+	return finish(ctx, &pkt, outcome);
 }
 
 SEC("xdp")
@@ -88,17 +171,10 @@ int xdpredir(struct xdp_md *ctx)
 	struct packet pkt = {
 		.size = interface.frags ? bpf_xdp_get_buff_len(ctx) : end - data,
 	};
-	__u32 outcome = parse(ctx, &pkt, data, end);
 
-	if (!outcome) {
-		outcome = redirect(ctx, &pkt);
-		if (outcome != OUTCOME_REDIRECTED && pkt.fragment == FIRST)
-			forget_first(&pkt);
-	}
-	if (is_unmatched(outcome))
-		outcome = apply_policy(ctx, &pkt, outcome);
-	count_outcome(outcome, pkt.size);
-	return verdict(outcome);
+	if (!parse_plain(&pkt, data, end))
+		return general(ctx);
+	return finish(ctx, &pkt, decide_and_act(ctx, &pkt));
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

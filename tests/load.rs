@@ -68,7 +68,7 @@ fn lines(values: &[Value]) -> String {
 #[test]
 fn many_rules_are_loaded_and_listed() {
     let bed = Bed::new();
-    // More than one bank of counters and one batch hold.
+    // More than one bank of counters holds.
     let all: Vec<Value> = (0..20_000u32)
         .map(|i| bed.line(&format!("10.{}.{}.0/24", i >> 8, i & 255), "10.9.9.9"))
         .collect();
@@ -498,34 +498,42 @@ fn at_the_limit_of_balanced_rules_all_can_be_changed() {
 }
 
 #[test]
-fn too_many_services_are_counted_before_the_first_is_loaded() {
+fn too_many_kinds_of_matches_are_counted_before_the_first_is_loaded() {
     let bed = Bed::new();
     let tool = bed.tool();
     let all = |name: &str, count: u32| {
         file(&bed, name, count, |number| {
-            let mut line = bed.line("0.0.0.0/0", "10.1.1.1");
+            let class = number / 65535;
+            let mut line = bed.line(
+                ["0.0.0.0/0", "0.0.0.0/0", "0.0.0.0/1"][class as usize],
+                "10.1.1.1",
+            );
             line["port"] = json!(number % 65535 + 1);
-            line["proto"] = json!(if number < 65535 { "udp" } else { "tcp" });
+            line["proto"] = json!(["udp", "tcp", "udp"][class as usize]);
             vec![line]
         })
     };
-    let said = "65,536 combinations of IP version, protocol, port and VLAN are the most";
-    let too_many = all("more", 65_537);
+    let said =
+        "131,072 combinations of IP version, protocol, ports and prefix lengths are the most";
+    let too_many = all("more", 131_073);
     tool.run(&format!("rule load {too_many}"))
-        .fails(1, &[&too_many, said, "would be 65,537"]);
+        .fails(1, &[&too_many, said, "would be 131,073"]);
     assert_eq!(tool.json("status")["rules"], 0);
-    let most = all("most", 65_536);
+    let most = all("most", 131_072);
     for _ in 0..2 {
         tool.ok(&format!("rule load {most}"));
     }
-    assert_eq!(tool.json("status")["rules"], 65_536);
+    assert_eq!(tool.json("status")["rules"], 131_072);
     tool.run(&format!("rule load {too_many}"))
-        .fails(1, &[said, "would be 65,537"]);
-    let add = format!("rule add --server 10.1.1.1 --mac {MAC} --dev out0 --vlan 5");
-    tool.run(&add).fails(1, &[said]);
-    assert_eq!(tool.json("status")["rules"], 65_536);
+        .fails(1, &[said, "would be 131,073"]);
+    let add = format!("rule add --server 10.1.1.1 --mac {MAC} --dev out0");
+    tool.run(&format!("{add} --src 10.0.0.0/8"))
+        .fails(1, &[said]);
+    assert_eq!(tool.json("status")["rules"], 131_072);
+    // One of a kind that is there.
+    tool.ok(&format!("{add} --vlan 5"));
     tool.ok("rule del --port 7");
-    tool.ok(&add);
+    tool.ok(&format!("{add} --src 10.0.0.0/8"));
 }
 
 #[test]
@@ -545,14 +553,13 @@ fn too_many_members_are_counted_and_those_that_are_there_can_be_changed() {
     };
     // 65,535 members.
     tool.ok(&format!("rule load {}", all("most", 257, MAC)));
-    let add = format!("rule add --mac {MAC} --dev out0 --snat 10.1.0.9 --server 10.1.0.1");
-    tool.ok(&format!("{add} --port 1"));
-    let said =
-        "65,536 backends in rules with several and in rules with a new source address are the most";
-    tool.run(&format!("{add} --port 2")).fails(1, &[said]);
+    let add = format!("rule add --mac {MAC} --dev out0 --port 1 --server");
+    tool.ok(&format!("{add} 10.1.0.1"));
+    let said = "65,536 backends in rules with several are the most";
+    tool.run(&format!("{add} 10.1.0.2")).fails(1, &[said]);
     let more = all("more", 258, MAC);
     tool.run(&format!("rule load {more}"))
-        .fails(1, &[&more, said, "would be 65,791"]);
+        .fails(1, &[&more, said, "would be 65,790"]);
     let moved = "02:00:00:00:00:02";
     tool.ok(&format!("rule load {}", all("other", 257, moved)));
     let rows = tool.ok("rule list").out;

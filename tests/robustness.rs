@@ -430,8 +430,8 @@ fn state_whose_maps_have_the_same_schemas_is_taken_over_and_all_other_is_refused
         bed.is_refused(&[state.to_str().unwrap(), "another version", said]);
         std::fs::rename(state.join(other), state.join(pin)).unwrap();
     };
-    let said = "the map rules has schema 2, and this version wants 1";
-    other("rules-1", "rules-2", said);
+    let said = "the map ports has schema 2, and this version wants 1";
+    other("ports-1", "ports-2", said);
     other("egress-1", "connections-1", "no map connections");
 
     tool.ok("attach v0");

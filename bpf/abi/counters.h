@@ -12,12 +12,12 @@ struct counter {
 	__u64 bytes;
 };
 
-/* Which counters of a bank belong to a backend. For the command; the program does not read it. */
-struct counter_bitmap {
+/* Which counters or lines of a bank are taken. For the command; the program does not read it. */
+struct bitmap {
 	__u8 bitmap[BITMAP_BYTES];
 };
 
 _Static_assert(sizeof(struct counter) == 16, "counter");
-_Static_assert(sizeof(struct counter_bitmap) == BITMAP_BYTES, "counter_bitmap");
+_Static_assert(sizeof(struct bitmap) == BITMAP_BYTES, "bitmap");
 
 #endif

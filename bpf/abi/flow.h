@@ -5,10 +5,8 @@
 
 #include "vmlinux.h"
 
-#include "abi/backend.h"
+#include "abi/action.h"
 
-#define FLOW_SETS      4096 /* in the flow cache of one CPU */
-#define FLOW_WAYS      2    /* flows in a set */
 #define MAX_FRAGMENTED 8192 /* fragmented datagrams that are redirected, at a time */
 #define MAX_PASSED     8192 /* fragmented datagrams that pass, at a time */
 
@@ -21,30 +19,13 @@ struct flow_key {
 	__u64 word[5];
 };
 
-/*
- * A cached decision for one flow. It is valid only while its generation equals that of the rules;
- * an odd number never matches.
- */
-struct flow {
-	__u64 generation;
-	struct flow_key key;
-	struct backend backend;
-};
-
-struct flow_set {
-	struct flow way[FLOW_WAYS];
-};
-
 /* Where a first fragment went. In its key, the datagram's identification replaces the ports. */
 struct first_fragment {
 	__u64 seen; /* CLOCK_MONOTONIC, ns */
-	struct backend backend;
+	struct action action;
 };
 
 _Static_assert(sizeof(struct flow_key) == 40, "flow_key");
-_Static_assert(sizeof(struct flow) == 112, "flow");
-_Static_assert(sizeof(struct flow_set) == FLOW_WAYS * sizeof(struct flow), "flow_set");
 _Static_assert(sizeof(struct first_fragment) == 72, "first_fragment");
-_Static_assert(FLOW_WAYS == 2, "choose_way in flow_cache.h tries two");
 
 #endif

@@ -7,40 +7,35 @@
 #define __ABI_LIMITS_H__
 
 #define MAX_RULES	  1048576 /* in one network namespace */
-#define MAX_BACKENDS	  1048576 /* of all rules */
-#define MAX_SERVICES	  65536	  /* distinct IP version, protocol, port and VLAN among them */
+#define MAX_BACKENDS	  1048576 /* of all rules; a rule without backends counts as one */
+#define MAX_PROBES	  131072  /* distinct matches, addresses, VLANs and interfaces apart */
+#define MAX_PORT_PROBES	  256	  /* of them for one IP version, protocol and port */
 #define MAX_BALANCED	  16384	  /* rules with more than one backend */
-#define MAX_MEMBERS	  65536	  /* backends in sets */
+#define MAX_MEMBERS	  65536	  /* backends in rules with more than one */
 #define MAX_EGRESS	  16384	  /* distinct egress devices */
 #define MAX_LOCATORS	  65536	  /* backends with a locator */
 #define MAX_RULE_BACKENDS 255	  /* backends of one rule */
 
-/*
- * An update writes new sets, counters and locators before it frees the old ones, so that packets
- * find either. It does so in batches, and each map has room for one batch beyond its limit.
- */
-#define BATCH_RULES    1024  /* rules in one batch */
-#define BATCH_BACKENDS 4096  /* backends of those rules */
-#define ROOM_MEMBERS   69632 /* MAX_MEMBERS + BATCH_BACKENDS */
-#define ROOM_CHUNKS    69632 /* MAGLEV_CHUNKS * (MAX_BALANCED + BATCH_RULES) */
-#define ROOM_LOCATORS  69632 /* MAX_LOCATORS + BATCH_BACKENDS */
+/* Two rule sets have room: the live one, and the next, which may have nothing of it. */
+#define ROOM_LOCATORS 131072
+#define ROOM_PROBES   262144
 
-#define MAGLEV_SLOTS  16127 /* a prime number, the same for every rule: see balance.h */
-#define MAGLEV_CHUNK  4032  /* slots in one value of the maglev map, which takes 4 KB */
-#define MAGLEV_CHUNKS 4	    /* values that one rule needs there */
+#define BANK_LINES 4096 /* lines in a bank */
+#define LINE_BANKS 4096 /* banks; the command makes one when the others are full */
+#define LINE_BYTES 64
 
-#define COUNTER_BANKS 257  /* maps of counters; the command makes one when the others are full */
+#define MAGLEV_SLOTS 16127 /* a prime number, the same for every rule: see balance.h */
+#define MAGLEV_LINES 252   /* of a table */
+
+#define COUNTER_BANKS 512  /* maps of counters; the command makes one when the others are full */
 #define BANK_COUNTERS 4096 /* counters of one CPU in one bank */
 #define BITMAP_BYTES  512  /* one bit for each of them */
 
 _Static_assert(BANK_COUNTERS == BITMAP_BYTES * 8, "one bit for each counter of a bank");
-_Static_assert(ROOM_MEMBERS == MAX_MEMBERS + BATCH_BACKENDS, "room for a batch of members");
-_Static_assert(ROOM_CHUNKS == MAGLEV_CHUNKS * (MAX_BALANCED + BATCH_RULES),
-	       "room for a batch of Maglev tables");
-_Static_assert(ROOM_LOCATORS == MAX_LOCATORS + BATCH_BACKENDS, "room for a batch of locators");
-_Static_assert(MAX_BACKENDS + BATCH_BACKENDS == BANK_COUNTERS * COUNTER_BANKS,
-	       "room for a batch of counters");
-_Static_assert(MAX_RULE_BACKENDS <= BATCH_BACKENDS, "any rule fits into a batch");
-_Static_assert(MAGLEV_SLOTS <= MAGLEV_CHUNK * MAGLEV_CHUNKS, "a Maglev table fits its chunks");
+_Static_assert(ROOM_LOCATORS == 2 * MAX_LOCATORS, "room for two rule sets");
+_Static_assert(ROOM_PROBES == 2 * MAX_PROBES, "room for two rule sets");
+_Static_assert(BANK_COUNTERS *COUNTER_BANKS == 2 * MAX_BACKENDS, "room for two rule sets");
+_Static_assert(MAGLEV_LINES *LINE_BYTES >= MAGLEV_SLOTS, "a Maglev table fits its lines");
+_Static_assert(BITMAP_BYTES * 8 == BANK_LINES, "one bit for each line of a bank");
 
 #endif

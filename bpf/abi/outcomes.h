@@ -25,6 +25,9 @@
 #define OUTCOME_POLICY_FORWARD	  16
 #define OUTCOME_POLICY_NO_DEVICE  17 /* gone, or where the frame came from; it is dropped */
 #define OUTCOME_POLICY_TOO_LONG	  18 /* for the MTU of the policy's device; it is dropped */
-#define OUTCOMES		  19
+#define OUTCOME_FORWARDED	  19 /* by a rule, out of a device, as it is */
+#define OUTCOME_PASSED_BY_RULE	  20
+#define OUTCOME_DROPPED_BY_RULE	  21
+#define OUTCOMES		  22
 
 #endif

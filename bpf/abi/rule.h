@@ -1,73 +1,62 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Which packets a rule takes, and which backends it has for them. */
+/* Which packets a rule takes, and the line that says what becomes of them. */
 #ifndef __ABI_RULE_H__
 #define __ABI_RULE_H__
 
 #include "vmlinux.h"
 
-#include "abi/backend.h"
-#include "abi/limits.h"
-
 #define FAMILY_IPV4 4
 #define FAMILY_IPV6 6
 
-/* A rule's match. A packet is looked up once for each prefix length of its service. */
-struct rule_key {
-	__be32 saddr[4]; /* source prefix, host bits zero; IPv4 in the first word */
-	__be16 port;	 /* destination port */
-	__u16 vlan;	 /* identifier of the outer tag; 0: untagged, or only a priority */
-	__u8 proto;	 /* IPPROTO_* */
-	__u8 family;	 /* FAMILY_* */
-	__u8 prefixlen;	 /* in bits */
-	__u8 zero;
-};
-
-/* A rule's match without the source: rules of one service differ in their source alone. */
-struct service_key {
-	__be16 port;
-	__u16 vlan;
-	__u8 proto;
-	__u8 family;
-	__u16 zero;
-};
-
 /*
- * The prefix lengths among the rules of a service. Bit n % 64 of word n / 64 stands for prefixes
- * that are n bits shorter than an address, so the lowest bit set is the longest prefix. A bit
- * without a rule costs a lookup in vain; a rule without its bit would never be found, so the
- * command sets the bit first.
+ * The part of a match that says which fields of a packet are compared, and how: a packet is looked
+ * up once for each probe that rules for its protocol and port have. Rules with the same probe are
+ * told apart by a hash of the rest of the match.
  */
-struct prefix_lengths {
-	__u64 lengths[3];
+struct probe {
+	__u16 first;  /* destination ports, both ends included; 0 to 65535: any */
+	__u16 last;   /* in the CPU's byte order */
+	__u8 proto;   /* IPPROTO_*; PROTO_ANY */
+	__u8 dst_len; /* of the destination's prefix, in bits; 0: any destination */
+	__u8 src_len;
+	__u8 flags; /* PROBE_* */
+};
+#define PROTO_ANY	 255 /* IPPROTO_RAW, which no packet has on the wire */
+#define PROBE_IN	 1   /* the interface is compared */
+#define PROBE_INNER_VLAN 2   /* the inner tag is compared; frames without one don't match */
+#define PROBE_IPV6	 4   /* for the command; the program has it in the packet */
+
+/* Where a packet has to come from, beside its addresses. */
+struct place {
+	__u32 ifindex;	  /* of the interface, with PROBE_IN; otherwise 0 */
+	__u16 vlan;	  /* identifier of the outer tag; 0: untagged, or only a priority */
+	__u16 inner_vlan; /* with PROBE_INNER_VLAN; otherwise 0 */
 };
 
-/*
- * A rule holds its only backend itself, or names a set of backends. A set is needed for several
- * backends, and for one with a new source address, which does not fit: so the many small rules stay
- * small. An update writes a new set and then this value, so that a packet sees all of the old
- * backends or all of the new ones. One change is made in place: when the index of an unregistered
- * device goes to another device, the backends that had it lose it (ifindex 0).
- */
-struct rule {
-	__u32 set; /* 0: no set. The lowest 8 bits are the number of backends in it */
-	__u32 inline_backend[INLINE_WORDS]; /* the first bytes of a struct backend, up to snat */
+/* A rule. Those of IPv4 take half a line, and those of IPv6 a whole one. */
+struct rule4 {
+	struct probe probe;
+	struct place place;
+	__be32 src; /* host bits are zero */
+	__be32 dst;
+	__u32 target;  /* line of its struct action or struct set */
+	__u32 counter; /* of its only action; UNATTRIBUTED for a set, whose members have their own
+			*/
 };
 
-/* Key of the maps members (index: 0 to backends - 1) and maglev (index: chunk). */
-struct set_key {
-	__u32 set;
-	__u32 index;
+struct rule6 {
+	struct probe probe;
+	struct place place;
+	__be32 src[4];
+	__be32 dst[4];
+	__u32 target;
+	__u32 counter;
+	__u32 unused[2];
 };
 
-struct maglev_chunk {
-	__u8 slot[MAGLEV_CHUNK]; /* index of a backend in its set */
-};
-
-_Static_assert(sizeof(struct rule_key) == 24, "rule_key");
-_Static_assert(sizeof(struct service_key) == 8, "service_key");
-_Static_assert(sizeof(struct prefix_lengths) == 24, "prefix_lengths");
-_Static_assert(sizeof(struct rule) == 48, "rule");
-_Static_assert(sizeof(struct set_key) == 8, "set_key");
-_Static_assert(sizeof(struct maglev_chunk) == MAGLEV_CHUNK, "maglev_chunk");
+_Static_assert(sizeof(struct probe) == 8, "probe");
+_Static_assert(sizeof(struct place) == 8, "place");
+_Static_assert(sizeof(struct rule4) == 32, "rule4");
+_Static_assert(sizeof(struct rule6) == 64, "rule6");
 
 #endif

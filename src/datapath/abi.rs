@@ -43,12 +43,99 @@ pub use ledger::types::failure_key;
 pub use ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use limits::*;
 pub use skel::types::{
-    backend, counter, counter_bitmap, first_fragment, flow_key, interface, locator, maglev_chunk,
-    policy, prefix_lengths, rule, rule_key, service_key, set_key,
+    action, bitmap, counter, first_fragment, flow_key, interface, locator, place, policy,
+    port_lines, probe, probe_count, ruleset,
 };
 pub use skel::{OpenXdpredirSkel, XdpredirSkelBuilder};
 
-// The lowest byte of a set's number counts its backends, and `u8` indexes them in Maglev tables.
+/// What lines are, which no map's type says: see bpf/abi/rule.h, action.h and ruleset.h.
+#[allow(non_camel_case_types)]
+mod lines {
+    use super::{BUCKET_ENTRIES, LINE_PROBES, place, probe};
+
+    /// Any line.
+    pub type line = [u64; 8];
+
+    #[derive(Clone, Copy, Default)]
+    #[repr(C)]
+    pub struct rule4 {
+        pub probe: probe,
+        pub place: place,
+        pub src: u32,
+        pub dst: u32,
+        pub target: u32,
+        pub counter: u32,
+    }
+
+    #[derive(Clone, Copy, Default)]
+    #[repr(C)]
+    pub struct rule6 {
+        pub probe: probe,
+        pub place: place,
+        pub src: [u32; 4],
+        pub dst: [u32; 4],
+        pub target: u32,
+        pub counter: u32,
+        pub unused: [u32; 2],
+    }
+
+    #[derive(Clone, Copy, Default)]
+    #[repr(C)]
+    pub struct set {
+        pub kind: u8,
+        pub zero: u8,
+        pub size: u16,
+        pub members: u32,
+        pub maglev: u32,
+        pub unused: [u32; 13],
+    }
+
+    #[derive(Clone, Copy, Default)]
+    #[repr(C)]
+    pub struct service {
+        pub kind: u16,
+        pub count: u16,
+        pub next: u32,
+        pub unused: [u32; 2],
+        pub probe: [probe; LINE_PROBES as usize],
+    }
+
+    #[derive(Clone, Copy, Default)]
+    #[repr(C)]
+    pub struct only_rule {
+        pub kind: u16,
+        pub size: u16,
+        pub target: u32,
+        pub maglev: u32,
+        pub counter: u32,
+        pub place: place,
+        pub probe: probe,
+        pub rule: u32,
+        pub src: u32,
+        pub src_mask: u32,
+        pub dst: [u32; 4],
+        pub unused: u32,
+    }
+
+    #[derive(Clone, Copy, Default)]
+    #[repr(C)]
+    pub struct entry {
+        pub tag: u32,
+        pub rule: u32,
+    }
+
+    #[derive(Clone, Copy, Default)]
+    #[repr(C)]
+    pub struct bucket {
+        pub chained: u32,
+        pub unused: u32,
+        pub entry: [entry; BUCKET_ENTRIES as usize],
+    }
+}
+
+pub use lines::*;
+
+// `u8` indexes the backends of a rule in Maglev tables.
 const _: () = assert!(MAX_RULE_BACKENDS as usize == crate::model::MAX_BACKENDS);
 
 /// # Safety
@@ -70,21 +157,27 @@ plain! {
     u8 = 1;
     u32 = 4;
     u64 = 8;
-    backend = 64;
+    action = 64;
+    bitmap = BITMAP_BYTES;
+    bucket = 64;
     counter = 16;
-    counter_bitmap = BITMAP_BYTES;
+    entry = 8;
     failure_key = 8;
     first_fragment = 72;
     flow_key = 40;
     interface = 32;
     locator = LOCATOR_LEN;
-    maglev_chunk = MAGLEV_CHUNK;
+    only_rule = 64;
+    place = 8;
     policy = 8;
-    prefix_lengths = 24;
-    rule = 48;
-    rule_key = 24;
-    service_key = 8;
-    set_key = 8;
+    port_lines = 64;
+    probe = 8;
+    probe_count = 16;
+    rule4 = 32;
+    rule6 = 64;
+    ruleset = 64;
+    service = 64;
+    set = 64;
 }
 
 // SAFETY: there is no padding between the elements of an array.

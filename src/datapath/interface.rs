@@ -14,6 +14,9 @@ use crate::model::{Actions, LedgerState, LinkState, Mode, Outcome, Outcomes};
 /// The ways out of the program, by their names in JSON.
 const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
     (abi::OUTCOME_REDIRECTED, "redirected"),
+    (abi::OUTCOME_FORWARDED, "forwarded"),
+    (abi::OUTCOME_PASSED_BY_RULE, "passed_by_rule"),
+    (abi::OUTCOME_DROPPED_BY_RULE, "dropped_by_rule"),
     (abi::OUTCOME_NO_RULE, "no_rule"),
     (abi::OUTCOME_NOT_IP, "not_ip"),
     (abi::OUTCOME_NOT_UDP_TCP, "not_udp_tcp"),
@@ -101,10 +104,11 @@ impl Interface {
         for (number, name) in OUTCOMES {
             let counter = map.total(number)?.unwrap_or_default();
             let (total, action) = match number {
-                abi::OUTCOME_REDIRECTED | abi::OUTCOME_POLICY_FORWARD => {
+                abi::OUTCOME_REDIRECTED | abi::OUTCOME_FORWARDED | abi::OUTCOME_POLICY_FORWARD => {
                     (&mut actions.redirect, "redirect")
                 }
                 abi::OUTCOME_NO_HEADROOM
+                | abi::OUTCOME_DROPPED_BY_RULE
                 | abi::OUTCOME_POLICY_DROP
                 | abi::OUTCOME_POLICY_NO_DEVICE
                 | abi::OUTCOME_POLICY_TOO_LONG => (&mut actions.drop, "drop"),

@@ -1,6 +1,7 @@
 //! Loading the program for an interface.
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -10,11 +11,13 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, Program, libbpf_sys};
 
 use super::abi::{self, OpenXdpredirSkel, XdpredirSkelBuilder};
+use super::banks::Kind;
 use super::bpffs::{At, mkdir, remove_tree};
 use super::permissions::{group_of, share_pins_of};
+use super::ruleset::slots;
 use super::schema::{OWN, SHARED, Schema, pin_of};
 use super::state::has_state;
-use super::{Pins, counter_banks, ledger, policy, refusal, sys};
+use super::{Pins, banks, ledger, policy, refusal, ruleset, sys};
 use crate::host::device::Device;
 use crate::model::{LedgerState, Mode, Policy};
 
@@ -31,15 +34,18 @@ pub struct Variant {
 /// pinned.
 pub fn load(pins: &Pins, device: &Device, variant: Variant, policy: &Policy) -> Result<OwnedFd> {
     let mut storage = MaybeUninit::uninit();
-    let (mut open, bank) = open(&mut storage, device, variant)?;
+    let (mut open, banks) = open(&mut storage, device, variant)?;
     let state_is_there = has_state(pins)?;
     if state_is_there {
         reuse_shared(pins, open.open_object_mut())?;
     }
     let mut loaded = refusal::explain(|| open.load())?;
     if !state_is_there {
-        counter_banks::put(&loaded.maps.counters, 0, &bank)?;
-        pin_state(pins, &bank, loaded.object_mut())?;
+        banks::put(&loaded.maps.counters, 0, &banks.counters)?;
+        banks::put(&loaded.maps.lines, 0, &banks.lines)?;
+        banks::take_first(&loaded.maps.line_bitmaps, ruleset::FIRST_LINE)?;
+        slots::init(&loaded.maps.rulesets, random())?;
+        pin_state(pins, &banks, loaded.object_mut())?;
     }
     if variant.ledger == LedgerState::On {
         ledger::start(pins)?;
@@ -60,16 +66,22 @@ pub fn try_out() -> Result<()> {
         ledger: LedgerState::On,
     };
     let mut storage = MaybeUninit::uninit();
-    let (open, _bank) = open(&mut storage, &Device::default(), variant)?;
+    let (open, _banks) = open(&mut storage, &Device::default(), variant)?;
     refusal::explain(|| open.load()).map(drop)
 }
 
-/// The program before it is loaded, and the first bank of counters.
+/// The first bank of each kind.
+struct FirstBanks {
+    counters: MapHandle,
+    lines: MapHandle,
+}
+
+/// The program before it is loaded, and the first banks.
 fn open<'a>(
     storage: &'a mut MaybeUninit<OpenObject>,
     device: &Device,
     variant: Variant,
-) -> Result<(OpenXdpredirSkel<'a>, MapHandle)> {
+) -> Result<(OpenXdpredirSkel<'a>, FirstBanks)> {
     let mut open = XdpredirSkelBuilder::default().open(storage)?;
     let constants = open.maps.rodata_data.as_deref_mut();
     constants.context("the program has no constants")?.interface = config(device, variant);
@@ -77,10 +89,15 @@ fn open<'a>(
         let frags = libbpf_sys::BPF_F_XDP_HAS_FRAGS;
         open.progs.xdpredir.set_flags(frags);
     }
-    let bank = counter_banks::create()?;
+    let banks = FirstBanks {
+        counters: Kind::Counters.create()?,
+        lines: Kind::Lines.create()?,
+    };
     // Tells the kernel how large a bank is.
-    open.maps.counters.set_inner_map_fd(bank.as_fd())?;
-    Ok((open, bank))
+    let maps = &mut open.maps;
+    maps.counters.set_inner_map_fd(banks.counters.as_fd())?;
+    maps.lines.set_inner_map_fd(banks.lines.as_fd())?;
+    Ok((open, banks))
 }
 
 fn config(device: &Device, variant: Variant) -> abi::interface {
@@ -113,10 +130,16 @@ fn reuse_shared(pins: &Pins, object: &mut OpenObject) -> Result<()> {
 }
 
 /// All shared maps at once: a directory in the making, then renamed.
-fn pin_state(pins: &Pins, bank: &MapHandle, object: &mut Object) -> Result<()> {
+fn pin_state(pins: &Pins, banks: &FirstBanks, object: &mut Object) -> Result<()> {
     let staged = pins.staged();
     pin_maps(&staged, &SHARED, object)?;
-    sys::pin(bank.as_fd(), &staged.join(counter_banks::pin(0)))?;
+    let both = [
+        (Kind::Counters, &banks.counters),
+        (Kind::Lines, &banks.lines),
+    ];
+    for (kind, bank) in both {
+        sys::pin(bank.as_fd(), &staged.join(kind.pin(0)))?;
+    }
     fs::rename(&staged, pins.state()).at("cannot make", &pins.state())
 }
 
@@ -138,4 +161,9 @@ fn pin_maps(directory: &Path, maps: &[Schema], object: &mut Object) -> Result<()
         }
     }
     Ok(())
+}
+
+/// A number that nobody can guess, so that nobody can send packets whose hashes collide.
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
 }

@@ -1,10 +1,13 @@
 //! All that touches BPF.
 
 mod abi;
+mod allocator;
 mod attach;
+mod banks;
+mod bitmap;
 mod bpffs;
 mod cause;
-mod counter_banks;
+mod counters;
 mod detach;
 mod error;
 mod foreign;

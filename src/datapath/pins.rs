@@ -3,8 +3,9 @@
 //! ```text
 //! <pin-dir>/netns-<cookie>/        locked by every run that changes something
 //!     staged/                      state in the making
-//!     state/                       the shared maps with their schemas' numbers: rules-1, …
-//!     state/bank-<N>               the counters of backends
+//!     state/                       the shared maps with their schemas' numbers: ports-1, …
+//!     state/line-bank-<N>          the rules
+//!     state/counter-bank-<N>       the counters of backends
 //!     state/ledger/                links of the tracing programs
 //!     state/journal/               the journal of doctor's fixes
 //!     state/passes/                links of the pass program, by network namespace and device

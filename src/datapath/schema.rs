@@ -1,4 +1,4 @@
-//! The numbers of the maps' schemas, which are part of their pins' names: `rules-1`.
+//! The numbers of the maps' schemas, which are part of their pins' names: `ports-1`.
 //!
 //! A change that moves a byte of a map's keys or values, or gives one another meaning, needs another
 //! number here. Otherwise two versions of this command would misread each other's maps. (A dot would
@@ -9,13 +9,13 @@ pub type Schema = (&'static str, u32);
 
 /// The maps that all interfaces of a network namespace share.
 pub const SHARED: [Schema; 14] = [
-    ("generation", 1),
-    ("prefix_lengths", 1),
-    ("rules", 1),
-    ("members", 1),
-    ("maglev", 1),
-    ("flows", 1),
-    ("fragments", 1),
+    ("live", 1),
+    ("rulesets", 1),
+    ("ports", 1),
+    ("lines", 1),
+    ("line_bitmaps", 1),
+    ("probes", 1),
+    ("fragments", 2),
     ("passed_frags", 1),
     ("counters", 1),
     ("counter_bitmaps", 1),
@@ -60,15 +60,15 @@ mod tests {
 
     #[test]
     fn pins_of_other_schemas_are_told_apart() {
-        assert_eq!(pin_of(&SHARED, "rules").as_deref(), Some("rules-1"));
+        assert_eq!(pin_of(&SHARED, "ports").as_deref(), Some("ports-1"));
         assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-1"));
-        assert_eq!(pin_of(&OWN, "rules"), None);
-        assert_eq!(difference(&SHARED, "rules-1"), None);
+        assert_eq!(pin_of(&OWN, "ports"), None);
+        assert_eq!(difference(&SHARED, "ports-1"), None);
         assert_eq!(difference(&SHARED, "ledger"), None);
-        let newer = difference(&SHARED, "rules-2").expect("another schema");
+        let newer = difference(&SHARED, "ports-2").expect("another schema");
         assert_eq!(
             newer,
-            "the map rules has schema 2, and this version wants 1"
+            "the map ports has schema 2, and this version wants 1"
         );
         let unknown = difference(&SHARED, "connections-1").expect("an unknown map");
         assert_eq!(unknown, "this version has no map connections");

@@ -18,6 +18,8 @@ use std::sync::atomic::AtomicU64;
 use anyhow::Result;
 use libbpf_rs::{MapCore, MapHandle, MapType, XdpFlags, libbpf_sys};
 use nix::libc;
+#[cfg(test)]
+use nix::sys::mman::mmap_anonymous;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::abi::Plain;
@@ -153,6 +155,16 @@ impl Words {
         // SAFETY: a new mapping, at an address that the kernel chooses.
         let start = unsafe { mmap(None, bytes, access, MapFlags::MAP_SHARED, map.as_fd(), 0) }?;
         let count = bytes.get() / WORD;
+        Ok(Words { start, count })
+    }
+
+    /// Zeroed memory of this process, for tests.
+    #[cfg(test)]
+    pub fn anonymous(count: usize) -> io::Result<Self> {
+        let bytes = NonZeroUsize::new(count * WORD).ok_or_else(|| unexpected("nothing"))?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping, at an address that the kernel chooses.
+        let start = unsafe { mmap_anonymous(None, bytes, access, MapFlags::MAP_PRIVATE) }?;
         Ok(Words { start, count })
     }
 }

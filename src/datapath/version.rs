@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::Pins;
+use super::banks::is_bank;
 use super::bpffs::entries;
-use super::counter_banks::is_bank;
 use super::schema::{JOURNAL, OWN, SHARED, difference};
 use super::state::interface_directories;
 use crate::error::{Coded, Exit, Failure};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::fixture::model::{Backend, Device, Model, Rule};
 use crate::fixture::packet::UDP;
-use crate::fixture::run::{Loaded, age_fragments, age_passed, renew_passed};
+use crate::fixture::run::{Loaded, age_fragments, age_passed, hash_key, renew_passed};
 use crate::fixture::{Ns, Pins, Tool};
 use crate::{INTERFACES, add_backend_words, add_veth, attach, difference, hex};
 
@@ -153,6 +153,7 @@ impl World {
             );
         }
         let programs = attach(&tool);
+        model.hash_key = hash_key(&pins);
         for rule in &case.rules {
             for backend in &rule.backends {
                 if tool.run(&add_backend_words(rule, backend)).code != 0 {

@@ -20,7 +20,9 @@ use fastrand::Rng;
 use fixture::model::{Backend, Device, Mode, Model, Outcome, Rule};
 use fixture::packet::{TCP, UDP};
 use fixture::random::{PORTS, Packets, VLANS};
-use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT, age_fragments, age_passed, renew_passed};
+use fixture::run::{
+    Loaded, XDP_PASS, XDP_REDIRECT, age_fragments, age_passed, hash_key, renew_passed,
+};
 use fixture::{Ns, Pins, Tool};
 
 /// Few enough that no round takes the 30 s after which a fragment's datagram is forgotten unless
@@ -204,6 +206,7 @@ impl<'a> Bed<'a> {
         ns.exec("ethtool -K off tx off");
         let tool = Tool { ns, pins };
         let programs = attach(&tool);
+        model.hash_key = hash_key(pins);
         let interfaces = INTERFACES
             .into_iter()
             .zip(programs)

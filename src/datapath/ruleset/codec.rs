@@ -1,222 +1,318 @@
-//! Rules as the maps have them: keys and values from rules, and rules from those.
+//! Matches and actions as the maps have them, and back.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 
+use super::key::Key;
+use super::ports::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP};
+use super::words::{of_word, word_of};
 use crate::datapath::abi;
 use crate::model::{
-    Adjacency, Backend, Mac, Match, Pops, Port, Prefix, Proto, Rewrite, Rule, VlanId, Weight,
+    Action, Adjacency, Backend, Mac, Macs, Match, Pops, Port, Ports, Prefix, Proto, Rewrite, Rule,
+    TooLong, VlanId, Weight,
 };
 
-/// Linux uapi: linux/in.h.
-const IPPROTO_TCP: u8 = 6;
-const IPPROTO_UDP: u8 = 17;
-
-pub type ServiceBytes = [u8; size_of::<abi::service_key>()];
-
-/// The service that a rule belongs to.
-pub fn service_of(key: &abi::rule_key) -> ServiceBytes {
-    let service = abi::service_key {
-        port: key.port,
-        vlan: key.vlan,
-        proto: key.proto,
-        family: key.family,
-        zero: 0,
+/// Which packets a rule takes, as the program compares it.
+pub fn key_of(matches: &Match) -> Key {
+    let is_ipv6 = matches.is_ipv6();
+    let proto = match matches.proto {
+        Proto::Udp => IPPROTO_UDP,
+        Proto::Tcp => IPPROTO_TCP,
+        Proto::Sctp => IPPROTO_SCTP,
+        Proto::Icmp if is_ipv6 => IPPROTO_ICMPV6,
+        Proto::Icmp => IPPROTO_ICMP,
+        Proto::Any => abi::PROTO_ANY,
     };
-    let mut bytes = ServiceBytes::default();
-    bytes.copy_from_slice(abi::bytes_of(&service));
-    bytes
-}
-
-/// The word of a service, and the bit in it, that stand for a rule's prefix length.
-pub fn length_bit(key: &abi::rule_key) -> (usize, u64) {
-    let longest = match u32::from(key.family) {
-        abi::FAMILY_IPV6 => 128,
-        _ => 32,
+    let flags = [
+        (matches.ingress.is_some(), abi::PROBE_IN),
+        (matches.inner_vlan.is_some(), abi::PROBE_INNER_VLAN),
+        (is_ipv6, abi::PROBE_IPV6),
+    ];
+    let probe = abi::probe {
+        first: matches.ports.first(),
+        last: matches.ports.last(),
+        proto: proto as u8,
+        dst_len: matches.dst.prefix_len(),
+        src_len: matches.src.prefix_len(),
+        flags: sum(&flags) as u8,
     };
-    let missing = usize::from(u8::saturating_sub(longest, key.prefixlen));
-    (missing / 64, 1 << (missing % 64))
-}
-
-pub fn key_of(matches: &Match) -> abi::rule_key {
-    let (saddr, family) = stored_addr(matches.src.network());
-    abi::rule_key {
-        saddr,
-        port: matches.ports.first().to_be(),
+    let place = abi::place {
+        ifindex: matches.ingress.unwrap_or(0),
         vlan: matches.vlan.map_or(0, VlanId::get),
-        proto: match matches.proto {
-            Proto::Tcp => IPPROTO_TCP,
-            _ => IPPROTO_UDP,
-        },
-        family: family as u8,
-        prefixlen: matches.src.prefix_len(),
-        zero: 0,
+        inner_vlan: matches.inner_vlan.map_or(0, VlanId::get),
+    };
+    Key {
+        probe: word_of(&probe),
+        place: word_of(&place),
+        src: stored_addr(matches.src.network()),
+        dst: stored_addr(matches.dst.network()),
     }
 }
 
-pub fn match_of(key: &abi::rule_key) -> Result<Match> {
-    let src = IpNet::new(addr_of(key.saddr, key.family.into()), key.prefixlen)?;
+/// An error for what this command has not written.
+pub fn match_of(key: &Key) -> Result<Match> {
+    let probe: abi::probe = of_word(key.probe);
+    let place: abi::place = of_word(key.place);
+    let prefix = |addr, length| {
+        let net = IpNet::new(addr_of(addr, key.is_ipv6()), length)?;
+        Prefix::try_from(net).map_err(anyhow::Error::msg)
+    };
+    let has = |flag| u32::from(probe.flags) & flag != 0;
     Ok(Match {
-        src: Prefix::try_from(src.trunc()).map_err(anyhow::Error::msg)?,
-        proto: if key.proto == IPPROTO_TCP {
-            Proto::Tcp
-        } else {
-            Proto::Udp
+        dst: prefix(key.dst, probe.dst_len)?,
+        src: prefix(key.src, probe.src_len)?,
+        proto: match u32::from(probe.proto) {
+            IPPROTO_UDP => Proto::Udp,
+            IPPROTO_TCP => Proto::Tcp,
+            IPPROTO_SCTP => Proto::Sctp,
+            abi::PROTO_ANY => Proto::Any,
+            _ => Proto::Icmp,
         },
-        ports: Port::new(u16::from_be(key.port))
-            .context("a rule for port 0")?
-            .into(),
-        vlan: VlanId::new(key.vlan),
-        ..Match::any_like(src.addr())
+        ports: ports_of(&probe).context("a rule for port 0")?,
+        vlan: VlanId::new(place.vlan),
+        inner_vlan: VlanId::new(place.inner_vlan).filter(|_| has(abi::PROBE_INNER_VLAN)),
+        ingress: has(abi::PROBE_IN).then_some(place.ifindex),
     })
 }
 
-/// An address in network byte order, and its family.
-fn stored_addr(addr: IpAddr) -> ([u32; 4], u32) {
+fn ports_of(probe: &abi::probe) -> Option<Ports> {
+    if (probe.first, probe.last) == (Ports::ANY.first(), Ports::ANY.last()) {
+        return Some(Ports::ANY);
+    }
+    Ports::range(Port::new(probe.first)?, Port::new(probe.last)?)
+}
+
+/// An address in network byte order.
+fn stored_addr(addr: IpAddr) -> [u32; 4] {
     let mut words = [0; 4];
     let octets = abi::bytes_of_mut(&mut words);
     match addr {
-        IpAddr::V4(addr) => {
-            octets[..4].copy_from_slice(&addr.octets());
-            (words, abi::FAMILY_IPV4)
-        }
-        IpAddr::V6(addr) => {
-            octets.copy_from_slice(&addr.octets());
-            (words, abi::FAMILY_IPV6)
-        }
+        IpAddr::V4(addr) => octets[..4].copy_from_slice(&addr.octets()),
+        IpAddr::V6(addr) => octets.copy_from_slice(&addr.octets()),
     }
-}
-
-fn addr_of(words: [u32; 4], family: u32) -> IpAddr {
-    let mut octets = [0; 16];
-    octets.copy_from_slice(abi::bytes_of(&words));
-    match (family, octets) {
-        (abi::FAMILY_IPV6, octets) => Ipv6Addr::from(octets).into(),
-        (_, [a, b, c, d, ..]) => Ipv4Addr::new(a, b, c, d).into(),
-    }
-}
-
-pub fn set_size(set: u32) -> u32 {
-    set & 0xff
-}
-
-/// Whether a rule names a set, rather than having its only backend in its value.
-pub fn needs_set(rule: &Rule) -> bool {
-    match rule.backends.as_slice() {
-        [only] => rule.snat_of(only).is_some(),
-        _ => true,
-    }
-}
-
-/// The value of a rule that needs no set.
-pub fn inline_value(rule: &Rule) -> Option<abi::rule> {
-    let only = rule.backends.first().filter(|_| !needs_set(rule))?;
-    Some(abi::rule {
-        set: 0,
-        inline_backend: inline_words(&stored_backend(rule, only)),
-    })
-}
-
-/// A backend as the value of a rule without a set has it.
-pub fn inline_words(backend: &abi::backend) -> [u32; abi::INLINE_WORDS as usize] {
-    let mut words = [0; _];
-    let bytes = abi::bytes_of_mut(&mut words);
-    bytes.copy_from_slice(&abi::bytes_of(backend)[..bytes.len()]);
     words
 }
 
-/// The only backend of a rule without a set.
-pub fn inline_backend(value: &abi::rule) -> abi::backend {
-    let mut stored = abi::backend::default();
-    let bytes = abi::bytes_of(&value.inline_backend);
-    abi::bytes_of_mut(&mut stored)[..bytes.len()].copy_from_slice(bytes);
-    stored
+fn addr_of(words: [u32; 4], is_ipv6: bool) -> IpAddr {
+    let mut octets = [0; 16];
+    octets.copy_from_slice(abi::bytes_of(&words));
+    match (is_ipv6, octets) {
+        (true, octets) => Ipv6Addr::from(octets).into(),
+        (false, [a, b, c, d, ..]) => Ipv4Addr::new(a, b, c, d).into(),
+    }
 }
 
-/// A backend as the program reads it, with what its rule does to packets.
-pub fn stored_backend(rule: &Rule, backend: &Backend) -> abi::backend {
+fn sum(flags: &[(bool, u32)]) -> u32 {
+    let set = flags.iter().filter(|(is_set, _)| *is_set);
+    set.map(|(_, flag)| flag).sum()
+}
+
+fn stored_macs(destination: Mac, source: Mac) -> [u8; 12] {
     let mut frame = [0; 12];
-    frame[..6].copy_from_slice(&backend.mac.0);
-    frame[6..].copy_from_slice(&backend.source_mac.0);
+    frame[..6].copy_from_slice(&destination.0);
+    frame[6..].copy_from_slice(&source.0);
+    frame
+}
+
+fn macs_of(frame: [u8; 12]) -> Macs {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = frame;
+    Macs {
+        destination: Mac([a, b, c, d, e, f]),
+        source: Mac([g, h, i, j, k, l]),
+    }
+}
+
+fn stored_too_long(too_long: TooLong) -> u8 {
+    let number = match too_long {
+        TooLong::Icmp => abi::TOO_LONG_ICMP,
+        TooLong::Pass => abi::TOO_LONG_PASS,
+        TooLong::Drop => abi::TOO_LONG_DROP,
+    };
+    number as u8
+}
+
+fn too_long_of(stored: u8) -> TooLong {
+    match u32::from(stored) {
+        abi::TOO_LONG_PASS => TooLong::Pass,
+        abi::TOO_LONG_DROP => TooLong::Drop,
+        _ => TooLong::Icmp,
+    }
+}
+
+/// What a rule does to packets to one of its backends.
+pub fn stored_backend(rule: &Rule, backend: &Backend, counter: u32) -> abi::action {
     let rewrite = &backend.rewrite;
     let snat = rule.snat_of(backend);
     let flags = [
-        (backend.completes_checksum, abi::BACKEND_COMPLETES_CHECKSUM),
-        (rewrite.keep_ip, abi::BACKEND_KEEP_IP),
-        (snat.is_some(), abi::BACKEND_SNAT),
-        (rule.decrement_ttl, abi::BACKEND_DECREMENT_TTL),
-        (rewrite.push_vlan.is_some(), abi::BACKEND_PUSH_VLAN),
-        (rewrite.pops.get() > 0, abi::BACKEND_POP_VLAN),
-        (backend.server.is_ipv6(), abi::BACKEND_IPV6),
+        (backend.completes_checksum, abi::REWRITE_COMPLETES_CHECKSUM),
+        (rewrite.keep_ip, abi::REWRITE_KEEP_IP),
+        (snat.is_some(), abi::REWRITE_SNAT),
+        (rule.decrement_ttl, abi::REWRITE_DECREMENT_TTL),
+        (rewrite.push_vlan.is_some(), abi::REWRITE_PUSH_VLAN),
+        (rule.matches.inner_vlan.is_some(), abi::REWRITE_INNER_VLAN),
+        (backend.server.is_ipv6(), abi::REWRITE_IPV6),
     ];
-    abi::backend {
-        addr: stored_addr(backend.server).0,
-        snat: snat.map_or([0; 4], |addr| stored_addr(addr).0),
+    abi::action {
+        kind: abi::ACTION_REDIRECT as u8,
+        pops: rewrite.pops.get() as u8,
+        flags: sum(&flags) as u16,
         ifindex: backend.ifindex,
-        counter: backend.counter.unwrap_or(abi::UNATTRIBUTED),
-        frame,
+        frame: stored_macs(backend.mac, backend.source_mac),
+        counter,
+        addr: stored_addr(backend.server),
+        snat: snat.map_or([0; 4], stored_addr),
         port: rewrite.to_port.map_or(0, Port::get).to_be(),
         vlan: rewrite.push_vlan.map_or(0, VlanId::get).to_be(),
         weight: backend.weight.get(),
-        flags: flags
-            .iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, flag)| *flag as u16)
-            .sum(),
+        too_long: stored_too_long(rule.too_long),
         zero: 0,
     }
 }
 
-/// A rule from its backends, which agree on what the rule does to all packets.
-pub fn rule_of(matches: Match, stored: &[abi::backend]) -> Rule {
-    Rule {
-        snat: stored.iter().find_map(snat_of),
-        decrement_ttl: stored
-            .first()
-            .is_none_or(|first| has(first, abi::BACKEND_DECREMENT_TTL)),
-        backends: stored.iter().map(backend_of).collect(),
+/// What a rule without backends does; None where it needs some.
+pub fn stored_action(rule: &Rule) -> Option<abi::action> {
+    let (kind, ifindex, macs) = match rule.action {
+        Action::Redirect => return None,
+        Action::Forward { ifindex, macs } => (abi::ACTION_FORWARD, ifindex, macs),
+        Action::Pass => (abi::ACTION_PASS, 0, None),
+        Action::Drop => (abi::ACTION_DROP, 0, None),
+    };
+    let flags = [
+        (rule.decrement_ttl, abi::REWRITE_DECREMENT_TTL),
+        (macs.is_some(), abi::REWRITE_MAC),
+    ];
+    Some(abi::action {
+        kind: kind as u8,
+        flags: sum(&flags) as u16,
+        ifindex,
+        frame: macs.map_or([0; 12], |macs| stored_macs(macs.destination, macs.source)),
+        counter: abi::UNATTRIBUTED,
+        too_long: stored_too_long(rule.too_long),
+        ..Default::default()
+    })
+}
+
+/// A rule from its actions, of which there are several only where each is that of a backend.
+pub fn rule_of(matches: Match, actions: &[(abi::action, u32)]) -> Rule {
+    let Some((first, counter)) = actions.first() else {
+        return Rule::new(matches);
+    };
+    let rule = Rule {
+        too_long: too_long_of(first.too_long),
+        decrement_ttl: has(first, abi::REWRITE_DECREMENT_TTL),
         ..Rule::new(matches)
+    };
+    let without_backends = |action| Rule {
+        action,
+        counter: Some(*counter),
+        ..rule.clone()
+    };
+    match u32::from(first.kind) {
+        abi::ACTION_FORWARD => without_backends(Action::Forward {
+            ifindex: first.ifindex,
+            macs: has(first, abi::REWRITE_MAC).then(|| macs_of(first.frame)),
+        }),
+        abi::ACTION_PASS => without_backends(Action::Pass),
+        abi::ACTION_DROP => without_backends(Action::Drop),
+        _ => Rule {
+            snat: actions.iter().find_map(|(action, _)| snat_of(action)),
+            backends: actions.iter().map(backend_of).collect(),
+            ..rule
+        },
     }
 }
 
-fn has(stored: &abi::backend, flag: u32) -> bool {
+fn has(stored: &abi::action, flag: u32) -> bool {
     u32::from(stored.flags) & flag != 0
 }
 
-fn family_of(stored: &abi::backend) -> u32 {
-    if has(stored, abi::BACKEND_IPV6) {
-        abi::FAMILY_IPV6
-    } else {
-        abi::FAMILY_IPV4
-    }
+fn snat_of(stored: &abi::action) -> Option<IpAddr> {
+    let is_ipv6 = has(stored, abi::REWRITE_IPV6);
+    has(stored, abi::REWRITE_SNAT).then(|| addr_of(stored.snat, is_ipv6))
 }
 
-fn snat_of(stored: &abi::backend) -> Option<IpAddr> {
-    has(stored, abi::BACKEND_SNAT).then(|| addr_of(stored.snat, family_of(stored)))
-}
-
-fn backend_of(stored: &abi::backend) -> Backend {
-    let [a, b, c, d, e, f, g, h, i, j, k, l] = stored.frame;
+fn backend_of((stored, counter): &(abi::action, u32)) -> Backend {
+    let macs = macs_of(stored.frame);
     let has = |flag| has(stored, flag);
     Backend {
         adjacency: Adjacency {
-            server: addr_of(stored.addr, family_of(stored)),
-            mac: Mac([a, b, c, d, e, f]),
-            source_mac: Mac([g, h, i, j, k, l]),
+            server: addr_of(stored.addr, has(abi::REWRITE_IPV6)),
+            mac: macs.destination,
+            source_mac: macs.source,
             ifindex: stored.ifindex,
-            completes_checksum: has(abi::BACKEND_COMPLETES_CHECKSUM),
+            completes_checksum: has(abi::REWRITE_COMPLETES_CHECKSUM),
         },
         weight: Weight::new(stored.weight).unwrap_or_default(),
         rewrite: Rewrite {
             to_port: Port::new(u16::from_be(stored.port)),
-            keep_ip: has(abi::BACKEND_KEEP_IP),
+            keep_ip: has(abi::REWRITE_KEEP_IP),
             push_vlan: VlanId::new(u16::from_be(stored.vlan))
-                .filter(|_| has(abi::BACKEND_PUSH_VLAN)),
-            pops: Pops::new(has(abi::BACKEND_POP_VLAN).into()).unwrap_or_default(),
+                .filter(|_| has(abi::REWRITE_PUSH_VLAN)),
+            pops: Pops::new(stored.pops.into()).unwrap_or_default(),
         },
-        counter: Some(stored.counter),
+        counter: Some(*counter),
         origin: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_match_comes_back_as_it_was() {
+        let any4 = Match::any_like([0; 4].into());
+        let any6 = Match::any_like([0u16; 8].into());
+        let mut all = vec![any4, any6];
+        for proto in Proto::ALL {
+            all.extend([any4, any6].map(|any| Match { proto, ..any }));
+        }
+        for ports in ["1", "7000-7010", "1-65535", "any"] {
+            let ports = ports.parse().unwrap();
+            all.push(Match { ports, ..any4 });
+        }
+        all.push(Match {
+            dst: "10.0.0.0/8".parse().unwrap(),
+            src: "192.168.1.1".parse().unwrap(),
+            vlan: VlanId::new(7),
+            inner_vlan: VlanId::new(9),
+            ingress: Some(3),
+            ..any4
+        });
+        all.push(Match {
+            dst: "fd00::/8".parse().unwrap(),
+            src: "fe80::1".parse().unwrap(),
+            ..any6
+        });
+        for matches in all {
+            assert_eq!(match_of(&key_of(&matches)).unwrap(), matches);
+        }
+    }
+
+    #[test]
+    fn an_action_without_backends_comes_back_as_it_was() {
+        let macs = Macs {
+            destination: Mac([2, 0, 0, 0, 0, 1]),
+            source: Mac([2, 0, 0, 0, 0, 2]),
+        };
+        let forward = |macs| Action::Forward { ifindex: 7, macs };
+        let all = [
+            forward(None),
+            forward(Some(macs)),
+            Action::Pass,
+            Action::Drop,
+        ];
+        for (action, too_long) in all.into_iter().zip(TooLong::ALL.into_iter().cycle()) {
+            let rule = Rule {
+                too_long,
+                counter: Some(9),
+                ..Rule::acting(Match::example(1), action)
+            };
+            let stored = stored_action(&rule).unwrap();
+            assert_eq!(rule_of(rule.matches, &[(stored, 9)]), rule);
+        }
+        assert!(stored_action(&Rule::new(Match::example(1))).is_none());
     }
 }

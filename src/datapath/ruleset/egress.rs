@@ -1,16 +1,20 @@
-//! The devices that packets can be redirected to.
+//! The devices that packets can be sent to.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::{Context, Result};
 
-use super::codec::{inline_backend, inline_words};
+use super::key::StoredRule;
+use super::table::Table;
+use super::targets::actions_of;
+use super::words::{of_word, word_of};
 use super::{RuleStore, room};
-use crate::datapath::{Lock, policy};
+use crate::datapath::{Lock, abi, policy};
 
 impl RuleStore {
-    /// Whether packets can be redirected to a device. The kernel forgets a device that is unregistered,
-    /// even if another one gets its index.
+    /// Whether packets can be sent to a device. The kernel forgets a device that is unregistered, even if
+    /// another one gets its index.
     pub fn has_egress(&self, ifindex: u32) -> Result<bool> {
         Ok(self.egress.get(&ifindex)?.is_some())
     }
@@ -20,7 +24,7 @@ impl RuleStore {
         self.open_egress(&BTreeSet::from([ifindex]))
     }
 
-    /// Opens devices that are not open yet. Backends and policies of an unregistered device that had the same index
+    /// Opens devices that are not open yet. Actions and policies with an unregistered device that had the same index
     /// lose it, or their packets would go out by the new one.
     pub(super) fn open_egress(&self, wanted: &BTreeSet<u32>) -> Result<()> {
         let mut closed = BTreeSet::new();
@@ -32,8 +36,9 @@ impl RuleStore {
         if closed.is_empty() {
             return Ok(());
         }
-        self.require_egress_room(wanted)?;
-        self.disconnect(&closed)?;
+        let actions = self.actions()?;
+        self.require_egress_room(wanted, &actions)?;
+        self.disconnect(&closed, &actions)?;
         policy::disconnect(&self.pins, &closed)?;
         for ifindex in closed {
             let opened = self.egress.put(&ifindex, &ifindex);
@@ -42,31 +47,46 @@ impl RuleStore {
         Ok(())
     }
 
-    fn disconnect(&self, devices: &BTreeSet<u32>) -> Result<()> {
-        let _change = self.generation.change()?;
-        for (key, mut value) in self.rules.entries()? {
-            let mut only = inline_backend(&value);
-            if value.set == 0 && devices.contains(&only.ifindex) {
-                only.ifindex = 0;
-                value.inline_backend = inline_words(&only);
-                self.rules.put(&key, &value)?;
+    /// The lines of all actions. The caller holds the lock.
+    fn actions(&self) -> Result<Vec<u32>> {
+        let live = self.slots.live()?;
+        let mut targets = Vec::new();
+        for number in Table::of(&self.heap, &live.set).numbers(live.number)? {
+            targets.push(StoredRule::read(&self.heap, number)?.target);
+        }
+        targets.sort_unstable();
+        targets.dedup();
+        let mut actions = Vec::new();
+        for target in targets {
+            actions.extend(actions_of(&self.heap, target)?);
+        }
+        Ok(actions)
+    }
+
+    /// Takes devices from actions: the one thing that changes in what packets can reach.
+    fn disconnect(&self, devices: &BTreeSet<u32>, actions: &[u32]) -> Result<()> {
+        for &number in actions {
+            let action: abi::action = self.heap.read(number)?;
+            if devices.contains(&action.ifindex) {
+                let line = self.heap.line_to_write(number)?;
+                // In one piece, because packets read it.
+                let [kind, _]: [u32; 2] = of_word(line[0].load(Relaxed));
+                line[0].store(word_of(&[kind, 0]), Relaxed);
             }
         }
-        self.sets.disconnect(devices)
+        Ok(())
     }
 
     /// Closes devices that no rule and no policy leads to where the room is needed.
-    fn require_egress_room(&self, wanted: &BTreeSet<u32>) -> Result<()> {
+    fn require_egress_room(&self, wanted: &BTreeSet<u32>, actions: &[u32]) -> Result<()> {
         let open = BTreeSet::from_iter(self.egress.keys()?);
         if room::EGRESS.allows(open.union(wanted).count()) {
             return Ok(());
         }
         let mut used = wanted.clone();
-        for (_, value) in self.rules.entries()? {
-            used.extend(Some(inline_backend(&value).ifindex).filter(|_| value.set == 0));
+        for &number in actions {
+            used.insert(self.heap.read::<abi::action>(number)?.ifindex);
         }
-        let members = self.sets.members()?;
-        used.extend(members.iter().map(|(_, member)| member.ifindex));
         used.extend(policy::devices(&self.pins)?);
         used.remove(&0);
         room::EGRESS.require(used.len())?;
@@ -74,3 +94,5 @@ impl RuleStore {
         unused.try_for_each(|ifindex| self.egress.delete(ifindex))
     }
 }
+
+const _: () = assert!(std::mem::offset_of!(abi::action, ifindex) == 4);

@@ -1,9 +1,10 @@
 //! The locators of backends, by the backends' counters.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use anyhow::Result;
 
+use crate::datapath::allocator::Marks;
 use crate::datapath::maps::Map;
 use crate::datapath::{Pins, abi};
 use crate::model::Locator;
@@ -28,14 +29,9 @@ impl Locators {
         Ok(entries.into_iter().filter_map(known).collect())
     }
 
-    /// How many there are, with those that killed runs have left.
+    /// How many there are, with those that nobody needs any more.
     pub fn count(&self) -> Result<usize> {
         self.0.count()
-    }
-
-    /// The counters of the backends that have one.
-    pub fn counters(&self) -> Result<HashSet<u32>> {
-        Ok(self.0.keys()?.into_iter().collect())
     }
 
     /// Stores a locator, or deletes it.
@@ -46,14 +42,9 @@ impl Locators {
         }
     }
 
-    /// Deletes the locators of these counters.
-    pub fn forget(&self, counters: &HashSet<u32>) -> Result<()> {
-        self.0.retain(|counter| !counters.contains(counter))
-    }
-
-    /// Deletes all locators but those of these counters.
-    pub fn keep_only(&self, counters: &HashSet<u32>) -> Result<()> {
-        self.0.retain(|counter| counters.contains(counter))
+    /// Deletes all locators but those of counters that are marked.
+    pub fn keep_only(&self, counters: &Marks) -> Result<()> {
+        self.0.retain(|&counter| counters.has(counter))
     }
 }
 

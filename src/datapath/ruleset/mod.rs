@@ -1,52 +1,61 @@
-//! The rules in the kernel.
+//! The rules in the kernel: see bpf/abi/ruleset.h for how they lie there.
 //!
-//! A rule has its only backend in its value, or names a set of backends. A named set does not change but
-//! for devices that are gone: a change writes a new set, then the rule. That one map update is the moment
-//! at which packets, and other runs, see the new state.
+//! Everything that packets are decided by stands in memory that this command maps. There are two slots: a change
+//! writes the next rule set into the one that packets do not see, and publishing it is one write.
 
-mod admission;
+mod change;
 pub(super) mod codec;
 mod draft;
 mod egress;
-mod garbage;
-mod generation;
+mod heap;
+mod job;
+mod key;
 pub(super) mod locators;
-mod prefix_lengths;
+mod ports;
+mod probes;
+#[cfg(test)]
+mod reference;
 pub(super) mod room;
-mod sets;
+mod services;
+pub(super) mod slots;
 mod staging;
+mod sweep;
+mod table;
+mod targets;
 mod transaction;
-mod unsupported;
+mod words;
 
 use std::collections::HashMap;
 
 use anyhow::{Result, bail};
 
-use self::codec::{inline_backend, key_of, match_of, rule_of, set_size};
+use self::codec::{key_of, match_of, rule_of};
 pub use self::draft::Draft;
-use self::generation::Generation;
+pub use self::heap::FIRST_LINE;
+use self::heap::Heap;
+use self::key::{Key, StoredRule};
 use self::locators::Locators;
-use self::prefix_lengths::PrefixLengths;
-use self::sets::Sets;
+use self::probes::ProbeMap;
+use self::slots::{Slot, Slots};
+use self::table::Table;
 pub use self::transaction::{Staged, Transaction};
-use crate::datapath::counter_banks::CounterBanks;
+use crate::datapath::banks::{Banks, Kind};
+use crate::datapath::counters::CounterBanks;
 use crate::datapath::interface::interfaces;
 use crate::datapath::ledger::Ledger;
 use crate::datapath::maps::Map;
 use crate::datapath::{Lock, Pins, abi, state};
 use crate::model::{Counter, Failures, LedgerState, Match, Rule};
 
-/// How often a rule is read again that others change meanwhile.
+/// How often rules are read again that others change meanwhile.
 const READS: usize = 100;
-
-type Entry = (abi::rule_key, abi::rule);
 
 /// The rules of a network namespace, with their backends' counters.
 pub struct RuleStore {
-    generation: Generation,
-    prefix_lengths: PrefixLengths,
-    rules: Map<abi::rule_key, abi::rule>,
-    sets: Sets,
+    pins: Pins,
+    slots: Slots,
+    heap: Heap,
+    probes: ProbeMap,
     fragments: Map<abi::flow_key, abi::first_fragment>,
     counters: CounterBanks,
     ledger: Ledger,
@@ -56,7 +65,6 @@ pub struct RuleStore {
     egress: Map<u32, u32>,
     /// The number of the directory that the maps were pinned in.
     inode: u64,
-    pins: Pins,
 }
 
 impl RuleStore {
@@ -64,10 +72,10 @@ impl RuleStore {
     pub fn open(pins: &Pins) -> Result<Self> {
         Ok(RuleStore {
             inode: state::inode(pins)?,
-            generation: Generation::open(pins)?,
-            prefix_lengths: PrefixLengths::open(pins)?,
-            rules: Map::shared(pins, "rules")?,
-            sets: Sets::open(pins)?,
+            pins: pins.clone(),
+            slots: Slots::open(pins)?,
+            heap: Heap::new(Banks::pinned(pins, Kind::Lines)?),
+            probes: ProbeMap::open(pins)?,
             fragments: Map::shared(pins, "fragments")?,
             counters: CounterBanks::open(pins)?,
             ledger: Ledger::open(pins)?,
@@ -76,7 +84,6 @@ impl RuleStore {
                 .all(|interface| interface.ledger == LedgerState::On),
             locators: Locators::open(pins)?,
             egress: Map::shared(pins, "egress")?,
-            pins: pins.clone(),
         })
     }
 
@@ -92,97 +99,78 @@ impl RuleStore {
 
     /// How many matches have a rule.
     pub fn count(&self) -> Result<usize> {
-        self.rules.count()
+        Ok(self.slots.live()?.set.rules as usize)
     }
 
-    /// All rules in order, the most specific first; each as it was at one moment, whatever other runs do
+    /// All rules in order, the most specific first, as they were at one moment, whatever other runs do
     /// meanwhile.
     pub fn list(&self) -> Result<Vec<Rule>> {
-        let before = self.generation.current()?;
-        let entries = self.rules.entries()?;
-        let mut rules = entries
-            .iter()
-            .map(|(key, value)| self.decode(match_of(key)?, value))
-            .collect::<Result<Vec<_>>>()?;
+        let mut rules = self.read_whole("the rules", |live| self.read_all(live))?;
+        rules.sort_by_key(|rule| rule.matches);
+        Ok(rules)
+    }
+
+    /// A rule as it was at one moment.
+    pub fn get(&self, matches: &Match) -> Result<Option<Rule>> {
+        let key = key_of(matches);
+        self.read_whole(matches, |live| self.read(live, matches, &key))
+    }
+
+    /// Reads from the live slot until nobody has written another rule set into it meanwhile.
+    fn read_whole<T>(
+        &self,
+        what: impl std::fmt::Display,
+        read: impl Fn(&Slot) -> Result<T>,
+    ) -> Result<T> {
+        for _ in 0..READS {
+            let live = self.slots.live()?;
+            let found = read(&live);
+            if self.slots.is_unchanged(&live)? {
+                return found;
+            }
+        }
+        bail!("{what}: could not be read, because other runs change it all the time: try again");
+    }
+
+    fn read_all(&self, live: &Slot) -> Result<Vec<Rule>> {
+        let numbers = Table::of(&self.heap, &live.set).numbers(live.number)?;
+        let mut rules = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            let stored = StoredRule::read(&self.heap, number)?;
+            rules.push(self.decode(match_of(&stored.key)?, &stored)?);
+        }
         let mut locators = self.locators.all()?;
         for backend in rules.iter_mut().flat_map(|rule| &mut rule.backends) {
             let counter = backend.counter.as_ref();
             backend.origin = counter.and_then(|counter| locators.remove(counter));
         }
-        let whole = |((_, value), rule): (&Entry, &Rule)| is_whole(value, rule);
-        let has_changed = self.generation.has_changed_since(before)?;
-        if has_changed || !entries.iter().zip(&rules).all(whole) {
-            rules = self.read_again(&entries, rules)?;
-        }
-        rules.sort_by_key(|rule| rule.matches);
         Ok(rules)
     }
 
-    /// Reads those rules again that others have changed while they were read: a value that was half
-    /// changed is another one once that change is done.
-    fn read_again(&self, entries: &[Entry], rules: Vec<Rule>) -> Result<Vec<Rule>> {
-        self.generation.wait_for_changes()?;
-        let pairs = entries.iter().zip(rules);
-        let read: HashMap<&[u8], (&abi::rule, Rule)> = pairs
-            .map(|((key, value), rule)| (abi::bytes_of(key), (value, rule)))
-            .collect();
-        let mut rules = Vec::new();
-        for (key, value) in self.rules.entries()? {
-            match read.get(abi::bytes_of(&key)) {
-                Some((before, rule)) if same(before, &value) && is_whole(&value, rule) => {
-                    rules.push(rule.clone());
-                }
-                _ => rules.extend(self.get(&match_of(&key)?)?),
-            }
-        }
-        Ok(rules)
-    }
-
-    /// A rule as it was at one moment: a set is deleted, and a counter given to another backend, only
-    /// once no rule names it.
-    pub fn get(&self, matches: &Match) -> Result<Option<Rule>> {
-        for _ in 0..READS {
-            let Some((value, rule)) = self.read(matches)? else {
-                return Ok(None);
-            };
-            // If it was being changed while it was read, it is another one after that change.
-            self.generation.wait_for_changes()?;
-            if self.stored(matches)?.is_some_and(|now| same(&now, &value)) {
-                return Ok(Some(rule));
-            }
-        }
-        bail!("{matches}: could not be read, because other runs change it all the time: try again");
-    }
-
-    /// A rule's value, and what it says. The caller holds the lock, or looks whether it has changed.
-    fn read(&self, matches: &Match) -> Result<Option<(abi::rule, Rule)>> {
-        let Some(value) = self.stored(matches)? else {
+    /// A rule. The caller holds the lock, or looks whether it has changed.
+    fn read(&self, live: &Slot, matches: &Match, key: &Key) -> Result<Option<Rule>> {
+        let Some(stored) = self.stored(live, key)? else {
             return Ok(None);
         };
-        let mut rule = self.decode(*matches, &value)?;
+        let mut rule = self.decode(*matches, &stored)?;
         for backend in &mut rule.backends {
             let counter = backend.counter;
             let origin = counter.map(|counter| self.locators.get(counter));
             backend.origin = origin.transpose()?.flatten();
         }
-        Ok(Some((value, rule)))
+        Ok(Some(rule))
     }
 
-    /// All but the locators. A member that is missing was never written by us, or is no rule's any more;
-    /// the rule can still be stored again or deleted.
-    fn decode(&self, matches: Match, value: &abi::rule) -> Result<Rule> {
-        let backends = match value.set {
-            0 => vec![inline_backend(value)],
-            set => self.sets.read(set)?,
-        };
-        Ok(rule_of(matches, &backends))
+    /// All but the locators. What this command has not written is no action; the rule can still be stored again or
+    /// deleted.
+    fn decode(&self, matches: Match, stored: &StoredRule) -> Result<Rule> {
+        Ok(rule_of(matches, &targets::read(&self.heap, stored)?))
     }
 
-    fn stored(&self, matches: &Match) -> Result<Option<abi::rule>> {
-        if !unsupported::has(matches) {
-            return Ok(None);
-        }
-        self.rules.get(&key_of(matches))
+    fn stored(&self, live: &Slot, key: &Key) -> Result<Option<StoredRule>> {
+        let entry = Table::of(&self.heap, &live.set).find(live.number, key)?;
+        let stored = entry.map(|entry| StoredRule::read(&self.heap, entry.number));
+        stored.transpose()
     }
 
     /// What was counted under the key of a backend's or a rule's counter.
@@ -205,13 +193,4 @@ impl RuleStore {
     pub fn unattributed(&self) -> Result<Option<Failures>> {
         self.ledger.unattributed()
     }
-}
-
-/// Whether a rule has all of its backends.
-fn is_whole(value: &abi::rule, rule: &Rule) -> bool {
-    value.set == 0 || rule.backends.len() == set_size(value.set) as usize
-}
-
-fn same(one: &abi::rule, other: &abi::rule) -> bool {
-    abi::bytes_of(one) == abi::bytes_of(other)
 }

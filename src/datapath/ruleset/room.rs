@@ -1,12 +1,10 @@
 //! The limits, in the words of docs/limits.md, and how much of them rules take.
 
-use std::collections::HashSet;
 use std::fmt;
 
 use anyhow::Result;
 use indicatif::HumanCount;
 
-use super::codec::{ServiceBytes, key_of, needs_set, service_of, set_size};
 use crate::datapath::abi;
 use crate::error::{Exit, failure};
 use crate::model::{Remedy, Rule, Verb};
@@ -22,30 +20,29 @@ const fn limit(most: u32, what: &'static str) -> Limit {
 }
 
 const RULES: Limit = limit(abi::MAX_RULES, "rules");
-pub const BACKENDS: Limit = limit(abi::MAX_BACKENDS, "backends");
-pub const SERVICES: Limit = limit(
-    abi::MAX_SERVICES,
-    "combinations of IP version, protocol, port and VLAN",
+const BACKENDS: Limit = limit(abi::MAX_BACKENDS, "backends");
+pub const PROBES: Limit = limit(
+    abi::MAX_PROBES,
+    "combinations of IP version, protocol, ports and prefix lengths",
+);
+pub const PORT_PROBES: Limit = limit(
+    abi::MAX_PORT_PROBES,
+    "combinations of prefix lengths, port ranges and protocol that match one port",
 );
 const BALANCED: Limit = limit(abi::MAX_BALANCED, "rules with more than one backend");
-const MEMBERS: Limit = limit(
-    abi::MAX_MEMBERS,
-    "backends in rules with several and in rules with a new source address",
-);
-pub const LOCATORS: Limit = limit(
+const MEMBERS: Limit = limit(abi::MAX_MEMBERS, "backends in rules with several");
+const LOCATORS: Limit = limit(
     abi::MAX_LOCATORS,
     "backends that remember how they were found",
 );
-pub const EGRESS: Limit = limit(abi::MAX_EGRESS, "devices that packets are redirected to");
+pub const EGRESS: Limit = limit(abi::MAX_EGRESS, "devices that packets are sent to");
 
 impl Limit {
     /// The limit that a full map has met; None for the maps that rules do not fill.
     pub fn of_map(name: &str) -> Option<Self> {
         Some(match name {
-            "rules" => RULES,
-            "prefix_lengths" => SERVICES,
-            "maglev" => BALANCED,
-            "members" => MEMBERS,
+            "lines" => RULES,
+            "probes" => PROBES,
             "counters" => BACKENDS,
             "locators" => LOCATORS,
             "egress" => EGRESS,
@@ -88,50 +85,69 @@ pub fn makes_room() -> Remedy {
 }
 
 /// What rules take.
-#[derive(Clone, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub rules: usize,
+    pub backends: usize,
     pub balanced: usize,
     pub members: usize,
-    pub backends: usize,
     pub locators: usize,
-    pub services: HashSet<ServiceBytes>,
 }
 
 impl Usage {
-    pub fn of(rules: &[Rule]) -> Self {
-        let mut usage = Usage::default();
-        for rule in rules {
-            let key = key_of(&rule.matches);
-            usage.count(&key, rule.backends.len(), needs_set(rule));
-            let origins = rule.backends.iter().filter_map(|b| b.origin.as_ref());
-            usage.locators += origins.count();
-        }
-        usage
-    }
-
-    /// Adds a rule that is stored, but for its locators, which are not in its value.
-    pub fn add_stored(&mut self, key: &abi::rule_key, value: &abi::rule) {
-        match set_size(value.set) as usize {
-            0 => self.count(key, 1, false),
-            backends => self.count(key, backends, true),
+    /// What a rule set takes.
+    pub fn of_set(set: &abi::ruleset) -> Self {
+        let of = |number: u32| number as usize;
+        Usage {
+            rules: of(set.rules),
+            backends: of(set.backends),
+            balanced: of(set.balanced),
+            members: of(set.members),
+            locators: of(set.locators),
         }
     }
 
-    fn count(&mut self, key: &abi::rule_key, backends: usize, in_set: bool) {
+    /// Notes it in the rule set.
+    pub fn store(&self, set: &mut abi::ruleset) {
+        set.rules = self.rules as u32;
+        set.backends = self.backends as u32;
+        set.balanced = self.balanced as u32;
+        set.members = self.members as u32;
+        set.locators = self.locators as u32;
+    }
+
+    /// Adds a rule.
+    pub fn add(&mut self, rule: &Rule) {
+        let origins = rule.backends.iter().filter(|b| b.origin.is_some());
+        self.count(rule.backends.len(), origins.count());
+    }
+
+    /// Adds a rule with so many backends, of which some have locators.
+    pub fn count(&mut self, backends: usize, locators: usize) {
         self.rules += 1;
-        self.backends += backends;
-        self.services.insert(service_of(key));
-        if in_set {
+        self.backends += backends.max(1);
+        self.locators += locators;
+        if backends > 1 {
             self.members += backends;
-            self.balanced += usize::from(backends > 1);
+            self.balanced += 1;
+        }
+    }
+
+    /// What is left once some rules are replaced by others.
+    pub fn change(self, gone: Usage, new: Usage) -> Self {
+        let change = |of: fn(Usage) -> usize| (of(self) + of(new)).saturating_sub(of(gone));
+        Usage {
+            rules: change(|usage| usage.rules),
+            backends: change(|usage| usage.backends),
+            balanced: change(|usage| usage.balanced),
+            members: change(|usage| usage.members),
+            locators: change(|usage| usage.locators),
         }
     }
 
     /// In this order: what says most of a file that has too much comes first.
-    fn by_limit(&self) -> [(Limit, usize); 6] {
+    fn by_limit(&self) -> [(Limit, usize); 5] {
         [
-            (SERVICES, self.services.len()),
             (BALANCED, self.balanced),
             (MEMBERS, self.members),
             (RULES, self.rules),
@@ -151,24 +167,13 @@ impl Usage {
     }
 }
 
-/// How many of these rules a batch takes: at least one, where there is one.
-pub fn batch_of(rules: &[Rule]) -> usize {
-    let mut backends = 0;
-    let fits = |rule: &&Rule| {
-        backends += rule.backends.len();
-        backends <= abi::BATCH_BACKENDS as usize
-    };
-    let fitting = rules.iter().take_while(fits).count();
-    fitting.clamp(1, abi::BATCH_RULES as usize).min(rules.len())
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
     use crate::error::remedy;
-    use crate::model::{Adjacency, Backend, Match};
+    use crate::model::{Action, Adjacency, Backend, Match};
 
     fn rule(port: u16, backends: u32, snat: bool) -> Rule {
         let server = |number: u32| Ipv4Addr::from(0x0a00_0001 + number);
@@ -180,12 +185,24 @@ mod tests {
         }
     }
 
+    fn usage(rules: &[Rule]) -> Usage {
+        let mut usage = Usage::default();
+        rules.iter().for_each(|rule| usage.add(rule));
+        usage
+    }
+
     #[test]
     fn what_rules_take_is_counted() {
-        let used = Usage::of(&[rule(1, 1, false), rule(2, 1, true), rule(3, 3, false)]);
-        assert_eq!((used.rules, used.backends), (3, 5));
-        assert_eq!((used.balanced, used.members), (1, 4));
-        assert_eq!(used.services.len(), 3);
+        let drop = Rule::acting(Match::example(4), Action::Drop);
+        let used = usage(&[rule(1, 1, false), rule(2, 1, true), rule(3, 3, false), drop]);
+        assert_eq!((used.rules, used.backends), (4, 6));
+        assert_eq!((used.balanced, used.members), (1, 3));
+        let [gone, new] = [rule(3, 3, false), rule(3, 2, false)].map(|rule| usage(&[rule]));
+        let after = used.change(gone, new);
+        assert_eq!((after.rules, after.backends, after.members), (4, 5, 2));
+        let mut set = abi::ruleset::default();
+        after.store(&mut set);
+        assert_eq!(Usage::of_set(&set), after);
     }
 
     #[test]
@@ -193,8 +210,8 @@ mod tests {
         let all: Vec<Rule> = (0..=abi::MAX_BALANCED)
             .map(|number| rule(number as u16, 2, false))
             .collect();
-        assert!(Usage::of(&all[1..]).require_room().is_ok());
-        let error = Usage::of(&all).require_room().expect_err("one more");
+        assert!(usage(&all[1..]).require_room().is_ok());
+        let error = usage(&all).require_room().expect_err("one more");
         assert_eq!(
             error.to_string(),
             "16,384 rules with more than one backend are the most, and there would be 16,385: \
@@ -211,7 +228,6 @@ mod tests {
             members: abi::MAX_MEMBERS as usize,
             backends: abi::MAX_BACKENDS as usize,
             locators: abi::MAX_LOCATORS as usize,
-            services: HashSet::new(),
         };
         assert!(most.has_room() && most.require_room().is_ok());
         type More = fn(&mut Usage);
@@ -223,22 +239,11 @@ mod tests {
             (|usage| usage.locators += 1, "65,536 backends that"),
         ];
         for (add, said) in cases {
-            let mut usage = most.clone();
+            let mut usage = most;
             add(&mut usage);
             assert!(!usage.has_room());
             let error = usage.require_room().expect_err(said).to_string();
             assert!(error.starts_with(said), "{error}");
         }
-    }
-
-    #[test]
-    fn a_batch_has_few_rules_and_few_backends() {
-        let of = |backends: u32, rules: usize| batch_of(&vec![rule(1, backends, false); rules]);
-        assert_eq!(of(1, 0), 0);
-        assert_eq!(of(1, 7), 7);
-        assert_eq!(of(1, 2000), 1024);
-        assert_eq!(of(255, 100), 16);
-        assert_eq!(of(4, 1024), 1024);
-        assert_eq!(of(5, 1024), 819);
     }
 }

@@ -1,204 +1,161 @@
-//! What a part of a plan needs beside its rules, written before them: sets, counters, Maglev tables.
+//! Writes what a plan changes into the staged slot.
 
-use anyhow::Result;
+use std::collections::HashSet;
 
-use super::admission::Part;
-use super::codec::{inline_value, key_of};
-use super::garbage::Retired;
-use super::sets::Tables;
-use super::{RuleStore, abi};
-use crate::model::{Backend, Locator, Match, Rule};
+use anyhow::{Context, Result};
 
-/// Part of a plan: everything is written but the rules.
-#[derive(Default)]
+use super::RuleStore;
+use super::change::Change;
+use super::heap::Heap;
+use super::job::{Job, LocatorChange, Put};
+use super::ports::Ports;
+use super::probes::Probes;
+use super::room::Usage;
+use super::slots::Slot;
+use super::table::{Table, buckets_for};
+use super::targets::Targets;
+use crate::datapath::abi;
+use crate::datapath::cause::exit_code;
+use crate::datapath::maps::{Full, says_full};
+use crate::error::{Exit, Failure};
+use crate::model::{Locator, Rule};
+
+/// Lines that services and more take, mostly.
+const OTHER_LINES: usize = 64;
+/// So many rules tell whether all lead to different backends.
+const SAMPLE: usize = 1024;
+/// So many counters may be garbage at any time; more only in proportion to those in use.
+const FREELY_WASTED: usize = abi::BANK_COUNTERS as usize / 2;
+
+/// A rule set that is written, and all that is left to do for packets to see it.
 pub struct Written {
-    /// How many rules of the plan it stands for, with those that are already as they are to be.
-    pub count: usize,
-    rules: Vec<Rule>,
-    pub values: Vec<abi::rule>,
-    delete: Vec<Match>,
-    /// The counters of new backends.
-    pub counters: Vec<u32>,
-    locators: Vec<LocatorChange>,
-    retired: Retired,
-}
-
-/// The rule that has a match now, with its value.
-type Old = Option<(abi::rule, Rule)>;
-
-struct LocatorChange {
-    counter: u32,
-    before: Option<Locator>,
-    after: Option<Locator>,
-}
-
-impl Written {
-    fn add(&mut self, rule: Rule, old: Old) {
-        for backend in &rule.backends {
-            let known = known(old.as_ref().map(|(_, old)| old), backend);
-            let before = known.and_then(|known| known.origin.clone());
-            let after = backend.origin.clone();
-            if let Some(counter) = backend.counter
-                && before != after
-            {
-                self.locators.push(LocatorChange {
-                    counter,
-                    before,
-                    after,
-                });
-            }
-        }
-        if let Some((value, old)) = old {
-            self.retire(value, &old.backends, Some(&rule));
-        }
-        self.rules.push(rule);
-    }
-
-    /// Notes what nobody needs once a value, that had these backends, is replaced.
-    fn retire(&mut self, value: abi::rule, backends: &[Backend], new: Option<&Rule>) {
-        self.retired.sets.extend(sets_of(&[value]));
-        let gone = backends
-            .iter()
-            .filter(|backend| known(new, backend).is_none());
-        self.retired
-            .counters
-            .extend(gone.filter_map(|backend| backend.counter));
-    }
+    pub staged: Slot,
+    pub probes: Probes,
+    pub locators: Vec<LocatorChange>,
 }
 
 impl RuleStore {
-    /// Writes what a part needs. If that fails, what was written goes.
-    pub(super) fn write(&self, part: Part) -> Result<Written> {
-        let mut written = Written::default();
-        let result = self.write_into(&mut written, part);
-        if result.is_err() {
-            let _ = self.sweep(&Written::default());
-        }
-        result.map(|()| written)
-    }
-
-    fn write_into(&self, written: &mut Written, part: Part) -> Result<()> {
-        written.count = part.put.len();
-        for matches in part.delete {
-            self.retire_rule(&matches, written)?;
-        }
-        let mut pairs = Vec::with_capacity(part.put.len());
-        for rule in part.put {
-            let old = if part.is_new {
-                None
-            } else {
-                self.read(&rule.matches)?
-            };
-            pairs.push((rule, old));
-        }
-        self.assign_counters(written, &mut pairs)?;
-        for (rule, old) in pairs {
-            if old.as_ref().is_none_or(|(_, old)| *old != rule) {
-                written.add(rule, old);
+    /// Writes a job into the staged slot. The caller has waited until no packet is on its way through that. Where there
+    /// is no room, or only root could make more, what nobody needs any more is swept.
+    pub(super) fn write(&self, ports: &Ports, live: &Slot, job: &Job) -> Result<Written> {
+        match self.try_to_write(ports, live, job, false) {
+            Err(error) if says_full(&error) || exit_code(&error) == Exit::Permission => {
+                self.try_to_write(ports, live, job, true)
             }
+            result => result,
         }
-        let tables = Tables::default();
-        written.values = self.with_sweep(written, || self.values(&written.rules, &tables))?;
-        Ok(())
     }
 
-    fn retire_rule(&self, matches: &Match, written: &mut Written) -> Result<()> {
-        if let Some(value) = self.stored(matches)? {
-            let rule = self.decode(*matches, &value)?;
-            written.retire(value, &rule.backends, None);
-            written.delete.push(*matches);
+    fn try_to_write(&self, ports: &Ports, live: &Slot, job: &Job, sweep: bool) -> Result<Written> {
+        let staged = self.slots.begin(live)?;
+        let probes = self.probes.begin(staged.number)?;
+        self.heap.begin(live.set.kept)?;
+        self.counters.begin()?;
+        let mut change = Change::begin(&self.heap, ports, probes, live, staged)?;
+        if sweep {
+            self.sweep(&mut change)?;
         }
-        Ok(())
-    }
-
-    fn assign_counters(&self, written: &mut Written, pairs: &mut [(Rule, Old)]) -> Result<()> {
-        let mut new = 0;
-        for (rule, old) in pairs.iter_mut() {
-            let old = old.as_ref().map(|(_, old)| old);
-            let taken: Vec<u32> = rule.backends.iter().filter_map(|b| b.counter).collect();
-            for backend in &mut rule.backends {
-                let known = known(old, backend).and_then(|known| known.counter);
-                // The backend that has the counter may have moved to another address.
-                let is_free = |counter: &u32| backend.counter.is_some() || !taken.contains(counter);
-                backend.counter = known.filter(is_free);
-                new += usize::from(backend.counter.is_none());
-            }
-        }
-        written.counters = self.new_counters(new)?;
-        let mut counters = written.counters.iter();
-        let backends = pairs.iter_mut().flat_map(|(rule, _)| &mut rule.backends);
-        for backend in backends.filter(|backend| backend.counter.is_none()) {
-            backend.counter = counters.next().copied();
-        }
-        Ok(())
-    }
-
-    fn new_counters(&self, count: usize) -> Result<Vec<u32>> {
-        let counters = self.with_sweep(&Written::default(), || self.counters.create(count))?;
+        let usage = Usage::of_set(&change.staged.set).change(job.gone, job.new);
+        self.require_room(&usage, live, job, sweep)?;
+        let counters = self.counters.create(job.new_counters())?;
         self.ledger.forget(&counters)?;
-        Ok(counters)
+        self.heap.reserve(lines_for(job, usage.rules as u32))?;
+        let locators = write_rules(&self.heap, &mut change, job, &counters, &usage)?;
+        change.compile()?;
+        usage.store(&mut change.staged.set);
+        Ok(Written {
+            staged: change.staged,
+            probes: change.probes,
+            locators,
+        })
     }
 
-    /// The values of rules, whose sets are written.
-    fn values(&self, rules: &[Rule], tables: &Tables) -> Result<Vec<abi::rule>> {
-        let value = |rule| match inline_value(rule) {
-            Some(value) => Ok(value),
-            None => Ok(abi::rule {
-                set: self.sets.write(rule, tables)?,
-                ..Default::default()
-            }),
-        };
-        rules.iter().map(value).collect()
-    }
-
-    /// Stores the rules, and frees what they replace.
-    pub(super) fn publish(&self, written: &Written) -> Result<()> {
-        if let Err(error) = self.store_part(written) {
-            for change in &written.locators {
-                let _ = self.locators.put(change.counter, change.before.as_ref());
+    /// What may be in the way is swept first: it was not counted well where others wrote to the maps.
+    fn require_room(&self, usage: &Usage, live: &Slot, job: &Job, is_swept: bool) -> Result<()> {
+        if is_swept {
+            return usage.require_room();
+        }
+        let full = |name, limit| Err(Failure::new(Full { name, limit }));
+        if !usage.has_room() {
+            return full("lines", abi::MAX_RULES);
+        }
+        let used = live.set.backends as usize;
+        let garbage = self.counters.taken().saturating_sub(used);
+        let is_worth_it = garbage > used.max(FREELY_WASTED);
+        if job.new_counters() > self.counters.free() && is_worth_it {
+            return full("counters", abi::MAX_BACKENDS);
+        }
+        if job.new.locators > 0 {
+            let needed = self.locators.count()? + job.new.locators;
+            if needed > abi::ROOM_LOCATORS as usize {
+                return full("locators", abi::MAX_LOCATORS);
             }
-            // A rule that was stored all the same keeps what it names.
-            let _ = self.sweep(&Written::default());
-            return Err(error);
         }
-        self.retire(&written.retired)
-    }
-
-    fn store_part(&self, written: &Written) -> Result<()> {
-        if written.rules.is_empty() && written.delete.is_empty() {
-            return Ok(());
-        }
-        let _change = self.generation.change()?;
-        for matches in &written.delete {
-            self.rules.delete(&key_of(matches))?;
-        }
-        // Locators come before the rules, within the same change: a run that is killed in between leaves
-        // the old adjacency of a backend, which `rule refresh` replaces.
-        self.with_sweep(written, || {
-            let mut changes = written.locators.iter();
-            changes.try_for_each(|c| self.locators.put(c.counter, c.after.as_ref()))
-        })?;
-        // A prefix length that no rule has costs a lookup; a rule without its length is not found.
-        let keys: Vec<_> = written
-            .rules
-            .iter()
-            .map(|rule| key_of(&rule.matches))
-            .collect();
-        self.prefix_lengths.add(&keys, &self.rules)?;
-        self.rules.put_many(&keys, &written.values)
+        Ok(())
     }
 }
 
-/// The sets that values name.
-pub fn sets_of(values: &[abi::rule]) -> impl Iterator<Item = u32> {
-    values.iter().map(|value| value.set).filter(|&set| set != 0)
+/// Removes what the job removes and replaces, and inserts its rules. What changes of the locators is returned.
+fn write_rules(
+    heap: &Heap,
+    change: &mut Change,
+    job: &Job,
+    counters: &[u32],
+    usage: &Usage,
+) -> Result<Vec<LocatorChange>> {
+    let replaced = job.put.iter().filter(|put| put.replaces);
+    for key in job.remove.iter().chain(replaced.map(|put| &put.key)) {
+        change.remove(key)?;
+    }
+    change.make_room(usage.rules as u32, job.put.len() as u32)?;
+    let mut targets = Targets::new(heap);
+    let mut locators = job.locators.clone();
+    let mut new = counters.iter();
+    let mut of_rule = Vec::new();
+    for put in &job.put {
+        of_rule.clear();
+        for (counter, origin) in counters_of(&put.rule) {
+            let number = match counter {
+                Some(counter) => counter,
+                None => *new.next().context("each new backend has a counter")?,
+            };
+            of_rule.push(number);
+            if counter.is_none() && origin.is_some() {
+                locators.push(LocatorChange {
+                    counter: number,
+                    before: None,
+                    after: origin.cloned(),
+                });
+            }
+        }
+        let target = targets.write(&put.rule, &of_rule, put.table)?;
+        change.insert(&put.key, target)?;
+    }
+    Ok(locators)
 }
 
-/// The backend as it is stored now: by its counter, or by its server where the plan says no counter.
-fn known<'a>(old: Option<&'a Rule>, backend: &Backend) -> Option<&'a Backend> {
-    let old = old?;
-    match backend.counter {
-        Some(_) => old.backends.iter().find(|b| b.counter == backend.counter),
-        None => old.backend(backend.server),
-    }
+/// The counters of a rule's backends, with their locators; or its own.
+fn counters_of(rule: &Rule) -> impl Iterator<Item = (Option<u32>, Option<&Locator>)> {
+    let own = rule.backends.is_empty().then_some((rule.counter, None));
+    let backends = rule.backends.iter();
+    let backends = backends.map(|backend| (backend.counter, backend.origin.as_ref()));
+    backends.chain(own)
+}
+
+/// Lines that a job needs, but for Maglev tables.
+fn lines_for(job: &Job, rules: u32) -> usize {
+    let is_ipv6 = |put: &&Put| put.key.is_ipv6();
+    let halves = job.put.len() + job.put.iter().filter(is_ipv6).count();
+    let sets = job.put.iter().map(|put| put.rule.backends.len());
+    let sets: usize = sets.filter(|&backends| backends > 1).map(|b| b + 1).sum();
+    let sample = job.put.iter().take(SAMPLE);
+    let first = |put: &'_ Put| put.rule.backends.first().map(|first| first.adjacency);
+    let servers: HashSet<_> = sample.filter_map(first).collect();
+    let actions = if servers.len() * 2 > job.put.len().min(SAMPLE) {
+        job.put.len()
+    } else {
+        servers.len()
+    };
+    let table = Table::lines(buckets_for(rules)) as usize;
+    halves / 2 + sets + actions + table * usize::from(job.put.len() > SAMPLE) + OTHER_LINES
 }

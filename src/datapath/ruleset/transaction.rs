@@ -1,20 +1,19 @@
 //! The one way to change rules: `begin`, `stage` a plan, then `publish` it or `discard` it.
 //!
-//! What is staged is written, and neither a packet nor another run sees it. Publishing stores the rules:
-//! a run that is killed leaves the old rules or the new ones. A large plan is published in batches, of
-//! which each stands alone.
+//! What is staged is written, and neither a packet nor another run sees it. Publishing is one write, whatever the plan:
+//! a run that is killed leaves the old rules or the new ones.
 
 use std::collections::BTreeSet;
-use std::vec::IntoIter;
 
 use anyhow::Result;
 
 use super::RuleStore;
-use super::admission::Part;
 use super::codec::key_of;
-use super::garbage::Retired;
-use super::staging::{Written, sets_of};
-use crate::datapath::Lock;
+use super::job::{Job, LocatorChange};
+use super::ports::Ports;
+use super::slots::{FIRST_REVISION, Slot};
+use super::staging::Written;
+use crate::datapath::{Lock, sys};
 use crate::model::{Match, Plan, Rule};
 
 /// A change in the making. It holds what it reads against other runs by the lock.
@@ -22,18 +21,20 @@ pub struct Transaction<'a> {
     store: &'a RuleStore,
 }
 
-/// A plan that found room, of which the first part is written.
+/// A plan that found room, and is written.
 #[must_use = "nothing has changed until it is published"]
 pub struct Staged<'a> {
     store: &'a RuleStore,
+    live: Slot,
+    /// None where the plan changes nothing.
     written: Option<Written>,
-    rest: IntoIter<Part>,
-    deleted: Vec<Match>,
+    /// How many rules the plan stores, with those that are already as they are to be.
+    count: usize,
 }
 
 impl RuleStore {
-    /// Begins a change. Packets can be redirected to the devices `egress` from now on; backends whose
-    /// device was unregistered and had one of these indexes are read as without a device.
+    /// Begins a change. Packets can be sent to the devices `egress` from now on; actions whose device was unregistered
+    /// and had one of these indexes are read as without a device.
     pub fn begin<'a>(&'a self, _: &'a Lock, egress: &BTreeSet<u32>) -> Result<Transaction<'a>> {
         self.open_egress(egress)?;
         Ok(Transaction { store: self })
@@ -59,27 +60,50 @@ impl RuleStore {
         transaction.stage(plan)?.publish()?;
         Ok(result)
     }
+
+    /// Stores locators. If that fails, those that were there are put back.
+    fn store_locators(&self, changes: &[LocatorChange]) -> Result<()> {
+        for (done, change) in changes.iter().enumerate() {
+            if let Err(error) = self.locators.put(change.counter, change.after.as_ref()) {
+                for change in &changes[..done] {
+                    let _ = self.locators.put(change.counter, change.before.as_ref());
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Transaction<'a> {
     /// A rule as it is.
     pub fn get(&self, matches: &Match) -> Result<Option<Rule>> {
-        Ok(self.store.read(matches)?.map(|(_, rule)| rule))
+        let live = self.store.slots.live()?;
+        self.store.read(&live, matches, &key_of(matches))
     }
 
-    /// Checks that a plan finds room, and writes the first part of it. A backend without a counter keeps
-    /// that of its server in the rule, or gets a new one.
+    /// Checks that a plan finds room, and writes it. A backend without a counter keeps that of its server in the rule, or
+    /// gets a new one.
     pub fn stage(self, plan: Plan) -> Result<Staged<'a>> {
-        let deleted = plan.delete.clone();
-        let mut staged = Staged {
-            store: self.store,
-            written: None,
-            rest: self.store.admit(plan)?.into_iter(),
-            deleted,
-        };
-        staged.reserve_counters()?;
-        staged.write_next()?;
-        Ok(staged)
+        let store = self.store;
+        let count = plan.put.len();
+        let live = store.slots.live()?;
+        let job = Job::new(store, &live, plan)?;
+        let mut written = None;
+        if !job.is_empty() {
+            let ports = Ports::open(&store.pins)?;
+            // The slot that is written into was the live one until the last change.
+            if live.set.revision > FIRST_REVISION {
+                sys::wait_for_readers();
+            }
+            written = Some(store.write(&ports, &live, &job)?);
+        }
+        Ok(Staged {
+            store,
+            live,
+            written,
+            count,
+        })
     }
 }
 
@@ -90,45 +114,26 @@ impl Staged<'_> {
     }
 
     /// As `publish`; `progress` hears how many rules are stored.
-    pub fn publish_with(mut self, mut progress: impl FnMut(usize)) -> Result<()> {
-        let mut done = 0;
-        while let Some(written) = self.written.take() {
-            self.store.publish(&written)?;
-            done += written.count;
-            progress(done);
-            self.write_next()?;
+    pub fn publish_with(self, mut progress: impl FnMut(usize)) -> Result<()> {
+        let Staged {
+            store,
+            live,
+            written,
+            count,
+        } = self;
+        if let Some(written) = written {
+            store.heap.store()?;
+            store.counters.store()?;
+            store.probes.store(&written.probes)?;
+            // A run that is killed in between leaves the old adjacency of a backend, which `rule refresh` replaces.
+            store.store_locators(&written.locators)?;
+            let revision = live.set.revision + 1;
+            store.slots.publish(&written.staged, revision)?;
         }
-        let deleted = self.deleted.iter().map(key_of);
-        self.store.prefix_lengths.remove(deleted, &self.store.rules)
-    }
-
-    /// Gives the plan up. Dropping it does the same.
-    pub fn discard(self) {}
-
-    /// Makes the banks that new rules need. All at once, because the kernel waits for all programs each
-    /// time that banks are added.
-    fn reserve_counters(&self) -> Result<()> {
-        let new = self.rest.as_slice().iter().filter(|part| part.is_new);
-        let count = new.map(|part| part.put.len()).sum();
-        let reserve = || self.store.counters.reserve(count);
-        self.store.with_sweep(&Written::default(), reserve)
-    }
-
-    fn write_next(&mut self) -> Result<()> {
-        let part = self.rest.next();
-        self.written = part.map(|part| self.store.write(part)).transpose()?;
+        progress(count);
         Ok(())
     }
-}
 
-impl Drop for Staged<'_> {
-    fn drop(&mut self) {
-        if let Some(written) = self.written.take() {
-            // What can't be freed now is swept when its room is needed.
-            let _ = self.store.retire(&Retired {
-                sets: sets_of(&written.values).collect(),
-                counters: written.counters.into_iter().collect(),
-            });
-        }
-    }
+    /// Gives the plan up. Dropping it does the same: what nobody can reach is swept when its room is needed.
+    pub fn discard(self) {}
 }

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What most packets are: UDP or TCP over IPv4, without a tag, an option or a fragment. The compiler
+ * makes a short path of the stages for them, because it knows what parse() would find out.
+ */
+#ifndef __PLAIN_H__
+#define __PLAIN_H__
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "parse.h"
+
+#define PLAIN_L4 (sizeof(struct ethhdr) + sizeof(struct iphdr))
+
+/* False where parse() has to look closer. */
+static __always_inline bool parse_plain(struct packet *pkt, void *data, void *end)
+{
+	struct iphdr *ip = data + sizeof(struct ethhdr);
+	__u32 total;
+
+	if (data + PLAIN_L4 + sizeof(struct tcphdr) > end)
+		return false;
+	/* The type of the Ethernet frame, and version and length of the header. */
+	if ((*(__u32 *)(data + 12) & bpf_htonl(0xffffff00)) != bpf_htonl(ETH_P_IP << 16 | 0x4500))
+		return false;
+	if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))
+		return false;
+	if (ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_TCP)
+		return false;
+	total = bpf_ntohs(ip->tot_len);
+	if (total < sizeof(*ip) || total + sizeof(struct ethhdr) > pkt->size)
+		return false;
+
+	pkt->eth = data;
+	pkt->ip = ip;
+	pkt->l4 = data + PLAIN_L4;
+	pkt->ip_offset = sizeof(struct ethhdr);
+	pkt->l4_offset = PLAIN_L4;
+	pkt->l4_len = total - sizeof(*ip);
+	pkt->family = FAMILY_IPV4;
+	pkt->proto = ip->protocol;
+	pkt->tags = 0;
+	pkt->vlan = 0;
+	pkt->fragment = WHOLE;
+	parse_ipv4_addresses(pkt, ip);
+	return parse_segment(pkt, end) == 0;
+}
+
+#endif
