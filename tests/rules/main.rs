@@ -3,10 +3,12 @@
 #[path = "../fixture/mod.rs"]
 mod fixture;
 
+mod actions;
 mod bed;
 mod change;
 mod forward;
 mod grammar;
 mod list;
 mod loops;
+mod packets;
 mod resolve;
