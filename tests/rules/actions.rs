@@ -364,6 +364,7 @@ fn a_file_with_one_rule_that_cannot_be_meant_loads_nothing() {
         ("src", json!("11.0.0.0/8"), 0, ""),
     ] {
         let mut line = good.clone();
+        line["src"] = json!("12.0.0.0/8");
         line[key] = value;
         std::fs::write(file.path(), format!("{good}\n{line}\n")).unwrap();
         let run = tool.run(&format!("rule load {}", file.path().display()));
