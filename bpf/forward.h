@@ -13,51 +13,64 @@
 #include "interface.h"
 #include "parse.h"
 
-/* The L4 checksum of a frame that leaves with the addresses and ports that it came with. */
-struct kept_checksum {
-	__u32 offset; /* of the field, from the start of the frame; 0: there is none */
-	__u32 pseudo; /* the folded sum of the pseudo-header, which a partial one equals */
-	__u32 l4_offset;
-	__u32 l4_len;
-	__u32 udp;
-};
-
-/* That of a fragment is never partial. The packet may be one that parse has given up. */
-static __always_inline struct kept_checksum kept_checksum(const struct packet *pkt)
+/* The folded sum of the pseudo-header: see pseudo_header. parse has seen the header. */
+static __always_inline __u16 read_pseudo_header(struct xdp_md *ctx, __u32 ip_offset, __u32 l4_len,
+						__u32 proto)
 {
-	struct kept_checksum kept = {};
+	__u64 sum = bpf_htons(proto) + bpf_htons(l4_len);
+	__u8 *version = bytes_at(ctx, ip_offset, 1);
+	void *addrs;
 
-	if (!pkt->check || pkt->fragment != WHOLE)
-		return kept;
-	kept.udp = pkt->proto == IPPROTO_UDP;
-	kept.offset = pkt->l4_offset +
-		      (kept.udp ? offsetof(struct udphdr, check) : offsetof(struct tcphdr, check));
-	kept.pseudo = fold(pseudo_header(pkt));
-	kept.l4_offset = pkt->l4_offset;
-	kept.l4_len = pkt->l4_len;
-	return kept;
+	if (version && *version >> 4 == 4) {
+		addrs = bytes_at(ctx, ip_offset + offsetof(struct iphdr, saddr), 8);
+		return addrs ? fold(bpf_csum_diff(NULL, 0, addrs, 8, sum)) : 0;
+	}
+	addrs = bytes_at(ctx, ip_offset + offsetof(struct ipv6hdr, saddr), 32);
+	return addrs ? fold(bpf_csum_diff(NULL, 0, addrs, 32, sum)) : 0;
 }
 
 /*
- * Gives a partial checksum its value. A complete one that equals the pseudo-header sum by chance
- * already has that value. In generic mode the skb keeps its flag, and a device that completes
- * checksums needs the partial form. The accesses cannot fail, because parse has seen the field.
+ * Gives a partial checksum, which equals the pseudo-header sum, its value. A complete one that
+ * equals it by chance already has that value. Neither static nor inlined, and given no pointers:
+ * for each that had to be kept so far, the verifier would walk more paths through all that comes
+ * before.
  */
-static __always_inline void complete_checksum(struct xdp_md *ctx, const struct kept_checksum *kept,
-					      bool device_completes)
+__noinline __u32 complete_checksum(struct xdp_md *ctx, __u32 ip_offset, __u32 l4_offset,
+				   __u32 l4_len, __u32 proto)
 {
-	__u32 segment;
-	__u16 check;
+	__u32 field = l4_offset;
+	__sum16 *check, value;
+	__u16 pseudo;
 
-	if (!kept->offset || (interface.mode == MODE_SKB && device_completes))
+	if (proto == IPPROTO_UDP)
+		field += offsetof(struct udphdr, check);
+	else if (proto == IPPROTO_TCP)
+		field += offsetof(struct tcphdr, check);
+	else
+		return 0;
+	check = bytes_at(ctx, field, sizeof(*check));
+	pseudo = read_pseudo_header(ctx, ip_offset, l4_len, proto);
+	if (!check || *check != pseudo)
+		return 0;
+	/* The segment's sum has that of the pseudo-header in it, in the field. */
+	value = ~fold(sum_bytes(ctx, l4_offset, l4_len));
+	/* 0 would say that the sender of a datagram computed none (RFC 768). */
+	*check = value == 0 && proto == IPPROTO_UDP ? 0xffff : value;
+	return 0;
+}
+
+/*
+ * For a whole packet, or a fragment, whose checksum is never partial, that parse has read to the
+ * end. In generic mode the skb keeps its flag, and a device that completes checksums needs the
+ * partial form.
+ */
+static __always_inline void keep_checksum_valid(struct xdp_md *ctx, const struct packet *pkt,
+						bool device_completes)
+{
+	if (interface.mode == MODE_SKB && device_completes)
 		return;
-	if (bpf_xdp_load_bytes(ctx, kept->offset, &check, sizeof(check)) || check != kept->pseudo)
-		return;
-	segment = sum_bytes(ctx, kept->l4_offset, kept->l4_len);
-	check = ~fold((__u64)kept->pseudo + segment + (__u16)~check);
-	if (kept->udp && check == 0)
-		check = 0xffff;
-	bpf_xdp_store_bytes(ctx, kept->offset, &check, sizeof(check));
+	if (pkt->fragment == WHOLE)
+		complete_checksum(ctx, pkt->ip_offset, pkt->l4_offset, pkt->l4_len, pkt->proto);
 }
 
 #endif

@@ -45,47 +45,26 @@ static __always_inline struct policy current_policy(void)
 	return now;
 }
 
-/* A frame that the policy forwards. */
-struct forwarded {
-	__u32 ifindex;
-	__u32 completes; /* the device completes partial checksums */
-	__u32 size;
-	__u32 tags;
-	struct kept_checksum checksum;
-};
-
-/* Whether the device carries the frame. One VLAN tag is not part of the MTU. */
-static __always_inline bool fits_device(struct xdp_md *ctx, const struct forwarded *frame)
-{
-	__u32 mtu = frame->size - sizeof(struct ethhdr);
-
-	if (frame->size <= sizeof(struct ethhdr) + 68)
-		return true;
-	if (frame->tags)
-		mtu -= sizeof(struct tag);
-	return bpf_check_mtu(ctx, frame->ifindex, &mtu, 0, 0) == 0;
-}
-
 /*
- * Neither static nor inlined, so that the verifier walks it once and not for every path that ends
- * without a rule.
+ * Prepares the redirect of a frame by the policy. One VLAN tag is not part of the MTU, and every
+ * link carries 68 bytes. Neither static nor inlined, so that the verifier walks it once and not for
+ * every path that ends without a rule.
  */
-__noinline __u32 forward_by_policy(struct xdp_md *ctx, struct forwarded *frame)
+__noinline __u32 prepare_forward(struct xdp_md *ctx, __u32 ifindex, __u32 size, __u32 tags)
 {
-	if (!frame) /* never; the verifier doesn't know */
-		return OUTCOME_POLICY_NO_DEVICE;
+	__u32 mtu = size - sizeof(struct ethhdr) - (tags ? sizeof(struct tag) : 0);
+
 	/*
 	 * Back to where it came from, it would come again. The command refuses that, but a port of
 	 * a bond runs the bond's program.
 	 */
-	if (frame->ifindex == ctx->ingress_ifindex)
+	if (ifindex == ctx->ingress_ifindex)
 		return OUTCOME_POLICY_NO_DEVICE;
-	if (bpf_redirect_map(&egress, frame->ifindex, 0) != XDP_REDIRECT)
+	if (bpf_redirect_map(&egress, ifindex, 0) != XDP_REDIRECT)
 		return OUTCOME_POLICY_NO_DEVICE;
-	if (!fits_device(ctx, frame))
+	if (size > sizeof(struct ethhdr) + 68 && bpf_check_mtu(ctx, ifindex, &mtu, 0, 0))
 		return OUTCOME_POLICY_TOO_LONG;
-	complete_checksum(ctx, &frame->checksum, frame->completes);
-	record_redirect(frame->ifindex, UNATTRIBUTED);
+	record_redirect(ifindex, UNATTRIBUTED);
 	return OUTCOME_POLICY_FORWARD;
 }
 
@@ -94,19 +73,18 @@ static __always_inline __u32 apply_policy(struct xdp_md *ctx, const struct packe
 					  __u32 outcome)
 {
 	struct policy now = current_policy();
-	struct forwarded frame = {
-		.ifindex = now.ifindex,
-		.completes = now.flags & POLICY_COMPLETES_CHECKSUM,
-		.size = pkt->size,
-		.tags = pkt->tags,
-	};
+	__u32 prepared;
 
 	if (now.kind == POLICY_DROP)
 		return OUTCOME_POLICY_DROP;
 	if (now.kind != POLICY_FORWARD)
 		return outcome;
-	frame.checksum = kept_checksum(pkt);
-	return forward_by_policy(ctx, &frame);
+	prepared = prepare_forward(ctx, now.ifindex, pkt->size, pkt->tags);
+	/* The outcomes of packets with an L4 checksum. */
+	if (prepared == OUTCOME_POLICY_FORWARD &&
+	    (outcome == OUTCOME_NO_RULE || outcome == OUTCOME_NOT_UNICAST))
+		keep_checksum_valid(ctx, pkt, now.flags & POLICY_COMPLETES_CHECKSUM);
+	return prepared;
 }
 
 static __always_inline bool is_dropped_by_policy(__u32 outcome)

@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::IpAddr;
 
+use crate::model::EphemeralPorts;
+
 /// Linux: Documentation/networking/ip-sysctl.rst: the larger of the two counts.
 pub fn rp_filter(device: &str) -> u32 {
     let of = |device: &str| number(&format!("ipv4/conf/{device}/rp_filter"));
@@ -28,10 +30,34 @@ pub fn forwards(addr: IpAddr, device: &str) -> bool {
     }
 }
 
+/// The ports from which this namespace sends requests of its own; none where that cannot be read.
+pub fn ephemeral_ports() -> EphemeralPorts {
+    let range = text("ipv4/ip_local_port_range");
+    let mut range = range
+        .split_whitespace()
+        .filter_map(|port| port.parse().ok());
+    let (Some(first), Some(last)) = (range.next(), range.next()) else {
+        // Port 0 is nobody's.
+        return EphemeralPorts::default();
+    };
+    let reserved = text("ipv4/ip_local_reserved_ports");
+    let reserved = reserved.trim().split(',').filter_map(|ports| {
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        Some((first.parse().ok()?, last.parse().ok()?))
+    });
+    EphemeralPorts {
+        first,
+        last,
+        reserved: reserved.collect(),
+    }
+}
+
 /// Zero where there is no such setting.
 fn number(key: &str) -> u32 {
-    let text = fs::read_to_string(format!("/proc/sys/net/{key}"));
-    text.ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(0)
+    text(key).trim().parse().unwrap_or(0)
+}
+
+/// Empty where there is no such setting.
+fn text(key: &str) -> String {
+    fs::read_to_string(format!("/proc/sys/net/{key}")).unwrap_or_default()
 }

@@ -4,6 +4,7 @@ mod action;
 mod adjacency;
 mod change;
 mod counter;
+mod ephemeral;
 mod failures;
 mod features;
 mod finding;
@@ -27,6 +28,7 @@ pub use action::{Action, ActionKind, Macs, TooLong};
 pub use adjacency::Adjacency;
 pub use change::{Change, DeviceRef};
 pub use counter::{Counter, Rate};
+pub use ephemeral::EphemeralPorts;
 pub use failures::{Failures, Loss, Reason};
 pub use features::{
     FeatureSource, Features, Netns, Offloads, Peer, Related, Remote, RxQueues, XdpFeatures,

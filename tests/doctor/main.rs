@@ -8,6 +8,7 @@ mod answers;
 mod bed;
 mod bridge;
 mod devices;
+mod ephemeral_ports;
 mod fix;
 mod foreign_program;
 mod hints;

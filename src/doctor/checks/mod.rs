@@ -9,6 +9,7 @@ mod bridge_port;
 mod capabilities;
 mod checksum;
 mod device;
+mod ephemeral_ports;
 mod foreign_program;
 mod fragments;
 mod gro_list;
@@ -92,6 +93,7 @@ const WAY: &[Check] = &[
     Whole(reply_source::check),
     Backend(keep_ip::check),
     Egress(r#loop::check),
+    Interface(ephemeral_ports::check),
     Interface(segments::check),
     Interface(vlan_offload::check),
 ];

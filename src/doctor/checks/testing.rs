@@ -36,6 +36,7 @@ pub fn attach(facts: &mut Facts, device: DeviceFacts, mode: Mode) {
         successor: None,
         foreign: None,
         elsewhere: None,
+        addresses: Vec::new(),
         policy: Policy::Pass,
     });
     facts.devices.insert(ifindex, device);

@@ -18,6 +18,8 @@ pub struct InterfaceFacts {
     pub foreign: Option<String>,
     /// Where its device is now, if that was moved and can be seen.
     pub elsewhere: Option<Remote>,
+    /// This host's own, on it or on the bridge above it.
+    pub addresses: Vec<IpAddr>,
     /// What becomes of frames that no rule matches.
     pub policy: Policy,
 }

@@ -16,7 +16,7 @@ pub use reply::{
     Certainty, Delivery, Others, Reply, ReplyArrival, ReturnRoute, ServerFacts, Source,
 };
 
-use crate::model::{Failures, Features, LinkState, Match, Mode, Outcomes, Rule};
+use crate::model::{EphemeralPorts, Failures, Features, LinkState, Match, Mode, Outcomes, Rule};
 
 #[derive(Default)]
 pub struct Facts {
@@ -32,6 +32,8 @@ pub struct Facts {
     /// What is below those in this namespace: the ports of bridges, the devices that VLANs and macvlans
     /// stand on.
     pub below: BTreeMap<u32, Features>,
+    /// From which this host sends requests of its own.
+    pub ephemeral_ports: EphemeralPorts,
     /// Lost frames, by egress device.
     pub losses: BTreeMap<u32, Failures>,
     /// What became of the packets that arrived, by the index of the attached interface.

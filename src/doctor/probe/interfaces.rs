@@ -10,6 +10,7 @@ use super::peer;
 use super::whereabouts::LinkLayer;
 use crate::datapath::{Foreign, Ids, Interface, Pins, RuleStore, runs};
 use crate::doctor::facts::{BridgeEntry, DeviceFacts, Facts, InterfaceFacts};
+use crate::host::address;
 use crate::host::device::{self, Device};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
@@ -34,9 +35,24 @@ pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Result<
         successor: namesake.map(|d| d.ifindex).filter(|&now| now != ifindex),
         foreign: foreign.map(|foreign| foreign.describe()),
         elsewhere: moved.as_ref().and_then(elsewhere),
+        addresses: own_addresses(ifindex, survey)?,
         policy: interface.policy(pins)?,
         name,
     })
+}
+
+/// Those of an interface, and of the bridge above it, which has them in its stead.
+fn own_addresses(ifindex: u32, survey: &Survey) -> Result<Vec<IpAddr>> {
+    let mut devices = survey.devices().iter();
+    let master = devices
+        .find(|device| device.ifindex == ifindex)
+        .and_then(|d| d.master);
+    let mut addresses = Vec::new();
+    for ifindex in [Some(ifindex), master].into_iter().flatten() {
+        let all = address::of(ifindex, None)?.into_iter();
+        addresses.extend(all.filter(|a| a.global).map(|a| a.net.addr()));
+    }
+    Ok(addresses)
 }
 
 /// The device that has the program of a moved interface, where its namespace can be entered.

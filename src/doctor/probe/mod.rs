@@ -14,6 +14,7 @@ use anyhow::Result;
 use crate::datapath::{self, Interface, Pins, RuleStore};
 use crate::doctor::facts::{Facts, StalePins};
 use crate::host::features::Survey;
+use crate::host::sysctl;
 use crate::model::{Backend, Failures, Outcomes, Rule};
 use sources::Networks;
 use whereabouts::LinkLayer;
@@ -91,6 +92,7 @@ fn live(
             .iter()
             .map(|interface| interfaces::interface(interface, pins, survey))
             .collect::<Result<_>>()?,
+        ephemeral_ports: sysctl::ephemeral_ports(),
         ..Facts::default()
     };
     let networks = Networks::behind(&interfaces::leading(&facts, survey))?;
