@@ -256,7 +256,10 @@ fn an_origin_lives_as_long_as_what_it_tells_of() {
     assert_eq!(origin(), Value::Null);
     tool.ok(&add_netns);
     let rows = tool.json("rule list");
-    assert_eq!((&rows[0]["origin"], &rows[1]["origin"]), (&netns, &Value::Null));
+    assert_eq!(
+        (&rows[0]["origin"], &rows[1]["origin"]),
+        (&netns, &Value::Null)
+    );
 }
 
 #[test]

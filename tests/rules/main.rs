@@ -10,5 +10,6 @@ mod forward;
 mod grammar;
 mod list;
 mod loops;
+mod most_specific;
 mod packets;
 mod resolve;
