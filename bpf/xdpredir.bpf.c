@@ -139,22 +139,20 @@ static __always_inline int verdict(__u32 outcome)
 	return XDP_PASS;
 }
 
-static __always_inline int finish(struct xdp_md *ctx, const struct packet *pkt, __u32 outcome)
+static __always_inline __u32 frame_size(struct xdp_md *ctx)
 {
-	if (is_unmatched(outcome))
-		outcome = apply_policy(ctx, pkt, outcome);
-	count_outcome(outcome, pkt->size);
-	return verdict(outcome);
+	return interface.frags ? bpf_xdp_get_buff_len(ctx) : ctx->data_end - ctx->data;
 }
 
-/* Any packet. */
-static __noinline int general(struct xdp_md *ctx)
+/*
+ * The outcome of any packet. Neither static nor inlined, so that the verifier walks what comes
+ * after it once, and not for every path through it.
+ */
+__noinline __u32 judge(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
-	struct packet pkt = {
-		.size = interface.frags ? bpf_xdp_get_buff_len(ctx) : end - data,
-	};
+	struct packet pkt = {.size = frame_size(ctx)};
 	__u32 outcome = parse(ctx, &pkt, data, end);
 
 	if (!outcome) {
@@ -164,7 +162,15 @@ static __noinline int general(struct xdp_md *ctx)
 		if (pkt.fragment == FIRST && !is_by_rule(outcome))
 			forget_first();
 	}
-	return finish(ctx, &pkt, outcome);
+	return is_unmatched(outcome) ? apply_policy(ctx, &pkt, outcome) : outcome;
+}
+
+/* The same for what most packets are. */
+static __always_inline __u32 judge_plain(struct xdp_md *ctx, const struct packet *pkt)
+{
+	__u32 outcome = decide_and_act(ctx, pkt);
+
+	return is_unmatched(outcome) ? apply_policy(ctx, pkt, outcome) : outcome;
 }
 
 SEC("xdp")
@@ -172,13 +178,12 @@ int xdpredir(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
-	struct packet pkt = {
-		.size = interface.frags ? bpf_xdp_get_buff_len(ctx) : end - data,
-	};
+	struct packet pkt = {.size = frame_size(ctx)};
+	__u32 outcome;
 
-	if (!parse_plain(&pkt, data, end))
-		return general(ctx);
-	return finish(ctx, &pkt, decide_and_act(ctx, &pkt));
+	outcome = parse_plain(&pkt, data, end) ? judge_plain(ctx, &pkt) : judge(ctx);
+	count_outcome(outcome, pkt.size);
+	return verdict(outcome);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -212,7 +212,8 @@ fn a_rule_that_somebody_broke_can_be_seen_past_mended_and_deleted() {
     assert_eq!(tool.json("status")["rules"], 0);
 }
 
-/// Has all numbers taken of the banks that there are, as runs that are killed again and again would leave them.
+/// Has all numbers taken of the banks that there are, as runs that are killed again and again would leave
+/// them.
 fn fill(lan: &Lan, bitmaps: &str, bank: &str) -> u32 {
     let (bitmaps, state) = (pinned(lan, bitmaps), lan.pins.namespace().join("state"));
     let full = vec![0xff; bitmaps.value_size() as usize];
@@ -233,8 +234,8 @@ fn fill_all(lan: &Lan) -> [u32; 2] {
     ]
 }
 
-/// Killed runs leave lines and counters that no rule has. Before there is much of it, they go; what is in use stays,
-/// and so does what is about to be.
+/// Killed runs leave lines and counters that no rule has. Before there is much of it, they go; what is in
+/// use stays, and so does what is about to be.
 #[test]
 fn garbage_gives_way_to_rules() {
     let lan = Lan::new(false, 2);

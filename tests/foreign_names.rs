@@ -164,7 +164,7 @@ fn what_is_suggested_can_be_pasted_whatever_the_names() {
         bed.run(&["attach", name, "--mode", "native"]).ok();
         bed.add().ok();
         let mend = bed.mend("peer-napi").expect("the peer has no GRO");
-        let (pasted, _) = mend[1..].split_once("`, or ").expect("a command first");
+        let (pasted, _) = mend[1..].split_once("`, or").expect("a command first");
         let run: Run = Command::new("sh")
             .args(["-c", pasted])
             .output()

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use fixture::bed::{Lab, exec, lab, namespaces, run, status, xdpredir};
+use fixture::terminal::shows;
 use fixture::{BINARY, Pins, Run, chmod, command};
 
 /// Runs the closure on a thread of its own in the host's network namespace.
@@ -188,6 +189,20 @@ fn up_ends_with_what_to_try_and_warns_where_nothing_can_be_pinned() {
     let run = lab(&["up", "pair", "--pin-dir", "/tmp/nothing-is-mounted-here"]).ok();
     let words = ["warning", "/tmp/nothing-is-mounted-here", "no bpffs"];
     assert!(words.iter().all(|word| run.err.contains(word)), "{run:?}");
+}
+
+/// A device's or an address' name is a word, however long.
+#[test]
+fn what_up_says_is_broken_between_words_on_a_terminal() {
+    let _lab = Lab::alone();
+    let mut up = xdpredir(&["lab", "up"]);
+    up.stderr(std::process::Stdio::inherit());
+    let shown = shows(up, 60);
+    let long = shown.lines().find(|line| line.len() > 60);
+    assert_eq!(long, None, "{shown}");
+    assert!(shown.contains("\n  "), "{shown}");
+    let whole = shown.replace("\n  ", " ");
+    assert!(whole.contains("now try `xdpredir lab"), "{shown}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Which numbers are free in all banks of a kind. What is taken is in memory until it is stored: a change that is
-//! given up, or killed, has taken nothing.
+//! Which numbers are free in all banks of a kind. What is taken is in memory until it is stored: a change
+//! that is given up, or killed, has taken nothing.
 
 use super::bitmap::{BITS, Bitmap};
 

@@ -227,7 +227,8 @@ impl Source for Pinned {
         sys::Words::map(&map).at("cannot map", &path).map(Some)
     }
 
-    /// The pins come last: a run that is killed before leaves banks without users, which the next one replaces.
+    /// The pins come last: a run that is killed before leaves banks without users, which the next one
+    /// replaces.
     fn make(&self, first: u32, count: u32) -> Result<()> {
         let made = (0..count).map(|_| self.kind.create());
         let made = made.collect::<Result<Vec<_>>>();
@@ -259,8 +260,8 @@ impl Pinned {
         self.state.join(self.kind.pin(number))
     }
 
-    /// Puts all banks where the program looks them up. In one call, because the kernel waits for all programs after
-    /// each call. Before Linux 5.19 they go one by one.
+    /// Puts all banks where the program looks them up. In one call, because the kernel waits for all
+    /// programs after each call. Before Linux 5.19 they go one by one.
     fn put_all(&self, first: u32, banks: &[MapHandle]) -> Result<()> {
         let numbers = first..first + banks.len() as u32;
         let keys: Vec<u8> = numbers.flat_map(u32::to_ne_bytes).collect();
@@ -275,8 +276,8 @@ impl Pinned {
         pairs.try_for_each(|(number, bank)| put(&self.outer, number, bank))
     }
 
-    /// Pins a bank. It is shared with the group before it has its name, so that no member meets a bank that is
-    /// closed.
+    /// Pins a bank. It is shared with the group before it has its name, so that no member meets a bank that
+    /// is closed.
     fn keep(&self, number: u32, bank: &MapHandle) -> Result<()> {
         let path = self.pin(number);
         let staged = self.state.join(format!("{}new", self.kind.prefix()));

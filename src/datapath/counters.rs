@@ -101,7 +101,8 @@ impl CounterBanks {
         self.allocator.borrow().unmarked(marks).collect()
     }
 
-    /// Frees all counters but those that are marked. The caller has waited until no packet is counted under another.
+    /// Frees all counters but those that are marked. The caller has waited until no packet is counted under
+    /// another.
     pub fn keep_only(&self, marks: &Marks) -> Result<()> {
         self.allocator.borrow_mut().keep_only(marks);
         self.store()

@@ -24,8 +24,8 @@ impl RuleStore {
         self.open_egress(&BTreeSet::from([ifindex]))
     }
 
-    /// Opens devices that are not open yet. Actions and policies with an unregistered device that had the same index
-    /// lose it, or their packets would go out by the new one.
+    /// Opens devices that are not open yet. Actions and policies with an unregistered device that had the
+    /// same index lose it, or their packets would go out by the new one.
     pub(super) fn open_egress(&self, wanted: &BTreeSet<u32>) -> Result<()> {
         let mut closed = BTreeSet::new();
         for &ifindex in wanted.iter().filter(|&&ifindex| ifindex != 0) {

@@ -1,7 +1,7 @@
 //! The lines in which rules lie: 64 bytes each, in banks. Line 0 is nothing.
 //!
-//! What a packet can reach does not change, so a line is written before anything that packets read names it. Lines
-//! are not freed one by one: what no rule set reaches is swept when its room is needed.
+//! What a packet can reach does not change, so a line is written before anything that packets read names
+//! it. Lines are not freed one by one: what no rule set reaches is swept when its room is needed.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -162,8 +162,8 @@ impl Heap {
         marks
     }
 
-    /// Frees all lines but those that are marked, and tells how many are. The caller has waited until no packet is on
-    /// its way through another.
+    /// Frees all lines but those that are marked, and tells how many are. The caller has waited until no
+    /// packet is on its way through another.
     pub fn keep_only(&self, marks: &Marks) -> Result<u32> {
         self.allocator.borrow_mut().keep_only(marks);
         self.has_garbage.set(false);

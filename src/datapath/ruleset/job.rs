@@ -159,7 +159,8 @@ impl Lookup<'_> {
     }
 }
 
-/// A backend without a counter gets that of its server in the rule; others stay without one, and get a new one.
+/// A backend without a counter gets that of its server in the rule; others stay without one, and get a new
+/// one.
 fn assign_counters(rule: &mut Rule, old: Option<&Rule>) {
     let taken: Vec<u32> = rule.backends.iter().filter_map(|b| b.counter).collect();
     for backend in &mut rule.backends {

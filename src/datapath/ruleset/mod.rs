@@ -1,7 +1,7 @@
 //! The rules in the kernel: see bpf/abi/ruleset.h for how they lie there.
 //!
-//! Everything that packets are decided by stands in memory that this command maps. There are two slots: a change
-//! writes the next rule set into the one that packets do not see, and publishing it is one write.
+//! Everything that packets are decided by stands in memory that this command maps. There are two slots: a
+//! change writes the next rule set into the one that packets do not see, and publishing it is one write.
 
 mod change;
 pub(super) mod codec;
@@ -161,8 +161,8 @@ impl RuleStore {
         Ok(Some(rule))
     }
 
-    /// All but the locators. What this command has not written is no action; the rule can still be stored again or
-    /// deleted.
+    /// All but the locators. What this command has not written is no action; the rule can still be stored
+    /// again or deleted.
     fn decode(&self, matches: Match, stored: &StoredRule) -> Result<Rule> {
         Ok(rule_of(matches, &targets::read(&self.heap, stored)?))
     }

@@ -1,5 +1,5 @@
-//! Services: which rules a protocol and port can have. They are compiled anew where their probes change, into new
-//! lines, so that those of the live rule set stay as they are.
+//! Services: which rules a protocol and port can have. They are compiled anew where their probes change,
+//! into new lines, so that those of the live rule set stay as they are.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;

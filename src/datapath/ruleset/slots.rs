@@ -35,15 +35,16 @@ impl Slots {
         Ok(Slot { number, set })
     }
 
-    /// Whether what was read of a slot was its rule set: while nobody writes another one into it, the revision stays.
+    /// Whether what was read of a slot was its rule set: while nobody writes another one into it, the
+    /// revision stays.
     pub fn is_unchanged(&self, slot: &Slot) -> Result<bool> {
         fence(Ordering::SeqCst);
         let now = self.rulesets.get(&slot.number)?.unwrap_or_default();
         Ok(slot.set.revision != 0 && now.revision == slot.set.revision)
     }
 
-    /// Begins to write into the slot that packets do not see; it has the live rule set. The caller has waited until
-    /// no packet is on its way through what was there.
+    /// Begins to write into the slot that packets do not see; it has the live rule set. The caller has
+    /// waited until no packet is on its way through what was there.
     pub fn begin(&self, live: &Slot) -> Result<Slot> {
         let staged = Slot {
             number: 1 - live.number,

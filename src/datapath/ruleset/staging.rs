@@ -35,8 +35,8 @@ pub struct Written {
 }
 
 impl RuleStore {
-    /// Writes a job into the staged slot. The caller has waited until no packet is on its way through that. Where there
-    /// is no room, or only root could make more, what nobody needs any more is swept.
+    /// Writes a job into the staged slot. The caller has waited until no packet is on its way through that.
+    /// Where there is no room, or only root could make more, what nobody needs any more is swept.
     pub(super) fn write(&self, ports: &Ports, live: &Slot, job: &Job) -> Result<Written> {
         match self.try_to_write(ports, live, job, false) {
             Err(error) if says_full(&error) || exit_code(&error) == Exit::Permission => {
@@ -95,7 +95,8 @@ impl RuleStore {
     }
 }
 
-/// Removes what the job removes and replaces, and inserts its rules. What changes of the locators is returned.
+/// Removes what the job removes and replaces, and inserts its rules. What changes of the locators is
+/// returned.
 fn write_rules(
     heap: &Heap,
     change: &mut Change,

@@ -1,7 +1,7 @@
 //! Lines, counters and locators that no rule set has any more.
 //!
-//! Changes leave what they replace, and so do runs that are killed half-way. It is swept when its room is needed: as
-//! a change begins, when both slots have the same rule set.
+//! Changes leave what they replace, and so do runs that are killed half-way. It is swept when its room is
+//! needed: as a change begins, when both slots have the same rule set.
 
 use anyhow::Result;
 
@@ -46,8 +46,8 @@ impl RuleStore {
         self.counters.keep_only(reached)
     }
 
-    /// Fragments follow their first one whatever becomes of the rule. They must not be counted for the backend that
-    /// gets the counter next.
+    /// Fragments follow their first one whatever becomes of the rule. They must not be counted for the
+    /// backend that gets the counter next.
     fn detach_fragments(&self, reached: &Marks) -> Result<()> {
         for (key, mut first) in self.fragments.entries()? {
             if !reached.has(first.action.counter) {

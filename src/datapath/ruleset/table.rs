@@ -1,7 +1,7 @@
 //! The hash table of all rules, and the guards, which tell of most lookups that they would be in vain.
 //!
-//! Both slots' rule sets share a table: each entry has a bit for each slot. A change sets and clears the bits of the
-//! staged slot only, until it needs a larger table, which has the staged slot's rules alone.
+//! Both slots' rule sets share a table: each entry has a bit for each slot. A change sets and clears the
+//! bits of the staged slot only, until it needs a larger table, which has the staged slot's rules alone.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 

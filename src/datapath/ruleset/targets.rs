@@ -37,8 +37,8 @@ impl<'a> Targets<'a> {
         }
     }
 
-    /// Writes what a rule leads to. `counters` are those of its backends, or its own; `table` is the line of the Maglev
-    /// table that the rule has had, if its members are the same.
+    /// Writes what a rule leads to. `counters` are those of its backends, or its own; `table` is the line
+    /// of the Maglev table that the rule has had, if its members are the same.
     pub fn write(&mut self, rule: &Rule, counters: &[u32], table: Option<u32>) -> Result<Target> {
         let only = match rule.backends.as_slice() {
             [] => stored_action(rule),

@@ -1,7 +1,7 @@
 //! The one way to change rules: `begin`, `stage` a plan, then `publish` it or `discard` it.
 //!
-//! What is staged is written, and neither a packet nor another run sees it. Publishing is one write, whatever the plan:
-//! a run that is killed leaves the old rules or the new ones.
+//! What is staged is written, and neither a packet nor another run sees it. Publishing is one write,
+//! whatever the plan: a run that is killed leaves the old rules or the new ones.
 
 use std::collections::BTreeSet;
 
@@ -33,8 +33,8 @@ pub struct Staged<'a> {
 }
 
 impl RuleStore {
-    /// Begins a change. Packets can be sent to the devices `egress` from now on; actions whose device was unregistered
-    /// and had one of these indexes are read as without a device.
+    /// Begins a change. Packets can be sent to the devices `egress` from now on; actions whose device was
+    /// unregistered and had one of these indexes are read as without a device.
     pub fn begin<'a>(&'a self, _: &'a Lock, egress: &BTreeSet<u32>) -> Result<Transaction<'a>> {
         self.open_egress(egress)?;
         Ok(Transaction { store: self })
@@ -82,8 +82,8 @@ impl<'a> Transaction<'a> {
         self.store.read(&live, matches, &key_of(matches))
     }
 
-    /// Checks that a plan finds room, and writes it. A backend without a counter keeps that of its server in the rule, or
-    /// gets a new one.
+    /// Checks that a plan finds room, and writes it. A backend without a counter keeps that of its server
+    /// in the rule, or gets a new one.
     pub fn stage(self, plan: Plan) -> Result<Staged<'a>> {
         let store = self.store;
         let count = plan.put.len();
@@ -125,7 +125,8 @@ impl Staged<'_> {
             store.heap.store()?;
             store.counters.store()?;
             store.probes.store(&written.probes)?;
-            // A run that is killed in between leaves the old adjacency of a backend, which `rule refresh` replaces.
+            // A run that is killed in between leaves the old adjacency of a backend, which `rule refresh`
+            // replaces.
             store.store_locators(&written.locators)?;
             let revision = live.set.revision + 1;
             store.slots.publish(&written.staged, revision)?;
