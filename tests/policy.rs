@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use fixture::lan::mac;
 use fixture::packet::{Checksum, Frame, TCP};
 use fixture::tap::Tap;
 use fixture::{Ns, Pins, Tool, eventually, kill};
@@ -550,4 +551,44 @@ fn a_policy_changes_under_traffic() {
         let frames = sent(&wire.client.ip("-s -j link show eth0")) - start;
         sums(&wire.tool(), "nic").0 - counted == frames
     });
+}
+
+#[test]
+fn a_policy_that_cuts_off_an_ssh_session_is_warned_of() {
+    let wire = Wire::new();
+    let tool = wire.tool();
+    tool.ok("attach nic veth0");
+    let listener = wire
+        .host
+        .enter(|| TcpListener::bind("[::]:22").expect("a port"));
+    let ssh = |warnings: &Value| -> Vec<String> {
+        let all = warnings["warnings"].as_array().unwrap();
+        let ssh = all.iter().filter(|finding| finding["check"] == "ssh");
+        ssh.map(|f| f["mend"].as_str().unwrap().to_string())
+            .collect()
+    };
+    let drop_all = || ssh(&tool.json("policy nic drop"));
+    assert_eq!(drop_all(), Vec::<String>::new(), "nobody is connected");
+    tool.ok("policy nic pass");
+    for addr in INSIDE {
+        let connect = || TcpStream::connect(format!("{}:22", bracketed(addr)));
+        let session = wire.client.enter(connect).expect("a session");
+        let accepted = listener.accept().expect("a session");
+        let warnings = drop_all();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let add = "rule add --in nic --proto tcp --port 22 --pass`";
+        assert!(warnings[0].contains(add), "{warnings:?}");
+        let mac = mac(&wire.client, "eth0");
+        let client = CLIENT[usize::from(addr.contains(':'))];
+        let neighbour = format!("ip neigh replace {client} lladdr {mac} dev nic nud permanent`");
+        assert!(warnings[0].contains(&neighbour), "{warnings:?}");
+        assert_eq!(ssh(&tool.json("policy nic forward:veth0")).len(), 1);
+        assert_eq!(ssh(&tool.json("policy nic pass")), Vec::<String>::new());
+        assert_eq!(ssh(&tool.json("policy veth0 drop")), Vec::<String>::new());
+        tool.ok("policy veth0 pass");
+        drop((session, accepted));
+        // The side that closed first waits; this one is not established any more.
+        eventually("it is closed", || drop_all().is_empty());
+        tool.ok("policy nic pass");
+    }
 }

@@ -10,19 +10,32 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::bed::{Bed, CLIENT};
+use crate::Setup;
+use crate::bed::{Bed, Hook};
 use crate::host::{run, run_on, within};
-use crate::product::Product;
-use crate::report::{Line, Section, Spread};
+use crate::product::{Backend, Ledger, Product};
+use crate::report::{Line, Section};
 use crate::rounds::take_turns;
-use crate::{Setup, WARM_UP, WINDOW};
+use crate::spread::Spread;
+use crate::subject::Programs;
+use crate::traffic::CLIENT;
 
 const NEAR: &str = "10.9.0.1";
 const FAR: &str = "10.9.0.2";
 const BUFFER: usize = 1 << 17;
 
-/// The mode in which the program is attached, if it is.
-const MODES: [Option<&str>; 3] = [None, Some("native"), Some("skb")];
+/// A connection becomes fast in its first moments.
+const WARM_UP: Duration = Duration::from_millis(60);
+const WINDOW: Duration = Duration::from_millis(150);
+
+#[derive(Clone, Copy)]
+enum Mode {
+    NotAttached,
+    Native,
+    Generic,
+}
+
+const MODES: [Mode; 3] = [Mode::NotAttached, Mode::Native, Mode::Generic];
 
 #[derive(Clone, Copy)]
 enum Direction {
@@ -38,14 +51,18 @@ pub fn measure(setup: &Setup) -> Result<Section> {
     add_address(NEAR, "dut0")?;
     within(&bed.far, || add_address(FAR, "generator"))?;
     let product = Product::new("cost");
-    product.prepare(|product| product.add_rule(&bed, &CLIENT.to_string(), 0))?;
-
-    let mut lines = direction_lines("TCP from the peer", Direction::In, &bed, &product, setup)?;
+    let rule = ["--src", &CLIENT.to_string()];
+    product.prepare(|product| product.add_rule(&rule, &Backend::first(&bed)))?;
+    let programs = Attachable {
+        bed: &bed,
+        native: product.programs("native", Ledger::On)?,
+        generic: product.programs("skb", Ledger::On)?,
+    };
+    let mut lines = direction_lines("TCP from the peer", Direction::In, &programs, setup)?;
     lines.extend(direction_lines(
         "TCP to the peer",
         Direction::Out,
-        &bed,
-        &product,
+        &programs,
         setup,
     )?);
     Ok(Section {
@@ -61,30 +78,45 @@ fn add_address(address: &str, device: &str) -> Result<()> {
     run("ip", &["address", "add", &prefix, "dev", device])
 }
 
+struct Attachable<'a> {
+    bed: &'a Bed<'a>,
+    native: Programs,
+    generic: Programs,
+}
+
+impl Attachable<'_> {
+    /// What `measure` returns while the program is attached.
+    fn attached(&self, mode: Mode, measure: impl FnOnce() -> Result<f64>) -> Result<f64> {
+        let (programs, hook) = match mode {
+            Mode::NotAttached => return measure(),
+            Mode::Native => (&self.native, Hook::Native),
+            Mode::Generic => (&self.generic, Hook::Generic),
+        };
+        let _tracing = programs.attach(self.bed, hook)?;
+        let measured = measure();
+        self.bed.detach(hook)?;
+        measured
+    }
+}
+
 fn direction_lines(
     case: &'static str,
     direction: Direction,
-    bed: &Bed,
-    product: &Product,
+    programs: &Attachable,
     setup: &Setup,
 ) -> Result<Vec<Line>> {
-    let gbps = take_turns(setup.rounds, &MODES, |mode| {
-        if let Some(mode) = mode {
-            product.attach(mode)?;
-        }
-        let gbps = bulk_rate(connect(&bed.far)?, direction, setup.cpu)?;
-        if mode.is_some() {
-            product.detach()?;
-        }
-        Ok(gbps)
+    let ns = take_turns(setup.rounds, &MODES, |&mode| {
+        programs.attached(mode, || {
+            ns_per_bit(connect(&programs.bed.far)?, direction, setup.cpu)
+        })
     })?;
-    let [without, native, generic] = &gbps[..] else {
-        unreachable!("as many as there are modes")
+    let [without, native, generic] = [&ns[0], &ns[1], &ns[2]];
+    let rate = |subject, ns: &[f64]| {
+        let gbps = Spread::derived([ns], |[ns]| 1.0 / ns);
+        Line::new(case, subject, gbps, "Gbit/s")
     };
-    let value = |&gbps: &f64| gbps;
-    let rate = |subject, samples| Line::new(case, subject, Spread::of(samples, value), "Gbit/s");
-    let ratio = |subject, samples| {
-        let value = Spread::ratio(samples, without, value);
+    let ratio = |subject, ns: &[f64]| {
+        let value = Spread::rate_ratio(ns, without);
         Line::new(case, subject, value, "× not attached")
     };
     Ok(vec![
@@ -104,8 +136,8 @@ fn connect(far: &File) -> Result<[TcpStream; 2]> {
     Ok([listener.accept()?.0, far_end])
 }
 
-/// What a stream carries. The sender runs on a CPU of its own.
-fn bulk_rate([near, far]: [TcpStream; 2], direction: Direction, cpu: usize) -> Result<f64> {
+/// What a stream takes for a bit. The sender runs on a CPU of its own.
+fn ns_per_bit([near, far]: [TcpStream; 2], direction: Direction, cpu: usize) -> Result<f64> {
     let (mut sender, mut receiver) = match direction {
         Direction::In => (far, near),
         Direction::Out => (near, far),
@@ -121,7 +153,7 @@ fn bulk_rate([near, far]: [TcpStream; 2], direction: Direction, cpu: usize) -> R
     let elapsed = start.elapsed();
     drop(receiver);
     sending.join().expect("the sender does not panic")?;
-    Ok(bytes as f64 * 8.0 / elapsed.as_secs_f64() / 1e9)
+    Ok(elapsed.as_nanos() as f64 / (bytes as f64 * 8.0))
 }
 
 fn read_for(stream: &mut TcpStream, duration: Duration) -> Result<usize> {

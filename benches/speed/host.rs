@@ -109,6 +109,12 @@ pub fn ifindex(name: &str) -> Result<u32> {
     if_nametoindex(name).with_context(|| format!("no device {name}"))
 }
 
+/// As `uname -r` prints it.
+pub fn kernel_release() -> Result<String> {
+    let uname = nix::sys::utsname::uname()?;
+    Ok(uname.release().to_string_lossy().into_owned())
+}
+
 pub fn run(program: &str, args: &[&str]) -> Result<()> {
     let output = Command::new(program).args(args).output();
     let output = output.with_context(|| format!("cannot run {program}"))?;

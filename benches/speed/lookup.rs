@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
 use libbpf_rs::{MapCore, MapFlags, OpenObject, ProgramInput};
 
-use crate::bed::PORT;
 use crate::host::kernel_memory;
-use crate::report::{Line, Section, Spread};
+use crate::report::{Line, Section};
 use crate::rounds::take_turns;
+use crate::spread::Spread;
+use crate::traffic::PORT;
 use crate::{Setup, frame, prefixes};
 
 #[allow(clippy::all, clippy::undocumented_unsafe_blocks, unsafe_code)]
@@ -27,7 +28,7 @@ const VALUE: [u8; 72] = [0; 72];
 const PROTOCOL: u8 = 17;
 const FAMILY: u8 = 4;
 
-const RUNS: u32 = 4000;
+const RUNS: u32 = 1000;
 const BATCH: usize = 10_000;
 
 struct Case {
@@ -84,7 +85,7 @@ fn measure_case(case: &Case, setup: &Setup) -> Result<Vec<Line>> {
 
     let line = |subject, from, to: u64| {
         let bytes = to.saturating_sub(from) as f64 / f64::from(setup.rules);
-        Line::new(case.name, subject, Spread::new([bytes]), "B per prefix")
+        Line::new(case.name, subject, Spread::of(&[bytes]), "B per prefix")
     };
     let mut lines = vec![
         line("trie", empty, with_trie),
@@ -106,7 +107,7 @@ struct Structures<'obj> {
 impl Structures<'_> {
     fn time_lines(&mut self, name: &str, addresses: u32, setup: &Setup) -> Result<Vec<Line>> {
         let subjects = [Subject::Control, Subject::Trie, Subject::Hash];
-        let ns = take_turns(setup.rounds, &subjects, |subject| {
+        let ns = take_turns(setup.rounds, &subjects, |&subject| {
             let skel = match subject {
                 Subject::Trie => &mut self.trie,
                 Subject::Control | Subject::Hash => &mut self.hash,
@@ -114,17 +115,15 @@ impl Structures<'_> {
             draw_from(skel, setup.rules, addresses)?;
             run(skel, subject)
         })?;
-        let above_control = |index: usize| -> Vec<f64> {
-            let pairs = ns[index].iter().zip(&ns[0]);
-            pairs.map(|(ns, control)| ns - control).collect()
-        };
-        let (trie, hash) = (above_control(1), above_control(2));
-        let value = |&ns: &f64| ns;
+        let [control, trie, hash] = [&ns[0], &ns[1], &ns[2]];
+        let beside = Spread::derived([hash, trie, control], |[hash, trie, control]| {
+            (hash - control) / (trie - control)
+        });
         let line = |subject, value, unit| Line::new(name, subject, value, unit);
         Ok(vec![
-            line("trie", Spread::of(&trie, value), "ns per lookup"),
-            line("hash", Spread::of(&hash, value), "ns per lookup"),
-            line("hash", Spread::ratio(&hash, &trie, value), "× trie"),
+            line("trie", Spread::above(trie, control), "ns per lookup"),
+            line("hash", Spread::above(hash, control), "ns per lookup"),
+            line("hash", beside, "× trie"),
         ])
     }
 }
@@ -190,7 +189,7 @@ fn run(skel: &LookupSkel, subject: Subject) -> Result<f64> {
         Subject::Hash => &skel.progs.ask_hash,
     };
     let output = program.test_run(ProgramInput {
-        data_in: Some(&[0; frame::LEN]),
+        data_in: Some(&[0; frame::SHORTEST]),
         repeat: RUNS,
         ..Default::default()
     })?;

@@ -1,21 +1,32 @@
 //! The shipped program beside others that do the same, or a part of it: every claim of speed, each
 //! with what it is measured against in the same run.
 
+mod arrivals;
 mod bed;
+mod cases;
 mod cost;
 mod frame;
+mod generator;
 mod host;
+mod hot;
 mod lookup;
+mod means;
 mod prefixes;
 mod product;
 mod receiver;
 mod redirect;
 mod report;
 mod rounds;
+mod rule_sets;
 mod rules;
+mod shapes;
+mod spread;
 mod stack;
+mod subject;
 mod sys;
 mod tc;
+mod traffic;
+mod window;
 
 use std::time::Duration;
 
@@ -24,8 +35,9 @@ use clap::{Parser, ValueEnum};
 
 use report::{Report, Section};
 
-const WARM_UP: Duration = Duration::from_millis(100);
-const WINDOW: Duration = Duration::from_millis(400);
+/// Packets that the program before has let through have passed.
+const SETTLE: Duration = Duration::from_millis(5);
+const WINDOW: Duration = Duration::from_millis(30);
 
 /// Measure the shipped program beside others that do the same, or a part of it
 #[derive(Parser)]
@@ -38,7 +50,7 @@ struct Args {
     json: bool,
 
     /// Rounds for each case
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(3..))]
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(3..))]
     rounds: u32,
 
     /// Rules and prefixes where there are many
@@ -53,6 +65,7 @@ struct Args {
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Name {
     Redirect,
+    Hot,
     Stack,
     Rules,
     Lookup,
@@ -95,6 +108,7 @@ impl Name {
     fn measure(self, setup: &Setup) -> Result<Section> {
         let (name, measure): (_, fn(&Setup) -> Result<Section>) = match self {
             Self::Redirect => ("redirect", redirect::measure),
+            Self::Hot => ("hot", hot::measure),
             Self::Stack => ("stack", stack::measure),
             Self::Rules => ("rules", rules::measure),
             Self::Lookup => ("lookup", lookup::measure),

@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::mem::MaybeUninit;
-use std::process::Command;
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,6 +13,7 @@ use libbpf_rs::{PrintLevel, set_print};
 
 use crate::bed::{self, Bed};
 use crate::host;
+use crate::subject::Programs;
 
 #[allow(
     clippy::all,
@@ -27,8 +30,29 @@ const BINARY: &str = env!("CARGO_BIN_EXE_xdpredir");
 /// `BPF_LOG_STATS` of the kernel's `include/linux/bpf_verifier.h`.
 const LOG_STATS: u32 = 4;
 
-/// The binary with pin directory of its own, run in the namespaces of this process.
-#[derive(Clone)]
+#[derive(Clone, Copy, PartialEq)]
+pub enum Ledger {
+    On,
+    Off,
+}
+
+/// To which a rule redirects.
+pub struct Backend {
+    pub server: IpAddr,
+    pub egress: u32,
+}
+
+impl Backend {
+    /// The first server, behind dut1.
+    pub fn first(bed: &Bed) -> Self {
+        Self {
+            server: bed::server(0).into(),
+            egress: bed.dut1,
+        }
+    }
+}
+
+/// The binary with a pin directory of its own, run in the namespaces of this process.
 pub struct Product {
     pins: String,
 }
@@ -48,10 +72,6 @@ impl Product {
         self.run(&["attach", "dut0", "--mode", mode])
     }
 
-    pub fn attach_without_ledger(&self) -> Result<()> {
-        self.run(&["attach", "dut0", "--mode", "native", "--no-ledger"])
-    }
-
     /// Detaches and keeps the rules.
     pub fn detach(&self) -> Result<()> {
         self.run(&["detach", "dut0", "--keep-rules"])
@@ -64,19 +84,36 @@ impl Product {
         self.detach()
     }
 
-    pub fn add_rule(&self, bed: &Bed, source: &str, server: usize) -> Result<()> {
-        let [port, server] = [bed::PORT.to_string(), bed::server(server).to_string()];
-        let egress = bed.dut1.to_string();
-        let rule = ["rule", "add", "--src", source, "--port", &port];
-        let backend = ["--server", &server, "--mac", bed::SINK_MAC];
-        self.run(&[&rule[..], &backend, &["--ifindex", &egress]].concat())
+    /// What runs when attached, to be attached in turns; the rules stay.
+    pub fn programs(&self, mode: &str, ledger: Ledger) -> Result<Programs> {
+        let attach = ["attach", "dut0", "--mode", mode];
+        match ledger {
+            Ledger::On => self.run(&attach)?,
+            Ledger::Off => self.run(&[&attach[..], &["--no-ledger"]].concat())?,
+        }
+        let programs = Programs::pinned(Path::new(&self.pins))?;
+        self.detach()?;
+        Ok(programs)
+    }
+
+    /// A rule for the client and the port, unless the options say otherwise.
+    pub fn add_rule(&self, options: &[&str], backend: &Backend) -> Result<()> {
+        let [server, egress] = [backend.server.to_string(), backend.egress.to_string()];
+        let adjacency = ["--mac", bed::SINK_MAC, "--ifindex", &egress];
+        let rule = [
+            &["rule", "add"],
+            options,
+            &["--server", &server],
+            &adjacency,
+        ];
+        self.run(&rule.concat())
     }
 
     /// Loads rules, one JSON object a line.
     pub fn load(&self, rules: File) -> Result<()> {
         let mut command = Command::new(BINARY);
         command.args(["--pin-dir", &self.pins, "rule", "load", "-"]);
-        let status = command.stdin(rules).status()?;
+        let status = command.stdin(rules).stdout(Stdio::null()).status()?;
         ensure!(status.success(), "rule load: {status}");
         Ok(())
     }

@@ -2,14 +2,12 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddrV4, UdpSocket};
-use std::thread::sleep;
-use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
 
-use crate::WINDOW;
 use crate::host::{run, within};
+use crate::window;
 
 pub struct Receiver<'far> {
     far: &'far File,
@@ -24,8 +22,6 @@ impl<'far> Receiver<'far> {
         let socket = within(far, || {
             run("ip", &["address", "add", &address, "dev", "sink"])?;
             run("ip", &["route", "add", &peer, "dev", "sink"])?;
-            // Without GRO, the veth drops frames that are redirected natively into it.
-            run("ethtool", &["-K", "sink", "gro", "on"])?;
             let socket = UdpSocket::bind(server)?;
             socket.connect(client)?;
             setsockopt(&socket, RcvBuf, &0)?; // the kernel takes its minimum
@@ -37,13 +33,10 @@ impl<'far> Receiver<'far> {
         })
     }
 
-    /// Millions of datagrams per second that reach the socket.
-    pub fn datagram_rate(&self) -> Result<f64> {
-        let (before, start) = (self.datagrams()?, Instant::now());
-        sleep(WINDOW);
-        let (after, elapsed) = (self.datagrams()?, start.elapsed());
-        ensure!(after > before, "no packet reached the socket");
-        Ok((after - before) as f64 / elapsed.as_secs_f64() / 1e6)
+    /// Nanoseconds from one datagram that reaches the socket to the next, on average over a window.
+    pub fn ns_per_datagram(&self) -> Result<f64> {
+        let counted = window::count(|| self.datagrams(), |after, before| (after, after - before))?;
+        Ok(counted.ns_per_packet)
     }
 
     /// Datagrams that reached the socket so far, apart from the few that are in its buffer.

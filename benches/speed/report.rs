@@ -1,4 +1,4 @@
-//! Medians and spreads beside their goals, as a table or as JSON.
+//! What was measured beside its goals, as a table or as JSON.
 
 use std::fmt;
 use std::fs;
@@ -9,6 +9,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::{Serialize, Serializer};
 
 use crate::frame;
+use crate::spread::Spread;
 
 #[derive(Serialize)]
 pub struct Report {
@@ -40,14 +41,7 @@ pub struct Line {
     met: Option<bool>,
 }
 
-#[derive(Serialize)]
-pub struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
-/// For the median.
+/// For what the lower quartiles of the times give.
 #[derive(Clone, Copy)]
 pub enum Goal {
     AtLeast(f64),
@@ -60,7 +54,7 @@ impl Report {
             kernel: kernel()?,
             cpu: cpu()?,
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            frame_bytes: frame::LEN,
+            frame_bytes: frame::SHORTEST,
             rounds,
             seconds: window.as_secs_f64(),
             sections,
@@ -87,33 +81,10 @@ impl Line {
 
     pub fn goal(self, goal: Goal) -> Self {
         Self {
-            met: Some(goal.met_by(self.value.median)),
+            met: Some(goal.met_by(self.value.lower_quartile)),
             goal: Some(goal),
             ..self
         }
-    }
-}
-
-impl Spread {
-    pub fn new(values: impl IntoIterator<Item = f64>) -> Self {
-        let mut values: Vec<_> = values.into_iter().collect();
-        values.sort_by(f64::total_cmp);
-        let (low, high) = ((values.len() - 1) / 2, values.len() / 2);
-        Self {
-            median: (values[low] + values[high]) / 2.0,
-            min: values[0],
-            max: values[values.len() - 1],
-        }
-    }
-
-    pub fn of<T>(samples: &[T], value: impl Fn(&T) -> f64) -> Self {
-        Self::new(samples.iter().map(value))
-    }
-
-    /// Each sample over the reference's of the same round.
-    pub fn ratio<T>(samples: &[T], reference: &[T], value: impl Fn(&T) -> f64) -> Self {
-        let pairs = samples.iter().zip(reference);
-        Self::new(pairs.map(|(sample, reference)| value(sample) / value(reference)))
     }
 }
 
@@ -147,8 +118,9 @@ impl fmt::Display for Report {
         writeln!(f, "{} | {} | {}", self.kernel, self.cpu, self.date)?;
         writeln!(
             f,
-            "{bytes}-byte UDP frames on one core, unless a section says otherwise; rates over {seconds} s, \
-             in {rounds} rounds; × is the ratio within a round"
+            "{bytes}-byte UDP frames on one core, unless a case says otherwise; {rounds} windows of {seconds} s, \
+             in turns; quartile is what the lower quartiles of the times give, and what goals are for; \
+             median, min and max are over the rounds"
         )?;
         for section in &self.sections {
             writeln!(f, "\n{}: {}", section.name, section.about)?;
@@ -161,9 +133,9 @@ impl fmt::Display for Report {
 impl Section {
     fn table(&self) -> Table {
         let mut table = Table::new();
-        table
-            .load_style(presets::NOTHING)
-            .set_header(["case", "program", "median", "min", "max", "", "goal", ""]);
+        table.load_style(presets::NOTHING).set_header([
+            "case", "program", "quartile", "median", "min", "max", "", "goal", "",
+        ]);
         let mut previous = "";
         for line in &self.lines {
             let case = if line.case == previous {
@@ -174,7 +146,7 @@ impl Section {
             previous = &line.case;
             table.add_row(line.cells(case));
         }
-        for column in table.column_iter_mut().skip(2).take(3) {
+        for column in table.column_iter_mut().skip(2).take(4) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         table
@@ -182,18 +154,20 @@ impl Section {
 }
 
 impl Line {
-    fn cells(&self, case: &str) -> [Cell; 8] {
+    fn cells(&self, case: &str) -> [Cell; 9] {
         let goal = self.goal.map_or(String::new(), |goal| goal.to_string());
         let met = match self.met {
             None => "",
             Some(true) => "met",
             Some(false) => "missed",
         };
-        let [median, min, max] =
-            [self.value.median, self.value.min, self.value.max].map(three_digits);
+        let value = &self.value;
+        let [quartile, median, min, max] =
+            [value.lower_quartile, value.median, value.min, value.max].map(three_digits);
         let texts = [
             case,
             self.subject,
+            &quartile,
             &median,
             &min,
             &max,

@@ -4,17 +4,17 @@
 use anyhow::Result;
 
 /// The samples of each subject, in the order of the rounds.
-pub fn take_turns<S: Copy, T>(
+pub fn take_turns<S>(
     rounds: u32,
     subjects: &[S],
-    mut measure: impl FnMut(S) -> Result<T>,
-) -> Result<Vec<Vec<T>>> {
+    mut measure: impl FnMut(&S) -> Result<f64>,
+) -> Result<Vec<Vec<f64>>> {
     let count = subjects.len();
     let mut samples: Vec<_> = subjects.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds as usize {
         for turn in 0..count {
             let index = (round + turn) % count;
-            samples[index].push(measure(subjects[index])?);
+            samples[index].push(measure(&subjects[index])?);
         }
     }
     Ok(samples)

@@ -5,28 +5,33 @@ use std::fs::File;
 use std::io::{BufWriter, Seek as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
-use std::thread::sleep;
 use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::bed::{self, Bed, PORT, SINK_MAC, Traffic};
+use crate::Setup;
+use crate::arrivals::Check;
+use crate::bed::{self, Bed, SINK_MAC};
 use crate::host::kernel_memory;
 use crate::prefixes::{self, LENGTHS};
-use crate::product::Product;
-use crate::redirect::{check_rewritten, packet_rate};
-use crate::report::{Goal, Line, Section, Spread};
+use crate::product::{Backend, Ledger, Product};
+use crate::report::{Goal, Line, Section};
 use crate::rounds::take_turns;
-use crate::{Setup, WARM_UP};
+use crate::shapes;
+use crate::spread::Spread;
+use crate::subject::{Subject, take_turns_live};
+use crate::traffic::{PORT, Traffic};
 
 const LOADS: u32 = 3;
 const FEW: u32 = 10;
+const ONE: &str = "one rule";
+const MANY: &str = "a million rules";
 const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
 struct Rates {
     name: &'static str,
     traffic: Traffic,
-    goal: Option<Goal>,
+    goal: f64,
 }
 
 struct Loaded {
@@ -38,32 +43,44 @@ pub fn measure(setup: &Setup) -> Result<Section> {
     let mut storage = MaybeUninit::uninit();
     let mut bed = Bed::new(&mut storage, setup.cpu)?.with_sink()?;
     let [one, few, many] = ["one", "few", "many"].map(Product::new);
-    one.prepare(|one| one.add_rule(&bed, "0.0.0.0/0", 0))?;
-    few.prepare(|few| {
-        (0..FEW).try_for_each(|number| few.add_rule(&bed, &format!("192.0.2.{number}"), 0))
-    })?;
+    let add = |product: &Product, source: &str| {
+        let rule = ["--src", source, "--port", &PORT.to_string()];
+        product.add_rule(&rule, &Backend::first(&bed))
+    };
+    one.prepare(|one| add(one, "0.0.0.0/0"))?;
+    few.prepare(|few| (0..FEW).try_for_each(|number| add(few, &format!("192.0.2.{number}"))))?;
 
     let mut lines = load_lines(&bed, &many, setup.rules)?;
     lines.extend(add_lines(&bed, &few, &many, setup)?);
+    let subjects = [(ONE, &one), (MANY, &many)].map(|(name, product)| {
+        Ok(Subject {
+            name,
+            programs: product.programs("native", Ledger::On)?,
+            check: Check::Rewritten(1),
+        })
+    });
+    let subjects = subjects.into_iter().collect::<Result<Vec<_>>>()?;
     let v4 = setup.rules / 2;
     let cases = [
         Rates {
             name: "64 flows",
             traffic: Traffic::drawn(v4, 64),
-            goal: Some(Goal::AtLeast(0.85)),
+            goal: 0.85,
         },
         Rates {
             name: "random sources",
             traffic: Traffic::drawn(v4, 0),
-            goal: None,
+            goal: 0.50,
         },
     ];
     for case in &cases {
-        lines.extend(rate_lines(&mut bed, case, [&one, &many], setup.rounds)?);
+        lines.extend(rate_lines(&mut bed, case, &subjects, setup.rounds)?);
     }
+    lines.extend(shapes::lines(&mut bed, setup)?);
     Ok(Section {
         name: "rules",
-        about: "one rule, and a million of mixed prefix lengths, half of them IPv6; native mode",
+        about: "one rule, and a million of mixed prefix lengths, half of them IPv6; rules of several shapes; \
+                native mode, with the ledger",
         lines,
     })
 }
@@ -79,11 +96,13 @@ fn load_lines(bed: &Bed, many: &Product, rules: u32) -> Result<Vec<Line>> {
             many.run(&["detach", "dut0"])?;
         }
     }
-    let seconds = Spread::of(&loads, |load| load.seconds);
-    let bytes = Spread::of(&loads, |load| load.bytes_per_rule);
+    let spread =
+        |value: fn(&Loaded) -> f64| Spread::of(&loads.iter().map(value).collect::<Vec<_>>());
+    let seconds = spread(|load| load.seconds);
+    let bytes = spread(|load| load.bytes_per_rule);
     Ok(vec![
-        Line::new("rule load", "xdpredir", seconds, "s").goal(Goal::AtMost(5.0)),
-        Line::new("memory", "xdpredir", bytes, "B per rule").goal(Goal::AtMost(256.0)),
+        Line::new("rule load", "xdpredir", seconds, "s").goal(Goal::AtMost(2.0)),
+        Line::new("memory", "xdpredir", bytes, "B per rule").goal(Goal::AtMost(64.0)),
     ])
 }
 
@@ -127,56 +146,36 @@ fn rule_file(bed: &Bed, rules: u32) -> Result<File> {
 }
 
 fn add_lines(bed: &Bed, few: &Product, many: &Product, setup: &Setup) -> Result<Vec<Line>> {
-    let source = "198.51.100.1";
-    let samples = take_turns(setup.rounds, &[few, many], |product| {
+    let rule = ["--src", "198.51.100.1", "--port", &PORT.to_string()];
+    let milliseconds = take_turns(setup.rounds, &[few, many], |product| {
         let start = Instant::now();
-        product.add_rule(bed, source, 0)?;
+        product.add_rule(&rule, &Backend::first(bed))?;
         let milliseconds = start.elapsed().as_secs_f64() * 1e3;
-        product.run(&["rule", "del", "--src", source, "--port", &PORT.to_string()])?;
+        product.run(&[&["rule", "del"], &rule[..]].concat())?;
         Ok(milliseconds)
     })?;
-    let value = |&sample: &f64| sample;
+    let [to_few, to_many] = [&milliseconds[0], &milliseconds[1]];
+    let beside = Spread::derived([to_many, to_few], |[many, few]| many / few);
     let line = |subject, value, unit| Line::new("rule add", subject, value, unit);
     Ok(vec![
-        line("to ten", Spread::of(&samples[0], value), "ms"),
-        line("to a million", Spread::of(&samples[1], value), "ms"),
-        line(
-            "to a million",
-            Spread::ratio(&samples[1], &samples[0], value),
-            "× to ten",
-        )
-        .goal(Goal::AtMost(2.0)),
+        line("to ten", Spread::of(to_few), "ms"),
+        line("to a million", Spread::of(to_many), "ms"),
+        line("to a million", beside, "× to ten").goal(Goal::AtMost(2.0)),
     ])
 }
 
 fn rate_lines(
     bed: &mut Bed,
     rates: &Rates,
-    products: [&Product; 2],
+    subjects: &[Subject],
     rounds: u32,
 ) -> Result<Vec<Line>> {
-    let samples = take_turns(rounds, &products, |product| {
-        product.attach("native")?;
-        let mpps = bed.transmitting(rates.traffic, |bed| {
-            sleep(WARM_UP);
-            packet_rate(bed, |arrivals| check_rewritten(arrivals, 1))
-        })?;
-        product.detach()?;
-        Ok(mpps)
-    })?;
-    let value = |&sample: &f64| sample;
+    let ns = take_turns_live(bed, &rates.traffic, subjects, rounds)?;
+    let [one, many] = [&ns[0], &ns[1]];
     let line = |subject, value, unit| Line::new(rates.name, subject, value, unit);
-    let ratio = line(
-        "a million rules",
-        Spread::ratio(&samples[1], &samples[0], value),
-        "× one",
-    );
     Ok(vec![
-        line("one rule", Spread::of(&samples[0], value), "Mpps"),
-        line("a million rules", Spread::of(&samples[1], value), "Mpps"),
-        match rates.goal {
-            Some(goal) => ratio.goal(goal),
-            None => ratio,
-        },
+        line(ONE, Spread::mpps(one), "Mpps"),
+        line(MANY, Spread::mpps(many), "Mpps"),
+        line(MANY, Spread::rate_ratio(many, one), "× one").goal(Goal::AtLeast(rates.goal)),
     ])
 }

@@ -2,195 +2,132 @@
 //! packet and send it there.
 
 use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::thread::sleep;
 
 use anyhow::{Context as _, Result};
 
-use crate::bed::{self, Bed, CLIENT, FIRST_PORT, PORT, SINK_MAC, Traffic};
+use crate::arrivals::Check;
+use crate::bed::{Bed, SINK_MAC, server};
 use crate::host::{run, set_sysctl};
-use crate::product::Product;
+use crate::means::{Mean, Means};
+use crate::product::{Backend, Product};
 use crate::receiver::Receiver;
-use crate::redirect::{check_rewritten, packet_rate};
-use crate::report::{Goal, Line, Section, Spread};
+use crate::report::{Goal, Line, Section};
 use crate::rounds::take_turns;
-use crate::tc::Tc;
-use crate::{Setup, WARM_UP};
+use crate::spread::Spread;
+use crate::traffic::{CLIENT, FIRST_PORT, PORT, Traffic};
+use crate::{SETTLE, Setup};
 
-#[derive(Clone, Copy, PartialEq)]
-enum Subject {
-    Native,
-    Generic,
-    Tc,
-    NftIngress,
-    NftDnat,
-}
-
-const SUBJECTS: [Subject; 5] = [
-    Subject::Native,
-    Subject::Generic,
-    Subject::Tc,
-    Subject::NftIngress,
-    Subject::NftDnat,
+/// The ledger of xdpredir has nothing that corresponds to it beside the others, so their comparisons are
+/// without it.
+const RATIOS: [(Mean, Mean, &str, Option<f64>); 7] = [
+    (Mean::NativeToPass, Mean::Tc, "× tc", None),
+    (Mean::NativeToPassWithout, Mean::Tc, "× tc", Some(1.15)),
+    (Mean::NativeWithout, Mean::Tc, "× tc", None),
+    (Mean::Generic, Mean::Tc, "× tc", None),
+    (Mean::GenericWithout, Mean::Tc, "× tc", Some(0.95)),
+    (
+        Mean::NativeToPassWithout,
+        Mean::NftDnat,
+        "× nft DNAT",
+        Some(2.7),
+    ),
+    (
+        Mean::NativeToPass,
+        Mean::NativeToPassWithout,
+        "× without ledger",
+        None,
+    ),
 ];
-
-const GOALS: [(Subject, Subject, &str, f64); 3] = [
-    (Subject::Native, Subject::Tc, "× tc", 1.15),
-    (Subject::Native, Subject::NftDnat, "× nft DNAT", 2.7),
-    (Subject::Generic, Subject::Tc, "× tc", 1.0),
-];
-
-struct Programs<'obj> {
-    product: Product,
-    tc: Tc<'obj>,
-}
 
 pub fn measure(setup: &Setup) -> Result<Section> {
     let (mut storage, mut tc_storage) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     let mut bed = Bed::new(&mut storage, setup.cpu)?;
     prepare_host()?;
     let far = bed.far.try_clone()?;
-    let ends = [(server(), PORT), (CLIENT, FIRST_PORT)];
+    let ends = [(server(0), PORT), (CLIENT, FIRST_PORT)];
     let [server, client] = ends.map(|(address, port)| SocketAddrV4::new(address, port));
     let receiver = Receiver::new(&far, server, client)?;
     let product = Product::new("stack");
-    product.prepare(|product| product.add_rule(&bed, &CLIENT.to_string(), 0))?;
+    let rule = ["--src", &CLIENT.to_string(), "--port", &PORT.to_string()];
+    product.prepare(|product| product.add_rule(&rule, &Backend::first(&bed)))?;
 
-    let tc = Tc::new(&mut tc_storage, &bed)?;
-    let mut programs = Programs { product, tc };
-    let subjects = programs.find_working();
-    let rewritten = |bed: &Bed| packet_rate(bed, |seen| check_rewritten(seen, 1));
+    let mut means = Means::new(&mut tc_storage, &bed, &product)?;
+    let working = means.find_working(&bed);
     let sink = bed.attach_stack_sink()?;
-    let to_stack = programs.mpps(&mut bed, setup.rounds, &subjects, rewritten)?;
-    drop(sink);
-    let to_socket = programs.mpps(&mut bed, setup.rounds, &subjects, |_| {
-        receiver.datagram_rate()
+    let to_stack = measure_all(&mut bed, &mut means, &working, setup, |bed| {
+        bed.ns_per_packet(Check::Rewritten(1))
     })?;
-    let to_stack = lines("to the stack", &subjects, &to_stack, |goal, line| {
-        line.goal(goal)
-    });
-    let to_socket = lines("to a socket", &subjects, &to_socket, |_, line| line);
+    drop(sink);
+    let to_socket = measure_all(&mut bed, &mut means, &working, setup, |_| {
+        receiver.ns_per_datagram()
+    })?;
+    let mut lines = lines("to the stack", &working, &to_stack, Line::goal);
+    lines.extend(self::lines(
+        "to a socket",
+        &working,
+        &to_socket,
+        |line, _| line,
+    ));
     Ok(Section {
         name: "stack",
-        about: "from veth to veth, rewritten, into the stack there; 1 flow, 1 backend",
-        lines: to_stack.into_iter().chain(to_socket).collect(),
+        about: "from veth to veth, rewritten, into the stack there; 1 flow, 1 backend; the peer's GRO is off, \
+                unless the program says otherwise",
+        lines,
+    })
+}
+
+/// Nanoseconds for each packet, as `arriving` sees them.
+fn measure_all(
+    bed: &mut Bed,
+    means: &mut Means,
+    working: &[Mean],
+    setup: &Setup,
+    arriving: impl Fn(&Bed) -> Result<f64>,
+) -> Result<Vec<Vec<f64>>> {
+    bed.transmitting(&Traffic::flows(1), |bed| {
+        take_turns(setup.rounds, working, |&mean| {
+            let installed = means.install(bed, mean)?;
+            sleep(SETTLE);
+            let ns = arriving(bed).with_context(|| mean.name())?;
+            means.remove(bed, mean)?;
+            drop(installed);
+            Ok(ns)
+        })
     })
 }
 
 fn lines(
     case: &str,
-    subjects: &[Subject],
-    mpps: &[Vec<f64>],
-    judged: impl Fn(Goal, Line) -> Line,
+    working: &[Mean],
+    ns: &[Vec<f64>],
+    judged: impl Fn(Line, Goal) -> Line,
 ) -> Vec<Line> {
-    let samples = |subject| Some(&mpps[subjects.iter().position(|&other| other == subject)?]);
-    let rate = |subject: &Subject| {
-        let value = Spread::of(samples(*subject)?, |&mpps| mpps);
-        Some(Line::new(case, subject.name(), value, "Mpps"))
+    let of = |mean| Some(&ns[working.iter().position(|&other| other == mean)?]);
+    let rate = |mean: &Mean| {
+        let value = Spread::mpps(of(*mean)?);
+        Some(Line::new(case, mean.name(), value, "Mpps"))
     };
-    let ratio = |&(subject, reference, unit, goal): &(Subject, Subject, _, f64)| {
-        let value = Spread::ratio(samples(subject)?, samples(reference)?, |&mpps| mpps);
-        let line = Line::new(case, subject.name(), value, unit);
-        Some(judged(Goal::AtLeast(goal), line))
+    let ratio = |&(mean, reference, unit, goal): &(Mean, Mean, _, Option<f64>)| {
+        let value = Spread::rate_ratio(of(mean)?, of(reference)?);
+        let line = Line::new(case, mean.name(), value, unit);
+        Some(match goal {
+            Some(goal) => judged(line, Goal::AtLeast(goal)),
+            None => line,
+        })
     };
-    let rates = subjects.iter().filter_map(rate);
-    rates.chain(GOALS.iter().filter_map(ratio)).collect()
-}
-
-fn server() -> Ipv4Addr {
-    bed::server(0)
+    let rates = working.iter().filter_map(rate);
+    rates.chain(RATIOS.iter().filter_map(ratio)).collect()
 }
 
 /// What nft's DNAT needs; it makes no difference to the others.
 fn prepare_host() -> Result<()> {
     set_sysctl("net/ipv4/ip_forward", "1")?;
-    let (server, gateway) = (server().to_string(), "10.0.1.254/24");
+    let (server, gateway) = (server(0).to_string(), "10.0.1.254/24");
     run("ip", &["address", "add", gateway, "dev", "dut1"])?;
     let neighbour = ["neighbour", "add", &server, "lladdr", SINK_MAC];
     run("ip", &[&neighbour[..], &["dev", "dut1"]].concat())?;
     // A veth without an XDP program takes no redirected frames unless its GRO is on.
-    run("ethtool", &["-K", "dut0", "gro", "on"])?;
-    Ok(())
-}
-
-impl Subject {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Native => "xdpredir native",
-            Self::Generic => "xdpredir generic",
-            Self::Tc => "tc redirect_peer",
-            Self::NftIngress => "nft ingress fwd",
-            Self::NftDnat => "nft DNAT",
-        }
-    }
-}
-
-impl Programs<'_> {
-    /// Some kernels lack nft.
-    fn find_working(&mut self) -> Vec<Subject> {
-        let mut works =
-            |subject: &Subject| match self.install(*subject).and_then(|()| self.remove(*subject)) {
-                Ok(()) => true,
-                Err(error) => {
-                    eprintln!("left out: {}: {error:#}", subject.name());
-                    false
-                }
-            };
-        SUBJECTS
-            .into_iter()
-            .filter(|subject| works(subject))
-            .collect()
-    }
-
-    fn install(&mut self, subject: Subject) -> Result<()> {
-        match subject {
-            Subject::Native => self.product.attach("native"),
-            Subject::Generic => self.product.attach("skb"),
-            Subject::Tc => self.tc.attach(),
-            Subject::NftIngress => nft(&format!(
-                "table netdev bench {{ chain ingress {{
-                    type filter hook ingress device dut0 priority 0;
-                    ip saddr {CLIENT} udp dport {PORT} ether daddr set {SINK_MAC} \
-                        ip daddr set {} fwd to \"dut1\"; }}; }}",
-                server()
-            )),
-            Subject::NftDnat => nft(&format!(
-                "table ip bench {{ chain prerouting {{
-                    type nat hook prerouting priority -100;
-                    ip saddr {CLIENT} udp dport {PORT} dnat to {}; }}; }}",
-                server()
-            )),
-        }
-    }
-
-    fn remove(&mut self, subject: Subject) -> Result<()> {
-        match subject {
-            Subject::Native | Subject::Generic => self.product.detach(),
-            Subject::Tc => self.tc.detach(),
-            Subject::NftIngress | Subject::NftDnat => nft("flush ruleset"),
-        }
-    }
-
-    /// The packet rates of the subjects, as `arriving` sees them.
-    fn mpps(
-        &mut self,
-        bed: &mut Bed,
-        rounds: u32,
-        subjects: &[Subject],
-        arriving: impl Fn(&Bed) -> Result<f64>,
-    ) -> Result<Vec<Vec<f64>>> {
-        take_turns(rounds, subjects, |subject| {
-            self.install(subject)?;
-            let mpps = bed.transmitting(Traffic::flows(1), |bed| {
-                sleep(WARM_UP);
-                arriving(bed).with_context(|| subject.name())
-            })?;
-            self.remove(subject)?;
-            Ok(mpps)
-        })
-    }
-}
-
-fn nft(commands: &str) -> Result<()> {
-    run("nft", &[commands])
+    run("ethtool", &["-K", "dut0", "gro", "on"])
 }

@@ -8,6 +8,7 @@ use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
 use libbpf_rs::{OpenObject, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
 
 use crate::bed::{self, Bed};
+use crate::traffic::{CLIENT, PORT};
 
 #[allow(clippy::all, clippy::undocumented_unsafe_blocks, unsafe_code)]
 mod skel {
@@ -24,8 +25,8 @@ impl<'obj> Tc<'obj> {
         let mut skel = skel::TcSkelBuilder::default().open(storage)?;
         let globals = skel.maps.rodata_data.as_deref_mut();
         let globals = globals.context("the program has no constants")?;
-        globals.service_source = u32::from(bed::CLIENT).to_be();
-        globals.service_port = bed::PORT.to_be();
+        globals.service_source = u32::from(CLIENT).to_be();
+        globals.service_port = PORT.to_be();
         globals.server = u32::from(bed::server(0)).to_be();
         globals.egress = bed.dut1;
         globals.macs = [2, 0, 0, 0, 0, 4, 2, 0, 0, 0, 0, 3];

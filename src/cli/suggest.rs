@@ -29,9 +29,11 @@ fn words(verb: &Verb) -> Vec<OsString> {
             interfaces,
             mode,
             force,
+            policy,
         } => {
             words.add("attach").names(interfaces);
             words.option("--mode", *mode).flag("--force", *force);
+            words.option("--policy", policy.as_ref());
         }
         Verb::Detach(interfaces) => {
             words.add("detach").names(interfaces).add("--keep-rules");
@@ -51,6 +53,18 @@ fn words(verb: &Verb) -> Vec<OsString> {
             words.option("--server", Some(server));
             words.option("--dev", device.as_ref());
             rewriting.iter().for_each(|new| words.rewriting(new));
+        }
+        Verb::RulePass {
+            interface,
+            proto,
+            port,
+            vlan,
+        } => {
+            words.add("rule add").option("--in", Some(interface));
+            words
+                .option("--proto", Some(proto))
+                .option("--port", Some(port));
+            words.option("--vlan", *vlan).flag("--pass", true);
         }
         Verb::RuleDel(matches, server) => {
             words.add("rule del");
@@ -228,6 +242,7 @@ mod tests {
             interfaces: interfaces(),
             mode,
             force: true,
+            policy: Some("forward:a;b".into()),
         };
         let server = [10, 0, 0, 2].into();
         let all = [
@@ -236,6 +251,12 @@ mod tests {
             attach(None),
             Verb::Detach(interfaces()),
             Verb::Policy("-c".into(), "forward:a;b".into()),
+            Verb::RulePass {
+                interface: "-a;b".into(),
+                proto: Proto::Tcp,
+                port: 22,
+                vlan: VlanId::new(5),
+            },
             rewritten(),
             Verb::RuleDel(None, Some(server)),
             Verb::RuleDel(Some(everything()), None),

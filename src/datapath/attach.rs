@@ -282,6 +282,7 @@ impl Loaded {
                 interfaces: vec![name.clone()],
                 mode: request.mode,
                 force: true,
+                policy: policy::named(request.policy.unwrap_or_default()).option(),
             };
             let remedy = Remedy::from("detach that, or replace it with ") + replace;
             return Err(failure(
@@ -344,7 +345,8 @@ impl Loaded {
             program = load(pins, &device, variant, &policy)?;
             linked = link(&program, &device, variant.mode);
         }
-        let link = linked.map_err(|refused| refused.failure(&device, variant.mode))?;
+        let link = linked
+            .map_err(|refused| refused.failure(&device, variant.mode, &policy::named(policy)))?;
         let attached = Attached::new(&device, variant.mode, reason, variant.ledger);
         Ok(Attachment {
             attached: Attached {

@@ -10,7 +10,7 @@ use super::{log, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
 use crate::host::features;
-use crate::model::{ETHERNET_MTU, Mode, Refusal, Remedy, Verb};
+use crate::model::{ETHERNET_MTU, Mode, NamedPolicy, Refusal, Remedy, Verb};
 
 /// The kernel's words where a driver has no XDP at all (net/core/dev.c).
 const NO_NATIVE_MODE: &str = "driver does not support XDP in native mode";
@@ -80,7 +80,7 @@ impl Refused {
     }
 
     /// The error, with what helps.
-    pub fn failure(self, device: &Device, mode: Mode) -> anyhow::Error {
+    pub fn failure(self, device: &Device, mode: Mode, policy: &NamedPolicy) -> anyhow::Error {
         let Refused { exit, why } = self;
         if why.contains(PROGRAM_ABOVE)
             && let Ok(Some((above, program))) = program_above(device)
@@ -88,11 +88,11 @@ impl Refused {
             return failure(exit, beneath(device, above, &program));
         }
         let why = format!("{} cannot run XDP in {mode} mode: {why}", device.name);
-        failure(exit, (why, remedy(device, mode, exit)))
+        failure(exit, (why, remedy(device, mode, exit, policy)))
     }
 }
 
-fn remedy(device: &Device, mode: Mode, exit: Exit) -> Remedy {
+fn remedy(device: &Device, mode: Mode, exit: Exit, policy: &NamedPolicy) -> Remedy {
     if (exit, mode) != (Exit::Unsupported, Mode::Native) {
         return Remedy::default();
     }
@@ -100,6 +100,7 @@ fn remedy(device: &Device, mode: Mode, exit: Exit) -> Remedy {
         interfaces: vec![device.name.clone()],
         mode: Some(Mode::Skb),
         force: false,
+        policy: policy.option(),
     };
     Remedy::from(skb) + " works on any device"
 }

@@ -10,8 +10,8 @@ use super::maps::Map;
 use super::{Lock, Pins, RuleStore, abi};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
-use crate::model::Policy;
 use crate::model::policy::arrives_at;
+use crate::model::{NamedPolicy, Policy};
 
 impl Interface {
     /// What becomes of the frames that no rule matches.
@@ -25,6 +25,14 @@ impl Interface {
         require_no_loop(pins, policy, &[(self.ifindex, &self.name())])?;
         open_device(pins, lock, policy)?;
         map(pins, self.ifindex)?.put(&0, &encode(policy))
+    }
+}
+
+/// A policy that was just resolved, with the name of its device.
+pub(super) fn named(policy: Policy) -> NamedPolicy {
+    NamedPolicy {
+        policy,
+        ifname: policy.device().and_then(device::name_of),
     }
 }
 

@@ -19,6 +19,7 @@ pub mod peer;
 pub mod process;
 pub mod queues;
 pub mod route;
+pub mod ssh;
 mod sys;
 pub mod sysctl;
 pub mod xdp;

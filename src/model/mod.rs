@@ -21,6 +21,7 @@ mod record;
 mod refresh;
 mod remedy;
 mod rule;
+mod session;
 mod state;
 mod stats;
 
@@ -46,5 +47,6 @@ pub use record::RuleRecord;
 pub use refresh::{FailedBackend, NamedAdjacency, RefreshReport, RefreshedBackend};
 pub use remedy::{Command, Part, Place, Refusal, Remedy, Tool, Verb};
 pub use rule::{Backend, MAX_BACKENDS, Rewrite, Rewriting, Rule};
+pub use session::SshSession;
 pub use state::BackendState;
 pub use stats::{EgressStats, InterfaceStats, InterfaceStatus, Snapshot, Status};

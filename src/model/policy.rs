@@ -49,6 +49,14 @@ pub struct NamedPolicy {
     pub ifname: Option<String>,
 }
 
+impl NamedPolicy {
+    /// As it is typed, unless it is the default, or its device is gone.
+    pub fn option(&self) -> Option<String> {
+        let is_gone = self.policy.device().is_some() && self.ifname.is_none();
+        (self.policy != Policy::Pass && !is_gone).then(|| self.to_string())
+    }
+}
+
 /// As it is typed; a device that is gone has no name.
 impl fmt::Display for NamedPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Add;
 use std::path::PathBuf;
 
-use super::{Match, Mode, Remote, Rewriting};
+use super::{Match, Mode, Proto, Remote, Rewriting, VlanId};
 
 /// A text with commands in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub enum Verb {
         mode: Option<Mode>,
         /// In place of another XDP program.
         force: bool,
+        /// As it is typed; None: the one that is the default.
+        policy: Option<String>,
     },
     /// Keeps the rules.
     Detach(Vec<String>),
@@ -68,6 +70,13 @@ pub enum Verb {
         device: Option<String>,
         /// None: as it is.
         rewriting: Option<Rewriting>,
+    },
+    /// A rule that lets packets that arrive at an interface pass to the host.
+    RulePass {
+        interface: String,
+        proto: Proto,
+        port: u16,
+        vlan: Option<VlanId>,
     },
     /// A backend of a rule, or the rule; None: of all rules, or all of its backends.
     RuleDel(Option<Match>, Option<IpAddr>),

@@ -5,15 +5,17 @@ use crate::doctor::facts::{Facts, InterfaceFacts};
 use crate::model::{Command, Finding, LinkState, Remedy, Verb};
 
 pub fn check(facts: &Facts) -> Vec<Finding> {
+    let finding = |interface| finding(facts, interface);
     facts.interfaces.iter().filter_map(finding).collect()
 }
 
-fn finding(interface: &InterfaceFacts) -> Option<Finding> {
+fn finding(facts: &Facts, interface: &InterfaceFacts) -> Option<Finding> {
     let (name, ifindex, mode) = (&interface.name, interface.ifindex, Some(interface.mode));
-    let attach = remedies::attach(&[name], mode);
+    let with_policy = |attach| remedies::with_policy(attach, facts.policy(interface).option());
+    let attach = with_policy(remedies::attach(&[name], mode));
     let (evidence, remedy) = match (interface.state, interface.successor, &interface.foreign) {
         (LinkState::Attached, ..) => return None,
-        (LinkState::Moved, ..) => return Some(moved(interface)),
+        (LinkState::Moved, ..) => return Some(moved(facts, interface)),
         (LinkState::Gone, Some(now), _) => (
             format!(
                 "the device that was attached, ifindex {ifindex}, is gone; {name} is another one now, ifindex {now}"
@@ -26,7 +28,7 @@ fn finding(interface: &InterfaceFacts) -> Option<Finding> {
         ),
         (LinkState::Detached, _, Some(program)) => (
             format!("somebody put {program} in place of ours"),
-            remedies::attach_by_force(name, mode).into(),
+            with_policy(remedies::attach_by_force(name, mode)).into(),
         ),
         (LinkState::Detached, ..) => (
             "somebody detached our program by force".into(),
@@ -46,7 +48,7 @@ fn detach(name: &str) -> Verb {
 }
 
 /// The program stays on a device that is moved to another network namespace.
-fn moved(interface: &InterfaceFacts) -> Finding {
+fn moved(facts: &Facts, interface: &InterfaceFacts) -> Finding {
     let (name, ifindex) = (&interface.name, interface.ifindex);
     let finding = Finding::problem("interface", name);
     match &interface.elsewhere {
@@ -60,7 +62,10 @@ fn moved(interface: &InterfaceFacts) -> Finding {
             ))
             .remedy(vec![
                 Command::Own(detach(name)),
-                Command::Own(remedies::attach(&[&now.name()], Some(interface.mode))),
+                Command::Own(remedies::with_policy(
+                    remedies::attach(&[&now.name()], Some(interface.mode)),
+                    facts.policy(interface).option(),
+                )),
             ]),
         elsewhere => finding
             .consequence(

@@ -38,6 +38,7 @@ mod rx_queues;
 mod segments;
 mod shadowed_rule;
 mod source_mac;
+mod ssh;
 mod stale_pins;
 #[cfg(test)]
 mod testing;
@@ -104,6 +105,7 @@ const INTERFACES: &[Check] = &[
     Interface(mode::check),
     Interface(bridge::check),
     Whole(link::interfaces),
+    Whole(ssh::check),
     Whole(foreign_program::interfaces),
 ];
 
@@ -146,7 +148,7 @@ pub fn of_interfaces(facts: &Facts) -> Vec<Finding> {
 
 /// The checks that concern an interface's policy just changed.
 pub fn of_policy(facts: &Facts) -> Vec<Finding> {
-    run(facts, &[WAY])
+    run(facts, &[WAY, INTERFACES])
 }
 
 fn run(facts: &Facts, checks: &[&[Check]]) -> Vec<Finding> {

@@ -6,7 +6,7 @@ use crate::doctor::facts::{DeviceFacts, Facts, InterfaceFacts};
 use crate::model::{ETHERNET_MTU, Finding, Mode, Remedy, Tool};
 
 /// As `attach` chooses: on veths, bridges and taps, generic is right.
-pub fn check(_: &Facts, interface: &InterfaceFacts, device: &DeviceFacts) -> Option<Finding> {
+pub fn check(facts: &Facts, interface: &InterfaceFacts, device: &DeviceFacts) -> Option<Finding> {
     let driver_can = device.features.xdp.redirect == Some(true);
     let is_native = interface.mode == Mode::Native;
     if is_native || !driver_can || ["veth", "bridge", "tun"].iter().any(|kind| device.is(kind)) {
@@ -30,7 +30,7 @@ pub fn check(_: &Facts, interface: &InterfaceFacts, device: &DeviceFacts) -> Opt
         Finding::warning("mode", name)
             .consequence("packets are redirected in skb mode, which is slower here")
             .evidence(evidence)
-            .remedy(Remedy::from(remedy) + ", then " + remedies::reattach(&[name], None)),
+            .remedy(Remedy::from(remedy) + ", then " + remedies::reattach(facts, &[name], None)),
     )
 }
 

@@ -16,7 +16,7 @@ pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
             ))
             .evidence("such frames lie in several buffers, and it takes no frames in several buffers (NDO_XMIT_SG)")
             .remedy(
-                remedies::reattach(&[from], Some(Mode::Skb))
+                remedies::reattach(facts, &[from], Some(Mode::Skb))
                     + format!(", or give {from} an MTU whose frames fit one buffer"),
             )
     })

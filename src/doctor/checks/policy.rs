@@ -1,13 +1,11 @@
-//! Policies that forward to a device that is gone.
+//! Policies that forward to a device that is gone, or that completes checksums unlike what they remember.
 
 use crate::doctor::facts::{Facts, InterfaceFacts};
-use crate::model::{Finding, Remedy, Verb};
+use crate::model::{Finding, Mode, Policy, Remedy, Verb};
 
 pub fn check(facts: &Facts) -> Vec<Finding> {
-    facts
-        .live()
-        .filter_map(|interface| gone(facts, interface))
-        .collect()
+    let of = |interface| gone(facts, interface).or_else(|| checksum(facts, interface));
+    facts.live().filter_map(of).collect()
 }
 
 fn gone(facts: &Facts, interface: &InterfaceFacts) -> Option<Finding> {
@@ -15,7 +13,6 @@ fn gone(facts: &Facts, interface: &InterfaceFacts) -> Option<Finding> {
     if facts.serving(ifindex).is_some() {
         return None;
     }
-    let change = |policy: &str| Verb::Policy(interface.name.clone(), policy.into());
     let evidence = match ifindex {
         0 => "the device that it was made for is gone".into(),
         _ => format!("the device that it was made for, ifindex {ifindex}, is gone"),
@@ -25,11 +22,42 @@ fn gone(facts: &Facts, interface: &InterfaceFacts) -> Option<Finding> {
             .consequence("frames that no rule matches are dropped, in place of being forwarded")
             .evidence(evidence)
             .remedy(
-                Remedy::from(change("forward:DEV"))
+                Remedy::from(change(interface, "forward:DEV"))
                     + " with the device that took its place, or "
-                    + change("pass"),
+                    + change(interface, "pass"),
             ),
     )
+}
+
+/// Natively, the program completes all itself.
+fn checksum(facts: &Facts, interface: &InterfaceFacts) -> Option<Finding> {
+    let Policy::Forward {
+        ifindex,
+        completes_checksum,
+    } = interface.policy
+    else {
+        return None;
+    };
+    let device = facts.serving(ifindex)?;
+    let (name, completes) = (device.name(), device.completes_checksum);
+    if interface.mode == Mode::Native || completes == completes_checksum {
+        return None;
+    }
+    let now = if completes { "on" } else { "off" };
+    Some(
+        Finding::problem("policy", &interface.name)
+            .consequence(
+                "packets of local senders may be forwarded with checksums that are refused",
+            )
+            .evidence(format!(
+                "tx-checksum of {name} is {now} now, and was not when the policy was set"
+            ))
+            .remedy(change(interface, &format!("forward:{name}"))),
+    )
+}
+
+fn change(interface: &InterfaceFacts, policy: &str) -> Verb {
+    Verb::Policy(interface.name.clone(), policy.into())
 }
 
 #[cfg(test)]
@@ -37,7 +65,6 @@ mod tests {
     use super::super::testing::{attached_to, nic};
     use super::*;
     use crate::doctor::facts::DeviceFacts;
-    use crate::model::{Mode, Policy};
 
     fn found(policy: Policy, in_service: bool) -> Vec<Finding> {
         let mut facts = attached_to(nic(1), Mode::Skb);
@@ -68,5 +95,22 @@ mod tests {
             assert_eq!(findings.len(), 1);
             assert_eq!(findings[0].subject, "nic1");
         }
+    }
+
+    #[test]
+    fn who_completes_checksums_may_change() {
+        let found = |mode, completes_checksum| {
+            let mut facts = attached_to(nic(1), mode);
+            facts.interfaces[0].policy = Policy::Forward {
+                ifindex: 2,
+                completes_checksum,
+            };
+            facts.devices.insert(2, nic(2));
+            check(&facts)
+        };
+        assert_eq!(found(Mode::Skb, true), []);
+        assert_eq!(found(Mode::Native, false), []);
+        let change = Verb::Policy("nic1".into(), "forward:nic2".into());
+        assert_eq!(found(Mode::Skb, false)[0].remedy, change.into());
     }
 }

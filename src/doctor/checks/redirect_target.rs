@@ -30,7 +30,7 @@ pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
     Some(match &device.features.peer {
         Some(peer) if device.is("veth") => finding("peer-napi")
             .evidence(lacking(peer) + guess(device))
-            .remedy(polling(facts, device, peer) + ", or " + remedies::natives_to_skb(facts))
+            .remedy(polling(facts, device, peer) + ", or " + to_skb(facts, device))
             .fix(fix(facts, device, peer)),
         _ => {
             let (evidence, remedy) = of_driver(facts, device);
@@ -39,8 +39,14 @@ pub fn check(facts: &Facts, device: &DeviceFacts) -> Option<Finding> {
     })
 }
 
+/// Takes those out of native mode that redirect to the device.
+fn to_skb(facts: &Facts, device: &DeviceFacts) -> Remedy {
+    let natives = facts.natives_to(device.features.ifindex);
+    remedies::reattach(facts, &natives, Some(Mode::Skb))
+}
+
 fn of_driver(facts: &Facts, device: &DeviceFacts) -> (String, Remedy) {
-    let skb = remedies::natives_to_skb(facts);
+    let skb = to_skb(facts, device);
     let driver = device.features.driver.as_deref().unwrap_or("(none)");
     let evidence = match device.features.xdp.redirect_target {
         Some(_) => format!(
@@ -79,7 +85,7 @@ fn attach_there(facts: &Facts, device: &DeviceFacts) -> Option<Remedy> {
     let mut interfaces = facts.interfaces.iter();
     match interfaces.find(|interface| interface.ifindex == ifindex) {
         Some(interface) if interface.mode == Mode::Native => None,
-        Some(_) => Some(remedies::reattach(&[name], Some(Mode::Native))),
+        Some(_) => Some(remedies::reattach(facts, &[name], Some(Mode::Native))),
         None if facts.attached.contains(&ifindex) => None,
         None => Some(Remedy::from(remedies::attach(&[name], Some(Mode::Native))) + " too"),
     }
@@ -237,13 +243,13 @@ mod tests {
         check(&facts, &facts.devices[&2])
     }
 
-    fn to_skb() -> Remedy {
-        remedies::reattach(&["nic1"], Some(Mode::Skb))
+    fn nic1_to_skb() -> Remedy {
+        remedies::reattach(&Facts::default(), &["nic1"], Some(Mode::Skb))
     }
 
     fn attach_first() -> Remedy {
         let attach = remedies::attach(&["nic2"], Some(Mode::Native));
-        Remedy::from(attach) + " too" + ", or " + to_skb()
+        Remedy::from(attach) + " too" + ", or " + nic1_to_skb()
     }
 
     #[test]
@@ -254,7 +260,7 @@ mod tests {
         let cases = [
             (Some(true), Some(true), None, Remedy::default()),
             (Some(false), Some(true), problem, attach_first()),
-            (Some(false), Some(false), problem, to_skb()),
+            (Some(false), Some(false), problem, nic1_to_skb()),
             (None, Some(true), warning, attach_first()),
             (None, None, warning, attach_first()),
         ];
@@ -276,10 +282,10 @@ mod tests {
         let mut facts = redirecting(nic(1), egress.clone());
         attach(&mut facts, egress, Mode::Skb);
         let remedy = |facts: &Facts| check(facts, &facts.devices[&2]).expect("a finding").remedy;
-        let again = remedies::reattach(&["nic2"], Some(Mode::Native));
-        assert_eq!(remedy(&facts), again + ", or " + to_skb());
+        let again = remedies::reattach(&facts, &["nic2"], Some(Mode::Native));
+        assert_eq!(remedy(&facts), again + ", or " + nic1_to_skb());
         facts.interfaces[1].mode = Mode::Native;
-        let both = remedies::reattach(&["nic1", "nic2"], Some(Mode::Skb));
+        let both = remedies::reattach(&facts, &["nic1", "nic2"], Some(Mode::Skb));
         assert_eq!(remedy(&facts), both);
     }
 }

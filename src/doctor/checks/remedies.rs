@@ -1,5 +1,6 @@
 //! Remedies that several findings name.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::doctor::facts::{BackendFacts, Facts, LostLocator};
@@ -8,10 +9,38 @@ use crate::model::{Command, Match, Mode, Place, Remedy, Remote, Tool, Verb};
 /// What comes of a server that has moved and cannot be found.
 pub const LOST_IF_IT_MOVES: &str = "if the server moves, `rule refresh` cannot find it";
 
-/// Attaches interfaces again, and keeps their rules.
-pub fn reattach(names: &[&str], mode: Option<Mode>) -> Remedy {
-    let detach = Command::Own(Verb::Detach(owned(names)));
-    vec![detach, Command::Own(attach(names, mode))].into()
+/// Attaches interfaces again, and keeps their rules and their policies.
+pub fn reattach(facts: &Facts, names: &[&str], mode: Option<Mode>) -> Remedy {
+    let mut commands = vec![Command::Own(Verb::Detach(owned(names)))];
+    let mut by_policy: BTreeMap<Option<String>, Vec<&str>> = BTreeMap::new();
+    for name in names {
+        let interface = facts.interfaces.iter().find(|i| i.name == *name);
+        let policy = interface.and_then(|interface| facts.policy(interface).option());
+        by_policy.entry(policy).or_default().push(name);
+    }
+    let attach = |(policy, names): (Option<String>, Vec<&str>)| {
+        Command::Own(with_policy(attach(&names, mode), policy))
+    };
+    commands.extend(by_policy.into_iter().map(attach));
+    commands.into()
+}
+
+/// The same with a policy.
+pub fn with_policy(verb: Verb, policy: Option<String>) -> Verb {
+    match verb {
+        Verb::Attach {
+            interfaces,
+            mode,
+            force,
+            ..
+        } => Verb::Attach {
+            interfaces,
+            mode,
+            force,
+            policy,
+        },
+        other => other,
+    }
 }
 
 /// Attaches interfaces.
@@ -20,6 +49,7 @@ pub fn attach(names: &[&str], mode: Option<Mode>) -> Verb {
         interfaces: owned(names),
         mode,
         force: false,
+        policy: None,
     }
 }
 
@@ -33,12 +63,13 @@ pub fn attach_by_force(name: &str, mode: Option<Mode>) -> Verb {
         interfaces: owned(&[name]),
         mode,
         force: true,
+        policy: None,
     }
 }
 
 /// Takes the interfaces out of native mode.
 pub fn natives_to_skb(facts: &Facts) -> Remedy {
-    reattach(&facts.native_names(), Some(Mode::Skb))
+    reattach(facts, &facts.native_names(), Some(Mode::Skb))
 }
 
 /// A command for another machine, or for a device that has no name here.

@@ -190,7 +190,7 @@ fn instead(facts: &Facts, interface: &InterfaceFacts, features: &Features) -> Re
             if facts.egress().any(refuses) {
                 return Remedy::default();
             }
-            Remedy::from(", or ") + remedies::reattach(&[name], Some(Mode::Native))
+            Remedy::from(", or ") + remedies::reattach(facts, &[name], Some(Mode::Native))
         }
         (Some(lower), Some(vlan)) => {
             format!(", or attach to {lower}, with rules for VLAN {vlan}").into()

@@ -38,6 +38,7 @@ pub fn attach(facts: &mut Facts, device: DeviceFacts, mode: Mode) {
         elsewhere: None,
         addresses: Vec::new(),
         policy: Policy::Pass,
+        sessions: Vec::new(),
     });
     facts.devices.insert(ifindex, device);
 }

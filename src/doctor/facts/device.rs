@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::{Features, LinkState, Mac, Mode, Policy, Remote, RxQueues};
+use crate::model::{Features, LinkState, Mac, Mode, Policy, Remote, RxQueues, SshSession, VlanId};
 
 /// An attached interface.
 pub struct InterfaceFacts {
@@ -22,6 +22,20 @@ pub struct InterfaceFacts {
     pub addresses: Vec<IpAddr>,
     /// What becomes of frames that no rule matches.
     pub policy: Policy,
+    /// The SSH sessions that come in by it, if its policy may cut them off.
+    pub sessions: Vec<ArrivingSession>,
+}
+
+/// An SSH session, as its packets arrive at an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArrivingSession {
+    pub session: SshSession,
+    /// The VLAN tag that they have there.
+    pub vlan: Option<VlanId>,
+    /// Whom this host's answers go to, by which device, and with which MAC address, if that is known.
+    pub next_hop: IpAddr,
+    pub device: String,
+    pub mac: Option<Mac>,
 }
 
 /// A device, as its own namespace and its peer's tell of it.

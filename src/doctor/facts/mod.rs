@@ -10,13 +10,15 @@ use std::collections::BTreeMap;
 pub use backend::{
     BackendFacts, Identity, Locators, LostLocator, Moved, Neighbour, PeerAddress, Whereabouts,
 };
-pub use device::{BridgeEntry, DeviceFacts, InterfaceFacts, PeerFacts};
+pub use device::{ArrivingSession, BridgeEntry, DeviceFacts, InterfaceFacts, PeerFacts};
 pub use host::{HostFacts, StalePins, Trial};
 pub use reply::{
     Certainty, Delivery, Others, Reply, ReplyArrival, ReturnRoute, ServerFacts, Source,
 };
 
-use crate::model::{EphemeralPorts, Failures, Features, LinkState, Match, Mode, Outcomes, Rule};
+use crate::model::{
+    EphemeralPorts, Failures, Features, LinkState, Match, Mode, NamedPolicy, Outcomes, Rule,
+};
 
 #[derive(Default)]
 pub struct Facts {
@@ -90,6 +92,16 @@ impl Facts {
 
     pub fn is_egress(&self, ifindex: u32) -> bool {
         self.redirecting_to(ifindex).next().is_some() && self.serving(ifindex).is_some()
+    }
+
+    /// An interface's policy with the name of its device.
+    pub fn policy(&self, interface: &InterfaceFacts) -> NamedPolicy {
+        let device = interface.policy.device();
+        let device = device.and_then(|ifindex| self.serving(ifindex));
+        NamedPolicy {
+            policy: interface.policy,
+            ifname: device.map(|device| device.name().into()),
+        }
     }
 
     /// Whether rules have a backend by this device, or forward to it.

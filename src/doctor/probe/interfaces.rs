@@ -9,16 +9,20 @@ use anyhow::Result;
 use super::peer;
 use super::whereabouts::LinkLayer;
 use crate::datapath::{Foreign, Ids, Interface, Pins, RuleStore, runs};
-use crate::doctor::facts::{BridgeEntry, DeviceFacts, Facts, InterfaceFacts};
+use crate::doctor::facts::{ArrivingSession, BridgeEntry, DeviceFacts, Facts, InterfaceFacts};
 use crate::host::address;
 use crate::host::device::{self, Device};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
+use crate::host::neighbour;
 use crate::host::queues;
-use crate::model::{Features, LinkState, Related, Remote, Rule};
+use crate::host::route::{self, Route};
+use crate::host::ssh;
+use crate::model::{Features, LinkState, Policy, Related, Remote, Rule, VlanId};
 
 pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Result<InterfaceFacts> {
     let (ifindex, name) = (interface.ifindex, interface.name());
+    let policy = interface.policy(pins)?;
     // Members of a group can't ask.
     let ids = interface.ids(pins).ok();
     let state = ids.as_ref().map_or(LinkState::Attached, |ids| ids.state);
@@ -36,7 +40,11 @@ pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Result<
         foreign: foreign.map(|foreign| foreign.describe()),
         elsewhere: moved.as_ref().and_then(elsewhere),
         addresses: own_addresses(ifindex, survey)?,
-        policy: interface.policy(pins)?,
+        sessions: match policy {
+            Policy::Pass => Vec::new(),
+            Policy::Drop | Policy::Forward { .. } => sessions(ifindex, survey)?,
+        },
+        policy,
         name,
     })
 }
@@ -53,6 +61,35 @@ fn own_addresses(ifindex: u32, survey: &Survey) -> Result<Vec<IpAddr>> {
         addresses.extend(all.filter(|a| a.global).map(|a| a.net.addr()));
     }
     Ok(addresses)
+}
+
+/// The SSH sessions whose hosts this host reaches by an interface: by itself, by the bridge or bond above
+/// it, or by a VLAN or macvlan on it.
+fn sessions(ifindex: u32, survey: &Survey) -> Result<Vec<ArrivingSession>> {
+    let devices = survey.devices();
+    let this = devices.iter().find(|device| device.ifindex == ifindex);
+    let mut arriving = Vec::new();
+    for session in ssh::sessions() {
+        let Route::Hop(hop) = route::lookup_from(session.addr, session.host)? else {
+            continue;
+        };
+        let Some(device) = devices.iter().find(|device| device.ifindex == hop.ifindex) else {
+            continue;
+        };
+        let is_above =
+            device.link == Some(ifindex) && device.link_nsid.is_none() && !device.is_pair();
+        let has_port = this.is_some_and(|this| this.master == Some(device.ifindex));
+        if device.ifindex == ifindex || is_above || has_port {
+            arriving.push(ArrivingSession {
+                session,
+                vlan: device.vlan.and_then(VlanId::new).filter(|_| is_above),
+                next_hop: hop.addr,
+                device: device.name.clone(),
+                mac: neighbour::mac(hop.addr, device.ifindex)?,
+            });
+        }
+    }
+    Ok(arriving)
 }
 
 /// The device that has the program of a moved interface, where its namespace can be entered.
