@@ -46,6 +46,7 @@ fn not_attached(facts: &Facts, matches: &Match) -> Finding {
             .remedy(Verb::Attach {
                 interfaces: vec![device.name().into()],
                 mode: None,
+                policy: None,
                 force: false,
             }),
         None => finding
