@@ -66,7 +66,8 @@ static __always_inline __u32 forward(struct xdp_md *ctx, const struct packet *pk
 {
 	const struct action *action = decision->action;
 
-	if (action->ifindex == ctx->ingress_ifindex) /* it would come again, without an end */
+	/* Back to where it came from, it would come again, with the same TTL. */
+	if (action->ifindex == ctx->ingress_ifindex)
 		return OUTCOME_NO_DEVICE;
 	if (!mtu_allows(ctx, pkt, action))
 		return OUTCOME_TOO_LONG;
@@ -165,8 +166,6 @@ __noinline __u32 judge(struct xdp_md *ctx)
 		outcome = decide_and_act(ctx, &pkt);
 		if (pkt.fragment == FIRST && !is_by_rule(outcome))
 			forget_first();
-		if (outcome == OUTCOME_TAGS) /* a rule matched: it is not the policy's */
-			return outcome;
 	}
 	return is_unmatched(outcome) ? apply_policy(ctx, &pkt, outcome) : outcome;
 }

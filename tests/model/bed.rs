@@ -79,8 +79,10 @@ impl<'a> Bed<'a> {
         };
         let size = shape.size(rng);
         bed.load_rules(rng, size);
-        if rng.bool() {
-            bed.set_policy(INTERFACES[0].0, Policy::Forward("late"));
+        match rng.u8(..6) {
+            0 | 1 => bed.set_policy(INTERFACES[0].0, Policy::Forward("late")),
+            2 => bed.set_policy(INTERFACES[1].0, Policy::Drop),
+            _ => {}
         }
         bed.remove_device("gone");
         bed

@@ -43,7 +43,7 @@ impl Bed<'_> {
         let name = INTERFACES[rng.usize(..INTERFACES.len())].0;
         let devices = ["on", "off", "late"];
         let device = devices[rng.usize(..devices.len())];
-        let policy = match rng.u8(..9) {
+        let policy = match rng.u8(..12) {
             0 => Policy::Drop,
             1 | 2 if !self.model.devices[device].gone => Policy::Forward(device),
             _ => Policy::Pass,

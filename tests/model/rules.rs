@@ -60,7 +60,7 @@ impl Shape {
             ports: ports(rng),
             vlan: VLANS[rng.usize(..VLANS.len())],
             inner_vlan: None,
-            ingress: (rng.u8(..5) == 0).then(|| INTERFACES[rng.usize(..INTERFACES.len())].0),
+            ingress: (rng.u8(..8) == 0).then(|| INTERFACES[rng.usize(..INTERFACES.len())].0),
         };
         match self {
             Shape::Few => {}

@@ -173,7 +173,7 @@ pub fn stored_backend(rule: &Rule, backend: &Backend, counter: u32) -> abi::acti
 
 /// What a rule without backends does; None where it needs some.
 pub fn stored_action(rule: &Rule) -> Option<abi::action> {
-    let (kind, ifindex, macs, completes_checksum) = match rule.action {
+    let (kind, ifindex, macs, completes) = match rule.action {
         Action::Redirect => return None,
         Action::Forward {
             ifindex,
@@ -184,7 +184,7 @@ pub fn stored_action(rule: &Rule) -> Option<abi::action> {
         Action::Drop => (abi::ACTION_DROP, 0, None, false),
     };
     let flags = [
-        (completes_checksum, abi::REWRITE_COMPLETES_CHECKSUM),
+        (completes, abi::REWRITE_COMPLETES_CHECKSUM),
         (rule.decrement_ttl, abi::REWRITE_DECREMENT_TTL),
         (macs.is_some(), abi::REWRITE_MAC),
     ];
@@ -303,15 +303,14 @@ mod tests {
             destination: Mac([2, 0, 0, 0, 0, 1]),
             source: Mac([2, 0, 0, 0, 0, 2]),
         };
-        let forward = |macs, completes_checksum| Action::Forward {
+        let forward = |macs: Option<Macs>| Action::Forward {
             ifindex: 7,
             macs,
-            completes_checksum,
+            completes_checksum: macs.is_some(),
         };
         let all = [
-            forward(None, false),
-            forward(None, true),
-            forward(Some(macs), false),
+            forward(None),
+            forward(Some(macs)),
             Action::Pass,
             Action::Drop,
         ];
