@@ -20,7 +20,8 @@ struct action {
 	__u16 flags;	/* REWRITE_* */
 	__u32 ifindex;	/* egress device, and its key in the egress map; 0: it is gone */
 	__u8 frame[12]; /* destination and source MAC: the first bytes of the frame sent */
-	__u32 counter; /* of a backend of several; otherwise the rule has it, and this is UNATTRIBUTED */
+	__u32 counter;	/* of a backend of several; otherwise the rule has it, and this is
+			   UNATTRIBUTED */
 	__be32 addr[4]; /* new destination; IPv4 in the first word, the others zero */
 	__be32 snat[4]; /* new source, with REWRITE_SNAT */
 	__be16 port;	/* new destination port; 0: unchanged */
