@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -464,6 +464,73 @@ fn the_status_has_a_line_for_each_address() {
     assert!(!text.contains("fe80:"), "{text}");
 }
 
+/// Who answers a greeting over TCP.
+fn answering(from: &str, address: &str, port: u16) -> String {
+    let words = format!(
+        "exec socat -T3 - TCP:{}:{port},connect-timeout=3,retry=50,interval=0.1",
+        bracketed(address)
+    );
+    exec(from, &["sh", "-c", &words])
+        .ok()
+        .out
+        .trim()
+        .to_string()
+}
+
+fn bracketed(address: &str) -> String {
+    match address.contains(':') {
+        true => format!("[{address}]"),
+        false => address.into(),
+    }
+}
+
+/// A server in one of the bed's hosts.
+struct Server(Child);
+
+impl Server {
+    /// Says who it is to everybody who connects.
+    fn on(host: &str, port: u16) -> Self {
+        let listen = format!("TCP6-LISTEN:{port},ipv6only=0,fork,reuseaddr");
+        let mut server = xdpredir(&["lab", "exec", host, "--", "socat", &listen]);
+        server.arg(format!("SYSTEM:echo {host}"));
+        Server(server.spawn().expect("socat can be run"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn in_the_wire_bed_all_but_ssh_crosses_the_host() {
+    let _lab = Lab::with("wire");
+    let pins = Pins::new();
+    let places = [
+        ("host", 22),
+        ("host", 80),
+        ("guest", 22),
+        ("guest", 80),
+        ("client", 80),
+    ];
+    let _servers = places.map(|(host, port)| Server::on(host, port));
+    // Before the first step, the host answers itself.
+    for port in [22, 80] {
+        assert_eq!(answering("client", "10.3.3.2", port), "host");
+    }
+    follow_first_steps(&pins);
+    for (client, guest) in [("10.3.3.1", "10.3.3.2"), ("fd00:3::1", "fd00:3::2")] {
+        assert_eq!(answering("client", guest, 80), "guest");
+        assert_eq!(answering("client", guest, 22), "host");
+        assert_eq!(answering("guest", client, 80), "client");
+        echo("client", "guest", guest, 1400);
+        echo("guest", "client", client, 1400);
+    }
+    down_with(&pins);
+}
+
 #[test]
 fn the_status_shows_the_rule_to_add() {
     let _lab = Lab::with("redirect");
@@ -475,7 +542,7 @@ fn the_status_shows_the_rule_to_add() {
 
 #[test]
 fn what_the_status_says_to_try_works_as_it_stands() {
-    for bed in ["redirect", "pair", "gateway"] {
+    for bed in ["redirect", "pair", "gateway", "wire"] {
         let _lab = Lab::with(bed);
         let pins = Pins::new();
         follow_first_steps(&pins);

@@ -5,6 +5,7 @@ mod fixture;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use fixture::lan::mac;
 use fixture::packet::{Checksum, Frame, TCP};
 use fixture::tap::Tap;
 use fixture::{Ns, Pins, Tool, eventually, kill};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType};
 use serde_json::{Value, json};
 
 /// Of the host's interface, and of what is behind it.
@@ -58,9 +60,10 @@ impl Wire {
 
     fn connected(mode: &str) -> Self {
         let wire = Wire::new();
-        wire.tool().ok(&format!("attach nic veth0 --mode {mode}"));
-        wire.tool().ok("policy nic forward:veth0");
-        wire.tool().ok("policy veth0 forward:nic");
+        for (from, to) in [("nic", "veth0"), ("veth0", "nic")] {
+            let attach = format!("attach {from} --mode {mode} --policy forward:{to}");
+            wire.tool().ok(&attach);
+        }
         wire
     }
 
@@ -129,6 +132,110 @@ fn answering(ns: &Ns, port: u16, name: &'static str) {
             }
         }
     });
+}
+
+/// A process in a namespace, for as long as this lives.
+struct Running(Child);
+
+impl Running {
+    fn new(ns: &Ns, program: &str, args: &[&str]) -> Self {
+        let net = format!("--net={}", ns.path().display());
+        let mut command = Command::new("nsenter");
+        command.args([&net, program]).args(args);
+        Running(command.spawn().expect("it can be run"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Whether an echo request over ICMP is answered.
+fn is_pinged(from: &Ns, to: &str) -> bool {
+    from.enter(|| {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let protocol = SockProtocol::Icmp;
+        let socket = socket::socket(AddressFamily::Inet, SockType::Raw, flags, protocol);
+        let socket = UdpSocket::from(socket.expect("a raw socket"));
+        socket
+            .set_read_timeout(Some(Duration::from_secs(3)))
+            .unwrap();
+        // Type, code, checksum, identifier 1, number 1.
+        let request = [8, 0, 0xf7, 0xfd, 0, 1, 0, 1];
+        let port_of_no_meaning = 0;
+        socket
+            .send_to(&request, (to, port_of_no_meaning))
+            .expect("a route");
+        let mut packet = [0; 128];
+        // The IP header comes with the answer.
+        socket
+            .recv(&mut packet)
+            .is_ok_and(|len| len >= 28 && packet[20] == 0)
+    })
+}
+
+/// "Redirect everything but SSH from the NIC to a veth, and back."
+#[test]
+fn ssh_stays_on_the_host_while_everything_else_crosses_the_wire() {
+    for mode in ["skb", "native"] {
+        let wire = Wire::new();
+        let tool = wire.tool();
+        let client = mac(&wire.client, "eth0");
+        for addr in CLIENT {
+            let neighbour = format!("neigh replace {addr} lladdr {client} dev nic nud permanent");
+            wire.host.ip(&neighbour);
+        }
+        tool.ok(&format!("attach nic veth0 --mode {mode}"));
+        tool.ok("rule add --in nic --proto tcp --port 22 --pass");
+        tool.ok("policy veth0 forward:nic");
+        tool.ok("policy nic forward:veth0");
+        let places = [
+            (&wire.host, 22, "host"),
+            (&wire.host, 80, "host"),
+            (&wire.inside, 22, "inside"),
+            (&wire.inside, 80, "inside"),
+            (&wire.client, 22, "client"),
+        ];
+        let _servers = places.map(|(ns, port, name)| {
+            let listen = format!("TCP6-LISTEN:{port},ipv6only=0,fork,reuseaddr");
+            Running::new(ns, "socat", &[&listen, &format!("SYSTEM:echo {name}")])
+        });
+        for (client, inside) in CLIENT.into_iter().zip(INSIDE) {
+            let what = format!("{mode}, {inside}");
+            let ask = |from: &Ns, to: &str, port| {
+                let mut answer = String::new();
+                eventually(&format!("{what}, port {port}"), || {
+                    answer = greet(from, to, port).unwrap_or_default();
+                    !answer.is_empty()
+                });
+                answer
+            };
+            assert_eq!(ask(&wire.client, inside, 22), "host\n", "{what}");
+            assert_eq!(ask(&wire.client, inside, 80), "inside\n", "{what}");
+            assert_eq!(ask(&wire.inside, client, 22), "client\n", "{what}");
+        }
+        assert!(is_pinged(&wire.client, INSIDE[0]), "{mode}");
+        assert!(is_pinged(&wire.inside, CLIENT[0]), "{mode}");
+        assert!(wire.outcome("nic", "passed_by_rule") > 0);
+        assert_eq!(wire.outcome("veth0", "passed_by_rule"), 0);
+        for name in ["nic", "veth0"] {
+            let (outcomes, actions) = sums(&tool, name);
+            assert_eq!(outcomes, actions);
+            assert_eq!(wire.outcome(name, "no_rule"), 0);
+        }
+        // Nothing but that warns: the rule lets SSH pass.
+        let ssh = |finding: &Value| finding["check"] == "ssh";
+        let session = wire
+            .client
+            .enter(|| TcpStream::connect("10.0.0.2:22"))
+            .expect("SSH");
+        let warnings = tool.json("policy nic forward:veth0")["warnings"].clone();
+        assert!(!warnings.as_array().unwrap().iter().any(ssh), "{warnings}");
+        drop(session);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What `redirect` measures live, and `hot` hot: traffic, rules, and what is to be reached.
 
-use crate::rule_sets::{REWRITTEN_PORT, Rules, VLAN};
+use crate::rule_sets::{REWRITTEN_PORT, Rules, TAGGED_PORT, VLAN};
 use crate::traffic::Traffic;
 
 pub struct Case {
@@ -87,7 +87,7 @@ pub const CASES: [Case; 15] = [
     case(PLAIN, Traffic::flows(1), Rules::Kinds),
     kind("IPv6", Traffic::flows(1).v6()),
     kind("TCP", Traffic::flows(1).tcp()),
-    kind("VLAN tag", Traffic::flows(1).vlan(VLAN)),
+    kind("VLAN tag", Traffic::flows(1).vlan(VLAN).to(&[TAGGED_PORT])),
     kind("port rewrite", Traffic::flows(1).to(&[REWRITTEN_PORT])),
 ];
 

@@ -8,6 +8,7 @@ use crate::subject::Programs;
 use crate::traffic::{CLIENT, CLIENT_V6, PORT};
 
 pub const VLAN: u16 = 100;
+pub const TAGGED_PORT: u16 = 8001;
 pub const REWRITTEN_PORT: u16 = 8000;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -18,7 +19,8 @@ pub enum Rules {
     /// With a device for each backend.
     SixteenDevices,
     AnySource,
-    /// Five rules with one backend each: as One, IPv6, TCP, in a VLAN, with another port behind it.
+    /// Five rules with one backend each: as One, IPv6, TCP, in a VLAN, with another port behind it. Each is
+    /// the only one for its IP version, protocol and port.
     Kinds,
 }
 
@@ -81,10 +83,12 @@ impl Rules {
                 };
                 let to_port = REWRITTEN_PORT.to_string();
                 let rewritten = ["--src", &client, "--port", &to_port, "--to-port", &port];
+                let [vlan, tagged_port] = [VLAN, TAGGED_PORT].map(|number| number.to_string());
+                let tagged = ["--src", &client, "--port", &tagged_port, "--vlan", &vlan];
                 with(&[])?;
                 product.add_rule(&["--src", &client_v6, "--port", &port], &v6)?;
                 with(&["--proto", "tcp"])?;
-                with(&["--vlan", &VLAN.to_string()])?;
+                product.add_rule(&tagged, &first)?;
                 product.add_rule(&rewritten, &first)
             }
         }

@@ -135,10 +135,45 @@ host      nft add rule inet lab bridged iifname br-lan notrack
     ],
 };
 
+/// The host's addresses, and the MAC address of its NIC, are the guest's, too: what it is sent arrives there
+/// over the wire. The host's own neighbours are permanent, because the answers to its requests for them
+/// cross the wire as well. Segmentation is off where frames are sent, because generic mode forwards no frame
+/// of several segments; GRO is on there, because native mode forwards to no veth whose peer has none.
+const WIRE: Bed = Bed {
+    name: "wire",
+    about: "A client behind nic, and a guest behind veth0 that has the host's addresses: all but SSH crosses the host",
+    hosts: &["host", "client", "guest"],
+    routers: &[],
+    commands: "\
+host    ip link add nic type veth peer name eth0 netns xdpredir-client
+host    ip link set nic address 52:54:00:7a:1e:02 up
+host    ip addr add 10.3.3.2/24 dev nic
+host    ip addr add fd00:3::2/64 dev nic
+client  ethtool -K eth0 gro on tso off tx-udp-segmentation off
+client  ip link set eth0 address 52:54:00:7a:1e:01 up
+client  ip addr add 10.3.3.1/24 dev eth0
+client  ip addr add fd00:3::1/64 dev eth0
+host    ip neigh replace 10.3.3.1 lladdr 52:54:00:7a:1e:01 dev nic nud permanent
+host    ip neigh replace fd00:3::1 lladdr 52:54:00:7a:1e:01 dev nic nud permanent
+host    ip link add veth0 type veth peer name eth0 netns xdpredir-guest
+host    ip link set veth0 up
+guest   ethtool -K eth0 gro on tso off tx-udp-segmentation off
+guest   ip link set eth0 address 52:54:00:7a:1e:02 up
+guest   ip addr add 10.3.3.2/24 dev eth0
+guest   ip addr add fd00:3::2/64 dev eth0
+",
+    first_steps: &[
+        "xdpredir lab exec host -- xdpredir attach nic veth0",
+        "xdpredir lab exec host -- xdpredir rule add --in nic --proto tcp --port 22 --pass",
+        "xdpredir lab exec host -- xdpredir policy veth0 forward:nic",
+        "xdpredir lab exec host -- xdpredir policy nic forward:veth0",
+    ],
+};
+
 /// Comes first in every bed's list of hosts, and carries the mark of a finished bed.
 pub const HOST: &str = "host";
 
-pub static BEDS: [Bed; 3] = [REDIRECT, PAIR, GATEWAY];
+pub static BEDS: [Bed; 4] = [REDIRECT, PAIR, GATEWAY, WIRE];
 
 impl Bed {
     pub fn by_name(name: &str) -> Option<&'static Bed> {
