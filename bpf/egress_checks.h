@@ -55,30 +55,34 @@ static __always_inline __u32 device_mtu(struct xdp_md *ctx, __u32 ifindex)
 	return mtu;
 }
 
+/* The tags that the frame has when it leaves. */
+static __always_inline __u32 tags_after(const struct packet *pkt, const struct action *action)
+{
+	__u32 tags = pkt->tags > action->pops ? pkt->tags - action->pops : 0;
+
+	return action->flags & REWRITE_PUSH_VLAN ? tags + 1 : tags;
+}
+
+/* The longest IP packet that the device carries with so many tags. One tag is not part of the MTU.
+ */
+static __always_inline __u32 longest_packet(struct xdp_md *ctx, __u32 ifindex, __u32 tags)
+{
+	__u32 counted = tags > 1 ? (tags - 1) * sizeof(struct tag) : 0;
+	__u32 mtu = device_mtu(ctx, ifindex);
+
+	return mtu > counted ? mtu - counted : 0;
+}
+
 /*
  * Whether the egress device carries the frame. The kernel is not asked about short frames: every
- * IPv4 link carries 68 bytes (RFC 791). One VLAN tag is not part of the MTU.
+ * IPv4 link carries 68 bytes (RFC 791).
  */
 static __always_inline bool mtu_allows(struct xdp_md *ctx, const struct packet *pkt,
 				       const struct action *action)
 {
-	__u32 tags = pkt->tags;
-	__u32 length;
-
-	if (pkt->size <= sizeof(struct ethhdr) + 68)
-		return true;
-	length = pkt->size - sizeof(struct ethhdr);
-	if (tags && action->pops) {
-		length -= sizeof(struct tag);
-		tags--;
-	}
-	if (action->flags & REWRITE_PUSH_VLAN) {
-		length += sizeof(struct tag);
-		tags++;
-	}
-	if (tags)
-		length -= sizeof(struct tag);
-	return length <= device_mtu(ctx, action->ifindex);
+	return pkt->size <= sizeof(struct ethhdr) + 68 ||
+	       pkt->size - pkt->ip_offset <=
+		       longest_packet(ctx, action->ifindex, tags_after(pkt, action));
 }
 
 /*

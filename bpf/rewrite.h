@@ -71,39 +71,51 @@ static __always_inline void rewrite_segment(struct xdp_md *ctx, const struct pac
 		*dport = action->port;
 }
 
+/* Makes room for a tag in front of the frame, and writes it and the MAC addresses. */
+static __always_inline bool push_tag(struct xdp_md *ctx, const struct action *action)
+{
+	struct ethhdr *eth;
+	struct tag *tag;
+
+	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(*tag)))
+		return false;
+	eth = (void *)(long)ctx->data;
+	tag = (void *)(eth + 1);
+	if ((void *)(tag + 1) > (void *)(long)ctx->data_end)
+		return false;
+	__builtin_memcpy(eth, action->frame, sizeof(action->frame));
+	eth->h_proto = bpf_htons(ETH_P_8021Q);
+	tag->tci = action->vlan;
+	return true;
+}
+
 /*
- * MAC addresses and VLAN tag: the frame may lose its outer tag, get one, or have it replaced. False
- * where there is no room in front of the frame for a tag. The packet is rewritten by then and can
- * no longer pass.
+ * MAC addresses and VLAN tags: the frame may lose its outer tags, and get one, which takes the
+ * place of the last one that is lost. False where there is no room in front of the frame for a tag.
+ * The packet is rewritten by then and can no longer pass.
  */
 static __always_inline bool rewrite_link(struct xdp_md *ctx, const struct packet *pkt,
 					 const struct action *action)
 {
-	bool pop = action->pops && pkt->tags;
+	__u32 pops = action->pops < pkt->tags ? action->pops : pkt->tags;
 	bool push = action->flags & REWRITE_PUSH_VLAN;
-	struct ethhdr *eth = pkt->eth;
+	void *start = pkt->eth;
 	struct tag *tag;
+	__u32 lost;
 
-	if (pop && !push) {
-		__builtin_memcpy((void *)eth + sizeof(*tag), action->frame, sizeof(action->frame));
-		return bpf_xdp_adjust_head(ctx, sizeof(*tag)) == 0;
-	}
-	if (push && !pop) {
-		if (bpf_xdp_adjust_head(ctx, -(int)sizeof(*tag)))
-			return false;
-		eth = (void *)(long)ctx->data;
-		if ((void *)(eth + 1) + sizeof(*tag) > (void *)(long)ctx->data_end)
-			return false;
-	}
-	__builtin_memcpy(eth, action->frame, sizeof(action->frame));
-	tag = (void *)(eth + 1);
-	if (push && pop) { /* the protocol, priority and drop eligibility stay */
+	if (push && !pops)
+		return push_tag(ctx, action);
+	lost = pops ? pops - push : 0;
+	if (lost == 1)
+		start += sizeof(*tag);
+	else if (lost == 2)
+		start += 2 * sizeof(*tag);
+	__builtin_memcpy(start, action->frame, sizeof(action->frame));
+	if (push) { /* the protocol, priority and drop eligibility stay */
+		tag = start + sizeof(struct ethhdr);
 		tag->tci = (tag->tci & ~bpf_htons(VLAN_ID)) | action->vlan;
-	} else if (push) {
-		eth->h_proto = bpf_htons(ETH_P_8021Q);
-		tag->tci = action->vlan;
 	}
-	return true;
+	return !lost || bpf_xdp_adjust_head(ctx, lost * sizeof(*tag)) == 0;
 }
 
 static __always_inline bool rewrite(struct xdp_md *ctx, const struct packet *pkt,

@@ -15,6 +15,7 @@
 #include "plain.h"
 #include "policy.h"
 #include "rewrite.h"
+#include "too_big.h"
 
 /* The outcome of a packet that no rule takes. */
 static __always_inline __u32 unmatched(const struct packet *pkt)
@@ -109,6 +110,8 @@ static __always_inline __u32 act(struct xdp_md *ctx, const struct packet *pkt,
 		outcome = forward(ctx, pkt, decision);
 	else
 		outcome = settle(pkt, decision);
+	if (outcome == OUTCOME_TOO_LONG)
+		return refuse_too_long(ctx, pkt, decision->action);
 	if (is_sent(outcome))
 		record_redirect(decision->action->ifindex, decision->counter);
 	if (is_by_rule(outcome))
@@ -130,8 +133,10 @@ static __always_inline int verdict(__u32 outcome)
 {
 	if (is_sent(outcome) || outcome == OUTCOME_POLICY_FORWARD)
 		return XDP_REDIRECT;
+	if (outcome == OUTCOME_TOO_BIG_SENT)
+		return interface.answers == ANSWERS_REDIRECTED ? XDP_REDIRECT : XDP_TX;
 	if (outcome == OUTCOME_NO_HEADROOM || outcome == OUTCOME_DROPPED_BY_RULE ||
-	    is_dropped_by_policy(outcome))
+	    outcome == OUTCOME_TOO_LONG_DROPPED || is_dropped_by_policy(outcome))
 		return XDP_DROP;
 	return XDP_PASS;
 }

@@ -85,6 +85,8 @@ fn a_frame_that_the_egress_device_does_not_carry_passes() {
             socket(&lan.host, "192.168.122.1:7999"),
             lan.server_socket(0),
         );
+        // The sender lets others divide its packets.
+        lan.vm.sysctl("net/ipv4/ip_no_pmtu_disc", "1");
         let vm = lan.vm_socket();
         let (most, more) = ("m".repeat(1000 - 28), "m".repeat(1000 - 27));
         vm.send_to(most.as_bytes(), "192.168.122.1:7999").unwrap();

@@ -479,6 +479,7 @@ fn an_egress_device_whose_mtu_changes_is_asked_again() {
         bed.set_rules(&["--server 172.17.0.2"], "out");
         let packet = Frame {
             payload: vec![1; 1400],
+            fragment: 0, // one that its sender is not told of
             ..frame()
         };
         let too_long = packet.payload.len() + 28 - 1;

@@ -108,6 +108,7 @@ struct ethhdr {
 
 /* include/uapi/linux/in.h */
 
+#define IPPROTO_ICMP 1
 #define IPPROTO_TCP  6
 #define IPPROTO_UDP  17
 #define IPPROTO_SCTP 132
@@ -117,6 +118,7 @@ struct ethhdr {
 #define IPPROTO_HOPOPTS	 0
 #define IPPROTO_ROUTING	 43
 #define IPPROTO_FRAGMENT 44
+#define IPPROTO_ICMPV6	 58
 #define IPPROTO_DSTOPTS	 60
 
 /* include/uapi/linux/ip.h */

@@ -9,18 +9,25 @@
 /* Constants of each interface's own copy of the program, in its .rodata. */
 struct interface {
 	__u32 ifindex;
-	__u32 mode;   /* MODE_* */
-	__u32 frags;  /* 1: frames in several buffers arrive here, too (xdp.frags) */
-	__u32 ledger; /* LEDGER_* */
+	__u32 mode;    /* MODE_* */
+	__u32 frags;   /* 1: frames in several buffers arrive here, too (xdp.frags) */
+	__u32 ledger;  /* LEDGER_* */
+	__u32 answers; /* ANSWERS_*: how frames are sent back out of the interface */
 	char name[INTERFACE_NAME_LEN];
 };
 #define MODE_NATIVE 1
 #define MODE_SKB    2
 
+/* By XDP_TX, or by a redirect: a veth's peer that polls without a program never wakes for XDP_TX.
+ */
+#define ANSWERS_NONE	   0 /* they would be lost */
+#define ANSWERS_SENT	   1
+#define ANSWERS_REDIRECTED 2
+
 #define LEDGER_ON	   0
 #define LEDGER_UNWANTED	   1 /* attach --no-ledger */
 #define LEDGER_UNAVAILABLE 2 /* the kernel has no BTF, or refused the tracing programs */
 
-_Static_assert(sizeof(struct interface) == 32, "interface");
+_Static_assert(sizeof(struct interface) == 36, "interface");
 
 #endif

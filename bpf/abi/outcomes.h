@@ -28,6 +28,8 @@
 #define OUTCOME_FORWARDED	  19 /* by a rule, out of a device, as it is */
 #define OUTCOME_PASSED_BY_RULE	  20
 #define OUTCOME_DROPPED_BY_RULE	  21
-#define OUTCOMES		  22
+#define OUTCOME_TOO_BIG_SENT	  22 /* an ICMP error was sent in place of the packet */
+#define OUTCOME_TOO_LONG_DROPPED  23
+#define OUTCOMES		  24
 
 #endif

@@ -165,7 +165,7 @@ plain! {
     failure_key = 8;
     first_fragment = 72;
     flow_key = 40;
-    interface = 32;
+    interface = 36;
     locator = LOCATOR_LEN;
     only_rule = 64;
     place = 8;

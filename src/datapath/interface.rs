@@ -30,6 +30,8 @@ const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
     (abi::OUTCOME_TTL, "ttl_exceeded"),
     (abi::OUTCOME_NO_DEVICE, "no_device"),
     (abi::OUTCOME_TOO_LONG, "too_long"),
+    (abi::OUTCOME_TOO_BIG_SENT, "too_big_sent"),
+    (abi::OUTCOME_TOO_LONG_DROPPED, "too_long_dropped"),
     (abi::OUTCOME_NO_HEADROOM, "no_headroom"),
     (abi::OUTCOME_POLICY_DROP, "policy_drop"),
     (abi::OUTCOME_POLICY_FORWARD, "policy_forward"),
@@ -107,7 +109,9 @@ impl Interface {
                 abi::OUTCOME_REDIRECTED | abi::OUTCOME_FORWARDED | abi::OUTCOME_POLICY_FORWARD => {
                     (&mut actions.redirect, "redirect")
                 }
+                abi::OUTCOME_TOO_BIG_SENT => (&mut actions.tx, "tx"),
                 abi::OUTCOME_NO_HEADROOM
+                | abi::OUTCOME_TOO_LONG_DROPPED
                 | abi::OUTCOME_DROPPED_BY_RULE
                 | abi::OUTCOME_POLICY_DROP
                 | abi::OUTCOME_POLICY_NO_DEVICE

@@ -19,6 +19,7 @@ use super::schema::{OWN, SHARED, Schema, pin_of};
 use super::state::has_state;
 use super::{Pins, banks, ledger, policy, refusal, ruleset, sys};
 use crate::host::device::Device;
+use crate::host::xdp;
 use crate::model::{LedgerState, Mode, Policy};
 
 /// What the verifier folds into an interface's own copy of the program.
@@ -84,7 +85,7 @@ fn open<'a>(
 ) -> Result<(OpenXdpredirSkel<'a>, FirstBanks)> {
     let mut open = XdpredirSkelBuilder::default().open(storage)?;
     let constants = open.maps.rodata_data.as_deref_mut();
-    constants.context("the program has no constants")?.interface = config(device, variant);
+    constants.context("the program has no constants")?.interface = config(device, variant)?;
     if variant.frags {
         let frags = libbpf_sys::BPF_F_XDP_HAS_FRAGS;
         open.progs.xdpredir.set_flags(frags);
@@ -100,7 +101,22 @@ fn open<'a>(
     Ok((open, banks))
 }
 
-fn config(device: &Device, variant: Variant) -> abi::interface {
+/// How the program sends something back out of its interface. Natively a veth drops that, as it drops redirected
+/// frames, where its peer does not poll.
+fn answers(device: &Device, mode: Mode) -> Result<u32> {
+    if mode == Mode::Skb || !device.is_veth() {
+        return Ok(abi::ANSWERS_SENT);
+    }
+    let features = xdp::of(device.ifindex)?;
+    let arrives = features.is_some_and(|features| features.redirect_target == Some(true));
+    Ok(if arrives {
+        abi::ANSWERS_REDIRECTED
+    } else {
+        abi::ANSWERS_NONE
+    })
+}
+
+fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
     let mut config = abi::interface {
         ifindex: device.ifindex,
         mode: match variant.mode {
@@ -113,10 +129,11 @@ fn config(device: &Device, variant: Variant) -> abi::interface {
             LedgerState::Unwanted => abi::LEDGER_UNWANTED,
             LedgerState::Unavailable => abi::LEDGER_UNAVAILABLE,
         },
+        answers: answers(device, variant.mode)?,
         ..Default::default()
     };
     abi::put_text(&mut config.name, &device.name);
-    config
+    Ok(config)
 }
 
 fn reuse_shared(pins: &Pins, object: &mut OpenObject) -> Result<()> {

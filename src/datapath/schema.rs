@@ -26,7 +26,7 @@ pub const SHARED: [Schema; 14] = [
 ];
 
 /// An interface's own maps.
-pub const OWN: [Schema; 3] = [("outcomes", 3), ("policy", 1), ("config", 1)];
+pub const OWN: [Schema; 3] = [("outcomes", 4), ("policy", 1), ("config", 2)];
 
 /// What `config` is called in the BPF object.
 const CONFIG: &str = "xdpredir.rodata";
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn pins_of_other_schemas_are_told_apart() {
         assert_eq!(pin_of(&SHARED, "ports").as_deref(), Some("ports-1"));
-        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-1"));
+        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-2"));
         assert_eq!(pin_of(&OWN, "ports"), None);
         assert_eq!(difference(&SHARED, "ports-1"), None);
         assert_eq!(difference(&SHARED, "ledger"), None);

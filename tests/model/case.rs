@@ -8,7 +8,7 @@ use crate::fixture::model::{Backend, Device, Model, Rule};
 use crate::fixture::packet::UDP;
 use crate::fixture::run::{Loaded, age_fragments, age_passed, hash_key, renew_passed};
 use crate::fixture::{Ns, Pins, Tool};
-use crate::{INTERFACES, add_backend_words, add_veth, attach, difference, hex};
+use crate::{INTERFACES, add_backend_words, add_veth, attach, difference, hex, ingress};
 
 #[derive(Clone)]
 pub struct Case {
@@ -183,8 +183,9 @@ impl World {
                 if model.comes_late(packet) {
                     renew_passed(&self.pins);
                 }
+                self.programs[*at].forget_answers();
                 let out = self.programs[*at].run(packet);
-                difference(INTERFACES[*at].1, &mut model, packet, &out).1
+                difference(ingress(*at), &mut model, packet, &out).1
             })
         })
     }

@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 
 use case::Case;
 use fastrand::Rng;
-use fixture::model::{Backend, Device, Mode, Model, Outcome, Rule};
+use fixture::guest::is_kernel;
+use fixture::model::{Backend, Device, Ingress, Mode, Model, Outcome, Rule};
 use fixture::packet::{TCP, UDP};
 use fixture::random::{PORTS, Packets, VLANS};
 use fixture::run::{
-    Loaded, XDP_PASS, XDP_REDIRECT, age_fragments, age_passed, hash_key, renew_passed,
+    Loaded, XDP_PASS, XDP_REDIRECT, XDP_TX, age_fragments, age_passed, hash_key, renew_passed,
 };
 use fixture::{Ns, Pins, Tool};
 
@@ -31,7 +32,7 @@ const PACKETS_PER_ROUND: u64 = 25_000;
 const CHANGES_PER_ROUND: u64 = 12;
 
 /// Of all that can happen here; a lack of headroom can't.
-const OUTCOMES: [Outcome; 14] = [
+const OUTCOMES: [Outcome; 15] = [
     "redirected",
     "no_rule",
     "not_ip",
@@ -46,6 +47,7 @@ const OUTCOMES: [Outcome; 14] = [
     "ttl_exceeded",
     "no_device",
     "too_long",
+    "too_big_sent",
 ];
 
 fn from_env(name: &str, default: u64) -> u64 {
@@ -122,27 +124,30 @@ struct Bed<'a> {
     interfaces: Vec<Interface>,
     /// The last packets, and at which interface each came.
     came: Vec<(usize, Vec<u8>)>,
+    arrived: usize,
     /// Packets in several buffers that were redirected.
     long: u64,
 }
 
 struct Interface {
     name: &'static str,
-    mode: Mode,
     program: Loaded,
     tally: Tally,
 }
 
 /// The last one's program takes frames in several buffers (xdp.frags).
-const INTERFACES: [(&str, Mode); 3] = [
-    ("in0", Mode::Skb),
-    ("in1", Mode::Native),
-    ("in2", Mode::Native),
+const INTERFACES: [(&str, Mode, usize); 3] = [
+    ("in0", Mode::Skb, 1500),
+    ("in1", Mode::Native, 1500),
+    ("in2", Mode::Native, 9000),
 ];
 /// Bytes of a frame that any program takes.
 const ONE_BUFFER: usize = 2048;
 /// Bytes of the page that a buffer is part of.
 const PAGE: usize = 4096;
+
+/// Of ICMP errors; after that, they are limited to so many in a second.
+const ANSWERS_AT_ONCE: usize = 50;
 
 /// At least so many packets are kept for a case that fails.
 const CAME: usize = 200;
@@ -160,8 +165,9 @@ fn add_veth(ns: &Ns, name: &str, mtu: usize) {
 
 /// Attaches to new devices of all interfaces.
 fn attach(tool: &Tool) -> Vec<Loaded> {
-    let attach = |(name, mode)| {
-        add_veth(tool.ns, name, if name == "in2" { 9000 } else { 1500 });
+    let attach = |(name, mode, mtu)| {
+        add_veth(tool.ns, name, mtu);
+        tool.ns.exec(&format!("ethtool -K p{name} gro on"));
         let words = if mode == Mode::Skb { "skb" } else { "native" };
         tool.ok(&format!("attach {name} --mode {words}"));
         Loaded::on(&tool.json("status"), name)
@@ -169,16 +175,28 @@ fn attach(tool: &Tool) -> Vec<Loaded> {
     INTERFACES.into_iter().map(attach).collect()
 }
 
+/// Before 6.3, the kernel does not say what a veth takes.
+fn ingress(interface: usize) -> Ingress {
+    let (_, mode, mtu) = INTERFACES[interface];
+    Ingress {
+        mode,
+        mtu,
+        answers: mode == Mode::Skb || is_kernel(6, 3),
+    }
+}
+
 /// The outcome of a packet, and where verdict or bytes are not those of the model, what is different.
 fn difference(
-    mode: Mode,
+    at: Ingress,
     model: &mut Model,
     packet: &[u8],
     (verdict, out): &(u32, Vec<u8>),
 ) -> (Outcome, Option<String>) {
-    let (outcome, expected) = model.judge(mode, packet);
+    let (outcome, expected) = model.judge(at, packet);
     let action = match outcome {
         "redirected" => XDP_REDIRECT,
+        "too_big_sent" if at.mode == Mode::Skb => XDP_TX,
+        "too_big_sent" => XDP_REDIRECT,
         _ => XDP_PASS,
     };
     let text = || {
@@ -193,7 +211,7 @@ impl<'a> Bed<'a> {
     fn new(ns: &'a Ns, pins: &'a Pins, rng: &mut Rng) -> Self {
         let mut model = Model::default();
         for name in DEVICES {
-            let mtu = [1500, 9000][rng.usize(..2)];
+            let mtu = [1000, 1280, 1500, 9000][rng.usize(..4)];
             add_veth(ns, name, mtu);
             let device = Device {
                 mac: ns.mac(name),
@@ -210,9 +228,8 @@ impl<'a> Bed<'a> {
         let interfaces = INTERFACES
             .into_iter()
             .zip(programs)
-            .map(|((name, mode), program)| Interface {
+            .map(|((name, ..), program)| Interface {
                 name,
-                mode,
                 program,
                 tally: Tally::new(),
             });
@@ -223,6 +240,7 @@ impl<'a> Bed<'a> {
             model,
             interfaces: interfaces.collect(),
             came: Vec::new(),
+            arrived: 0,
             long: 0,
         };
         for _ in 0..rng.usize(2..12) {
@@ -269,6 +287,12 @@ impl<'a> Bed<'a> {
 
     /// At one interface or at two, in any order.
     fn arrives(&mut self, rng: &mut Rng, packet: &[u8]) {
+        self.arrived += 1;
+        if self.arrived.is_multiple_of(ANSWERS_AT_ONCE) {
+            self.interfaces
+                .iter()
+                .for_each(|interface| interface.program.forget_answers());
+        }
         let mut at: Vec<usize> = (0..INTERFACES.len()).collect();
         rng.shuffle(&mut at);
         at.truncate(if rng.u8(..4) == 0 { 1 } else { 2 });
@@ -281,7 +305,7 @@ impl<'a> Bed<'a> {
     /// Panics unless program and model agree on the packet. On the outcome of one that passes they
     /// are compared by the statistics.
     fn agree(&mut self, at: usize, packet: &[u8]) {
-        let Interface { name, mode, .. } = self.interfaces[at];
+        let name = self.interfaces[at].name;
         if self.model.comes_late(packet) {
             // The model has no clock.
             renew_passed(self.tool.pins);
@@ -291,7 +315,7 @@ impl<'a> Bed<'a> {
         }
         self.came.push((at, packet.to_vec()));
         let out = self.interfaces[at].program.run(packet);
-        let (outcome, difference) = difference(mode, &mut self.model, packet, &out);
+        let (outcome, difference) = difference(ingress(at), &mut self.model, packet, &out);
         if let Some(difference) = difference {
             let case = Case {
                 devices: self.model.devices.clone(),
@@ -300,7 +324,7 @@ impl<'a> Bed<'a> {
             };
             let case = case.shrunk();
             let case = case.unwrap_or_else(|| format!("{difference}\n{}", self.circumstances()));
-            panic!("{}, {name}, {mode:?}\n{case}", self.run);
+            panic!("{}, {name}\n{case}", self.run);
         }
         if packet.len() > PAGE && outcome == "redirected" {
             self.long += 1;

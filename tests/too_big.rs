@@ -1,0 +1,254 @@
+//! Packets that are too long for a backend's device: their senders are told what would fit, and send less.
+
+mod fixture;
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use fixture::packet::{Checksum, Frame};
+use fixture::run::{Loaded, XDP_PASS, XDP_TX};
+use fixture::{Ns, Pins, Tool, guest};
+use nix::sys::socket::{getsockopt, sockopt};
+
+const MODES: [&str; 2] = ["skb", "native"];
+/// Of the way to the server. IPv6 has no less than 1,280.
+const NARROW: usize = 1300;
+
+struct Family {
+    client: &'static str,
+    gateway: &'static str,
+    /// What clients ask. The server has it, too.
+    service: &'static str,
+    headers: usize,
+}
+
+const FAMILIES: [Family; 2] = [
+    Family {
+        client: "192.168.122.10/24",
+        gateway: "192.168.122.1/24",
+        service: "203.0.113.7",
+        headers: 28,
+    },
+    Family {
+        client: "fd00:122::10/64",
+        gateway: "fd00:122::1/64",
+        service: "2001:db8:113::7",
+        headers: 48,
+    },
+];
+
+fn address(prefix: &str) -> &str {
+    prefix.split('/').next().expect("an address")
+}
+
+/// `client eth0 -- lan host wan -- eth0 server`, where wan is narrow and nothing else is.
+struct Bed {
+    host: Ns,
+    client: Ns,
+    server: Ns,
+    pins: Pins,
+}
+
+impl Bed {
+    fn new(mode: &str) -> Bed {
+        let bed = Bed {
+            host: Ns::dual_stack("host"),
+            client: Ns::dual_stack("client"),
+            server: Ns::dual_stack("server"),
+            pins: Pins::new(),
+        };
+        bed.host.veth("lan", &bed.client, "eth0");
+        bed.host.veth("wan", &bed.server, "eth0");
+        bed.host.ip(&format!("link set wan mtu {NARROW}"));
+        for family in FAMILIES {
+            let Family {
+                client, gateway, ..
+            } = family;
+            let host_length = if client.contains(':') { 128 } else { 32 };
+            let service = format!("{}/{host_length}", family.service);
+            bed.client.ip(&format!("addr add {client} dev eth0"));
+            bed.host.ip(&format!("addr add {gateway} dev lan"));
+            let gateway = address(gateway);
+            bed.client.ip(&format!("route add default via {gateway}"));
+            bed.server.ip(&format!("addr add {service} dev lo"));
+        }
+        for (ns, v4, v6) in [
+            (&bed.host, "172.17.0.1/16", "fd00:17::1/64"),
+            (&bed.server, "172.17.0.2/16", "fd00:17::2/64"),
+        ] {
+            let device = if v4.ends_with("1/16") { "wan" } else { "eth0" };
+            ns.ip(&format!("addr add {v4} dev {device}"));
+            ns.ip(&format!("addr add {v6} dev {device}"));
+        }
+        bed.server.ip("route add default via 172.17.0.1");
+        bed.server.ip("route add default via fd00:17::1");
+        bed.host.sysctl("net/ipv4/ip_forward", "1");
+        bed.host.sysctl("net/ipv6/conf/all/forwarding", "1");
+        if mode == "native" {
+            bed.server.exec("ethtool -K eth0 gro on");
+            // So that what the host sends back natively arrives.
+            bed.client.exec("ethtool -K eth0 gro on");
+        } else {
+            bed.client.exec("ethtool -K eth0 tso off gso off");
+        }
+        let tool = bed.tool();
+        tool.ok(&format!("attach lan --mode {mode}"));
+        for proto in ["tcp", "udp"] {
+            for server in ["172.17.0.2", "fd00:17::2"] {
+                tool.ok(&format!(
+                    "rule add --proto {proto} --server {server} --keep-ip"
+                ));
+            }
+        }
+        bed
+    }
+
+    fn tool(&self) -> Tool<'_> {
+        Tool {
+            ns: &self.host,
+            pins: &self.pins,
+        }
+    }
+
+    fn count(&self, outcome: &str) -> u64 {
+        let outcomes = &self.tool().json("stats")["interfaces"][0]["outcomes"];
+        outcomes[outcome]["packets"].as_u64().expect("a number")
+    }
+}
+
+fn on_each_bed(test: impl Fn(&Bed, &str)) {
+    for mode in MODES {
+        if mode == "native" && !guest::is_kernel(6, 3) {
+            continue; // the kernel does not say whether answers arrive, so there are none
+        }
+        test(&Bed::new(mode), mode);
+    }
+}
+
+/// As all TCP senders do, the client takes its own MTU for that of the path until it is told.
+#[test]
+fn a_tcp_sender_is_told_and_all_of_its_data_arrives() {
+    on_each_bed(|bed, mode| {
+        for family in FAMILIES {
+            let service = SocketAddr::new(family.service.parse().unwrap(), 7999);
+            let listener = bed.server.enter(|| TcpListener::bind(service)).unwrap();
+            let received = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().expect("a client");
+                stream
+                    .set_read_timeout(Some(Duration::from_secs(30)))
+                    .unwrap();
+                let mut bytes = Vec::new();
+                stream.read_to_end(&mut bytes).map(|_| bytes)
+            });
+            let told = bed.count("too_big_sent");
+            let sent: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
+            let mut client = bed.client.enter(|| TcpStream::connect(service)).unwrap();
+            client
+                .set_write_timeout(Some(Duration::from_secs(30)))
+                .unwrap();
+            client.write_all(&sent).expect("all is taken");
+            drop(client);
+            let received = received.join().unwrap().expect("all arrives");
+            assert!(received == sent, "{mode} {service}");
+            assert!(bed.count("too_big_sent") > told, "{mode} {service}");
+        }
+        assert_eq!(bed.count("too_long"), 0, "{mode}");
+    });
+}
+
+#[test]
+fn a_udp_sender_is_told_what_fits() {
+    on_each_bed(|bed, mode| {
+        for family in FAMILIES {
+            let service = SocketAddr::new(family.service.parse().unwrap(), 7999);
+            let server = bed.server.enter(|| UdpSocket::bind(service)).unwrap();
+            server
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .unwrap();
+            let own: IpAddr = address(family.client).parse().unwrap();
+            let client = bed.client.enter(|| UdpSocket::bind((own, 0))).unwrap();
+            client.connect(service).unwrap();
+
+            client.send(&[1; 1400]).expect("the first one is sent");
+            let refused = (0..50).find_map(|_| {
+                thread::sleep(guest::patience(20));
+                client.send(&[2; 1400]).err()
+            });
+            // EMSGSIZE
+            let refused = refused.expect("the client is told");
+            assert_eq!(refused.raw_os_error(), Some(90), "{mode} {service}");
+            if service.is_ipv4() {
+                let mtu = getsockopt(&client, sockopt::IpMtu).unwrap();
+                assert_eq!(mtu as usize, NARROW, "{mode}");
+            }
+            let most = vec![3; NARROW - family.headers];
+            client.send(&most).expect("it fits");
+            let mut buffer = [0; 2048];
+            let len = server.recv(&mut buffer).expect("it arrives");
+            assert!(buffer[..len] == most, "{mode} {service}");
+        }
+    });
+}
+
+/// Whoever makes many packets that are too long does not get as many answers.
+#[test]
+fn answers_are_limited_and_what_gets_none_is_dropped() {
+    let bed = Bed::new("skb");
+    let program = Loaded::on(&bed.tool().json("status"), "lan");
+    let packet = Frame {
+        payload: vec![0; 1400],
+        checksum: Checksum::Zero,
+        ..Frame::default()
+    };
+    let run = |_: &u32| program.run(&packet.bytes()).0;
+    let answered = bed.host.enter(|| {
+        let other = (0..100_000).find(|n| run(n) != XDP_TX);
+        other.expect("there are not as many answers")
+    });
+    assert!(answered >= 50, "{answered}");
+    assert_eq!(bed.count("too_big_sent"), u64::from(answered));
+    assert_eq!(bed.count("too_long_dropped"), 1);
+    let actions = &bed.tool().json("stats")["interfaces"][0]["actions"];
+    assert_eq!(actions["tx"]["packets"], answered);
+    assert_eq!(actions["drop"]["packets"], 1);
+}
+
+/// A router would divide it; this host still may.
+#[test]
+fn a_packet_that_may_be_divided_passes() {
+    let bed = Bed::new("skb");
+    let program = Loaded::on(&bed.tool().json("status"), "lan");
+    let packet = Frame {
+        payload: vec![0; 1400],
+        fragment: 0,
+        ..Frame::default()
+    };
+    let out = bed.host.enter(|| program.run(&packet.bytes()));
+    assert_eq!(out, (XDP_PASS, packet.bytes()));
+    assert_eq!(bed.count("too_long"), 1);
+}
+
+/// Natively a veth takes what is sent back only if its peer polls. So it is not tried, and nothing is lost.
+#[test]
+fn a_sender_that_would_not_get_the_answer_is_not_sent_one() {
+    let (host, client, pins) = (Ns::new("host"), Ns::new("client"), Pins::new());
+    host.veth("lan", &client, "eth0");
+    host.ip("link add wan type veth peer name server");
+    host.ip(&format!("link set wan mtu {NARROW} up"));
+    host.ip("link set server up");
+    let tool = Tool {
+        ns: &host,
+        pins: &pins,
+    };
+    tool.ok("attach lan --mode native");
+    tool.ok("rule add --server 172.17.0.2 --mac 02:42:ac:11:00:02 --dev wan");
+    let program = Loaded::on(&tool.json("status"), "lan");
+    let packet = Frame {
+        payload: vec![0; 1400],
+        ..Frame::default()
+    };
+    let out = host.enter(|| program.run(&packet.bytes()));
+    assert_eq!(out, (XDP_PASS, packet.bytes()));
+}
