@@ -33,6 +33,7 @@ mod replies;
 mod reply_source;
 mod route;
 mod rp_filter;
+mod rule_device;
 mod rx_queues;
 mod segments;
 mod shadowed_rule;
@@ -131,6 +132,8 @@ const STATE: &[Check] = &[
     Whole(device::check),
     Whole(policy::check),
     Whole(locator::check),
+    Whole(rule_device::check),
+    Whole(rule_device::interfaces),
     Whole(shadowed_rule::check),
     Whole(bridge_entry::check),
     Whole(losses::check),
