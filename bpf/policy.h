@@ -80,9 +80,13 @@ static __always_inline __u32 apply_policy(struct xdp_md *ctx, const struct packe
 	if (now.kind != POLICY_FORWARD)
 		return outcome;
 	prepared = prepare_forward(ctx, now.ifindex, pkt->size, pkt->tags);
-	/* The outcomes of packets with an L4 checksum. */
+	/*
+	 * The outcomes of packets that parse has read to the end, and that have an L4 checksum. One
+	 * with more tags than parse reads has no protocol yet.
+	 */
 	if (prepared == OUTCOME_POLICY_FORWARD &&
-	    (outcome == OUTCOME_NO_RULE || outcome == OUTCOME_NOT_UNICAST))
+	    (outcome == OUTCOME_NO_RULE || outcome == OUTCOME_NOT_UNICAST ||
+	     outcome == OUTCOME_TAGS))
 		keep_checksum_valid(ctx, pkt, now.flags & POLICY_COMPLETES_CHECKSUM);
 	return prepared;
 }

@@ -4,16 +4,21 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::fixture::model::policy::Policy;
 use crate::fixture::model::{Backend, Device, Model, Rule};
 use crate::fixture::packet::UDP;
 use crate::fixture::run::{Loaded, age_fragments, age_passed, hash_key, renew_passed};
 use crate::fixture::{Ns, Pins, Tool};
-use crate::{INTERFACES, add_backend_words, add_veth, attach, difference, hex, ingress};
+use crate::{
+    INTERFACES, add_backend_words, add_veth, attach, difference, hex, ingress, policy_words,
+};
 
 #[derive(Clone)]
 pub struct Case {
     pub devices: HashMap<&'static str, Device>,
     pub rules: Vec<Rule>,
+    /// Of each interface.
+    pub policies: Vec<Policy>,
     /// The packets that came last, with the interface of each. On the last one there is no agreement.
     pub packets: Vec<(usize, Vec<u8>)>,
 }
@@ -114,6 +119,9 @@ impl Case {
                 let _ = writeln!(text, "  {}{gone}", add_backend_words(rule, backend));
             }
         }
+        for (at, policy) in self.policies.iter().enumerate() {
+            let _ = writeln!(text, "  {}", policy_words(at, *policy));
+        }
         for (at, packet) in &self.packets {
             let _ = writeln!(text, "  {}: {}", INTERFACES[*at].0, hex(packet));
         }
@@ -127,6 +135,7 @@ struct World {
     pins: Pins,
     model: Model,
     programs: Vec<Loaded>,
+    policies: Vec<Policy>,
 }
 
 impl World {
@@ -162,6 +171,9 @@ impl World {
             }
         }
         model.rules = case.rules.clone();
+        for (at, policy) in case.policies.iter().enumerate() {
+            tool.ok(&policy_words(at, *policy));
+        }
         for (name, _) in case.devices.iter().filter(|(_, device)| device.gone) {
             ns.ip(&format!("link del {name}"));
         }
@@ -170,6 +182,7 @@ impl World {
             pins,
             model,
             programs,
+            policies: case.policies.clone(),
         })
     }
 
@@ -185,7 +198,7 @@ impl World {
                 }
                 self.programs[*at].forget_answers();
                 let out = self.programs[*at].run(packet);
-                difference(ingress(*at), &mut model, packet, &out).1
+                difference(ingress(*at, self.policies[*at]), &mut model, packet, &out).1
             })
         })
     }

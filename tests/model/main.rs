@@ -18,11 +18,13 @@ use std::time::{Duration, Instant};
 use case::Case;
 use fastrand::Rng;
 use fixture::guest::is_kernel;
+use fixture::model::policy::Policy;
 use fixture::model::{Backend, Device, Ingress, Mode, Model, Outcome, Rule};
 use fixture::packet::{TCP, UDP};
 use fixture::random::{PORTS, Packets, VLANS};
 use fixture::run::{
-    Loaded, XDP_PASS, XDP_REDIRECT, XDP_TX, age_fragments, age_passed, hash_key, renew_passed,
+    Loaded, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, age_fragments, age_passed, hash_key,
+    renew_passed,
 };
 use fixture::{Ns, Pins, Tool};
 
@@ -32,7 +34,7 @@ const PACKETS_PER_ROUND: u64 = 25_000;
 const CHANGES_PER_ROUND: u64 = 12;
 
 /// Of all that can happen here; a lack of headroom can't.
-const OUTCOMES: [Outcome; 15] = [
+const OUTCOMES: [Outcome; 19] = [
     "redirected",
     "no_rule",
     "not_ip",
@@ -48,6 +50,10 @@ const OUTCOMES: [Outcome; 15] = [
     "no_device",
     "too_long",
     "too_big_sent",
+    "policy_drop",
+    "policy_forward",
+    "policy_no_device",
+    "policy_too_long",
 ];
 
 fn from_env(name: &str, default: u64) -> u64 {
@@ -132,6 +138,7 @@ struct Bed<'a> {
 struct Interface {
     name: &'static str,
     program: Loaded,
+    policy: Policy,
     tally: Tally,
 }
 
@@ -176,12 +183,13 @@ fn attach(tool: &Tool) -> Vec<Loaded> {
 }
 
 /// Before 6.3, the kernel does not say what a veth takes.
-fn ingress(interface: usize) -> Ingress {
+fn ingress(interface: usize, policy: Policy) -> Ingress {
     let (_, mode, mtu) = INTERFACES[interface];
     Ingress {
         mode,
         mtu,
         answers: mode == Mode::Skb || is_kernel(6, 3),
+        policy,
     }
 }
 
@@ -194,7 +202,8 @@ fn difference(
 ) -> (Outcome, Option<String>) {
     let (outcome, expected) = model.judge(at, packet);
     let action = match outcome {
-        "redirected" => XDP_REDIRECT,
+        "redirected" | "policy_forward" => XDP_REDIRECT,
+        "policy_drop" | "policy_no_device" | "policy_too_long" => XDP_DROP,
         "too_big_sent" if at.mode == Mode::Skb => XDP_TX,
         "too_big_sent" => XDP_REDIRECT,
         _ => XDP_PASS,
@@ -231,6 +240,7 @@ impl<'a> Bed<'a> {
             .map(|((name, ..), program)| Interface {
                 name,
                 program,
+                policy: Policy::Pass,
                 tally: Tally::new(),
             });
         let mut bed = Bed {
@@ -245,6 +255,9 @@ impl<'a> Bed<'a> {
         };
         for _ in 0..rng.usize(2..12) {
             bed.add_rule(rng);
+        }
+        for at in 0..INTERFACES.len() {
+            bed.set_policy(rng, at);
         }
         bed.remove_device("gone");
         bed
@@ -305,7 +318,7 @@ impl<'a> Bed<'a> {
     /// Panics unless program and model agree on the packet. On the outcome of one that passes they
     /// are compared by the statistics.
     fn agree(&mut self, at: usize, packet: &[u8]) {
-        let name = self.interfaces[at].name;
+        let Interface { name, policy, .. } = self.interfaces[at];
         if self.model.comes_late(packet) {
             // The model has no clock.
             renew_passed(self.tool.pins);
@@ -315,11 +328,12 @@ impl<'a> Bed<'a> {
         }
         self.came.push((at, packet.to_vec()));
         let out = self.interfaces[at].program.run(packet);
-        let (outcome, difference) = difference(ingress(at), &mut self.model, packet, &out);
+        let (outcome, difference) = difference(ingress(at, policy), &mut self.model, packet, &out);
         if let Some(difference) = difference {
             let case = Case {
                 devices: self.model.devices.clone(),
                 rules: self.model.rules.clone(),
+                policies: self.interfaces.iter().map(|i| i.policy).collect(),
                 packets: std::mem::take(&mut self.came),
             };
             let case = case.shrunk();
@@ -460,13 +474,28 @@ impl<'a> Bed<'a> {
         self.tool.ok(&words);
     }
 
-    /// What somebody does to the rules while packets come.
+    fn set_policy(&mut self, rng: &mut Rng, at: usize) {
+        let there: Vec<&str> = DEVICES
+            .into_iter()
+            .filter(|name| !self.model.devices[name].gone)
+            .collect();
+        let policy = match rng.u8(..6) {
+            0 => Policy::Drop,
+            1 | 2 => Policy::Forward(there[rng.usize(..there.len())]),
+            _ => Policy::Pass,
+        };
+        self.interfaces[at].policy = policy;
+        self.tool.ok(&policy_words(at, policy));
+    }
+
+    /// What somebody does to the rules and policies while packets come.
     fn change(&mut self, rng: &mut Rng) {
         let rule = rng.usize(..self.model.rules.len());
         let backends = &self.model.rules[rule].backends;
         let backend = backends[rng.usize(..backends.len())].clone();
         let gone = self.model.devices[backend.device].gone;
-        match rng.u8(..8) {
+        match rng.u8(..10) {
+            8 | 9 => self.set_policy(rng, rule % INTERFACES.len()),
             0 => self.add_rule(rng),
             1 => self.add_backend(rng, rule),
             2 if self.model.rules.len() > 2 => {
@@ -487,6 +516,16 @@ impl<'a> Bed<'a> {
             _ => self.put_backend(rng, rule, backend, true, true, true),
         }
     }
+}
+
+/// The command that sets an interface's policy.
+fn policy_words(at: usize, policy: Policy) -> String {
+    let words = match policy {
+        Policy::Pass => "pass".into(),
+        Policy::Drop => "drop".into(),
+        Policy::Forward(device) => format!("forward:{device}"),
+    };
+    format!("policy {} {words}", INTERFACES[at].0)
 }
 
 /// The command that adds a backend of a rule as it is.
