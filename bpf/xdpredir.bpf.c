@@ -187,6 +187,8 @@ int xdpredir(struct xdp_md *ctx)
 	__u32 outcome;
 
 	outcome = parse_plain(&pkt, data, end) ? judge_plain(ctx, &pkt) : judge(ctx);
+	if (outcome == OUTCOME_TOO_BIG_SENT)
+		outcome = answer_too_big(ctx);
 	count_outcome(outcome, pkt.size);
 	return verdict(outcome);
 }

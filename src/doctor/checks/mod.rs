@@ -109,6 +109,18 @@ const INTERFACES: &[Check] = &[
     Whole(foreign_program::interfaces),
 ];
 
+/// What keeps an interface's policy from doing what it says, and whom it cuts off.
+const POLICY: &[Check] = &[
+    Egress(redirect_target::check),
+    Egress(multi_buffer::check),
+    Egress(mtu::check),
+    Egress(peer_mtu::check),
+    Egress(foreign_program::check),
+    Egress(r#loop::check),
+    Interface(segments::check),
+    Whole(ssh::check),
+];
+
 /// What the host lacks, and what has changed since the rules were made.
 const STATE: &[Check] = &[
     Whole(kernel::check),
@@ -148,7 +160,7 @@ pub fn of_interfaces(facts: &Facts) -> Vec<Finding> {
 
 /// The checks that concern an interface's policy just changed.
 pub fn of_policy(facts: &Facts) -> Vec<Finding> {
-    run(facts, &[WAY, INTERFACES])
+    run(facts, &[POLICY])
 }
 
 fn run(facts: &Facts, checks: &[&[Check]]) -> Vec<Finding> {
