@@ -167,10 +167,10 @@ mod tests {
         let lines = lines.map(|line| line.replace('\n', ""));
         let rules = parse(&lines.join("\n")).unwrap();
         let kinds: Vec<ActionKind> = rules.iter().map(|rule| rule.action.kind()).collect();
-        let sorted = [ActionKind::Forward, ActionKind::Drop, ActionKind::Pass];
-        assert_eq!(kinds, sorted);
-        assert_eq!(rules[0].too_long, TooLong::Drop);
-        let in0 = [1, 2].map(|number: usize| rules[number].matches.ingress);
+        let in_order = [ActionKind::Pass, ActionKind::Drop, ActionKind::Forward];
+        assert_eq!(kinds, in_order);
+        assert_eq!(rules[2].too_long, TooLong::Drop);
+        let in0 = [0, 1].map(|number: usize| rules[number].matches.ingress);
         assert_eq!(in0, [Some(3), Some(3)]);
         let json = |rule| serde_json::to_string(&RuleRecord::of(rule)).unwrap();
         let again: Vec<String> = rules.iter().map(json).collect();
