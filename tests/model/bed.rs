@@ -39,7 +39,7 @@ pub struct Bed<'a> {
 
 impl<'a> Bed<'a> {
     pub fn new(ns: &'a Ns, pins: &'a Pins, rng: &mut Rng, run: String) -> Self {
-        let mtus = DEVICES.map(|name| (name, [1000, 1280, 1500, 9000][rng.usize(..4)]));
+        let mtus = DEVICES.map(|name| (name, [1000, 1280, 1500, 9000, 9000][rng.usize(..5)]));
         for (name, mtu) in mtus {
             add_veth(ns, name, mtu);
         }
