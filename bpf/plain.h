@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What most packets are: UDP or TCP over IPv4, without a tag, an option or a fragment. The compiler
- * makes a short path of the stages for them, because it knows what parse() would find out.
+ * What most packets are: UDP or TCP over IPv4 from one host to another, without a tag, an option or
+ * a fragment. The compiler makes a short path of the stages for them, because it knows what parse()
+ * would find out.
  */
 #ifndef __PLAIN_H__
 #define __PLAIN_H__
@@ -45,6 +46,10 @@ static __always_inline bool parse_plain(struct packet *pkt, void *data, void *en
 	pkt->vlan = 0;
 	pkt->fragment = WHOLE;
 	parse_ipv4_addresses(pkt, ip);
+	if (pkt->not_unicast_dst | pkt->not_unicast_src)
+		return false;
+	pkt->not_unicast_dst = 0; /* the compiler knows it from here on */
+	pkt->not_unicast_src = 0;
 	return parse_segment(pkt, end) == 0;
 }
 

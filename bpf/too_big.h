@@ -191,10 +191,19 @@ static __always_inline void turn_around(__u8 *link)
 	__builtin_memcpy(link + ETH_ALEN, to, ETH_ALEN);
 }
 
+/* Has the kernel send the frame back once the program returns the verdict for it. */
+static __always_inline void prepare_answer(void)
+{
+	if (interface.answers != ANSWERS_REDIRECTED)
+		return;
+	bpf_redirect(interface.ifindex, 0);
+	record_redirect(interface.ifindex, UNATTRIBUTED);
+}
+
 /*
- * Makes the frame the answer to its packet, which is in this CPU's memory. What can fail comes
+ * Makes the frame the answer to the packet that refuse_too_long has described. What can fail comes
  * before the first byte that is written. Neither static nor inlined, so that the verifier walks it
- * once.
+ * once; and called where little is on the stack, because it calls others.
  */
 __noinline __u32 answer_too_big(struct xdp_md *ctx)
 {
@@ -232,6 +241,7 @@ __noinline __u32 answer_too_big(struct xdp_md *ctx)
 		write_answer6(ctx, mine, head + quoted, sum);
 	else
 		write_answer4(ctx, mine, head + quoted, sum);
+	prepare_answer();
 	return OUTCOME_TOO_BIG_SENT;
 }
 
@@ -284,12 +294,15 @@ static __always_inline void describe(struct too_big *packet, const struct packet
 	packet->mtu = mtu;
 }
 
-/* For a packet that is too long for the egress device. */
+/*
+ * The outcome of a packet that is too long for the egress device. OUTCOME_TOO_BIG_SENT says that
+ * answer_too_big has to follow, which may fail.
+ */
 static __always_inline __u32 refuse_too_long(struct xdp_md *ctx, const struct packet *pkt,
 					     const struct action *action)
 {
 	struct answering *mine = this_cpu_answering();
-	__u32 outcome, ip_len, mtu;
+	__u32 ip_len, mtu;
 
 	if (action->too_long == TOO_LONG_DROP)
 		return OUTCOME_TOO_LONG_DROPPED;
@@ -304,12 +317,7 @@ static __always_inline __u32 refuse_too_long(struct xdp_md *ctx, const struct pa
 	if (!has_answer(ctx, pkt, ip_len, mtu))
 		return OUTCOME_TOO_LONG;
 	describe(&mine->packet, pkt, ip_len, mtu);
-	outcome = answer_too_big(ctx);
-	if (outcome == OUTCOME_TOO_BIG_SENT && interface.answers == ANSWERS_REDIRECTED) {
-		bpf_redirect(interface.ifindex, 0);
-		record_redirect(interface.ifindex, UNATTRIBUTED);
-	}
-	return outcome;
+	return OUTCOME_TOO_BIG_SENT;
 }
 
 #endif

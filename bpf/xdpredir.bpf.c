@@ -66,6 +66,9 @@ static __always_inline __u32 forward(struct xdp_md *ctx, const struct packet *pk
 {
 	const struct action *action = decision->action;
 
+	/* Back to where it came from, it would come again, with the same TTL. */
+	if (action->ifindex == ctx->ingress_ifindex)
+		return OUTCOME_NO_DEVICE;
 	if (!mtu_allows(ctx, pkt, action))
 		return OUTCOME_TOO_LONG;
 	if (pkt->fragment == FIRST && !remember_first(decision))
@@ -184,6 +187,8 @@ int xdpredir(struct xdp_md *ctx)
 	__u32 outcome;
 
 	outcome = parse_plain(&pkt, data, end) ? judge_plain(ctx, &pkt) : judge(ctx);
+	if (outcome == OUTCOME_TOO_BIG_SENT)
+		outcome = answer_too_big(ctx);
 	count_outcome(outcome, pkt.size);
 	return verdict(outcome);
 }

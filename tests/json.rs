@@ -49,6 +49,7 @@ fn every_key_is_documented() {
     run(&format!("rule add --port 1 --server-netns {}", gone.name));
     lan.host.ip("link del more");
     run("rule refresh --port 1");
+    run("rule add --in lan --proto icmp --pass");
     run("rule list");
     run("status");
     run("features");

@@ -406,7 +406,7 @@ fn losses_that_find_no_room_are_not_silent() {
     assert_eq!(lost["failures"]["link_down"], 0, "{lost}");
     assert_eq!(tool.json("stats")["unattributed"]["link_down"], BURST);
     let text = tool.ok("stats").out;
-    let line = "1000 lost frames could not be attributed to a backend: the ledger was full";
+    let line = "1000 lost frames could not be attributed to a backend: a policy forwarded them, the ledger was full";
     assert!(text.contains(line), "{text}");
     tool.ok("rule del --all");
     assert!(tool.ok("stats").out.contains(line), "without a rule");

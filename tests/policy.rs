@@ -699,3 +699,29 @@ fn a_policy_that_cuts_off_an_ssh_session_is_warned_of() {
         tool.ok("policy nic pass");
     }
 }
+
+#[test]
+fn what_the_kernel_loses_of_forwarded_frames_is_counted_and_the_device_is_listed() {
+    let (ns, pins) = (Ns::new("host"), Pins::new());
+    let tool = Tool {
+        ns: &ns,
+        pins: &pins,
+    };
+    let mut from = Tap::new(&ns, "in", false);
+    let _out = Tap::without_queues(&ns, "out");
+    tool.ok("attach in --mode native --policy forward:out");
+    for _ in 0..5 {
+        from.write(&Frame::default().bytes(), Checksum::Full);
+    }
+    eventually("all are lost", || {
+        tool.json("stats")["unattributed"]["not_supported"] == 5
+    });
+    assert_eq!(outcome(&tool, "in", "policy_forward"), 5);
+    let stats = tool.json("stats");
+    assert_eq!(stats["egress"][0]["ifname"], "out", "{stats}");
+    let text = tool.ok("stats").out;
+    assert!(
+        text.contains("5 lost frames") && text.contains("policy"),
+        "{text}"
+    );
+}

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use fixture::packet::{Checksum, Frame};
-use fixture::run::{Loaded, XDP_PASS, XDP_TX};
+use fixture::run::{Loaded, XDP_DROP, XDP_PASS, XDP_TX};
 use fixture::{Ns, Pins, Tool, guest};
 use nix::sys::socket::{getsockopt, sockopt};
 
@@ -251,4 +251,61 @@ fn a_sender_that_would_not_get_the_answer_is_not_sent_one() {
     };
     let out = host.enter(|| program.run(&packet.bytes()));
     assert_eq!(out, (XDP_PASS, packet.bytes()));
+}
+
+/// The rule says so, for redirects and for what is forwarded as it is.
+#[test]
+fn a_rule_says_what_becomes_of_packets_that_are_too_long() {
+    let bed = Bed::new("skb");
+    let program = Loaded::on(&bed.tool().json("status"), "lan");
+    let packet = Frame {
+        payload: vec![0; 1400],
+        dport: 1,
+        ..Frame::default()
+    };
+    let actions = [
+        "--server 172.17.0.2 --mac 02:42:ac:11:00:02 --dev wan",
+        "--forward wan",
+    ];
+    for action in actions {
+        for (too_long, verdict) in [
+            ("", XDP_TX),
+            ("--too-long pass", XDP_PASS),
+            ("--too-long drop", XDP_DROP),
+            ("--too-long icmp", XDP_TX),
+        ] {
+            bed.tool()
+                .ok(&format!("rule add --port 1 {action} {too_long}"));
+            let out = bed.host.enter(|| program.run(&packet.bytes()));
+            assert_eq!(out.0, verdict, "{action} {too_long}");
+            bed.tool().ok("rule del --port 1");
+        }
+    }
+}
+
+/// An error about an error could start an endless exchange of them.
+#[test]
+fn errors_of_icmp_are_not_answered() {
+    let bed = Bed::new("skb");
+    bed.tool().ok(
+        "rule add --proto icmp --server 172.17.0.2 --mac 02:42:ac:11:00:02 --dev wan --keep-ip",
+    );
+    let program = Loaded::on(&bed.tool().json("status"), "lan");
+    for (kind, verdict) in [
+        (8, XDP_TX),
+        (0, XDP_TX),
+        (3, XDP_PASS),
+        (11, XDP_PASS),
+        (12, XDP_PASS),
+    ] {
+        let mut packet = Frame {
+            proto: 1,
+            payload: vec![0; 1400],
+            ..Frame::default()
+        }
+        .bytes();
+        packet[34] = kind;
+        let out = bed.host.enter(|| program.run(&packet));
+        assert_eq!(out.0, verdict, "type {kind}");
+    }
 }

@@ -16,7 +16,7 @@
 #define OUTCOME_EXTENSION_HEADERS 7  /* too many, too long, or on the way to a further router */
 #define OUTCOME_FRAGMENT	  8  /* a later fragment whose first one was not redirected */
 #define OUTCOME_TTL		  9  /* the rule decrements it, and it is at its end */
-#define OUTCOME_NO_DEVICE	  10 /* no backend of the rule has an egress device */
+#define OUTCOME_NO_DEVICE	  10 /* gone, or where a forwarded frame came from */
 #define OUTCOME_TOO_LONG	  11 /* for the MTU of the backend's egress device */
 #define OUTCOME_NO_HEADROOM	  12 /* for the VLAN tag; the packet is dropped */
 #define OUTCOME_LATE_FIRST	  13 /* a first fragment after later ones that have passed */

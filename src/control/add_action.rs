@@ -116,6 +116,7 @@ impl ActionSpec {
         validate::forward(name, device.ifindex, ingress)?;
         Ok(Action::Forward {
             ifindex: device.ifindex,
+            completes_checksum: device.completes_checksum()?,
             macs: mac.map(|destination| Macs {
                 destination,
                 source,

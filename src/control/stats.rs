@@ -10,9 +10,7 @@ use super::{RuleSelector, inventory};
 use crate::datapath::{self, Interface, Pins, RuleStore};
 use crate::error::Exit;
 use crate::host::device;
-use crate::model::{
-    EgressStats, InterfaceStats, InterfaceStatus, LinkState, RuleRecord, Snapshot, Status,
-};
+use crate::model::{EgressStats, InterfaceStats, InterfaceStatus, LinkState, Snapshot, Status};
 
 /// The counters of all interfaces, and of the selected backends.
 pub fn snapshot(pins: &Pins, selector: &RuleSelector) -> Result<Snapshot> {
@@ -21,15 +19,22 @@ pub fn snapshot(pins: &Pins, selector: &RuleSelector) -> Result<Snapshot> {
 }
 
 fn read(pins: &Pins, selector: &RuleSelector) -> Result<Snapshot> {
-    let interfaces = datapath::interfaces(pins)?.into_iter();
-    let interfaces = interfaces.map(|interface| of_interface(pins, &interface));
+    let attached = datapath::interfaces(pins)?;
+    let interfaces = attached.iter();
+    let interfaces = interfaces.map(|interface| of_interface(pins, interface));
     let interfaces = interfaces.collect::<Result<_>>()?;
     let store = RuleStore::open(pins)?;
     let rules = inventory::records(&store, selector)?;
+    let there = rules.iter().filter(|record| record.ifname.is_some());
+    let mut egress: BTreeSet<u32> = there.filter_map(|record| record.ifindex).collect();
+    for interface in &attached {
+        let policy = named_policy(&store, interface.policy(pins)?)?;
+        egress.extend(policy.policy.device().filter(|_| policy.ifname.is_some()));
+    }
     Ok(Snapshot {
         timestamp: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         interfaces,
-        egress: egress(&rules)?,
+        egress: stats_of(egress)?,
         unattributed: store.unattributed()?,
         rules,
     })
@@ -46,11 +51,9 @@ fn of_interface(pins: &Pins, interface: &Interface) -> Result<InterfaceStats> {
     })
 }
 
-fn egress(rules: &[RuleRecord]) -> Result<Vec<EgressStats>> {
-    let there = rules.iter().filter(|record| record.ifname.is_some());
-    let indexes: BTreeSet<u32> = there.filter_map(|record| record.ifindex).collect();
+fn stats_of(egress: BTreeSet<u32>) -> Result<Vec<EgressStats>> {
     let mut devices = Vec::new();
-    for ifindex in indexes {
+    for ifindex in egress {
         devices.extend(device::by_index(ifindex)?.map(|device| EgressStats {
             ifname: device.name,
             ifindex,

@@ -18,6 +18,8 @@ pub enum Action {
         ifindex: u32,
         /// Those that frames get; None: they keep theirs.
         macs: Option<Macs>,
+        /// As an adjacency has it: the device, or who reads behind it, completes partial checksums.
+        completes_checksum: bool,
     },
     /// They go on to the host.
     Pass,

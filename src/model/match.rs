@@ -70,13 +70,13 @@ pub struct Match {
 /// How specific a match is. The most specific one is the first in order. Matches that are as specific as
 /// each other, and differ, have no packet in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Order {
-    pub dst_len: Reverse<u8>,
-    pub src_len: Reverse<u8>,
-    pub ports: Ports,
-    pub any_proto: bool,
-    pub any_inner_vlan: bool,
-    pub any_ingress: bool,
+struct Order {
+    dst_len: Reverse<u8>,
+    src_len: Reverse<u8>,
+    ports: Ports,
+    any_proto: bool,
+    any_inner_vlan: bool,
+    any_ingress: bool,
 }
 
 impl Match {
@@ -105,7 +105,7 @@ impl Match {
     }
 
     /// How specific it is.
-    pub fn order(&self) -> Order {
+    fn order(&self) -> Order {
         Order {
             dst_len: Reverse(self.dst.prefix_len()),
             src_len: Reverse(self.src.prefix_len()),

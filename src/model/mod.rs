@@ -38,7 +38,7 @@ pub use finding::{Diagnosis, Finding, Fix, LookedAt, Refreshed, Severity};
 pub use interface::{Actions, ETHERNET_MTU, LedgerState, LinkState, Mode, Outcome, Outcomes};
 pub use locator::Locator;
 pub use mac::Mac;
-pub use r#match::{Match, Order, Proto};
+pub use r#match::{Match, Proto};
 pub use plan::Plan;
 pub use policy::{NamedPolicy, Policy};
 pub use ports::Ports;

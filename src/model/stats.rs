@@ -12,7 +12,7 @@ pub struct Snapshot {
     /// RFC 3339, UTC.
     pub timestamp: String,
     pub interfaces: Vec<InterfaceStats>,
-    /// The devices of the backends, as far as they are there.
+    /// The devices of the backends and of the policies, as far as they are there.
     pub egress: Vec<EgressStats>,
     /// Lost frames that are in no rule's failures. None: no ledger is kept.
     pub unattributed: Option<Failures>,

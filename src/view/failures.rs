@@ -47,8 +47,8 @@ fn of_nobody(failures: &Failures, advice: &Advice) -> Option<String> {
         + Command::Name("detach")
         + " of all interfaces sets the count to zero";
     Some(format!(
-        "{frames} could not be attributed to a backend: the ledger was full, or more waited at a time \
-         than it holds: {}",
+        "{frames} could not be attributed to a backend: a policy forwarded them, the ledger was full, or more \
+         waited at a time than it holds: {}",
         advice.shell.sentence(&remedy)
     ))
 }

@@ -22,6 +22,7 @@ mod peer_napi;
 mod rediscover;
 mod replies;
 mod report;
+mod rule_device;
 mod segments;
 mod shadowed_rule;
 mod tags;

@@ -3,10 +3,13 @@
 #[path = "../fixture/mod.rs"]
 mod fixture;
 
+mod actions;
 mod bed;
 mod change;
 mod forward;
 mod grammar;
 mod list;
 mod loops;
+mod most_specific;
+mod packets;
 mod resolve;

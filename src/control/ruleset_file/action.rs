@@ -50,6 +50,7 @@ fn forward(record: &RuleRecord, asked: &mut Asked<impl Devices>) -> Result<Actio
     validate::forward(&egress.name, ifindex, record.in_ifindex)?;
     Ok(Action::Forward {
         ifindex,
+        completes_checksum: egress.completes_checksum,
         macs: record.mac.map(|destination| Macs {
             destination,
             source: egress.source_mac,

@@ -16,23 +16,27 @@ pub fn add_backend(
     record: RuleRecord,
     asked: &mut Asked<impl Devices>,
 ) -> Result<()> {
-    let text = record.matches_text();
+    // The text of a rule takes longer than all that comes here: only an error has it.
+    let text = || record.matches_text();
     let (Some(server), Some(mac), Some(ifindex)) = (record.server, record.mac, record.ifindex)
     else {
         return Err(bad("redirect without server, mac or ifindex".into()));
     };
-    let is_new = || bad(format!("{text}: this rule is in the file twice"));
+    let is_new = || bad(format!("{}: this rule is in the file twice", text()));
     ensure!(rule.action == Action::Redirect, is_new());
     validate(&record, server)?;
     let egress = asked.egress(ifindex)?;
     check_name(&record, ifindex, egress)?;
     let twice = || {
         bad(format!(
-            "{text} -> {server}: this backend is in the file twice"
+            "{} -> {server}: this backend is in the file twice",
+            text()
         ))
     };
     ensure!(rule.backend(server).is_none(), twice());
     agree(rule, &record)?;
+    let many = || bad(format!("{}: more than {MAX_BACKENDS} backends", text()));
+    ensure!(rule.backends.len() < MAX_BACKENDS, many());
     rule.put(Backend {
         adjacency: Adjacency {
             server,
@@ -46,8 +50,6 @@ pub fn add_backend(
         counter: None,
         origin: record.origin,
     });
-    let many = || bad(format!("{text}: more than {MAX_BACKENDS} backends"));
-    ensure!(rule.backends.len() <= MAX_BACKENDS, many());
     Ok(())
 }
 

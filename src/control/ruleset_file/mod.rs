@@ -5,11 +5,11 @@ mod backend;
 mod devices;
 mod read;
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use self::action::without_backends;
 use self::backend::add_backend;
@@ -26,15 +26,23 @@ pub type Records = Vec<(Place, RuleRecord)>;
 /// Where in a file a record is: the line, or the rule of an array, counted from 1.
 pub type Place = (&'static str, usize);
 
+/// The rules of a file, in the order in which they come there.
+#[derive(Default)]
+struct Rules {
+    all: Vec<Rule>,
+    /// Where the rule with a match is.
+    places: HashMap<Match, usize>,
+}
+
 /// Makes rules of records.
 pub fn rules(records: Records, devices: &impl Devices) -> Result<Vec<Rule>> {
     let mut asked = Asked::new(devices);
-    let mut rules: BTreeMap<Match, Rule> = BTreeMap::new();
+    let mut rules = Rules::default();
     for (place, record) in records {
         let added = add(&mut rules, record, &mut asked);
         added.map_err(|error| Failure::new(At(place, error)))?;
     }
-    Ok(rules.into_values().collect())
+    Ok(rules.all)
 }
 
 /// An error in a record.
@@ -57,34 +65,27 @@ fn bad(message: String) -> anyhow::Error {
     failure(Exit::Usage, message)
 }
 
-fn add(
-    rules: &mut BTreeMap<Match, Rule>,
-    mut record: RuleRecord,
-    asked: &mut Asked<impl Devices>,
-) -> Result<()> {
+fn add(rules: &mut Rules, mut record: RuleRecord, asked: &mut Asked<impl Devices>) -> Result<()> {
     record.in_ifindex = asked.ingress(&record)?;
     let matches = record.matches();
     validate::matches(&matches)?;
-    let rule = rules.entry(matches);
+    let place = rules.places.entry(matches);
+    let is_new = matches!(place, Entry::Vacant(_));
+    let place = *place.or_insert(rules.all.len());
     if record.action == ActionKind::Redirect {
-        return add_backend(rule.or_insert(Rule::new(matches)), record, asked);
-    }
-    match rule {
-        Entry::Vacant(new) => {
-            new.insert(without_backends(matches, &record, asked)?);
-            Ok(())
+        if is_new {
+            rules.all.push(Rule::new(matches));
         }
-        Entry::Occupied(_) => Err(bad(format!(
-            "{}: this rule is in the file twice",
-            record.matches_text()
-        ))),
+        return add_backend(&mut rules.all[place], record, asked);
     }
+    let twice = || format!("{}: this rule is in the file twice", record.matches_text());
+    ensure!(is_new, bad(twice()));
+    rules.all.push(without_backends(matches, &record, asked)?);
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use anyhow::ensure;
-
     use super::*;
     use crate::model::{Mac, TooLong};
 
@@ -166,10 +167,10 @@ mod tests {
         let lines = lines.map(|line| line.replace('\n', ""));
         let rules = parse(&lines.join("\n")).unwrap();
         let kinds: Vec<ActionKind> = rules.iter().map(|rule| rule.action.kind()).collect();
-        let sorted = [ActionKind::Forward, ActionKind::Drop, ActionKind::Pass];
-        assert_eq!(kinds, sorted);
-        assert_eq!(rules[0].too_long, TooLong::Drop);
-        let in0 = [1, 2].map(|number: usize| rules[number].matches.ingress);
+        let in_order = [ActionKind::Pass, ActionKind::Drop, ActionKind::Forward];
+        assert_eq!(kinds, in_order);
+        assert_eq!(rules[2].too_long, TooLong::Drop);
+        let in0 = [0, 1].map(|number: usize| rules[number].matches.ingress);
         assert_eq!(in0, [Some(3), Some(3)]);
         let json = |rule| serde_json::to_string(&RuleRecord::of(rule)).unwrap();
         let again: Vec<String> = rules.iter().map(json).collect();

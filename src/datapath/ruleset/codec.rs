@@ -173,13 +173,18 @@ pub fn stored_backend(rule: &Rule, backend: &Backend, counter: u32) -> abi::acti
 
 /// What a rule without backends does; None where it needs some.
 pub fn stored_action(rule: &Rule) -> Option<abi::action> {
-    let (kind, ifindex, macs) = match rule.action {
+    let (kind, ifindex, macs, completes) = match rule.action {
         Action::Redirect => return None,
-        Action::Forward { ifindex, macs } => (abi::ACTION_FORWARD, ifindex, macs),
-        Action::Pass => (abi::ACTION_PASS, 0, None),
-        Action::Drop => (abi::ACTION_DROP, 0, None),
+        Action::Forward {
+            ifindex,
+            macs,
+            completes_checksum,
+        } => (abi::ACTION_FORWARD, ifindex, macs, completes_checksum),
+        Action::Pass => (abi::ACTION_PASS, 0, None, false),
+        Action::Drop => (abi::ACTION_DROP, 0, None, false),
     };
     let flags = [
+        (completes, abi::REWRITE_COMPLETES_CHECKSUM),
         (rule.decrement_ttl, abi::REWRITE_DECREMENT_TTL),
         (macs.is_some(), abi::REWRITE_MAC),
     ];
@@ -213,6 +218,7 @@ pub fn rule_of(matches: Match, actions: &[(abi::action, u32)]) -> Rule {
         abi::ACTION_FORWARD => without_backends(Action::Forward {
             ifindex: first.ifindex,
             macs: has(first, abi::REWRITE_MAC).then(|| macs_of(first.frame)),
+            completes_checksum: has(first, abi::REWRITE_COMPLETES_CHECKSUM),
         }),
         abi::ACTION_PASS => without_backends(Action::Pass),
         abi::ACTION_DROP => without_backends(Action::Drop),
@@ -297,7 +303,11 @@ mod tests {
             destination: Mac([2, 0, 0, 0, 0, 1]),
             source: Mac([2, 0, 0, 0, 0, 2]),
         };
-        let forward = |macs| Action::Forward { ifindex: 7, macs };
+        let forward = |macs: Option<Macs>| Action::Forward {
+            ifindex: 7,
+            macs,
+            completes_checksum: macs.is_some(),
+        };
         let all = [
             forward(None),
             forward(Some(macs)),

@@ -26,6 +26,8 @@ pub struct Job {
     pub new: Usage,
     /// Those of backends that are there.
     pub locators: Vec<LocatorChange>,
+    /// How many new counters it takes.
+    pub new_counters: usize,
 }
 
 /// A rule to be stored.
@@ -98,6 +100,7 @@ impl Job {
             self.change_locators(&rule, &old.rule);
             table = old.table.filter(|_| old.rule.members() == rule.members());
         }
+        self.new_counters += new_counters(&rule);
         self.put.push(Put {
             rule,
             key,
@@ -125,17 +128,6 @@ impl Job {
     pub fn is_empty(&self) -> bool {
         self.put.is_empty() && self.remove.is_empty()
     }
-
-    /// How many new counters it takes.
-    pub fn new_counters(&self) -> usize {
-        let new = self.put.iter().map(|put| {
-            let backends = put.rule.backends.iter();
-            let new = backends.filter(|backend| backend.counter.is_none());
-            let own = put.rule.backends.is_empty() && put.rule.counter.is_none();
-            new.count() + usize::from(own)
-        });
-        new.sum()
-    }
 }
 
 impl Lookup<'_> {
@@ -157,6 +149,14 @@ impl Lookup<'_> {
             table: set.map(|set| set.maglev),
         }))
     }
+}
+
+/// How many counters a rule has not yet.
+fn new_counters(rule: &Rule) -> usize {
+    let backends = rule.backends.iter();
+    let new = backends.filter(|backend| backend.counter.is_none());
+    let own = rule.backends.is_empty() && rule.counter.is_none();
+    new.count() + usize::from(own)
 }
 
 /// A backend without a counter gets that of its server in the rule; others stay without one, and get a new

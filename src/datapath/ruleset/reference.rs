@@ -291,21 +291,24 @@ fn put(change: &mut Change, heap: &Heap, rule: &Rule) {
 struct Edit {
     put: Vec<Match>,
     delete: Vec<prop::sample::Index>,
+    replace: Vec<prop::sample::Index>,
     /// None: all of it; otherwise the run is killed after so many rules.
     stop_after: Option<usize>,
     sweep: bool,
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
+    let some = || prop::collection::vec(any::<prop::sample::Index>(), 0..8);
     let fields = (
         prop::collection::vec(matches(), 0..12),
-        prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        (some(), some()),
         prop::option::weighted(0.3, 0..14usize),
         prop::bool::weighted(0.3),
     );
-    fields.prop_map(|(put, delete, stop_after, sweep)| Edit {
+    fields.prop_map(|(put, (delete, replace), stop_after, sweep)| Edit {
         put,
         delete,
+        replace,
         stop_after,
         sweep,
     })
@@ -319,15 +322,17 @@ fn apply(memory: &mut Memory, rules: &mut BTreeMap<Match, u32>, edit: &Edit, dev
     }
     let mut want = rules.clone();
     let all: Vec<Match> = want.keys().copied().collect();
-    let deleted: BTreeSet<Match> = match all.as_slice() {
-        [] => BTreeSet::new(),
-        all => edit.delete.iter().map(|index| *index.get(all)).collect(),
+    let some = |places: &[prop::sample::Index]| -> BTreeSet<Match> {
+        let places = places.iter().filter(|_| !all.is_empty());
+        places.map(|index| *index.get(&all)).collect()
     };
+    let deleted = some(&edit.delete);
     for matches in &deleted {
         change.remove(&key_of(matches)).unwrap();
         want.remove(matches);
     }
-    let new: BTreeSet<&Match> = edit.put.iter().collect();
+    let replaced = some(&edit.replace);
+    let new: BTreeSet<&Match> = edit.put.iter().chain(&replaced).collect();
     let after = want.len() + new.iter().filter(|m| !want.contains_key(m)).count();
     change.make_room(after as u32, new.len() as u32).unwrap();
     for (done, matches) in new.into_iter().enumerate() {

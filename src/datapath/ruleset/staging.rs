@@ -57,7 +57,7 @@ impl RuleStore {
         }
         let usage = Usage::of_set(&change.staged.set).change(job.gone, job.new);
         self.require_room(&usage, live, job, sweep)?;
-        let counters = self.counters.create(job.new_counters())?;
+        let counters = self.counters.create(job.new_counters)?;
         self.ledger.forget(&counters)?;
         self.heap.reserve(lines_for(job, usage.rules as u32))?;
         let locators = write_rules(&self.heap, &mut change, job, &counters, &usage)?;
@@ -82,7 +82,7 @@ impl RuleStore {
         let used = live.set.backends as usize;
         let garbage = self.counters.taken().saturating_sub(used);
         let is_worth_it = garbage > used.max(FREELY_WASTED);
-        if job.new_counters() > self.counters.free() && is_worth_it {
+        if job.new_counters > self.counters.free() && is_worth_it {
             return full("counters", abi::MAX_BACKENDS);
         }
         if job.new.locators > 0 {

@@ -33,6 +33,7 @@ mod replies;
 mod reply_source;
 mod route;
 mod rp_filter;
+mod rule_device;
 mod rx_queues;
 mod segments;
 mod shadowed_rule;
@@ -108,6 +109,18 @@ const INTERFACES: &[Check] = &[
     Whole(foreign_program::interfaces),
 ];
 
+/// What keeps an interface's policy from doing what it says, and whom it cuts off.
+const POLICY: &[Check] = &[
+    Egress(redirect_target::check),
+    Egress(multi_buffer::check),
+    Egress(mtu::check),
+    Egress(peer_mtu::check),
+    Egress(foreign_program::check),
+    Egress(r#loop::check),
+    Interface(segments::check),
+    Whole(ssh::check),
+];
+
 /// What the host lacks, and what has changed since the rules were made.
 const STATE: &[Check] = &[
     Whole(kernel::check),
@@ -119,6 +132,8 @@ const STATE: &[Check] = &[
     Whole(device::check),
     Whole(policy::check),
     Whole(locator::check),
+    Whole(rule_device::check),
+    Whole(rule_device::interfaces),
     Whole(shadowed_rule::check),
     Whole(bridge_entry::check),
     Whole(losses::check),
@@ -145,7 +160,7 @@ pub fn of_interfaces(facts: &Facts) -> Vec<Finding> {
 
 /// The checks that concern an interface's policy just changed.
 pub fn of_policy(facts: &Facts) -> Vec<Finding> {
-    run(facts, &[WAY, INTERFACES])
+    run(facts, &[POLICY])
 }
 
 fn run(facts: &Facts, checks: &[&[Check]]) -> Vec<Finding> {

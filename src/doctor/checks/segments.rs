@@ -2,15 +2,21 @@
 
 use super::{mtu, peer_mtu, remedies};
 use crate::doctor::facts::{DeviceFacts, Facts, InterfaceFacts};
-use crate::model::{Features, Finding, Match, Mode, Port, Proto, Remedy, Remote, Tool};
+use crate::model::{
+    Action, Features, Finding, Match, Mode, Port, Proto, Remedy, Remote, Rule, Tool,
+};
 
 /// Where QUIC is spoken: HTTP/3 and DNS, and what people take instead of their ports.
 const QUIC: [u16; 5] = [443, 784, 853, 4433, 8443];
 
-/// Most senders of UDP hand over each datagram alone: their rules count on QUIC's ports, and where
+/// Of rules that send packets on. Most senders of UDP hand over each datagram alone: their rules count on QUIC's ports, and where
 /// frames that were too long have passed.
 fn rules(facts: &Facts, passed: bool) -> Protos {
-    let any = |wanted: &dyn Fn(&Match) -> bool| facts.matches().any(wanted);
+    let sends = |rule: &&Rule| !matches!(rule.action, Action::Pass | Action::Drop);
+    let any = |wanted: &dyn Fn(&Match) -> bool| {
+        let rules = facts.rules.iter().filter(sends);
+        rules.map(|rule| &rule.matches).any(wanted)
+    };
     let is_quic = |rule: &Match| {
         let mut ports = QUIC.iter().filter_map(|&port| Port::new(port));
         ports.any(|port| rule.ports.contain(port))
@@ -303,6 +309,20 @@ mod tests {
         assert_eq!(finding.remedy, remedy);
         assert_eq!(found(false, Proto::Tcp), None);
         assert_eq!(found(true, Proto::Udp), None);
+    }
+
+    #[test]
+    fn rules_that_pass_or_drop_miss_nothing() {
+        let found = |action| {
+            let mut lower = testing::nic(1);
+            lower.features.offloads.gro = Some(true);
+            found(testing::vlan(2, &lower), Proto::Tcp, |facts| {
+                facts.below.insert(1, lower.features);
+                facts.rules[0].action = action;
+            })
+        };
+        assert!(found(Action::Redirect).is_some());
+        assert_eq!([Action::Pass, Action::Drop].map(found), [None, None]);
     }
 
     #[test]

@@ -101,6 +101,7 @@ fn live(
     let used: BTreeSet<u32> = used
         .chain(facts.backends.iter().map(|b| b.ifindex))
         .chain(rules.iter().filter_map(|rule| rule.action.ifindex()))
+        .chain(rules.iter().filter_map(|rule| rule.matches.ingress))
         .chain(facts.interfaces.iter().filter_map(|i| i.policy.device()))
         .collect();
     let devices = survey.devices().iter();

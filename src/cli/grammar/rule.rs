@@ -1,0 +1,306 @@
+//! The grammar of `rule`: matches, backends, actions, filters.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, ArgGroup, Args, Subcommand, ValueHint};
+use xdpredir::model::{Mac, Port, Ports, Prefix, Proto, TooLong, VlanId, Weight};
+
+#[derive(Subcommand)]
+pub enum Rule {
+    /// Add a backend to the rule for a match, or update it; or add a rule that forwards, passes or drops.
+    ///
+    /// Of several rules that match a packet, the most specific one takes it. Matches are compared by
+    /// destination prefix, source prefix, port (one, a range, any), protocol, inner VLAN and interface, in
+    /// this order.
+    ///
+    /// The same server again is an update: its counters are kept, and so are the options that you do
+    /// not give. If you give the server alone, its MAC address and device are found again, the way they
+    /// were found before; `rule refresh` does that for all backends but those with --mac. Any option for
+    /// rewriting replaces all rewriting that the backend had, except that --snat and --keep-ttl of the
+    /// rule's other backends hold for this one, too. A rule has up to 255 backends.
+    ///
+    /// With --forward, --pass or --drop the rule has no backends. If neither address is given, it is added
+    /// for IPv4 and for IPv6. A rule with backends does not become such a rule: delete it first.
+    Add(RuleAdd),
+    /// Delete one backend, a rule with all its backends, or all rules.
+    ///
+    /// The match must be the one that the rule was added with; without options it is UDP to port 7999
+    /// from any source to any destination. Without addresses, the rules of both IP versions are meant. An
+    /// interface that is gone is named by its index. Where there is nothing to delete, the exit code is 3.
+    Del(RuleDel),
+    /// List rules with their backends and counters, one backend a row, and their states.
+    ///
+    /// Of the rules that match a packet, the first one takes it, IPv4 and IPv6 apart.
+    /// The column of states is left out while all backends are up. Options narrow the list; if no
+    /// backend is left, the exit code is 3.
+    List(Filter),
+    /// Find backends again, the way they were found when they were added.
+    ///
+    /// What has changed, such as the device and the MAC address of a container that was restarted, is
+    /// updated in place; counters are kept. Options narrow the list of backends. Backends that you gave
+    /// with --mac are not changed. A backend that cannot be found stays as it is, and the exit code is 1
+    /// after the others are refreshed.
+    Refresh(Filter),
+    /// Add many rules at once from a file.
+    ///
+    /// The file has one JSON object a line, or an array of objects, with the keys of `rule list --json`:
+    /// src, proto, port, server, mac, ifindex and, where needed, dst, vlan, inner_vlan, in, action, weight,
+    /// to_port, snat, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long and origin. All lines and the limits are checked before the
+    /// first rule is loaded. A rule that exists is replaced; the counters of backends that stay are kept.
+    /// If the load is interrupted, some of the rules are loaded, each of them whole: run it again. At
+    /// the end it warns, as `rule add` does, of what keeps packets from arriving.
+    Load {
+        /// The file to read; - is standard input
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+}
+
+/// Which packets a rule is for.
+#[derive(Args)]
+pub struct Match {
+    /// Destination address or prefix, IPv4 or IPv6 [default: any destination]
+    #[arg(long, value_name = "ADDR[/LEN]")]
+    pub dst: Option<Prefix>,
+
+    /// Source address or prefix, IPv4 or IPv6 [default: any source]
+    #[arg(long, value_name = "ADDR[/LEN]")]
+    pub src: Option<Prefix>,
+
+    /// Protocol of the packets; icmp is ICMPv6 for IPv6
+    #[arg(long, default_value = "udp", value_parser = proto())]
+    pub proto: Proto,
+
+    /// Destination ports of the packets: one, a range, or any. With --proto any, a port is that of UDP,
+    /// TCP and SCTP [default: 7999; any with --proto icmp and --proto any]
+    #[arg(long, value_name = "N|A-B|any")]
+    pub port: Option<Ports>,
+
+    /// VLAN identifier of the outer tag (802.1Q or 802.1ad), 1 to 4094 [default: untagged frames]
+    #[arg(long, value_name = "N")]
+    pub vlan: Option<VlanId>,
+
+    /// VLAN identifier of the second tag [default: it is not compared, and frames with two tags are
+    /// redirected only if both tags stay]
+    #[arg(long, value_name = "N", requires = "vlan")]
+    pub inner_vlan: Option<VlanId>,
+
+    /// Interface where the packets arrive [default: any]
+    #[arg(long = "in", value_name = "IFACE", value_hint = ValueHint::Other)]
+    pub ingress: Option<String>,
+}
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("namespace").conflicts_with_all(["mac", "ifindex", "dev"]))]
+pub struct RuleAdd {
+    #[command(flatten)]
+    pub matches: Match,
+
+    /// Address of the backend, the new destination of the packets [default: the address in the
+    /// namespace that --container, --pid, --server-netns or --dev leads to]
+    #[arg(long, value_name = "ADDR")]
+    pub server: Option<IpAddr>,
+
+    /// MAC address of the backend [default: from the neighbour table, or asked for by ARP or neighbour
+    /// discovery]. With --forward, the destination that frames get [default: MAC addresses stay]
+    #[arg(long)]
+    pub mac: Option<Mac>,
+
+    /// Egress device by its index [default: from the route and the bridge's forwarding table]
+    #[arg(long, value_name = "N", conflicts_with = "dev", value_parser = parse_number)]
+    pub ifindex: Option<u32>,
+
+    /// Egress device by its name. For a veth, address and MAC address are those of its peer
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
+    pub dev: Option<String>,
+
+    /// Find address, MAC address and device through the network namespace of this process
+    #[arg(long, value_name = "PID", group = "namespace", value_parser = parse_number)]
+    pub pid: Option<u32>,
+
+    /// The same through this network namespace: a name under /run/netns, or a path
+    #[arg(long, value_name = "NAME|PATH", group = "namespace")]
+    pub server_netns: Option<String>,
+
+    /// The same through the network namespace of this docker or podman container
+    #[arg(long, value_name = "NAME", group = "namespace", value_hint = ValueHint::Other)]
+    pub container: Option<String>,
+
+    /// Share of the flows, relative to the rule's other backends, 1 to 65535 [default: 1; for an update,
+    /// the weight that the backend has]
+    #[arg(long, value_name = "N")]
+    pub weight: Option<Weight>,
+
+    /// What becomes of packets that are longer than the egress device's MTU [default: icmp, or as the
+    /// rule has it]
+    #[arg(long, value_name = "ACTION", value_parser = too_long(), conflicts_with_all = ["pass", "drop"])]
+    pub too_long: Option<TooLong>,
+
+    #[command(flatten)]
+    pub action: Action,
+
+    #[command(flatten)]
+    pub rewrite: Rewrite,
+}
+
+/// What becomes of packets if they are not redirected to a backend.
+#[derive(Args)]
+#[command(next_help_heading = "Instead of a backend")]
+#[command(group = ArgGroup::new("action").conflicts_with_all(BACKEND_OPTIONS))]
+pub struct Action {
+    /// Send the frames out by this device, as they are
+    #[arg(long, value_name = "DEV", value_hint = ValueHint::Other, group = "action")]
+    pub forward: Option<String>,
+
+    /// Let the packets pass to the host
+    #[arg(long, group = "action", conflicts_with = "mac")]
+    pub pass: bool,
+
+    /// Drop the packets
+    #[arg(long, group = "action", conflicts_with = "mac")]
+    pub drop: bool,
+}
+
+/// What only a backend has.
+const BACKEND_OPTIONS: [&str; 14] = [
+    "server",
+    "ifindex",
+    "dev",
+    "pid",
+    "server_netns",
+    "container",
+    "weight",
+    "to_port",
+    "snat",
+    "keep_ip",
+    "keep_ttl",
+    "decrement_ttl",
+    "push_vlan",
+    "pop_vlan",
+];
+
+/// What is rewritten in a packet besides its destination address.
+#[derive(Args)]
+#[command(next_help_heading = "Rewriting")]
+pub struct Rewrite {
+    /// Give the packets this destination port
+    #[arg(long, value_name = "N")]
+    pub to_port: Option<Port>,
+
+    /// Give the packets this source address (for all backends of the rule)
+    #[arg(long, value_name = "ADDR")]
+    pub snat: Option<IpAddr>,
+
+    /// Change the MAC addresses only, not the destination address: the server has that address itself
+    /// (direct server return)
+    #[arg(long, conflicts_with_all = ["to_port", "snat"])]
+    pub keep_ip: bool,
+
+    /// Keep the TTL or hop limit as it is (for all backends of the rule). Without this option each
+    /// redirect decrements it, as a router does, and a packet whose TTL is 1 is not redirected; nothing
+    /// else ends a loop between hosts that redirect to each other
+    #[arg(long)]
+    pub keep_ttl: bool,
+
+    /// Take --keep-ttl back (for all backends of the rule)
+    #[arg(long, conflicts_with = "keep_ttl")]
+    pub decrement_ttl: bool,
+
+    /// Add an 802.1Q tag; with --pop-vlan it replaces the outer tag
+    #[arg(long, value_name = "N")]
+    pub push_vlan: Option<VlanId>,
+
+    /// Remove the outer VLAN tag from frames that have one; twice: the two outer tags
+    #[arg(long, action = ArgAction::Count, value_parser = clap::value_parser!(u8).range(..=2))]
+    pub pop_vlan: u8,
+}
+
+#[derive(Args)]
+pub struct RuleDel {
+    #[command(flatten)]
+    pub matches: Match,
+
+    /// Delete only this backend of the rule
+    #[arg(long, value_name = "ADDR")]
+    pub server: Option<IpAddr>,
+
+    /// Delete all rules
+    #[arg(long, conflicts_with_all = ["dst", "src", "proto", "port", "vlan", "inner_vlan", "ingress", "server"])]
+    pub all: bool,
+
+    /// Exit with 0 also where there is nothing to delete
+    #[arg(long)]
+    pub if_exists: bool,
+}
+
+/// Narrows a list of rules and backends; without options, all are meant.
+#[derive(Args)]
+pub struct Filter {
+    /// Only rules with this destination address or prefix
+    #[arg(long, value_name = "ADDR[/LEN]")]
+    pub dst: Option<Prefix>,
+
+    /// Only rules with this source address or prefix
+    #[arg(long, value_name = "ADDR[/LEN]")]
+    pub src: Option<Prefix>,
+
+    /// Only rules with this protocol
+    #[arg(long, value_parser = proto())]
+    pub proto: Option<Proto>,
+
+    /// Only rules with this destination port, this range, or any port
+    #[arg(long, value_name = "N|A-B|any")]
+    pub port: Option<Ports>,
+
+    /// Only rules with this VLAN identifier
+    #[arg(long, value_name = "N")]
+    pub vlan: Option<VlanId>,
+
+    /// Only rules with this VLAN identifier of the second tag
+    #[arg(long, value_name = "N")]
+    pub inner_vlan: Option<VlanId>,
+
+    /// Only rules for this interface; one that is gone is named by its index
+    #[arg(long = "in", value_name = "IFACE", value_hint = ValueHint::Other)]
+    pub ingress: Option<String>,
+
+    /// Only backends with this address
+    #[arg(long, value_name = "ADDR")]
+    pub server: Option<IpAddr>,
+}
+
+/// Takes the names of the protocols, and no others; help and completions list them.
+fn proto() -> impl TypedValueParser<Value = Proto> {
+    let named = |name: String| Proto::ALL.into_iter().find(|proto| proto.name() == name);
+    let names = PossibleValuesParser::new(Proto::ALL.map(Proto::name));
+    names.map(move |name| named(name).expect("clap takes no other name"))
+}
+
+/// Takes the names of what becomes of packets that are too long.
+fn too_long() -> impl TypedValueParser<Value = TooLong> {
+    let about = |choice| match choice {
+        TooLong::Icmp => "The sender is told the MTU, as a router does",
+        TooLong::Pass => "They pass to the host",
+        TooLong::Drop => "They are dropped",
+    };
+    let value = |choice: TooLong| PossibleValue::new(choice.name()).help(about(choice));
+    let named = |name: String| {
+        TooLong::ALL
+            .into_iter()
+            .find(|choice| choice.name() == name)
+    };
+    let names = PossibleValuesParser::new(TooLong::ALL.map(value));
+    names.map(move |name| named(name).expect("clap takes no other name"))
+}
+
+/// An ifindex or a process number, which the kernel counts as positive C ints.
+fn parse_number(text: &str) -> Result<u32, String> {
+    let number = text
+        .parse::<i32>()
+        .ok()
+        .and_then(|number| number.try_into().ok());
+    let number = number.filter(|&number| number > 0);
+    number.ok_or_else(|| format!("it must be a number from 1 to {}", i32::MAX))
+}
