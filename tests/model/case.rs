@@ -4,21 +4,18 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::fixture::model::policy::Policy;
-use crate::fixture::model::{Backend, Device, Model, Rule};
+use crate::fixture::model::{Backend, Device, Model, Policy, Rule};
 use crate::fixture::packet::UDP;
-use crate::fixture::run::{Loaded, age_fragments, age_passed, hash_key, renew_passed};
+use crate::fixture::run::{age_fragments, age_passed, hash_key, renew_passed};
 use crate::fixture::{Ns, Pins, Tool};
-use crate::{
-    INTERFACES, add_backend_words, add_veth, attach, difference, hex, ingress, policy_words,
-};
+use crate::words::{adding, load, rows};
+use crate::{Arrival, INTERFACES, add_veth, attach, difference, hex, ingress, policy};
 
 #[derive(Clone)]
 pub struct Case {
     pub devices: HashMap<&'static str, Device>,
+    pub policies: HashMap<&'static str, Policy>,
     pub rules: Vec<Rule>,
-    /// Of each interface.
-    pub policies: Vec<Policy>,
     /// The packets that came last, with the interface of each. On the last one there is no agreement.
     pub packets: Vec<(usize, Vec<u8>)>,
 }
@@ -109,18 +106,14 @@ impl Case {
 
     fn to_text(&self, difference: &str) -> String {
         let mut text = String::new();
-        for rule in &self.rules {
-            for backend in &rule.backends {
-                let gone = if self.devices[backend.device].gone {
-                    " (gone)"
-                } else {
-                    ""
-                };
-                let _ = writeln!(text, "  {}{gone}", add_backend_words(rule, backend));
-            }
+        for (name, _) in self.devices.iter().filter(|(_, device)| device.gone) {
+            let _ = writeln!(text, "  {name} is gone");
         }
-        for (at, policy) in self.policies.iter().enumerate() {
-            let _ = writeln!(text, "  {}", policy_words(at, *policy));
+        for (name, of) in &self.policies {
+            let _ = writeln!(text, "  policy {name} {}", policy(*of));
+        }
+        for words in self.rules.iter().flat_map(adding) {
+            let _ = writeln!(text, "  {words}");
         }
         for (at, packet) in &self.packets {
             let _ = writeln!(text, "  {}: {}", INTERFACES[*at].0, hex(packet));
@@ -134,8 +127,7 @@ struct World {
     ns: Ns,
     pins: Pins,
     model: Model,
-    programs: Vec<Loaded>,
-    policies: Vec<Policy>,
+    programs: Vec<Arrival>,
 }
 
 impl World {
@@ -147,33 +139,33 @@ impl World {
             pins: &pins,
         };
         let mut model = Model::default();
-        for (&name, device) in &case.devices {
+        let is_own = |name: &str| INTERFACES.iter().any(|interface| interface.0 == name);
+        for (&name, device) in case.devices.iter().filter(|(name, _)| !is_own(name)) {
             add_veth(&ns, name, device.mtu);
             if !device.completes {
                 ns.exec(&format!("ethtool -K {name} tx off"));
             }
-            let mac = ns.mac(name);
-            model.devices.insert(
-                name,
-                Device {
-                    mac,
-                    ..device.clone()
-                },
-            );
         }
         let programs = attach(&tool);
+        for (&name, device) in &case.devices {
+            let device = Device {
+                mac: ns.mac(name),
+                ..device.clone()
+            };
+            model.devices.insert(name, device);
+        }
         model.hash_key = hash_key(&pins);
-        for rule in &case.rules {
-            for backend in &rule.backends {
-                if tool.run(&add_backend_words(rule, backend)).code != 0 {
-                    return None;
-                }
-            }
+        let ifindexes = case.devices.keys().map(|&name| (name, ns.ifindex(name)));
+        let ifindexes: HashMap<&str, u32> = ifindexes.collect();
+        let rows = case.rules.iter().flat_map(|rule| rows(rule, &ifindexes));
+        if load(&tool, rows).code != 0 {
+            return None;
         }
+        for (name, of) in &case.policies {
+            tool.ok(&format!("policy {name} {}", policy(*of)));
+        }
+        model.policies = case.policies.clone();
         model.rules = case.rules.clone();
-        for (at, policy) in case.policies.iter().enumerate() {
-            tool.ok(&policy_words(at, *policy));
-        }
         for (name, _) in case.devices.iter().filter(|(_, device)| device.gone) {
             ns.ip(&format!("link del {name}"));
         }
@@ -182,7 +174,6 @@ impl World {
             pins,
             model,
             programs,
-            policies: case.policies.clone(),
         })
     }
 
@@ -196,9 +187,10 @@ impl World {
                 if model.comes_late(packet) {
                     renew_passed(&self.pins);
                 }
-                self.programs[*at].forget_answers();
-                let out = self.programs[*at].run(packet);
-                difference(ingress(*at, self.policies[*at]), &mut model, packet, &out).1
+                let here = &self.programs[*at];
+                here.program.forget_answers();
+                let counted = |outcome| here.counted(outcome);
+                difference(ingress(*at), &mut model, packet, |p| here.run(p), counted).1
             })
         })
     }

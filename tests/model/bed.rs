@@ -1,0 +1,266 @@
+//! Random rules in the kernel and in the model, and packets that both see.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::Value;
+
+use crate::case::Case;
+use crate::fixture::model::{Action, Backend, Device, Model, Policy, Rule};
+use crate::fixture::random::Packets;
+use crate::fixture::run::{age_fragments, age_passed, hash_key, renew_passed};
+use crate::fixture::{Ns, Pins, Tool};
+use crate::rules::Shape;
+use crate::words::rows;
+use crate::{
+    ANSWERS_AT_ONCE, Arrival, CAME, CHANGES_PER_ROUND, DEVICES, INTERFACES, ONE_BUFFER, PAGE,
+    Tally, add_veth, attach, difference, ingress, policy,
+};
+
+pub struct Bed<'a> {
+    ns: &'a Ns,
+    pub tool: Tool<'a>,
+    /// For messages.
+    run: String,
+    pub shape: Shape,
+    pub model: Model,
+    pub ifindexes: HashMap<&'static str, u32>,
+    arrivals: Vec<Arrival>,
+    pub tallies: Vec<Tally>,
+    /// The last packets, and at which interface each came.
+    came: Vec<(usize, Vec<u8>)>,
+    arrived: usize,
+    /// Packets in several buffers that were redirected.
+    pub long: u64,
+    /// The next identifier of a counter.
+    next_id: u64,
+}
+
+impl<'a> Bed<'a> {
+    pub fn new(ns: &'a Ns, pins: &'a Pins, rng: &mut Rng, run: String) -> Self {
+        let mtus = DEVICES.map(|name| (name, [1000, 1280, 1500, 9000, 9000][rng.usize(..5)]));
+        for (name, mtu) in mtus {
+            add_veth(ns, name, mtu);
+        }
+        ns.exec("ethtool -K off tx off");
+        let tool = Tool { ns, pins };
+        let arrivals = attach(&tool);
+        let mut model = Model::default();
+        model.hash_key = hash_key(pins);
+        let interfaces = INTERFACES.map(|(name, _, mtu)| (name, mtu));
+        for (name, mtu) in mtus.into_iter().chain(interfaces) {
+            let device = Device {
+                mac: ns.mac(name),
+                mtu,
+                completes: name != "off",
+                gone: false,
+            };
+            model.devices.insert(name, device);
+        }
+        let shape = Shape::ALL[rng.usize(..Shape::ALL.len())];
+        let mut bed = Bed {
+            ns,
+            tool,
+            run: format!("{run}, {shape:?}"),
+            shape,
+            ifindexes: model
+                .devices
+                .keys()
+                .map(|&name| (name, ns.ifindex(name)))
+                .collect(),
+            model,
+            arrivals,
+            tallies: vec![Tally::new(); INTERFACES.len()],
+            came: Vec::new(),
+            arrived: 0,
+            long: 0,
+            next_id: 0,
+        };
+        let size = shape.size(rng);
+        bed.load_rules(rng, size);
+        match rng.u8(..6) {
+            0 | 1 => bed.set_policy(INTERFACES[0].0, Policy::Forward("late")),
+            2 => bed.set_policy(INTERFACES[1].0, Policy::Drop),
+            _ => {}
+        }
+        bed.remove_device("gone");
+        bed
+    }
+
+    pub fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn remove_device(&mut self, name: &str) {
+        self.ns.ip(&format!("link del {name}"));
+        self.model.devices.get_mut(name).unwrap().gone = true;
+    }
+
+    pub fn round(&mut self, rng: &mut Rng, count: u64) {
+        let mut packets = Packets::new();
+        let between = count.div_ceil(CHANGES_PER_ROUND).max(1);
+        let late = rng.u64(count / 3..=count);
+        for n in 0..count {
+            let change = n % between == between - 1;
+            if change {
+                self.change(rng);
+            }
+            if n == late {
+                self.remove_device("late");
+            }
+            if rng.u64(..between) == 0 {
+                age_fragments(self.tool.pins, Duration::from_secs(31));
+                age_passed(self.tool.pins, Duration::MAX);
+                self.model.forget_fragments();
+            }
+            if rng.u64(..between) == 0 {
+                age_passed(self.tool.pins, Duration::MAX);
+                self.model.forget_passed();
+            }
+            // What was there before must not outlive that.
+            if change || n == late {
+                packets.recent().iter().for_each(|p| self.arrives(rng, p));
+            }
+            let packet = packets.next(rng, &self.model.rules);
+            self.arrives(rng, &packet);
+        }
+    }
+
+    /// At one interface or at two, in any order.
+    fn arrives(&mut self, rng: &mut Rng, packet: &[u8]) {
+        self.arrived += 1;
+        if self.arrived.is_multiple_of(ANSWERS_AT_ONCE) {
+            let programs = self.arrivals.iter().map(|arrival| &arrival.program);
+            programs.for_each(|program| program.forget_answers());
+        }
+        let mut at: Vec<usize> = (0..INTERFACES.len()).collect();
+        rng.shuffle(&mut at);
+        at.truncate(if rng.u8(..4) == 0 { 1 } else { 2 });
+        if packet.len() > ONE_BUFFER {
+            at = vec![2];
+        }
+        at.into_iter().for_each(|at| self.agree(at, packet));
+    }
+
+    /// Panics unless program and model agree on the packet.
+    fn agree(&mut self, at: usize, packet: &[u8]) {
+        if self.model.comes_late(packet) {
+            // The model has no clock.
+            renew_passed(self.tool.pins);
+        }
+        if self.came.len() == 2 * CAME {
+            self.came.drain(..CAME);
+        }
+        self.came.push((at, packet.to_vec()));
+        let here = &self.arrivals[at];
+        let counted = |outcome| here.counted(outcome);
+        let run = |packet: &[u8]| here.run(packet);
+        let (outcome, difference) = difference(ingress(at), &mut self.model, packet, run, counted);
+        if let Some(difference) = difference {
+            let case = Case {
+                devices: self.model.devices.clone(),
+                policies: self.model.policies.clone(),
+                rules: self.model.rules.clone(),
+                packets: std::mem::take(&mut self.came),
+            };
+            let case = case.shrunk();
+            let case = case.unwrap_or_else(|| format!("{difference}\n{}", self.circumstances()));
+            panic!("{}, {}\n{case}", self.run, INTERFACES[at].0);
+        }
+        if packet.len() > PAGE && outcome == "redirected" {
+            self.long += 1;
+        }
+        let count = self.tallies[at].entry(outcome).or_default();
+        *count = (count.0 + 1, count.1 + packet.len() as u64);
+    }
+
+    fn circumstances(&self) -> String {
+        let mut rules = self.model.rules.clone();
+        rules
+            .iter_mut()
+            .for_each(|rule| rule.table = Default::default());
+        let Model {
+            devices, policies, ..
+        } = &self.model;
+        format!("rules: {rules:#?}\ndevices: {devices:#?}\npolicies: {policies:#?}")
+    }
+
+    pub fn compare_statistics(&self) {
+        let stats = self.tool.json("stats");
+        for ((name, ..), tally) in INTERFACES.iter().zip(&self.tallies) {
+            let interfaces = stats["interfaces"].as_array().expect("interfaces");
+            let interface = interfaces.iter().find(|i| i["ifname"] == *name).unwrap();
+            let counted: BTreeMap<&str, (u64, u64)> = interface["outcomes"]
+                .as_object()
+                .expect("outcomes")
+                .iter()
+                .map(|(outcome, count)| {
+                    let number = |key: &str| count[key].as_u64().expect("a number");
+                    (outcome.as_str(), (number("packets"), number("bytes")))
+                })
+                .filter(|(_, count)| count.0 > 0)
+                .collect();
+            assert_eq!(counted, *tally, "{}: statistics of {name}", self.run);
+        }
+        let counted: BTreeMap<String, (u64, u64)> = stats["rules"]
+            .as_array()
+            .expect("rules")
+            .iter()
+            .map(|row| {
+                let number = |key: &str| row[key].as_u64().expect("a number");
+                (
+                    key(row),
+                    (number("forward_packages"), number("forward_bytes")),
+                )
+            })
+            .collect();
+        let expected: BTreeMap<String, (u64, u64)> = self
+            .model
+            .rules
+            .iter()
+            .flat_map(|rule| self.counts(rule))
+            .collect();
+        assert_eq!(counted, expected, "{}: statistics of rules", self.run);
+    }
+
+    /// Of the rule or of its backends, each by its row.
+    fn counts(&self, rule: &Rule) -> Vec<(String, (u64, u64))> {
+        let ids: Vec<u64> = match rule.action {
+            Action::Redirect => rule
+                .backends
+                .iter()
+                .map(|backend: &Backend| backend.id)
+                .collect(),
+            _ => vec![rule.id],
+        };
+        let count = |id| self.model.counts.get(&id).copied().unwrap_or_default();
+        let rows = rows(rule, &self.ifindexes);
+        rows.iter()
+            .zip(ids)
+            .map(|(row, id)| (key(row), count(id)))
+            .collect()
+    }
+
+    pub fn set_policy(&mut self, name: &'static str, new: Policy) {
+        self.tool.ok(&format!("policy {name} {}", policy(new)));
+        self.model.policies.insert(name, new);
+    }
+}
+
+/// What tells a row from others.
+fn key(row: &Value) -> String {
+    [
+        "dst",
+        "src",
+        "proto",
+        "port",
+        "vlan",
+        "inner_vlan",
+        "in",
+        "server",
+    ]
+    .map(|key| row[key].to_string())
+    .join(" ")
+}
