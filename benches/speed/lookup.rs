@@ -1,5 +1,5 @@
-//! Finding the longest prefix in a trie, and in a hash table that is asked once for each length in
-//! use. This is why the rules are in a hash table.
+//! Finding the longest prefix with what the kernel has: in a trie, and in a hash table that is asked once
+//! for each length in use. The program's own table of rules is beside these in `rules`.
 
 use std::mem::MaybeUninit;
 

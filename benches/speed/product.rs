@@ -4,7 +4,7 @@ use std::fs::File;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, ensure};
@@ -113,8 +113,9 @@ impl Product {
     pub fn load(&self, rules: File) -> Result<()> {
         let mut command = Command::new(BINARY);
         command.args(["--pin-dir", &self.pins, "rule", "load", "-"]);
-        let status = command.stdin(rules).stdout(Stdio::null()).status()?;
-        ensure!(status.success(), "rule load: {status}");
+        let output = command.stdin(rules).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "rule load: {}", said.trim());
         Ok(())
     }
 }

@@ -26,16 +26,10 @@ pub fn lines(bed: &mut Bed, setup: &Setup) -> Result<Vec<Line>> {
         r#""port":"9000-9999""#.into(),
         r#""port":"any""#.into(),
     ];
-    let one = subject(bed, "1 shape", "one-shape", &one_shape)?;
-    // Versions before ranges of ports refuse these rules.
-    let four = match subject(bed, "4 shapes", "four-shapes", &four_shapes) {
-        Ok(four) => four,
-        Err(error) => {
-            eprintln!("left out: rules of 4 shapes: {error:#}");
-            return Ok(Vec::new());
-        }
-    };
-    let subjects = [one, four];
+    let subjects = [
+        subject(bed, "1 shape", "one-shape", &one_shape)?,
+        subject(bed, "4 shapes", "four-shapes", &four_shapes)?,
+    ];
     let traffic = Traffic::flows(1).to(&PORTS);
     let ns = take_turns_live(bed, &traffic, &subjects, setup.rounds)?;
     let [one, four] = [&ns[0], &ns[1]];

@@ -1,14 +1,15 @@
 //! A window of time in which packets are counted.
 
 use std::thread::sleep;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use crate::WINDOW;
 
-/// On a busy machine, the generator may not run at once.
-const TRIES: u32 = 20;
+/// The generator does not run at once: before it starts, the kernel waits for all CPUs, which takes long
+/// on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What was counted in a window.
 pub struct Counted<C> {
@@ -22,7 +23,8 @@ pub fn count<C>(
     read: impl Fn() -> Result<C>,
     since: impl Fn(C, &C) -> (C, u64),
 ) -> Result<Counted<C>> {
-    for _ in 0..TRIES {
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE {
         let (before, start) = (read()?, Instant::now());
         sleep(WINDOW);
         let (after, elapsed) = (read()?, start.elapsed());
