@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Whether the kernel would send a redirected packet on. It drops one that is too long without a
- * word, so the program asks before it changes a byte, and lets such a packet pass.
+ * Whether the kernel would send a redirected packet on. It drops one that is too long, and neither
+ * the program nor the sender learns of that. So the program asks before it changes a byte. What
+ * becomes of a packet that is too long is in the action: by default, its sender gets an ICMP error.
  */
 #ifndef __EGRESS_CHECKS_H__
 #define __EGRESS_CHECKS_H__

@@ -18,8 +18,8 @@ struct query {
 	struct place place; /* the packet's; inner_vlan 0: it has no inner tag */
 	__u32 family;
 	__u32 slot;
-	/* A prefix that is not longer does not take the packet: 1 for a packet that only a rule
-	 * which names its address may take. */
+	/* Rules whose prefixes are shorter than this do not take the packet. 0 for most packets. 1
+	 * where only a rule that names an address may take it. */
 	__u32 least_dst_len;
 	__u32 least_src_len;
 };
