@@ -16,6 +16,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi/action.h"
+#include "abi/connection.h"
 #include "abi/counters.h"
 #include "abi/flow.h"
 #include "abi/limits.h"
@@ -23,7 +24,8 @@
 #include "abi/policy.h"
 #include "abi/ruleset.h"
 
-/* The number of the slot whose rule set packets see. A write to it publishes the other slot's. */
+/* LIVE_*: the number of the slot whose rule set packets see. A write to it publishes the other's.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -128,6 +130,51 @@ struct {
 	__type(key, __u32);
 	__type(value, struct bitmap);
 } counter_bitmaps SEC(".maps");
+
+/* Connections: the banks of the tags, and those of the entries. The command makes them. */
+struct tag_bank {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, FLOW_BANK_BUCKETS);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct flow_tags));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, FLOW_BANKS);
+	__type(key, __u32);
+	__array(values, struct tag_bank);
+} flow_tags SEC(".maps");
+
+struct entry_bank {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, FLOW_BANK_ENTRIES);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct flow_entry));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, FLOW_BANKS);
+	__type(key, __u32);
+	__array(values, struct entry_bank);
+} flow_entries SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_table);
+} flow_table SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, FLOW_STATS);
+	__type(key, __u32);
+	__type(value, __u64);
+} flow_stats SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -39,7 +39,9 @@ struct action {
 #define REWRITE_PUSH_VLAN	   16
 #define REWRITE_MAC		   32 /* of a forward: the frame gets the MAC addresses */
 #define REWRITE_INNER_VLAN	   128 /* the rule names the inner tag, so that tags may be removed */
-#define REWRITE_IPV6		   64 /* for the command; the program has it in the packet */
+#define REWRITE_IPV6		   64  /* for the command; the program has it in the packet */
+#define REWRITE_REPLY_NAT	   256 /* answers are translated: the connection is remembered */
+#define REWRITE_STICKY		   512 /* the flow keeps its backend: the connection is remembered */
 
 /* What becomes of a packet that is longer than the egress device's MTU. */
 #define TOO_LONG_ICMP 0 /* its sender is told: RFC 1191, RFC 8201 */

@@ -9,10 +9,14 @@
 /* Constants of each interface's own copy of the program, in its .rodata. */
 struct interface {
 	__u32 ifindex;
-	__u32 mode;    /* MODE_* */
-	__u32 frags;   /* 1: frames in several buffers arrive here, too (xdp.frags) */
-	__u32 ledger;  /* LEDGER_* */
-	__u32 answers; /* ANSWERS_*: how frames are sent back out of the interface */
+	__u32 mode;		  /* MODE_* */
+	__u32 frags;		  /* 1: frames in several buffers arrive here, too (xdp.frags) */
+	__u32 ledger;		  /* LEDGER_* */
+	__u32 answers;		  /* ANSWERS_*: how frames are sent back out of the interface */
+	__u32 reachable;	  /* 1: frames that are redirected here natively arrive */
+	__u32 completes_checksum; /* 1: the device, or the reader behind it, completes partial ones
+				   */
+	__u32 for_answers;	  /* 1: a rule had it attached; POLICY_ANSWERS_ONLY may hold */
 	char name[INTERFACE_NAME_LEN];
 };
 #define MODE_NATIVE 1
@@ -28,6 +32,6 @@ struct interface {
 #define LEDGER_UNWANTED	   1 /* attach --no-ledger */
 #define LEDGER_UNAVAILABLE 2 /* the kernel has no BTF, or refused the tracing programs */
 
-_Static_assert(sizeof(struct interface) == 36, "interface");
+_Static_assert(sizeof(struct interface) == 48, "interface");
 
 #endif

@@ -30,6 +30,9 @@
 #define OUTCOME_DROPPED_BY_RULE	  21
 #define OUTCOME_TOO_BIG_SENT	  22 /* an ICMP error was sent in place of the packet */
 #define OUTCOME_TOO_LONG_DROPPED  23
-#define OUTCOMES		  24
+#define OUTCOME_ANSWERED	  24 /* an answer, translated and sent to the client */
+#define OUTCOME_ANSWER_PASSED	  25 /* an answer, translated and handed to the stack */
+#define OUTCOME_NO_CONNECTION	  26 /* it cannot be remembered; the packet is dropped */
+#define OUTCOMES		  27
 
 #endif

@@ -10,7 +10,7 @@
  */
 struct policy {
 	__u16 kind;    /* POLICY_* */
-	__u16 flags;   /* POLICY_COMPLETES_CHECKSUM */
+	__u16 flags;   /* POLICY_COMPLETES_CHECKSUM, POLICY_ANSWERS_ONLY */
 	__u32 ifindex; /* device of POLICY_FORWARD, and its key in the egress map; 0: gone */
 };
 #define POLICY_PASS    0
@@ -19,6 +19,11 @@ struct policy {
 
 /* The device, or the reader behind it, completes partial L4 checksums. */
 #define POLICY_COMPLETES_CHECKSUM 1
+/*
+ * The command attached the interface for answers alone: see struct interface. Rules take nothing
+ * there, or the server's own requests would meet them.
+ */
+#define POLICY_ANSWERS_ONLY 2
 
 _Static_assert(sizeof(struct policy) == 8, "policy");
 

@@ -42,7 +42,13 @@ struct ruleset {
 	__u32 balanced;	   /* rules with several backends */
 	__u32 members;	   /* backends of those */
 	__u32 locators;	   /* backends that have one */
+	__u32 remembering; /* rules that remember connections */
+	__u32 unused[15];
 };
+
+/* Bits of the only entry of the map live. */
+#define LIVE_SLOT	 1
+#define LIVE_CONNECTIONS 2 /* a rule of that slot remembers connections */
 
 /*
  * Classes of the map `ports`: a service's number is slot * SLOT_PORTS + class * PORTS + port. For
@@ -122,7 +128,7 @@ struct probe_count {
 };
 
 _Static_assert(sizeof(struct line) == 64, "line");
-_Static_assert(sizeof(struct ruleset) == 64, "ruleset");
+_Static_assert(sizeof(struct ruleset) == 128, "ruleset");
 _Static_assert(SLOT_PORTS == PORTS * 8, "eight classes");
 _Static_assert(sizeof(struct service) == 64, "service");
 _Static_assert(sizeof(struct only_rule) == 64, "only_rule");

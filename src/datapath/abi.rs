@@ -165,7 +165,7 @@ plain! {
     failure_key = 8;
     first_fragment = 72;
     flow_key = 40;
-    interface = 36;
+    interface = 48;
     locator = LOCATOR_LEN;
     only_rule = 64;
     place = 8;
@@ -175,7 +175,7 @@ plain! {
     probe_count = 16;
     rule4 = 32;
     rule6 = 64;
-    ruleset = 64;
+    ruleset = 128;
     service = 64;
     set = 64;
 }

@@ -17,6 +17,9 @@ const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
     (abi::OUTCOME_FORWARDED, "forwarded"),
     (abi::OUTCOME_PASSED_BY_RULE, "passed_by_rule"),
     (abi::OUTCOME_DROPPED_BY_RULE, "dropped_by_rule"),
+    (abi::OUTCOME_ANSWERED, "answered"),
+    (abi::OUTCOME_ANSWER_PASSED, "answer_passed"),
+    (abi::OUTCOME_NO_CONNECTION, "no_connection"),
     (abi::OUTCOME_NO_RULE, "no_rule"),
     (abi::OUTCOME_NOT_IP, "not_ip"),
     (abi::OUTCOME_NOT_UDP_TCP, "not_udp_tcp"),
@@ -106,11 +109,13 @@ impl Interface {
         for (number, name) in OUTCOMES {
             let counter = map.total(number)?.unwrap_or_default();
             let (total, action) = match number {
-                abi::OUTCOME_REDIRECTED | abi::OUTCOME_FORWARDED | abi::OUTCOME_POLICY_FORWARD => {
-                    (&mut actions.redirect, "redirect")
-                }
+                abi::OUTCOME_REDIRECTED
+                | abi::OUTCOME_ANSWERED
+                | abi::OUTCOME_FORWARDED
+                | abi::OUTCOME_POLICY_FORWARD => (&mut actions.redirect, "redirect"),
                 abi::OUTCOME_TOO_BIG_SENT => (&mut actions.tx, "tx"),
                 abi::OUTCOME_NO_HEADROOM
+                | abi::OUTCOME_NO_CONNECTION
                 | abi::OUTCOME_TOO_LONG_DROPPED
                 | abi::OUTCOME_DROPPED_BY_RULE
                 | abi::OUTCOME_POLICY_DROP

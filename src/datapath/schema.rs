@@ -8,9 +8,9 @@
 pub type Schema = (&'static str, u32);
 
 /// The maps that all interfaces of a network namespace share.
-pub const SHARED: [Schema; 14] = [
-    ("live", 1),
-    ("rulesets", 1),
+pub const SHARED: [Schema; 18] = [
+    ("live", 2),
+    ("rulesets", 2),
     ("ports", 1),
     ("lines", 1),
     ("line_bitmaps", 1),
@@ -19,6 +19,10 @@ pub const SHARED: [Schema; 14] = [
     ("passed_frags", 1),
     ("counters", 1),
     ("counter_bitmaps", 1),
+    ("flow_tags", 1),
+    ("flow_entries", 1),
+    ("flow_table", 1),
+    ("flow_stats", 1),
     ("locators", 1),
     ("ledgers", 1),
     ("failures", 2),
@@ -26,7 +30,7 @@ pub const SHARED: [Schema; 14] = [
 ];
 
 /// An interface's own maps.
-pub const OWN: [Schema; 3] = [("outcomes", 4), ("policy", 1), ("config", 2)];
+pub const OWN: [Schema; 3] = [("outcomes", 5), ("policy", 2), ("config", 3)];
 
 /// What `config` is called in the BPF object.
 const CONFIG: &str = "xdpredir.rodata";
@@ -61,7 +65,7 @@ mod tests {
     #[test]
     fn pins_of_other_schemas_are_told_apart() {
         assert_eq!(pin_of(&SHARED, "ports").as_deref(), Some("ports-1"));
-        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-2"));
+        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-3"));
         assert_eq!(pin_of(&OWN, "ports"), None);
         assert_eq!(difference(&SHARED, "ports-1"), None);
         assert_eq!(difference(&SHARED, "ledger"), None);
