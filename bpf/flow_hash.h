@@ -39,8 +39,9 @@ static __always_inline __u64 hash_flow(__u64 key, const struct flow_key *flow, b
 }
 
 /*
- * An entry's place: the lower half of the hash is its tag, the highest four bits say where in a
- * bucket it is looked for first, and the bits from the 40th on, which bucket that is.
+ * An entry's place: the lower half of the hash is its tag, and the highest four bits say where in a
+ * bucket it is looked for first. The bits from the 40th on are not enough to say which bucket that
+ * is: for ports in a row, some buckets would overflow while others are empty.
  */
 static __always_inline __u32 tag_of(__u64 hash)
 {
@@ -49,7 +50,7 @@ static __always_inline __u32 tag_of(__u64 hash)
 
 static __always_inline __u32 first_bucket(__u64 hash, __u32 mask)
 {
-	return hash >> 40 & mask;
+	return (hash >> 40 ^ hash >> 5) & mask;
 }
 
 static __always_inline __u32 second_bucket(__u64 hash, __u32 mask)

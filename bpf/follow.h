@@ -210,6 +210,8 @@ static __always_inline __u32 ask_rules(const struct packet *pkt, const struct co
 
 	if (!is_known)
 		return outcome;
+	if (outcome == OUTCOME_NO_RULE) /* the only rule of a service may not take the packet */
+		choice.size = 0;
 	if (keep_connection(pkt, &choice, found, decision))
 		return 0;
 	/* look_again may have prepared another redirect. */

@@ -25,8 +25,8 @@
 /* How many source ports are tried. */
 #define PORTS_TRIED 16
 
-/* How often a lock is tried that another CPU holds for less than a microsecond. */
-#define LOCK_TRIES 256
+/* How often a lock is tried that another CPU holds for a microsecond or two. */
+#define LOCK_TRIES 1024
 
 /* What becomes of an attempt to begin a connection. */
 #define OPENED	   0

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use fixture::connections::Table;
+use fixture::guest::is_kernel;
 use fixture::lan::Lan;
 use fixture::no_command_yet::{REPLY_NAT, make_table, remember};
 
@@ -72,7 +73,8 @@ fn datagrams(mode: &str, reachable: bool) {
         server.send_to(b"answer", from).unwrap();
         let len = client.recv(&mut buffer).expect("the answer arrives");
         assert_eq!(&buffer[..len], b"answer");
-        let outcome = match mode == "skb" || reachable {
+        // Before 6.3, the kernel does not say what a veth takes.
+        let outcome = match mode == "skb" || (reachable && is_kernel(6, 3)) {
             true => "answered",
             false => "answer_passed",
         };
