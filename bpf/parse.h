@@ -323,13 +323,24 @@ static __always_inline __u32 parse_extensions(struct xdp_md *ctx, struct packet 
 	return 0;
 }
 
+static __always_inline void parse_ipv6_addresses(struct packet *pkt, const struct ipv6hdr *ip)
+{
+	const __u64 *addrs = (const __u64 *)ip->saddr;
+	__u64 low = addrs[0] | addrs[1]; /* 0 for :: alone */
+
+	pkt->flow.word[1] = addrs[0];
+	pkt->flow.word[2] = addrs[1];
+	pkt->flow.word[3] = addrs[2];
+	pkt->flow.word[4] = addrs[3];
+	pkt->not_unicast_dst = is_group(pkt->eth->h_dest) | is_special6(ip->daddr[0]);
+	pkt->not_unicast_src = is_special6(ip->saddr[0]) | is_less((__u32)(low | low >> 32), 1);
+}
+
 static __always_inline __u32 parse_ipv6(struct xdp_md *ctx, struct packet *pkt, void *data,
 					void *end)
 {
 	struct ipv6hdr *ip = pkt->ip;
-	__u64 *addrs = (__u64 *)ip->saddr;
 	__u32 outcome;
-	__u64 low;
 
 	if ((void *)(ip + 1) > end)
 		return OUTCOME_TRUNCATED;
@@ -342,13 +353,7 @@ static __always_inline __u32 parse_ipv6(struct xdp_md *ctx, struct packet *pkt, 
 		return OUTCOME_TRUNCATED;
 
 	pkt->family = FAMILY_IPV6;
-	pkt->flow.word[1] = addrs[0];
-	pkt->flow.word[2] = addrs[1];
-	pkt->flow.word[3] = addrs[2];
-	pkt->flow.word[4] = addrs[3];
-	low = addrs[0] | addrs[1]; /* 0 for :: alone */
-	pkt->not_unicast_dst = is_group(pkt->eth->h_dest) | is_special6(ip->daddr[0]);
-	pkt->not_unicast_src = is_special6(ip->saddr[0]) | is_less((__u32)(low | low >> 32), 1);
+	parse_ipv6_addresses(pkt, ip);
 	pkt->proto = ip->nexthdr;
 	if (pkt->proto != IPPROTO_UDP && pkt->proto != IPPROTO_TCP) {
 		pkt->proto = 0;

@@ -199,6 +199,21 @@ __noinline __u32 judge_plain(struct xdp_md *ctx)
 	return is_unmatched(outcome) ? apply_policy(ctx, &pkt, outcome) : outcome;
 }
 
+/* The same for IPv6. */
+__noinline __u32 judge_plain6(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	struct packet pkt = {.size = frame_size(ctx)};
+	struct decision decision = {};
+	__u32 outcome;
+
+	if (!parse_plain6(&pkt, data, end))
+		return NOT_PLAIN;
+	outcome = decide(&pkt, &decision) ?: act(ctx, &pkt, &decision);
+	return is_unmatched(outcome) ? apply_policy(ctx, &pkt, outcome) : outcome;
+}
+
 /* Decides about the packet that parse_any has read. */
 __noinline __u32 decide_any(struct xdp_md *ctx)
 {
@@ -267,8 +282,11 @@ int xdpredir(struct xdp_md *ctx)
 {
 	__u32 size = frame_size(ctx);
 	__u32 outcome = judge_plain(ctx);
-	bool plain = outcome != NOT_PLAIN;
+	bool plain;
 
+	if (outcome == NOT_PLAIN)
+		outcome = judge_plain6(ctx);
+	plain = outcome != NOT_PLAIN;
 	if (!plain)
 		outcome = parse_any(ctx) ?: decide_any(ctx) ?: act_any(ctx);
 	if (outcome == BEGINS && plain)

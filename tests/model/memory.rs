@@ -12,10 +12,10 @@ use crate::fixture::model::{Connection, Hints, Model, Options};
 use crate::fixture::no_command_yet::{REPLY_NAT, STICKY, make_table, remember};
 use crate::fixture::{Ns, Pins};
 
-/// Enough that no connection has to go for another one.
+/// So many that no connection has to go for another one.
 const BUCKETS: u32 = 64;
 /// Above that, all are forgotten.
-const MOST: usize = 200;
+const MOST: usize = 64;
 /// Longer than any is kept.
 const LONG: Duration = Duration::from_secs(10_000);
 
@@ -114,6 +114,12 @@ impl Memory {
     /// Panics unless the table has the model's connections, and nothing else.
     pub fn compare(&self, model: &Model) {
         self.table.check();
+        let expected = [model.begun, model.expired, 0, model.refused];
+        assert_eq!(
+            self.table.stats(),
+            expected,
+            "new, expired, evicted, refused"
+        );
         let requests = self.table.entries();
         let requests = requests.iter().filter(|entry| entry.is_request());
         let kernels: BTreeSet<String> = requests.map(|entry| self.describe(entry)).collect();
@@ -126,8 +132,6 @@ impl Memory {
             alone(&models, &kernels),
             "only the table has the left ones, only the model the right ones"
         );
-        let expected = [model.begun, model.expired, 0, model.refused];
-        assert_eq!(self.table.stats(), expected);
     }
 
     fn describe(&self, request: &Entry) -> String {
