@@ -61,7 +61,7 @@ static __always_inline bool parse_plain6(struct packet *pkt, void *data, void *e
 	struct ipv6hdr *ip = data + sizeof(struct ethhdr);
 	__u32 payload;
 
-	if (data + PLAIN6_L4 + sizeof(struct tcphdr) > end)
+	if (data + PLAIN6_L4 + sizeof(struct udphdr) > end)
 		return false;
 	if (*(__be16 *)(data + 12) != bpf_htons(ETH_P_IPV6) || ip->version != 6)
 		return false;
