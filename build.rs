@@ -13,7 +13,7 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let mut sources = vec!["bpf/xdpredir", "bpf/ledger", "bpf/pass"];
     if env::var_os("CARGO_FEATURE_BENCH").is_some() {
-        sources.extend(["benches/bench", "benches/tc", "benches/lookup"]);
+        sources.extend(["benches/bench", "benches/tc"]);
         println!("cargo::rerun-if-changed=benches");
     }
     println!("cargo::rerun-if-changed=bpf");

@@ -14,6 +14,7 @@
 #include "abi/action.h"
 #include "abi/outcomes.h"
 #include "abi/ruleset.h"
+#include "flow_hash.h"
 #include "heap.h"
 #include "interface.h"
 #include "maps.h"
@@ -23,7 +24,11 @@
 /* What was decided for a packet. */
 struct decision {
 	const struct action *action;
+	__u32 line; /* of the action; of one that lies in no line, 0 */
 	__u32 counter;
+	__u32 slot;   /* whose rule set decides */
+	__be16 sport; /* the new source port; 0: unchanged */
+	bool known;   /* it belongs to a connection */
 };
 
 /*
@@ -41,22 +46,18 @@ static __always_inline bool is_possible(const struct action *action)
 {
 	if (!action || !action->kind)
 		return false;
-	return (action->kind != ACTION_REDIRECT && action->kind != ACTION_FORWARD) ||
+	return (action->kind != ACTION_REDIRECT && action->kind != ACTION_FORWARD &&
+		action->kind != ACTION_ANSWER) ||
 	       prepare_redirect(action->ifindex);
 }
 
-/* The hash of a flow under the rule set's key. The upper bits are the well-mixed ones. */
+/* What of a packet's flow chooses the backend. */
 static __always_inline __u32 flow_hash(const struct packet *pkt, __u32 slot)
 {
 	struct ruleset *ruleset = bpf_map_lookup_elem(&rulesets, &slot);
-	const __u64 *word = pkt->flow.word;
-	__u64 hash = mix(ruleset ? ruleset->hash_key : 0, word[1]);
 
-	if (pkt->family == FAMILY_IPV6) {
-		for (int i = 2; i < 5; i++)
-			hash = mix(hash, word[i]);
-	}
-	return mix(hash, word[0]) >> 32;
+	return hash_flow(ruleset ? ruleset->hash_key : 0, &pkt->flow, pkt->family == FAMILY_IPV6) >>
+	       32;
 }
 
 struct fallback_search {
@@ -113,13 +114,17 @@ static __always_inline bool choose_backend(const struct packet *pkt, __u32 slot,
 					   const struct choice *choice, struct decision *decision)
 {
 	__u32 hash = flow_hash(pkt, slot);
-	const struct action *action = line_at(choose_by_hash(choice, hash));
+	__u32 line = choose_by_hash(choice, hash);
+	const struct action *action = line_at(line);
 
-	if (!is_possible(action))
-		action = line_at(find_fallback(choice->first, choice->size, hash));
+	if (!is_possible(action)) {
+		line = find_fallback(choice->first, choice->size, hash);
+		action = line_at(line);
+	}
 	if (!is_possible(action))
 		return false;
 	decision->action = action;
+	decision->line = line;
 	decision->counter = action->counter;
 	return true;
 }
@@ -130,6 +135,7 @@ static __always_inline bool choose(const struct packet *pkt, __u32 slot,
 	if (choice->size)
 		return choose_backend(pkt, slot, choice, decision);
 	decision->action = line_at(choice->first);
+	decision->line = choice->first;
 	decision->counter = choice->counter;
 	return is_possible(decision->action);
 }
@@ -202,10 +208,10 @@ static __always_inline __u32 class_of(const struct packet *pkt, __u32 *port)
  * Decides by the rules. The redirect, if it is one, is prepared, and no byte of the packet has
  * changed.
  */
-static __always_inline __u32 decide_by_rules(const struct packet *pkt, struct decision *decision)
+static __always_inline __u32 decide_by_rules(const struct packet *pkt, struct choice *choice,
+					     struct decision *decision)
 {
-	struct choice choice = {};
-	__u32 slot = live_slot();
+	__u32 slot = decision->slot;
 	struct query query;
 	__u32 class, port;
 	__u32 line;
@@ -215,9 +221,9 @@ static __always_inline __u32 decide_by_rules(const struct packet *pkt, struct de
 	if (!line)
 		return OUTCOME_NO_RULE;
 	make_query(&query, pkt, slot);
-	if (!find_choice(&query, line, &choice))
+	if (!find_choice(&query, line, choice))
 		return OUTCOME_NO_RULE;
-	if (!choose(pkt, slot, &choice, decision))
+	if (!choose(pkt, slot, choice, decision))
 		return OUTCOME_NO_DEVICE;
 	return 0;
 }

@@ -177,8 +177,9 @@ struct sum_change {
  * The new L4 checksum of a packet whose field equals its pseudo-header sum. The field is partial,
  * or complete with the same value by chance (once in 65,536 packets). The segment tells which: a
  * complete checksum verifies. In generic mode the skb keeps its flag, so a device that completes
- * checksums needs the partial form. Everywhere else nobody would complete it, and the receiver
- * would drop the packet, so the field gets the complete checksum.
+ * checksums needs the partial form. So does the stack, to which an answer is handed over with its
+ * skb, in any mode. Everywhere else nobody would complete it, and the receiver would drop the
+ * packet, so the field gets the complete checksum.
  */
 static __always_inline __sum16 new_partial_checksum(struct xdp_md *ctx, const struct packet *pkt,
 						    const struct action *action, __u64 pseudo,
@@ -188,7 +189,8 @@ static __always_inline __sum16 new_partial_checksum(struct xdp_md *ctx, const st
 	__u64 segment = sum_bytes(ctx, pkt->l4_offset, pkt->l4_len);
 	bool verifies = fold(pseudo + segment) == 0xffff;
 
-	if (interface.mode == MODE_SKB && action->flags & REWRITE_COMPLETES_CHECKSUM && !verifies)
+	if ((interface.mode == MODE_SKB || action->kind == ACTION_HAND_OVER) &&
+	    action->flags & REWRITE_COMPLETES_CHECKSUM && !verifies)
 		return fold(pseudo + change->addrs);
 	return ~fold(pseudo + change->addrs + change->ports + segment + (__u16)~check);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Whether the kernel would send a redirected packet on. It drops one that is too long without a
- * word, so the program asks before it changes a byte, and lets such a packet pass.
+ * Whether the kernel would send a redirected packet on. It drops one that is too long, and neither
+ * the program nor the sender learns of that. So the program asks before it changes a byte. What
+ * becomes of a packet that is too long is in the action: by default, its sender gets an ICMP error.
  */
 #ifndef __EGRESS_CHECKS_H__
 #define __EGRESS_CHECKS_H__
@@ -87,10 +88,13 @@ static __always_inline bool mtu_allows(struct xdp_md *ctx, const struct packet *
 
 /*
  * Whether a rule may take a frame with two tags. If only one is taken away, the other goes along,
- * and what is behind the device would drop the frame. So the rule has to name the inner tag.
+ * and what is behind the device would drop the frame. So the rule has to name the inner tag. If
+ * both are, an answer could get only one of them back.
  */
 static __always_inline bool tags_allow(const struct packet *pkt, const struct action *action)
 {
+	if (pkt->tags == 2 && action->pops == 2 && action->flags & REWRITE_REPLY_NAT)
+		return false;
 	return pkt->tags < 2 || !action->pops || action->flags & REWRITE_INNER_VLAN;
 }
 

@@ -31,9 +31,9 @@ static __always_inline __u16 read_pseudo_header(struct xdp_md *ctx, __u32 ip_off
 
 /*
  * Gives a partial checksum, which equals the pseudo-header sum, its value. A complete one that
- * equals it by chance already has that value. Neither static nor inlined, and given no pointers:
- * for each that had to be kept so far, the verifier would walk more paths through all that comes
- * before.
+ * equals it by chance already has that value. Neither static nor inlined, so that the verifier
+ * checks it once, by itself. It takes offsets in place of pointers: for each pointer that a caller
+ * keeps until this call, the verifier walks more paths through the code before the call.
  */
 __noinline __u32 complete_checksum(struct xdp_md *ctx, __u32 ip_offset, __u32 l4_offset,
 				   __u32 l4_len, __u32 proto)

@@ -20,13 +20,13 @@ static __always_inline void *line_at(__u32 line)
 	return lines_of_bank ? bpf_map_lookup_elem(lines_of_bank, &index) : NULL;
 }
 
-/* The slot that decides this packet. */
-static __always_inline __u32 live_slot(void)
+/* LIVE_*: the slot that decides this packet, and whether it may belong to a connection. */
+static __always_inline __u32 read_live(void)
 {
 	__u32 zero = 0;
-	volatile __u32 *slot = bpf_map_lookup_elem(&live, &zero);
+	volatile __u32 *bits = bpf_map_lookup_elem(&live, &zero);
 
-	return slot ? *slot & 1 : 0;
+	return bits ? *bits : 0;
 }
 
 /* The line of the service of a protocol and port; 0: no rule can take such a packet. */

@@ -169,6 +169,14 @@ struct {
 	__type(value, struct flow_table);
 } flow_table SEC(".maps");
 
+/* 1: taken. Only the program takes them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLOW_LOCKS);
+	__type(key, __u32);
+	__type(value, __u32);
+} flow_locks SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, FLOW_STATS);

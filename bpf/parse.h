@@ -27,6 +27,7 @@
 
 #define VLAN_ID 0x0fff /* IEEE 802.1Q: the rest of the tag is priority and drop eligibility */
 
+#define TCP_FLAGS   13 /* bytes before them in the header (RFC 9293, section 3.1) */
 #define SCTP_HEADER 12 /* bytes */
 
 enum fragment { WHOLE, FIRST, LATER };
@@ -37,13 +38,16 @@ struct packet {
 	void *l4;	      /* not set in LATER fragments, like check */
 	__sum16 *check;	      /* of UDP and TCP alone */
 	struct flow_key flow; /* only UDP, TCP and SCTP have ports; LATER fragments have none */
-	__u32 size;	      /* of the frame, in bytes */
+	/* Says which IP header there is, so the verifier has to know its value: only of whole words
+	 * on the stack does it know that. */
+	__u64 family;
+	__u32 size; /* of the frame, in bytes */
 	__u32 tags;
 	__u32 vlan;	  /* identifier of the outer tag; 0: none, or only a priority */
 	__u32 inner_vlan; /* of the inner one */
 	__u32 proto;	  /* not set in LATER fragments of IPv6 */
-	__u32 family;
-	__u32 ip_offset; /* from the start of the frame, in bytes */
+	__u32 tcp_flags;  /* of TCP alone */
+	__u32 ip_offset;  /* from the start of the frame, in bytes */
 	__u32 l4_offset;
 	__u32 l4_len; /* header and payload, in bytes, without padding after it */
 	enum fragment fragment;
@@ -119,6 +123,7 @@ static __always_inline __u32 parse_tcp(struct packet *pkt, void *end)
 		return OUTCOME_MALFORMED;
 
 	pkt->check = &tcp->check;
+	pkt->tcp_flags = ((__u8 *)tcp)[TCP_FLAGS];
 	return 0;
 }
 
@@ -318,13 +323,24 @@ static __always_inline __u32 parse_extensions(struct xdp_md *ctx, struct packet 
 	return 0;
 }
 
+static __always_inline void parse_ipv6_addresses(struct packet *pkt, const struct ipv6hdr *ip)
+{
+	const __u64 *addrs = (const __u64 *)ip->saddr;
+	__u64 low = addrs[0] | addrs[1]; /* 0 for :: alone */
+
+	pkt->flow.word[1] = addrs[0];
+	pkt->flow.word[2] = addrs[1];
+	pkt->flow.word[3] = addrs[2];
+	pkt->flow.word[4] = addrs[3];
+	pkt->not_unicast_dst = is_group(pkt->eth->h_dest) | is_special6(ip->daddr[0]);
+	pkt->not_unicast_src = is_special6(ip->saddr[0]) | is_less((__u32)(low | low >> 32), 1);
+}
+
 static __always_inline __u32 parse_ipv6(struct xdp_md *ctx, struct packet *pkt, void *data,
 					void *end)
 {
 	struct ipv6hdr *ip = pkt->ip;
-	__u64 *addrs = (__u64 *)ip->saddr;
 	__u32 outcome;
-	__u64 low;
 
 	if ((void *)(ip + 1) > end)
 		return OUTCOME_TRUNCATED;
@@ -337,13 +353,7 @@ static __always_inline __u32 parse_ipv6(struct xdp_md *ctx, struct packet *pkt, 
 		return OUTCOME_TRUNCATED;
 
 	pkt->family = FAMILY_IPV6;
-	pkt->flow.word[1] = addrs[0];
-	pkt->flow.word[2] = addrs[1];
-	pkt->flow.word[3] = addrs[2];
-	pkt->flow.word[4] = addrs[3];
-	low = addrs[0] | addrs[1]; /* 0 for :: alone */
-	pkt->not_unicast_dst = is_group(pkt->eth->h_dest) | is_special6(ip->daddr[0]);
-	pkt->not_unicast_src = is_special6(ip->saddr[0]) | is_less((__u32)(low | low >> 32), 1);
+	parse_ipv6_addresses(pkt, ip);
 	pkt->proto = ip->nexthdr;
 	if (pkt->proto != IPPROTO_UDP && pkt->proto != IPPROTO_TCP) {
 		pkt->proto = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What most packets are: UDP or TCP over IPv4 from one host to another, without a tag, an option or
- * a fragment. The compiler makes a short path of the stages for them, because it knows what parse()
+ * What most packets are: UDP or TCP from one host to another, without a tag, an option or a
+ * fragment. The compiler makes a short path of the stages for them, because it knows what parse()
  * would find out.
  */
 #ifndef __PLAIN_H__
@@ -49,6 +49,43 @@ static __always_inline bool parse_plain(struct packet *pkt, void *data, void *en
 	if (pkt->not_unicast_dst | pkt->not_unicast_src)
 		return false;
 	pkt->not_unicast_dst = 0; /* the compiler knows it from here on */
+	pkt->not_unicast_src = 0;
+	return parse_segment(pkt, end) == 0;
+}
+
+#define PLAIN6_L4 (sizeof(struct ethhdr) + sizeof(struct ipv6hdr))
+
+/* The same of IPv6, without extension headers. */
+static __always_inline bool parse_plain6(struct packet *pkt, void *data, void *end)
+{
+	struct ipv6hdr *ip = data + sizeof(struct ethhdr);
+	__u32 payload;
+
+	if (data + PLAIN6_L4 + sizeof(struct udphdr) > end)
+		return false;
+	if (*(__be16 *)(data + 12) != bpf_htons(ETH_P_IPV6) || ip->version != 6)
+		return false;
+	if (ip->nexthdr != IPPROTO_UDP && ip->nexthdr != IPPROTO_TCP)
+		return false;
+	payload = bpf_ntohs(ip->payload_len);
+	if (payload + PLAIN6_L4 > pkt->size)
+		return false;
+
+	pkt->eth = data;
+	pkt->ip = ip;
+	pkt->l4 = data + PLAIN6_L4;
+	pkt->ip_offset = sizeof(struct ethhdr);
+	pkt->l4_offset = PLAIN6_L4;
+	pkt->l4_len = payload;
+	pkt->family = FAMILY_IPV6;
+	pkt->proto = ip->nexthdr;
+	pkt->tags = 0;
+	pkt->vlan = 0;
+	pkt->fragment = WHOLE;
+	parse_ipv6_addresses(pkt, ip);
+	if (pkt->not_unicast_dst | pkt->not_unicast_src)
+		return false;
+	pkt->not_unicast_dst = 0;
 	pkt->not_unicast_src = 0;
 	return parse_segment(pkt, end) == 0;
 }

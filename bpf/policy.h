@@ -45,6 +45,12 @@ static __always_inline struct policy current_policy(void)
 	return now;
 }
 
+/* Whether rules take nothing here: see POLICY_ANSWERS_ONLY. */
+static __always_inline bool answers_only(void)
+{
+	return interface.for_answers && current_policy().flags & POLICY_ANSWERS_ONLY;
+}
+
 /*
  * Prepares the redirect of a frame by the policy. One VLAN tag is not part of the MTU, and every
  * link carries 68 bytes. Neither static nor inlined, so that the verifier walks it once and not for

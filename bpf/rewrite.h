@@ -8,6 +8,7 @@
 #include <bpf/bpf_endian.h>
 
 #include "abi/action.h"
+#include "balance.h"
 #include "checksum.h"
 #include "parse.h"
 
@@ -57,18 +58,22 @@ static __always_inline __u64 rewrite_ipv6(struct ipv6hdr *ip, const struct actio
 	return replace_addresses(ip->saddr, ip->daddr, 4, action);
 }
 
-/* The destination port and the checksum, which are in a whole packet or a first fragment. */
+/* The ports and the checksum, which are in a whole packet or a first fragment. */
 static __always_inline void rewrite_segment(struct xdp_md *ctx, const struct packet *pkt,
-					    const struct action *action, __u64 pseudo,
-					    struct sum_change *change)
+					    const struct action *action, __be16 new_sport,
+					    __u64 pseudo, struct sum_change *change)
 {
-	__be16 *dport = pkt->l4 + sizeof(__be16);
+	__be16 *sport = pkt->l4, *dport = pkt->l4 + sizeof(__be16);
 
 	if (action->port)
 		change->ports = (__u16) ~*dport + action->port;
+	if (new_sport)
+		change->ports += (__u16) ~*sport + new_sport;
 	*pkt->check = l4_checksum(ctx, pkt, action, pseudo, change);
 	if (action->port)
 		*dport = action->port;
+	if (new_sport)
+		*sport = new_sport;
 }
 
 /* Makes room for a tag in front of the frame, and writes it and the MAC addresses. */
@@ -119,8 +124,9 @@ static __always_inline bool rewrite_link(struct xdp_md *ctx, const struct packet
 }
 
 static __always_inline bool rewrite(struct xdp_md *ctx, const struct packet *pkt,
-				    const struct action *action)
+				    const struct decision *decision)
 {
+	const struct action *action = decision->action;
 	struct sum_change change = {};
 	__u64 pseudo = pseudo_header(pkt); /* of the old addresses */
 
@@ -129,8 +135,8 @@ static __always_inline bool rewrite(struct xdp_md *ctx, const struct packet *pkt
 	else
 		change.addrs = rewrite_ipv6(pkt->ip, action);
 	if (pkt->check)
-		rewrite_segment(ctx, pkt, action, pseudo, &change);
-	return rewrite_link(ctx, pkt, action);
+		rewrite_segment(ctx, pkt, action, decision->sport, pseudo, &change);
+	return action->kind == ACTION_HAND_OVER || rewrite_link(ctx, pkt, action);
 }
 
 #endif

@@ -13,17 +13,10 @@
 
 #include "abi/flow.h"
 #include "abi/ruleset.h"
+#include "flow_hash.h"
 #include "heap.h"
 #include "maps.h"
 #include "scratch.h"
-
-/* The lowest bits of a product depend on few bits of its factors, so the upper half is mixed into
- * them. */
-static __always_inline __u64 mix(__u64 hash, __u64 word)
-{
-	hash = (hash ^ word) * 0xbf58476d1ce4e5b9ull;
-	return hash ^ hash >> 32;
-}
 
 /* The network mask of a prefix length of IPv4, 0 to 32. */
 static __always_inline __u64 mask4(__u32 len)

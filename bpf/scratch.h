@@ -11,6 +11,7 @@
 
 #include "abi/flow.h"
 #include "abi/ruleset.h"
+#include "parse.h"
 
 /* What a lookup compares. */
 struct query {
@@ -18,8 +19,8 @@ struct query {
 	struct place place; /* the packet's; inner_vlan 0: it has no inner tag */
 	__u32 family;
 	__u32 slot;
-	/* A prefix that is not longer does not take the packet: 1 for a packet that only a rule
-	 * which names its address may take. */
+	/* Rules whose prefixes are shorter than this do not take the packet. 0 for most packets. 1
+	 * where only a rule that names an address may take it. */
 	__u32 least_dst_len;
 	__u32 least_src_len;
 };
@@ -50,13 +51,50 @@ struct search {
 	struct found found;
 };
 
+/* The packet of a connection that begins, or that is looked at again, and what it makes of it. */
+struct opening {
+	struct flow_key request; /* the packet's flow */
+	struct flow_key answer;	 /* that of its answers */
+	struct flow_key kept;	 /* that of the answers of the connection as it is */
+	__u64 hash_key;
+	__u32 revision; /* of the rule set */
+	__u32 line;	/* of the backend's action there */
+	__u32 counter;
+	__u32 size; /* of the frame, in bytes */
+	__u32 flags;
+	__u32 tags;
+	__u32 inner_vlan;
+	__be16 port; /* the source port with which requests leave; 0: their own */
+	__u8 macs[12];
+};
+
+/* The connection that has to go where another one needs its room. */
+struct victim {
+	__u64 id; /* 0: there is none */
+	__u64 rank;
+	__u32 number;
+};
+
 #define SUM_CHUNK 512 /* bytes; bpf_csum_diff takes no more */
 
+/* What was decided for the packet. */
+struct decided {
+	__u32 line; /* of the action; 0: it is the action below */
+	__u32 counter;
+	__u32 slot;
+	__be16 sport;
+	__u16 known;
+};
+
 struct scratch {
+	struct packet parsed; /* any but the plain ones, and without addresses */
+	struct decided decided;
 	struct action action;	  /* one that lies in no line */
 	struct flow_key datagram; /* key in the maps of fragments */
 	struct first_fragment first;
 	struct search search;
+	struct opening opening;
+	struct victim victim;
 	__be32 chunk[SUM_CHUNK / 4]; /* of a segment that is summed */
 };
 
@@ -79,6 +117,20 @@ static __always_inline struct search *scratch_search(void)
 	struct scratch *mine = this_cpu_scratch();
 
 	return mine ? &mine->search : NULL;
+}
+
+static __always_inline struct opening *scratch_opening(void)
+{
+	struct scratch *mine = this_cpu_scratch();
+
+	return mine ? &mine->opening : NULL;
+}
+
+static __always_inline struct victim *scratch_victim(void)
+{
+	struct scratch *mine = this_cpu_scratch();
+
+	return mine ? &mine->victim : NULL;
 }
 
 #endif

@@ -6,8 +6,10 @@
 #include "abi/action.h"
 #include "abi/outcomes.h"
 #include "balance.h"
+#include "converge.h"
 #include "counters.h"
 #include "egress_checks.h"
+#include "follow.h"
 #include "fragment.h"
 #include "interface.h"
 #include "ledger.h"
@@ -33,7 +35,7 @@ static __always_inline __u32 decide(const struct packet *pkt, struct decision *d
 	if (pkt->fragment == LATER)
 		outcome = follow_first(decision);
 	else
-		outcome = decide_by_rules(pkt, decision);
+		outcome = decide_by_flow(pkt, decision);
 	if (outcome == OUTCOME_NO_RULE)
 		return unmatched(pkt);
 	if (!outcome && !decision->action) /* never; the verifier doesn't know */
@@ -41,9 +43,46 @@ static __always_inline __u32 decide(const struct packet *pkt, struct decision *d
 	return outcome;
 }
 
+/* These are not outcomes: the packet is not one of the plain ones; it begins a connection. */
+#define NOT_PLAIN OUTCOMES
+#define BEGINS	  (OUTCOMES + 1)
+
+/* Writes down in scratch memory what was decided, for another function. */
+static __always_inline void put_decision(struct scratch *mine, const struct decision *decision)
+{
+	mine->decided.line = decision->line;
+	mine->decided.counter = decision->counter;
+	mine->decided.slot = decision->slot;
+	mine->decided.sport = decision->sport;
+	mine->decided.known = decision->known;
+}
+
+/*
+ * Has a connection begun before the packet is sent on. That takes much of the stack, so it is done
+ * where little is on it: see act_after_begin.
+ */
+static __always_inline __u32 begin_first(const struct packet *pkt, const struct decision *decision)
+{
+	struct scratch *mine = this_cpu_scratch();
+
+	if (!mine) /* never; the verifier doesn't know */
+		return OUTCOME_NO_CONNECTION;
+	describe_opening(pkt, decision);
+	put_decision(mine, decision);
+	return BEGINS;
+}
+
+/* What became of a packet that is rewritten. */
+static __always_inline __u32 rewritten(const struct action *action)
+{
+	if (action->kind == ACTION_ANSWER)
+		return OUTCOME_ANSWERED;
+	return action->kind == ACTION_HAND_OVER ? OUTCOME_ANSWER_PASSED : OUTCOME_REDIRECTED;
+}
+
 /* Rewrites the packet. What can make it pass comes before the first byte that is written. */
 static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *pkt,
-				      const struct decision *decision)
+				      struct decision *decision)
 {
 	const struct action *action = decision->action;
 
@@ -51,13 +90,15 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *p
 		return OUTCOME_TAGS;
 	if (!ttl_allows(pkt, action))
 		return OUTCOME_TTL;
-	if (!mtu_allows(ctx, pkt, action))
+	if (action->kind != ACTION_HAND_OVER && !mtu_allows(ctx, pkt, action))
 		return OUTCOME_TOO_LONG;
 	if (pkt->fragment == FIRST && !remember_first(decision))
 		return OUTCOME_LATE_FIRST;
-	if (!rewrite(ctx, pkt, action))
+	if (begins_connection(pkt, decision))
+		return begin_first(pkt, decision);
+	if (!rewrite(ctx, pkt, decision))
 		return OUTCOME_NO_HEADROOM;
-	return OUTCOME_REDIRECTED;
+	return rewritten(action);
 }
 
 /* Sends the frame out of a device as it is, but for the MAC addresses where the rule has some. */
@@ -93,23 +134,25 @@ static __always_inline __u32 settle(const struct packet *pkt, const struct decis
 
 static __always_inline bool is_sent(__u32 outcome)
 {
-	return outcome == OUTCOME_REDIRECTED || outcome == OUTCOME_FORWARDED;
+	return outcome == OUTCOME_REDIRECTED || outcome == OUTCOME_FORWARDED ||
+	       outcome == OUTCOME_ANSWERED;
 }
 
+/* Whether the later fragments of a datagram follow the first one. */
 static __always_inline bool is_by_rule(__u32 outcome)
 {
 	return is_sent(outcome) || outcome == OUTCOME_PASSED_BY_RULE ||
-	       outcome == OUTCOME_DROPPED_BY_RULE;
+	       outcome == OUTCOME_DROPPED_BY_RULE || outcome == OUTCOME_ANSWER_PASSED;
 }
 
 static __always_inline __u32 act(struct xdp_md *ctx, const struct packet *pkt,
-				 const struct decision *decision)
+				 struct decision *decision)
 {
-	__u32 outcome;
+	__u32 kind = decision->action->kind, outcome;
 
-	if (decision->action->kind == ACTION_REDIRECT)
+	if (kind == ACTION_REDIRECT || kind == ACTION_ANSWER || kind == ACTION_HAND_OVER)
 		outcome = redirect(ctx, pkt, decision);
-	else if (decision->action->kind == ACTION_FORWARD)
+	else if (kind == ACTION_FORWARD)
 		outcome = forward(ctx, pkt, decision);
 	else
 		outcome = settle(pkt, decision);
@@ -122,14 +165,6 @@ static __always_inline __u32 act(struct xdp_md *ctx, const struct packet *pkt,
 	return outcome;
 }
 
-static __always_inline __u32 decide_and_act(struct xdp_md *ctx, const struct packet *pkt)
-{
-	struct decision decision = {};
-	__u32 outcome = decide(pkt, &decision);
-
-	return outcome ?: act(ctx, pkt, &decision);
-}
-
 /* A packet that passes has not one byte changed. One that is changed and cannot be sent is dropped.
  */
 static __always_inline int verdict(__u32 outcome)
@@ -139,57 +174,130 @@ static __always_inline int verdict(__u32 outcome)
 	if (outcome == OUTCOME_TOO_BIG_SENT)
 		return interface.answers == ANSWERS_REDIRECTED ? XDP_REDIRECT : XDP_TX;
 	if (outcome == OUTCOME_NO_HEADROOM || outcome == OUTCOME_DROPPED_BY_RULE ||
-	    outcome == OUTCOME_TOO_LONG_DROPPED || is_dropped_by_policy(outcome))
+	    outcome == OUTCOME_NO_CONNECTION || outcome == OUTCOME_TOO_LONG_DROPPED ||
+	    is_dropped_by_policy(outcome))
 		return XDP_DROP;
 	return XDP_PASS;
 }
 
-static __always_inline __u32 frame_size(struct xdp_md *ctx)
-{
-	return interface.frags ? bpf_xdp_get_buff_len(ctx) : ctx->data_end - ctx->data;
-}
-
 /*
- * The outcome of any packet. Neither static nor inlined, so that the verifier walks what comes
- * after it once, and not for every path through it.
+ * The outcome of what most packets are. This and the next functions are neither static nor inlined,
+ * so that the verifier walks what comes after them once, and not for every path through them, and
+ * so that what one has on the stack is gone before the next one runs.
  */
-__noinline __u32 judge(struct xdp_md *ctx)
+__noinline __u32 judge_plain(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	struct packet pkt = {.size = frame_size(ctx)};
-	__u32 outcome = parse(ctx, &pkt, data, end);
+	struct decision decision = {};
+	__u32 outcome;
 
-	if (!outcome) {
-		if (pkt.fragment != WHOLE)
-			name_datagram(&pkt);
-		outcome = decide_and_act(ctx, &pkt);
-		if (pkt.fragment == FIRST && !is_by_rule(outcome))
-			forget_first();
-	}
+	if (!parse_plain(&pkt, data, end))
+		return NOT_PLAIN;
+	outcome = decide(&pkt, &decision) ?: act(ctx, &pkt, &decision);
 	return is_unmatched(outcome) ? apply_policy(ctx, &pkt, outcome) : outcome;
 }
 
-/* The same for what most packets are. */
-static __always_inline __u32 judge_plain(struct xdp_md *ctx, const struct packet *pkt)
+/* The same for IPv6. */
+__noinline __u32 judge_plain6(struct xdp_md *ctx)
 {
-	__u32 outcome = decide_and_act(ctx, pkt);
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	struct packet pkt = {.size = frame_size(ctx)};
+	struct decision decision = {};
+	__u32 outcome;
 
-	return is_unmatched(outcome) ? apply_policy(ctx, pkt, outcome) : outcome;
+	if (!parse_plain6(&pkt, data, end))
+		return NOT_PLAIN;
+	outcome = decide(&pkt, &decision) ?: act(ctx, &pkt, &decision);
+	return is_unmatched(outcome) ? apply_policy(ctx, &pkt, outcome) : outcome;
+}
+
+/* Decides about the packet that parse_any has read. */
+__noinline __u32 decide_any(struct xdp_md *ctx)
+{
+	struct scratch *mine = this_cpu_scratch();
+	struct decision decision = {};
+	struct packet pkt;
+	__u32 outcome;
+
+	if (!mine || !load_packet(ctx, &pkt)) /* never; the verifier doesn't know */
+		return OUTCOME_MALFORMED;
+	if (pkt.fragment != WHOLE)
+		name_datagram(&pkt);
+	outcome = decide(&pkt, &decision);
+	put_decision(mine, &decision);
+	return outcome;
+}
+
+/* Does what decide_any has decided. */
+__noinline __u32 act_any(struct xdp_md *ctx)
+{
+	struct scratch *mine = this_cpu_scratch();
+	struct decision decision = {};
+	struct packet pkt;
+
+	if (!mine || !load_packet(ctx, &pkt) || !find_headers(ctx, &pkt))
+		return OUTCOME_MALFORMED; /* never; the verifier doesn't know */
+	decision.action = mine->decided.line ? line_at(mine->decided.line) : &mine->action;
+	if (!decision.action)
+		return OUTCOME_NO_DEVICE;
+	decision.line = mine->decided.line;
+	decision.counter = mine->decided.counter;
+	decision.slot = mine->decided.slot;
+	decision.sport = mine->decided.sport;
+	decision.known = mine->decided.known;
+	return act(ctx, &pkt, &decision);
+}
+
+/* Sends a packet on once its connection has begun. */
+__noinline __u32 act_after_begin(struct xdp_md *ctx)
+{
+	struct scratch *mine = this_cpu_scratch();
+
+	if (!mine) /* never; the verifier doesn't know */
+		return OUTCOME_NO_CONNECTION;
+	if (!begin_connection(mine->decided.line, mine->decided.counter))
+		return OUTCOME_NO_CONNECTION;
+	mine->decided.sport = mine->opening.port;
+	mine->decided.known = true;
+	return act_any(ctx);
+}
+
+/* What is left to do where any packet but a plain one has this outcome. */
+__noinline __u32 settle_any(struct xdp_md *ctx, __u32 outcome)
+{
+	struct scratch *mine = this_cpu_scratch();
+
+	if (!mine) /* never; the verifier doesn't know */
+		return outcome;
+	if (mine->parsed.fragment == FIRST && !is_by_rule(outcome))
+		forget_first();
+	return is_unmatched(outcome) ? apply_policy(ctx, &mine->parsed, outcome) : outcome;
 }
 
 SEC("xdp")
 int xdpredir(struct xdp_md *ctx)
 {
-	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
-	struct packet pkt = {.size = frame_size(ctx)};
-	__u32 outcome;
+	__u32 size = frame_size(ctx);
+	__u32 outcome = judge_plain(ctx);
+	bool plain;
 
-	outcome = parse_plain(&pkt, data, end) ? judge_plain(ctx, &pkt) : judge(ctx);
+	if (outcome == NOT_PLAIN)
+		outcome = judge_plain6(ctx);
+	plain = outcome != NOT_PLAIN;
+	if (!plain)
+		outcome = parse_any(ctx) ?: decide_any(ctx) ?: act_any(ctx);
+	if (outcome == BEGINS && plain)
+		parse_any(ctx);
+	if (outcome == BEGINS)
+		outcome = act_after_begin(ctx);
+	if (!plain)
+		outcome = settle_any(ctx, outcome);
 	if (outcome == OUTCOME_TOO_BIG_SENT)
 		outcome = answer_too_big(ctx);
-	count_outcome(outcome, pkt.size);
+	count_outcome(outcome, size);
 	return verdict(outcome);
 }
 

@@ -429,7 +429,7 @@ fn a_device_that_is_gone_can_be_detached_by_the_name_it_had() {
 }
 
 #[test]
-fn a_device_made_anew_under_the_same_index_can_be_attached() {
+fn a_device_made_again_under_the_same_index_can_be_attached() {
     let bed = Bed::new();
     let tool = bed.tool();
     tool.ok("attach v0");

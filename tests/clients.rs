@@ -23,7 +23,7 @@ struct Family {
     client: &'static str,
     /// The server's own.
     server: &'static str,
-    /// Nobody's, but for a server that takes it as one more of its own.
+    /// An address that no host has, unless a server takes it as one more of its own.
     elsewhere: &'static str,
     /// A prefix length for one address alone.
     host_length: u8,

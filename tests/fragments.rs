@@ -110,7 +110,7 @@ fn later_fragments_follow_the_first_for_thirty_seconds() {
 }
 
 #[test]
-fn a_first_fragment_seen_again_is_remembered_anew() {
+fn a_first_fragment_seen_again_replaces_what_was_remembered() {
     let bed = Bed::new();
     bed.send(1, 7999, FIRST);
     age_fragments(&bed.pins, Duration::from_secs(31));

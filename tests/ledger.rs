@@ -330,7 +330,7 @@ fn second_interface(lan: &Lan) -> UdpSocket {
 }
 
 #[test]
-fn losses_of_an_interface_without_a_ledger_are_nobodys() {
+fn losses_of_an_interface_without_a_ledger_are_counted_for_no_backend() {
     let lan = lan("native");
     let tool = lan.tool();
     let vm1 = second_interface(&lan);

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Bytes of the shortest frame, without the frame check sequence. All headers are within them, and
-/// ../frames.h writes them anew for each frame.
+/// ../frames.h writes these bytes again for each frame.
 pub const SHORTEST: usize = 64;
 
 const MACS: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];

@@ -9,7 +9,6 @@ mod frame;
 mod generator;
 mod host;
 mod hot;
-mod lookup;
 mod means;
 mod prefixes;
 mod product;
@@ -53,7 +52,7 @@ struct Args {
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(3..))]
     rounds: u32,
 
-    /// Rules and prefixes where there are many
+    /// Rules where there are many
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1000..))]
     rules: u32,
 
@@ -68,7 +67,6 @@ enum Name {
     Hot,
     Stack,
     Rules,
-    Lookup,
     Cost,
 }
 
@@ -111,7 +109,6 @@ impl Name {
             Self::Hot => ("hot", hot::measure),
             Self::Stack => ("stack", stack::measure),
             Self::Rules => ("rules", rules::measure),
-            Self::Lookup => ("lookup", lookup::measure),
             Self::Cost => ("cost", cost::measure),
         };
         eprintln!("measuring {name}");

@@ -11,9 +11,9 @@ pub const LENGTHS_V6: [u8; 8] = [128, 96, 80, 64, 56, 48, 40, 32];
 /// Odd: no two multiples are the same in any number of low bits.
 const STEP: u32 = 0x9e37_79b1;
 
-pub fn v4(number: u32, lengths: &[u32]) -> Ipv4Net {
-    let count = lengths.len() as u32;
-    let length = lengths[(number % count) as usize];
+pub fn v4(number: u32) -> Ipv4Net {
+    let count = LENGTHS.len() as u32;
+    let length = LENGTHS[(number % count) as usize];
     let multiple = u64::from(number / count) * u64::from(STEP);
     let network = Ipv4Addr::from((multiple << (32 - length)) as u32);
     Ipv4Net::new_assert(network, length as u8)

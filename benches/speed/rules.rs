@@ -13,7 +13,7 @@ use crate::Setup;
 use crate::arrivals::Check;
 use crate::bed::{self, Bed, SINK_MAC};
 use crate::host::kernel_memory;
-use crate::prefixes::{self, LENGTHS};
+use crate::prefixes;
 use crate::product::{Backend, Ledger, Product};
 use crate::report::{Goal, Line, Section};
 use crate::rounds::take_turns;
@@ -132,7 +132,7 @@ fn rule_file(bed: &Bed, rules: u32) -> Result<File> {
     for rule in 0..rules {
         let number = rule / 2;
         let (source, backend) = match rule % 2 {
-            0 => (prefixes::v4(number, &LENGTHS).to_string(), &v4),
+            0 => (prefixes::v4(number).to_string(), &v4),
             _ => (prefixes::v6(number).to_string(), &v6),
         };
         writeln!(

@@ -11,6 +11,9 @@
 #define ACTION_PASS	3
 #define ACTION_DROP	4
 #define ACTION_BALANCE	5 /* to one of several backends: the line is a struct set */
+/* These two are in no line: the program makes them for the answers of connections. */
+#define ACTION_ANSWER	 6 /* to the client, like a redirect */
+#define ACTION_HAND_OVER 7 /* to the stack, which sends the packet to the client */
 
 /* All that is needed to send a packet on. Once a rule names it, nothing changes in it but ifindex.
  */

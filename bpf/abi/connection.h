@@ -34,6 +34,19 @@ struct flow_tags {
 #define FLOW_FREE 0
 #define FLOW_BUSY 1
 
+/*
+ * In the key of an answer, added to the IP version: answers are not translated (a sticky rule with
+ * another way back). No packet has such a flow, so the entry only says which backend the connection
+ * has.
+ */
+#define FLOW_UNSEEN 128
+
+/*
+ * Two entries must not have the same flow of answers. So whoever looks for one and then makes it
+ * holds one of these locks meanwhile; which one, the hash of that flow says.
+ */
+#define FLOW_LOCKS 4096
+
 struct flow_entry {
 	/* FLOW_*, or else the time of the connection's first packet (CLOCK_MONOTONIC, ns), in both
 	 * of its entries. */
@@ -53,7 +66,7 @@ struct flow_entry {
 	__u32 seen; /* time of the last packet: CLOCK_MONOTONIC, in seconds, up to two too low */
 	__u32 tick; /* when that was written: jiffies / 256 */
 	__u8 frame[12]; /* of answers: destination and source MAC with which they leave */
-	__be16 vlan;	/* of answers: identifier of the tag with which they leave; 0: none */
+	__be16 vlan;	/* of answers: identifier of a tag that they get; 0: none */
 	__u16 flags;	/* of answers: ANSWER_* */
 	__u32 ifindex; /* of answers: the device by which they leave; of requests: where they arrive
 			*/
@@ -67,6 +80,8 @@ struct flow_entry {
 #define ANSWER_REACHABLE 1
 /* It, or the reader behind it, completes partial L4 checksums. */
 #define ANSWER_COMPLETES_CHECKSUM 2
+/* Answers lose a tag, because the rule gave one to the requests. */
+#define ANSWER_POPS 4
 
 /*
  * The state of a connection, and for how many seconds it is kept without a packet. TCP: RFC 5382,

@@ -101,15 +101,19 @@ fn open<'a>(
     Ok((open, banks))
 }
 
+/// Whether frames arrive that are redirected natively to the device: not where the kernel doesn't say so.
+fn is_reachable(device: &Device) -> Result<bool> {
+    let features = xdp::of(device.ifindex)?;
+    Ok(features.is_some_and(|features| features.redirect_target == Some(true)))
+}
+
 /// How the program sends something back out of its interface. Natively a veth drops that, as it drops redirected
 /// frames, where its peer does not poll.
 fn answers(device: &Device, mode: Mode) -> Result<u32> {
     if mode == Mode::Skb || !device.is_veth() {
         return Ok(abi::ANSWERS_SENT);
     }
-    let features = xdp::of(device.ifindex)?;
-    let arrives = features.is_some_and(|features| features.redirect_target == Some(true));
-    Ok(if arrives {
+    Ok(if is_reachable(device)? {
         abi::ANSWERS_REDIRECTED
     } else {
         abi::ANSWERS_NONE
@@ -130,6 +134,8 @@ fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
             LedgerState::Unavailable => abi::LEDGER_UNAVAILABLE,
         },
         answers: answers(device, variant.mode)?,
+        reachable: is_reachable(device)?.into(),
+        completes_checksum: device.completes_checksum()?.into(),
         ..Default::default()
     };
     abi::put_text(&mut config.name, &device.name);

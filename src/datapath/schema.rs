@@ -8,7 +8,7 @@
 pub type Schema = (&'static str, u32);
 
 /// The maps that all interfaces of a network namespace share.
-pub const SHARED: [Schema; 18] = [
+pub const SHARED: [Schema; 19] = [
     ("live", 2),
     ("rulesets", 2),
     ("ports", 1),
@@ -22,6 +22,7 @@ pub const SHARED: [Schema; 18] = [
     ("flow_tags", 1),
     ("flow_entries", 1),
     ("flow_table", 1),
+    ("flow_locks", 1),
     ("flow_stats", 1),
     ("locators", 1),
     ("ledgers", 1),

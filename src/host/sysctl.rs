@@ -37,7 +37,7 @@ pub fn ephemeral_ports() -> EphemeralPorts {
         .split_whitespace()
         .filter_map(|port| port.parse().ok());
     let (Some(first), Some(last)) = (range.next(), range.next()) else {
-        // Port 0 is nobody's.
+        // The range is port 0 alone, from which nothing is sent.
         return EphemeralPorts::default();
     };
     let reserved = text("ipv4/ip_local_reserved_ports");

@@ -99,7 +99,7 @@ pub struct Related {
 }
 
 /// A device that may be in another namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Remote {
     /// As its own namespace counts.
     pub ifindex: u32,
@@ -112,7 +112,7 @@ pub struct Remote {
 }
 
 /// How to get into a network namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Netns {
     pub path: PathBuf,
     /// Under /run/netns.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Mac, Remedy, Remote};
 
 /// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Packets are lost, or not redirected.
@@ -34,7 +34,7 @@ pub struct LookedAt {
 }
 
 /// Something that keeps packets from arriving, or may do so.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Finding {
     pub check: &'static str,
     pub severity: Severity,
@@ -112,7 +112,7 @@ impl Finding {
 }
 
 /// A change that removes a finding, and can be reverted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Fix {
     Gro(Remote),
     /// An XDP program that passes all, natively.
@@ -149,7 +149,7 @@ impl fmt::Display for Fix {
 }
 
 /// What a backend's rules get from the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refreshed {
     /// The same device, with this MAC address for the server.
     Mac(Mac),

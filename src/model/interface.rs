@@ -11,7 +11,7 @@ use super::Counter;
 pub const ETHERNET_MTU: u32 = 1500;
 
 /// Where in the receive path the program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// In the driver, before an skb exists.

@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use super::{Match, Mode, Proto, Remote, Rewriting, VlanId};
 
 /// A text with commands in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Remedy(pub Vec<Part>);
 
 /// A piece of a remedy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     Text(String),
     /// Commands, each of which runs only if the one before it succeeded.
@@ -20,7 +20,7 @@ pub enum Part {
 }
 
 /// A command that somebody could run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// A run of this program with the network namespace and the pins of the present run.
     Own(Verb),
@@ -30,14 +30,14 @@ pub enum Command {
 }
 
 /// Another program with its arguments, and where it is to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tool {
     pub argv: Vec<OsString>,
     pub place: Place,
 }
 
 /// Where a command does what it is meant to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// In the network namespace of this run.
     Here,
@@ -50,7 +50,7 @@ pub enum Place {
 }
 
 /// What a run of this program is asked to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
     Attach {
         interfaces: Vec<String>,

@@ -44,7 +44,7 @@ impl Deref for Backend {
 }
 
 /// What becomes of a packet to one backend, beside its new addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rewrite {
     pub to_port: Option<Port>,
     /// Only MAC addresses change.
@@ -56,7 +56,7 @@ pub struct Rewrite {
 }
 
 /// What a request says of rewriting, for a backend and for its rule.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rewriting {
     pub backend: Rewrite,
     /// The rule's; None: as it is.

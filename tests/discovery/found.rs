@@ -9,7 +9,7 @@ use libbpf_rs::{MapCore, MapFlags};
 use serde_json::{Value, json};
 
 #[test]
-fn a_namespace_by_name_tells_all_and_is_followed_when_it_is_made_anew() {
+fn a_namespace_by_name_tells_all_and_is_followed_when_it_is_made_again() {
     let (lan, server) = (attached(), Ns::new("server"));
     connect(&lan.host, "wan", &server, &["172.17.0.2/16"]);
     let tool = lan.tool();

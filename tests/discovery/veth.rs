@@ -72,7 +72,7 @@ fn behind_a_bridge_the_port_itself_is_the_device() {
 
 /// The neighbour table still has the old address, confirmed a moment ago.
 #[test]
-fn a_neighbour_that_has_restarted_behind_a_bridge_is_asked_anew() {
+fn a_neighbour_that_has_restarted_behind_a_bridge_is_asked_again() {
     let (lan, server) = (attached(), Ns::new("server"));
     lan.host.ip("link add docker0 type bridge");
     lan.host.ip("link set docker0 up");

@@ -180,3 +180,16 @@ fn replies_that_get_lost_are_a_warning() {
     bed.server().ip("route del default");
     bed.finds("replies", "warning", &["no route to 192.168.122.10"]);
 }
+
+/// One rule keeps the destination and the other does not, so they are looked at apart.
+#[test]
+fn what_two_rules_of_a_server_have_in_common_is_said_once() {
+    let bed = Bed::new("skb");
+    bed.server().ip("addr add 11.22.33.44/32 dev lo");
+    bed.tool().ok(&format!(
+        "rule add --src {CLIENT} --port 8000 --server {SERVER} --keep-ip"
+    ));
+    bed.finds_nothing();
+    bed.host().sysctl("net/ipv4/ip_forward", "0");
+    bed.finds("replies", "warning", &["forwarding is off"]);
+}

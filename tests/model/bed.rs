@@ -11,6 +11,7 @@ use crate::fixture::model::{Action, Backend, Device, Model, Policy, Rule};
 use crate::fixture::random::Packets;
 use crate::fixture::run::{age_fragments, age_passed, hash_key, renew_passed};
 use crate::fixture::{Ns, Pins, Tool};
+use crate::memory::{self, Memory};
 use crate::rules::Shape;
 use crate::words::rows;
 use crate::{
@@ -35,6 +36,7 @@ pub struct Bed<'a> {
     pub long: u64,
     /// The next identifier of a counter.
     next_id: u64,
+    memory: Memory,
 }
 
 impl<'a> Bed<'a> {
@@ -48,6 +50,7 @@ impl<'a> Bed<'a> {
         let arrivals = attach(&tool);
         let mut model = Model::default();
         model.hash_key = hash_key(pins);
+        (model.options, model.ports) = memory::choose(rng);
         let interfaces = INTERFACES.map(|(name, _, mtu)| (name, mtu));
         for (name, mtu) in mtus.into_iter().chain(interfaces) {
             let device = Device {
@@ -62,13 +65,14 @@ impl<'a> Bed<'a> {
         let mut bed = Bed {
             ns,
             tool,
-            run: format!("{run}, {shape:?}"),
+            run: format!("{run}, {shape:?}, {:?}", model.options),
             shape,
             ifindexes: model
                 .devices
                 .keys()
                 .map(|&name| (name, ns.ifindex(name)))
                 .collect(),
+            memory: Memory::new(pins, &model),
             model,
             arrivals,
             tallies: vec![Tally::new(); INTERFACES.len()],
@@ -85,12 +89,18 @@ impl<'a> Bed<'a> {
             _ => {}
         }
         bed.remove_device("gone");
+        bed.rules_changed();
         bed
     }
 
     pub fn new_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
+    }
+
+    fn rules_changed(&mut self) {
+        self.memory
+            .rules_changed(self.ns, self.tool.pins, &self.model);
     }
 
     fn remove_device(&mut self, name: &str) {
@@ -105,7 +115,9 @@ impl<'a> Bed<'a> {
         for n in 0..count {
             let change = n % between == between - 1;
             if change {
+                self.memory.compare(&self.model);
                 self.change(rng);
+                self.rules_changed();
             }
             if n == late {
                 self.remove_device("late");
@@ -123,9 +135,17 @@ impl<'a> Bed<'a> {
             if change || n == late {
                 packets.recent().iter().for_each(|p| self.arrives(rng, p));
             }
-            let packet = packets.next(rng, &self.model.rules);
+            if rng.u8(..32) == 0 {
+                self.memory.pass_time(rng, &mut self.model);
+            }
+            let flow = self.memory.flow(rng, &self.model);
+            let packet = match flow.filter(|_| rng.u8(..3) == 0) {
+                Some(flow) => packets.along(rng, flow),
+                None => packets.next(rng, &self.model.rules),
+            };
             self.arrives(rng, &packet);
         }
+        self.memory.compare(&self.model);
     }
 
     /// At one interface or at two, in any order.
@@ -155,14 +175,15 @@ impl<'a> Bed<'a> {
         }
         self.came.push((at, packet.to_vec()));
         let here = &self.arrivals[at];
-        let counted = |outcome| here.counted(outcome);
-        let run = |packet: &[u8]| here.run(packet);
-        let (outcome, difference) = difference(ingress(at), &mut self.model, packet, run, counted);
+        let memory = Some(&self.memory);
+        let (outcome, difference) = difference(ingress(at), &mut self.model, packet, here, memory);
         if let Some(difference) = difference {
             let case = Case {
                 devices: self.model.devices.clone(),
                 policies: self.model.policies.clone(),
                 rules: self.model.rules.clone(),
+                options: self.model.options,
+                ports: self.model.ports,
                 packets: std::mem::take(&mut self.came),
             };
             let case = case.shrunk();

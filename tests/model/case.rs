@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::fixture::model::{Backend, Device, Model, Policy, Rule};
+use crate::fixture::model::{Backend, Device, Model, Options, Policy, Rule};
 use crate::fixture::packet::UDP;
 use crate::fixture::run::{age_fragments, age_passed, hash_key, renew_passed};
 use crate::fixture::{Ns, Pins, Tool};
+use crate::memory::Memory;
 use crate::words::{adding, load, rows};
 use crate::{Arrival, INTERFACES, add_veth, attach, difference, hex, ingress, policy};
 
@@ -16,6 +17,8 @@ pub struct Case {
     pub devices: HashMap<&'static str, Device>,
     pub policies: HashMap<&'static str, Policy>,
     pub rules: Vec<Rule>,
+    pub options: Options,
+    pub ports: (u16, u16),
     /// The packets that came last, with the interface of each. On the last one there is no agreement.
     pub packets: Vec<(usize, Vec<u8>)>,
 }
@@ -128,6 +131,7 @@ struct World {
     pins: Pins,
     model: Model,
     programs: Vec<Arrival>,
+    memory: Memory,
 }
 
 impl World {
@@ -169,11 +173,15 @@ impl World {
         for (name, _) in case.devices.iter().filter(|(_, device)| device.gone) {
             ns.ip(&format!("link del {name}"));
         }
+        (model.options, model.ports) = (case.options, case.ports);
+        let mut memory = Memory::new(&pins, &model);
+        memory.rules_changed(&ns, &pins, &model);
         Some(World {
             ns,
             pins,
             model,
             programs,
+            memory,
         })
     }
 
@@ -181,6 +189,7 @@ impl World {
     fn difference(&self, packets: &[(usize, Vec<u8>)]) -> Option<String> {
         age_fragments(&self.pins, Duration::from_secs(31));
         age_passed(&self.pins, Duration::MAX);
+        self.memory.forget();
         let mut model = self.model.unseen();
         self.ns.enter(|| {
             packets.iter().find_map(|(at, packet)| {
@@ -189,8 +198,7 @@ impl World {
                 }
                 let here = &self.programs[*at];
                 here.program.forget_answers();
-                let counted = |outcome| here.counted(outcome);
-                difference(ingress(*at), &mut model, packet, |p| here.run(p), counted).1
+                difference(ingress(*at), &mut model, packet, here, Some(&self.memory)).1
             })
         })
     }

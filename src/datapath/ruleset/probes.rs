@@ -138,8 +138,8 @@ impl Probes {
         staged.count()
     }
 
-    /// Those whose services the staged rule set compiles anew: some got their first rule, or lost their
-    /// last one; of others the only rule changed.
+    /// The probes whose services have to be compiled again for the staged rule set: they got their first
+    /// rule, lost their last one, or their only rule changed.
     pub fn changed(&mut self) -> Vec<u64> {
         self.touched.sort_unstable();
         self.touched.dedup();

@@ -1,5 +1,5 @@
-//! Services: which rules a protocol and port can have. They are compiled anew where their probes change,
-//! into new lines, so that those of the live rule set stay as they are.
+//! Services: which rules a protocol and port can have. A service is compiled again when its probes
+//! change. It goes into new lines, so that the lines of the live rule set stay as they are.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
@@ -14,7 +14,8 @@ use super::room::PORT_PROBES;
 use super::words::{of_word, word_of};
 use crate::datapath::abi;
 
-/// The lines of the longest service. What has more was written by nobody of us, and may go round in circles.
+/// The lines of the longest service. This program writes none that is longer: a longer one is
+/// damaged, and its lines may form a cycle.
 const MOST_LINES: u32 = abi::MAX_PORT_PROBES.div_ceil(abi::LINE_PROBES);
 
 /// A service as it lies in its lines.

@@ -22,7 +22,7 @@ const RULES: u64 = 4;
 const ENTRIES: u64 = 5;
 /// The same of rules whose bits are set in the guards, of which many are deleted.
 const GUARDED: u64 = 8;
-/// A table this much larger than it needs to be is made anew.
+/// A table that is more than this many times as large as it needs to be is replaced by a smaller one.
 const SHRINK: u64 = 16;
 /// Words of the guards for each bucket; at most 2^20 in all.
 const GUARDS: u32 = 2;
@@ -57,7 +57,8 @@ pub fn buckets_for(rules: u32) -> u32 {
     (buckets as u32).next_power_of_two().max(LEAST_BUCKETS)
 }
 
-/// Whether a table has to be made anew, of a set that has `rules` once `more` are inserted.
+/// Whether the table of a set that has `rules` once `more` are inserted has to be replaced by one of
+/// another size.
 pub fn is_outgrown(set: &abi::ruleset, rules: u32, more: u32) -> bool {
     let buckets = u64::from(set.bucket_mask) + 1;
     let least = u64::from(buckets_for(rules));
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_made_anew_where_it_is_too_small_or_much_too_large() {
+    fn a_table_is_replaced_where_it_is_too_small_or_much_too_large() {
         let set = |rules, guarded| abi::ruleset {
             buckets: 1,
             bucket_mask: 1023,

@@ -61,7 +61,7 @@ impl RuleStore {
         Ok(result)
     }
 
-    /// Stores locators. If that fails, those that were there are put back.
+    /// Stores locators. If that fails, the former ones are put back.
     fn store_locators(&self, changes: &[LocatorChange]) -> Result<()> {
         for (done, change) in changes.iter().enumerate() {
             if let Err(error) = self.locators.put(change.counter, change.after.as_ref()) {

@@ -14,7 +14,7 @@ pub fn check(facts: &Facts, interface: &InterfaceFacts, _: &DeviceFacts) -> Opti
         .filter(takes)
         .map(|rule| &rule.matches)
         .collect();
-    let first = rules.first()?;
+    let first = facts.text(rules.first()?);
     let (from, to) = (own.first, own.last);
     let have = match rules.len() - 1 {
         0 => "has no destination".to_string(),
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::model::{Action, Mode, VlanId};
 
-    fn remedy_of(change: impl Fn(&mut Rule)) -> Option<Remedy> {
+    fn found(change: impl Fn(&mut Rule)) -> Option<Finding> {
         let mut facts = attached_to(nic(1), Mode::Skb);
         facts.interfaces[0].addresses = vec![[192, 168, 122, 1].into()];
         facts.ephemeral_ports = EphemeralPorts {
@@ -102,11 +102,15 @@ mod tests {
         let mut rule = Rule::new(Match::example(40000));
         change(&mut rule);
         facts.rules.push(rule);
-        check(&facts, &facts.interfaces[0], &facts.devices[&1]).map(|finding| finding.remedy)
+        check(&facts, &facts.interfaces[0], &facts.devices[&1])
+    }
+
+    fn remedy_of(change: impl Fn(&mut Rule)) -> Option<Remedy> {
+        found(change).map(|finding| finding.remedy)
     }
 
     fn is_found(change: impl Fn(&mut Rule)) -> bool {
-        remedy_of(change).is_some()
+        found(change).is_some()
     }
 
     fn ports(text: &str) -> impl Fn(&mut Rule) {
@@ -134,6 +138,13 @@ mod tests {
             proto: Proto::Udp,
             ..Match::any_like([0u16; 8].into())
         }));
+    }
+
+    #[test]
+    fn a_rule_for_one_interface_is_named_by_the_name_of_that_interface() {
+        let finding = found(|rule| rule.matches.ingress = Some(1)).expect("a finding");
+        let named = "rule src 0.0.0.0/0 udp port 40000 in nic1 has no destination";
+        assert!(finding.evidence.starts_with(named), "{finding:?}");
     }
 
     #[test]

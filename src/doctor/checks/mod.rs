@@ -46,6 +46,8 @@ mod vlan_offload;
 
 pub use reply_source::REPLY_SOURCE;
 
+use std::collections::HashSet;
+
 use super::facts::{BackendFacts, DeviceFacts, Facts, InterfaceFacts};
 use crate::model::Finding;
 use Check::{Backend, Egress, Interface, Whole};
@@ -165,7 +167,42 @@ pub fn of_policy(facts: &Facts) -> Vec<Finding> {
 
 fn run(facts: &Facts, checks: &[&[Check]]) -> Vec<Finding> {
     let checks = checks.iter().copied().flatten();
-    let mut findings: Vec<Finding> = checks.flat_map(|check| check.run(facts)).collect();
+    let findings = checks.flat_map(|check| check.run(facts)).collect();
+    let mut findings = each_once(findings);
     findings.sort_by_key(|finding| finding.severity);
     findings
+}
+
+/// A server of several rules can be several backends, of which a check may say the same.
+fn each_once(mut findings: Vec<Finding>) -> Vec<Finding> {
+    let mut seen = HashSet::new();
+    findings.retain(|finding| seen.insert(finding.clone()));
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Fix, Remote};
+
+    #[test]
+    fn only_findings_that_are_the_same_in_all_are_one() {
+        let finding = || {
+            Finding::warning("replies", "server 10.0.0.2 by wan0")
+                .consequence("answers are dropped")
+                .evidence("forwarding is off")
+                .remedy("switch it on")
+        };
+        let different = [
+            finding(),
+            Finding::problem("replies", "server 10.0.0.2 by wan0"),
+            Finding::warning("replies", "server 10.0.0.3 by wan0"),
+            finding().consequence("answers go nowhere"),
+            finding().evidence("there is no route"),
+            finding().remedy("add a route"),
+            finding().fix(Some(Fix::LinkUp(Remote::here(1, "wan0")))),
+        ];
+        let twice = [different.as_slice(), different.as_slice()].concat();
+        assert_eq!(each_once(twice), different);
+    }
 }

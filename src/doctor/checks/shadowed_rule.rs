@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(found, ["rule src 0.0.0.0/0 udp port 1-4"]);
         assert_eq!(shadowed(&[one, two, rest, udp("1-9")]).len(), 1);
         assert!(shadowed(&[one, rest, udp("1-9")]).is_empty());
-        // Port 0 is nobody's but of the rule for any.
+        // Only the rule for any port takes port 0.
         let all = ["1-30000", "30001-65535", "1-65535", "any"].map(udp);
         assert_eq!(shadowed(&all), ["rule src 0.0.0.0/0 udp port 1-65535"]);
     }

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Begins connections. What is known of the packet lies in scratch memory: the verifier would lose
+ * what it knows of pointers that are handed on, and allows 512 bytes of stack for a whole chain of
+ * calls.
+ */
+#ifndef __OPENING_H__
+#define __OPENING_H__
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "abi/action.h"
+#include "abi/connection.h"
+#include "flow_entry.h"
+#include "flow_hash.h"
+#include "flow_room.h"
+#include "flow_state.h"
+#include "flow_table.h"
+#include "heap.h"
+#include "maps.h"
+#include "scratch.h"
+
+/* How many source ports are tried. */
+#define PORTS_TRIED 16
+
+/* How often a lock is tried that another CPU holds for a microsecond or two. */
+#define LOCK_TRIES 1024
+
+/* What becomes of an attempt to begin a connection. */
+#define OPENED	   0
+#define NO_ROOM	   1
+#define PORT_TAKEN 2
+#define PORT_FREE  3
+
+/* Finds room for both entries, and writes them. */
+__noinline __u32 insert_connection(__u64 answer_hash)
+{
+	struct opening *opening = scratch_opening();
+	__u64 now = bpf_ktime_get_ns();
+	__u32 request, answer;
+	__u64 hash;
+
+	if (!opening) /* never; the verifier doesn't know */
+		return NO_ROOM;
+	hash = hash_flow(opening->hash_key, &opening->request, is_ipv6_flow(&opening->request));
+	answer = take_room(answer_hash, now / 1000000000);
+	if (answer == NO_ENTRY)
+		return NO_ROOM;
+	request = take_room(hash, now / 1000000000);
+	if (request == NO_ENTRY) {
+		release(answer);
+		return NO_ROOM;
+	}
+	return write_connection(request, answer, answer_hash, now) ? OPENED : NO_ROOM;
+}
+
+/*
+ * What becomes of the attempt where an entry has the flow of the answers already: it is the same
+ * connection, which another CPU has begun meanwhile; or one that is over, which goes; or another.
+ */
+__noinline __u32 meet(__u32 number)
+{
+	struct opening *opening = scratch_opening();
+	struct flow_entry *answer = entry_at(number), *request;
+	struct seen_entry seen, same;
+
+	if (!opening || !answer) /* never; the verifier doesn't know */
+		return NO_ROOM;
+	if (!read_entry(answer, &opening->answer, &seen) || seen.way != WAY_ANSWER)
+		return PORT_TAKEN;
+	request = entry_at(seen.peer);
+	if (request && read_entry(request, &opening->request, &same)) {
+		opening->port = same.port;
+		request->packets++;
+		request->bytes += opening->size;
+		return OPENED;
+	}
+	/* Nobody looks for these answers, so others may have the same. */
+	if (opening->answer.word[0] >> 56 & FLOW_UNSEEN)
+		return PORT_FREE;
+	if (!is_over(seen.state, answer->seen, seconds()) || !end_connection(number, seen.id))
+		return PORT_TAKEN;
+	count_flow(FLOW_EXPIRED);
+	return PORT_FREE;
+}
+
+/* Takes the lock of a flow's hash. 0: another CPU keeps it, which the host may have stopped. */
+__noinline __u32 lock_flow(__u64 hash)
+{
+	__u32 index = hash % FLOW_LOCKS;
+	__u32 *lock = bpf_map_lookup_elem(&flow_locks, &index);
+
+	if (!lock) /* never; the verifier doesn't know */
+		return 0;
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		if (__sync_val_compare_and_swap(lock, 0, 1) == 0)
+			return 1;
+	}
+	return 0;
+}
+
+static __always_inline void unlock_flow(__u64 hash)
+{
+	__u32 index = hash % FLOW_LOCKS;
+	__u32 *lock = bpf_map_lookup_elem(&flow_locks, &index);
+
+	if (lock)
+		__sync_lock_test_and_set(lock, 0);
+}
+
+/* One attempt, with the source port in scratch memory. */
+__noinline __u32 try_port(void)
+{
+	const struct flow_table *table = the_table();
+	struct opening *opening = scratch_opening();
+	__u32 number, result;
+	struct action *action;
+	__u64 hash;
+
+	if (!opening || !table)
+		return NO_ROOM;
+	action = line_at(opening->line);
+	if (!action)
+		return NO_ROOM;
+	make_answer_flow(opening, action);
+	hash = hash_flow(opening->hash_key, &opening->answer, is_ipv6_flow(&opening->answer));
+	if (!lock_flow(hash))
+		return NO_ROOM;
+	number = search_flow(&opening->answer, hash, table->bucket_mask);
+	result = number == NO_ENTRY ? PORT_FREE : meet(number);
+	if (result == PORT_FREE)
+		result = insert_connection(hash);
+	unlock_flow(hash);
+	return result;
+}
+
+/* The source port that is tried next. */
+static __always_inline __be16 other_port(const struct opening *opening, __u32 attempt)
+{
+	const struct flow_table *table = the_table();
+	__u32 hash = mix(opening->hash_key + attempt, opening->request.word[0]) >> 32;
+	__u32 ports;
+
+	if (!table || table->last_port < table->first_port)
+		return 0;
+	ports = table->last_port - table->first_port + 1;
+	return bpf_htons(table->first_port + hash % ports);
+}
+
+/*
+ * Begins the connection of the packet in scratch memory, for the backend's action in a line. The
+ * source port with which the packet has to leave is then there. False where it cannot be
+ * remembered.
+ */
+__noinline __u32 begin_connection(__u32 line, __u32 counter)
+{
+	struct opening *opening = scratch_opening();
+	__u32 result = PORT_TAKEN;
+
+	if (!opening) /* never; the verifier doesn't know */
+		return 0;
+	opening->line = line;
+	opening->counter = counter;
+	opening->port = 0;
+	for (__u32 i = 0; i < PORTS_TRIED; i++) {
+		result = try_port();
+		if (result != PORT_TAKEN)
+			break;
+		opening->port = other_port(opening, i);
+	}
+	if (result != OPENED)
+		count_flow(FLOW_REFUSED);
+	return result == OPENED;
+}
+
+#endif
