@@ -18,7 +18,7 @@ use super::ruleset::slots;
 use super::schema::{OWN, SHARED, Schema, pin_of};
 use super::state::has_state;
 use super::{Pins, banks, ledger, policy, refusal, ruleset, sys};
-use crate::host::device::Device;
+use crate::host::device::{self, Device};
 use crate::host::xdp;
 use crate::model::{LedgerState, Mode, Policy};
 
@@ -59,7 +59,8 @@ pub fn load(pins: &Pins, device: &Device, variant: Variant, policy: &Policy) -> 
     Ok(loaded.progs.xdpredir.as_fd().try_clone_to_owned()?)
 }
 
-/// That this kernel loads the program: on maps of its own, which go with it.
+/// That this kernel loads the program: on maps of its own, which go with it. It is loaded as for the loopback
+/// device, which each network namespace has, because it has what the kernel says of its device in it.
 pub fn try_out() -> Result<()> {
     let variant = Variant {
         mode: Mode::Skb,
@@ -67,7 +68,7 @@ pub fn try_out() -> Result<()> {
         ledger: LedgerState::On,
     };
     let mut storage = MaybeUninit::uninit();
-    let (open, _banks) = open(&mut storage, &Device::default(), variant)?;
+    let (open, _banks) = open(&mut storage, &device::by_name("lo")?, variant)?;
     refusal::explain(|| open.load()).map(drop)
 }
 
