@@ -10,7 +10,6 @@ use std::time::Duration;
 use fixture::connections::Table;
 use fixture::guest::is_kernel;
 use fixture::lan::Lan;
-use fixture::no_command_yet::{REPLY_NAT, make_table, remember};
 
 const VIP: &str = "203.0.113.53";
 const BUCKETS: u32 = 64;
@@ -37,14 +36,9 @@ impl Bed {
         }
         lan.add_backend(
             0,
-            &format!("--dst {VIP} --proto {proto} --port 80 --to-port 8080"),
+            &format!("--dst {VIP} --proto {proto} --port 80 --to-port 8080 --reply nat"),
         );
-        make_table(&lan.pins);
         let table = Table::open(&lan.pins, BUCKETS, (32768, 60999));
-        let server = (lan.servers[0].mac("eth0"), "172.17.0.2".parse().unwrap());
-        let devices = ["lan", "wan0"].map(|name| lan.host.ifindex(name));
-        lan.host
-            .enter(|| remember(&lan.pins, REPLY_NAT, &[server], &devices));
         Bed { lan, table }
     }
 

@@ -67,6 +67,7 @@ fn option(field: Field) -> &'static str {
         Field::InnerVlan => "--inner-vlan",
         Field::Forward => "--forward",
         Field::Snat => "--snat",
+        Field::Reply => "--reply",
         Field::Device | Field::Origin => "--dev",
         Field::Pid => "--pid",
         Field::Netns => "--server-netns",

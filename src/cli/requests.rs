@@ -4,7 +4,7 @@ use xdpredir::control::{
     ActionRequest, ActionSpec, AddRequest, DeleteRequest, DeviceSpec, MatchSpec, NamespaceSpec,
     RuleSelector,
 };
-use xdpredir::model::{Pops, Port, Ports, Proto, Rewrite, Rewriting};
+use xdpredir::model::{Pops, Port, Ports, Proto, Reply, Rewrite, Rewriting};
 
 use super::grammar;
 
@@ -92,12 +92,13 @@ fn rewriting(args: &grammar::Rewrite) -> Option<Rewriting> {
     let rewriting = Rewriting {
         backend: Rewrite {
             to_port: args.to_port,
-            keep_ip: args.keep_ip,
+            keep_ip: args.keep_ip || args.reply == Some(Reply::Direct),
             push_vlan: args.push_vlan,
             pops: Pops::new(args.pop_vlan.into()).unwrap_or_default(),
         },
         snat: args.snat,
         decrement_ttl,
+        reply: args.reply.filter(|reply| *reply != Reply::Direct),
     };
     Some(rewriting).filter(|given| *given != Rewriting::default())
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use super::grammar::Global;
 use xdpredir::host::{device, netns};
-use xdpredir::model::{Match, Rewriting, Verb};
+use xdpredir::model::{Match, Reply, Rewriting, Verb};
 use xdpredir::view::remedy::Shell;
 
 /// The shell that suggested commands are pasted into: they repeat the global options of this run, or
@@ -144,6 +144,7 @@ impl Words {
         self.option("--to-port", new.backend.to_port)
             .option("--snat", new.snat)
             .flag("--keep-ip", new.backend.keep_ip)
+            .option("--reply", new.reply.filter(|reply| *reply != Reply::None))
             .flag("--keep-ttl", new.decrement_ttl == Some(false))
             .option("--push-vlan", new.backend.push_vlan)
             .flag("--pop-vlan", new.backend.pops.get() > 0)
@@ -191,6 +192,7 @@ mod tests {
                 },
                 snat: Some([10, 0, 0, 1].into()),
                 decrement_ttl: Some(false),
+                reply: Some(Reply::Nat),
             }),
         }
     }
@@ -231,7 +233,7 @@ mod tests {
         assert_eq!(
             text(rewritten(), None, None),
             "`xdpredir rule add --src 10.0.0.0/8 --proto udp --port 7999 --vlan 5 --server 10.0.0.2 \
-             '--dev=-x;id' --to-port 53 --snat 10.0.0.1 --keep-ttl --push-vlan 7 --pop-vlan`"
+             '--dev=-x;id' --to-port 53 --snat 10.0.0.1 --reply nat --keep-ttl --push-vlan 7 --pop-vlan`"
         );
     }
 

@@ -14,7 +14,7 @@ use crate::datapath::{self, Draft, Pins};
 use crate::doctor::{self, checks};
 use crate::error::{Exit, failure};
 use crate::model::{
-    Action, Finding, MAX_BACKENDS, Mac, Match, Rewriting, Rule, RuleRecord, TooLong, Weight,
+    Action, Finding, MAX_BACKENDS, Mac, Match, Reply, Rewriting, Rule, RuleRecord, TooLong, Weight,
 };
 
 /// A backend for a rule.
@@ -58,7 +58,8 @@ impl AddReport {
     pub fn answers_come_from_server(&self) -> bool {
         let warnings = self.warnings.as_deref().unwrap_or_default();
         let is_known = warnings.iter().any(|w| w.check == checks::REPLY_SOURCE);
-        let answers_itself = !self.record.keep_ip && self.record.snat.is_none();
+        let translated = self.record.reply == Some(Reply::Nat);
+        let answers_itself = !self.record.keep_ip && !translated && self.record.snat.is_none();
         answers_itself && !self.is_update && !is_known
     }
 }
@@ -121,6 +122,7 @@ impl AddRequest {
         let matches = self.matches.for_new(server)?;
         if let Some(new) = &self.rewriting {
             validate::rewrite(matches.proto, &new.backend)?;
+            validate::reply(matches.proto, new.reply.unwrap_or_default(), &new.backend)?;
         }
         let snat = self.rewriting.and_then(|rewriting| rewriting.snat);
         snat.map_or(Ok(()), |snat| validate::snat(snat, server))?;

@@ -16,6 +16,7 @@ pub enum Field {
     /// The device that frames are forwarded to.
     Forward,
     Snat,
+    Reply,
     /// How the backend is found, as a file has it.
     Origin,
     Device,
@@ -34,6 +35,7 @@ impl fmt::Display for Field {
             Field::InnerVlan => "inner_vlan",
             Field::Forward => "ifindex",
             Field::Snat => "snat",
+            Field::Reply => "reply",
             Field::Origin => "origin",
             Field::Device => "device",
             Field::Pid => "pid",

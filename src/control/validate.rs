@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::error::{Error, Field};
 use crate::datapath;
 use crate::error::Failure;
-use crate::model::{Locator, Match, Prefix, Proto, Rewrite};
+use crate::model::{Locator, Match, Prefix, Proto, Reply, Rewrite};
 
 const ONE_VERSION: &str = "give both as IPv4 or both as IPv6";
 
@@ -71,6 +71,18 @@ pub fn same_as_server(matches: [(Field, Option<Prefix>); 2], server: IpAddr) -> 
 pub fn rewrite(proto: Proto, rewrite: &Rewrite) -> Result<()> {
     let can = matches!(proto, Proto::Udp | Proto::Tcp) || rewrite.keep_ip;
     ensure!(can, Failure::new(Error::KeepsIp(proto)));
+    Ok(())
+}
+
+/// Only what has ports has connections that are remembered, and answers are translated where requests are.
+pub fn reply(proto: Proto, reply: Reply, rewrite: &Rewrite) -> Result<()> {
+    let can = matches!(proto, Proto::Udp | Proto::Tcp) || reply != Reply::Nat;
+    let why = "only answers of UDP and TCP are translated";
+    ensure!(can, Error::value(Field::Reply, reply, why));
+    let agree = reply != Reply::Nat || !rewrite.keep_ip;
+    let why =
+        "the server has the address that clients ask, so that its answers need no translation";
+    ensure!(agree, Error::value(Field::Reply, reply, why));
     Ok(())
 }
 

@@ -43,18 +43,47 @@ pub use ledger::types::failure_key;
 pub use ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use limits::*;
 pub use skel::types::{
-    action, bitmap, counter, first_fragment, flow_key, interface, locator, place, policy,
-    port_lines, probe, probe_count, ruleset,
+    action, bitmap, counter, first_fragment, flow_key, flow_table, interface, locator, place,
+    policy, port_lines, probe, probe_count, ruleset,
 };
 pub use skel::{OpenXdpredirSkel, XdpredirSkelBuilder};
 
-/// What lines are, which no map's type says: see bpf/abi/rule.h, action.h and ruleset.h.
+/// What lines and banks have, which no map's type says: see bpf/abi/rule.h, action.h, ruleset.h and connection.h.
 #[allow(non_camel_case_types)]
 mod lines {
-    use super::{BUCKET_ENTRIES, LINE_PROBES, place, probe};
+    use super::{BUCKET_ENTRIES, FLOW_WAYS, LINE_PROBES, flow_key, place, probe};
 
     /// Any line.
     pub type line = [u64; 8];
+
+    #[derive(Clone, Copy, Default)]
+    #[repr(C)]
+    pub struct flow_tags {
+        pub tag: [u32; FLOW_WAYS as usize],
+    }
+
+    #[derive(Clone, Copy, Default)]
+    #[repr(C)]
+    pub struct flow_entry {
+        pub id: u64,
+        pub key: flow_key,
+        pub line: u32,
+        pub revision: u32,
+        pub peer: u32,
+        pub state: u8,
+        pub way: u8,
+        pub port: u16,
+        pub packets: u64,
+        pub bytes: u64,
+        pub seen: u32,
+        pub tick: u32,
+        pub frame: [u8; 12],
+        pub vlan: u16,
+        pub flags: u16,
+        pub ifindex: u32,
+        pub counter: u32,
+        pub unused: [u32; 4],
+    }
 
     #[derive(Clone, Copy, Default)]
     #[repr(C)]
@@ -164,7 +193,10 @@ plain! {
     entry = 8;
     failure_key = 8;
     first_fragment = 72;
+    flow_entry = 128;
     flow_key = 40;
+    flow_table = 16;
+    flow_tags = 64;
     interface = 48;
     locator = LOCATOR_LEN;
     only_rule = 64;

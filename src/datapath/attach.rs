@@ -15,7 +15,7 @@ use super::locate::Mounted;
 use super::lock::Lock;
 use super::mode::{Refused, choose, link};
 use super::state::has_state;
-use super::{Pins, detach, ledger, permissions, policy, sys};
+use super::{Pins, RuleStore, detach, ledger, permissions, policy, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::Device;
 use crate::host::xdp;
@@ -156,6 +156,8 @@ fn attach_locked(
     policy::require_no_loop(pins, &wanted, &names)?;
     if !loaded.is_empty() {
         policy::open_device(pins, lock, &wanted)?;
+        let new = loaded.iter().map(|program| program.device.ifindex);
+        RuleStore::open(pins)?.open_to_answers(lock, &new.collect())?;
     }
 
     // All that is slow is done. From here on, a foreign program is off its interface until ours is

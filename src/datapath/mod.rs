@@ -10,6 +10,7 @@ mod cause;
 mod counters;
 mod detach;
 mod error;
+mod flow_table;
 mod foreign;
 mod interface;
 mod journal_map;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     Action, ActionKind, Backend, BackendState, Counter, Failures, Locator, Mac, Match, Pops, Port,
-    Ports, Prefix, Proto, Rule, TooLong, VlanId, Weight,
+    Ports, Prefix, Proto, Reply, Rule, TooLong, VlanId, Weight,
 };
 
 /// A backend with its rule, or a rule that has no backends. The counters have the names of the demo that
@@ -80,6 +80,8 @@ pub struct RuleRecord {
     pub action: ActionKind,
     #[serde(default)]
     pub too_long: TooLong,
+    /// How answers come back; None: that is not said, but by `keep_ip`.
+    pub reply: Option<Reply>,
     /// What `rule add --json` prints beside.
     #[serde(
         default,
@@ -110,6 +112,7 @@ impl RuleRecord {
             pop_vlan: rewrite.pops.get() > 0,
             pop_vlans: Some(rewrite.pops),
             origin: backend.origin.clone(),
+            reply: Some(rule.reply_of(backend)),
             ..RuleRecord::of(rule)
         }
     }
@@ -150,6 +153,7 @@ impl RuleRecord {
             in_ifindex: matches.ingress,
             action: rule.action.kind(),
             too_long: rule.too_long,
+            reply: None,
             _warnings: Ignored,
         }
     }
@@ -201,6 +205,16 @@ impl RuleRecord {
         let said = Pops::new(self.pop_vlan.into())?;
         let pops = self.pop_vlans.unwrap_or(said);
         (self.pop_vlans.is_none() || self.pop_vlan == (pops.get() > 0)).then_some(pops)
+    }
+
+    /// How answers come back, and whether `keep_ip` says so, too; None where the record contradicts itself.
+    pub fn reply(&self) -> Option<(Reply, bool)> {
+        match self.reply {
+            None if self.keep_ip => Some((Reply::None, true)),
+            None => Some((Reply::None, false)),
+            Some(Reply::Direct) => Some((Reply::None, true)),
+            Some(reply) => (!self.keep_ip).then_some((reply, false)),
+        }
     }
 
     /// Redirected packets that were lost, as far as a ledger is kept.

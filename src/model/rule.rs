@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::ops::Deref;
 
-use super::{Action, Adjacency, Locator, Match, Pops, Port, TooLong, VlanId, Weight, maglev};
+use super::{
+    Action, Adjacency, Locator, Match, Pops, Port, Reply, TooLong, VlanId, Weight, maglev,
+};
 
 /// The most backends of a rule: a set has its size in a byte.
 pub const MAX_BACKENDS: usize = u8::MAX as usize;
@@ -63,6 +65,8 @@ pub struct Rewriting {
     pub snat: Option<IpAddr>,
     /// The rule's; None: as it is.
     pub decrement_ttl: Option<bool>,
+    /// The rule's, None or Nat; None: as it is.
+    pub reply: Option<Reply>,
 }
 
 /// A match, and what becomes of the packets that it takes.
@@ -76,6 +80,8 @@ pub struct Rule {
     pub snat: Option<IpAddr>,
     /// The TTL or hop limit is decremented, which alone ends a loop.
     pub decrement_ttl: bool,
+    /// How answers come back, of all backends but those with `keep_ip`: None or Nat.
+    pub reply: Reply,
     /// Where packets are redirected to; none with another action. They are in the order of their
     /// addresses, so that the same set always spreads the same way.
     pub backends: Vec<Backend>,
@@ -93,6 +99,7 @@ impl Rule {
             too_long: TooLong::default(),
             snat: None,
             decrement_ttl: true,
+            reply: Reply::default(),
             backends: Vec::new(),
             counter: None,
         }
@@ -130,7 +137,22 @@ impl Rule {
             backend,
             snat: self.snat.filter(|_| !backend.keep_ip),
             decrement_ttl: Some(self.decrement_ttl),
+            reply: Some(self.reply).filter(|_| !backend.keep_ip),
         }
+    }
+
+    /// How the answers of one of the backends come back.
+    pub fn reply_of(&self, backend: &Backend) -> Reply {
+        if backend.rewrite.keep_ip {
+            return Reply::Direct;
+        }
+        self.reply
+    }
+
+    /// Whether the program remembers connections for the rule.
+    pub fn remembers(&self) -> bool {
+        let mut backends = self.backends.iter();
+        backends.any(|backend| self.reply_of(backend) == Reply::Nat)
     }
 
     /// The backend with this address.
@@ -157,6 +179,8 @@ impl Rule {
         let others = || self.backends.iter().filter(|b| b.server != server);
         let snat = self.snat.filter(|_| others().any(|b| !b.rewrite.keep_ip));
         let decrement_ttl = others().next().is_none() || self.decrement_ttl;
+        let translates = others().any(|b| !b.rewrite.keep_ip);
+        let reply = if translates { self.reply } else { Reply::None };
         self.decrement_ttl = new.decrement_ttl.unwrap_or(decrement_ttl);
         let mut backends = self.backends.iter_mut();
         if let Some(backend) = backends.find(|b| b.server == server) {
@@ -164,6 +188,8 @@ impl Rule {
         }
         let uses_snat = self.backends.iter().any(|b| !b.rewrite.keep_ip);
         self.snat = new.snat.or(snat).filter(|_| uses_snat);
+        let reply = new.reply.unwrap_or(reply);
+        self.reply = if uses_snat { reply } else { Reply::None };
     }
 
     /// Removes the backend with this address.
@@ -259,9 +285,11 @@ mod tests {
             backend: Rewrite::default(),
             snat,
             decrement_ttl,
+            reply: Some(Reply::Nat),
         };
         rule.set_rewriting([10, 0, 0, 1].into(), new);
         assert_eq!((rule.snat, rule.decrement_ttl), (snat, true));
+        assert_eq!(rule.reply, Reply::Nat);
     }
 
     #[test]
@@ -275,7 +303,11 @@ mod tests {
         assert!(rule.snat.is_some());
         assert_eq!(rule.snat_of(&rule.backends[0]), None);
         assert_eq!(rule.snat_of(&rule.backends[1]), rule.snat);
+        assert!(!rule.remembers());
+        rule.reply = Reply::Nat;
+        assert_eq!(rule.reply_of(&rule.backends[0]), Reply::Direct);
+        assert!(rule.remembers());
         rule.set_rewriting([10, 0, 0, 2].into(), keep_ip);
-        assert_eq!(rule.snat, None);
+        assert_eq!((rule.snat, rule.reply), (None, Reply::None));
     }
 }

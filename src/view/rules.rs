@@ -4,7 +4,9 @@ use super::columns::Columns;
 use super::style::Tone;
 use super::table::{Earlier, bytes, is_marked, packets, rate, with_rates};
 use super::units;
-use crate::model::{ActionKind, BackendState, Counter, Pops, Proto, RuleRecord, Snapshot, TooLong};
+use crate::model::{
+    ActionKind, BackendState, Counter, Pops, Proto, Reply, RuleRecord, Snapshot, TooLong,
+};
 
 /// One backend a row.
 pub fn table(rows: &[RuleRecord]) -> String {
@@ -134,6 +136,7 @@ pub fn rewriting(row: &RuleRecord) -> String {
         row.to_port.map(|port| format!("to-port {port}")),
         row.snat.map(|addr| format!("snat {addr}")),
         row.keep_ip.then(|| "keep-ip".into()),
+        (row.reply == Some(Reply::Nat)).then(|| "reply nat".into()),
         (row.server.is_some() && !row.decrement_ttl).then(|| "keep-ttl".into()),
         row.pops().and_then(pop_vlan),
         row.push_vlan.map(|vlan| format!("push-vlan {vlan}")),

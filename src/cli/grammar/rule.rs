@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Args, Subcommand, ValueHint};
-use xdpredir::model::{Mac, Port, Ports, Prefix, Proto, TooLong, VlanId, Weight};
+use xdpredir::model::{Mac, Port, Ports, Prefix, Proto, Reply, TooLong, VlanId, Weight};
 
 #[derive(Subcommand)]
 pub enum Rule {
@@ -164,7 +164,7 @@ pub struct Action {
 }
 
 /// What only a backend has.
-const BACKEND_OPTIONS: [&str; 14] = [
+const BACKEND_OPTIONS: [&str; 15] = [
     "server",
     "ifindex",
     "dev",
@@ -175,6 +175,7 @@ const BACKEND_OPTIONS: [&str; 14] = [
     "to_port",
     "snat",
     "keep_ip",
+    "reply",
     "keep_ttl",
     "decrement_ttl",
     "push_vlan",
@@ -197,6 +198,10 @@ pub struct Rewrite {
     /// (direct server return)
     #[arg(long, conflicts_with_all = ["to_port", "snat"])]
     pub keep_ip: bool,
+
+    /// How answers come back (nat: for all backends of the rule)
+    #[arg(long, value_name = "HOW", value_parser = reply())]
+    pub reply: Option<Reply>,
 
     /// Keep the TTL or hop limit as it is (for all backends of the rule). Without this option each
     /// redirect decrements it, as a router does, and a packet whose TTL is 1 is not redirected; nothing
@@ -275,6 +280,22 @@ pub struct Filter {
 fn proto() -> impl TypedValueParser<Value = Proto> {
     let named = |name: String| Proto::ALL.into_iter().find(|proto| proto.name() == name);
     let names = PossibleValuesParser::new(Proto::ALL.map(Proto::name));
+    names.map(move |name| named(name).expect("clap takes no other name"))
+}
+
+/// Takes the names of the ways in which answers come back.
+fn reply() -> impl TypedValueParser<Value = Reply> {
+    let about = |reply| match reply {
+        Reply::None => "With the server's own address, as it sends them (the default)",
+        Reply::Nat => {
+            "With the address and port that the client asked. For that the program is attached also where the \
+             server's answers arrive at this host"
+        }
+        Reply::Direct => "The server has the address that the client asked: the same as --keep-ip",
+    };
+    let value = |reply: Reply| PossibleValue::new(reply.name()).help(about(reply));
+    let named = |name: String| Reply::ALL.into_iter().find(|reply| reply.name() == name);
+    let names = PossibleValuesParser::new(Reply::ALL.map(value));
     names.map(move |name| named(name).expect("clap takes no other name"))
 }
 

@@ -8,7 +8,7 @@ use super::bad;
 use super::devices::{Asked, Devices, check_name};
 use crate::control::error::Field;
 use crate::control::validate;
-use crate::model::{Action, Adjacency, Backend, MAX_BACKENDS, Rewrite, Rule, RuleRecord};
+use crate::model::{Action, Adjacency, Backend, MAX_BACKENDS, Reply, Rewrite, Rule, RuleRecord};
 
 /// Adds a backend to its rule.
 pub fn add_backend(
@@ -58,10 +58,16 @@ pub fn rewrite(record: &RuleRecord) -> Result<Rewrite> {
     let differ = || bad("pop_vlan and pop_vlans contradict each other".into());
     Ok(Rewrite {
         to_port: record.to_port,
-        keep_ip: record.keep_ip,
+        keep_ip: reply(record)?.1,
         push_vlan: record.push_vlan,
         pops: record.pops().ok_or_else(differ)?,
     })
+}
+
+/// How answers come back, and whether the addresses stay.
+fn reply(record: &RuleRecord) -> Result<(Reply, bool)> {
+    let differ = || bad("keep_ip and reply contradict each other".into());
+    record.reply().ok_or_else(differ)
 }
 
 fn validate(record: &RuleRecord, server: IpAddr) -> Result<()> {
@@ -71,7 +77,7 @@ fn validate(record: &RuleRecord, server: IpAddr) -> Result<()> {
     if let Some(snat) = record.snat {
         validate::snat(snat, server)?;
     }
-    if record.keep_ip && (record.to_port.is_some() || record.snat.is_some()) {
+    if reply(record)?.1 && (record.to_port.is_some() || record.snat.is_some()) {
         let why = "give the one or the other".to_string();
         return Err(bad(format!("keep_ip with to_port or snat: {why}")));
     }
@@ -93,11 +99,15 @@ fn agree(rule: &mut Rule, record: &RuleRecord) -> Result<()> {
     let ttl_differs = rule.decrement_ttl != record.decrement_ttl;
     ensure!(is_first || !ttl_differs, differ("decrement_ttl"));
     rule.decrement_ttl = record.decrement_ttl;
-    if record.keep_ip {
+    let (reply, keeps_ip) = reply(record)?;
+    if keeps_ip {
         return Ok(());
     }
+    validate::reply(record.proto, reply, &Rewrite::default())?;
     let uses_snat = rule.backends.iter().any(|b| !b.rewrite.keep_ip);
     ensure!(!uses_snat || rule.snat == record.snat, differ("snat"));
     rule.snat = record.snat;
+    ensure!(!uses_snat || rule.reply == reply, differ("reply"));
+    rule.reply = reply;
     Ok(())
 }

@@ -10,8 +10,8 @@ use super::ports::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPR
 use super::words::{of_word, word_of};
 use crate::datapath::abi;
 use crate::model::{
-    Action, Adjacency, Backend, Mac, Macs, Match, Pops, Port, Ports, Prefix, Proto, Rewrite, Rule,
-    TooLong, VlanId, Weight,
+    Action, Adjacency, Backend, Mac, Macs, Match, Pops, Port, Ports, Prefix, Proto, Reply, Rewrite,
+    Rule, TooLong, VlanId, Weight,
 };
 
 /// Which packets a rule takes, as the program compares it.
@@ -153,6 +153,7 @@ pub fn stored_backend(rule: &Rule, backend: &Backend, counter: u32) -> abi::acti
         (rewrite.push_vlan.is_some(), abi::REWRITE_PUSH_VLAN),
         (rule.matches.inner_vlan.is_some(), abi::REWRITE_INNER_VLAN),
         (backend.server.is_ipv6(), abi::REWRITE_IPV6),
+        (rule.reply_of(backend) == Reply::Nat, abi::REWRITE_REPLY_NAT),
     ];
     abi::action {
         kind: abi::ACTION_REDIRECT as u8,
@@ -224,6 +225,7 @@ pub fn rule_of(matches: Match, actions: &[(abi::action, u32)]) -> Rule {
         abi::ACTION_DROP => without_backends(Action::Drop),
         _ => Rule {
             snat: actions.iter().find_map(|(action, _)| snat_of(action)),
+            reply: reply_of(actions),
             backends: actions.iter().map(backend_of).collect(),
             ..rule
         },
@@ -232,6 +234,19 @@ pub fn rule_of(matches: Match, actions: &[(abi::action, u32)]) -> Rule {
 
 fn has(stored: &abi::action, flag: u32) -> bool {
     u32::from(stored.flags) & flag != 0
+}
+
+/// Whether connections to the backend are remembered.
+pub fn remembers(action: &abi::action) -> bool {
+    has(action, abi::REWRITE_REPLY_NAT | abi::REWRITE_STICKY)
+}
+
+fn reply_of(actions: &[(abi::action, u32)]) -> Reply {
+    let is_nat = |(action, _): &_| has(action, abi::REWRITE_REPLY_NAT);
+    if actions.iter().any(is_nat) {
+        return Reply::Nat;
+    }
+    Reply::None
 }
 
 fn snat_of(stored: &abi::action) -> Option<IpAddr> {

@@ -10,6 +10,7 @@ use super::table::Table;
 use super::targets::actions_of;
 use super::words::{of_word, word_of};
 use super::{RuleStore, room};
+use crate::datapath::state::attached;
 use crate::datapath::{Lock, abi, policy};
 
 impl RuleStore {
@@ -22,6 +23,14 @@ impl RuleStore {
     /// Opens a device that no rule needs.
     pub fn open_device(&self, _: &Lock, ifindex: u32) -> Result<()> {
         self.open_egress(&BTreeSet::from([ifindex]))
+    }
+
+    /// Opens interfaces that are newly attached to the answers of connections, where some are remembered.
+    pub fn open_to_answers(&self, _: &Lock, interfaces: &BTreeSet<u32>) -> Result<()> {
+        if self.slots.live()?.set.remembering == 0 {
+            return Ok(());
+        }
+        self.open_egress(interfaces)
     }
 
     /// Opens devices that are not open yet. Actions and policies with an unregistered device that had the
@@ -88,6 +97,7 @@ impl RuleStore {
             used.insert(self.heap.read::<abi::action>(number)?.ifindex);
         }
         used.extend(policy::devices(&self.pins)?);
+        used.extend(attached(&self.pins)?); // answers leave there
         used.remove(&0);
         room::EGRESS.require(used.len())?;
         let mut unused = open.difference(&used);

@@ -92,6 +92,8 @@ pub struct Usage {
     pub balanced: usize,
     pub members: usize,
     pub locators: usize,
+    /// Rules that remember connections.
+    pub remembering: usize,
 }
 
 impl Usage {
@@ -104,6 +106,7 @@ impl Usage {
             balanced: of(set.balanced),
             members: of(set.members),
             locators: of(set.locators),
+            remembering: of(set.remembering),
         }
     }
 
@@ -114,17 +117,19 @@ impl Usage {
         set.balanced = self.balanced as u32;
         set.members = self.members as u32;
         set.locators = self.locators as u32;
+        set.remembering = self.remembering as u32;
     }
 
     /// Adds a rule.
     pub fn add(&mut self, rule: &Rule) {
         let origins = rule.backends.iter().filter(|b| b.origin.is_some());
-        self.count(rule.backends.len(), origins.count());
+        self.count(rule.backends.len(), origins.count(), rule.remembers());
     }
 
     /// Adds a rule with so many backends, of which some have locators.
-    pub fn count(&mut self, backends: usize, locators: usize) {
+    pub fn count(&mut self, backends: usize, locators: usize, remembers: bool) {
         self.rules += 1;
+        self.remembering += usize::from(remembers);
         self.backends += backends.max(1);
         self.locators += locators;
         if backends > 1 {
@@ -142,6 +147,7 @@ impl Usage {
             balanced: change(|usage| usage.balanced),
             members: change(|usage| usage.members),
             locators: change(|usage| usage.locators),
+            remembering: change(|usage| usage.remembering),
         }
     }
 
@@ -228,6 +234,7 @@ mod tests {
             members: abi::MAX_MEMBERS as usize,
             backends: abi::MAX_BACKENDS as usize,
             locators: abi::MAX_LOCATORS as usize,
+            remembering: 0,
         };
         assert!(most.has_room() && most.require_room().is_ok());
         type More = fn(&mut Usage);

@@ -30,7 +30,7 @@ impl Slots {
 
     /// The slot that packets see.
     pub fn live(&self) -> Result<Slot> {
-        let number = self.live.get(&0)?.unwrap_or_default() & 1;
+        let number = self.live.get(&0)?.unwrap_or_default() & abi::LIVE_SLOT;
         let set = self.rulesets.get(&number)?.unwrap_or_default();
         Ok(Slot { number, set })
     }
@@ -67,7 +67,11 @@ impl Slots {
         self.rulesets.put(&staged.number, &set)?;
         // What the slot has is in memory before it is live.
         fence(Ordering::SeqCst);
-        self.live.put(&0, &staged.number)
+        let connections = match set.remembering {
+            0 => 0,
+            _ => abi::LIVE_CONNECTIONS,
+        };
+        self.live.put(&0, &(staged.number | connections))
     }
 }
 

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::RuleStore;
 use super::change::Change;
+use super::codec;
 use super::heap::Heap;
 use super::key::StoredRule;
 use super::room::Usage;
@@ -94,7 +95,9 @@ impl Reached {
             self.lines.mark_run(set.maglev, abi::MAGLEV_LINES);
         }
         let actions = targets::read(heap, &rule)?;
-        self.usage.count(actions.len(), 0);
+        let remembers = |(action, _): &_| codec::remembers(action);
+        let remembers = actions.iter().any(remembers);
+        self.usage.count(actions.len(), 0, remembers);
         for (_, counter) in actions {
             self.counters.mark(counter);
         }

@@ -13,7 +13,8 @@ use super::job::{Job, LocatorChange};
 use super::ports::Ports;
 use super::slots::{FIRST_REVISION, Slot};
 use super::staging::Written;
-use crate::datapath::{Lock, sys};
+use crate::datapath::state::attached;
+use crate::datapath::{Lock, flow_table, sys};
 use crate::model::{Match, Plan, Rule};
 
 /// A change in the making. It holds what it reads against other runs by the lock.
@@ -61,6 +62,13 @@ impl RuleStore {
         Ok(result)
     }
 
+    /// Makes what a rule needs whose connections are remembered: their table, and the way back to the
+    /// interfaces where requests arrive.
+    fn prepare_connections(&self) -> Result<()> {
+        flow_table::require(&self.pins)?;
+        self.open_egress(&attached(&self.pins)?.into_iter().collect())
+    }
+
     /// Stores locators. If that fails, the former ones are put back.
     fn store_locators(&self, changes: &[LocatorChange]) -> Result<()> {
         for (done, change) in changes.iter().enumerate() {
@@ -95,6 +103,9 @@ impl<'a> Transaction<'a> {
             // The slot that is written into was the live one until the last change.
             if live.set.revision > FIRST_REVISION {
                 sys::wait_for_readers();
+            }
+            if job.new.remembering > 0 {
+                store.prepare_connections()?;
             }
             written = Some(store.write(&ports, &live, &job)?);
         }
