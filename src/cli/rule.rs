@@ -68,7 +68,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     if report.answers_come_from_server() {
         let server = report.server;
         view::sentence(format_args!(
-            "  answers come from {server} itself: for clients that refuse those, see --keep-ip"
+            "  answers come from {server} itself: for clients that refuse those, see --reply"
         ))?;
     }
     Ok(())

@@ -165,6 +165,7 @@ fn arrived(at: &UdpSocket) -> usize {
         match at.recv(&mut [0; 2048]) {
             Ok(_) => count += 1,
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == ErrorKind::Interrupted => (),
             Err(error) => panic!("{error}"),
         }
     }

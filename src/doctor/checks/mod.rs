@@ -2,6 +2,7 @@
 //! gathered facts to findings. Pure: no I/O.
 
 mod address;
+mod answers;
 mod bpffs;
 mod bridge;
 mod bridge_entry;
@@ -95,6 +96,7 @@ const WAY: &[Check] = &[
     Backend(rp_filter::check),
     Backend(replies::check),
     Whole(reply_source::check),
+    Whole(answers::check),
     Backend(keep_ip::check),
     Egress(r#loop::check),
     Interface(ephemeral_ports::check),

@@ -32,7 +32,9 @@ fn lost(backend: &BackendFacts, device: &DeviceFacts, reply: &Reply) -> Option<F
                 .remedy("add a route there if the server should answer"),
         );
     }
-    let here = backend.answers.as_ref().filter(|_| reply.via_us)?;
+    // What is translated is redirected, mostly, and does not meet this host's stack.
+    let stays = reply.via_us && !backend.translated;
+    let here = backend.answers.as_ref().filter(|_| stays)?;
     let (evidence, remedy) = dropped(backend, here)?;
     Some(
         finding

@@ -2,7 +2,7 @@
 
 use super::remedies;
 use crate::doctor::facts::Facts;
-use crate::model::{Backend, Finding, Port, Proto, Remedy, Rewrite, Rule, Verb};
+use crate::model::{Backend, Finding, Port, Proto, Remedy, Reply, Rewrite, Rewriting, Rule, Verb};
 
 pub const REPLY_SOURCE: &str = "reply-source";
 
@@ -34,11 +34,11 @@ fn is_asked(rule: &Rule) -> bool {
     asked && readdressed(rule).is_some()
 }
 
-/// A backend that gets packets at its own address.
+/// A backend that gets packets at its own address, and whose answers nobody translates.
 fn readdressed(rule: &Rule) -> Option<&Backend> {
     rule.backends
         .iter()
-        .find(|backend| !backend.rewrite.keep_ip)
+        .find(|backend| rule.reply_of(backend) == Reply::None)
 }
 
 fn finding(subject: String, rule: &Rule, backend: &Backend) -> Finding {
@@ -74,7 +74,21 @@ fn finding(subject: String, rule: &Rule, backend: &Backend) -> Finding {
     finding
         .consequence(format!("{clients} {refuse}"))
         .evidence(format!("{server} answers from its own {source}"))
-        .remedy(keep_ip(rule, backend, &needs))
+        .remedy(translate(rule, backend) + ", or " + keep_ip(rule, backend, &needs))
+}
+
+/// The same rule with its answers translated.
+fn translate(rule: &Rule, backend: &Backend) -> Remedy {
+    let translated = Rewriting {
+        reply: Some(Reply::Nat),
+        ..rule.rewriting(backend.rewrite)
+    };
+    Remedy::from(Verb::RuleAdd {
+        matches: rule.matches,
+        server: backend.server,
+        device: None,
+        rewriting: Some(translated),
+    })
 }
 
 /// The same rule with the destination as it was, and what the server then needs.
@@ -122,7 +136,7 @@ mod tests {
     /// The rewriting that is suggested, and what the server then needs.
     fn suggested(finding: &Finding) -> (Rewrite, &str) {
         match &finding.remedy.0[..] {
-            [Part::Commands(commands), Part::Text(needs), ..] => match &commands[..] {
+            [_, _, Part::Commands(commands), Part::Text(needs), ..] => match &commands[..] {
                 [Command::Own(Verb::RuleAdd { rewriting, .. })] => {
                     (rewriting.expect("a rewriting").backend, needs)
                 }

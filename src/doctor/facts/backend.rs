@@ -10,6 +10,8 @@ use crate::model::{Adjacency, Backend, BackendState, Fix, Locator, Mac, Match, R
 pub struct BackendFacts {
     pub adjacency: Adjacency,
     pub keep_ip: bool,
+    /// The program translates its answers, for all rules that have it.
+    pub translated: bool,
     /// Its packets get a VLAN tag, and go to whoever takes that off, with addresses of its own.
     pub push_vlan: bool,
     pub locators: Locators,
@@ -117,6 +119,7 @@ impl BackendFacts {
         BackendFacts {
             adjacency: backend.adjacency,
             keep_ip: backend.rewrite.keep_ip,
+            translated: false,
             push_vlan: backend.rewrite.push_vlan.is_some(),
             locators: Locators::default(),
             sources: Vec::new(),

@@ -13,7 +13,7 @@ use crate::host::discovery;
 use crate::host::features::Survey;
 use crate::host::route::{self, Route};
 use crate::host::sysctl;
-use crate::model::{Backend, Locator, Rule};
+use crate::model::{Backend, Locator, Reply, Rule};
 
 /// Of a backend's rules, how many are asked for the way back of their sources.
 pub const SOURCES: usize = 16;
@@ -24,10 +24,15 @@ pub fn of(rules: &[Rule], networks: &Networks) -> Vec<BackendFacts> {
     let lost = lost_locators(rules);
     for rule in rules {
         for backend in &rule.backends {
+            let translated = rule.reply_of(backend) == Reply::Nat;
             let facts = match all.entry(BackendFacts::identity(backend)) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => new.insert(BackendFacts::new(backend)),
+                Entry::Vacant(new) => new.insert(BackendFacts {
+                    translated,
+                    ..BackendFacts::new(backend)
+                }),
             };
+            facts.translated &= translated;
             add_locator(&mut facts.locators, rule, backend, &lost);
             if facts.sources.len() < SOURCES {
                 let mut sources = networks.sources(rule, backend);
