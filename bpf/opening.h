@@ -125,6 +125,9 @@ __noinline __u32 try_port(void)
 	if (!action)
 		return NO_ROOM;
 	make_answer_flow(opening, action);
+	/* A packet from the server's own address: its answers would be found as requests. */
+	if (is_same_flow(&opening->answer, &opening->request))
+		return PORT_TAKEN;
 	hash = hash_flow(opening->hash_key, &opening->answer, is_ipv6_flow(&opening->answer));
 	if (!lock_flow(hash))
 		return NO_ROOM;

@@ -122,6 +122,7 @@ impl AddRequest {
         let matches = self.matches.for_new(server)?;
         if let Some(new) = &self.rewriting {
             validate::rewrite(matches.proto, &new.backend)?;
+            validate::keep_ip(new)?;
             validate::reply(matches.proto, new.reply.unwrap_or_default(), &new.backend)?;
         }
         let snat = self.rewriting.and_then(|rewriting| rewriting.snat);

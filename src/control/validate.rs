@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::error::{Error, Field};
 use crate::datapath;
 use crate::error::Failure;
-use crate::model::{Locator, Match, Prefix, Proto, Reply, Rewrite};
+use crate::model::{Locator, Match, Prefix, Proto, Reply, Rewrite, Rewriting};
 
 const ONE_VERSION: &str = "give both as IPv4 or both as IPv6";
 
@@ -71,6 +71,15 @@ pub fn same_as_server(matches: [(Field, Option<Prefix>); 2], server: IpAddr) -> 
 pub fn rewrite(proto: Proto, rewrite: &Rewrite) -> Result<()> {
     let can = matches!(proto, Proto::Udp | Proto::Tcp) || rewrite.keep_ip;
     ensure!(can, Failure::new(Error::KeepsIp(proto)));
+    Ok(())
+}
+
+/// What keeps the destination keeps its port, too, and the source.
+pub fn keep_ip(new: &Rewriting) -> Result<()> {
+    let changes = new.backend.to_port.is_some() || new.snat.is_some();
+    let why = "the packets keep their addresses and ports then: give no other port and source";
+    let agree = !(new.backend.keep_ip && changes);
+    ensure!(agree, Error::value(Field::Reply, Reply::Direct, why));
     Ok(())
 }
 

@@ -292,7 +292,7 @@ mod tests {
     fn what_is_written_is_read_again() {
         let keys = r#","vlan":5,"weight":3,"to_port":54,"snat":"10.1.1.2","decrement_ttl":false,
             "push_vlan":7,"pop_vlan":true,"pop_vlans":2,"origin":"container web","dst":"10.9.0.0/16",
-            "inner_vlan":6,"in":"lan","in_ifindex":3,"action":"redirect","too_long":"drop""#;
+            "inner_vlan":6,"in":"lan","in_ifindex":3,"action":"redirect","too_long":"drop","reply":"nat""#;
         let written = serde_json::to_value(read(keys).unwrap()).unwrap();
         let again: RuleRecord = serde_json::from_value(written.clone()).unwrap();
         assert_eq!(serde_json::to_value(&again).unwrap(), written);
@@ -326,6 +326,18 @@ mod tests {
         assert_eq!(pops(r#","pop_vlan":true,"pop_vlans":2"#), Some(2));
         assert_eq!(pops(r#","pop_vlans":2"#), None);
         assert_eq!(pops(r#","pop_vlan":true,"pop_vlans":0"#), None);
+    }
+
+    #[test]
+    fn how_answers_come_back_is_said_in_one_way_or_two() {
+        let reply = |keys| read(keys).unwrap().reply();
+        assert_eq!(reply(""), Some((Reply::None, false)));
+        assert_eq!(reply(r#","reply":"nat""#), Some((Reply::Nat, false)));
+        assert_eq!(reply(r#","keep_ip":true"#), Some((Reply::None, true)));
+        assert_eq!(reply(r#","reply":"direct""#), Some((Reply::None, true)));
+        let both = r#","keep_ip":true,"reply":"direct""#;
+        assert_eq!(reply(both), Some((Reply::None, true)));
+        assert_eq!(reply(r#","keep_ip":true,"reply":"nat""#), None);
     }
 
     #[test]

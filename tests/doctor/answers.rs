@@ -60,7 +60,12 @@ impl Bed {
 
     /// Does what the first command of a finding says.
     fn paste(&self, finding: &Value) {
-        let command = command(finding).replace("ADDR", SHARED);
+        self.paste_one(finding, 0);
+    }
+
+    /// Does what one of its commands says.
+    fn paste_one(&self, finding: &Value, number: usize) {
+        let command = command(finding, number).replace("ADDR", SHARED);
         let command = command.replace("xdpredir --", &format!("{BINARY} --"));
         self.lan.host.exec(&command);
     }
@@ -87,10 +92,11 @@ impl Bed {
     }
 }
 
-/// What stands first between backquotes in the remedy of a finding.
-fn command(finding: &Value) -> String {
+/// What stands between backquotes in the remedy of a finding.
+fn command(finding: &Value, number: usize) -> String {
     let mend = finding["mend"].as_str().expect("a text");
-    mend.split('`').nth(1).expect("a command").to_string()
+    let mut commands = mend.split('`').skip(1).step_by(2);
+    commands.nth(number).expect("a command").to_string()
 }
 
 #[test]
@@ -106,8 +112,8 @@ fn clients_over_tcp_refuse_the_answers_of_another_address() {
     assert_eq!(found["severity"], "warning");
     assert_eq!(found["subject"], "rule src 0.0.0.0/0 tcp port 7999");
 
-    // Half of what is said: the address is missing still.
-    bed.paste(&found);
+    // The second thing that helps, and half of what it says: the address is missing still.
+    bed.paste_one(&found, 1);
     assert!(!bed.connects());
     let found = bed.findings();
     assert_eq!(
@@ -117,6 +123,21 @@ fn clients_over_tcp_refuse_the_answers_of_another_address() {
     bed.paste(&found[0]);
     assert!(bed.connects());
     bed.finds_nothing();
+}
+
+#[test]
+fn answers_that_the_program_does_not_see_are_a_warning() {
+    let bed = Bed::new("skb");
+    bed.tool()
+        .ok(&format!("rule add --proto tcp --server {SERVER}"));
+    // The first thing that helps translates the answers.
+    bed.paste(&bed.findings()[0]);
+    let found = bed.findings();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0]["check"], "answers");
+    bed.paste(&found[0]);
+    let is_said = |found: &Value| found["check"] == "answers";
+    assert!(!bed.findings().iter().any(is_said));
 }
 
 #[test]
@@ -164,7 +185,7 @@ fn with_keep_ip_a_server_wants_the_address_that_is_asked() {
         .ok(&format!("rule add --proto tcp --server {SERVER} --keep-ip"));
     assert!(!bed.connects());
     let found = bed.finds(&added, "keep-ip", &format!("has {SERVER} alone"));
-    let command = command(&found);
+    let command = command(&found, 0);
     let server = bed.lan.servers[0].path().display().to_string();
     assert!(command.contains(&server), "{command}");
     bed.paste(&found);
@@ -336,7 +357,7 @@ fn the_device_below_a_macvlan_takes_what_is_redirected_natively() {
         "redirect-target",
         "macvlan takes no redirected frames",
     );
-    let first = command(&found);
+    let first = command(&found, 0);
     assert!(first.ends_with("--dev wan0"), "{first}");
     bed.paste(&found);
     assert_eq!(bed.tool().json("rule list")[0]["ifname"], "wan0");
@@ -366,7 +387,7 @@ fn the_port_of_a_bridge_takes_what_is_redirected_natively() {
         "redirect-target",
         "bridge takes no redirected frames",
     );
-    let first = command(&found);
+    let first = command(&found, 0);
     assert!(first.ends_with("--dev wan0"), "{first}");
     bed.paste(&found);
     bed.finds_nothing();

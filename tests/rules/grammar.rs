@@ -7,7 +7,7 @@ use serde_json::json;
 #[test]
 fn what_cannot_be_meant_is_refused_before_anything_is_touched() {
     let bed = Bed::new();
-    let cases: [(&str, i32, &[&str]); 29] = [
+    let cases: [(&str, i32, &[&str]); 34] = [
         ("--server 10.1.1.300", 2, &["10.1.1.300"]),
         ("--server localhost", 2, &["localhost"]),
         ("--server 127.0.0.1", 2, &["127.0.0.1"]),
@@ -34,6 +34,27 @@ fn what_cannot_be_meant_is_refused_before_anything_is_touched() {
             "--server 10.1.1.1 --keep-ip --snat 10.1.1.9",
             2,
             &["--snat"],
+        ),
+        ("--server 10.1.1.1 --reply both", 2, &["--reply", "direct"]),
+        (
+            "--server 10.1.1.1 --reply direct --to-port 53",
+            2,
+            &["--reply direct", "no other port"],
+        ),
+        (
+            "--server 10.1.1.1 --reply direct --snat 10.1.1.9",
+            2,
+            &["--reply direct", "source"],
+        ),
+        (
+            "--server 10.1.1.1 --reply nat --keep-ip",
+            2,
+            &["--reply nat", "no translation"],
+        ),
+        (
+            "--server 10.1.1.1 --reply nat --proto sctp --keep-ip",
+            2,
+            &["--reply nat", "UDP and TCP"],
         ),
         ("--server 10.1.1.1 --vlan 0", 2, &["--vlan"]),
         ("--server 10.1.1.1 --vlan 4095", 2, &["4095"]),

@@ -47,7 +47,7 @@ pub enum Rule {
     ///
     /// The file has one JSON object a line, or an array of objects, with the keys of `rule list --json`:
     /// src, proto, port, server, mac, ifindex and, where needed, dst, vlan, inner_vlan, in, action, weight,
-    /// to_port, snat, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long and origin. All lines and the limits are checked before the
+    /// to_port, snat, reply, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long and origin. All lines and the limits are checked before the
     /// first rule is loaded. A rule that exists is replaced; the counters of backends that stay are kept.
     /// If the load is interrupted, some of the rules are loaded, each of them whole: run it again. At
     /// the end it warns, as `rule add` does, of what keeps packets from arriving.
