@@ -261,6 +261,22 @@ fn a_client_may_use_its_port_again() {
 }
 
 #[test]
+fn a_flow_that_would_be_its_own_answer_leaves_from_another_port() {
+    let bed = Bed::new(64);
+    bed.lan.add_backend(
+        0,
+        &format!("--dst {SERVER} --proto udp --port 80 --reply nat"),
+    );
+    let frame = frame(UDP, 0, (SERVER, 80), (SERVER, 80));
+    let run = || bed.requests.run_at(bed.devices[0], &frame).0;
+    assert_eq!(bed.lan.host.enter(run), XDP_REDIRECT);
+    bed.table.check();
+    let entries = bed.table.entries();
+    let request = entries.iter().find(|entry| entry.is_request());
+    assert!(request.expect("it is remembered").port().is_some());
+}
+
+#[test]
 fn two_cpus_that_begin_the_same_flows_begin_each_once() {
     const FLOWS: u32 = 3000;
     let bed = Bed::new(1024);
