@@ -54,7 +54,7 @@ static __always_inline bool load_packet(struct xdp_md *ctx, struct packet *pkt)
 
 /*
  * Verifiers before 6.2 do not learn from a comparison what a number on the stack is. So the number
- * is written anew; the barrier hides from the compiler that it is the same.
+ * is written once more; the barrier hides from the compiler that it is the same.
  */
 static __always_inline __u64 known(__u64 number)
 {

@@ -14,6 +14,7 @@
 #include "abi/ledger.h"
 #include "abi/outcomes.h"
 #include "abi/policy.h"
+#include "egress_checks.h"
 #include "forward.h"
 #include "ledger.h"
 #include "maps.h"
@@ -58,7 +59,7 @@ static __always_inline bool answers_only(void)
  */
 __noinline __u32 prepare_forward(struct xdp_md *ctx, __u32 ifindex, __u32 size, __u32 tags)
 {
-	__u32 mtu = size - sizeof(struct ethhdr) - (tags ? sizeof(struct tag) : 0);
+	__u32 len = size - sizeof(struct ethhdr) - (tags ? sizeof(struct tag) : 0);
 
 	/*
 	 * Back to where it came from, it would come again. The command refuses that, but a port of
@@ -68,7 +69,7 @@ __noinline __u32 prepare_forward(struct xdp_md *ctx, __u32 ifindex, __u32 size, 
 		return OUTCOME_POLICY_NO_DEVICE;
 	if (bpf_redirect_map(&egress, ifindex, 0) != XDP_REDIRECT)
 		return OUTCOME_POLICY_NO_DEVICE;
-	if (size > sizeof(struct ethhdr) + 68 && bpf_check_mtu(ctx, ifindex, &mtu, 0, 0))
+	if (size > sizeof(struct ethhdr) + 68 && len > device_mtu(ctx, ifindex))
 		return OUTCOME_POLICY_TOO_LONG;
 	record_redirect(ifindex, UNATTRIBUTED);
 	return OUTCOME_POLICY_FORWARD;

@@ -14,7 +14,7 @@ use fixture::lan::Lan;
 const VIP: &str = "203.0.113.53";
 const BUCKETS: u32 = 64;
 
-/// A client, the host with a rule for it, and a server whose way back leads through the host.
+/// A client, the host with a rule for it, and a server whose route to the client is by the host.
 struct Bed {
     lan: Lan,
     table: Table,

@@ -7,10 +7,11 @@
  * go this way. Entries stand in buckets of FLOW_WAYS; a flow may stand in one of two buckets, which
  * its hash says. A bucket has a line of tags, which tell where an entry may be that is looked for.
  *
- * All CPUs and interfaces use the table without a lock. The word `id` says who owns an entry:
- * whoever changes it from what it was to FLOW_BUSY by an atomic compare-and-swap may write the
- * entry, and gives it its new id last. Who reads an entry reads its id first and again at the end:
- * if it is another, then the entry was another's meanwhile, and what was read is void.
+ * All CPUs and interfaces use the table. Only who begins a connection takes a lock (see
+ * FLOW_LOCKS); whoever reads or ends one does not. The word `id` says who owns an entry: whoever
+ * changes it from what it was to FLOW_BUSY by an atomic compare-and-swap may write the entry, and
+ * gives it its new id last. Who reads an entry reads its id first and again at the end: if it is
+ * another, then the entry was another's meanwhile, and what was read is void.
  *
  * Tags and entries lie in banks, which the command makes: bank n has the tags of FLOW_BANK_BUCKETS
  * buckets, or their entries. The number of an entry is bucket * FLOW_WAYS + way.
@@ -110,7 +111,9 @@ struct flow_entry {
 struct flow_table {
 	__u32 bucket_mask; /* number of buckets - 1; a power of two */
 	__u32 buckets;	   /* 0: there is no table yet */
-	__u16 first_port;  /* which --snat takes source ports from, both ends included */
+	/* Where the server would see two connections as one, the second gets a source port from
+	 * this range, both ends included; in the CPU's byte order. */
+	__u16 first_port;
 	__u16 last_port;
 	__u32 unused;
 };

@@ -93,6 +93,21 @@ pub fn put(outer: &impl MapCore, number: u32, bank: &MapHandle) -> Result<()> {
     Ok(outer.update(&number.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)?)
 }
 
+/// Puts banks there, from a number on. In one call, because the kernel waits for all programs after each call.
+/// Before Linux 5.19 they go one by one.
+pub fn put_all(outer: &MapHandle, first: u32, banks: &[MapHandle]) -> Result<()> {
+    let numbers = first..first + banks.len() as u32;
+    let keys: Vec<u8> = numbers.flat_map(u32::to_ne_bytes).collect();
+    let fds = banks.iter().map(|bank| bank.as_fd().as_raw_fd());
+    let values: Vec<u8> = fds.flat_map(RawFd::to_ne_bytes).collect();
+    let (count, any) = (banks.len() as u32, MapFlags::ANY);
+    if outer.update_batch(&keys, &values, count, any, any).is_ok() {
+        return Ok(());
+    }
+    let mut pairs = (first..).zip(banks);
+    pairs.try_for_each(|(number, bank)| put(outer, number, bank))
+}
+
 /// Takes the first numbers of the first bank for ever.
 pub fn take_first(bitmaps: &impl MapCore, count: u32) -> Result<()> {
     let mut taken = Bitmap::default();
@@ -233,7 +248,7 @@ impl Source for Pinned {
         let made = (0..count).map(|_| self.kind.create());
         let made = made.collect::<Result<Vec<_>>>();
         let made = made.map_err(|error| no_room(self.kind, error))?;
-        self.put_all(first, &made)?;
+        put_all(&self.outer, first, &made)?;
         let mut pairs = (first..).zip(&made);
         pairs.try_for_each(|(number, bank)| self.keep(number, bank))
     }
@@ -258,22 +273,6 @@ impl Source for Pinned {
 impl Pinned {
     fn pin(&self, number: u32) -> PathBuf {
         self.state.join(self.kind.pin(number))
-    }
-
-    /// Puts all banks where the program looks them up. In one call, because the kernel waits for all
-    /// programs after each call. Before Linux 5.19 they go one by one.
-    fn put_all(&self, first: u32, banks: &[MapHandle]) -> Result<()> {
-        let numbers = first..first + banks.len() as u32;
-        let keys: Vec<u8> = numbers.flat_map(u32::to_ne_bytes).collect();
-        let fds = banks.iter().map(|bank| bank.as_fd().as_raw_fd());
-        let values: Vec<u8> = fds.flat_map(RawFd::to_ne_bytes).collect();
-        let (count, any) = (banks.len() as u32, MapFlags::ANY);
-        let all = self.outer.update_batch(&keys, &values, count, any, any);
-        if all.is_ok() {
-            return Ok(());
-        }
-        let mut pairs = (first..).zip(banks);
-        pairs.try_for_each(|(number, bank)| put(&self.outer, number, bank))
     }
 
     /// Pins a bank. It is shared with the group before it has its name, so that no member meets a bank that

@@ -1,14 +1,12 @@
 //! The table of connections: see bpf/abi/connection.h. It is made when the first rule is published that
 //! remembers connections, and stays as long as the maps.
 
-use std::os::fd::{AsFd, AsRawFd, RawFd};
-
 use anyhow::{Context, Result};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
+use libbpf_rs::{MapHandle, MapType, libbpf_sys};
 
 use super::bpffs::At;
 use super::maps::{self, Map};
-use super::{Pins, abi, refusal};
+use super::{Pins, abi, banks, refusal};
 
 /// 262,144 connections in 66 MiB.
 const BANKS: u32 = 32;
@@ -40,19 +38,8 @@ fn put_banks<T: abi::Plain>(pins: &Pins, name: &'static str, size: u32) -> Resul
     let make = |_| maps::create::<u32, T>(name, MapType::Array, size, flags);
     let made = (0..BANKS).map(make).collect::<libbpf_rs::Result<Vec<_>>>();
     let made = made.map_err(|error| refusal::of_map(name, error));
-    let banks = made.context("cannot make the table of connections")?;
+    let made = made.context("cannot make the table of connections")?;
     let path = pins.map(name);
     let outer = MapHandle::from_pinned_path(&path).at("cannot open", &path)?;
-    let keys: Vec<u8> = (0..BANKS).flat_map(u32::to_ne_bytes).collect();
-    let fds = banks.iter().map(|bank| bank.as_fd().as_raw_fd());
-    let values: Vec<u8> = fds.flat_map(RawFd::to_ne_bytes).collect();
-    // In one call, because the kernel waits for all programs after each. Before Linux 5.19 they go one by one.
-    let any = MapFlags::ANY;
-    if outer.update_batch(&keys, &values, BANKS, any, any).is_ok() {
-        return Ok(());
-    }
-    for (number, bank) in (0u32..).zip(&banks) {
-        super::banks::put(&outer, number, bank)?;
-    }
-    Ok(())
+    banks::put_all(&outer, 0, &made)
 }

@@ -207,13 +207,12 @@ impl RuleRecord {
         (self.pop_vlans.is_none() || self.pop_vlan == (pops.get() > 0)).then_some(pops)
     }
 
-    /// How answers come back, and whether `keep_ip` says so, too; None where the record contradicts itself.
-    pub fn reply(&self) -> Option<(Reply, bool)> {
-        match self.reply {
-            None if self.keep_ip => Some((Reply::None, true)),
-            None => Some((Reply::None, false)),
-            Some(Reply::Direct) => Some((Reply::None, true)),
-            Some(reply) => (!self.keep_ip).then_some((reply, false)),
+    /// How answers come back; None where the record contradicts itself.
+    pub fn reply(&self) -> Option<Reply> {
+        match (self.reply, self.keep_ip) {
+            (None, true) => Some(Reply::Direct),
+            (None, false) => Some(Reply::None),
+            (Some(reply), keeps_ip) => (!keeps_ip || reply == Reply::Direct).then_some(reply),
         }
     }
 
@@ -331,12 +330,12 @@ mod tests {
     #[test]
     fn how_answers_come_back_is_said_in_one_way_or_two() {
         let reply = |keys| read(keys).unwrap().reply();
-        assert_eq!(reply(""), Some((Reply::None, false)));
-        assert_eq!(reply(r#","reply":"nat""#), Some((Reply::Nat, false)));
-        assert_eq!(reply(r#","keep_ip":true"#), Some((Reply::None, true)));
-        assert_eq!(reply(r#","reply":"direct""#), Some((Reply::None, true)));
+        assert_eq!(reply(""), Some(Reply::None));
+        assert_eq!(reply(r#","reply":"nat""#), Some(Reply::Nat));
+        assert_eq!(reply(r#","keep_ip":true"#), Some(Reply::Direct));
+        assert_eq!(reply(r#","reply":"direct""#), Some(Reply::Direct));
         let both = r#","keep_ip":true,"reply":"direct""#;
-        assert_eq!(reply(both), Some((Reply::None, true)));
+        assert_eq!(reply(both), Some(Reply::Direct));
         assert_eq!(reply(r#","keep_ip":true,"reply":"nat""#), None);
     }
 

@@ -18,8 +18,8 @@ pub enum Rule {
     /// The same server again is an update: its counters are kept, and so are the options that you do
     /// not give. If you give the server alone, its MAC address and device are found again, the way they
     /// were found before; `rule refresh` does that for all backends but those with --mac. Any option for
-    /// rewriting replaces all rewriting that the backend had, except that --snat and --keep-ttl of the
-    /// rule's other backends hold for this one, too. A rule has up to 255 backends.
+    /// rewriting replaces all rewriting that the backend had, except that --snat, --reply nat
+    /// and --keep-ttl of the rule's other backends hold for this one, too. A rule has up to 255 backends.
     ///
     /// With --forward, --pass or --drop the rule has no backends. If neither address is given, it is added
     /// for IPv4 and for IPv6. A rule with backends does not become such a rule: delete it first.
@@ -47,10 +47,10 @@ pub enum Rule {
     ///
     /// The file has one JSON object a line, or an array of objects, with the keys of `rule list --json`:
     /// src, proto, port, server, mac, ifindex and, where needed, dst, vlan, inner_vlan, in, action, weight,
-    /// to_port, snat, reply, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long and origin. All lines and the limits are checked before the
-    /// first rule is loaded. A rule that exists is replaced; the counters of backends that stay are kept.
-    /// If the load is interrupted, some of the rules are loaded, each of them whole: run it again. At
-    /// the end it warns, as `rule add` does, of what keeps packets from arriving.
+    /// to_port, snat, reply, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long and origin. All lines and
+    /// the limits are checked before the first rule is loaded. A rule that exists is replaced; the counters
+    /// of backends that stay are kept. All rules are loaded at one moment: if the load is interrupted before,
+    /// none is. At the end it warns, as `rule add` does, of what keeps packets from arriving.
     Load {
         /// The file to read; - is standard input
         #[arg(value_hint = ValueHint::FilePath)]
@@ -199,7 +199,7 @@ pub struct Rewrite {
     #[arg(long, conflicts_with_all = ["to_port", "snat"])]
     pub keep_ip: bool,
 
-    /// How answers come back (nat: for all backends of the rule)
+    /// How answers come back; nat is for all backends of the rule
     #[arg(long, value_name = "HOW", value_parser = reply())]
     pub reply: Option<Reply>,
 
@@ -285,35 +285,35 @@ fn proto() -> impl TypedValueParser<Value = Proto> {
 
 /// Takes the names of the ways in which answers come back.
 fn reply() -> impl TypedValueParser<Value = Reply> {
-    let about = |reply| match reply {
+    choice(Reply::ALL, Reply::name, |reply| match reply {
         Reply::None => "With the server's own address, as it sends them (the default)",
         Reply::Nat => {
-            "With the address and port that the client asked. For that the program is attached also where the \
-             server's answers arrive at this host"
+            "With the address and port that the client asked. For that the program has to be attached also \
+             where the server's answers arrive at this host"
         }
         Reply::Direct => "The server has the address that the client asked: the same as --keep-ip",
-    };
-    let value = |reply: Reply| PossibleValue::new(reply.name()).help(about(reply));
-    let named = |name: String| Reply::ALL.into_iter().find(|reply| reply.name() == name);
-    let names = PossibleValuesParser::new(Reply::ALL.map(value));
-    names.map(move |name| named(name).expect("clap takes no other name"))
+    })
 }
 
 /// Takes the names of what becomes of packets that are too long.
 fn too_long() -> impl TypedValueParser<Value = TooLong> {
-    let about = |choice| match choice {
+    choice(TooLong::ALL, TooLong::name, |too_long| match too_long {
         TooLong::Icmp => "The sender is told the MTU, as a router does",
         TooLong::Pass => "They pass to the host",
         TooLong::Drop => "They are dropped",
-    };
-    let value = |choice: TooLong| PossibleValue::new(choice.name()).help(about(choice));
-    let named = |name: String| {
-        TooLong::ALL
-            .into_iter()
-            .find(|choice| choice.name() == name)
-    };
-    let names = PossibleValuesParser::new(TooLong::ALL.map(value));
-    names.map(move |name| named(name).expect("clap takes no other name"))
+    })
+}
+
+/// Takes the names of these values, and no others; help says something about each.
+fn choice<T: Copy + Send + Sync + 'static, const N: usize>(
+    all: [T; N],
+    name: fn(T) -> &'static str,
+    about: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    let value = |choice: T| PossibleValue::new(name(choice)).help(about(choice));
+    let names = PossibleValuesParser::new(all.map(value));
+    let named = move |given: String| all.into_iter().find(|choice| name(*choice) == given);
+    names.map(move |given| named(given).expect("clap takes no other name"))
 }
 
 /// An ifindex or a process number, which the kernel counts as positive C ints.

@@ -58,14 +58,14 @@ pub fn rewrite(record: &RuleRecord) -> Result<Rewrite> {
     let differ = || bad("pop_vlan and pop_vlans contradict each other".into());
     Ok(Rewrite {
         to_port: record.to_port,
-        keep_ip: reply(record)?.1,
+        keep_ip: reply(record)? == Reply::Direct,
         push_vlan: record.push_vlan,
         pops: record.pops().ok_or_else(differ)?,
     })
 }
 
-/// How answers come back, and whether the addresses stay.
-fn reply(record: &RuleRecord) -> Result<(Reply, bool)> {
+/// How answers come back; where the server has the address that clients ask, packets keep it.
+fn reply(record: &RuleRecord) -> Result<Reply> {
     let differ = || bad("keep_ip and reply contradict each other".into());
     record.reply().ok_or_else(differ)
 }
@@ -77,7 +77,7 @@ fn validate(record: &RuleRecord, server: IpAddr) -> Result<()> {
     if let Some(snat) = record.snat {
         validate::snat(snat, server)?;
     }
-    if reply(record)?.1 && (record.to_port.is_some() || record.snat.is_some()) {
+    if reply(record)? == Reply::Direct && (record.to_port.is_some() || record.snat.is_some()) {
         let why = "give the one or the other".to_string();
         return Err(bad(format!("keep_ip with to_port or snat: {why}")));
     }
@@ -99,8 +99,8 @@ fn agree(rule: &mut Rule, record: &RuleRecord) -> Result<()> {
     let ttl_differs = rule.decrement_ttl != record.decrement_ttl;
     ensure!(is_first || !ttl_differs, differ("decrement_ttl"));
     rule.decrement_ttl = record.decrement_ttl;
-    let (reply, keeps_ip) = reply(record)?;
-    if keeps_ip {
+    let reply = reply(record)?;
+    if reply == Reply::Direct {
         return Ok(());
     }
     validate::reply(record.proto, reply, &Rewrite::default())?;

@@ -69,7 +69,7 @@ impl RuleStore {
         self.open_egress(&attached(&self.pins)?.into_iter().collect())
     }
 
-    /// Stores locators. If that fails, the former ones are put back.
+    /// Stores locators. If that fails, those from before are stored again.
     fn store_locators(&self, changes: &[LocatorChange]) -> Result<()> {
         for (done, change) in changes.iter().enumerate() {
             if let Err(error) = self.locators.put(change.counter, change.after.as_ref()) {
