@@ -94,6 +94,7 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
         merge(&mut rule, request, &found);
         let rewrite = rule.backend(server).map(|backend| backend.rewrite);
         rewrite.map_or(Ok(()), |new| validate::rewrite(matches.proto, &new))?;
+        validate::replies(&rule)?;
         rules.push(rule);
         Ok(is_update)
     })?;
@@ -123,7 +124,8 @@ impl AddRequest {
         if let Some(new) = &self.rewriting {
             validate::rewrite(matches.proto, &new.backend)?;
             validate::keep_ip(new)?;
-            validate::reply(matches.proto, new.reply.unwrap_or_default(), &new.backend)?;
+            let reply = |reply| validate::reply(matches.proto, reply, &new.backend);
+            new.reply.map_or(Ok(()), reply)?;
         }
         let snat = self.rewriting.and_then(|rewriting| rewriting.snat);
         snat.map_or(Ok(()), |snat| validate::snat(snat, server))?;

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::error::{Error, Field};
 use crate::datapath;
 use crate::error::Failure;
-use crate::model::{Locator, Match, Prefix, Proto, Reply, Rewrite, Rewriting};
+use crate::model::{Locator, Match, Prefix, Proto, Reply, Rewrite, Rewriting, Rule};
 
 const ONE_VERSION: &str = "give both as IPv4 or both as IPv6";
 
@@ -83,16 +83,31 @@ pub fn keep_ip(new: &Rewriting) -> Result<()> {
     Ok(())
 }
 
-/// Only what has ports has connections that are remembered, and answers are translated where requests are.
+/// Only what has ports has connections that are remembered, and answers are translated where requests are. An
+/// answer gets the outer tag of the request back, and no other.
 pub fn reply(proto: Proto, reply: Reply, rewrite: &Rewrite) -> Result<()> {
-    let can = matches!(proto, Proto::Udp | Proto::Tcp) || reply != Reply::Nat;
-    let why = "only answers of UDP and TCP are translated";
-    ensure!(can, Error::value(Field::Reply, reply, why));
-    let agree = reply != Reply::Nat || !rewrite.keep_ip;
-    let why =
-        "the server has the address that clients ask, so that its answers need no translation";
-    ensure!(agree, Error::value(Field::Reply, reply, why));
+    let wrong = |why: &str| Error::value(Field::Reply, reply, why);
+    if reply == Reply::Nat {
+        let can = matches!(proto, Proto::Udp | Proto::Tcp);
+        ensure!(can, wrong("only answers of UDP and TCP are translated"));
+        let why = "answers get one tag back at most, and two are removed from the packets";
+        ensure!(rewrite.pops.get() < 2, wrong(why));
+    }
+    let agree = rewrite.keep_ip == (reply == Reply::Direct);
+    let then = match reply {
+        Reply::Nat => "its answers need no translation",
+        Reply::None | Reply::Direct => "its answers are direct: give one or the other",
+    };
+    let why = format!("the server has the address that clients ask, so that {then}");
+    ensure!(agree, wrong(&why));
     Ok(())
+}
+
+/// How answers come back belongs to the rule: it has to be possible for each of its backends.
+pub fn replies(rule: &Rule) -> Result<()> {
+    let mut backends = rule.backends.iter();
+    backends
+        .try_for_each(|backend| reply(rule.matches.proto, rule.reply_of(backend), &backend.rewrite))
 }
 
 /// A new source address is another host's, of the server's family.

@@ -22,6 +22,20 @@ fn the_same_server_again_is_an_update_that_keeps_what_is_not_named() {
 }
 
 #[test]
+fn answers_are_translated_only_where_every_backend_of_the_rule_allows_it() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    let add = |words: &str| tool.run(&format!("rule add --mac {MAC} --dev out0 {words}"));
+    bed.add("--server 10.1.1.1 --reply none --pop-vlan --pop-vlan");
+    add("--server 10.1.1.2 --reply nat").fails(2, &["--reply nat", "one tag back"]);
+    bed.add("--server 10.1.1.1 --reply nat --pop-vlan");
+    add("--server 10.1.1.2 --pop-vlan --pop-vlan").fails(2, &["--reply nat", "one tag back"]);
+    let rows = tool.json("rule list");
+    assert_eq!(rows.as_array().unwrap().len(), 1);
+    assert_eq!(rows[0]["reply"], "nat");
+}
+
+#[test]
 fn matches_that_differ_in_one_part_are_different_rules() {
     let bed = Bed::new();
     for words in [

@@ -20,6 +20,7 @@ pub fn without_backends(
         || record.origin.is_some()
         || record.snat.is_some()
         || record.weight != Weight::default()
+        || record.reply.is_some()
         || rewrite(record)? != Rewrite::default();
     ensure!(
         !of_backends,

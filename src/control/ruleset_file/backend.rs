@@ -103,7 +103,7 @@ fn agree(rule: &mut Rule, record: &RuleRecord) -> Result<()> {
     if reply == Reply::Direct {
         return Ok(());
     }
-    validate::reply(record.proto, reply, &Rewrite::default())?;
+    validate::reply(record.proto, reply, &rewrite(record)?)?;
     let uses_snat = rule.backends.iter().any(|b| !b.rewrite.keep_ip);
     ensure!(!uses_snat || rule.snat == record.snat, differ("snat"));
     rule.snat = record.snat;

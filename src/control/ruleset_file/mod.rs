@@ -196,6 +196,28 @@ mod tests {
                 "action drop: takes no server",
             ),
             (
+                udp(r#""action":"pass","reply":"nat""#),
+                "action pass: takes no server",
+            ),
+            (
+                udp(r#""action":"drop","reply":"none""#),
+                "action drop: takes no server",
+            ),
+            (
+                udp(r#""action":"forward","ifindex":4,"reply":"nat""#),
+                "action forward: takes no server",
+            ),
+            (
+                udp(&format!(
+                    r#"{backend},"reply":"nat","pop_vlan":true,"pop_vlans":2"#
+                )),
+                "reply nat: answers get one tag back",
+            ),
+            (
+                udp(&format!(r#"{backend},"reply":"none","keep_ip":true"#)),
+                "keep_ip and reply contradict",
+            ),
+            (
                 udp(r#""action":"drop","ifindex":4"#),
                 "action drop: takes no mac",
             ),
