@@ -6,9 +6,9 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 BINARY = $(TARGET)/release/xdpredir
 
 # Debian and Ubuntu packages that a build, a test or the demo needs.
-PACKAGES = bind9-dnsutils busybox-static clang clang-format cpio debian-archive-keyring dnsmasq-base ethtool gcc \
-	iproute2 kmod libc6-dev libelf-dev make netcat-openbsd nftables pkg-config procps qemu-system-x86 socat tmux \
-	util-linux zlib1g-dev
+PACKAGES = bind9-dnsutils busybox-static clang clang-format cpio curl debian-archive-keyring dnsmasq-base ethtool gcc \
+	iperf3 iproute2 kmod libc6-dev libelf-dev make netcat-openbsd nftables openssl pkg-config procps qemu-system-x86 \
+	socat tmux util-linux zlib1g-dev
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 # Cargo builds as the user, and runs what it built as root.
 RUNNER = 'target."cfg(all())".runner = ["sudo", "-E"]'
