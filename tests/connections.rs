@@ -129,3 +129,83 @@ fn tcp_is_answered_from_the_address_that_was_asked() {
         streams(mode, reachable);
     }
 }
+
+/// Flows of one client to a rule of which one backend stands; two more may join.
+struct Flows {
+    lan: Lan,
+    rule: String,
+    clients: Vec<UdpSocket>,
+    servers: Vec<UdpSocket>,
+}
+
+impl Flows {
+    fn new(options: &str) -> Self {
+        let lan = Lan::new(false, 3);
+        lan.tool().ok("attach lan --mode skb");
+        for server in &lan.servers {
+            server.ip(&format!("addr add {VIP}/32 dev lo"));
+        }
+        let flows = Flows {
+            servers: (0..3).map(|number| lan.server_socket(number)).collect(),
+            clients: (0..60).map(|_| lan.vm_socket()).collect(),
+            rule: format!("--dst {VIP} --port 7999 {options}"),
+            lan,
+        };
+        flows.add(0, "");
+        flows
+    }
+
+    fn add(&self, number: usize, weight: &str) {
+        self.lan
+            .add_backend(number, &format!("{} {weight}", self.rule));
+    }
+
+    /// How many datagrams each server gets of one of each flow.
+    fn spread(&self) -> [usize; 3] {
+        for client in &self.clients {
+            client.send_to(b"x", (VIP, 7999)).expect("it is sent");
+        }
+        let mut got = [0; 3];
+        fixture::eventually("all have arrived", || {
+            for (server, got) in self.servers.iter().zip(&mut got) {
+                server.set_nonblocking(true).unwrap();
+                *got += std::iter::from_fn(|| server.recv(&mut [0; 8]).ok()).count();
+            }
+            got.iter().sum::<usize>() == self.clients.len()
+        });
+        got
+    }
+}
+
+#[test]
+fn flows_of_a_sticky_rule_keep_their_backend_when_others_join_and_weights_change() {
+    for reply in ["none", "direct", "nat"] {
+        let mut flows = Flows::new(&format!("--reply {reply} --sticky"));
+        assert_eq!(flows.spread(), [60, 0, 0], "{reply}");
+        (1..3).for_each(|number| flows.add(number, "--weight 50"));
+        flows.add(0, "--weight 2");
+        assert_eq!(flows.spread(), [60, 0, 0], "{reply}");
+        let new = (0..60).map(|_| flows.lan.vm_socket()).collect();
+        let old = std::mem::replace(&mut flows.clients, new);
+        let spread = flows.spread();
+        assert!(spread[1] > spread[0] && spread[2] > spread[0], "{reply}");
+        // What a backend that leaves has had goes to the others, and theirs stays.
+        let words = format!("rule del --dst {VIP} --port 7999 --server 172.17.0.2");
+        flows.lan.tool().ok(&words);
+        let after = flows.spread();
+        let stays = after[1] >= spread[1] && after[2] >= spread[2];
+        assert!(after[0] == 0 && stays, "{reply}: {spread:?} {after:?}");
+        flows.clients = old;
+        assert_eq!(flows.spread()[0], 0, "{reply}");
+    }
+}
+
+#[test]
+fn flows_of_other_rules_move_when_others_join() {
+    for reply in ["none", "nat"] {
+        let flows = Flows::new(&format!("--reply {reply}"));
+        assert_eq!(flows.spread(), [60, 0, 0]);
+        (1..3).for_each(|number| flows.add(number, ""));
+        assert!(flows.spread()[0] < 40, "{reply}");
+    }
+}

@@ -63,6 +63,7 @@ fn option(field: Field) -> &'static str {
         Field::Server => "--server",
         Field::Dst => "--dst",
         Field::Src => "--src",
+        Field::Proto => "--proto",
         Field::Port => "--port",
         Field::InnerVlan => "--inner-vlan",
         Field::Forward => "--forward",

@@ -83,12 +83,15 @@ pub fn action(args: &grammar::RuleAdd) -> Option<ActionRequest> {
     })
 }
 
+/// What an option says, and the one that takes it back; None where neither was given.
+fn either(yes: bool, no: bool) -> Option<bool> {
+    (yes || no).then_some(yes)
+}
+
 /// None where no option of it was given.
 fn rewriting(args: &grammar::Rewrite) -> Option<Rewriting> {
-    let decrement_ttl = match (args.keep_ttl, args.decrement_ttl) {
-        (false, false) => None,
-        (keeps, _) => Some(!keeps),
-    };
+    let decrement_ttl = either(args.decrement_ttl, args.keep_ttl);
+    let sticky = either(args.sticky, args.no_sticky);
     let rewriting = Rewriting {
         backend: Rewrite {
             to_port: args.to_port,
@@ -99,6 +102,7 @@ fn rewriting(args: &grammar::Rewrite) -> Option<Rewriting> {
         snat: args.snat,
         decrement_ttl,
         reply: args.reply.filter(|reply| *reply != Reply::Direct),
+        sticky,
     };
     Some(rewriting).filter(|given| *given != Rewriting::default())
 }

@@ -145,6 +145,7 @@ impl Words {
             .option("--snat", new.snat)
             .flag("--keep-ip", new.backend.keep_ip)
             .option("--reply", new.reply.filter(|reply| *reply != Reply::None))
+            .flag("--sticky", new.sticky == Some(true))
             .flag("--keep-ttl", new.decrement_ttl == Some(false))
             .option("--push-vlan", new.backend.push_vlan)
             .flag("--pop-vlan", new.backend.pops.get() > 0)
@@ -193,6 +194,7 @@ mod tests {
                 snat: Some([10, 0, 0, 1].into()),
                 decrement_ttl: Some(false),
                 reply: Some(Reply::Nat),
+                sticky: Some(true),
             }),
         }
     }
@@ -233,7 +235,7 @@ mod tests {
         assert_eq!(
             text(rewritten(), None, None),
             "`xdpredir rule add --src 10.0.0.0/8 --proto udp --port 7999 --vlan 5 --server 10.0.0.2 \
-             '--dev=-x;id' --to-port 53 --snat 10.0.0.1 --reply nat --keep-ttl --push-vlan 7 --pop-vlan`"
+             '--dev=-x;id' --to-port 53 --snat 10.0.0.1 --reply nat --sticky --keep-ttl --push-vlan 7 --pop-vlan`"
         );
     }
 

@@ -126,6 +126,7 @@ impl AddRequest {
             validate::keep_ip(new)?;
             let reply = |reply| validate::reply(matches.proto, reply, &new.backend);
             new.reply.map_or(Ok(()), reply)?;
+            validate::sticky(matches.proto, new.sticky == Some(true))?;
         }
         let snat = self.rewriting.and_then(|rewriting| rewriting.snat);
         snat.map_or(Ok(()), |snat| validate::snat(snat, server))?;

@@ -11,6 +11,7 @@ pub enum Field {
     Server,
     Dst,
     Src,
+    Proto,
     Port,
     InnerVlan,
     /// The device that frames are forwarded to.
@@ -31,6 +32,7 @@ impl fmt::Display for Field {
             Field::Server => "server",
             Field::Dst => "dst",
             Field::Src => "src",
+            Field::Proto => "proto",
             Field::Port => "port",
             Field::InnerVlan => "inner_vlan",
             Field::Forward => "ifindex",

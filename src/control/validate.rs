@@ -103,6 +103,14 @@ pub fn reply(proto: Proto, reply: Reply, rewrite: &Rewrite) -> Result<()> {
     Ok(())
 }
 
+/// Only flows of UDP and TCP are remembered.
+pub fn sticky(proto: Proto, sticky: bool) -> Result<()> {
+    let can = matches!(proto, Proto::Udp | Proto::Tcp) || !sticky;
+    let why = "only flows of UDP and TCP are remembered, so that only these can be sticky";
+    ensure!(can, Error::value(Field::Proto, proto, why));
+    Ok(())
+}
+
 /// How answers come back belongs to the rule: it has to be possible for each of its backends.
 pub fn replies(rule: &Rule) -> Result<()> {
     let mut backends = rule.backends.iter();

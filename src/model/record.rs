@@ -82,6 +82,9 @@ pub struct RuleRecord {
     pub too_long: TooLong,
     /// How answers come back; None: that is not said, but by `keep_ip`.
     pub reply: Option<Reply>,
+    /// A flow keeps its backend when others join and weights change.
+    #[serde(default)]
+    pub sticky: bool,
     /// What `rule add --json` prints beside.
     #[serde(
         default,
@@ -154,6 +157,7 @@ impl RuleRecord {
             action: rule.action.kind(),
             too_long: rule.too_long,
             reply: None,
+            sticky: rule.sticky,
             _warnings: Ignored,
         }
     }
@@ -291,7 +295,8 @@ mod tests {
     fn what_is_written_is_read_again() {
         let keys = r#","vlan":5,"weight":3,"to_port":54,"snat":"10.1.1.2","decrement_ttl":false,
             "push_vlan":7,"pop_vlan":true,"pop_vlans":2,"origin":"container web","dst":"10.9.0.0/16",
-            "inner_vlan":6,"in":"lan","in_ifindex":3,"action":"redirect","too_long":"drop","reply":"nat""#;
+            "inner_vlan":6,"in":"lan","in_ifindex":3,"action":"redirect","too_long":"drop","reply":"nat",
+            "sticky":true"#;
         let written = serde_json::to_value(read(keys).unwrap()).unwrap();
         let again: RuleRecord = serde_json::from_value(written.clone()).unwrap();
         assert_eq!(serde_json::to_value(&again).unwrap(), written);
@@ -302,6 +307,7 @@ mod tests {
         assert_eq!(again.pops(), Pops::new(2));
         assert_eq!(written["origin"], "container web");
         assert_eq!(written["weight"], 3);
+        assert_eq!(written["sticky"], true);
         assert!(written.get("warnings").is_none());
     }
 

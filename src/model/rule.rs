@@ -67,6 +67,8 @@ pub struct Rewriting {
     pub decrement_ttl: Option<bool>,
     /// The rule's, None or Nat; None: as it is.
     pub reply: Option<Reply>,
+    /// The rule's; None: as it is.
+    pub sticky: Option<bool>,
 }
 
 /// A match, and what becomes of the packets that it takes.
@@ -82,6 +84,8 @@ pub struct Rule {
     pub decrement_ttl: bool,
     /// How answers come back, of all backends but those with `keep_ip`: None or Nat.
     pub reply: Reply,
+    /// A flow keeps its backend when others join and weights change.
+    pub sticky: bool,
     /// Where packets are redirected to; none with another action. They are in the order of their
     /// addresses, so that the same set always spreads the same way.
     pub backends: Vec<Backend>,
@@ -100,6 +104,7 @@ impl Rule {
             snat: None,
             decrement_ttl: true,
             reply: Reply::default(),
+            sticky: false,
             backends: Vec::new(),
             counter: None,
         }
@@ -138,6 +143,7 @@ impl Rule {
             snat: self.snat.filter(|_| !backend.keep_ip),
             decrement_ttl: Some(self.decrement_ttl),
             reply: Some(self.reply).filter(|_| !backend.keep_ip),
+            sticky: Some(self.sticky),
         }
     }
 
@@ -151,8 +157,8 @@ impl Rule {
 
     /// Whether the program remembers connections for the rule.
     pub fn remembers(&self) -> bool {
-        let mut backends = self.backends.iter();
-        backends.any(|backend| self.reply_of(backend) == Reply::Nat)
+        let is_remembered = |backend| self.sticky || self.reply_of(backend) == Reply::Nat;
+        self.backends.iter().any(is_remembered)
     }
 
     /// The backend with this address.
@@ -179,9 +185,11 @@ impl Rule {
         let others = || self.backends.iter().filter(|b| b.server != server);
         let snat = self.snat.filter(|_| others().any(|b| !b.rewrite.keep_ip));
         let decrement_ttl = others().next().is_none() || self.decrement_ttl;
+        let sticky = others().next().is_some() && self.sticky;
         let translates = others().any(|b| !b.rewrite.keep_ip);
         let reply = if translates { self.reply } else { Reply::None };
         self.decrement_ttl = new.decrement_ttl.unwrap_or(decrement_ttl);
+        self.sticky = new.sticky.unwrap_or(sticky);
         let mut backends = self.backends.iter_mut();
         if let Some(backend) = backends.find(|b| b.server == server) {
             backend.rewrite = new.backend;
@@ -252,10 +260,11 @@ mod tests {
         }
     }
 
-    /// A rule with snat and without decrementing, and one or two backends.
+    /// A sticky rule with snat and without decrementing, and one or two backends.
     fn rewriting(backends: u8) -> Rule {
         let mut rule = Rule::new(Match::example(1));
         (rule.snat, rule.decrement_ttl) = (Some([10, 9, 9, 9].into()), false);
+        rule.sticky = true;
         (1..=backends).for_each(|last| rule.put(backend([10, 0, 0, last], 1)));
         rule
     }
@@ -267,13 +276,14 @@ mod tests {
             to_port: Port::new(53),
             ..Rewrite::default()
         });
+        let of_rule = |rule: &Rule| (rule.snat, rule.decrement_ttl, rule.sticky);
         let mut alone = rewriting(1);
         alone.set_rewriting(server, to_port);
-        assert_eq!((alone.snat, alone.decrement_ttl), (None, true));
+        assert_eq!(of_rule(&alone), (None, true, false));
         let mut rule = rewriting(2);
-        let before = (rule.snat, rule.decrement_ttl);
+        let before = of_rule(&rule);
         rule.set_rewriting(server, to_port);
-        assert_eq!((rule.snat, rule.decrement_ttl), before);
+        assert_eq!(of_rule(&rule), before);
         assert_eq!(rule.backend(server).unwrap().rewrite, to_port.backend);
     }
 
@@ -286,8 +296,10 @@ mod tests {
             snat,
             decrement_ttl,
             reply: Some(Reply::Nat),
+            sticky: Some(false),
         };
         rule.set_rewriting([10, 0, 0, 1].into(), new);
+        assert!(!rule.sticky && rule.remembers());
         assert_eq!((rule.snat, rule.decrement_ttl), (snat, true));
         assert_eq!(rule.reply, Reply::Nat);
     }
@@ -303,6 +315,8 @@ mod tests {
         assert!(rule.snat.is_some());
         assert_eq!(rule.snat_of(&rule.backends[0]), None);
         assert_eq!(rule.snat_of(&rule.backends[1]), rule.snat);
+        assert!(rule.remembers());
+        rule.sticky = false;
         assert!(!rule.remembers());
         rule.reply = Reply::Nat;
         assert_eq!(rule.reply_of(&rule.backends[0]), Reply::Direct);

@@ -36,6 +36,35 @@ fn answers_are_translated_only_where_every_backend_of_the_rule_allows_it() {
 }
 
 #[test]
+fn a_rule_is_sticky_for_all_its_backends_until_that_is_taken_back() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    let sticky = || -> Vec<bool> {
+        let rows = tool.json("rule list");
+        let rows = rows.as_array().unwrap().iter();
+        rows.map(|row| row["sticky"].as_bool().unwrap()).collect()
+    };
+    bed.add("--server 10.1.1.1 --reply none --sticky");
+    bed.add("--server 10.1.1.2");
+    bed.add("--server 10.1.1.3 --keep-ip");
+    assert_eq!(sticky(), [true; 3]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("rules");
+    std::fs::write(&file, tool.ok("rule list --json").out).unwrap();
+    tool.ok("rule del --all");
+    tool.ok(&format!("rule load {}", file.display()));
+    assert_eq!(sticky(), [true; 3]);
+    bed.add("--server 10.1.1.4 --no-sticky");
+    assert_eq!(sticky(), [false; 4]);
+    bed.add("--server 10.1.1.2 --proto tcp --reply direct --sticky");
+    assert_eq!(sticky().iter().filter(|sticky| **sticky).count(), 1);
+    tool.ok(&format!(
+        "rule add --mac {MAC} --dev out0 --server 10.1.1.2 --proto tcp --keep-ip"
+    ));
+    assert_eq!(sticky(), [false; 5]);
+}
+
+#[test]
 fn matches_that_differ_in_one_part_are_different_rules() {
     let bed = Bed::new();
     for words in [

@@ -7,7 +7,7 @@ use serde_json::json;
 #[test]
 fn what_cannot_be_meant_is_refused_before_anything_is_touched() {
     let bed = Bed::new();
-    let cases: [(&str, i32, &[&str]); 36] = [
+    let cases: [(&str, i32, &[&str]); 40] = [
         ("--server 10.1.1.300", 2, &["10.1.1.300"]),
         ("--server localhost", 2, &["localhost"]),
         ("--server 127.0.0.1", 2, &["127.0.0.1"]),
@@ -65,6 +65,26 @@ fn what_cannot_be_meant_is_refused_before_anything_is_touched() {
             "--server 10.1.1.1 --reply nat --pop-vlan --pop-vlan",
             2,
             &["--reply nat", "one tag back"],
+        ),
+        (
+            "--server 10.1.1.1 --sticky --proto sctp --keep-ip",
+            2,
+            &["--proto sctp", "UDP and TCP"],
+        ),
+        (
+            "--server 10.1.1.1 --sticky --proto icmp --keep-ip",
+            2,
+            &["--proto icmp", "UDP and TCP"],
+        ),
+        (
+            "--server 10.1.1.1 --sticky --proto any --port any --keep-ip",
+            2,
+            &["--proto any", "UDP and TCP"],
+        ),
+        (
+            "--server 10.1.1.1 --sticky --no-sticky",
+            2,
+            &["--no-sticky", "--sticky"],
         ),
         ("--server 10.1.1.1 --vlan 0", 2, &["--vlan"]),
         ("--server 10.1.1.1 --vlan 4095", 2, &["4095"]),

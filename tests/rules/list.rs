@@ -23,7 +23,7 @@ fn a_rule_with_defaults_is_any_source_udp_7999_weight_1() {
         "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "keep_ip": false, "reply": "none",
         "decrement_ttl": true, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
         "state": "stale_mac", "origin": null, "dst": "0.0.0.0/0", "inner_vlan": null, "in": null,
-        "in_ifindex": null, "action": "redirect", "too_long": "icmp", "pop_vlans": 0,
+        "in_ifindex": null, "action": "redirect", "too_long": "icmp", "pop_vlans": 0, "sticky": false,
     });
     assert_eq!(bed.tool().json("rule list"), json!([row]));
     assert_eq!(bed.tool().json("stats")["rules"], json!([row]));
@@ -45,7 +45,7 @@ fn every_part_of_a_rule_is_listed_as_it_was_given() {
         "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "keep_ip": false, "reply": "none",
         "decrement_ttl": true, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
         "state": "stale_mac", "origin": null, "dst": "0.0.0.0/0", "inner_vlan": null, "in": null,
-        "in_ifindex": null, "action": "redirect", "too_long": "icmp", "pop_vlans": 0,
+        "in_ifindex": null, "action": "redirect", "too_long": "icmp", "pop_vlans": 0, "sticky": false,
     });
     let warnings = row.as_object_mut().unwrap().remove("warnings");
     assert_ne!(warnings, Some(json!([])));
@@ -160,12 +160,12 @@ fn what_was_added_is_told_with_its_rewriting() {
     assert!(run.out.starts_with("added "), "{run:?}");
     let first = |run: &fixture::Run| run.out.lines().next().unwrap().to_string();
     assert!(first(&run).ends_with(" weight 1"), "{run:?}");
-    let words = "--to-port 53 --snat 10.1.1.9 --keep-ttl --pop-vlan --push-vlan 7";
+    let words = "--to-port 53 --snat 10.1.1.9 --sticky --keep-ttl --pop-vlan --push-vlan 7";
     let run = bed.add(&format!("--server 10.1.1.1 --port 2 {words}"));
-    let said = "weight 1 to-port 53 snat 10.1.1.9 keep-ttl pop-vlan push-vlan 7";
+    let said = "weight 1 to-port 53 snat 10.1.1.9 sticky keep-ttl pop-vlan push-vlan 7";
     assert!(first(&run).ends_with(said), "{run:?}");
     // What it has in common with the rule's other backends.
     let run = bed.add("--server 10.1.1.2 --port 2");
-    let said = "weight 1 snat 10.1.1.9 keep-ttl";
+    let said = "weight 1 snat 10.1.1.9 sticky keep-ttl";
     assert!(first(&run).ends_with(said), "{run:?}");
 }

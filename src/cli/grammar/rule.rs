@@ -47,7 +47,7 @@ pub enum Rule {
     ///
     /// The file has one JSON object a line, or an array of objects, with the keys of `rule list --json`:
     /// src, proto, port, server, mac, ifindex and, where needed, dst, vlan, inner_vlan, in, action, weight,
-    /// to_port, snat, reply, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long and origin. All lines and
+    /// to_port, snat, reply, sticky, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long and origin. All lines and
     /// the limits are checked before the first rule is loaded. A rule that exists is replaced; the counters
     /// of backends that stay are kept. All rules are loaded at one moment: if the load is interrupted before,
     /// none is. At the end it warns, as `rule add` does, of what keeps packets from arriving.
@@ -164,7 +164,7 @@ pub struct Action {
 }
 
 /// What only a backend has.
-const BACKEND_OPTIONS: [&str; 15] = [
+const BACKEND_OPTIONS: [&str; 17] = [
     "server",
     "ifindex",
     "dev",
@@ -176,6 +176,8 @@ const BACKEND_OPTIONS: [&str; 15] = [
     "snat",
     "keep_ip",
     "reply",
+    "sticky",
+    "no_sticky",
     "keep_ttl",
     "decrement_ttl",
     "push_vlan",
@@ -202,6 +204,16 @@ pub struct Rewrite {
     /// How answers come back; nat is for all backends of the rule
     #[arg(long, value_name = "HOW", value_parser = reply())]
     pub reply: Option<Reply>,
+
+    /// Keep each flow at its backend when backends join, weights change or another backend leaves (for all
+    /// backends of the rule). The program remembers flows of UDP and TCP for that; TCP with --reply nat is
+    /// kept without this option, too
+    #[arg(long)]
+    pub sticky: bool,
+
+    /// Take --sticky back (for all backends of the rule)
+    #[arg(long, conflicts_with = "sticky")]
+    pub no_sticky: bool,
 
     /// Keep the TTL or hop limit as it is (for all backends of the rule). Without this option each
     /// redirect decrements it, as a router does, and a packet whose TTL is 1 is not redirected; nothing

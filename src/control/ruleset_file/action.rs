@@ -21,6 +21,7 @@ pub fn without_backends(
         || record.snat.is_some()
         || record.weight != Weight::default()
         || record.reply.is_some()
+        || record.sticky
         || rewrite(record)? != Rewrite::default();
     ensure!(
         !of_backends,

@@ -82,6 +82,7 @@ fn validate(record: &RuleRecord, server: IpAddr) -> Result<()> {
         return Err(bad(format!("keep_ip with to_port or snat: {why}")));
     }
     validate::rewrite(record.proto, &rewrite(record)?)?;
+    validate::sticky(record.proto, record.sticky)?;
     let origin = record.origin.as_ref();
     origin.map_or(Ok(()), |origin| validate::locator(Field::Origin, origin))
 }
@@ -99,6 +100,8 @@ fn agree(rule: &mut Rule, record: &RuleRecord) -> Result<()> {
     let ttl_differs = rule.decrement_ttl != record.decrement_ttl;
     ensure!(is_first || !ttl_differs, differ("decrement_ttl"));
     rule.decrement_ttl = record.decrement_ttl;
+    ensure!(is_first || rule.sticky == record.sticky, differ("sticky"));
+    rule.sticky = record.sticky;
     let reply = reply(record)?;
     if reply == Reply::Direct {
         return Ok(());

@@ -150,6 +150,11 @@ mod tests {
             &[one, line("10.1.1.2", r#","decrement_ttl":false"#)],
             "line 2: src 10.0.0.0/8 udp port 53: backends with different decrement_ttl",
         );
+        let sticky = line("10.1.1.2", r#","sticky":true"#);
+        refused(
+            &[line("10.1.1.1", r#","keep_ip":true"#), sticky],
+            "line 2: src 10.0.0.0/8 udp port 53: backends with different sticky",
+        );
         let keeps = line("10.1.1.1", r#","keep_ip":true"#);
         let rules = parse(&format!("{keeps}\n{}", line("10.1.1.2", snat))).unwrap();
         assert_eq!(rules[0].snat, Some([10, 1, 1, 9].into()));
@@ -216,6 +221,14 @@ mod tests {
             (
                 udp(&format!(r#"{backend},"reply":"none","keep_ip":true"#)),
                 "keep_ip and reply contradict",
+            ),
+            (
+                udp(r#""action":"pass","sticky":true"#),
+                "action pass: takes no server",
+            ),
+            (
+                line("any", &format!(r#"{backend},"keep_ip":true,"sticky":true"#)),
+                "proto any: only flows of UDP and TCP are remembered",
             ),
             (
                 udp(r#""action":"drop","ifindex":4"#),

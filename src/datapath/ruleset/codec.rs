@@ -154,6 +154,7 @@ pub fn stored_backend(rule: &Rule, backend: &Backend, counter: u32) -> abi::acti
         (rule.matches.inner_vlan.is_some(), abi::REWRITE_INNER_VLAN),
         (backend.server.is_ipv6(), abi::REWRITE_IPV6),
         (rule.reply_of(backend) == Reply::Nat, abi::REWRITE_REPLY_NAT),
+        (rule.sticky, abi::REWRITE_STICKY),
     ];
     abi::action {
         kind: abi::ACTION_REDIRECT as u8,
@@ -226,6 +227,7 @@ pub fn rule_of(matches: Match, actions: &[(abi::action, u32)]) -> Rule {
         _ => Rule {
             snat: actions.iter().find_map(|(action, _)| snat_of(action)),
             reply: reply_of(actions),
+            sticky: has(first, abi::REWRITE_STICKY),
             backends: actions.iter().map(backend_of).collect(),
             ..rule
         },
