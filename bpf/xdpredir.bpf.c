@@ -5,6 +5,7 @@
 
 #include "abi/action.h"
 #include "abi/outcomes.h"
+#include "announce.h"
 #include "balance.h"
 #include "converge.h"
 #include "counters.h"
@@ -171,7 +172,8 @@ static __always_inline int verdict(__u32 outcome)
 {
 	if (is_sent(outcome) || outcome == OUTCOME_POLICY_FORWARD)
 		return XDP_REDIRECT;
-	if (outcome == OUTCOME_TOO_BIG_SENT)
+	if (outcome == OUTCOME_TOO_BIG_SENT || outcome == OUTCOME_ANNOUNCED ||
+	    outcome == OUTCOME_ECHO_ANSWERED)
 		return interface.answers == ANSWERS_REDIRECTED ? XDP_REDIRECT : XDP_TX;
 	if (outcome == OUTCOME_NO_HEADROOM || outcome == OUTCOME_DROPPED_BY_RULE ||
 	    outcome == OUTCOME_NO_CONNECTION || outcome == OUTCOME_TOO_LONG_DROPPED ||
@@ -277,6 +279,14 @@ __noinline __u32 settle_any(struct xdp_md *ctx, __u32 outcome)
 	return is_unmatched(outcome) ? apply_policy(ctx, &mine->parsed, outcome) : outcome;
 }
 
+/* The outcome of any packet but a plain one, as far as its connection stands. */
+static __always_inline __u32 judge_any(struct xdp_md *ctx)
+{
+	__u32 outcome = answer_neighbour(ctx, parse_any(ctx)) ?: decide_any(ctx) ?: act_any(ctx);
+
+	return outcome == OUTCOME_NOT_UDP_TCP ? answer_echo(ctx) : outcome;
+}
+
 SEC("xdp")
 int xdpredir(struct xdp_md *ctx)
 {
@@ -288,7 +298,7 @@ int xdpredir(struct xdp_md *ctx)
 		outcome = judge_plain6(ctx);
 	plain = outcome != NOT_PLAIN;
 	if (!plain)
-		outcome = parse_any(ctx) ?: decide_any(ctx) ?: act_any(ctx);
+		outcome = judge_any(ctx);
 	if (outcome == BEGINS && plain)
 		parse_any(ctx);
 	if (outcome == BEGINS)

@@ -45,6 +45,7 @@ struct action {
 #define REWRITE_IPV6		   64  /* for the command; the program has it in the packet */
 #define REWRITE_REPLY_NAT	   256 /* answers are translated: the connection is remembered */
 #define REWRITE_STICKY		   512 /* the flow keeps its backend: the connection is remembered */
+#define REWRITE_ANNOUNCE	   4096 /* for the command: the rule announces its destination */
 
 /* What becomes of a packet that is longer than the egress device's MTU. */
 #define TOO_LONG_ICMP 0 /* its sender is told: RFC 1191, RFC 8201 */

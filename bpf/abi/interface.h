@@ -18,6 +18,8 @@ struct interface {
 				   */
 	__u32 for_answers;	  /* 1: a rule had it attached; POLICY_ANSWERS_ONLY may hold */
 	char name[INTERFACE_NAME_LEN];
+	__u8 mac[6]; /* the device's, with which announced addresses are answered for */
+	__u8 zero[2];
 };
 #define MODE_NATIVE 1
 #define MODE_SKB    2
@@ -32,6 +34,6 @@ struct interface {
 #define LEDGER_UNWANTED	   1 /* attach --no-ledger */
 #define LEDGER_UNAVAILABLE 2 /* the kernel has no BTF, or refused the tracing programs */
 
-_Static_assert(sizeof(struct interface) == 48, "interface");
+_Static_assert(sizeof(struct interface) == 56, "interface");
 
 #endif

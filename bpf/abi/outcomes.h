@@ -33,6 +33,8 @@
 #define OUTCOME_ANSWERED	  24 /* an answer, translated and sent to the client */
 #define OUTCOME_ANSWER_PASSED	  25 /* an answer, translated and handed to the stack */
 #define OUTCOME_NO_CONNECTION	  26 /* it cannot be remembered; the packet is dropped */
-#define OUTCOMES		  27
+#define OUTCOME_ANNOUNCED	  27 /* a question for an announced address was answered */
+#define OUTCOME_ECHO_ANSWERED	  28 /* an echo request to one was */
+#define OUTCOMES		  29
 
 #endif

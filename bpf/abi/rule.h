@@ -33,7 +33,15 @@ struct place {
 	__u16 inner_vlan; /* with PROBE_INNER_VLAN; otherwise 0 */
 };
 
-/* A rule. Those of IPv4 take half a line, and those of IPv6 a whole one. */
+/*
+ * A rule. Those of IPv4 take half a line, and those of IPv6 a whole one.
+ *
+ * The addresses that rules announce stand among the rules, too, so that they come and go with them:
+ * as a rule with the protocol PROTO_ANNOUNCED, the destination, the place, and nothing else of the
+ * match. Its target is 0, and its counter says how many rules announce the address there.
+ */
+#define PROTO_ANNOUNCED 254
+
 struct rule4 {
 	struct probe probe;
 	struct place place;

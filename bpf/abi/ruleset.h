@@ -43,7 +43,8 @@ struct ruleset {
 	__u32 members;	   /* backends of those */
 	__u32 locators;	   /* backends that have one */
 	__u32 remembering; /* rules that remember connections */
-	__u32 unused[15];
+	__u32 announced;   /* announced addresses, which stand among the rules */
+	__u32 unused[14];
 };
 
 /* Bits of the only entry of the map live. */
@@ -62,8 +63,10 @@ struct ruleset {
 #define PORTS_IPV6   3
 #define PORTS_OTHER4 6
 #define PORTS_OTHER6 7
-#define SLOT_PORTS   524288 /* PORTS * 8 */
-#define PACKED_PORTS 16
+/* Of these, in place of a protocol's number: the service of the announced addresses. */
+#define PORT_ANNOUNCED 256
+#define SLOT_PORTS     524288 /* PORTS * 8 */
+#define PACKED_PORTS   16
 struct port_lines {
 	__u32 line[PACKED_PORTS]; /* of services; 0: no rule takes such a packet */
 };

@@ -69,6 +69,7 @@ fn option(field: Field) -> &'static str {
         Field::Forward => "--forward",
         Field::Snat => "--snat",
         Field::Reply => "--reply",
+        Field::Announce => "--announce",
         Field::Device | Field::Origin => "--dev",
         Field::Pid => "--pid",
         Field::Netns => "--server-netns",

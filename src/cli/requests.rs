@@ -92,6 +92,7 @@ fn either(yes: bool, no: bool) -> Option<bool> {
 fn rewriting(args: &grammar::Rewrite) -> Option<Rewriting> {
     let decrement_ttl = either(args.decrement_ttl, args.keep_ttl);
     let sticky = either(args.sticky, args.no_sticky);
+    let announce = either(args.announce, args.no_announce);
     let rewriting = Rewriting {
         backend: Rewrite {
             to_port: args.to_port,
@@ -103,6 +104,7 @@ fn rewriting(args: &grammar::Rewrite) -> Option<Rewriting> {
         decrement_ttl,
         reply: args.reply.filter(|reply| *reply != Reply::Direct),
         sticky,
+        announce,
     };
     Some(rewriting).filter(|given| *given != Rewriting::default())
 }

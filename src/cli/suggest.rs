@@ -146,6 +146,7 @@ impl Words {
             .flag("--keep-ip", new.backend.keep_ip)
             .option("--reply", new.reply.filter(|reply| *reply != Reply::None))
             .flag("--sticky", new.sticky == Some(true))
+            .flag("--announce", new.announce == Some(true))
             .flag("--keep-ttl", new.decrement_ttl == Some(false))
             .option("--push-vlan", new.backend.push_vlan)
             .flag("--pop-vlan", new.backend.pops.get() > 0)
@@ -195,6 +196,7 @@ mod tests {
                 decrement_ttl: Some(false),
                 reply: Some(Reply::Nat),
                 sticky: Some(true),
+                announce: Some(false),
             }),
         }
     }

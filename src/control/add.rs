@@ -128,6 +128,9 @@ impl AddRequest {
             new.reply.map_or(Ok(()), reply)?;
             validate::sticky(matches.proto, new.sticky == Some(true))?;
         }
+        if self.rewriting.and_then(|new| new.announce) == Some(true) {
+            validate::announce(matches.dst)?;
+        }
         let snat = self.rewriting.and_then(|rewriting| rewriting.snat);
         snat.map_or(Ok(()), |snat| validate::snat(snat, server))?;
         Ok(matches)

@@ -18,6 +18,8 @@ pub enum Field {
     Forward,
     Snat,
     Reply,
+    /// The destination that is answered for.
+    Announce,
     /// How the backend is found, as a file has it.
     Origin,
     Device,
@@ -38,6 +40,7 @@ impl fmt::Display for Field {
             Field::Forward => "ifindex",
             Field::Snat => "snat",
             Field::Reply => "reply",
+            Field::Announce => "announce",
             Field::Origin => "origin",
             Field::Device => "device",
             Field::Pid => "pid",

@@ -117,6 +117,20 @@ pub fn replies(rule: &Rule) -> Result<()> {
     backends
         .try_for_each(|backend| reply(rule.matches.proto, rule.reply_of(backend), &backend.rewrite))
 }
+/// Only addresses that are one host's on a link can be answered for there, and not many of them.
+pub fn announce(dst: Prefix) -> Result<()> {
+    let wrong = |why: &str| Error::value(Field::Announce, dst, why);
+    let least = if dst.addr().is_ipv4() { 24 } else { 120 };
+    let why = "which addresses? Give a destination of at most 256 addresses";
+    ensure!(dst.prefix_len() >= least, wrong(why));
+    let is_link_local = match dst.addr() {
+        IpAddr::V4(addr) => addr.is_link_local(),
+        IpAddr::V6(addr) => addr.is_unicast_link_local(),
+    };
+    let why = "these are no addresses that a host of the link can have";
+    ensure!(is_host(dst.addr()) && !is_link_local, wrong(why));
+    Ok(())
+}
 
 /// A new source address is another host's, of the server's family.
 pub fn snat(snat: IpAddr, server: IpAddr) -> Result<()> {

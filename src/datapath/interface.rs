@@ -35,6 +35,8 @@ const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
     (abi::OUTCOME_TOO_LONG, "too_long"),
     (abi::OUTCOME_TOO_BIG_SENT, "too_big_sent"),
     (abi::OUTCOME_TOO_LONG_DROPPED, "too_long_dropped"),
+    (abi::OUTCOME_ANNOUNCED, "announced"),
+    (abi::OUTCOME_ECHO_ANSWERED, "echo_answered"),
     (abi::OUTCOME_NO_HEADROOM, "no_headroom"),
     (abi::OUTCOME_POLICY_DROP, "policy_drop"),
     (abi::OUTCOME_POLICY_FORWARD, "policy_forward"),
@@ -113,7 +115,9 @@ impl Interface {
                 | abi::OUTCOME_ANSWERED
                 | abi::OUTCOME_FORWARDED
                 | abi::OUTCOME_POLICY_FORWARD => (&mut actions.redirect, "redirect"),
-                abi::OUTCOME_TOO_BIG_SENT => (&mut actions.tx, "tx"),
+                abi::OUTCOME_TOO_BIG_SENT | abi::OUTCOME_ANNOUNCED | abi::OUTCOME_ECHO_ANSWERED => {
+                    (&mut actions.tx, "tx")
+                }
                 abi::OUTCOME_NO_HEADROOM
                 | abi::OUTCOME_NO_CONNECTION
                 | abi::OUTCOME_TOO_LONG_DROPPED

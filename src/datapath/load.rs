@@ -137,6 +137,7 @@ fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
         answers: answers(device, variant.mode)?,
         reachable: is_reachable(device)?.into(),
         completes_checksum: device.completes_checksum()?.into(),
+        mac: device.mac.map_or([0; 6], |mac| mac.0),
         ..Default::default()
     };
     abi::put_text(&mut config.name, &device.name);

@@ -85,6 +85,9 @@ pub struct RuleRecord {
     /// A flow keeps its backend when others join and weights change.
     #[serde(default)]
     pub sticky: bool,
+    /// The destination is answered for on the link.
+    #[serde(default)]
+    pub announce: bool,
     /// What `rule add --json` prints beside.
     #[serde(
         default,
@@ -158,6 +161,7 @@ impl RuleRecord {
             too_long: rule.too_long,
             reply: None,
             sticky: rule.sticky,
+            announce: rule.announce,
             _warnings: Ignored,
         }
     }
@@ -296,7 +300,7 @@ mod tests {
         let keys = r#","vlan":5,"weight":3,"to_port":54,"snat":"10.1.1.2","decrement_ttl":false,
             "push_vlan":7,"pop_vlan":true,"pop_vlans":2,"origin":"container web","dst":"10.9.0.0/16",
             "inner_vlan":6,"in":"lan","in_ifindex":3,"action":"redirect","too_long":"drop","reply":"nat",
-            "sticky":true"#;
+            "sticky":true,"announce":true"#;
         let written = serde_json::to_value(read(keys).unwrap()).unwrap();
         let again: RuleRecord = serde_json::from_value(written.clone()).unwrap();
         assert_eq!(serde_json::to_value(&again).unwrap(), written);

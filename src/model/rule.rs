@@ -69,6 +69,8 @@ pub struct Rewriting {
     pub reply: Option<Reply>,
     /// The rule's; None: as it is.
     pub sticky: Option<bool>,
+    /// The rule's; None: as it is.
+    pub announce: Option<bool>,
 }
 
 /// A match, and what becomes of the packets that it takes.
@@ -86,6 +88,8 @@ pub struct Rule {
     pub reply: Reply,
     /// A flow keeps its backend when others join and weights change.
     pub sticky: bool,
+    /// Its destination is an address that no host has: the program answers for it on the link.
+    pub announce: bool,
     /// Where packets are redirected to; none with another action. They are in the order of their
     /// addresses, so that the same set always spreads the same way.
     pub backends: Vec<Backend>,
@@ -105,6 +109,7 @@ impl Rule {
             decrement_ttl: true,
             reply: Reply::default(),
             sticky: false,
+            announce: false,
             backends: Vec::new(),
             counter: None,
         }
@@ -144,6 +149,7 @@ impl Rule {
             decrement_ttl: Some(self.decrement_ttl),
             reply: Some(self.reply).filter(|_| !backend.keep_ip),
             sticky: Some(self.sticky),
+            announce: Some(self.announce),
         }
     }
 
@@ -188,8 +194,10 @@ impl Rule {
         let sticky = others().next().is_some() && self.sticky;
         let translates = others().any(|b| !b.rewrite.keep_ip);
         let reply = if translates { self.reply } else { Reply::None };
+        let announce = others().next().is_some() && self.announce;
         self.decrement_ttl = new.decrement_ttl.unwrap_or(decrement_ttl);
         self.sticky = new.sticky.unwrap_or(sticky);
+        self.announce = new.announce.unwrap_or(announce);
         let mut backends = self.backends.iter_mut();
         if let Some(backend) = backends.find(|b| b.server == server) {
             backend.rewrite = new.backend;
@@ -297,11 +305,15 @@ mod tests {
             decrement_ttl,
             reply: Some(Reply::Nat),
             sticky: Some(false),
+            announce: Some(true),
         };
         rule.set_rewriting([10, 0, 0, 1].into(), new);
         assert!(!rule.sticky && rule.remembers());
         assert_eq!((rule.snat, rule.decrement_ttl), (snat, true));
         assert_eq!(rule.reply, Reply::Nat);
+        assert!(rule.announce);
+        rule.set_rewriting([10, 0, 0, 2].into(), Rewriting::default());
+        assert!(rule.announce);
     }
 
     #[test]

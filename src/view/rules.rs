@@ -138,6 +138,7 @@ pub fn rewriting(row: &RuleRecord) -> String {
         row.keep_ip.then(|| "keep-ip".into()),
         (row.reply == Some(Reply::Nat)).then(|| "reply nat".into()),
         row.sticky.then(|| "sticky".into()),
+        row.announce.then(|| "announce".into()),
         (row.server.is_some() && !row.decrement_ttl).then(|| "keep-ttl".into()),
         row.pops().and_then(pop_vlan),
         row.push_vlan.map(|vlan| format!("push-vlan {vlan}")),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::case::Case;
 use crate::fixture::model::{Action, Backend, Device, Model, Policy, Rule};
 use crate::fixture::random::Packets;
+use crate::fixture::random::questions::OURS;
 use crate::fixture::run::{age_fragments, age_passed, hash_key, renew_passed};
 use crate::fixture::{Ns, Pins, Tool};
 use crate::memory::{self, Memory};
@@ -166,6 +167,11 @@ impl<'a> Bed<'a> {
 
     /// Panics unless program and model agree on the packet.
     fn agree(&mut self, at: usize, packet: &[u8]) {
+        let mut packet = packet.to_vec();
+        if packet.starts_with(&OURS) {
+            packet[..6].copy_from_slice(&self.model.devices[INTERFACES[at].0].mac);
+        }
+        let packet = &packet[..];
         if self.model.comes_late(packet) {
             // The model has no clock.
             renew_passed(self.tool.pins);

@@ -173,6 +173,8 @@ impl Bed<'_> {
             let _ = write!(words, " --too-long {}", too_long(rule.too_long));
         }
         rule.backends.retain(|b| b.server != backend.server);
+        // A rule that is new announces nothing until it is told.
+        rule.announce &= !is_new;
         let must_keep_ip = !rules::rewrites(rule.matches.proto);
         if rewrite || (must_keep_ip && !backend.keep_ip) {
             let told = rewriting(rng, rule, &mut backend, must_keep_ip);
@@ -252,6 +254,7 @@ fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend, must_keep_ip
         &mut Rng::with_seed(backend.mac[4].into()),
         rule.matches.dst.addr.is_ipv4(),
     );
+    let announce = rule.matches.may_be_announced() && told(3, " --announce".into());
     let snat = (!keep_ip && told(3, format!(" --snat {source}"))).then_some(source);
     if words.is_empty() {
         return words;
@@ -264,5 +267,6 @@ fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend, must_keep_ip
     rule.snat = snat.or(rule.snat.filter(|_| rule.rewrites_addresses()));
     let kept = keep_ttl || (others && !rule.decrement_ttl && !decrement_ttl);
     rule.decrement_ttl = !kept;
+    rule.announce = announce || (others && rule.announce);
     words
 }

@@ -35,7 +35,7 @@ const PACKETS_PER_ROUND: u64 = 15_000;
 const CHANGES_PER_ROUND: u64 = 20;
 
 /// By their numbers. All but a lack of headroom happen here.
-const OUTCOMES: [Outcome; 27] = [
+const OUTCOMES: [Outcome; 29] = [
     "redirected",
     "no_rule",
     "not_ip",
@@ -63,6 +63,8 @@ const OUTCOMES: [Outcome; 27] = [
     "answered",
     "answer_passed",
     "no_connection",
+    "announced",
+    "echo_answered",
 ];
 
 fn from_env(name: &str, default: u64) -> u64 {
@@ -249,8 +251,8 @@ fn difference(
         "redirected" | "forwarded" | "policy_forward" | "answered" => XDP_REDIRECT,
         "dropped_by_rule" | "too_long_dropped" | "no_connection" => XDP_DROP,
         "policy_drop" | "policy_no_device" | "policy_too_long" => XDP_DROP,
-        "too_big_sent" if at.mode == Mode::Skb => XDP_TX,
-        "too_big_sent" => XDP_REDIRECT,
+        "too_big_sent" | "announced" | "echo_answered" if at.mode == Mode::Skb => XDP_TX,
+        "too_big_sent" | "announced" | "echo_answered" => XDP_REDIRECT,
         _ => XDP_PASS,
     };
     let counts = here.counts(outcome);

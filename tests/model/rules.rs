@@ -137,6 +137,7 @@ fn new(rng: &mut Rng, matches: Match) -> Rule {
         id: 0,
         snat: None,
         decrement_ttl: true,
+        announce: action == Action::Redirect && matches.may_be_announced() && rng.bool(),
         backends: Vec::new(),
         table: Default::default(),
     }

@@ -91,6 +91,7 @@ fn backend_words(rule: &Rule, backend: &Backend) -> String {
     told(Some(" --pop-vlan".repeat(backend.pops)));
     told(backend.keep_ip.then(|| " --keep-ip".into()));
     told((!rule.decrement_ttl).then(|| " --keep-ttl".into()));
+    told(rule.announce.then(|| " --announce".into()));
     let snat = rule.snat.filter(|_| !backend.keep_ip);
     told(snat.map(|addr| format!(" --snat {addr}")));
     all
@@ -135,7 +136,8 @@ pub fn rows(rule: &Rule, ifindexes: &HashMap<&str, u32>) -> Vec<Value> {
                     "ifindex": ifindexes[backend.device], "weight": backend.weight,
                     "to_port": backend.to_port, "keep_ip": backend.keep_ip, "push_vlan": backend.push_vlan,
                     "pop_vlan": backend.pops > 0, "pop_vlans": backend.pops,
-                    "decrement_ttl": rule.decrement_ttl, "snat": rule.snat.filter(|_| !backend.keep_ip),
+                    "decrement_ttl": rule.decrement_ttl, "announce": rule.announce,
+                    "snat": rule.snat.filter(|_| !backend.keep_ip),
                 }))
             });
             backends.collect()

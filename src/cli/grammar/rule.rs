@@ -18,8 +18,8 @@ pub enum Rule {
     /// The same server again is an update: its counters are kept, and so are the options that you do
     /// not give. If you give the server alone, its MAC address and device are found again, the way they
     /// were found before; `rule refresh` does that for all backends but those with --mac. Any option for
-    /// rewriting replaces all rewriting that the backend had, except that --snat, --reply nat
-    /// and --keep-ttl of the rule's other backends hold for this one, too. A rule has up to 255 backends.
+    /// rewriting replaces all rewriting that the backend had, except that --snat, --reply nat,
+    /// --announce and --keep-ttl of the rule's other backends hold for this one, too. A rule has up to 255 backends.
     ///
     /// With --forward, --pass or --drop the rule has no backends. If neither address is given, it is added
     /// for IPv4 and for IPv6. A rule with backends does not become such a rule: delete it first.
@@ -47,8 +47,8 @@ pub enum Rule {
     ///
     /// The file has one JSON object a line, or an array of objects, with the keys of `rule list --json`:
     /// src, proto, port, server, mac, ifindex and, where needed, dst, vlan, inner_vlan, in, action, weight,
-    /// to_port, snat, reply, sticky, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long and origin. All lines and
-    /// the limits are checked before the first rule is loaded. A rule that exists is replaced; the counters
+    /// to_port, snat, reply, sticky, announce, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long and origin.
+    /// All lines and the limits are checked before the first rule is loaded. A rule that exists is replaced; the counters
     /// of backends that stay are kept. All rules are loaded at one moment: if the load is interrupted before,
     /// none is. At the end it warns, as `rule add` does, of what keeps packets from arriving.
     Load {
@@ -164,7 +164,7 @@ pub struct Action {
 }
 
 /// What only a backend has.
-const BACKEND_OPTIONS: [&str; 17] = [
+const BACKEND_OPTIONS: [&str; 19] = [
     "server",
     "ifindex",
     "dev",
@@ -178,6 +178,8 @@ const BACKEND_OPTIONS: [&str; 17] = [
     "reply",
     "sticky",
     "no_sticky",
+    "announce",
+    "no_announce",
     "keep_ttl",
     "decrement_ttl",
     "push_vlan",
@@ -214,6 +216,16 @@ pub struct Rewrite {
     /// Take --sticky back (for all backends of the rule)
     #[arg(long, conflicts_with = "sticky")]
     pub no_sticky: bool,
+
+    /// Answer ARP requests, neighbour solicitations and pings for the destination where the packets arrive,
+    /// with the interface's MAC address: it is an address of the link there that no host has (for all
+    /// backends of the rule)
+    #[arg(long, requires = "dst")]
+    pub announce: bool,
+
+    /// Take --announce back (for all backends of the rule)
+    #[arg(long, conflicts_with = "announce")]
+    pub no_announce: bool,
 
     /// Keep the TTL or hop limit as it is (for all backends of the rule). Without this option each
     /// redirect decrements it, as a router does, and a packet whose TTL is 1 is not redirected; nothing

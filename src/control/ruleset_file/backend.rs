@@ -83,6 +83,9 @@ fn validate(record: &RuleRecord, server: IpAddr) -> Result<()> {
     }
     validate::rewrite(record.proto, &rewrite(record)?)?;
     validate::sticky(record.proto, record.sticky)?;
+    if record.announce {
+        validate::announce(record.matches().dst)?;
+    }
     let origin = record.origin.as_ref();
     origin.map_or(Ok(()), |origin| validate::locator(Field::Origin, origin))
 }
@@ -102,6 +105,11 @@ fn agree(rule: &mut Rule, record: &RuleRecord) -> Result<()> {
     rule.decrement_ttl = record.decrement_ttl;
     ensure!(is_first || rule.sticky == record.sticky, differ("sticky"));
     rule.sticky = record.sticky;
+    ensure!(
+        is_first || rule.announce == record.announce,
+        differ("announce")
+    );
+    rule.announce = record.announce;
     let reply = reply(record)?;
     if reply == Reply::Direct {
         return Ok(());

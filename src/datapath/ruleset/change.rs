@@ -56,8 +56,27 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// Makes a larger table where that is needed for so many more rules, of `rules` in the end.
+    /// So many rules more announce an address, or less. What stands there of the live rule set stays as it
+    /// is.
+    pub fn announce(&mut self, key: &Key, by: i64) -> Result<()> {
+        let mut rules = by;
+        if let Some(entry) = self.find(key)? {
+            rules += i64::from(StoredRule::read(self.heap, entry.number)?.counter);
+            self.remove(key)?;
+            self.staged.set.announced -= 1;
+        }
+        if rules > 0 {
+            let counter = u32::try_from(rules)?;
+            self.insert(key, Target { line: 0, counter })?;
+            self.staged.set.announced += 1;
+        }
+        Ok(())
+    }
+
+    /// Makes a larger table where that is needed for so many more rules and announced addresses, of `rules`
+    /// in the end.
     pub fn make_room(&mut self, rules: u32, more: u32) -> Result<()> {
+        let rules = rules + self.staged.set.announced;
         if is_outgrown(&self.staged.set, rules, more) {
             self.rebuild(buckets_for(rules))?;
         }

@@ -155,6 +155,7 @@ pub fn stored_backend(rule: &Rule, backend: &Backend, counter: u32) -> abi::acti
         (backend.server.is_ipv6(), abi::REWRITE_IPV6),
         (rule.reply_of(backend) == Reply::Nat, abi::REWRITE_REPLY_NAT),
         (rule.sticky, abi::REWRITE_STICKY),
+        (rule.announce, abi::REWRITE_ANNOUNCE),
     ];
     abi::action {
         kind: abi::ACTION_REDIRECT as u8,
@@ -228,6 +229,7 @@ pub fn rule_of(matches: Match, actions: &[(abi::action, u32)]) -> Rule {
             snat: actions.iter().find_map(|(action, _)| snat_of(action)),
             reply: reply_of(actions),
             sticky: has(first, abi::REWRITE_STICKY),
+            announce: has(first, abi::REWRITE_ANNOUNCE),
             backends: actions.iter().map(backend_of).collect(),
             ..rule
         },

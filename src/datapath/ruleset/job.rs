@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use anyhow::Result;
 
 use super::RuleStore;
+use super::announced::Announcements;
 use super::codec::key_of;
 use super::key::Key;
 use super::room::Usage;
@@ -24,6 +25,8 @@ pub struct Job {
     pub gone: Usage,
     /// What the rules take that come.
     pub new: Usage,
+    /// The addresses that rules announce.
+    pub announced: Announcements,
     /// Those of backends that are there.
     pub locators: Vec<LocatorChange>,
     /// How many new counters it takes.
@@ -77,6 +80,7 @@ impl Job {
             let key = key_of(&matches);
             if let Some(old) = lookup.find(&matches, &key)? {
                 job.gone.add(&old.rule);
+                job.announced.remove(&old.rule);
                 job.remove.push(key);
             }
         }
@@ -94,9 +98,11 @@ impl Job {
             return;
         }
         self.new.add(&rule);
+        self.announced.add(&rule);
         let mut table = None;
         if let Some(old) = &old {
             self.gone.add(&old.rule);
+            self.announced.remove(&old.rule);
             self.change_locators(&rule, &old.rule);
             table = old.table.filter(|_| old.rule.members() == rule.members());
         }

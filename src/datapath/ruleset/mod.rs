@@ -3,6 +3,7 @@
 //! Everything that packets are decided by stands in memory that this command maps. There are two slots: a
 //! change writes the next rule set into the one that packets do not see, and publishing it is one write.
 
+mod announced;
 mod change;
 pub(super) mod codec;
 mod draft;
@@ -29,6 +30,7 @@ use std::collections::HashMap;
 
 use anyhow::{Result, bail};
 
+use self::announced::is_announced;
 use self::codec::{key_of, match_of, rule_of};
 pub use self::draft::Draft;
 pub use self::heap::FIRST_LINE;
@@ -137,7 +139,9 @@ impl RuleStore {
         let mut rules = Vec::with_capacity(numbers.len());
         for number in numbers {
             let stored = StoredRule::read(&self.heap, number)?;
-            rules.push(self.decode(match_of(&stored.key)?, &stored)?);
+            if !is_announced(&stored.key) {
+                rules.push(self.decode(match_of(&stored.key)?, &stored)?);
+            }
         }
         let mut locators = self.locators.all()?;
         for backend in rules.iter_mut().flat_map(|rule| &mut rule.backends) {

@@ -102,6 +102,10 @@ pub fn services_of(probe: u64) -> Vec<RangeInclusive<u32>> {
             }
             all
         }
+        abi::PROTO_ANNOUNCED => {
+            let number = others + abi::PORT_ANNOUNCED;
+            vec![number..=number]
+        }
         number => vec![others + number..=others + number],
     }
 }

@@ -108,7 +108,8 @@ fn write_rules(
     for key in job.remove.iter().chain(replaced.map(|put| &put.key)) {
         change.remove(key)?;
     }
-    change.make_room(usage.rules as u32, job.put.len() as u32)?;
+    let announced = job.announced.changes().count() as u32;
+    change.make_room(usage.rules as u32, job.put.len() as u32 + announced)?;
     let mut targets = Targets::new(heap);
     let mut locators = job.locators.clone();
     let mut new = counters.iter();
@@ -132,6 +133,9 @@ fn write_rules(
         let target = targets.write(&put.rule, &of_rule, put.table)?;
         change.insert(&put.key, target)?;
     }
+    for (key, by) in job.announced.changes() {
+        change.announce(key, by)?;
+    }
     Ok(locators)
 }
 
@@ -146,7 +150,9 @@ fn counters_of(rule: &Rule) -> impl Iterator<Item = (Option<u32>, Option<&Locato
 /// Lines that a job needs, but for Maglev tables.
 fn lines_for(job: &Job, rules: u32) -> usize {
     let is_ipv6 = |put: &&Put| put.key.is_ipv6();
-    let halves = job.put.len() + job.put.iter().filter(is_ipv6).count();
+    let halves = job.put.len()
+        + 2 * job.announced.changes().count()
+        + job.put.iter().filter(is_ipv6).count();
     let sets = job.put.iter().map(|put| put.rule.backends.len());
     let sets: usize = sets.filter(|&backends| backends > 1).map(|b| b + 1).sum();
     let sample = job.put.iter().take(SAMPLE);

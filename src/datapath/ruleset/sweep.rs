@@ -6,6 +6,7 @@
 use anyhow::Result;
 
 use super::RuleStore;
+use super::announced::is_announced;
 use super::change::Change;
 use super::codec;
 use super::heap::Heap;
@@ -88,6 +89,9 @@ impl Reached {
     fn add(&mut self, heap: &Heap, number: u32) -> Result<()> {
         let rule = StoredRule::read(heap, number)?;
         self.lines.mark(number / 2);
+        if is_announced(&rule.key) {
+            return Ok(());
+        }
         self.lines.mark(rule.target);
         if let Some(set) = set_of(heap, rule.target)? {
             let actions = targets::actions_of(heap, rule.target)?;

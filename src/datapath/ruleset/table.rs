@@ -65,7 +65,7 @@ pub fn is_outgrown(set: &abi::ruleset, rules: u32, more: u32) -> bool {
     let more = u64::from(more);
     set.buckets == 0
         || u64::from(rules) > RULES * buckets
-        || u64::from(set.rules) + more > ENTRIES * buckets
+        || u64::from(set.rules + set.announced) + more > ENTRIES * buckets
         || u64::from(set.guarded) + more > GUARDED * buckets
         || buckets > SHRINK * least
 }
