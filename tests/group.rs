@@ -364,3 +364,26 @@ fn a_member_who_loads_too_many_rules_can_go_on_with_fewer() {
         root("detach --all").ok();
     });
 }
+
+#[test]
+fn what_a_member_s_rule_needs_attached_root_attaches() {
+    let lan = Lan::new(false, 1);
+    let mac = fixture::lan::mac(&lan.servers[0], "eth0");
+    lan.host.enter(|| {
+        let _mounts = Mounts::new();
+        root(&format!("attach lan --group {GROUP}")).ok();
+        let add = format!("rule add --server 172.17.0.2 --mac {mac} --dev wan0 --reply nat");
+        member(&add).fails(5, &["answers arrive at wan0", "root", "attach wan0"]);
+        assert_eq!(root("status --json").ok().json()["rules"], 0);
+
+        root(&add).ok();
+        member(&format!("{add} --weight 2")).ok();
+        let deleted = member("rule del --all").ok();
+        let stays = "wan0 stays attached for answers, which no rule needs any more";
+        assert!(deleted.err.contains(stays), "{deleted:?}");
+        // The next change by root takes it away.
+        let added = root("rule add --pass").ok();
+        assert!(added.out.contains("detached from wan0"), "{added:?}");
+        root("detach --all").ok();
+    });
+}

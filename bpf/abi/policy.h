@@ -10,7 +10,7 @@
  */
 struct policy {
 	__u16 kind;    /* POLICY_* */
-	__u16 flags;   /* POLICY_COMPLETES_CHECKSUM, POLICY_ANSWERS_ONLY */
+	__u16 flags;   /* POLICY_COMPLETES_CHECKSUM, POLICY_ANSWERS_ONLY, POLICY_UNSETTLED */
 	__u32 ifindex; /* device of POLICY_FORWARD, and its key in the egress map; 0: gone */
 };
 #define POLICY_PASS    0
@@ -24,6 +24,11 @@ struct policy {
  * there, or the server's own requests would meet them.
  */
 #define POLICY_ANSWERS_ONLY 2
+/*
+ * For the command: a change that made rules need such an interface, or need it no longer, has not
+ * come to its end.
+ */
+#define POLICY_UNSETTLED 4
 
 _Static_assert(sizeof(struct policy) == 8, "policy");
 

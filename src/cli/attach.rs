@@ -10,7 +10,11 @@ use xdpredir::view::{self, doctor::Row};
 
 pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
     let pins = pins(global)?;
-    let AttachReport { attached, mounted } = control::attach(&pins, &args.into())?;
+    let AttachReport {
+        attached,
+        mounted,
+        for_answers,
+    } = control::attach(&pins, &args.into())?;
     let mounted = mounted.map(|at| format!("mounted a bpffs at {at}"));
     let warn =
         |attached: &[Attached]| warnings::say(global, &control::check_attached(&pins, attached));
@@ -24,9 +28,9 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
     }
     warn(&attached);
     mounted.iter().try_for_each(view::sentence)?;
-    attached
-        .iter()
-        .try_for_each(|attached| describe(global, &pins, attached))
+    let mut all = attached.iter();
+    all.try_for_each(|attached| describe(global, &pins, attached))?;
+    view::answers::say(&for_answers)
 }
 
 impl From<&grammar::Attach> for AttachRequest {
@@ -58,7 +62,12 @@ fn describe(global: &Global, pins: &Pins, attached: &Attached) -> Result<()> {
     }
     let verb = if attached.already { "" } else { "attached " };
     let reason = &attached.reason;
-    view::sentence(format_args!("{name}: {verb}in {mode} mode ({reason})"))?;
+    view::sentence(match attached.was_for_answers {
+        true => format!(
+            "{name}: in {mode} mode, and was attached for answers alone; rules take packets there from now on"
+        ),
+        false => format!("{name}: {verb}in {mode} mode ({reason})"),
+    })?;
     if attached.policy != Policy::Pass {
         let policy = control::policy(pins, name)?.policy;
         view::sentence(format_args!("  policy {policy}"))?;
@@ -83,7 +92,7 @@ fn json(pins: &Pins, attached: &Attached, warnings: Option<Vec<Row>>) -> Result<
         "mode": attached.mode,
         "reason": attached.reason,
         "ledger": attached.ledger,
-        "changed": !attached.already,
+        "changed": !attached.already || attached.was_for_answers,
         "warnings": warnings,
     });
     view::json::extend(&mut json, &policy)?;

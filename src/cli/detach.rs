@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::grammar::{self, Global};
 use super::{doctor, pins, warnings};
 use xdpredir::control::{self, DetachRequest, Left};
-use xdpredir::model::Change;
+use xdpredir::model::{Change, Verb};
 use xdpredir::view;
 
 pub fn run(global: &Global, args: &grammar::Detach) -> Result<ExitCode> {
@@ -36,6 +36,10 @@ pub fn run(global: &Global, args: &grammar::Detach) -> Result<ExitCode> {
             }
             Left::More => {}
         }
+    }
+    for name in &report.untranslated {
+        let why = format!("answers that arrive at {name} are not translated any more");
+        warnings::warn(global, &(why, Verb::attach(name)).into());
     }
     if let Some(stays) = report.cleared? {
         warnings::warn(global, &stays);

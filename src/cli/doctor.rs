@@ -41,6 +41,7 @@ pub fn run(global: &Global, args: &grammar::Doctor) -> Result<ExitCode> {
     complain(global, &fixed.errors);
     if !global.json {
         print_changes("fixed", fixed.changes.iter().map(Change::to_string))?;
+        view::answers::say(&fixed.for_answers)?;
     }
     let Recheck { fixed, mut left } = control::recheck(&pins, found.findings)?;
     if global.json {
@@ -91,6 +92,7 @@ fn undo(global: &Global, reverted: &Reverted) -> Result<ExitCode> {
         view::sentence("nothing to undo")?;
     } else {
         print_changes("reverted", &mut changes)?;
+        view::answers::say(&reverted.for_answers)?;
     }
     Ok(report_reverted(global, reverted))
 }

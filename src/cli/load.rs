@@ -12,7 +12,7 @@ use super::grammar::Global;
 use super::warnings;
 use xdpredir::control::{self, Pins};
 use xdpredir::error::{Exit, failure};
-use xdpredir::model::{Remedy, Rule, Verb};
+use xdpredir::model::{ForAnswers, Remedy, Rule, Verb};
 use xdpredir::view::{self, doctor::Row};
 
 /// The columns of a bar beside two numbers of up to a million.
@@ -21,6 +21,8 @@ const WIDE_ENOUGH: u16 = 72;
 #[derive(Serialize)]
 struct Loaded {
     loaded: usize,
+    #[serde(flatten)]
+    for_answers: ForAnswers,
     warnings: Option<Vec<Row>>,
 }
 
@@ -42,9 +44,14 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
         warnings::warn(global, &(why, remedy).into());
     }
     if global.json {
-        return view::json::print(&Loaded { loaded, warnings });
+        return view::json::print(&Loaded {
+            loaded,
+            for_answers: report.for_answers,
+            warnings,
+        });
     }
-    view::line(format_args!("loaded {}", view::count(loaded, "rule")))
+    view::line(format_args!("loaded {}", view::count(loaded, "rule")))?;
+    view::answers::say(&report.for_answers)
 }
 
 fn parse(file: &Path) -> Result<Vec<Rule>> {

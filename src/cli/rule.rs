@@ -9,7 +9,7 @@ use super::grammar::{self, Filter, Global, RuleAdd, RuleDel};
 use super::{explain, load, requests, warnings};
 use xdpredir::control::{self, ActionReport, AddReport, Pins};
 use xdpredir::error::Exit;
-use xdpredir::model::RuleRecord;
+use xdpredir::model::{ForAnswers, RuleRecord};
 use xdpredir::view::{self, doctor::Row};
 
 pub fn run(global: &Global, verb: &grammar::Rule) -> Result<ExitCode> {
@@ -36,12 +36,16 @@ fn list(global: &Global, pins: &Pins, args: &Filter) -> Result<()> {
 struct Added<'a> {
     #[serde(flatten)]
     record: &'a RuleRecord,
+    #[serde(flatten)]
+    for_answers: &'a ForAnswers,
     warnings: Option<Vec<Row>>,
 }
 
 #[derive(Serialize)]
 struct AddedRules<'a> {
     rules: &'a [RuleRecord],
+    #[serde(flatten)]
+    for_answers: &'a ForAnswers,
     warnings: Option<Vec<Row>>,
 }
 
@@ -59,11 +63,16 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     }
     let warnings = warnings::say(global, &report.warnings);
     if global.json {
-        return view::json::print(&Added { record, warnings });
+        return view::json::print(&Added {
+            record,
+            for_answers: &report.for_answers,
+            warnings,
+        });
     }
     view::sentence(added(&report))?;
     let mut found = report.found.iter();
     found.try_for_each(|found| view::sentence(format_args!("  {found}")))?;
+    view::answers::say(&report.for_answers)?;
     // Many senders want no answer, so that it is no warning.
     if report.answers_come_from_server() {
         let server = report.server;
@@ -97,20 +106,27 @@ fn add_action(global: &Global, report: &ActionReport) -> Result<()> {
     let warnings = warnings::say(global, &report.warnings);
     let rules = &report.records;
     if global.json {
-        return view::json::print(&AddedRules { rules, warnings });
+        return view::json::print(&AddedRules {
+            rules,
+            for_answers: &report.for_answers,
+            warnings,
+        });
     }
     let verb = verb(report.is_update);
     let mut lines = rules.iter().map(|rule| {
         let (matches, action) = (rule.matches_text(), view::rules::action(rule));
         format!("{verb} {matches} -> {action}")
     });
-    lines.try_for_each(view::sentence)
+    lines.try_for_each(view::sentence)?;
+    view::answers::say(&report.for_answers)
 }
 
 fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
     let report = control::delete(pins, &args.into(), args.if_exists)?;
     if global.json {
-        return view::json::print(&serde_json::json!({ "deleted": report.deleted() }));
+        let mut json = serde_json::json!({ "deleted": report.deleted() });
+        view::json::extend(&mut json, &report.for_answers)?;
+        return view::json::print(&json);
     }
     let rules: Vec<String> = report.rules.iter().map(control::match_text).collect();
     let rules = match args.all {
@@ -125,7 +141,8 @@ fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
             let others = view::count(others, "rule");
             format!("deleted {backends}, and {others} without backends: {rules}")
         }
-    })
+    })?;
+    view::answers::say(&report.for_answers)
 }
 
 fn refresh(global: &Global, pins: &Pins, args: &Filter) -> Result<ExitCode> {
@@ -138,6 +155,7 @@ fn refresh(global: &Global, pins: &Pins, args: &Filter) -> Result<ExitCode> {
     } else {
         let mut lines = view::refresh::lines(&report).into_iter();
         lines.try_for_each(view::sentence)?;
+        view::answers::say(&report.for_answers)?;
     }
     let all = report.failed.is_empty();
     Ok(ExitCode::from(if all { 0 } else { Exit::Failed as u8 }))

@@ -14,7 +14,8 @@ use crate::datapath::{self, Draft, Pins};
 use crate::doctor::{self, checks};
 use crate::error::{Exit, failure};
 use crate::model::{
-    Action, Finding, MAX_BACKENDS, Mac, Match, Reply, Rewriting, Rule, RuleRecord, TooLong, Weight,
+    Action, Finding, ForAnswers, MAX_BACKENDS, Mac, Match, Reply, Rewriting, Rule, RuleRecord,
+    TooLong, Weight,
 };
 
 /// A backend for a rule.
@@ -48,6 +49,8 @@ pub struct AddReport {
     /// What was found, and how.
     pub found: Vec<String>,
     pub not_found: Option<anyhow::Error>,
+    /// What was done so that answers are seen.
+    pub for_answers: ForAnswers,
     /// What keeps packets from arriving; an error where that could not be checked.
     pub warnings: Result<Vec<Finding>>,
 }
@@ -79,7 +82,7 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
 
     let (lock, store) = draft.lock()?;
     let egress = BTreeSet::from([found.adjacency.ifindex]);
-    let is_update = store.edit(&lock, &egress, [matches], |rules| {
+    let (is_update, for_answers) = store.edit(&lock, &egress, [matches], |rules| {
         let mut rule = rules.pop().unwrap_or(Rule::new(matches));
         // Of another action, nothing is left but what becomes of packets that are too long.
         (rule.action, rule.counter) = (Action::Redirect, None);
@@ -112,6 +115,7 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
         device: found.device,
         found: found.found,
         not_found: found.not_found,
+        for_answers,
     })
 }
 

@@ -11,7 +11,7 @@ use crate::datapath::{self, Draft, Pins};
 use crate::doctor::{self, checks};
 use crate::error::Failure;
 use crate::host::device;
-use crate::model::{Action, Finding, Mac, Macs, Match, Rule, RuleRecord, TooLong};
+use crate::model::{Action, Finding, ForAnswers, Mac, Macs, Match, Rule, RuleRecord, TooLong};
 
 /// A rule without backends.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct ActionReport {
     pub records: Vec<RuleRecord>,
     /// One was there before.
     pub is_update: bool,
+    /// What was done because the rule before may have had answers translated.
+    pub for_answers: ForAnswers,
     /// What keeps packets from arriving; an error where that could not be checked.
     pub warnings: Result<Vec<Finding>>,
 }
@@ -57,15 +59,16 @@ pub fn add_action(pins: &Pins, request: &ActionRequest) -> Result<ActionReport> 
     let (mut draft, ()) = read.ok_or_else(|| datapath::not_attached(pins))?;
     let (lock, store) = draft.lock()?;
     let egress = BTreeSet::from_iter(action.ifindex());
-    let is_update = store.edit(&lock, &egress, matches.iter().copied(), |rules| {
-        let is_update = !rules.is_empty();
-        for &matches in &matches {
-            let place = rules.iter().position(|rule| rule.matches == matches);
-            let old = place.map(|place| rules.remove(place));
-            rules.push(changed(matches, old, action, request.too_long)?);
-        }
-        Ok(is_update)
-    })?;
+    let (is_update, for_answers) =
+        store.edit(&lock, &egress, matches.iter().copied(), |rules| {
+            let is_update = !rules.is_empty();
+            for &matches in &matches {
+                let place = rules.iter().position(|rule| rule.matches == matches);
+                let old = place.map(|place| rules.remove(place));
+                rules.push(changed(matches, old, action, request.too_long)?);
+            }
+            Ok(is_update)
+        })?;
     let rules = matches.iter().map(|matches| {
         let rule = store.get(matches)?;
         rule.context("the rule was just stored")
@@ -77,6 +80,7 @@ pub fn add_action(pins: &Pins, request: &ActionRequest) -> Result<ActionReport> 
     Ok(ActionReport {
         records: records.collect::<Result<_>>()?,
         is_update,
+        for_answers,
         warnings: doctor::of_rules(pins, &rules).map(|facts| checks::of_backend(&facts)),
     })
 }

@@ -11,7 +11,7 @@ use crate::datapath::{self, Attached, Pins, Report, Request};
 use crate::doctor::{self, checks};
 use crate::error::Failure;
 use crate::host::device;
-use crate::model::{Finding, Mode};
+use crate::model::{Finding, Mode, Purpose};
 
 /// How long a link may take to come back.
 const LINK_WITHIN: Duration = Duration::from_secs(5);
@@ -53,6 +53,7 @@ pub fn attach(pins: &Pins, request: &AttachRequest) -> Result<Report> {
             force: request.force,
             ledger: request.ledger,
             policy,
+            purpose: Purpose::Rules,
         },
     )?;
     wait_for_links(&report.attached)?;
@@ -61,7 +62,8 @@ pub fn attach(pins: &Pins, request: &AttachRequest) -> Result<Report> {
 
 /// What those that are new would lose, with the rules that are there.
 pub fn check_attached(pins: &Pins, attached: &[Attached]) -> Result<Vec<Finding>> {
-    let new = attached.iter().filter(|attached| !attached.already);
+    let is_new = |attached: &&Attached| !attached.already || attached.was_for_answers;
+    let new = attached.iter().filter(is_new);
     let ifindexes: Vec<u32> = new.map(|attached| attached.device.ifindex).collect();
     if ifindexes.is_empty() {
         return Ok(Vec::new());

@@ -10,7 +10,7 @@ use super::selector::text;
 use super::{MatchSpec, validate};
 use crate::datapath::{self, Lock, Pins, RuleStore};
 use crate::error::Failure;
-use crate::model::{Action, Match, Plan, Rule};
+use crate::model::{Action, ForAnswers, Match, Plan, Rule};
 
 /// What is deleted.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct DeleteReport {
     /// The rules, or those that the backends were of, or would have been; not named where all rules were
     /// deleted.
     pub rules: Vec<Match>,
+    /// What was done where no rule needs it for answers any more.
+    pub for_answers: ForAnswers,
 }
 
 impl DeleteReport {
@@ -66,7 +68,12 @@ pub fn delete(pins: &Pins, request: &DeleteRequest, if_exists: bool) -> Result<D
         DeleteRequest::All => delete_all(&store, &lock)?,
         DeleteRequest::Rule { server, .. } => {
             let (none, candidates) = (BTreeSet::new(), candidates.iter().copied());
-            store.edit(&lock, &none, candidates, |rules| Ok(remove(rules, *server)))?
+            let (report, for_answers) =
+                store.edit(&lock, &none, candidates, |rules| Ok(remove(rules, *server)))?;
+            DeleteReport {
+                for_answers,
+                ..report
+            }
         }
     };
     match report.deleted() {
@@ -104,8 +111,10 @@ impl DeleteRequest {
 fn delete_all(store: &RuleStore, lock: &Lock) -> Result<DeleteReport> {
     let all = store.list()?;
     let transaction = store.begin(lock, &BTreeSet::new())?;
-    transaction.stage(Plan::delete(&all))?.publish()?;
-    let mut report = DeleteReport::default();
+    let mut report = DeleteReport {
+        for_answers: transaction.stage(Plan::delete(&all))?.publish()?,
+        ..DeleteReport::default()
+    };
     all.iter()
         .for_each(|rule| report.add(rule, rule.backends.len().max(1)));
     Ok(report)

@@ -6,7 +6,7 @@ use crate::datapath::{self, Interface, Lock, Pins};
 use crate::doctor::{self, Reverted};
 use crate::error::{Exit, failure};
 use crate::host::device;
-use crate::model::{Refusal, Remedy, Verb};
+use crate::model::{Purpose, Refusal, Remedy, Verb};
 
 /// Where to detach.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct DetachRequest {
 /// What was done, whatever failed after it.
 pub struct DetachReport {
     pub detached: Vec<String>,
+    /// Those of them where answers arrive that rules still have translated.
+    pub untranslated: Vec<String>,
     /// What fixes had changed for the sake of rules, which are gone now.
     pub reverted: Reverted,
     /// An error where not everything was done; a refusal where an empty directory has to stay.
@@ -38,28 +40,37 @@ pub enum Left {
     More,
 }
 
-/// Detaches from the interfaces that are meant. With the last one go the rules, unless they are to be kept.
+/// Detaches from the interfaces that are meant. With the last one that rules are for go those for answers,
+/// and the rules, unless these are to be kept.
 pub fn detach(pins: &Pins, request: &DetachRequest) -> Result<DetachReport> {
     let keep_rules = request.keep_rules;
     let lock = Lock::take_to_detach(pins)?;
     let all = datapath::interfaces(pins)?;
-    let count = all.len();
-    let which = match &request.interfaces {
-        None => all,
-        Some(names) => named(all, names)?,
+    let mut which = match &request.interfaces {
+        None => all.clone(),
+        Some(names) => named(all.clone(), names)?,
     };
-    // What was changed for the sake of rules stays as long as they.
-    let reverted = if which.len() == count && !keep_rules {
-        revert(pins, &lock)
-    } else {
-        Reverted::default()
-    };
+    let is_last = !all
+        .iter()
+        .any(|other| serves_rules(other) && !has(&which, other));
+    let mut reverted = Reverted::default();
+    if is_last && !keep_rules {
+        // What was changed for the sake of rules stays as long as they.
+        reverted = revert(pins, &lock);
+    }
+    if is_last {
+        which = datapath::interfaces(pins)?;
+    }
     let mut detached = Vec::new();
     let done = which.iter().try_for_each(|interface| {
         datapath::detach(pins, interface)?;
         detached.push(interface.name());
         Ok(())
     });
+    let untranslated = match is_last {
+        true => Vec::new(),
+        false => untranslated(pins, &lock, &which)?,
+    };
     let cleared = done.and_then(|()| datapath::clear(pins, keep_rules));
     let left = if !pins.root().exists() {
         Left::Nothing
@@ -70,10 +81,26 @@ pub fn detach(pins: &Pins, request: &DetachRequest) -> Result<DetachReport> {
     };
     Ok(DetachReport {
         detached,
+        untranslated,
         reverted,
         cleared,
         left,
     })
+}
+
+fn serves_rules(interface: &Interface) -> bool {
+    interface.purpose == Purpose::Rules
+}
+
+fn has(all: &[Interface], interface: &Interface) -> bool {
+    all.iter().any(|other| other.ifindex == interface.ifindex)
+}
+
+/// Those of some interfaces where answers arrive that rules have translated.
+fn untranslated(pins: &Pins, lock: &Lock, interfaces: &[Interface]) -> Result<Vec<String>> {
+    let needed = datapath::needed_for_answers(pins, lock)?;
+    let needed = interfaces.iter().filter(|i| needed.contains(&i.ifindex));
+    Ok(needed.map(Interface::name).collect())
 }
 
 /// What cannot be reverted keeps nobody from detaching.

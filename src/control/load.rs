@@ -8,10 +8,12 @@ use crate::datapath::{Lock, Pins, RuleStore};
 use crate::doctor::{Sample, checks};
 use crate::error::Failure;
 use crate::host::device;
-use crate::model::{Finding, Plan, Rule};
+use crate::model::{Finding, ForAnswers, Plan, Rule};
 
 /// What is checked of loaded rules.
 pub struct LoadReport {
+    /// What was done so that answers are seen.
+    pub for_answers: ForAnswers,
     /// What keeps packets from arriving; an error where that could not be checked.
     pub warnings: Result<Vec<Finding>>,
     /// How many rules have a backend that was not checked.
@@ -57,13 +59,13 @@ pub fn load(pins: &Pins, rules: Vec<Rule>, progress: impl FnMut(usize)) -> Resul
     let forwards = rules.iter().filter_map(|rule| rule.action.ifindex());
     let egress = backends.chain(forwards).collect();
     let transaction = store.begin(&lock, &egress)?;
-    transaction
-        .stage(Plan::put(rules))?
-        .publish_with(progress)?;
+    let staged = transaction.stage(Plan::put(rules))?;
+    let for_answers = staged.publish_with(progress)?;
     // What follows only looks, and may take a while.
     drop(lock);
     let facts = sample.facts(pins);
     Ok(LoadReport {
+        for_answers,
         warnings: facts.map(|facts| checks::of_backend(&facts)),
         unchecked,
     })

@@ -22,7 +22,8 @@ pub fn refresh(pins: &Pins, selector: &RuleSelector) -> Result<RefreshReport> {
     let mut report = RefreshReport::default();
     for rules in rediscovery.batches() {
         let (lock, store) = draft.lock()?;
-        let rebinds = rediscovery.rebind(store, &lock, rules, |_| Ok(()))?;
+        let (rebinds, for_answers) = rediscovery.rebind(store, &lock, rules, |_| Ok(()))?;
+        report.for_answers.extend(for_answers);
         rebinds.iter().for_each(|rebind| add(&mut report, rebind));
     }
     Ok(report)

@@ -46,6 +46,7 @@ fn of_interface(pins: &Pins, interface: &Interface) -> Result<InterfaceStats> {
         ifname: interface.name(),
         ifindex: interface.ifindex,
         mode: interface.mode,
+        purpose: interface.purpose,
         actions,
         outcomes,
     })
@@ -90,6 +91,7 @@ fn attachment(pins: &Pins, store: &RuleStore, interface: &Interface) -> Result<I
         ifname: interface.name(),
         ifindex: interface.ifindex,
         mode: interface.mode,
+        purpose: interface.purpose,
         program_id: ids.as_ref().map(|ids| ids.program),
         link_id: ids.map(|ids| ids.link),
         state,

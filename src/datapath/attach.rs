@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Error, Result};
+use anyhow::{Context, Error, Result};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Gid;
 
@@ -15,12 +15,13 @@ use super::locate::Mounted;
 use super::lock::Lock;
 use super::mode::{Refused, choose, link};
 use super::state::has_state;
-use super::{Pins, RuleStore, detach, ledger, permissions, policy, sys};
+use super::{Pins, RuleStore, answers, detach, ledger, permissions, policy, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::Device;
 use crate::host::xdp;
 use crate::model::{
-    Command, ETHERNET_MTU, LedgerState, LinkState, Mode, Policy, Refusal, Remedy, Verb,
+    Command, ETHERNET_MTU, ForAnswers, LedgerState, LinkState, Mode, Policy, Purpose, Refusal,
+    Remedy, Verb,
 };
 
 pub struct Request<'a> {
@@ -35,6 +36,7 @@ pub struct Request<'a> {
     /// What becomes of the frames that no rule matches; None: they pass, or what it is where the program
     /// is attached already.
     pub policy: Option<Policy>,
+    pub purpose: Purpose,
 }
 
 /// What became of one device of a request.
@@ -43,8 +45,10 @@ pub struct Attached {
     pub mode: Mode,
     /// Why this mode.
     pub reason: String,
-    /// It was attached before; nothing was changed.
+    /// It was attached before.
     pub already: bool,
+    /// It was attached for answers alone. From now on rules take packets there, too.
+    pub was_for_answers: bool,
     /// The program that was replaced.
     pub replaced: Option<String>,
     /// The program was taken off the device that had its name or index before, and is in another
@@ -64,6 +68,7 @@ impl Attached {
             mode,
             reason,
             already: false,
+            was_for_answers: false,
             replaced: None,
             made_room: false,
             ledger,
@@ -79,6 +84,8 @@ pub struct Report {
     pub attached: Vec<Attached>,
     /// Where a bpffs was mounted, because there was none.
     pub mounted: Option<&'static str>,
+    /// What the rules need that were kept when nothing was attached any more.
+    pub for_answers: ForAnswers,
 }
 
 /// Attaches to all devices or to none. Mounts a bpffs where the default pin directory needs one.
@@ -102,10 +109,32 @@ pub fn attach(pins: &Pins, request: &Request) -> Result<Report> {
         let made_room = |interface: &Interface| has_place_of(&attached.device, interface);
         attached.made_room = ended.iter().any(made_room);
     }
+    let serves_rules = |interface: &Interface| interface.purpose == Purpose::Rules;
+    let is_first = !before.iter().any(serves_rules);
+    let for_answers = is_first.then(|| answers::attach_again(pins, &lock));
     Ok(Report {
         attached: all,
         mounted: mounted.keep(),
+        for_answers: for_answers.transpose()?.unwrap_or_default(),
     })
+}
+
+/// Attaches to a device for answers alone.
+pub(super) fn attach_for_answers(pins: &Pins, lock: &Lock, device: &Device) -> Result<Attached> {
+    let before = interfaces(pins)?;
+    let unwanted = |interface: &Interface| interface.ledger == LedgerState::Unwanted;
+    let request = Request {
+        devices: std::slice::from_ref(device),
+        mode: None,
+        group: None,
+        force: false,
+        ledger: !before.iter().any(unwanted),
+        policy: None,
+        purpose: Purpose::Answers,
+    };
+    let made = attach_locked(pins, lock, &request, &before);
+    let attached = made.inspect_err(|_| drop(detach::sweep(pins)))?.pop();
+    attached.context("a request with a device attaches to it")
 }
 
 /// A failure, after what was done all the same.
@@ -149,8 +178,10 @@ fn attach_locked(
     }
 
     let wanted = request.policy.unwrap_or_default();
-    let names = loaded.iter().map(|program| &program.device);
-    let names: Vec<_> = names
+    let new = loaded.iter().map(|program| &program.device);
+    let served = done.iter().filter(|attached| attached.was_for_answers);
+    let names: Vec<_> = new
+        .chain(served.map(|attached| &attached.device))
         .map(|device| (device.ifindex, device.name.as_str()))
         .collect();
     policy::require_no_loop(pins, &wanted, &names)?;
@@ -172,6 +203,10 @@ fn attach_locked(
             no_ledger: no_ledger.as_ref().map(crate::error::refusal),
             ..attachment.keep(pins)?
         });
+    }
+    for attached in done.iter().filter(|attached| attached.was_for_answers) {
+        let found = before.iter().find(|i| i.ifindex == attached.device.ifindex);
+        found.map_or(Ok(()), |i| i.serve_rules(pins, lock, &attached.policy))?;
     }
     Ok(done)
 }
@@ -245,7 +280,9 @@ fn already(
 ) -> Result<Attached> {
     let (mode, policy) = (interface.mode, interface.policy(pins)?);
     let name = &device.name;
-    if request.policy.is_some_and(|wanted| wanted != policy) {
+    let was_for_answers = interface.purpose == Purpose::Answers;
+    let wanted = request.policy.unwrap_or(policy);
+    if wanted != policy && !was_for_answers {
         let why = format!("{name} is attached with another policy, {}", policy.name());
         let change = Remedy::from(Command::Name("policy")) + " changes it";
         return Err(failure(Exit::Conflict, (why, change)));
@@ -258,7 +295,8 @@ fn already(
     let attached = Attached::new(device, mode, "already attached".into(), interface.ledger);
     Ok(Attached {
         already: true,
-        policy,
+        was_for_answers,
+        policy: wanted,
         ..attached
     })
 }
@@ -292,11 +330,12 @@ impl Loaded {
                 (format!("{name} has another XDP {whose}"), remedy),
             ));
         }
-        let (mode, reason) = choose(device, request.mode)?;
+        let (mode, reason) = choose(device, request.mode, request.purpose)?;
         let variant = Variant {
             mode,
             frags: false,
             ledger,
+            purpose: request.purpose,
         };
         let policy = request.policy.unwrap_or_default();
         let program = load(pins, device, variant, &policy)?;

@@ -7,9 +7,9 @@ use libbpf_rs::query::LinkTypeInfo;
 use super::bpffs::At;
 use super::maps::{Counters, Map};
 use super::state::attached;
-use super::{Pins, abi, sys};
+use super::{Pins, abi, policy, sys};
 use crate::host::device;
-use crate::model::{Actions, LedgerState, LinkState, Mode, Outcome, Outcomes};
+use crate::model::{Actions, LedgerState, LinkState, Mode, Outcome, Outcomes, Purpose};
 
 /// The ways out of the program, by their names in JSON.
 const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
@@ -52,6 +52,10 @@ pub struct Interface {
     pub ledger: LedgerState,
     /// Frames in several buffers come along.
     pub frags: bool,
+    /// Frames that are redirected to it natively arrive.
+    pub reachable: bool,
+    /// As it is now.
+    pub purpose: Purpose,
     /// Its device is in another network namespace. Who is not root can't tell.
     pub moved: bool,
     name: String,
@@ -85,6 +89,8 @@ impl Interface {
                 _ => LedgerState::Unavailable,
             },
             frags: config.frags != 0,
+            reachable: config.reachable != 0,
+            purpose: policy::purpose(pins, ifindex)?,
             moved: false,
             name: String::from_utf8_lossy(&abi::text_of(&config.name)).into_owned(),
         };

@@ -20,7 +20,7 @@ use super::state::has_state;
 use super::{Pins, banks, ledger, policy, refusal, ruleset, sys};
 use crate::host::device::{self, Device};
 use crate::host::xdp;
-use crate::model::{LedgerState, Mode, Policy};
+use crate::model::{LedgerState, Mode, Policy, Purpose};
 
 /// What the verifier folds into an interface's own copy of the program.
 #[derive(Clone, Copy)]
@@ -29,6 +29,7 @@ pub struct Variant {
     /// Frames in several buffers come along.
     pub frags: bool,
     pub ledger: LedgerState,
+    pub purpose: Purpose,
 }
 
 /// The program with the interface's constants and its policy, on the namespace's maps; its own maps are
@@ -54,7 +55,7 @@ pub fn load(pins: &Pins, device: &Device, variant: Variant, policy: &Policy) -> 
         let data = loaded.maps.bss_data.as_deref_mut();
         data.context("the program has no variables")?.program_id = id;
     }
-    policy::put(&loaded.maps.policy, policy)?;
+    policy::put(&loaded.maps.policy, policy, variant.purpose)?;
     pin_interface(pins, device.ifindex, loaded.object_mut())?;
     Ok(loaded.progs.xdpredir.as_fd().try_clone_to_owned()?)
 }
@@ -66,6 +67,7 @@ pub fn try_out() -> Result<()> {
         mode: Mode::Skb,
         frags: false,
         ledger: LedgerState::On,
+        purpose: Purpose::Answers, // so that all of the program is verified
     };
     let mut storage = MaybeUninit::uninit();
     let (open, _banks) = open(&mut storage, &device::by_name("lo")?, variant)?;
@@ -138,6 +140,7 @@ fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
         reachable: is_reachable(device)?.into(),
         completes_checksum: device.completes_checksum()?.into(),
         mac: device.mac.map_or([0; 6], |mac| mac.0),
+        for_answers: (variant.purpose == Purpose::Answers).into(),
         ..Default::default()
     };
     abi::put_text(&mut config.name, &device.name);

@@ -2,6 +2,7 @@
 
 mod abi;
 mod allocator;
+mod answers;
 mod attach;
 mod banks;
 mod bitmap;
@@ -32,6 +33,7 @@ mod state;
 mod sys;
 mod version;
 
+pub use answers::needed_for_answers;
 pub use attach::{Attached, Report, Request, attach};
 pub use cause::{exit_code, is_refused};
 pub use detach::{clear, detach};

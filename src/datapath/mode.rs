@@ -10,7 +10,7 @@ use super::{log, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
 use crate::host::features;
-use crate::model::{ETHERNET_MTU, Mode, NamedPolicy, Refusal, Remedy, Verb};
+use crate::model::{ETHERNET_MTU, Mode, NamedPolicy, Purpose, Refusal, Remedy, Verb};
 
 /// The kernel's words where a driver has no XDP at all (net/core/dev.c).
 const NO_NATIVE_MODE: &str = "driver does not support XDP in native mode";
@@ -26,12 +26,18 @@ pub fn flags(mode: Mode) -> XdpFlags {
 const PROGRAM_ABOVE: &str = "an upper device already has a program";
 
 /// The mode to try first, and why.
-pub fn choose(device: &Device, wanted: Option<Mode>) -> Result<(Mode, String)> {
+pub fn choose(device: &Device, wanted: Option<Mode>, purpose: Purpose) -> Result<(Mode, String)> {
     if let Some(mode) = wanted {
         return Ok((mode, "as asked".into()));
     }
     let (mode, reason) = if device.is_bridge() {
         (Mode::Skb, "a bridge has no native mode")
+    } else if device.is_veth() && purpose == Purpose::Answers {
+        // Generic would see segments that are too long to be sent on.
+        (
+            Mode::Native,
+            "the kernel then keeps segmentation offload off at the veth's peer",
+        )
     } else if device.is_veth() {
         (
             Mode::Skb,

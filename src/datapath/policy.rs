@@ -11,21 +11,67 @@ use super::{Lock, Pins, RuleStore, abi};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
 use crate::model::policy::arrives_at;
-use crate::model::{NamedPolicy, Policy};
+use crate::model::{NamedPolicy, Policy, Purpose, Remedy, Verb};
 
 impl Interface {
     /// What becomes of the frames that no rule matches.
     pub fn policy(&self, pins: &Pins) -> Result<Policy> {
-        let policy = map(pins, self.ifindex)?.get(&0)?;
-        Ok(decode(policy.context("an interface without a policy")?))
+        Ok(decode(stored(pins, self.ifindex)?))
     }
 
-    /// Changes that, at once. What it forwards to can be redirected to from now on.
+    /// Changes that, at once. What it forwards to can be redirected to from now on. Exit 4 where the
+    /// interface serves answers alone: it would go with the rules that need it, and the policy with it.
     pub fn set_policy(&self, pins: &Pins, lock: &Lock, policy: &Policy) -> Result<()> {
+        if self.purpose == Purpose::Answers {
+            let why = format!("{} is attached for answers alone", self.name());
+            let attach = Remedy::from("run ") + Verb::attach(&self.name()) + " first";
+            return Err(failure(Exit::Conflict, (why, attach)));
+        }
+        self.serve_rules(pins, lock, policy)
+    }
+
+    /// Gives it a policy, and has rules take packets there from now on.
+    pub(super) fn serve_rules(&self, pins: &Pins, lock: &Lock, policy: &Policy) -> Result<()> {
         require_no_loop(pins, policy, &[(self.ifindex, &self.name())])?;
         open_device(pins, lock, policy)?;
-        map(pins, self.ifindex)?.put(&0, &encode(policy))
+        map(pins, self.ifindex)?.put(&0, &encode(policy, Purpose::Rules))
     }
+
+    /// Whether a change may have left it without a rule that needs it. That is asked of one that serves
+    /// answers alone.
+    pub(super) fn is_unsettled(&self, pins: &Pins) -> Result<bool> {
+        Ok(has(&stored(pins, self.ifindex)?, abi::POLICY_UNSETTLED))
+    }
+
+    /// Notes whether that is so.
+    pub(super) fn set_unsettled(&self, pins: &Pins, unsettled: bool) -> Result<()> {
+        let before = stored(pins, self.ifindex)?;
+        let others = before.flags & !(abi::POLICY_UNSETTLED as u16);
+        let flags = match unsettled {
+            true => others | abi::POLICY_UNSETTLED as u16,
+            false => others,
+        };
+        map(pins, self.ifindex)?.put(&0, &abi::policy { flags, ..before })
+    }
+}
+
+/// What an interface is attached for.
+pub(super) fn purpose(pins: &Pins, ifindex: u32) -> Result<Purpose> {
+    Ok(
+        match has(&stored(pins, ifindex)?, abi::POLICY_ANSWERS_ONLY) {
+            true => Purpose::Answers,
+            false => Purpose::Rules,
+        },
+    )
+}
+
+fn stored(pins: &Pins, ifindex: u32) -> Result<abi::policy> {
+    let policy = map(pins, ifindex)?.get(&0)?;
+    policy.context("an interface without a policy")
+}
+
+fn has(policy: &abi::policy, flag: u32) -> bool {
+    u32::from(policy.flags) & flag != 0
 }
 
 /// A policy that was just resolved, with the name of its device.
@@ -85,8 +131,8 @@ fn peer(device: &Device) -> Option<(u32, u32)> {
 }
 
 /// Into a map that is not pinned yet.
-pub(super) fn put(map: &impl MapCore, policy: &Policy) -> Result<()> {
-    let value = encode(policy);
+pub(super) fn put(map: &impl MapCore, policy: &Policy, purpose: Purpose) -> Result<()> {
+    let value = encode(policy, purpose);
     let written = map.update(abi::bytes_of(&0u32), abi::bytes_of(&value), MapFlags::ANY);
     written.context("cannot write the policy")
 }
@@ -111,19 +157,16 @@ fn forwarding(pins: &Pins) -> Result<impl Iterator<Item = Result<(u32, u32)>>> {
 /// frames would go out by the new one.
 pub(super) fn disconnect(pins: &Pins, gone: &BTreeSet<u32>) -> Result<()> {
     for interface in interfaces(pins)? {
-        let map = map(pins, interface.ifindex)?;
-        let stored = map.get(&0)?.context("an interface without a policy")?;
+        let stored = stored(pins, interface.ifindex)?;
         if decode(stored)
             .device()
             .is_some_and(|device| gone.contains(&device))
         {
-            map.put(
-                &0,
-                &abi::policy {
-                    ifindex: 0,
-                    ..stored
-                },
-            )?;
+            let without = abi::policy {
+                ifindex: 0,
+                ..stored
+            };
+            map(pins, interface.ifindex)?.put(&0, &without)?;
         }
     }
     Ok(())
@@ -133,29 +176,27 @@ fn map(pins: &Pins, ifindex: u32) -> Result<Map<u32, abi::policy>> {
     Map::open(&pins.interface_map(ifindex, "policy"), "policy")
 }
 
-fn encode(policy: &Policy) -> abi::policy {
+fn encode(policy: &Policy, purpose: Purpose) -> abi::policy {
     let kind = match policy {
         Policy::Pass => abi::POLICY_PASS,
         Policy::Drop => abi::POLICY_DROP,
         Policy::Forward { .. } => abi::POLICY_FORWARD,
     };
-    let (ifindex, flags) = match *policy {
+    let (ifindex, checksum) = match *policy {
         Policy::Forward {
             ifindex,
-            completes_checksum,
-        } => (
-            ifindex,
-            if completes_checksum {
-                abi::POLICY_COMPLETES_CHECKSUM
-            } else {
-                0
-            },
-        ),
+            completes_checksum: true,
+        } => (ifindex, abi::POLICY_COMPLETES_CHECKSUM),
+        Policy::Forward { ifindex, .. } => (ifindex, 0),
         _ => (0, 0),
+    };
+    let purpose = match purpose {
+        Purpose::Rules => 0,
+        Purpose::Answers => abi::POLICY_ANSWERS_ONLY | abi::POLICY_UNSETTLED,
     };
     abi::policy {
         kind: kind as u16,
-        flags: flags as u16,
+        flags: (checksum | purpose) as u16,
         ifindex,
     }
 }
@@ -165,7 +206,7 @@ fn decode(policy: abi::policy) -> Policy {
         abi::POLICY_DROP => Policy::Drop,
         abi::POLICY_FORWARD => Policy::Forward {
             ifindex: policy.ifindex,
-            completes_checksum: policy.flags & abi::POLICY_COMPLETES_CHECKSUM as u16 != 0,
+            completes_checksum: has(&policy, abi::POLICY_COMPLETES_CHECKSUM),
         },
         _ => Policy::Pass,
     }
@@ -187,7 +228,9 @@ mod tests {
             forward(7, true),
             forward(i32::MAX as u32, false),
         ] {
-            assert_eq!(decode(encode(&policy)), policy);
+            for purpose in [Purpose::Rules, Purpose::Answers] {
+                assert_eq!(decode(encode(&policy, purpose)), policy);
+            }
         }
     }
 }

@@ -9,13 +9,15 @@ use crate::datapath::{Lock, Pins, pass};
 use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
 use crate::host::{netns, peer};
-use crate::model::{Change, DeviceRef, Finding, Fix, Remote};
+use crate::model::{Change, DeviceRef, Finding, Fix, ForAnswers, Remote};
 
 /// What became of the attempts.
 #[derive(Default)]
 pub struct Fixed {
     /// What was changed.
     pub changes: Vec<Change>,
+    /// What came of that where answers arrive.
+    pub for_answers: ForAnswers,
     /// Why the rest was not.
     pub errors: Vec<anyhow::Error>,
 }

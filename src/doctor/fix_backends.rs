@@ -50,12 +50,13 @@ fn fix_rules(
     let (lock, store) = draft.lock()?;
     let mut journal = Journal::open(pins)?;
     let mut changes: Vec<Change> = Vec::new();
-    let rebinds = rediscovery.rebind(store, &lock, rules, |rebinds| {
+    let (rebinds, for_answers) = rediscovery.rebind(store, &lock, rules, |rebinds| {
         changes.extend(rebinds.iter().flat_map(Rebind::changes));
         journal.write(&changes)
     })?;
     journal.confirm()?;
     fixed.changes.extend(changes);
+    fixed.for_answers.extend(for_answers);
     let failures = rebinds.iter().flat_map(|rebind| &rebind.failed);
     failed.extend(failures.map(|(backend, why)| format!("server {}: {why}", backend.server)));
     Ok(())

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 
 use crate::datapath::{Lock, RuleStore};
-use crate::model::{Adjacency, Backend, Change, Match, Rule};
+use crate::model::{Adjacency, Backend, Change, ForAnswers, Match, Rule};
 
 /// Rules that are changed under one lock: other runs wait no longer than that takes.
 pub const RULES_AT_ONCE: usize = 1024;
@@ -43,7 +43,7 @@ pub fn rebind(
     egress: &BTreeSet<u32>,
     adjacency: impl Fn(&Match, &Backend) -> Option<Found>,
     note: impl FnOnce(&[Rebind]) -> Result<()>,
-) -> Result<Vec<Rebind>> {
+) -> Result<(Vec<Rebind>, ForAnswers)> {
     // Before the devices are opened: a backend whose device was removed and came back still has the old index.
     let mut before = Vec::new();
     for matches in rules {

@@ -13,7 +13,7 @@ use crate::datapath::{Lock, RuleStore};
 use crate::error::one_line;
 use crate::host::device::Device;
 use crate::host::discovery::{AddressHint, Probe, locate};
-use crate::model::{Adjacency, Backend, Locator, Mac, Match, Rule};
+use crate::model::{Adjacency, Backend, ForAnswers, Locator, Mac, Match, Rule};
 
 /// How many backends are looked for at a time, for a server that is silent takes seconds.
 const WORKERS: usize = 16;
@@ -78,7 +78,7 @@ impl<F: Fn(&Backend) -> Option<Source>> Rediscovery<F> {
         lock: &Lock,
         rules: &[Match],
         note: impl FnOnce(&[Rebind]) -> Result<()>,
-    ) -> Result<Vec<Rebind>> {
+    ) -> Result<(Vec<Rebind>, ForAnswers)> {
         let found = |_: &Match, backend: &Backend| match (self.source)(backend)? {
             Source::Host(locator) => self.found.get(&(locator, backend.server)).cloned(),
             Source::Caller(found) => Some(found),

@@ -10,13 +10,15 @@ use crate::host::device::{self, Device};
 use crate::host::ethtool::Ethtool;
 use crate::host::namespaces::Namespaces;
 use crate::host::{capability, netns};
-use crate::model::{Backend, Change, DeviceRef, Match};
+use crate::model::{Backend, Change, DeviceRef, ForAnswers, Match};
 
 /// What became of the changes in the journal.
 #[derive(Default)]
 pub struct Reverted {
     /// What is as it was before.
     pub changes: Vec<Change>,
+    /// What came of that where answers arrive.
+    pub for_answers: ForAnswers,
     /// Why the rest is not; that stays in the journal.
     pub errors: Vec<anyhow::Error>,
 }
@@ -67,7 +69,9 @@ fn undo_some(
         }
     }
     if let Some((_, first)) = backends.first() {
-        let made = revert_backends(pins, lock, &backends).and_then(|changes| {
+        let made = revert_backends(pins, lock, &backends);
+        let made = made.and_then(|(changes, for_answers)| {
+            reverted.for_answers.extend(for_answers);
             let mut numbers = backends.iter().map(|(number, _)| *number);
             numbers.try_for_each(|number| journal.forget(number))?;
             Ok(changes)
@@ -78,7 +82,11 @@ fn undo_some(
 
 /// Gives backends their former adjacencies, unless somebody has changed them since, or another backend
 /// has their former address now.
-fn revert_backends(pins: &Pins, lock: &Lock, changes: &[(u32, Change)]) -> Result<Vec<Change>> {
+fn revert_backends(
+    pins: &Pins,
+    lock: &Lock,
+    changes: &[(u32, Change)],
+) -> Result<(Vec<Change>, ForAnswers)> {
     let (mut former, mut egress, mut rules) = (HashMap::new(), BTreeSet::new(), BTreeSet::new());
     for (_, change) in changes {
         let Change::Backend {
@@ -102,7 +110,7 @@ fn revert_backends(pins: &Pins, lock: &Lock, changes: &[(u32, Change)]) -> Resul
         former.copied().map(Ok)
     };
     let store = RuleStore::open(pins)?;
-    let rebinds = rebind(&store, lock, rules, &egress, adjacency, |_| Ok(()))?;
+    let (rebinds, for_answers) = rebind(&store, lock, rules, &egress, adjacency, |_| Ok(()))?;
     let reverted = |rebind: Rebind| {
         let change = move |(after, before): (Backend, _)| Change::Backend {
             matches: rebind.matches,
@@ -111,7 +119,8 @@ fn revert_backends(pins: &Pins, lock: &Lock, changes: &[(u32, Change)]) -> Resul
         };
         rebind.changes.into_iter().map(change)
     };
-    Ok(rebinds.into_iter().flat_map(reverted).collect())
+    let changes = rebinds.into_iter().flat_map(reverted).collect();
+    Ok((changes, for_answers))
 }
 
 /// Reverts the change of a device. False where the device is gone, or was changed since.

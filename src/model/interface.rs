@@ -29,6 +29,26 @@ impl fmt::Display for Mode {
     }
 }
 
+/// What the program is attached to an interface for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// The user attached it: rules take packets there, and answers are translated there, too.
+    #[default]
+    Rules,
+    /// Rules had it attached, because answers arrive there. Rules take nothing there.
+    Answers,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Purpose::Rules => "rules",
+            Purpose::Answers => "answers",
+        })
+    }
+}
+
 /// Whether the program still sees packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -2,6 +2,7 @@
 
 mod action;
 mod adjacency;
+mod answers;
 mod change;
 mod counter;
 mod ephemeral;
@@ -28,6 +29,7 @@ mod stats;
 
 pub use action::{Action, ActionKind, Macs, TooLong};
 pub use adjacency::Adjacency;
+pub use answers::{AnswerInterface, ForAnswers};
 pub use change::{Change, DeviceRef};
 pub use counter::{Counter, Rate};
 pub use ephemeral::EphemeralPorts;
@@ -36,7 +38,9 @@ pub use features::{
     FeatureSource, Features, Netns, Offloads, Peer, Related, Remote, RxQueues, XdpFeatures,
 };
 pub use finding::{Diagnosis, Finding, Fix, LookedAt, Refreshed, Severity};
-pub use interface::{Actions, ETHERNET_MTU, LedgerState, LinkState, Mode, Outcome, Outcomes};
+pub use interface::{
+    Actions, ETHERNET_MTU, LedgerState, LinkState, Mode, Outcome, Outcomes, Purpose,
+};
 pub use locator::Locator;
 pub use mac::Mac;
 pub use r#match::{Match, Proto};

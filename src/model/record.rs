@@ -96,6 +96,20 @@ pub struct RuleRecord {
         skip_serializing
     )]
     _warnings: Ignored,
+    #[serde(
+        default,
+        rename = "attached",
+        deserialize_with = "ignored",
+        skip_serializing
+    )]
+    _attached: Ignored,
+    #[serde(
+        default,
+        rename = "detached",
+        deserialize_with = "ignored",
+        skip_serializing
+    )]
+    _detached: Ignored,
 }
 
 /// What is skipped.
@@ -163,6 +177,8 @@ impl RuleRecord {
             sticky: rule.sticky,
             announce: rule.announce,
             _warnings: Ignored,
+            _attached: Ignored,
+            _detached: Ignored,
         }
     }
 

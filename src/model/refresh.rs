@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{Adjacency, Locator, Match};
+use super::{Adjacency, ForAnswers, Locator, Match};
 
 /// The backends that moved, and those that were not found.
 #[derive(Default, Serialize)]
@@ -13,6 +13,8 @@ pub struct RefreshReport {
     pub refreshed: Vec<RefreshedBackend>,
     /// The backends that stay as they were.
     pub failed: Vec<FailedBackend>,
+    #[serde(flatten)]
+    pub for_answers: ForAnswers,
 }
 
 /// A backend that has a new adjacency.

@@ -93,6 +93,18 @@ pub struct Refusal {
     pub remedy: Remedy,
 }
 
+impl Verb {
+    /// Attaches an interface in the mode that fits.
+    pub fn attach(interface: &str) -> Self {
+        Verb::Attach {
+            interfaces: vec![interface.into()],
+            mode: None,
+            force: false,
+            policy: None,
+        }
+    }
+}
+
 impl Remedy {
     /// Whether there is nothing to say.
     pub fn is_empty(&self) -> bool {

@@ -161,6 +161,14 @@ impl Rule {
         self.reply
     }
 
+    /// The devices where answers arrive that the program has to translate.
+    pub fn answers_by(&self) -> impl Iterator<Item = u32> {
+        let backends = self.backends.iter();
+        let translated = backends.filter(|backend| self.reply_of(backend) == Reply::Nat);
+        let devices = translated.map(|backend| backend.ifindex);
+        devices.filter(|&ifindex| ifindex != 0)
+    }
+
     /// Whether the program remembers connections for the rule.
     pub fn remembers(&self) -> bool {
         let is_remembered = |backend| self.sticky || self.reply_of(backend) == Reply::Nat;

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Actions, Failures, LedgerState, LinkState, Mode, NamedPolicy, Outcomes, RuleRecord};
+use super::{
+    Actions, Failures, LedgerState, LinkState, Mode, NamedPolicy, Outcomes, Purpose, RuleRecord,
+};
 
 /// All counters at one moment.
 #[derive(Serialize)]
@@ -25,6 +27,7 @@ pub struct InterfaceStats {
     pub ifname: String,
     pub ifindex: u32,
     pub mode: Mode,
+    pub purpose: Purpose,
     pub actions: Actions,
     /// Counters by what became of the packets.
     pub outcomes: Outcomes,
@@ -53,6 +56,7 @@ pub struct InterfaceStatus {
     pub ifname: String,
     pub ifindex: u32,
     pub mode: Mode,
+    pub purpose: Purpose,
     /// The program's number; None: only root may ask.
     pub program_id: Option<u32>,
     /// The link's number; None: only root may ask.

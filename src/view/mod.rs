@@ -1,5 +1,6 @@
 //! Tables and JSON.
 
+pub mod answers;
 pub mod columns;
 pub mod doctor;
 mod escape;

@@ -9,8 +9,8 @@ use super::failures::Advice;
 use super::style::Tone;
 use super::{failures, rules, terminal, units};
 use crate::model::{
-    Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Policy, Rate, Snapshot,
-    Status,
+    Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Policy, Purpose, Rate,
+    Snapshot, Status,
 };
 
 /// An earlier snapshot, and the time that has passed since.
@@ -28,11 +28,16 @@ pub fn status(status: &Status) -> String {
     }
     let mut all = status.interfaces.iter();
     let has_policy = all.any(|interface| interface.policy.policy != Policy::Pass);
+    let mut all = status.interfaces.iter();
+    let for_answers = all.any(|interface| interface.purpose == Purpose::Answers);
     let table = Columns::of(&status.interfaces)
         .text("interface", named_with_state)
         .color(is_marked)
         .number("ifindex", |interface| interface.ifindex.to_string())
         .text("mode", |interface| interface.mode.to_string())
+        .when(for_answers, |table| {
+            table.text("purpose", |interface| interface.purpose.to_string())
+        })
         .when(has_policy, |table| {
             table
                 .text("policy", |interface| interface.policy.to_string())

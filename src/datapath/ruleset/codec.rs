@@ -245,9 +245,13 @@ pub fn remembers(action: &abi::action) -> bool {
     has(action, abi::REWRITE_REPLY_NAT | abi::REWRITE_STICKY)
 }
 
+/// Whether the backend's answers are translated.
+pub fn translates(action: &abi::action) -> bool {
+    has(action, abi::REWRITE_REPLY_NAT)
+}
+
 fn reply_of(actions: &[(abi::action, u32)]) -> Reply {
-    let is_nat = |(action, _): &_| has(action, abi::REWRITE_REPLY_NAT);
-    if actions.iter().any(is_nat) {
+    if actions.iter().any(|(action, _)| translates(action)) {
         return Reply::Nat;
     }
     Reply::None

@@ -9,7 +9,7 @@ use super::key::StoredRule;
 use super::table::Table;
 use super::targets::actions_of;
 use super::words::{of_word, word_of};
-use super::{RuleStore, room};
+use super::{RuleStore, codec, room};
 use crate::datapath::state::attached;
 use crate::datapath::{Lock, abi, policy};
 
@@ -54,6 +54,21 @@ impl RuleStore {
             opened.with_context(|| format!("ifindex {ifindex}"))?;
         }
         Ok(())
+    }
+
+    /// The devices where answers arrive that rules have translated. The caller holds the lock.
+    pub fn answers_by(&self) -> Result<BTreeSet<u32>> {
+        let mut devices = BTreeSet::new();
+        if self.slots.live()?.set.remembering == 0 {
+            return Ok(devices);
+        }
+        for number in self.actions()? {
+            let action: abi::action = self.heap.read(number)?;
+            if codec::translates(&action) && action.ifindex != 0 {
+                devices.insert(action.ifindex);
+            }
+        }
+        Ok(devices)
     }
 
     /// The lines of all actions. The caller holds the lock.

@@ -1,6 +1,6 @@
 //! What a plan changes, compared with the live rule set.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Result;
 
@@ -31,6 +31,25 @@ pub struct Job {
     pub locators: Vec<LocatorChange>,
     /// How many new counters it takes.
     pub new_counters: usize,
+    pub answers: Answers,
+}
+
+/// The devices where answers arrive that rules have translated.
+#[derive(Default)]
+pub struct Answers {
+    /// Of the rules as they are.
+    pub before: BTreeSet<u32>,
+    /// Of the rules as they are to be.
+    pub after: BTreeSet<u32>,
+}
+
+impl Answers {
+    fn change(&mut self, old: Option<&Rule>, new: Option<&Rule>) {
+        self.before
+            .extend(old.into_iter().flat_map(Rule::answers_by));
+        self.after
+            .extend(new.into_iter().flat_map(Rule::answers_by));
+    }
 }
 
 /// A rule to be stored.
@@ -81,6 +100,7 @@ impl Job {
             if let Some(old) = lookup.find(&matches, &key)? {
                 job.gone.add(&old.rule);
                 job.announced.remove(&old.rule);
+                job.answers.change(Some(&old.rule), None);
                 job.remove.push(key);
             }
         }
@@ -93,7 +113,9 @@ impl Job {
     }
 
     fn put(&mut self, mut rule: Rule, key: Key, old: Option<Old>) {
-        assign_counters(&mut rule, old.as_ref().map(|old| &old.rule));
+        let before = old.as_ref().map(|old| &old.rule);
+        assign_counters(&mut rule, before);
+        self.answers.change(before, Some(&rule));
         if old.as_ref().is_some_and(|old| old.rule == rule) {
             return;
         }

@@ -9,17 +9,20 @@ use anyhow::Result;
 
 use super::RuleStore;
 use super::codec::key_of;
-use super::job::{Job, LocatorChange};
+use super::job::{Answers, Job, LocatorChange};
 use super::ports::Ports;
 use super::slots::{FIRST_REVISION, Slot};
 use super::staging::Written;
+use crate::datapath::answers::{self, Attaching};
 use crate::datapath::state::attached;
 use crate::datapath::{Lock, flow_table, sys};
-use crate::model::{Match, Plan, Rule};
+use crate::host::device;
+use crate::model::{ForAnswers, Match, Plan, Rule};
 
 /// A change in the making. It holds what it reads against other runs by the lock.
 pub struct Transaction<'a> {
     store: &'a RuleStore,
+    attaching: Attaching<'a>,
 }
 
 /// A plan that found room, and is written.
@@ -29,6 +32,8 @@ pub struct Staged<'a> {
     live: Slot,
     /// None where the plan changes nothing.
     written: Option<Written>,
+    answers: Answers,
+    attaching: Attaching<'a>,
     /// How many rules the plan stores, with those that are already as they are to be.
     count: usize,
 }
@@ -36,9 +41,12 @@ pub struct Staged<'a> {
 impl RuleStore {
     /// Begins a change. Packets can be sent to the devices `egress` from now on; actions whose device was
     /// unregistered and had one of these indexes are read as without a device.
-    pub fn begin<'a>(&'a self, _: &'a Lock, egress: &BTreeSet<u32>) -> Result<Transaction<'a>> {
+    pub fn begin<'a>(&'a self, lock: &'a Lock, egress: &BTreeSet<u32>) -> Result<Transaction<'a>> {
         self.open_egress(egress)?;
-        Ok(Transaction { store: self })
+        Ok(Transaction {
+            store: self,
+            attaching: Attaching::new(&self.pins, lock),
+        })
     }
 
     /// Changes the rules that have these matches. `edit` is given the rules that there are, and makes of
@@ -49,24 +57,31 @@ impl RuleStore {
         egress: &BTreeSet<u32>,
         matches: impl IntoIterator<Item = Match>,
         edit: impl FnOnce(&mut Vec<Rule>) -> Result<T>,
-    ) -> Result<T> {
-        let transaction = self.begin(lock, egress)?;
+    ) -> Result<(T, ForAnswers)> {
+        let mut transaction = self.begin(lock, egress)?;
         let mut have = Vec::new();
         for matches in matches {
             have.extend(transaction.get(&matches)?);
         }
         let mut want = have.clone();
         let result = edit(&mut want)?;
+        // A rule that stays as it is is in no plan.
+        let known: BTreeSet<u32> = have.iter().flat_map(Rule::answers_by).collect();
+        let mut wanted = want.iter().flat_map(Rule::answers_by);
+        wanted.try_for_each(|ifindex| transaction.see(ifindex, known.contains(&ifindex)))?;
         let plan = Plan::between(&have, &want);
-        transaction.stage(plan)?.publish()?;
-        Ok(result)
+        let for_answers = transaction.stage(plan)?.publish()?;
+        Ok((result, for_answers))
     }
 
     /// Makes what a rule needs whose connections are remembered: their table, and the way back to the
     /// interfaces where requests arrive.
     fn prepare_connections(&self) -> Result<()> {
         flow_table::require(&self.pins)?;
-        self.open_egress(&attached(&self.pins)?.into_iter().collect())
+        // The kernel opens no device that is gone.
+        let there = |ifindex: &u32| device::name_of(*ifindex).is_some();
+        let attached = attached(&self.pins)?.into_iter();
+        self.open_egress(&attached.filter(there).collect())
     }
 
     /// Stores locators. If that fails, those from before are stored again.
@@ -90,13 +105,24 @@ impl<'a> Transaction<'a> {
         self.store.read(&live, matches, &key_of(matches))
     }
 
+    /// Attaches the program to a device where answers arrive that it has to see. Where that fails, a rule
+    /// that had answers there before goes on as it was: somebody has detached there.
+    fn see(&mut self, ifindex: u32, had_some: bool) -> Result<()> {
+        let seen = self.attaching.see(ifindex);
+        if had_some { Ok(()) } else { seen }
+    }
+
     /// Checks that a plan finds room, and writes it. A backend without a counter keeps that of its server
     /// in the rule, or gets a new one.
-    pub fn stage(self, plan: Plan) -> Result<Staged<'a>> {
+    pub fn stage(mut self, plan: Plan) -> Result<Staged<'a>> {
         let store = self.store;
         let count = plan.put.len();
         let live = store.slots.live()?;
         let job = Job::new(store, &live, plan)?;
+        let Answers { before, after } = &job.answers;
+        after
+            .iter()
+            .try_for_each(|ifindex| self.see(*ifindex, before.contains(ifindex)))?;
         let mut written = None;
         if !job.is_empty() {
             let ports = Ports::open(&store.pins)?;
@@ -113,6 +139,8 @@ impl<'a> Transaction<'a> {
             store,
             live,
             written,
+            answers: job.answers,
+            attaching: self.attaching,
             count,
         })
     }
@@ -120,18 +148,22 @@ impl<'a> Transaction<'a> {
 
 impl Staged<'_> {
     /// Makes the plan what packets and other runs see.
-    pub fn publish(self) -> Result<()> {
+    pub fn publish(self) -> Result<ForAnswers> {
         self.publish_with(|_| ())
     }
 
     /// As `publish`; `progress` hears how many rules are stored.
-    pub fn publish_with(self, mut progress: impl FnMut(usize)) -> Result<()> {
+    pub fn publish_with(self, mut progress: impl FnMut(usize)) -> Result<ForAnswers> {
         let Staged {
             store,
             live,
             written,
+            answers,
+            attaching,
             count,
         } = self;
+        let pins = &store.pins;
+        answers::expect_less(pins, &(&answers.before - &answers.after))?;
         if let Some(written) = written {
             store.heap.store()?;
             store.counters.store()?;
@@ -142,8 +174,10 @@ impl Staged<'_> {
             let revision = live.set.revision + 1;
             store.slots.publish(&written.staged, revision)?;
         }
+        let attached = attaching.keep();
         progress(count);
-        Ok(())
+        let detached = answers::settle(store, pins, &answers.after);
+        Ok(ForAnswers { attached, detached })
     }
 
     /// Gives the plan up. Dropping it does the same: what nobody can reach is swept when its room is needed.

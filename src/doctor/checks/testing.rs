@@ -3,7 +3,7 @@
 use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, HostFacts, InterfaceFacts, Trial};
 use crate::model::{
     Adjacency, Backend, Counter, FeatureSource, Features, LinkState, Match, Mode, Outcome,
-    Outcomes, Policy, Proto, Remote, Rewrite, Rule, XdpFeatures,
+    Outcomes, Policy, Proto, Purpose, Remote, Rewrite, Rule, XdpFeatures,
 };
 
 /// A device attached natively, and a backend behind another one.
@@ -31,6 +31,8 @@ pub fn attach(facts: &mut Facts, device: DeviceFacts, mode: Mode) {
         ifindex,
         name: device.name().to_string(),
         mode,
+        purpose: Purpose::Rules,
+        reachable: true,
         frags: false,
         state: LinkState::Attached,
         successor: None,

@@ -2,13 +2,19 @@
 
 use std::net::IpAddr;
 
-use crate::model::{Features, LinkState, Mac, Mode, Policy, Remote, RxQueues, SshSession, VlanId};
+use crate::model::{
+    Features, LinkState, Mac, Mode, Policy, Purpose, Remote, RxQueues, SshSession, VlanId,
+};
 
 /// An attached interface.
 pub struct InterfaceFacts {
     pub ifindex: u32,
     pub name: String,
     pub mode: Mode,
+    /// What the program is attached to it for.
+    pub purpose: Purpose,
+    /// Frames that are redirected to it natively arrive, as the program has it.
+    pub reachable: bool,
     /// Frames in several buffers come along.
     pub frags: bool,
     pub state: LinkState,

@@ -17,7 +17,8 @@ pub use reply::{
 };
 
 use crate::model::{
-    EphemeralPorts, Failures, Features, LinkState, Match, Mode, NamedPolicy, Outcomes, Rule,
+    EphemeralPorts, Failures, Features, LinkState, Match, Mode, NamedPolicy, Outcomes, Purpose,
+    Rule,
 };
 
 #[derive(Default)]
@@ -57,15 +58,16 @@ impl Facts {
         matches.named(name).to_string()
     }
 
-    /// The attached interfaces in native mode that are there.
+    /// The attached interfaces in native mode that rules take packets on.
     pub fn native(&self) -> impl Iterator<Item = &InterfaceFacts> {
         self.live().filter(|i| i.mode == Mode::Native)
     }
 
-    /// The attached interfaces that packets meet the program on.
+    /// The attached interfaces that rules take packets on.
     pub fn live(&self) -> impl Iterator<Item = &InterfaceFacts> {
-        let attached = |i: &&InterfaceFacts| i.state == LinkState::Attached;
-        self.interfaces.iter().filter(attached)
+        let takes =
+            |i: &&InterfaceFacts| i.state == LinkState::Attached && i.purpose == Purpose::Rules;
+        self.interfaces.iter().filter(takes)
     }
 
     /// Those interfaces, each with its device.

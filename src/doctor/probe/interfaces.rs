@@ -34,6 +34,8 @@ pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Result<
     Ok(InterfaceFacts {
         ifindex,
         mode: interface.mode,
+        purpose: interface.purpose,
+        reachable: interface.reachable,
         frags: interface.frags,
         state,
         successor: namesake.map(|d| d.ifindex).filter(|&now| now != ifindex),

@@ -1,0 +1,470 @@
+//! Interfaces that are attached for answers alone: rules have that done, and undo it with the last one of them.
+
+mod fixture;
+
+use std::net::{IpAddr, UdpSocket};
+
+use fixture::lan::mac;
+use fixture::{Ns, Pins, Run, Tool, eventually, kill};
+use serde_json::Value;
+
+const VIP: &str = "203.0.113.53";
+const VIP6: &str = "2001:db8:53::53";
+/// To VIP, port 80, with what a test says of the backend.
+const RULE: &str = "rule add --dst 203.0.113.53 --port 80 --to-port 8080";
+const DEL: &str = "rule del --dst 203.0.113.53 --port 80";
+
+/// `client eth0 -- lan host wan -- eth0 server`; the server's route to the client is by the host.
+struct Bed {
+    host: Ns,
+    client: Ns,
+    server: Ns,
+    pins: Pins,
+}
+
+impl Bed {
+    /// The host's addresses towards the server are on wan itself, or on the bridge br0 above it.
+    fn new(bridge: bool) -> Self {
+        let host = Ns::dual_stack("host");
+        let bed = Bed {
+            client: Ns::dual_stack("client"),
+            server: Ns::dual_stack("server"),
+            pins: Pins::new(),
+            host,
+        };
+        bed.host.veth("lan", &bed.client, "eth0");
+        bed.host.veth("wan", &bed.server, "eth0");
+        let own = if bridge { "br0" } else { "wan" };
+        if bridge {
+            bed.host.ip("link add br0 type bridge");
+            bed.host.ip("link set wan master br0");
+            bed.host.ip("link set br0 up");
+        }
+        bed.host.sysctl("net/ipv4/ip_forward", "1");
+        bed.host.sysctl("net/ipv6/conf/all/forwarding", "1");
+        for (ns, device, net, last) in [
+            (&bed.host, "lan", 1, 1),
+            (&bed.client, "eth0", 1, 2),
+            (&bed.host, own, 2, 1),
+            (&bed.server, "eth0", 2, 2),
+        ] {
+            ns.ip(&format!("addr add 10.0.{net}.{last}/24 dev {device}"));
+            ns.ip(&format!(
+                "addr add fd00:{net}::{last}/64 dev {device} nodad"
+            ));
+        }
+        for (ns, net) in [(&bed.client, 1), (&bed.server, 2)] {
+            ns.ip(&format!("route add default via 10.0.{net}.1"));
+            ns.ip(&format!("-6 route add default via fd00:{net}::1"));
+        }
+        bed
+    }
+
+    fn attached(bridge: bool) -> Self {
+        let bed = Bed::new(bridge);
+        bed.tool().ok("attach lan");
+        bed
+    }
+
+    fn tool(&self) -> Tool<'_> {
+        Tool {
+            ns: &self.host,
+            pins: &self.pins,
+        }
+    }
+
+    /// The rule with the server as its backend, by a device.
+    fn rule(&self, device: &str) -> String {
+        let mac = mac(&self.server, "eth0");
+        format!("{RULE} --reply nat --server 10.0.2.2 --mac {mac} --dev {device}")
+    }
+
+    fn add(&self, device: &str) -> Run {
+        self.tool().ok(&self.rule(device))
+    }
+
+    /// Names of interfaces, their modes, and what they are for.
+    fn attached_to(&self) -> Vec<String> {
+        let status = self.tool().json("status");
+        let all = status["interfaces"].as_array().unwrap().iter();
+        let text = |i: &Value, key: &str| i[key].as_str().unwrap().to_string();
+        all.map(|i| {
+            ["ifname", "mode", "purpose"]
+                .map(|key| text(i, key))
+                .join(" ")
+        })
+        .collect()
+    }
+
+    fn answers(&self) -> bool {
+        self.answers_from(VIP, "10.0.2.2")
+    }
+
+    /// Whether a client that asks the address gets its answer from there.
+    fn answers_from(&self, vip: &str, server: &str) -> bool {
+        let server: IpAddr = server.parse().unwrap();
+        let any: &str = if server.is_ipv4() { "0.0.0.0" } else { "::" };
+        let client = self.client.enter(|| UdpSocket::bind((any, 0)).unwrap());
+        let at = self
+            .server
+            .enter(|| UdpSocket::bind((server, 8080)).unwrap());
+        client.connect((vip, 80)).unwrap();
+        client.send(b"question").unwrap();
+        for socket in [&client, &at] {
+            let wait = fixture::guest::patience(800);
+            socket.set_read_timeout(Some(wait)).unwrap();
+        }
+        let mut buffer = [0; 64];
+        let Ok((_, from)) = at.recv_from(&mut buffer) else {
+            return false;
+        };
+        at.send_to(b"answer", from).unwrap();
+        client
+            .recv(&mut buffer)
+            .is_ok_and(|len| &buffer[..len] == b"answer")
+    }
+}
+
+const LAN: &str = "lan skb rules";
+const WAN: &str = "wan native answers";
+
+#[test]
+fn a_rule_has_the_program_attached_where_answers_arrive_and_the_last_one_takes_it_away() {
+    let bed = Bed::attached(false);
+    let added = bed.add("wan");
+    let said = "attached to wan (native) for the answers";
+    assert!(added.out.contains(said), "{added:?}");
+    assert_eq!(bed.attached_to(), [LAN, WAN]);
+    assert!(bed.answers());
+    let table = bed.tool().ok("status").out;
+    assert!(
+        table.contains("purpose") && table.contains("answers"),
+        "{table}"
+    );
+    let stats = bed.tool().json("stats");
+    assert_eq!(stats["interfaces"][1]["purpose"], "answers");
+
+    // Another rule needs it as well.
+    let other = bed.rule("wan").replace("--port 80", "--port 81");
+    let added = bed.tool().json(&other);
+    assert_eq!(added["attached"], serde_json::json!([]));
+    bed.tool().ok(DEL);
+    assert_eq!(bed.attached_to(), [LAN, WAN]);
+    let deleted = bed.tool().ok(&DEL.replace("80", "81"));
+    let said = "detached from wan: no rule needs it for answers any more";
+    assert!(deleted.out.contains(said), "{deleted:?}");
+    assert_eq!(bed.attached_to(), [LAN]);
+    bed.tool().ok("detach --all");
+    assert!(bed.pins.left().is_empty());
+}
+
+#[test]
+fn answers_are_seen_on_the_port_of_a_bridge_on_a_bridge_and_in_ipv6() {
+    let bed = Bed::attached(true);
+    bed.add("wan");
+    assert_eq!(bed.attached_to(), [LAN, WAN]);
+    assert!(bed.answers());
+    // The bridge as the backend's device.
+    let changed = bed.add("br0");
+    assert!(changed.out.contains("attached to br0 (skb)"), "{changed:?}");
+    assert!(changed.out.contains("detached from wan"), "{changed:?}");
+    assert_eq!(bed.attached_to(), [LAN, "br0 skb answers"]);
+    assert!(bed.answers());
+    bed.tool().ok("rule del --all");
+    assert_eq!(bed.attached_to(), [LAN]);
+
+    let words =
+        format!("rule add --dst {VIP6} --port 80 --to-port 8080 --reply nat --server fd00:2::2");
+    assert!(
+        bed.tool()
+            .ok(&words)
+            .out
+            .contains("attached to wan (native)")
+    );
+    assert!(bed.answers_from(VIP6, "fd00:2::2"));
+}
+
+#[test]
+fn a_bridge_above_that_is_attached_sees_the_answers() {
+    let bed = Bed::new(true);
+    bed.tool().ok("attach lan br0");
+    let added = bed.add("wan");
+    assert!(!added.out.contains("for the answers"), "{added:?}");
+    assert!(bed.answers());
+}
+
+#[test]
+fn every_way_to_change_rules_attaches_and_detaches() {
+    let bed = Bed::attached(false);
+    let tool = bed.tool();
+    bed.add("wan");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), tool.ok("rule list --json").out).unwrap();
+    let load = format!("rule load {}", file.path().display());
+
+    assert_eq!(tool.json("rule del --all")["detached"][0], "wan");
+    let loaded = tool.json(&load);
+    assert_eq!(loaded["attached"][0]["ifname"], "wan");
+    assert_eq!(loaded["attached"][0]["mode"], "native");
+    assert!(bed.answers());
+
+    let changed = tool.ok(&format!("{RULE} --server 10.0.2.2 --reply none"));
+    assert!(changed.out.contains("detached from wan"), "{changed:?}");
+    assert!(tool.ok(&load).out.contains("attached to wan"));
+    let none = tool
+        .ok("rule list --json")
+        .out
+        .replace("\"nat\"", "\"none\"");
+    std::fs::write(file.path(), none).unwrap();
+    assert!(tool.ok(&load).out.contains("detached from wan"));
+
+    bed.add("wan");
+    tool.ok(&format!("{DEL} --server 10.0.2.2"));
+    tool.ok("rule add --dst 203.0.113.53 --port 80 --pass");
+    assert_eq!(bed.attached_to(), [LAN]);
+}
+
+#[test]
+fn a_backend_that_moves_takes_the_interface_along() {
+    let bed = Bed::attached(false);
+    bed.tool().ok(&format!(
+        "{RULE} --reply nat --server-netns {}",
+        bed.server.name
+    ));
+    assert_eq!(bed.attached_to(), [LAN, WAN]);
+    bed.server.ip("link del eth0");
+    eventually("the kernel has removed the veth", || {
+        !bed.host.ip("-br link").contains("wan@")
+    });
+    // So that the new one has another index than the old one.
+    bed.host.ip("link add dummy type bridge");
+    bed.host.veth("wan2", &bed.server, "eth0");
+    bed.host.ip("addr add 10.0.2.1/24 dev wan2");
+    bed.server.ip("addr add 10.0.2.2/24 dev eth0");
+    bed.server.ip("route add default via 10.0.2.1");
+    let refreshed = bed.tool().ok("rule refresh");
+    assert!(
+        refreshed.out.contains("attached to wan2 (native)"),
+        "{refreshed:?}"
+    );
+    assert_eq!(bed.attached_to(), [LAN, "wan2 native answers"]);
+    assert!(bed.answers());
+}
+
+/// The server's own requests would meet them.
+#[test]
+fn rules_take_nothing_there_until_the_user_attaches_it() {
+    let bed = Bed::attached(false);
+    let tool = bed.tool();
+    bed.add("wan");
+    tool.ok("rule add --port 9 --drop");
+    let outcome = |name: &str| {
+        let from = bed.server.enter(|| UdpSocket::bind("10.0.2.2:0").unwrap());
+        from.send_to(b"own", "10.0.1.2:9").unwrap();
+        let packets = || {
+            let stats = tool.json("stats");
+            let wan = &stats["interfaces"][1];
+            assert_eq!(wan["ifname"], "wan");
+            wan["outcomes"][name]["packets"].as_u64().unwrap()
+        };
+        eventually("the packet is counted", || packets() > 0);
+    };
+    outcome("no_rule");
+
+    let refused = tool.run("policy wan drop");
+    refused.fails(4, &["wan is attached for answers alone", "attach wan"]);
+    tool.run("attach wan --mode skb")
+        .fails(4, &["wan is attached in native mode"]);
+    let attached = tool.ok("attach wan");
+    assert!(attached.out.contains("for answers alone"), "{attached:?}");
+    assert_eq!(bed.attached_to(), [LAN, "wan native rules"]);
+    outcome("dropped_by_rule");
+    // It is the user's now.
+    tool.ok("rule del --all");
+    assert_eq!(bed.attached_to(), [LAN, "wan native rules"]);
+}
+
+#[test]
+fn the_user_s_attach_may_give_it_a_policy() {
+    let bed = Bed::attached(false);
+    bed.add("wan");
+    bed.tool()
+        .run("attach wan --policy forward:wan")
+        .fails(2, &["wan"]);
+    assert_eq!(bed.attached_to(), [LAN, WAN]);
+    // Its ARP is dropped, too.
+    let mac = mac(&bed.host, "wan");
+    bed.server
+        .ip(&format!("neigh replace 10.0.2.1 lladdr {mac} dev eth0"));
+    bed.tool().ok("attach wan --policy drop");
+    let status = bed.tool().json("status");
+    assert_eq!(status["interfaces"][1]["purpose"], "rules");
+    assert_eq!(status["interfaces"][1]["policy"], "drop");
+    assert!(bed.answers());
+}
+
+#[test]
+fn the_last_interface_of_the_user_takes_them_along_and_the_next_one_brings_them_back() {
+    let bed = Bed::attached(false);
+    let tool = bed.tool();
+    bed.add("wan");
+    let detached = tool.json("detach lan --keep-rules");
+    assert_eq!(detached["detached"], serde_json::json!(["lan", "wan"]));
+    let attached = tool.ok("attach lan");
+    assert!(
+        attached
+            .out
+            .contains("attached to wan (native) for the answers"),
+        "{attached:?}"
+    );
+    assert_eq!(bed.attached_to(), [LAN, WAN]);
+    assert!(bed.answers());
+    tool.ok("detach lan");
+    assert!(bed.pins.left().is_empty());
+}
+
+#[test]
+fn to_detach_it_is_said_to_leave_answers_untranslated() {
+    let bed = Bed::attached(false);
+    let tool = bed.tool();
+    bed.add("wan");
+    let detached = tool.ok("detach wan");
+    let said = "answers that arrive at wan are not translated any more";
+    assert!(detached.err.contains(said), "{detached:?}");
+    assert_eq!(bed.attached_to(), [LAN]);
+    assert!(!bed.answers());
+    // The rule goes on, and once it is added again, the program is back.
+    let added = bed.add("wan");
+    assert!(added.out.contains("attached to wan"), "{added:?}");
+    assert!(bed.answers());
+}
+
+#[test]
+fn where_the_program_cannot_be_attached_nothing_changes() {
+    let bed = Bed::attached(false);
+    let others = Pins::new();
+    let other = Tool {
+        ns: &bed.host,
+        pins: &others,
+    };
+    other.ok("attach wan --mode skb");
+    let added = bed.tool().run(&bed.rule("wan"));
+    added.fails(
+        4,
+        &[
+            "answers arrive at wan",
+            "another XDP program",
+            "attach wan --force",
+        ],
+    );
+    assert_eq!(bed.attached_to(), [LAN]);
+    assert_eq!(bed.tool().json("status")["rules"], 0);
+    // Of two backends, one is refused: the other's device is not kept either.
+    bed.host.veth("dmz", &bed.server, "eth1");
+    let two = [("dmz", 3), ("wan", 2)].map(|(device, last)| {
+        let ifindex = bed.host.ifindex(device);
+        format!(
+            r#"{{"src":"0.0.0.0/0","proto":"udp","port":80,"server":"10.0.2.{last}","mac":"2:0:0:0:0:1","ifindex":{ifindex},"reply":"nat"}}"#
+        )
+    });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), two.join("\n")).unwrap();
+    let load = format!("rule load {}", file.path().display());
+    bed.tool().run(&load).fails(4, &["answers arrive at wan"]);
+    assert_eq!(bed.attached_to(), [LAN]);
+    other.ok("detach --all");
+    bed.tool().ok(&load);
+    assert_eq!(bed.attached_to(), [LAN, WAN, "dmz native answers"]);
+}
+
+#[test]
+fn a_change_that_is_killed_leaves_nothing_that_the_next_one_does_not_take_away() {
+    let bed = Bed::attached(false);
+    let tool = bed.tool();
+    let (add, other) = (bed.rule("wan"), "rule add --port 9 --pass");
+    for n in 0.. {
+        let more = kill::before_change(&mut tool.command(&add), n);
+        let rules = tool.json("status")["rules"].as_u64().unwrap();
+        let is_attached = bed.attached_to().len() == 2;
+        assert!(rules == 0 || is_attached, "{n}");
+        assert!(rules == 0 || bed.answers(), "{n}");
+        tool.ok(other);
+        assert_eq!(bed.attached_to().len() as u64, 1 + rules, "{n}");
+        tool.ok("rule del --all");
+        assert_eq!(bed.attached_to(), [LAN], "{n}");
+        if !more {
+            break;
+        }
+    }
+    for n in 0.. {
+        bed.add("wan");
+        let more = kill::before_change(&mut tool.command(DEL), n);
+        let rules = tool.json("status")["rules"].as_u64().unwrap();
+        assert!(rules == 0 || bed.answers(), "{n}");
+        tool.ok(other);
+        assert_eq!(bed.attached_to().len() as u64, 1 + rules, "{n}");
+        tool.ok("rule del --all");
+        if !more {
+            break;
+        }
+    }
+}
+
+#[test]
+fn rules_that_are_added_and_deleted_at_once_agree_about_it() {
+    let bed = Bed::attached(false);
+    let tool = bed.tool();
+    let rule = |port: u16| {
+        bed.rule("wan")
+            .replace("--port 80", &format!("--port {port}"))
+    };
+    for _ in 0..3 {
+        let adds = [81, 82, 83].map(|port| tool.spawn(&rule(port)));
+        for add in adds {
+            assert!(add.wait_with_output().unwrap().status.success());
+        }
+        assert_eq!(bed.attached_to(), [LAN, WAN]);
+        let both = [tool.spawn("rule del --all"), tool.spawn(&rule(80))];
+        for run in both {
+            run.wait_with_output().unwrap();
+        }
+        let rules = tool.json("status")["rules"].as_u64().unwrap();
+        assert_eq!(bed.attached_to().len() as u64, 1 + rules.min(1));
+        tool.run("rule del --all");
+        assert_eq!(bed.attached_to(), [LAN]);
+    }
+}
+
+#[test]
+fn an_interface_whose_device_is_gone_goes_with_the_next_change() {
+    let bed = Bed::attached(false);
+    bed.add("wan");
+    bed.host.ip("link del wan");
+    bed.tool().ok("rule add --port 9 --pass");
+    assert_eq!(bed.attached_to(), [LAN]);
+}
+
+/// The kernel keeps a server's segments short where the program is native, so that they can be sent on.
+#[test]
+fn the_mode_is_the_other_one_where_the_first_is_refused() {
+    let bed = Bed::attached(false);
+    // A native program wants a receive queue for each of the peer's transmit queues.
+    bed.server.ip("link del eth0");
+    eventually("the kernel has removed the veth", || {
+        !bed.host.ip("-br link").contains("wan@")
+    });
+    let queues = "numrxqueues 2 numtxqueues 2";
+    bed.host.ip(&format!(
+        "link add wan {queues} type veth peer name eth0 {queues} netns {}",
+        bed.server.name
+    ));
+    bed.host.exec("ethtool -L wan rx 1");
+    bed.host.ip("link set wan up");
+    bed.host.ip("addr add 10.0.2.1/24 dev wan");
+    bed.server.ip("link set eth0 up");
+    bed.server.ip("addr add 10.0.2.2/24 dev eth0");
+    bed.server.ip("route add default via 10.0.2.1");
+    let added = bed.add("wan");
+    assert!(added.out.contains("attached to wan (skb)"), "{added:?}");
+    assert!(bed.answers());
+}
