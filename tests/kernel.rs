@@ -80,6 +80,23 @@ fn the_program_loads_in_native_mode() {
     }
 }
 
+/// What a rule has attached for answers alone is longer: it asks whether rules take packets there.
+#[test]
+fn the_program_loads_for_answers_alone() {
+    let host = Host::new();
+    host.ns.veth("lan", &host.ns, "peer");
+    host.attach("lan", "native", "").ok();
+    host.ns.ip("link add br0 type bridge");
+    for (device, mode) in [("peer", "native"), ("br0", "skb")] {
+        let backend = "--server 10.1.1.2 --mac 2:0:0:0:0:2";
+        let added = host
+            .tool()
+            .ok(&format!("rule add {backend} --dev {device} --reply nat"));
+        let said = format!("attached to {device} ({mode}) for the answers");
+        assert!(added.out.contains(&said), "{added:?}");
+    }
+}
+
 /// Kernels that redirect no frames in several buffers (before 6.3) need not take it.
 #[test]
 fn the_program_loads_for_frames_in_several_buffers() {
