@@ -209,3 +209,29 @@ fn flows_of_other_rules_move_when_others_join() {
         assert!(flows.spread()[0] < 40, "{reply}");
     }
 }
+
+#[test]
+fn interfaces_that_are_attached_after_the_rule_remember_as_well() {
+    let lan = Lan::new(false, 2);
+    lan.tool().ok("attach lan --mode skb");
+    lan.host.ip("addr add 172.17.0.1/16 dev wan0");
+    lan.servers[0].ip("route add default via 172.17.0.1");
+    lan.add_backend(0, &format!("--dst {VIP} --port 7999 --reply nat"));
+    // What was a server is another client.
+    let client = &lan.servers[1];
+    client.ip("addr add 10.9.0.2/24 dev eth0");
+    let host = fixture::lan::mac(&lan.host, "wan1");
+    client.ip(&format!("neigh add 10.9.0.1 lladdr {host} dev eth0"));
+    client.ip(&format!("route add {VIP} via 10.9.0.1 src 10.9.0.2"));
+    lan.tool().ok("attach wan0 wan1 --mode skb");
+    let server = lan.server_socket(0);
+    for client in [&lan.vm, client] {
+        let client = fixture::lan::socket(client, "0.0.0.0:0");
+        client.connect((VIP, 7999)).unwrap();
+        client.send(b"question").unwrap();
+        let (question, from) = fixture::lan::receive(&server);
+        assert_eq!(question, "question");
+        server.send_to(b"answer", from).unwrap();
+        assert_eq!(fixture::lan::receive(&client).0, "answer");
+    }
+}

@@ -115,7 +115,7 @@ struct flow_table {
 	 * this range, both ends included; in the CPU's byte order. */
 	__u16 first_port;
 	__u16 last_port;
-	__u32 unused;
+	__u32 banks; /* how many the command gives it when it makes it; 0: as many as usual */
 };
 #define FIRST_PORT 32768
 #define LAST_PORT  60999

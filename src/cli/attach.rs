@@ -5,16 +5,18 @@ use anyhow::Result;
 use super::grammar::{self, Global, ModeChoice};
 use super::{pins, warnings};
 use xdpredir::control::{self, AttachReport, AttachRequest, Attached, Pins};
-use xdpredir::model::{Mode, Policy};
+use xdpredir::model::{Mode, Policy, TableSize};
 use xdpredir::view::{self, doctor::Row};
 
 pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
     let pins = pins(global)?;
+    let report = control::attach(&pins, &args.into())?;
     let AttachReport {
         attached,
         mounted,
         for_answers,
-    } = control::attach(&pins, &args.into())?;
+        connections,
+    } = report;
     let mounted = mounted.map(|at| format!("mounted a bpffs at {at}"));
     let warn =
         |attached: &[Attached]| warnings::say(global, &control::check_attached(&pins, attached));
@@ -22,7 +24,10 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
         if let Some(mounted) = mounted {
             view::complaint(format_args!("xdpredir: {mounted}"));
         }
-        let one = |attached| json(&pins, attached, warn(std::slice::from_ref(attached)));
+        let one = |attached| {
+            let warnings = warn(std::slice::from_ref(attached));
+            json(&pins, attached, connections, warnings)
+        };
         let all = attached.iter().map(one).collect::<Result<Vec<_>>>()?;
         return view::json::print(&all);
     }
@@ -30,7 +35,11 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
     mounted.iter().try_for_each(view::sentence)?;
     let mut all = attached.iter();
     all.try_for_each(|attached| describe(global, &pins, attached))?;
-    view::answers::say(&for_answers)
+    view::answers::say(&for_answers)?;
+    let room = args.connections.map(|_| connections);
+    room.map_or(Ok(()), |room| {
+        view::sentence(format_args!("room for {room}"))
+    })
 }
 
 impl From<&grammar::Attach> for AttachRequest {
@@ -46,6 +55,7 @@ impl From<&grammar::Attach> for AttachRequest {
             force: args.force,
             ledger: !args.no_ledger,
             policy: args.policy.clone(),
+            connections: args.connections,
         }
     }
 }
@@ -84,7 +94,12 @@ fn describe(global: &Global, pins: &Pins, attached: &Attached) -> Result<()> {
     Ok(())
 }
 
-fn json(pins: &Pins, attached: &Attached, warnings: Option<Vec<Row>>) -> Result<serde_json::Value> {
+fn json(
+    pins: &Pins,
+    attached: &Attached,
+    connections: TableSize,
+    warnings: Option<Vec<Row>>,
+) -> Result<serde_json::Value> {
     let policy = control::policy(pins, &attached.device.name)?.policy;
     let mut json = serde_json::json!({
         "ifname": attached.device.name,
@@ -93,6 +108,7 @@ fn json(pins: &Pins, attached: &Attached, warnings: Option<Vec<Row>>) -> Result<
         "reason": attached.reason,
         "ledger": attached.ledger,
         "changed": !attached.already || attached.was_for_answers,
+        "connections": connections,
         "warnings": warnings,
     });
     view::json::extend(&mut json, &policy)?;

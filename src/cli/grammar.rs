@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use xdpredir::control::PolicySpec;
 use xdpredir::lab;
+use xdpredir::model::TableSize;
 
 pub use self::rule::{Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel};
 
@@ -112,6 +113,12 @@ pub struct Attach {
     /// stack, are dropped, or leave by another device as they are [default: pass]
     #[arg(long, value_name = "pass|drop|forward:DEV", value_hint = ValueHint::Other)]
     pub policy: Option<PolicySpec>,
+
+    /// Remember so many connections at most, or a few more, for all interfaces of this network namespace; up
+    /// to 4,194,304. A million take 264 MiB of memory, from the first rule that remembers connections
+    /// [default: 262,144, which take 66 MiB]
+    #[arg(long, value_name = "N")]
+    pub connections: Option<TableSize>,
 }
 
 #[derive(Args)]

@@ -11,7 +11,7 @@ use crate::datapath::{self, Attached, Pins, Report, Request};
 use crate::doctor::{self, checks};
 use crate::error::Failure;
 use crate::host::device;
-use crate::model::{Finding, Mode, Purpose};
+use crate::model::{Finding, Mode, Purpose, TableSize};
 
 /// How long a link may take to come back.
 const LINK_WITHIN: Duration = Duration::from_secs(5);
@@ -30,6 +30,8 @@ pub struct AttachRequest {
     pub ledger: bool,
     /// What becomes of the frames that no rule matches.
     pub policy: Option<PolicySpec>,
+    /// How many connections are remembered.
+    pub connections: Option<TableSize>,
 }
 
 /// Attaches to all interfaces or to none.
@@ -54,6 +56,7 @@ pub fn attach(pins: &Pins, request: &AttachRequest) -> Result<Report> {
             ledger: request.ledger,
             policy,
             purpose: Purpose::Rules,
+            connections: request.connections,
         },
     )?;
     wait_for_links(&report.attached)?;

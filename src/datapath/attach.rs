@@ -8,6 +8,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Gid;
 
 use super::bpffs::remove_tree;
+use super::flow_table::{self, Resize};
 use super::foreign::{Foreign, Replaced};
 use super::interface::{Interface, interfaces};
 use super::load::{Variant, load};
@@ -21,7 +22,7 @@ use crate::host::device::Device;
 use crate::host::xdp;
 use crate::model::{
     Command, ETHERNET_MTU, ForAnswers, LedgerState, LinkState, Mode, Policy, Purpose, Refusal,
-    Remedy, Verb,
+    Remedy, TableSize, Verb,
 };
 
 pub struct Request<'a> {
@@ -37,6 +38,8 @@ pub struct Request<'a> {
     /// is attached already.
     pub policy: Option<Policy>,
     pub purpose: Purpose,
+    /// How many connections are remembered; None: as many as usual, or as many as before.
+    pub connections: Option<TableSize>,
 }
 
 /// What became of one device of a request.
@@ -86,6 +89,8 @@ pub struct Report {
     pub mounted: Option<&'static str>,
     /// What the rules need that were kept when nothing was attached any more.
     pub for_answers: ForAnswers,
+    /// How many connections are remembered.
+    pub connections: TableSize,
 }
 
 /// Attaches to all devices or to none. Mounts a bpffs where the default pin directory needs one.
@@ -116,6 +121,7 @@ pub fn attach(pins: &Pins, request: &Request) -> Result<Report> {
         attached: all,
         mounted: mounted.keep(),
         for_answers: for_answers.transpose()?.unwrap_or_default(),
+        connections: flow_table::size(pins)?,
     })
 }
 
@@ -131,6 +137,7 @@ pub(super) fn attach_for_answers(pins: &Pins, lock: &Lock, device: &Device) -> R
         ledger: !before.iter().any(unwanted),
         policy: None,
         purpose: Purpose::Answers,
+        connections: None,
     };
     let made = attach_locked(pins, lock, &request, &before);
     let attached = made.inspect_err(|_| drop(detach::sweep(pins)))?.pop();
@@ -155,6 +162,9 @@ fn attach_locked(
     request: &Request,
     before: &[Interface],
 ) -> Result<Vec<Attached>> {
+    let connections = request.connections;
+    let resize = connections.map(|size| Resize::prepare(pins, lock, size));
+    let resize = resize.transpose()?.flatten();
     let no_ledger = request
         .ledger
         .then(|| ledger::require(pins))
@@ -198,6 +208,7 @@ fn attach_locked(
         .into_iter()
         .map(|program| program.link(pins, request.mode))
         .collect::<Result<Vec<_>>>()?;
+    resize.map_or(Ok(()), Resize::apply)?;
     for attachment in linked {
         done.push(Attached {
             no_ledger: no_ledger.as_ref().map(crate::error::refusal),

@@ -88,14 +88,14 @@ pub fn is_bank(name: &str) -> bool {
 }
 
 /// Puts a bank where the program looks it up.
-pub fn put(outer: &impl MapCore, number: u32, bank: &MapHandle) -> Result<()> {
+pub fn put(outer: &impl MapCore, number: u32, bank: &impl AsFd) -> Result<()> {
     let fd = bank.as_fd().as_raw_fd();
     Ok(outer.update(&number.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)?)
 }
 
 /// Puts banks there, from a number on. In one call, because the kernel waits for all programs after each call.
 /// Before Linux 5.19 they go one by one.
-pub fn put_all(outer: &MapHandle, first: u32, banks: &[MapHandle]) -> Result<()> {
+pub fn put_all(outer: &MapHandle, first: u32, banks: &[impl AsFd]) -> Result<()> {
     let numbers = first..first + banks.len() as u32;
     let keys: Vec<u8> = numbers.flat_map(u32::to_ne_bytes).collect();
     let fds = banks.iter().map(|bank| bank.as_fd().as_raw_fd());

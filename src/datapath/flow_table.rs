@@ -1,45 +1,107 @@
 //! The table of connections: see bpf/abi/connection.h. It is made when the first rule is published that
 //! remembers connections, and stays as long as the maps.
 
+mod size;
+
 use anyhow::{Context, Result};
-use libbpf_rs::{MapHandle, MapType, libbpf_sys};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use super::bpffs::At;
 use super::maps::{self, Map};
 use super::{Pins, abi, banks, refusal};
+use crate::model::TableSize;
 
-/// 262,144 connections in 66 MiB.
-const BANKS: u32 = 32;
+pub use size::{Resize, size};
 
-/// Makes the table where there is none. The program uses it once the last write is done: a run that is killed
-/// before leaves banks that the next one replaces.
+const _: () = {
+    let tags = abi::FLOW_BANK_BUCKETS as usize * size_of::<abi::flow_tags>();
+    let entries = abi::FLOW_BANK_ENTRIES as usize * size_of::<abi::flow_entry>();
+    assert!(TableSize::BANK_BYTES as usize == tags + entries);
+    assert!(TableSize::MOST.banks() == abi::FLOW_BANKS);
+};
+
+/// Makes the table where there is none.
 pub fn require(pins: &Pins) -> Result<()> {
-    let table: Map<u32, abi::flow_table> = Map::shared(pins, "flow_table")?;
-    let now = table.get(&0)?.unwrap_or_default();
-    if now.buckets != 0 {
+    let table = read(pins)?;
+    if table.buckets != 0 {
         return Ok(());
     }
-    put_banks::<abi::flow_tags>(pins, "flow_tags", abi::FLOW_BANK_BUCKETS)?;
-    put_banks::<abi::flow_entry>(pins, "flow_entries", abi::FLOW_BANK_ENTRIES)?;
-    let buckets = BANKS * abi::FLOW_BANK_BUCKETS;
-    let made = abi::flow_table {
-        bucket_mask: buckets - 1,
+    let size = size::of(&table);
+    Banks::make(size)?.put(pins, size)
+}
+
+fn map(pins: &Pins) -> Result<Map<u32, abi::flow_table>> {
+    Map::shared(pins, "flow_table")
+}
+
+fn read(pins: &Pins) -> Result<abi::flow_table> {
+    Ok(map(pins)?.get(&0)?.unwrap_or_default())
+}
+
+/// Writes the size of the table, and with how many buckets the program uses it; 0: there is none.
+fn write(pins: &Pins, size: TableSize, buckets: u32) -> Result<()> {
+    let table = abi::flow_table {
+        bucket_mask: buckets.saturating_sub(1),
         buckets,
         first_port: abi::FIRST_PORT as u16,
         last_port: abi::LAST_PORT as u16,
-        unused: 0,
+        banks: size.banks(),
     };
-    table.put(&0, &made)
+    map(pins)?.put(&0, &table)
 }
 
-/// Makes banks of a kind, and puts all where the program looks them up. The map of maps keeps them alive.
-fn put_banks<T: abi::Plain>(pins: &Pins, name: &'static str, size: u32) -> Result<()> {
+/// The banks of a table, which nobody sees yet.
+struct Banks {
+    tags: Vec<MapHandle>,
+    entries: Vec<MapHandle>,
+}
+
+impl Banks {
+    fn make(size: TableSize) -> Result<Self> {
+        Ok(Banks {
+            tags: make::<abi::flow_tags>("flow_tags", abi::FLOW_BANK_BUCKETS, size)?,
+            entries: make::<abi::flow_entry>("flow_entries", abi::FLOW_BANK_ENTRIES, size)?,
+        })
+    }
+
+    /// Puts them where the program looks them up, which uses them once the last write is done: a run that is
+    /// killed before leaves banks that the next one replaces.
+    fn put(self, pins: &Pins, size: TableSize) -> Result<()> {
+        write(pins, size, 0)?;
+        put_banks(pins, "flow_tags", &self.tags)?;
+        put_banks(pins, "flow_entries", &self.entries)?;
+        write(pins, size, size.banks() * abi::FLOW_BANK_BUCKETS)
+    }
+}
+
+fn make<T: abi::Plain>(
+    name: &'static str,
+    entries: u32,
+    size: TableSize,
+) -> Result<Vec<MapHandle>> {
     let flags = libbpf_sys::BPF_F_MMAPABLE;
-    let make = |_| maps::create::<u32, T>(name, MapType::Array, size, flags);
-    let made = (0..BANKS).map(make).collect::<libbpf_rs::Result<Vec<_>>>();
+    let make = |_| maps::create::<u32, T>(name, MapType::Array, entries, flags);
+    let made = (0..size.banks())
+        .map(make)
+        .collect::<libbpf_rs::Result<Vec<_>>>();
     let made = made.map_err(|error| refusal::of_map(name, error));
-    let made = made.context("cannot make the table of connections")?;
+    made.with_context(|| format!("cannot make the table of connections ({size})"))
+}
+
+/// The map of maps keeps them alive. Those of a larger table that was there go: the program looks up none of
+/// their numbers, and a write of many is faster than a deletion of many.
+fn put_banks(pins: &Pins, name: &'static str, banks: &[MapHandle]) -> Result<()> {
     let path = pins.map(name);
     let outer = MapHandle::from_pinned_path(&path).at("cannot open", &path)?;
-    banks::put_all(&outer, 0, &made)
+    banks::put_all(&outer, 0, banks)?;
+    let is_there = |number: &u32| {
+        let found = outer.lookup(&number.to_ne_bytes(), MapFlags::ANY);
+        matches!(found, Ok(Some(_)))
+    };
+    let first = banks.len() as u32;
+    let left = (first..abi::FLOW_BANKS).take_while(is_there).count();
+    match banks {
+        [one, ..] if left > 0 => banks::put_all(&outer, first, &vec![one; left]),
+        _ => Ok(()),
+    }
 }

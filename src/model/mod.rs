@@ -26,6 +26,7 @@ mod rule;
 mod session;
 mod state;
 mod stats;
+mod table_size;
 
 pub use action::{Action, ActionKind, Macs, TooLong};
 pub use adjacency::Adjacency;
@@ -56,3 +57,4 @@ pub use rule::{Backend, MAX_BACKENDS, Rewrite, Rewriting, Rule};
 pub use session::SshSession;
 pub use state::BackendState;
 pub use stats::{EgressStats, InterfaceStats, InterfaceStatus, Snapshot, Status};
+pub use table_size::TableSize;

@@ -27,7 +27,7 @@ impl RuleStore {
 
     /// Opens interfaces that are newly attached to the answers of connections, where some are remembered.
     pub fn open_to_answers(&self, _: &Lock, interfaces: &BTreeSet<u32>) -> Result<()> {
-        if self.slots.live()?.set.remembering == 0 {
+        if !self.remembers()? {
             return Ok(());
         }
         self.open_egress(interfaces)

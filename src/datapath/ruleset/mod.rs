@@ -104,6 +104,11 @@ impl RuleStore {
         Ok(self.slots.live()?.set.rules as usize)
     }
 
+    /// Whether a rule remembers connections.
+    pub fn remembers(&self) -> Result<bool> {
+        Ok(self.slots.live()?.set.remembering > 0)
+    }
+
     /// All rules in order, the most specific first, as they were at one moment, whatever other runs do
     /// meanwhile.
     pub fn list(&self) -> Result<Vec<Rule>> {
