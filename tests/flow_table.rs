@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use fixture::connections::{Entry, Table};
 use fixture::lan::Lan;
-use fixture::no_command_yet::{REPLY_NAT, make_table, remember};
 use fixture::packet::{Frame, TCP, UDP};
 use fixture::run::{Loaded, XDP_DROP, XDP_REDIRECT};
 
@@ -46,14 +45,11 @@ impl Bed {
             lan.tool().ok(&format!("attach {device} --mode skb"));
         }
         for proto in ["udp", "tcp"] {
-            lan.add_backend(0, &format!("--dst {VIP} --proto {proto} --port 80"));
+            let rule = format!("--dst {VIP} --proto {proto} --port 80 --reply nat");
+            lan.add_backend(0, &rule);
         }
-        make_table(&lan.pins);
         let table = Table::open(&lan.pins, buckets, (32768, 60999));
-        let server = (lan.servers[0].mac("eth0"), SERVER.into());
         let devices = ["lan", "wan0"].map(|name| lan.host.ifindex(name));
-        lan.host
-            .enter(|| remember(&lan.pins, REPLY_NAT, &[server], &devices));
         let status = lan.tool().json("status");
         Bed {
             requests: Loaded::on(&status, "lan"),

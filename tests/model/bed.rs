@@ -7,7 +7,7 @@ use fastrand::Rng;
 use serde_json::Value;
 
 use crate::case::Case;
-use crate::fixture::model::{Action, Backend, Device, Model, Policy, Rule};
+use crate::fixture::model::{Action, Backend, Device, Model, Options, Policy, Rule};
 use crate::fixture::random::Packets;
 use crate::fixture::random::questions::OURS;
 use crate::fixture::run::{age_fragments, age_passed, hash_key, renew_passed};
@@ -26,6 +26,8 @@ pub struct Bed<'a> {
     /// For messages.
     run: String,
     pub shape: Shape,
+    /// What rules may remember connections for.
+    pub options: Options,
     pub model: Model,
     pub ifindexes: HashMap<&'static str, u32>,
     arrivals: Vec<Arrival>,
@@ -51,7 +53,8 @@ impl<'a> Bed<'a> {
         let arrivals = attach(&tool);
         let mut model = Model::default();
         model.hash_key = hash_key(pins);
-        (model.options, model.ports) = memory::choose(rng);
+        let options;
+        (options, model.ports) = memory::choose(rng);
         let interfaces = INTERFACES.map(|(name, _, mtu)| (name, mtu));
         for (name, mtu) in mtus.into_iter().chain(interfaces) {
             let device = Device {
@@ -66,14 +69,15 @@ impl<'a> Bed<'a> {
         let mut bed = Bed {
             ns,
             tool,
-            run: format!("{run}, {shape:?}, {:?}", model.options),
+            run: format!("{run}, {shape:?}, {options:?}"),
             shape,
+            options,
             ifindexes: model
                 .devices
                 .keys()
                 .map(|&name| (name, ns.ifindex(name)))
                 .collect(),
-            memory: Memory::new(pins, &model),
+            memory: Memory::default(),
             model,
             arrivals,
             tallies: vec![Tally::new(); INTERFACES.len()],
@@ -100,8 +104,7 @@ impl<'a> Bed<'a> {
     }
 
     fn rules_changed(&mut self) {
-        self.memory
-            .rules_changed(self.ns, self.tool.pins, &self.model);
+        self.memory.rules_changed(self.tool.pins, &self.model);
     }
 
     fn remove_device(&mut self, name: &str) {
@@ -188,7 +191,6 @@ impl<'a> Bed<'a> {
                 devices: self.model.devices.clone(),
                 policies: self.model.policies.clone(),
                 rules: self.model.rules.clone(),
-                options: self.model.options,
                 ports: self.model.ports,
                 packets: std::mem::take(&mut self.came),
             };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::fixture::model::{Backend, Device, Model, Options, Policy, Rule};
+use crate::fixture::model::{Backend, Device, Model, Policy, Rule};
 use crate::fixture::packet::UDP;
 use crate::fixture::run::{age_fragments, age_passed, hash_key, renew_passed};
 use crate::fixture::{Ns, Pins, Tool};
@@ -17,7 +17,6 @@ pub struct Case {
     pub devices: HashMap<&'static str, Device>,
     pub policies: HashMap<&'static str, Policy>,
     pub rules: Vec<Rule>,
-    pub options: Options,
     pub ports: (u16, u16),
     /// The packets that came last, with the interface of each. On the last one there is no agreement.
     pub packets: Vec<(usize, Vec<u8>)>,
@@ -173,9 +172,9 @@ impl World {
         for (name, _) in case.devices.iter().filter(|(_, device)| device.gone) {
             ns.ip(&format!("link del {name}"));
         }
-        (model.options, model.ports) = (case.options, case.ports);
-        let mut memory = Memory::new(&pins, &model);
-        memory.rules_changed(&ns, &pins, &model);
+        model.ports = case.ports;
+        let mut memory = Memory::default();
+        memory.rules_changed(&pins, &model);
         Some(World {
             ns,
             pins,

@@ -7,9 +7,9 @@ use fastrand::Rng;
 use crate::DEVICES;
 use crate::INTERFACES;
 use crate::bed::Bed;
-use crate::fixture::model::{Action, Backend, Policy, Rule, TooLong};
+use crate::fixture::model::{Action, Backend, Options, Policy, Rule, TooLong};
 use crate::rules::{self, host};
-use crate::words::{acting, load, mac, matching, rows, too_long};
+use crate::words::{acting, load, mac, matching, reply, rows, too_long};
 
 impl Bed<'_> {
     pub fn change(&mut self, rng: &mut Rng) {
@@ -70,6 +70,7 @@ impl Bed<'_> {
             let Some(mut rule) = self.new_rule(rule) else {
                 continue;
             };
+            rule.options = rules::options(rng, self.options, rule.matches.proto);
             for _ in 0..rules::backends(rng, self.shape) {
                 if rule.action != Action::Redirect {
                     break;
@@ -172,12 +173,16 @@ impl Bed<'_> {
             rule.too_long = rules::too_long(rng);
             let _ = write!(words, " --too-long {}", too_long(rule.too_long));
         }
+        let before = rule.backends.len();
         rule.backends.retain(|b| b.server != backend.server);
         // A rule that is new announces nothing until it is told.
         rule.announce &= !is_new;
+        let is_known = rule.backends.len() < before;
         let must_keep_ip = !rules::rewrites(rule.matches.proto);
-        if rewrite || (must_keep_ip && !backend.keep_ip) {
-            let told = rewriting(rng, rule, &mut backend, must_keep_ip);
+        // What the default is depends on more than the model knows.
+        let must_say_reply = !is_known && !rule.rewrites_addresses();
+        if rewrite || must_say_reply || (must_keep_ip && !backend.keep_ip) {
+            let told = rewriting(rng, rule, &mut backend, self.options);
             words.push_str(&told);
         }
         rule.backends.push(backend);
@@ -227,35 +232,50 @@ impl Bed<'_> {
 
 /// Chooses the rewriting of a backend that the rule doesn't have now, and gives it as words. Given
 /// any, all of it is replaced, but for what the rule's other backends have in common.
-fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend, must_keep_ip: bool) -> String {
+fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend, may: Options) -> String {
     let mut words = String::new();
-    let mut told = |one_in: u8, word: String| {
+    let mut told = |one_in: u8, word: &str| {
         let told = rng.u8(..one_in) == 0;
         if told {
-            words.push_str(&word);
+            words.push_str(word);
         }
         told
     };
-    let keep_ip = told(if must_keep_ip { 1 } else { 5 }, " --keep-ip".into());
+    let mut seeded = Rng::with_seed(backend.mac[4].into());
+    let proto = rule.matches.proto;
+    let must_keep_ip = !rules::rewrites(proto);
+    let keep_ip = told(if must_keep_ip { 1 } else { 5 }, " --keep-ip");
+    let others = !rule.backends.is_empty();
+    let others_rewrite = rule.rewrites_addresses();
+
+    let new = rules::options(&mut seeded, may, proto);
+    let is_in_the_way = |b: &Backend| !b.keep_ip && b.pops == 2;
+    let nat = new.nat && !rule.backends.iter().any(is_in_the_way);
+    if !keep_ip && told(if others_rewrite { 3 } else { 1 }, reply(nat)) {
+        rule.options.nat = nat;
+    }
+    let sticky = [" --no-sticky", " --sticky"][usize::from(new.sticky)];
+    let is_sticky = match may.sticky && !must_keep_ip && told(2, sticky) {
+        true => new.sticky,
+        false => others && rule.options.sticky,
+    };
 
     let port = [7999, 53, 1, 65535, 4321][usize::from(backend.mac[3]) % 5];
-    let to_port = (!keep_ip && told(3, format!(" --to-port {port}"))).then_some(port);
+    let to_port = (!keep_ip && told(3, &format!(" --to-port {port}"))).then_some(port);
     let vlan = [1, 5, 4094][usize::from(backend.mac[3]) % 3];
-    let push_vlan = told(4, format!(" --push-vlan {vlan}")).then_some(vlan);
+    let push_vlan = told(4, &format!(" --push-vlan {vlan}")).then_some(vlan);
     let pops = 1 + usize::from(backend.mac[5] % 2);
-    let pops = if told(3, " --pop-vlan".repeat(pops)) {
+    let pops = pops.min(rule.most_pops(keep_ip));
+    let pops = if told(3, &" --pop-vlan".repeat(pops)) {
         pops
     } else {
         0
     };
-    let keep_ttl = told(4, " --keep-ttl".into());
-    let decrement_ttl = !keep_ttl && told(4, " --decrement-ttl".into());
-    let source = host(
-        &mut Rng::with_seed(backend.mac[4].into()),
-        rule.matches.dst.addr.is_ipv4(),
-    );
-    let announce = rule.matches.may_be_announced() && told(3, " --announce".into());
-    let snat = (!keep_ip && told(3, format!(" --snat {source}"))).then_some(source);
+    let keep_ttl = told(4, " --keep-ttl");
+    let decrement_ttl = !keep_ttl && told(4, " --decrement-ttl");
+    let source = host(&mut seeded, rule.matches.dst.addr.is_ipv4());
+    let announce = rule.matches.may_be_announced() && told(3, " --announce");
+    let snat = (!keep_ip && told(3, &format!(" --snat {source}"))).then_some(source);
     if words.is_empty() {
         return words;
     }
@@ -263,8 +283,8 @@ fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend, must_keep_ip
     backend.to_port = to_port;
     backend.push_vlan = push_vlan;
     backend.pops = pops;
-    let others = !rule.backends.is_empty();
-    rule.snat = snat.or(rule.snat.filter(|_| rule.rewrites_addresses()));
+    rule.options.sticky = is_sticky;
+    rule.snat = snat.or(rule.snat.filter(|_| others_rewrite));
     let kept = keep_ttl || (others && !rule.decrement_ttl && !decrement_ttl);
     rule.decrement_ttl = !kept;
     rule.announce = announce || (others && rule.announce);

@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::INTERFACES;
+use crate::fixture::Pins;
 use crate::fixture::connections::{Entry, Flow, Table};
 use crate::fixture::model::{Connection, Hints, Model, Options};
-use crate::fixture::no_command_yet::{REPLY_NAT, STICKY, make_table, remember};
-use crate::fixture::{Ns, Pins};
 
 /// So many that no connection has to go for another one.
 const BUCKETS: u32 = 64;
@@ -19,8 +17,10 @@ const MOST: usize = 64;
 /// Longer than any is kept.
 const LONG: Duration = Duration::from_secs(10_000);
 
+#[derive(Default)]
 pub struct Memory {
-    table: Table,
+    /// None before a rule remembers connections.
+    table: Option<Table>,
     revision: u32,
 }
 
@@ -38,28 +38,17 @@ pub fn choose(rng: &mut Rng) -> (Options, (u16, u16)) {
 }
 
 impl Memory {
-    pub fn new(pins: &Pins, model: &Model) -> Self {
-        make_table(pins);
-        Memory {
-            table: Table::open(pins, BUCKETS, model.ports),
-            revision: 0,
-        }
-    }
-
     /// After a change of the rules.
-    pub fn rules_changed(&mut self, ns: &Ns, pins: &Pins, model: &Model) {
-        let Options { nat, sticky } = model.options;
-        let flags = if nat { REPLY_NAT } else { 0 } | if sticky { STICKY } else { 0 };
-        let backends = model.rules.iter().flat_map(|rule| &rule.backends);
-        let backends: Vec<([u8; 6], IpAddr)> = backends.map(|b| (b.mac, b.server)).collect();
-        let devices = INTERFACES.map(|(name, ..)| ns.ifindex(name));
-        ns.enter(|| remember(pins, flags, &backends, &devices));
-        self.revision = self.table.revision();
+    pub fn rules_changed(&mut self, pins: &Pins, model: &Model) {
+        if self.table.is_none() && model.remembers() {
+            self.table = Some(Table::open(pins, BUCKETS, model.ports));
+        }
+        self.revision = self.table.as_ref().map_or(0, Table::revision);
     }
 
     /// That of a packet's flow.
     pub fn entry(&self, packet: &[u8]) -> Option<Entry> {
-        self.table.find(Model::flow_of(packet)?)
+        self.table.as_ref()?.find(Model::flow_of(packet)?)
     }
 
     /// What a packet has changed in its flow's entry.
@@ -79,22 +68,25 @@ impl Memory {
 
     /// The model has no clock: what was seen within a round was seen just now. And now and then some time is over.
     pub fn pass_time(&self, rng: &mut Rng, model: &mut Model) {
-        self.table.renew(Duration::from_secs(5000));
+        let Some(table) = &self.table else {
+            return;
+        };
+        table.renew(Duration::from_secs(5000));
         if model.connections.len() > MOST {
-            self.table.clear();
+            table.clear();
             model.connections.clear();
         }
         if let Some(known) = rng.choice(&mut model.connections) {
-            let entry = self.table.find(known.request).expect("it is known");
+            let entry = table.find(known.request).expect("it is known");
             // The next packet looks at the clock, and perhaps it is too late.
             known.old |= rng.bool();
             let age = if known.old { LONG } else { Duration::ZERO };
-            self.table.age(entry, age);
+            table.age(entry, age);
         }
     }
 
     pub fn forget(&self) {
-        self.table.clear();
+        self.table.iter().for_each(Table::clear);
     }
 
     /// A flow that connections know, or one that is near to theirs.
@@ -113,16 +105,17 @@ impl Memory {
 
     /// Panics unless the table has the model's connections, and nothing else.
     pub fn compare(&self, model: &Model) {
-        self.table.check();
+        let Some(table) = &self.table else {
+            assert!(model.connections.is_empty());
+            return;
+        };
+        table.check();
         let expected = [model.begun, model.expired, 0, model.refused];
-        assert_eq!(
-            self.table.stats(),
-            expected,
-            "new, expired, evicted, refused"
-        );
-        let requests = self.table.entries();
+        assert_eq!(table.stats(), expected, "new, expired, evicted, refused");
+        let requests = table.entries();
         let requests = requests.iter().filter(|entry| entry.is_request());
-        let kernels: BTreeSet<String> = requests.map(|entry| self.describe(entry)).collect();
+        let kernels: BTreeSet<String> =
+            requests.map(|entry| describe_entry(table, entry)).collect();
         let models: BTreeSet<String> = model.connections.iter().map(describe).collect();
         let alone = |here: &BTreeSet<String>, there: &BTreeSet<String>| -> Vec<String> {
             here.difference(there).cloned().collect()
@@ -133,14 +126,14 @@ impl Memory {
             "only the table has the left ones, only the model the right ones"
         );
     }
+}
 
-    fn describe(&self, request: &Entry) -> String {
-        let answer = self.table.entry(request.peer());
-        let (asked, answered) = (request.any_flow(), answer.any_flow());
-        let (nat, port, state) = (answer.flow().is_some(), request.port(), request.state());
-        let counts = [request, &answer].map(Entry::counted);
-        format!("{asked:?} {answered:?} {nat} {port:?} {state} {counts:?}")
-    }
+fn describe_entry(table: &Table, request: &Entry) -> String {
+    let answer = table.entry(request.peer());
+    let (asked, answered) = (request.any_flow(), answer.any_flow());
+    let (nat, port, state) = (answer.flow().is_some(), request.port(), request.state());
+    let counts = [request, &answer].map(Entry::counted);
+    format!("{asked:?} {answered:?} {nat} {port:?} {state} {counts:?}")
 }
 
 fn describe(of: &Connection) -> String {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use fastrand::Rng;
 
 use crate::fixture::model::rule::Proto;
-use crate::fixture::model::{Action, Backend, Match, Prefix, Rule, TooLong};
+use crate::fixture::model::{Action, Backend, Match, Options, Prefix, Rule, TooLong};
 use crate::fixture::random::{PORTS, VLANS};
 use crate::{DEVICES, INTERFACES};
 
@@ -138,6 +138,7 @@ fn new(rng: &mut Rng, matches: Match) -> Rule {
         snat: None,
         decrement_ttl: true,
         announce: action == Action::Redirect && matches.may_be_announced() && rng.bool(),
+        options: Options::default(),
         backends: Vec::new(),
         table: Default::default(),
     }
@@ -190,7 +191,15 @@ pub fn backend(rng: &mut Rng, rule: &mut Rule, server: IpAddr) -> Backend {
         to_port: (!keep_ip && rng.u8(..3) == 0).then(|| PORTS[rng.usize(..PORTS.len())]),
         keep_ip,
         push_vlan: (rng.u8(..5) == 0).then(|| [1, 5, 4094][rng.usize(..3)]),
-        pops: [0, 0, 0, 1, 2][rng.usize(..5)],
+        pops: [0, 0, 0, 1, 2][rng.usize(..5)].min(rule.most_pops(keep_ip)),
+    }
+}
+
+/// Those of a round, mostly, where the protocol allows them.
+pub fn options(rng: &mut Rng, of: Options, proto: Proto) -> Options {
+    Options {
+        nat: of.nat && rewrites(proto) && rng.u8(..8) > 0,
+        sticky: of.sticky && rewrites(proto) && rng.u8(..8) > 0,
     }
 }
 

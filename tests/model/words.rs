@@ -76,6 +76,11 @@ pub fn adding(rule: &Rule) -> Vec<String> {
     rule.backends.iter().map(backend).collect()
 }
 
+/// How answers come back.
+pub fn reply(nat: bool) -> &'static str {
+    if nat { " --reply nat" } else { " --reply none" }
+}
+
 fn backend_words(rule: &Rule, backend: &Backend) -> String {
     let mut all = format!(
         " --server {} --dev {} --mac {} --weight {} --too-long {}",
@@ -90,11 +95,21 @@ fn backend_words(rule: &Rule, backend: &Backend) -> String {
     told(backend.push_vlan.map(|vlan| format!(" --push-vlan {vlan}")));
     told(Some(" --pop-vlan".repeat(backend.pops)));
     told(backend.keep_ip.then(|| " --keep-ip".into()));
+    told((!backend.keep_ip).then(|| reply(rule.options.nat).into()));
+    told(rule.options.sticky.then(|| " --sticky".into()));
     told((!rule.decrement_ttl).then(|| " --keep-ttl".into()));
     told(rule.announce.then(|| " --announce".into()));
     let snat = rule.snat.filter(|_| !backend.keep_ip);
     told(snat.map(|addr| format!(" --snat {addr}")));
     all
+}
+
+fn row_reply(rule: &Rule, backend: &Backend) -> &'static str {
+    match (backend.keep_ip, rule.options.nat) {
+        (true, _) => "direct",
+        (_, true) => "nat",
+        _ => "none",
+    }
 }
 
 /// The rule's rows in a file, by the indexes of devices.
@@ -136,6 +151,7 @@ pub fn rows(rule: &Rule, ifindexes: &HashMap<&str, u32>) -> Vec<Value> {
                     "ifindex": ifindexes[backend.device], "weight": backend.weight,
                     "to_port": backend.to_port, "keep_ip": backend.keep_ip, "push_vlan": backend.push_vlan,
                     "pop_vlan": backend.pops > 0, "pop_vlans": backend.pops,
+                    "sticky": rule.options.sticky, "reply": row_reply(rule, backend),
                     "decrement_ttl": rule.decrement_ttl, "announce": rule.announce,
                     "snat": rule.snat.filter(|_| !backend.keep_ip),
                 }))
