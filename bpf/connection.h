@@ -21,12 +21,12 @@ struct connection {
 	__u64 id;
 	__u32 number; /* of the packet's entry */
 	/* Of requests. */
-	__u32 line; /* of the backend's action, in the rule set of `revision` */
-	__u32 revision;
+	__u32 line; /* of the backend's action */
 	__u32 counter;
-	__be16 port;	 /* the source port with which they leave; 0: their own */
-	__u8 unattended; /* its clock or its state changes: see attend */
-	__u8 is_renewed; /* its clock did */
+	__be16 port;	     /* the source port with which they leave; 0: their own */
+	__u8 is_current : 1; /* the line is one of the rule set that decides */
+	__u8 unattended : 1; /* its clock or its state changes: see attend */
+	__u8 is_renewed : 1; /* its clock did */
 };
 
 /* What find_connection finds. */
@@ -132,15 +132,28 @@ __noinline __u32 attend(__u32 number, __u64 id, __u32 flags)
 	return result;
 }
 
+static __always_inline bool is_newer(__u32 revision, __u32 than)
+{
+	return (__s32)(revision - than) > 0;
+}
+
+/* A line of a newer rule set than the one that decides is good, too: another CPU has seen it
+ * already. */
 static __always_inline void describe_connection(struct connection *found,
 						const struct flow_entry *entry,
-						const struct seen_entry *seen)
+						const struct seen_entry *seen, __u32 revision)
 {
 	found->id = seen->id;
 	found->line = seen->backend;
-	found->revision = seen->backend >> 32;
 	found->counter = *(volatile __u32 *)&entry->counter;
 	found->port = seen->port;
+	found->is_current = !is_newer(revision, seen->backend >> 32);
+}
+
+static __always_inline void count_packet(struct flow_entry *entry, __u32 size)
+{
+	entry->packets++;
+	entry->bytes += size;
 }
 
 /* The entry of a flow: mostly where the hash says. */
@@ -175,7 +188,8 @@ static __always_inline struct flow_entry *find_entry(struct flow_key *flow, __u6
  * The connection of a packet of this flow and size, by the key of the slot's rule set. Neither
  * static nor inlined, so that the verifier walks it once and not for every path through the parser.
  *
- * Two CPUs that count packets of one connection at the same time may lose one.
+ * It is counted here, but for a request whose backend the rules have to be asked for: see
+ * look_again. Two CPUs that count packets of one connection at the same time may lose one.
  */
 __noinline __u32 find_connection(struct flow_key *flow, struct connection *found, __u32 slot,
 				 __u32 size, __u32 flags)
@@ -197,9 +211,9 @@ __noinline __u32 find_connection(struct flow_key *flow, struct connection *found
 	found->unattended = *(volatile __u32 *)&entry->tick != current_tick() ||
 			    may_change(seen.state, seen.way, flags);
 	found->is_renewed = 0;
-	entry->packets++;
-	entry->bytes += size;
-	describe_connection(found, entry, &seen);
+	describe_connection(found, entry, &seen, ruleset->revision);
+	if (seen.way == WAY_ANSWER || found->is_current)
+		count_packet(entry, size);
 	return seen.way == WAY_REQUEST ? FOUND_REQUEST : FOUND_ANSWER;
 }
 

@@ -20,14 +20,18 @@
 #include "parse.h"
 #include "scratch.h"
 
-/* Writes down in scratch memory what a connection needs to know of the packet. */
-static __always_inline void describe_opening(const struct packet *pkt,
-					     const struct decision *decision)
+/*
+ * Writes down in scratch memory what a connection needs to know of the packet. Its Ethernet header
+ * is given apart: the packet may lie in memory, which can't hold pointers into the frame.
+ */
+static __always_inline void describe_opening(const struct packet *pkt, const struct ethhdr *eth,
+					     __u32 slot)
 {
 	struct opening *opening = scratch_opening();
-	__u32 slot = decision->slot & LIVE_SLOT;
-	struct ruleset *ruleset = bpf_map_lookup_elem(&rulesets, &slot);
+	struct ruleset *ruleset;
 
+	slot &= LIVE_SLOT;
+	ruleset = bpf_map_lookup_elem(&rulesets, &slot);
 	if (!opening || !ruleset) /* never; the verifier doesn't know */
 		return;
 	opening->request = pkt->flow;
@@ -37,7 +41,7 @@ static __always_inline void describe_opening(const struct packet *pkt,
 	opening->flags = pkt->tcp_flags;
 	opening->tags = pkt->tags;
 	opening->inner_vlan = pkt->inner_vlan;
-	__builtin_memcpy(opening->macs, pkt->eth, sizeof(opening->macs));
+	__builtin_memcpy(opening->macs, eth, sizeof(opening->macs));
 }
 
 /* Whether the action of a line sends the packet in scratch memory where its connection goes. */
@@ -111,6 +115,7 @@ __noinline __u32 look_again(__u32 number, __u64 id, __u32 chosen, __u32 first, _
 	if (size)
 		opening->counter = action->counter;
 	request->counter = opening->counter;
+	count_packet(request, opening->size);
 	/* Compared, so that another connection that has the entry by now doesn't get the line. */
 	__sync_val_compare_and_swap((__u64 *)&request->line, before,
 				    (__u64)opening->revision << 32 | line);
@@ -134,24 +139,6 @@ __noinline __u32 renew_way_back(__u32 number, __u64 id, __u32 line)
 	return 1;
 }
 
-static __always_inline bool is_newer(__u32 revision, __u32 than)
-{
-	return (__s32)(revision - than) > 0;
-}
-
-/*
- * Whether the entry's line is one of the rule set that decides. A newer one is good, too: another
- * CPU has seen it already.
- */
-static __always_inline bool is_current(const struct connection *found, __u32 slot)
-{
-	struct ruleset *ruleset;
-
-	slot &= LIVE_SLOT;
-	ruleset = bpf_map_lookup_elem(&rulesets, &slot);
-	return ruleset && !is_newer(ruleset->revision, found->revision);
-}
-
 static __always_inline void take_line(struct decision *decision, __u32 line, __u32 counter)
 {
 	decision->action = line_at(line);
@@ -160,7 +147,8 @@ static __always_inline void take_line(struct decision *decision, __u32 line, __u
 }
 
 /* False where the rules no longer have the backend of the connection that was found. */
-static __always_inline bool keep_connection(const struct packet *pkt, const struct choice *choice,
+static __always_inline bool keep_connection(const struct packet *pkt, const struct ethhdr *eth,
+					    const struct choice *choice,
 					    const struct connection *found,
 					    struct decision *decision)
 {
@@ -169,7 +157,7 @@ static __always_inline bool keep_connection(const struct packet *pkt, const stru
 
 	if (!opening) /* never; the verifier doesn't know */
 		return false;
-	describe_opening(pkt, decision);
+	describe_opening(pkt, eth, decision->slot);
 	opening->counter = choice->counter;
 	line = look_again(found->number, found->id, decision->line, choice->first, choice->size);
 	if (!line)
@@ -182,28 +170,28 @@ static __always_inline bool keep_connection(const struct packet *pkt, const stru
 	return true;
 }
 
-/* Decides about an answer. */
-static __always_inline __u32 follow_answer(const struct connection *found,
-					   struct decision *decision)
+/* Sends an answer to the client. False where the connection has gone meanwhile. */
+static __always_inline bool follow_answer(const struct connection *found, struct decision *decision)
 {
 	struct scratch *mine = this_cpu_scratch();
 	__u32 port = make_answer(found->number, found->id);
 
 	if (!mine || !port)
-		return OUTCOME_NO_RULE;
+		return false;
 	decision->action = &mine->action;
 	decision->counter = UNATTRIBUTED;
 	decision->sport = port;
 	decision->known = true;
-	return 0;
+	return true;
 }
 
 /*
  * Decides by the rules. Where the packet has a connection, it stays with the backend that this has,
  * if the rules have that.
  */
-static __always_inline __u32 ask_rules(const struct packet *pkt, const struct connection *found,
-				       bool is_known, struct decision *decision)
+static __always_inline __u32 ask_rules(const struct packet *pkt, const struct ethhdr *eth,
+				       const struct connection *found, bool is_known,
+				       struct decision *decision)
 {
 	struct choice choice = {};
 	__u32 outcome = decide_by_rules(pkt, &choice, decision);
@@ -212,7 +200,7 @@ static __always_inline __u32 ask_rules(const struct packet *pkt, const struct co
 		return outcome;
 	if (outcome == OUTCOME_NO_RULE) /* the only rule of a service may not take the packet */
 		choice.size = 0;
-	if (keep_connection(pkt, &choice, found, decision))
+	if (keep_connection(pkt, eth, &choice, found, decision))
 		return 0;
 	/* look_again may have prepared another redirect. */
 	if (!outcome && !is_possible(decision->action))
@@ -221,7 +209,8 @@ static __always_inline __u32 ask_rules(const struct packet *pkt, const struct co
 }
 
 /* Sends a request where its connection goes. False where the device is gone: it has ended. */
-static __always_inline bool follow_request(const struct packet *pkt, const struct connection *found,
+static __always_inline bool follow_request(const struct packet *pkt, const struct ethhdr *eth,
+					   const struct connection *found,
 					   struct decision *decision)
 {
 	take_line(decision, found->line, found->counter);
@@ -232,54 +221,97 @@ static __always_inline bool follow_request(const struct packet *pkt, const struc
 	decision->sport = found->port;
 	decision->known = true;
 	if (found->is_renewed) {
-		describe_opening(pkt, decision);
+		describe_opening(pkt, eth, decision->slot);
 		renew_way_back(found->number, found->id, found->line);
 	}
 	return true;
 }
 
-/* Brings a connection up to date. False where it is over. */
-static __always_inline bool keep_up(struct connection *found, __u32 flags)
+/* Brings a connection up to date that was found. NOT_FOUND where it is over. */
+static __always_inline __u32 keep_up(__u32 kind, struct connection *found, __u32 flags)
 {
-	__u32 attended = attend(found->number, found->id, flags);
+	__u32 attended;
 
+	if (kind == NOT_FOUND || !found->unattended)
+		return kind;
+	attended = attend(found->number, found->id, flags);
 	found->is_renewed = attended == IS_RENEWED;
-	return attended != IS_OVER;
+	return attended == IS_OVER ? NOT_FOUND : kind;
+}
+
+/* The connection of a packet that is whole, or a first fragment: NOT_FOUND, FOUND_… */
+static __always_inline __u32 find(const struct packet *pkt, const struct flow_key *flow,
+				  struct connection *found, __u32 slot)
+{
+	if (!may_be_remembered(pkt))
+		return NOT_FOUND;
+	return find_connection((struct flow_key *)flow, found, slot, pkt->size, pkt->tcp_flags);
+}
+
+/* Whether the backend of the connection has to be looked for among the rules. */
+static __always_inline bool is_stale(__u32 kind, const struct connection *found)
+{
+	return kind == FOUND_REQUEST && !found->is_current;
+}
+
+/* False where the packet has no connection, or that is over. */
+static __always_inline bool follow(const struct packet *pkt, const struct ethhdr *eth, __u32 kind,
+				   const struct connection *found, struct decision *decision)
+{
+	if (kind == FOUND_ANSWER)
+		return follow_answer(found, decision);
+	return kind == FOUND_REQUEST && follow_request(pkt, eth, found, decision);
+}
+
+/* These are not outcomes. */
+#define NOT_KNOWN OUTCOMES	 /* the packet has no connection */
+#define ASK_RULES (OUTCOMES + 1) /* whether the backend of its connection is still theirs */
+
+/* Decides by the packet's connection, where the rules need not be asked. */
+static __always_inline __u32 decide_by_connection(const struct packet *pkt,
+						  struct decision *decision)
+{
+	/* Apart, or all of the packet would have to lie on the stack. */
+	const struct flow_key flow = pkt->flow;
+	struct connection found = {};
+	__u32 kind = find(pkt, &flow, &found, decision->slot);
+
+	if (is_stale(kind, &found)) /* decide_by_flow brings it up to date */
+		return ASK_RULES;
+	kind = keep_up(kind, &found, pkt->tcp_flags);
+	return follow(pkt, pkt->eth, kind, &found, decision) ? 0 : NOT_KNOWN;
 }
 
 /* Decides about a packet that is whole, or a first fragment. */
-static __always_inline __u32 decide_by_flow(const struct packet *pkt, struct decision *decision)
+static __always_inline __u32 decide_by_flow(const struct packet *pkt, const struct ethhdr *eth,
+					    struct decision *decision, __u32 live)
 {
 	struct connection found = {};
-	__u32 kind = NOT_FOUND, bits = read_live();
+	__u32 kind = NOT_FOUND;
 
-	decision->slot = bits & LIVE_SLOT;
-	if (bits & LIVE_CONNECTIONS && may_be_remembered(pkt))
-		kind = find_connection((struct flow_key *)&pkt->flow, &found, decision->slot,
-				       pkt->size, pkt->tcp_flags);
-	if (kind != NOT_FOUND && found.unattended && !keep_up(&found, pkt->tcp_flags))
-		kind = NOT_FOUND;
-	if (kind == FOUND_ANSWER)
-		return follow_answer(&found, decision);
+	if (live & LIVE_CONNECTIONS)
+		kind = find(pkt, &pkt->flow, &found, decision->slot);
+	kind = keep_up(kind, &found, pkt->tcp_flags);
+	if (!is_stale(kind, &found) && follow(pkt, eth, kind, &found, decision))
+		return 0;
 	if (answers_only())
 		return OUTCOME_NO_RULE;
-	if (kind == FOUND_REQUEST && is_current(&found, decision->slot)) {
-		if (follow_request(pkt, &found, decision))
-			return 0;
-		kind = NOT_FOUND;
-	}
-	return ask_rules(pkt, &found, kind == FOUND_REQUEST, decision);
+	return ask_rules(pkt, eth, &found, is_stale(kind, &found), decision);
 }
 
 /*
- * Whether a connection begins with a packet that is sent on. The first fragment of a datagram
- * speaks for all of it, and a reset ends what it belongs to.
+ * Whether a connection may begin with a packet that is sent on. The first fragment of a datagram
+ * speaks for all of it.
  */
-static __always_inline bool begins_connection(const struct packet *pkt,
-					      const struct decision *decision)
+static __always_inline bool may_begin(const struct packet *pkt, const struct decision *decision)
 {
-	return decision->action->flags & REMEMBERS && !decision->known && pkt->fragment != LATER &&
-	       may_be_remembered(pkt) && !(pkt->tcp_flags & TCP_RST);
+	return decision->action->flags & REMEMBERS && !decision->known && pkt->fragment != LATER;
+}
+
+/* Whether it does. A reset ends what it belongs to. */
+static __always_inline bool begins(const struct packet *pkt)
+{
+	return may_be_remembered(pkt) && !(pkt->tcp_flags & TCP_RST);
 }
 
 #endif

@@ -29,14 +29,15 @@ static __always_inline __u32 unmatched(const struct packet *pkt)
 }
 
 /* Finds what becomes of the packet, and prepares it. The packet is not changed. */
-static __always_inline __u32 decide(const struct packet *pkt, struct decision *decision)
+static __always_inline __u32 decide(const struct packet *pkt, const struct ethhdr *eth,
+				    struct decision *decision, __u32 live)
 {
 	__u32 outcome;
 
 	if (pkt->fragment == LATER)
 		outcome = follow_first(decision);
 	else
-		outcome = decide_by_flow(pkt, decision);
+		outcome = decide_by_flow(pkt, eth, decision, live);
 	if (outcome == OUTCOME_NO_RULE)
 		return unmatched(pkt);
 	if (!outcome && !decision->action) /* never; the verifier doesn't know */
@@ -44,9 +45,19 @@ static __always_inline __u32 decide(const struct packet *pkt, struct decision *d
 	return outcome;
 }
 
-/* These are not outcomes: the packet is not one of the plain ones; it begins a connection. */
-#define NOT_PLAIN OUTCOMES
-#define BEGINS	  (OUTCOMES + 1)
+/* Of plain packets whose connections, if they have any, don't decide. */
+static __always_inline __u32 decide_plain(const struct packet *pkt, struct decision *decision)
+{
+	struct choice choice = {};
+
+	if (answers_only())
+		return OUTCOME_NO_RULE;
+	return decide_by_rules(pkt, &choice, decision);
+}
+
+/* These are not outcomes, either: see ASK_RULES. */
+#define NOT_PLAIN (OUTCOMES + 2) /* the packet is not one of the plain ones */
+#define BEGINS	  (OUTCOMES + 3) /* it begins a connection */
 
 /* Writes down in scratch memory what was decided, for another function. */
 static __always_inline void put_decision(struct scratch *mine, const struct decision *decision)
@@ -60,15 +71,14 @@ static __always_inline void put_decision(struct scratch *mine, const struct deci
 
 /*
  * Has a connection begun before the packet is sent on. That takes much of the stack, so it is done
- * where little is on it: see act_after_begin.
+ * where little is on it: see begin.
  */
-static __always_inline __u32 begin_first(const struct packet *pkt, const struct decision *decision)
+static __always_inline __u32 put_off(const struct decision *decision)
 {
 	struct scratch *mine = this_cpu_scratch();
 
 	if (!mine) /* never; the verifier doesn't know */
 		return OUTCOME_NO_CONNECTION;
-	describe_opening(pkt, decision);
 	put_decision(mine, decision);
 	return BEGINS;
 }
@@ -95,8 +105,8 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *p
 		return OUTCOME_TOO_LONG;
 	if (pkt->fragment == FIRST && !remember_first(decision))
 		return OUTCOME_LATE_FIRST;
-	if (begins_connection(pkt, decision))
-		return begin_first(pkt, decision);
+	if (may_begin(pkt, decision))
+		return put_off(decision);
 	if (!rewrite(ctx, pkt, decision))
 		return OUTCOME_NO_HEADROOM;
 	return rewritten(action);
@@ -146,6 +156,19 @@ static __always_inline bool is_by_rule(__u32 outcome)
 	       outcome == OUTCOME_DROPPED_BY_RULE || outcome == OUTCOME_ANSWER_PASSED;
 }
 
+/* What is left to do where an action had this outcome. */
+static __always_inline __u32 finish(struct xdp_md *ctx, const struct packet *pkt,
+				    const struct decision *decision, __u32 outcome)
+{
+	if (outcome == OUTCOME_TOO_LONG)
+		return refuse_too_long(ctx, pkt, decision->action);
+	if (is_sent(outcome))
+		record_redirect(decision->action->ifindex, decision->counter);
+	if (is_by_rule(outcome))
+		count_action(decision->counter, pkt->size);
+	return outcome;
+}
+
 static __always_inline __u32 act(struct xdp_md *ctx, const struct packet *pkt,
 				 struct decision *decision)
 {
@@ -157,13 +180,7 @@ static __always_inline __u32 act(struct xdp_md *ctx, const struct packet *pkt,
 		outcome = forward(ctx, pkt, decision);
 	else
 		outcome = settle(pkt, decision);
-	if (outcome == OUTCOME_TOO_LONG)
-		return refuse_too_long(ctx, pkt, decision->action);
-	if (is_sent(outcome))
-		record_redirect(decision->action->ifindex, decision->counter);
-	if (is_by_rule(outcome))
-		count_action(decision->counter, pkt->size);
-	return outcome;
+	return finish(ctx, pkt, decision, outcome);
 }
 
 /* A packet that passes has not one byte changed. One that is changed and cannot be sent is dropped.
@@ -183,52 +200,72 @@ static __always_inline int verdict(__u32 outcome)
 }
 
 /*
- * The outcome of what most packets are. This and the next functions are neither static nor inlined,
- * so that the verifier walks what comes after them once, and not for every path through them, and
- * so that what one has on the stack is gone before the next one runs.
+ * The outcome of a plain packet whose connection stands; NOT_KNOWN, ASK_RULES or NOT_PLAIN of all
+ * others. This and the next functions are neither static nor inlined, so that the verifier walks
+ * what comes after them once, and not for every path through them, and so that what one has on the
+ * stack is gone before the next one runs.
  */
-__noinline __u32 judge_plain(struct xdp_md *ctx)
+__noinline __u32 follow_plain(struct xdp_md *ctx, __u32 live)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	struct packet pkt = {.size = frame_size(ctx)};
-	struct decision decision = {};
+	struct decision decision = {.slot = live & LIVE_SLOT};
+	__u32 outcome;
+
+	if (!parse_plain(&pkt, data, end) && !parse_plain6(&pkt, data, end))
+		return NOT_PLAIN;
+	outcome = decide_by_connection(&pkt, &decision);
+	if (outcome)
+		return outcome;
+	if (!decision.action) /* never; the verifier doesn't know */
+		return OUTCOME_NO_DEVICE;
+	return finish(ctx, &pkt, &decision, redirect(ctx, &pkt, &decision));
+}
+
+/* The outcome of what most packets are, by the rules. */
+static __always_inline __u32 judge_plain(struct xdp_md *ctx, __u32 live, __u32 size)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	struct packet pkt = {.size = size};
+	struct decision decision = {.slot = live & LIVE_SLOT};
 	__u32 outcome;
 
 	if (!parse_plain(&pkt, data, end))
 		return NOT_PLAIN;
-	outcome = decide(&pkt, &decision) ?: act(ctx, &pkt, &decision);
+	outcome = decide_plain(&pkt, &decision) ?: act(ctx, &pkt, &decision);
 	return is_unmatched(outcome) ? apply_policy(ctx, &pkt, outcome) : outcome;
 }
 
 /* The same for IPv6. */
-__noinline __u32 judge_plain6(struct xdp_md *ctx)
+__noinline __u32 judge_plain6(struct xdp_md *ctx, __u32 live)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	struct packet pkt = {.size = frame_size(ctx)};
-	struct decision decision = {};
+	struct decision decision = {.slot = live & LIVE_SLOT};
 	__u32 outcome;
 
 	if (!parse_plain6(&pkt, data, end))
 		return NOT_PLAIN;
-	outcome = decide(&pkt, &decision) ?: act(ctx, &pkt, &decision);
+	outcome = decide_plain(&pkt, &decision) ?: act(ctx, &pkt, &decision);
 	return is_unmatched(outcome) ? apply_policy(ctx, &pkt, outcome) : outcome;
 }
 
 /* Decides about the packet that parse_any has read. */
-__noinline __u32 decide_any(struct xdp_md *ctx)
+__noinline __u32 decide_any(struct xdp_md *ctx, __u32 live)
 {
+	const struct ethhdr *eth = (void *)(long)ctx->data;
+	struct decision decision = {.slot = live & LIVE_SLOT};
 	struct scratch *mine = this_cpu_scratch();
-	struct decision decision = {};
-	struct packet pkt;
 	__u32 outcome;
 
-	if (!mine || !load_packet(ctx, &pkt)) /* never; the verifier doesn't know */
+	if (!mine || (void *)(eth + 1) > (void *)(long)ctx->data_end) /* never */
 		return OUTCOME_MALFORMED;
-	if (pkt.fragment != WHOLE)
-		name_datagram(&pkt);
-	outcome = decide(&pkt, &decision);
+	if (mine->parsed.fragment != WHOLE)
+		name_datagram(&mine->parsed);
+	outcome = decide(&mine->parsed, eth, &decision, live);
 	put_decision(mine, &decision);
 	return outcome;
 }
@@ -253,18 +290,25 @@ __noinline __u32 act_any(struct xdp_md *ctx)
 	return act(ctx, &pkt, &decision);
 }
 
-/* Sends a packet on once its connection has begun. */
-__noinline __u32 act_after_begin(struct xdp_md *ctx)
+/*
+ * Begins the connection of the packet that parse_any has read, with what was decided for it. 0: the
+ * packet is to be sent on, also where it is none with which a connection begins.
+ */
+__noinline __u32 begin(struct xdp_md *ctx)
 {
+	const struct ethhdr *eth = (void *)(long)ctx->data;
 	struct scratch *mine = this_cpu_scratch();
 
-	if (!mine) /* never; the verifier doesn't know */
+	if (!mine || (void *)(eth + 1) > (void *)(long)ctx->data_end) /* never */
 		return OUTCOME_NO_CONNECTION;
+	mine->decided.known = true;
+	if (!begins(&mine->parsed))
+		return 0;
+	describe_opening(&mine->parsed, eth, mine->decided.slot);
 	if (!begin_connection(mine->decided.line, mine->decided.counter))
 		return OUTCOME_NO_CONNECTION;
 	mine->decided.sport = mine->opening.port;
-	mine->decided.known = true;
-	return act_any(ctx);
+	return 0;
 }
 
 /* What is left to do where any packet but a plain one has this outcome. */
@@ -280,9 +324,9 @@ __noinline __u32 settle_any(struct xdp_md *ctx, __u32 outcome)
 }
 
 /* The outcome of any packet but a plain one, as far as its connection stands. */
-static __always_inline __u32 judge_any(struct xdp_md *ctx)
+static __always_inline __u32 judge_any(struct xdp_md *ctx, __u32 live)
 {
-	__u32 outcome = answer_neighbour(ctx, parse_any(ctx)) ?: decide_any(ctx) ?: act_any(ctx);
+	__u32 outcome = answer_neighbour(ctx, parse_any(ctx)) ?: decide_any(ctx, live) ?: act_any(ctx);
 
 	return outcome == OUTCOME_NOT_UDP_TCP ? answer_echo(ctx) : outcome;
 }
@@ -290,19 +334,22 @@ static __always_inline __u32 judge_any(struct xdp_md *ctx)
 SEC("xdp")
 int xdpredir(struct xdp_md *ctx)
 {
-	__u32 size = frame_size(ctx);
-	__u32 outcome = judge_plain(ctx);
+	__u32 size = frame_size(ctx), live = read_live(), outcome = NOT_KNOWN;
 	bool plain;
 
+	if (live & LIVE_CONNECTIONS)
+		outcome = follow_plain(ctx, live);
+	if (outcome == NOT_KNOWN)
+		outcome = judge_plain(ctx, live, size);
 	if (outcome == NOT_PLAIN)
-		outcome = judge_plain6(ctx);
-	plain = outcome != NOT_PLAIN;
+		outcome = judge_plain6(ctx, live);
+	plain = outcome != NOT_PLAIN && outcome != ASK_RULES;
 	if (!plain)
-		outcome = judge_any(ctx);
+		outcome = judge_any(ctx, live);
 	if (outcome == BEGINS && plain)
 		parse_any(ctx);
 	if (outcome == BEGINS)
-		outcome = act_after_begin(ctx);
+		outcome = begin(ctx) ?: act_any(ctx);
 	if (!plain)
 		outcome = settle_any(ctx, outcome);
 	if (outcome == OUTCOME_TOO_BIG_SENT)

@@ -556,9 +556,10 @@ fn of_several_attaches_at_once_one_mounts_the_bpffs_for_all() {
     let bed = Bed::new();
     let tool = format!("$X --netns {}", bed.ns.name);
     let script = format!(
-        "for round in 1 2 3 4 5 6 7 8; do \
+        "mounts() {{ grep -c ' /sys/fs/bpf bpf ' /proc/self/mounts; }}; before=$(mounts); \
+         for round in 1 2 3 4 5 6 7 8; do \
              for device in v0 v1 v0 v1; do {tool} attach $device >&2 & done; wait; \
-             test $(grep -c ' /sys/fs/bpf bpf ' /proc/self/mounts) = 1 || exit 9; \
+             test $(mounts) = $((before + 1)) || exit 9; \
              {tool} detach --all || exit 8; umount /sys/fs/bpf || exit 7; \
          done"
     );
