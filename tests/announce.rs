@@ -8,6 +8,7 @@ use std::time::Duration;
 use fixture::model::{Addrs, octets};
 use fixture::packet::sum;
 use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT, XDP_TX};
+use fixture::tap::Tap;
 use fixture::{Ns, Pins, Tool, guest, kill};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType};
 
@@ -698,4 +699,208 @@ fn a_run_that_is_killed_leaves_a_rule_with_its_answers_or_neither() {
             }
         }
     }
+}
+
+/// Has its neighbour's MAC address, but for the last byte.
+const ELSEWHERE: &str = "02:00:00:00:00:77";
+
+#[test]
+fn a_client_that_had_another_mac_address_is_told_when_the_rule_comes() {
+    let bed = Bed::new("skb");
+    for vip in VIPS {
+        bed.client.ip(&format!(
+            "neigh add {vip} lladdr {ELSEWHERE} dev eth0 nud reachable"
+        ));
+    }
+    bed.announce("");
+    let ours = Some(fixture::lan::mac(&bed.host, "lan"));
+    for vip in VIPS {
+        fixture::eventually("the client knows the new one", || {
+            bed.neighbour(vip) == ours
+        });
+    }
+    assert_eq!(bed.counted("announced"), 0, "nobody asked");
+}
+
+#[test]
+fn those_behind_an_interface_that_is_attached_later_are_told() {
+    let bed = Bed::new("skb");
+    bed.tool().ok("detach lan --keep-rules");
+    bed.announce("");
+    for vip in VIPS {
+        bed.client.ip(&format!(
+            "neigh add {vip} lladdr {ELSEWHERE} dev eth0 nud reachable"
+        ));
+    }
+    bed.tool().ok("attach lan --mode skb");
+    let ours = Some(fixture::lan::mac(&bed.host, "lan"));
+    for vip in VIPS {
+        fixture::eventually("the client knows the new one", || {
+            bed.neighbour(vip) == ours
+        });
+    }
+}
+
+/// First it asks without saying who asks, then it says that it has the address. The checks ask again.
+#[test]
+fn what_is_asked_and_said_has_the_tags_of_the_rule() {
+    let bed = Bed::new("skb");
+    let mut tap = Tap::new(&bed.host, "tap0", false);
+    let tool = bed.tool();
+    tool.ok("attach tap0");
+    let mac = bed.host.mac("tap0");
+    let mut arps = |words: &str| {
+        tool.ok(&format!(
+            "rule add --dst {} --in tap0 --server 172.17.0.2 --announce {words}",
+            VIPS[0]
+        ));
+        let mut next = || {
+            // The kernel says something of IPv6, too.
+            let frames = std::iter::from_fn(|| tap.read());
+            let mut arps = frames.filter(|frame| frame.windows(2).any(|kind| kind == [8, 6]));
+            arps.next().expect("a frame")
+        };
+        [next(), next(), next()]
+    };
+    let vip: IpAddr = VIPS[0].parse().unwrap();
+    let nobody: IpAddr = "0.0.0.0".parse().unwrap();
+    for (words, tags) in [
+        ("", &[][..]),
+        ("--vlan 5", &[0x81, 0, 0, 5]),
+        ("--vlan 5 --inner-vlan 7", &[0x81, 0, 0, 5, 0x81, 0, 0, 7]),
+    ] {
+        let [probe, said, again] = arps(words);
+        for (frame, from) in [(probe, nobody), (said, vip), (again, nobody)] {
+            let arp = arp(1, (mac, from), ([0; 6], vip));
+            let expected = [&EVERYBODY[..], &mac, tags, &[8, 6], &arp].concat();
+            assert_eq!(hex(&frame), hex(&expected), "{words}");
+        }
+    }
+}
+
+#[test]
+fn an_address_that_another_host_has_is_not_announced() {
+    let bed = Bed::new("skb");
+    let tool = bed.tool();
+    let theirs = fixture::lan::mac(&bed.client, "eth0");
+    for (vip, server) in VIPS.into_iter().zip(SERVERS) {
+        let (length, prefix) = match vip.contains(':') {
+            true => (128, "fd00:122::50/124"),
+            false => (32, "192.168.122.48/28"),
+        };
+        bed.client.ip(&format!("addr add {vip}/{length} dev eth0"));
+        let add = format!("rule add --port 53 --server {server} --announce");
+        for dst in [vip, prefix] {
+            tool.run(&format!("{add} --dst {dst}"))
+                .fails(4, &[vip, &theirs, "lan"]);
+        }
+        assert!(tool.json("rule list").as_array().unwrap().is_empty());
+        let mac = fixture::lan::mac(&bed.server, "eth0");
+        let row = serde_json::json!({
+            "dst": vip, "src": if vip.contains(':') { "::/0" } else { "0.0.0.0/0" }, "proto": "udp",
+            "port": 53, "server": server, "mac": mac, "ifindex": bed.host.ifindex("wan"), "announce": true,
+        });
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), row.to_string()).unwrap();
+        let load = format!("rule load {}", file.path().display());
+        tool.run(&load).fails(4, &[vip, &theirs]);
+
+        // Who comes later is found by doctor.
+        bed.client.ip(&format!("addr del {vip}/{length} dev eth0"));
+        tool.ok(&load);
+        tool.ok(&format!(
+            "rule add --dst {vip} --port 53 --server {server} --weight 2"
+        ));
+        assert_eq!(findings(&bed), Vec::<String>::new());
+        bed.client.ip(&format!("addr add {vip}/{length} dev eth0"));
+        let [finding] = findings(&bed).try_into().expect("one finding");
+        assert!(
+            finding.starts_with("problem") && finding.contains(&theirs),
+            "{finding}"
+        );
+        tool.ok(&format!(
+            "rule add --dst {vip} --port 53 --server {server} --announce"
+        ));
+        tool.ok("rule del --all");
+    }
+}
+
+/// What doctor says of announced addresses.
+fn findings(bed: &Bed) -> Vec<String> {
+    let found = bed.tool().run("doctor --json").json();
+    let found = found.as_array().unwrap().iter();
+    found
+        .filter(|finding| finding["check"] == "announce")
+        .map(|f| {
+            let text = |key: &str| f[key].as_str().unwrap().to_string();
+            [text("severity"), text("evidence"), text("mend")].join(" ")
+        })
+        .collect()
+}
+
+#[test]
+fn a_destination_on_the_link_for_which_nobody_answers_is_found() {
+    let bed = Bed::new("skb");
+    let tool = bed.tool();
+    for (vip, server) in VIPS.into_iter().zip(SERVERS) {
+        let added = tool.ok(&format!("rule add --dst {vip} --port 53 --server {server}"));
+        assert!(added.err.contains("nobody answers"), "{added:?}");
+        let [finding] = findings(&bed).try_into().expect("one finding");
+        assert!(finding.starts_with("warning"), "{finding}");
+        let command = finding.split('`').nth(1).expect("a command");
+        let command = command.split_once(" rule add").expect("its verb").1;
+        tool.ok(&format!("rule add{command}"));
+        assert!(pings(&bed.client, vip), "{vip}");
+        assert_eq!(findings(&bed), Vec::<String>::new());
+        tool.ok("rule del --all");
+    }
+    for other in [
+        "203.0.113.53",
+        "192.168.122.1",
+        "192.168.122.10",
+        "192.168.0.0/16",
+    ] {
+        let added = tool.ok(&format!(
+            "rule add --dst {other} --port 53 --server 172.17.0.2"
+        ));
+        assert!(!added.err.contains("nobody answers"), "{added:?}");
+    }
+    bed.host.ip("neigh add proxy 192.168.122.54 dev lan");
+    tool.ok("rule add --dst 192.168.122.54 --port 53 --server 172.17.0.2");
+    assert_eq!(findings(&bed), Vec::<String>::new());
+}
+
+#[test]
+fn what_keeps_questions_from_being_answered_is_found() {
+    let bed = Bed::new("skb");
+    let tool = bed.tool();
+    bed.announce("");
+    assert_eq!(findings(&bed), Vec::<String>::new());
+    bed.host.ip("link set lan down");
+    bed.host.ip(&format!("link set lan address {ELSEWHERE}"));
+    bed.host.ip("link set lan up");
+    let found = findings(&bed);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found
+            .iter()
+            .all(|f| f.starts_with("problem") && f.contains(ELSEWHERE))
+    );
+    tool.ok("detach lan --keep-rules");
+    bed.client.exec("ethtool -K eth0 gro off");
+    tool.ok("attach lan --mode native");
+    let found = findings(&bed);
+    assert!(
+        found
+            .iter()
+            .all(|f| f.starts_with("warning") && f.contains("--mode skb"))
+    );
+    assert_eq!(found.len(), 2, "{found:?}");
+    bed.host.ip("addr add 192.168.122.53/32 dev lo");
+    let found = findings(&bed);
+    assert!(
+        found
+            .iter()
+            .any(|f| f.contains("this host has 192.168.122.53 itself"))
+    );
 }

@@ -54,7 +54,7 @@ fn control(error: &control::Error) -> String {
             format!("--proto {proto}: {why}: redirect them with --keep-ip")
         }
         Error::NoDevice(_) | Error::NoGroup(_) => format!("--{error}"),
-        Error::NoRule(_) | Error::HasBackends(..) => error.to_string(),
+        Error::NoRule(_) | Error::HasBackends(..) | Error::Taken(_) => error.to_string(),
     }
 }
 

@@ -9,7 +9,7 @@ use super::error::Field;
 use super::merge::merge;
 use super::resolve::{DeviceSpec, NamespaceSpec};
 use super::selector::text;
-use super::{MatchSpec, inventory, validate};
+use super::{MatchSpec, announce, inventory, validate};
 use crate::datapath::{self, Draft, Pins};
 use crate::doctor::{self, checks};
 use crate::error::{Exit, failure};
@@ -79,7 +79,9 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
     let (mut draft, rule) = read.ok_or_else(|| datapath::not_attached(pins))?;
     let known = rule.as_ref().and_then(|rule| rule.backend(server));
     let found = found.map_or_else(|| request.by_address(server, known), Ok)?;
+    let was_announced = rule.as_ref().is_some_and(|rule| rule.announce);
 
+    request.require_free(pins, rule.unwrap_or(Rule::new(matches)))?;
     let (lock, store) = draft.lock()?;
     let egress = BTreeSet::from([found.adjacency.ifindex]);
     let (is_update, for_answers) = store.edit(&lock, &egress, [matches], |rules| {
@@ -102,8 +104,11 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
         Ok(is_update)
     })?;
     let rule = store.get(&matches)?.context("the rule was just stored")?;
-    // What follows only looks, and may take a while.
     drop(lock);
+    if !was_announced {
+        announce::tell(pins, std::slice::from_ref(&rule));
+    }
+    // What follows only looks, and may take a while.
     let backend = rule.backend(server).context("the backend was just added")?;
     let facts = doctor::of_backend(pins, store, &rule, backend);
     Ok(AddReport {
@@ -120,6 +125,16 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
 }
 
 impl AddRequest {
+    /// That no other host has what the rule is to announce and does not yet.
+    fn require_free(&self, pins: &Pins, mut rule: Rule) -> Result<()> {
+        let announces = self.rewriting.and_then(|new| new.announce) == Some(true);
+        if announces && !rule.announce {
+            rule.announce = true;
+            announce::require_free(pins, &[rule])?;
+        }
+        Ok(())
+    }
+
     fn valid_match(&self, server: IpAddr) -> Result<Match> {
         validate::server(server)?;
         let MatchSpec { dst, src, .. } = self.matches;

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use nix::unistd::{Gid, Group};
 
+use super::announce;
 use super::error::Error;
 use super::policy::PolicySpec;
-use crate::datapath::{self, Attached, Pins, Report, Request};
+use crate::datapath::{self, Attached, Pins, Report, Request, RuleStore};
 use crate::doctor::{self, checks};
 use crate::error::Failure;
 use crate::host::device;
-use crate::model::{Finding, Mode, Purpose, TableSize};
+use crate::model::{Finding, Mode, Purpose, Rule, TableSize};
 
 /// How long a link may take to come back.
 const LINK_WITHIN: Duration = Duration::from_secs(5);
@@ -60,12 +61,40 @@ pub fn attach(pins: &Pins, request: &AttachRequest) -> Result<Report> {
         },
     )?;
     wait_for_links(&report.attached)?;
+    announce_at(pins, &report.attached);
     Ok(report)
+}
+
+/// Whether rules take nothing there until now.
+fn is_new(attached: &&Attached) -> bool {
+    !attached.already || attached.was_for_answers
+}
+
+/// Announces what the rules that are there announce.
+fn announce_at(pins: &Pins, attached: &[Attached]) {
+    let holds_there = |rule: &Rule| {
+        let mut new = attached.iter().filter(is_new);
+        let ingress = rule.matches.ingress;
+        new.any(|new| ingress.is_none_or(|ifindex| ifindex == new.device.ifindex))
+    };
+    let read = || {
+        let store = RuleStore::open(pins)?;
+        // There may be a million that do not.
+        match store.announces()? {
+            true => store.list(),
+            false => Ok(Vec::new()),
+        }
+    };
+    let mut rules = datapath::read(pins, read)
+        .ok()
+        .flatten()
+        .unwrap_or_default();
+    rules.retain(|rule| rule.announce && holds_there(rule));
+    announce::tell(pins, &rules);
 }
 
 /// What those that are new would lose, with the rules that are there.
 pub fn check_attached(pins: &Pins, attached: &[Attached]) -> Result<Vec<Finding>> {
-    let is_new = |attached: &&Attached| !attached.already || attached.was_for_answers;
     let new = attached.iter().filter(is_new);
     let ifindexes: Vec<u32> = new.map(|attached| attached.device.ifindex).collect();
     if ifindexes.is_empty() {

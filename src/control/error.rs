@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::doctor::announce::Taken;
 use crate::error::{Coded, Exit, Failure};
 use crate::model::{Match, Place, Proto, Remedy, Tool, Verb};
 
@@ -60,6 +61,8 @@ pub enum Error {
         why: String,
     },
     WhichBackend,
+    /// Another host has an address that is to be announced.
+    Taken(Taken),
     /// Packets of the protocol are redirected as they are, or not at all.
     KeepsIp(Proto),
     /// The rule has backends, which another action would lose.
@@ -88,7 +91,7 @@ impl Coded for Error {
             Error::Value { .. } | Error::WhichBackend | Error::KeepsIp(_) | Error::NoGroup(_) => {
                 Exit::Usage
             }
-            Error::HasBackends(..) => Exit::Conflict,
+            Error::HasBackends(..) | Error::Taken(_) => Exit::Conflict,
             Error::NoDevice(_) | Error::NoRule(_) => Exit::NotFound,
         }
     }
@@ -104,6 +107,7 @@ impl Coded for Error {
             Error::HasBackends(matches, _) => {
                 Remedy::from(Verb::RuleDel(Some(*matches), None)) + " first"
             }
+            Error::Taken(_) => "take the address from that host, or announce another one".into(),
             Error::Value { .. } | Error::WhichBackend | Error::KeepsIp(_) => Remedy::default(),
         }
     }
@@ -113,6 +117,14 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Value { field, value, why } => write!(f, "{field} {value}: {why}"),
+            Error::Taken(Taken {
+                addr,
+                mac,
+                interface,
+            }) => write!(
+                f,
+                "announce {addr}: another host has this address, {mac} behind {interface}"
+            ),
             Error::WhichBackend => f.write_str("which backend? Its address is missing"),
             Error::KeepsIp(proto) => write!(f, "proto {proto}: {}; set keep_ip", reason(*proto)),
             Error::HasBackends(_, rule) => {

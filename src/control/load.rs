@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
+use super::announce;
 use super::error::Error;
 use super::ruleset_file::{self, Devices, Egress};
-use crate::datapath::{Lock, Pins, RuleStore};
+use crate::datapath::{self, Lock, Pins, RuleStore};
 use crate::doctor::{Sample, checks};
 use crate::error::Failure;
 use crate::host::device;
@@ -48,10 +49,32 @@ impl Devices for Host {
     }
 }
 
+/// The rules that announce their destination, where those that they replace do not.
+fn newly_announced(pins: &Pins, rules: &[Rule]) -> Result<Vec<Rule>> {
+    let announced: Vec<&Rule> = rules.iter().filter(|rule| rule.announce).collect();
+    if announced.is_empty() {
+        return Ok(Vec::new());
+    }
+    let look = || {
+        let store = RuleStore::open(pins)?;
+        let mut new = Vec::new();
+        for &rule in &announced {
+            let known = store.get(&rule.matches)?;
+            if !known.is_some_and(|known| known.announce) {
+                new.push(rule.clone());
+            }
+        }
+        Ok(new)
+    };
+    Ok(datapath::read(pins, look)?.unwrap_or_default())
+}
+
 /// Stores rules in place of those that have their matches. `progress` hears how many are stored.
 pub fn load(pins: &Pins, rules: Vec<Rule>, progress: impl FnMut(usize)) -> Result<LoadReport> {
     let sample = Sample::of(&rules);
     let unchecked = sample.left_out;
+    let new = newly_announced(pins, &rules)?;
+    announce::require_free(pins, &new)?;
     let lock = Lock::take(pins)?;
     let store = RuleStore::open(pins)?;
     let backends = rules.iter().flat_map(|rule| &rule.backends);
@@ -61,6 +84,7 @@ pub fn load(pins: &Pins, rules: Vec<Rule>, progress: impl FnMut(usize)) -> Resul
     let transaction = store.begin(&lock, &egress)?;
     let staged = transaction.stage(Plan::put(rules))?;
     let for_answers = staged.publish_with(progress)?;
+    announce::tell(pins, &new);
     // What follows only looks, and may take a while.
     drop(lock);
     let facts = sample.facts(pins);

@@ -3,6 +3,7 @@
 
 mod add;
 mod add_action;
+mod announce;
 mod attach;
 mod delete;
 mod detach;

@@ -9,7 +9,7 @@ use super::maps::{Counters, Map};
 use super::state::attached;
 use super::{Pins, abi, policy, sys};
 use crate::host::device;
-use crate::model::{Actions, LedgerState, LinkState, Mode, Outcome, Outcomes, Purpose};
+use crate::model::{Actions, LedgerState, LinkState, Mac, Mode, Outcome, Outcomes, Purpose};
 
 /// The ways out of the program, by their names in JSON.
 const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
@@ -56,6 +56,10 @@ pub struct Interface {
     pub reachable: bool,
     /// As it is now.
     pub purpose: Purpose,
+    /// What the program sends back there arrives, as far as that was known.
+    pub answers: bool,
+    /// The device's MAC address.
+    pub mac: Option<Mac>,
     /// Its device is in another network namespace. Who is not root can't tell.
     pub moved: bool,
     name: String,
@@ -91,6 +95,8 @@ impl Interface {
             frags: config.frags != 0,
             reachable: config.reachable != 0,
             purpose: policy::purpose(pins, ifindex)?,
+            answers: config.answers != abi::ANSWERS_NONE,
+            mac: Some(Mac(config.mac)).filter(|mac| mac.is_unicast()),
             moved: false,
             name: String::from_utf8_lossy(&abi::text_of(&config.name)).into_owned(),
         };

@@ -1,5 +1,6 @@
 //! Probes what the checks look at, fixes what they find, and reverts that; finds backends again that moved.
 
+pub mod announce;
 pub mod checks;
 pub mod facts;
 mod fix;

@@ -9,6 +9,7 @@ pub mod ethtool;
 pub mod features;
 pub mod genetlink;
 pub mod kernel;
+pub mod link_address;
 pub mod locks;
 pub mod mounts;
 pub mod namespaces;

@@ -1,13 +1,13 @@
 //! The neighbour table: who has which address on a link.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::address::{self, Address};
 use super::netlink;
@@ -79,6 +79,26 @@ impl Neighbours {
     pub fn get(&self, ifindex: u32, addr: IpAddr) -> Option<Mac> {
         self.0.get(&(ifindex, addr)).copied()
     }
+}
+
+/// The addresses for which this host answers in the place of others, by device.
+pub fn proxied() -> Result<BTreeSet<(u32, IpAddr)>> {
+    let mut all = BTreeSet::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut request = NeighbourMessage::default();
+        request.header.family = family;
+        request.header.flags = NeighbourFlags::Proxy;
+        let entries = netlink::dump(RouteNetlinkMessage::GetNeighbour(request))
+            .context("cannot read the proxies of the neighbour table")?;
+        for entry in entries {
+            if let RouteNetlinkMessage::NewNeighbour(entry) = entry
+                && entry.header.flags.contains(NeighbourFlags::Proxy)
+            {
+                all.extend(addr_of(&entry).map(|addr| (entry.header.ifindex, addr)));
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Forgets what was learned of an address, so that the next packet asks for it. What somebody has

@@ -6,6 +6,7 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::{getsockopt_impl, libc, sockopt_impl};
 
@@ -84,6 +85,20 @@ unsafe fn ethtool(socket: &OwnedFd, name: &str, data: *mut libc::c_char) -> io::
     request.ifr_ifru.ifru_data = data;
     // SAFETY: `request` and, as the caller promises, `data` outlive the call and have their sizes.
     unsafe { siocethtool(socket.as_raw_fd(), &raw mut request) }?;
+    Ok(())
+}
+
+/// Has a packet socket take the frames of a protocol that come to a device, and send by that device.
+pub fn bind_packet_socket(socket: &OwnedFd, protocol: u16, ifindex: u32) -> io::Result<()> {
+    // SAFETY: sockaddr_ll is plain old data.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::sa_family_t;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = ifindex as i32;
+    let size = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the kernel reads a sockaddr_ll, which outlives the call and has that size.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) };
+    Errno::result(result)?;
     Ok(())
 }
 

@@ -109,6 +109,11 @@ impl RuleStore {
         Ok(self.slots.live()?.set.remembering > 0)
     }
 
+    /// Whether a rule announces its destination.
+    pub fn announces(&self) -> Result<bool> {
+        Ok(self.slots.live()?.set.announced > 0)
+    }
+
     /// All rules in order, the most specific first, as they were at one moment, whatever other runs do
     /// meanwhile.
     pub fn list(&self) -> Result<Vec<Rule>> {

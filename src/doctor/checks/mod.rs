@@ -2,6 +2,7 @@
 //! gathered facts to findings. Pure: no I/O.
 
 mod address;
+mod announce;
 mod answers;
 mod bpffs;
 mod bridge;
@@ -97,6 +98,7 @@ const WAY: &[Check] = &[
     Backend(replies::check),
     Whole(reply_source::check),
     Whole(answers::check),
+    Whole(announce::check),
     Backend(keep_ip::check),
     Egress(r#loop::check),
     Interface(ephemeral_ports::check),

@@ -39,6 +39,8 @@ pub fn attach(facts: &mut Facts, device: DeviceFacts, mode: Mode) {
         foreign: None,
         elsewhere: None,
         addresses: Vec::new(),
+        answers: true,
+        mac: None,
         policy: Policy::Pass,
         sessions: Vec::new(),
     });

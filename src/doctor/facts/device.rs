@@ -26,6 +26,10 @@ pub struct InterfaceFacts {
     pub elsewhere: Option<Remote>,
     /// This host's own, on it or on the bridge above it.
     pub addresses: Vec<IpAddr>,
+    /// What the program sends back there arrives, as far as that was known when it was attached.
+    pub answers: bool,
+    /// Its MAC address then.
+    pub mac: Option<Mac>,
     /// What becomes of frames that no rule matches.
     pub policy: Policy,
     /// The SSH sessions that come in by it, if its policy may cut them off.

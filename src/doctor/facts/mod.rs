@@ -1,6 +1,7 @@
 //! All that the checks look at, gathered at one moment.
 
 mod backend;
+mod destination;
 mod device;
 mod host;
 mod reply;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 pub use backend::{
     BackendFacts, Identity, Locators, LostLocator, Moved, Neighbour, PeerAddress, Whereabouts,
 };
+pub use destination::DestinationFacts;
 pub use device::{ArrivingSession, BridgeEntry, DeviceFacts, InterfaceFacts, PeerFacts};
 pub use host::{HostFacts, StalePins, Trial};
 pub use reply::{
@@ -43,6 +45,8 @@ pub struct Facts {
     pub outcomes: BTreeMap<u32, Outcomes>,
     pub stale_pins: Vec<StalePins>,
     pub bridge_entries: Vec<BridgeEntry>,
+    /// Of rules whose clients may be on a link with this host.
+    pub destinations: Vec<DestinationFacts>,
 }
 
 impl Facts {

@@ -37,6 +37,8 @@ pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Result<
         purpose: interface.purpose,
         reachable: interface.reachable,
         frags: interface.frags,
+        answers: interface.answers,
+        mac: interface.mac,
         state,
         successor: namesake.map(|d| d.ifindex).filter(|&now| now != ifindex),
         foreign: foreign.map(|foreign| foreign.describe()),

@@ -1,6 +1,7 @@
 //! Asks the kernel, the host and the peers' namespaces for the facts that the checks look at.
 
 pub mod backends;
+mod destinations;
 mod host;
 mod interfaces;
 mod peer;
@@ -116,6 +117,7 @@ fn live(
     let links = LinkLayer::read()?;
     backends::ask_host(&mut facts, survey, &links)?;
     facts.bridge_entries = interfaces::bridge_entries(&facts, &rules, &links);
+    facts.destinations = destinations::of(&facts, &rules, survey)?;
     facts.rules = rules;
     backends::ask_peers(&mut facts);
     Ok(facts)
