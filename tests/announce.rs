@@ -599,9 +599,9 @@ fn each_address_of_a_prefix_is_answered_for() {
         assert_eq!(wire.is_answered(vip), is_in, "{vip}");
     }
     // The lookup goes by the most specific one first, and finds the others, too.
-    tool.ok("rule add --dst 192.168.122.70 --server 172.17.0.2 --announce");
-    tool.ok("rule add --dst 192.168.122.0/24 --port 9 --server 172.17.0.2 --announce --in lan");
-    for vip in ["192.168.122.70", "192.168.122.71", "192.168.122.2"] {
+    tool.ok("rule add --dst 192.168.123.70 --server 172.17.0.2 --announce");
+    tool.ok("rule add --dst 192.168.123.0/24 --port 9 --server 172.17.0.2 --announce --in lan");
+    for vip in ["192.168.123.70", "192.168.123.71", "192.168.123.2"] {
         assert!(wire.is_answered(vip), "{vip}");
     }
 }
