@@ -27,7 +27,7 @@ __u32 next = 0; /* one CPU writes frames */
 /* IPv4 and UDP without a tag. One UDP checksum covers the address, too. */
 static __always_inline void set_source(struct iphdr *ip, __sum16 *check)
 {
-	__be32 source = bpf_htonl(draw());
+	__be32 source = bpf_htonl(clients ? draw_client() : draw());
 
 	ip->check = replaced(ip->check, ip->saddr, source);
 	*check = udp_replaced(*check, ip->saddr, source);
@@ -56,7 +56,7 @@ static __always_inline bool write_frame(struct xdp_md *ctx)
 	*ports = flow;
 	if (!partial)
 		*check = udp_replaced(*check, 0, flow);
-	if (prefixes)
+	if (prefixes || clients)
 		set_source(data + sizeof(struct ethhdr), check);
 	return true;
 }

@@ -18,6 +18,7 @@ const volatile __u32 length_count = 1;
 __u32 prefixes = 0;  /* how many to draw addresses from; 0: draw none */
 __u32 last_draw = 0; /* a power of two less one; the draw after it is the first one again */
 __u32 draws = 0;
+__u32 clients = 0; /* 1: addresses are drawn from 10.0.0.0/8, each once before one repeats */
 
 /* https://github.com/skeeto/hash-prospector, lowbias32 */
 static __always_inline __u32 mixed(__u32 x)
@@ -37,6 +38,11 @@ static __always_inline __u32 draw(void)
 	__u32 network = (__u64)(prefix / length_count) * STEP << (32 - length);
 
 	return network | (__u64)mixed(random) >> length;
+}
+
+static __always_inline __u32 draw_client(void)
+{
+	return 0x0a000000 | ((draws++ & last_draw) * STEP & 0xffffff);
 }
 
 #endif

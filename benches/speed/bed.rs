@@ -28,19 +28,20 @@ mod skel {
     include!(concat!(env!("OUT_DIR"), "/bench.skel.rs"));
 }
 
-use skel::{BenchSkel, BenchSkelBuilder};
+pub use skel::BenchSkel;
+use skel::BenchSkelBuilder;
 
 pub const SINK_MAC: &str = "02:00:00:00:00:04";
-const DUT0_MAC: &str = "02:00:00:00:00:01"; // frame.rs has it, too
-const GENERATOR_MAC: &str = "02:00:00:00:00:02";
-const DUT1_MAC: &str = "02:00:00:00:00:03";
+pub const DUT0_MAC: &str = "02:00:00:00:00:01"; // frame.rs has it, too
+pub const GENERATOR_MAC: &str = "02:00:00:00:00:02";
+pub const DUT1_MAC: &str = "02:00:00:00:00:03";
 /// As in ../arrivals.h and ../bench.bpf.c.
 pub const SERVERS: usize = 16;
 
 const FIRST_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
 
-pub fn server(index: usize) -> Ipv4Addr {
-    (u32::from(FIRST_SERVER) + index as u32).into()
+pub const fn server(index: usize) -> Ipv4Addr {
+    Ipv4Addr::from_bits(FIRST_SERVER.to_bits() + index as u32)
 }
 
 /// It ends with the IPv4 address, by which the sink knows it.
@@ -106,7 +107,8 @@ impl<'obj> Bed<'obj> {
         Ok(devices)
     }
 
-    fn attach_sink(&self, device: &str) -> Result<()> {
+    /// Has a device at the far end count and drop what arrives.
+    pub fn attach_sink(&self, device: &str) -> Result<()> {
         let program = self.skel.progs.sink.as_fd();
         within(&self.far, || {
             attach(program, ifindex(device)? as i32, Hook::Native)
@@ -156,7 +158,8 @@ impl Hook {
     }
 }
 
-fn load(storage: &mut MaybeUninit<OpenObject>, generator: u32) -> Result<BenchSkel<'_>> {
+/// The benchmark's own programs.
+pub fn load(storage: &mut MaybeUninit<OpenObject>, generator: u32) -> Result<BenchSkel<'_>> {
     let mut skel = BenchSkelBuilder::default().open(storage)?;
     let globals = skel.maps.rodata_data.as_deref_mut();
     let globals = globals.context("the programs have no constants")?;

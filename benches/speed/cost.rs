@@ -107,7 +107,11 @@ fn direction_lines(
 ) -> Result<Vec<Line>> {
     let ns = take_turns(setup.rounds, &MODES, |&mode| {
         programs.attached(mode, || {
-            ns_per_bit(connect(&programs.bed.far)?, direction, setup.cpu)
+            let [near, far] = connect(&programs.bed.far)?;
+            match direction {
+                Direction::In => ns_per_bit(far, near, setup.cpu),
+                Direction::Out => ns_per_bit(near, far, setup.cpu),
+            }
         })
     })?;
     let [without, native, generic] = [&ns[0], &ns[1], &ns[2]];
@@ -137,11 +141,7 @@ fn connect(far: &File) -> Result<[TcpStream; 2]> {
 }
 
 /// What a stream takes for a bit. The sender runs on a CPU of its own.
-fn ns_per_bit([near, far]: [TcpStream; 2], direction: Direction, cpu: usize) -> Result<f64> {
-    let (mut sender, mut receiver) = match direction {
-        Direction::In => (far, near),
-        Direction::Out => (near, far),
-    };
+pub fn ns_per_bit(mut sender: TcpStream, mut receiver: TcpStream, cpu: usize) -> Result<f64> {
     let sending = thread::spawn(move || -> Result<()> {
         run_on(&[cpu])?;
         while sender.write_all(&[0; BUFFER]).is_ok() {} // until the receiver is closed

@@ -52,6 +52,7 @@ impl Bed<'_> {
         globals.prefixes = traffic.prefixes;
         globals.last_draw = traffic.addresses.wrapping_sub(1);
         globals.draws = 0;
+        globals.clients = traffic.clients.into();
         Ok(())
     }
 

@@ -21,17 +21,18 @@ const SETTLE_TRIES: u32 = 10;
 const SETTLED: u64 = 1 << 20;
 
 /// The CPU on which the generator runs, and all work that its packets cause. This thread and its
-/// children keep off it, if there is another CPU.
-pub fn reserve_cpu() -> Result<usize> {
+/// children keep off it, if there is another CPU, and on those that are returned besides.
+pub fn reserve_cpu() -> Result<(usize, Vec<usize>)> {
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
     let mut cpus: Vec<_> = (0..CpuSet::count())
         .filter(|&cpu| allowed.is_set(cpu).unwrap_or(false))
         .collect();
     let cpu = cpus.pop().context("no CPU to run on")?;
-    if !cpus.is_empty() {
-        run_on(&cpus)?;
+    if cpus.is_empty() {
+        cpus.push(cpu);
     }
-    Ok(cpu)
+    run_on(&cpus)?;
+    Ok((cpu, cpus))
 }
 
 pub fn run_on(cpus: &[usize]) -> Result<()> {

@@ -22,15 +22,15 @@ use crate::subject::Programs;
 use crate::sys;
 
 /// More than there are flows.
-const REPEAT: u32 = 40_000;
+pub const REPEAT: u32 = 40_000;
 /// Test runs for each window of the live sections, since they take a tenth of its time.
-const RUNS_PER_ROUND: u32 = 2;
+pub const RUNS_PER_ROUND: u32 = 2;
 
-const PASS: &str = "pass";
+pub const PASS: &str = "pass";
 
 // As in vmlinux.h.
-const XDP_PASS: u32 = 2;
-const XDP_REDIRECT: u32 = 4;
+pub const XDP_PASS: u32 = 2;
+pub const XDP_REDIRECT: u32 = 4;
 
 struct HotCase<'a> {
     case: &'a Case,
@@ -135,7 +135,12 @@ fn cpu_time() -> Result<Duration> {
 
 impl Bed<'_> {
     /// Nanoseconds for each call of the program, with writing the frame.
-    fn ns_per_call(&self, program: BorrowedFd<'_>, length: usize, expected: u32) -> Result<f64> {
+    pub fn ns_per_call(
+        &self,
+        program: BorrowedFd<'_>,
+        length: usize,
+        expected: u32,
+    ) -> Result<f64> {
         let fd = program.as_raw_fd().to_ne_bytes();
         let map = &self.skel.maps.subject;
         map.update(&0u32.to_ne_bytes(), &fd, MapFlags::ANY)?;

@@ -4,16 +4,22 @@
 mod arrivals;
 mod bed;
 mod cases;
+mod conversation;
 mod cost;
+mod echo;
+mod ends;
+mod established;
 mod frame;
 mod generator;
 mod host;
 mod hot;
 mod means;
+mod peers;
 mod prefixes;
 mod product;
 mod receiver;
 mod redirect;
+mod relays;
 mod report;
 mod rounds;
 mod rule_sets;
@@ -68,19 +74,24 @@ enum Name {
     Stack,
     Rules,
     Cost,
+    Conversation,
 }
 
 /// What is the same for all sections.
 struct Setup {
     cpu: usize,
+    /// Where this thread and its children run.
+    other_cpus: Vec<usize>,
     rounds: u32,
     rules: u32,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    let (cpu, other_cpus) = host::reserve_cpu()?;
     let setup = Setup {
-        cpu: host::reserve_cpu()?,
+        cpu,
+        other_cpus,
         rounds: args.rounds,
         rules: args.rules,
     };
@@ -110,6 +121,7 @@ impl Name {
             Self::Stack => ("stack", stack::measure),
             Self::Rules => ("rules", rules::measure),
             Self::Cost => ("cost", cost::measure),
+            Self::Conversation => ("conversation", conversation::measure),
         };
         eprintln!("measuring {name}");
         measure(setup).context(name)

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::Result;
 use libbpf_rs::OpenObject;
@@ -44,7 +44,7 @@ const ALL: [Mean; 9] = [
 
 /// How the peer takes frames. One with neither takes none that are redirected natively.
 #[derive(Clone, Copy, PartialEq)]
-enum Peer {
+pub enum Peer {
     Plain,
     Gro,
     Pass,
@@ -157,22 +157,27 @@ impl<'obj> Means<'obj> {
             return Ok(());
         }
         let pass = bed.skel.progs.pass.as_fd();
-        within(&bed.far, || {
-            let sink = ifindex("sink")? as i32;
-            match before {
-                Peer::Plain => {}
-                Peer::Gro => run("ethtool", &["-K", "sink", "gro", "off"])?,
-                Peer::Pass => detach(pass, sink, Hook::Native)?,
-            }
-            match peer {
-                Peer::Plain => Ok(()),
-                Peer::Gro => run("ethtool", &["-K", "sink", "gro", "on"]),
-                Peer::Pass => attach(pass, sink, Hook::Native),
-            }
-        })
+        within(&bed.far, || peer.replace(before, "sink", pass))
     }
 }
 
-fn nft(commands: &str) -> Result<()> {
+impl Peer {
+    /// Makes a device of this namespace such a peer, which was another one before.
+    pub fn replace(self, before: Self, device: &str, pass: BorrowedFd<'_>) -> Result<()> {
+        let index = ifindex(device)? as i32;
+        match before {
+            Self::Plain => {}
+            Self::Gro => run("ethtool", &["-K", device, "gro", "off"])?,
+            Self::Pass => detach(pass, index, Hook::Native)?,
+        }
+        match self {
+            Self::Plain => Ok(()),
+            Self::Gro => run("ethtool", &["-K", device, "gro", "on"]),
+            Self::Pass => attach(pass, index, Hook::Native),
+        }
+    }
+}
+
+pub fn nft(commands: &str) -> Result<()> {
     run("nft", &[commands])
 }

@@ -55,12 +55,20 @@ impl Backend {
 /// The binary with a pin directory of its own, run in the namespaces of this process.
 pub struct Product {
     pins: String,
+    devices: &'static [&'static str],
 }
 
 impl Product {
+    /// To be attached to dut0.
     pub fn new(name: &str) -> Self {
+        Self::at(name, &["dut0"])
+    }
+
+    /// To be attached to these devices.
+    pub fn at(name: &str, devices: &'static [&'static str]) -> Self {
         Self {
             pins: format!("{}/{name}", host::BPFFS),
+            devices,
         }
     }
 
@@ -69,12 +77,16 @@ impl Product {
     }
 
     pub fn attach(&self, mode: &str) -> Result<()> {
-        self.run(&["attach", "dut0", "--mode", mode])
+        self.attach_with(mode, &[])
+    }
+
+    fn attach_with(&self, mode: &str, options: &[&str]) -> Result<()> {
+        self.run(&[&["attach"], self.devices, &["--mode", mode], options].concat())
     }
 
     /// Detaches and keeps the rules.
     pub fn detach(&self) -> Result<()> {
-        self.run(&["detach", "dut0", "--keep-rules"])
+        self.run(&[&["detach"], self.devices, &["--keep-rules"]].concat())
     }
 
     /// Attaches for as long as `prepare` runs.
@@ -84,20 +96,31 @@ impl Product {
         self.detach()
     }
 
-    /// What runs when attached, to be attached in turns; the rules stay.
+    /// What runs when attached, at the first device, to be attached in turns; the rules stay.
     pub fn programs(&self, mode: &str, ledger: Ledger) -> Result<Programs> {
-        let attach = ["attach", "dut0", "--mode", mode];
-        match ledger {
-            Ledger::On => self.run(&attach)?,
-            Ledger::Off => self.run(&[&attach[..], &["--no-ledger"]].concat())?,
-        }
-        let programs = Programs::pinned(Path::new(&self.pins))?;
-        self.detach()?;
-        Ok(programs)
+        Ok(self.all_programs(mode, ledger)?.swap_remove(0))
     }
 
-    /// A rule for the client and the port, unless the options say otherwise.
+    /// The same at each device.
+    pub fn all_programs(&self, mode: &str, ledger: Ledger) -> Result<Vec<Programs>> {
+        match ledger {
+            Ledger::On => self.attach(mode)?,
+            Ledger::Off => self.attach_with(mode, &["--no-ledger"])?,
+        }
+        let pins = Path::new(&self.pins);
+        let pinned = |device: &&str| Programs::pinned(pins, host::ifindex(device)?);
+        let programs = self.devices.iter().map(pinned).collect();
+        self.detach()?;
+        programs
+    }
+
+    /// A rule for the client and the port, unless the options say otherwise. Answers are not translated.
     pub fn add_rule(&self, options: &[&str], backend: &Backend) -> Result<()> {
+        self.add_conversation(&[options, &["--reply", "none"]].concat(), backend)
+    }
+
+    /// The same, whose options say how answers come back.
+    pub fn add_conversation(&self, options: &[&str], backend: &Backend) -> Result<()> {
         let [server, egress] = [backend.server.to_string(), backend.egress.to_string()];
         let adjacency = ["--mac", bed::SINK_MAC, "--ifindex", &egress];
         let rule = [

@@ -36,11 +36,12 @@ impl Programs {
         })
     }
 
-    /// What runs by the links of the product that are pinned in the directory.
-    pub fn pinned(directory: &Path) -> Result<Self> {
+    /// What runs for a device, by the links of the product that are pinned in the directory.
+    pub fn pinned(directory: &Path, device: u32) -> Result<Self> {
+        let link = format!("if-{device}/link");
         let (mut xdp, mut tracing) = (None, Vec::new());
         for path in files(directory)? {
-            if path.ends_with("link") {
+            if path.ends_with(&link) {
                 xdp = Some(program_of(&path)?);
             } else if path
                 .parent()
@@ -70,6 +71,11 @@ impl Programs {
     /// returned descriptors are open.
     pub fn attach(&self, bed: &Bed, hook: Hook) -> Result<Vec<OwnedFd>> {
         bed.attach(self.xdp.as_fd(), hook)?;
+        self.trace()
+    }
+
+    /// Runs the tracing programs for as long as the returned descriptors are open.
+    pub fn trace(&self) -> Result<Vec<OwnedFd>> {
         let links = self
             .tracing
             .iter()

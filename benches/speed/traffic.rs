@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::bed::server;
 use crate::frame::{Addresses, Frame, SHORTEST, Transport};
 
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -21,10 +22,14 @@ pub struct Traffic {
     order: Order,
     /// The flows' destination ports, in turn.
     ports: &'static [u16],
+    /// From the first server to the client, in place of the other way.
+    answers: bool,
     /// Prefixes to draw source addresses from; 0: none.
     pub prefixes: u32,
     /// The number of addresses that repeat, a power of two; 0: each address is new.
     pub addresses: u32,
+    /// Addresses are those of clients, in place of prefixes: see draw_client in ../prefixes.h.
+    pub clients: bool,
 }
 
 /// The order of so many flows.
@@ -50,8 +55,10 @@ impl Traffic {
             frame: PLAIN,
             order: Order::InTurn(flows),
             ports: &[PORT],
+            answers: false,
             prefixes: 0,
             addresses: 0,
+            clients: false,
         }
     }
 
@@ -68,6 +75,28 @@ impl Traffic {
             prefixes,
             addresses,
             ..Self::flows(1)
+        }
+    }
+
+    /// From so many clients in turn, a power of two; 0: each is new.
+    pub const fn clients(addresses: u32) -> Self {
+        Self {
+            addresses,
+            clients: true,
+            ..Self::flows(1)
+        }
+    }
+
+    /// What the first server answers to so many flows.
+    pub const fn answers(flows: u32) -> Self {
+        let frame = Frame {
+            addresses: Addresses::V4(server(0), CLIENT),
+            ..PLAIN
+        };
+        Self {
+            frame,
+            answers: true,
+            ..Self::flows(flows)
         }
     }
 
@@ -124,7 +153,10 @@ impl Traffic {
     pub fn order(&self) -> Vec<u32> {
         let flow = |flow: u32| {
             let port = self.ports[flow as usize % self.ports.len()];
-            let ends = [FIRST_PORT + flow as u16, port].map(u16::to_be_bytes);
+            let mut ends = [FIRST_PORT + flow as u16, port].map(u16::to_be_bytes);
+            if self.answers {
+                ends.reverse();
+            }
             u32::from_ne_bytes(ends.concat().try_into().expect("two ports"))
         };
         match self.order {
