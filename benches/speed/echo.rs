@@ -109,7 +109,10 @@ fn judge(ns: &[Vec<f64>]) -> Vec<Line> {
     };
     let others = || all().filter(|(relay, _)| ![Kind::Routed, Kind::NftDnat].contains(&relay.kind));
     let line = |relay: &Relay, value, unit| Line::new(CASE, relay.name, value, unit);
-    let rates = all().map(|(relay, ns)| line(relay, Spread::mpps(ns), "M conversations/s"));
+    let rates = all().map(|(relay, ns)| {
+        let rate = Spread::derived([ns], |[ns]| 1e9 / ns);
+        line(relay, rate, "a second")
+    });
     let over_routed = all()
         .skip(1)
         .map(|(relay, ns)| line(relay, Spread::above(ns, of(ROUTED)), "ns over routed"));

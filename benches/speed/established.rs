@@ -18,8 +18,9 @@ const NONE: &str = "--reply none";
 const NAT: &str = "--reply nat";
 const ANSWERS: &str = "answers";
 
-/// A power of two, and fewer than the table has room for.
-const MANY: u32 = 1 << 17;
+/// A power of two, and room for them: where half of it is free, hardly any has to make room for another.
+const MANY: u32 = 1 << 20;
+const ROOM_FOR_MANY: &str = "2097152";
 
 struct Case {
     name: &'static str,
@@ -31,6 +32,8 @@ struct Case {
     begin: u32,
     /// How often it is measured at most: the table becomes full.
     runs: u32,
+    /// With a larger table than that of the others.
+    in_large_table: bool,
 }
 
 /// In an order in which the table is full at the end.
@@ -42,6 +45,7 @@ const CASES: [Case; 5] = [
         goal: Some(8.0),
         begin: 1,
         runs: u32::MAX,
+        in_large_table: false,
     },
     Case {
         name: "1,000 connections",
@@ -50,6 +54,7 @@ const CASES: [Case; 5] = [
         goal: Some(8.0),
         begin: 1000,
         runs: u32::MAX,
+        in_large_table: false,
     },
     Case {
         name: "each packet begins one",
@@ -58,14 +63,7 @@ const CASES: [Case; 5] = [
         goal: None,
         begin: 0,
         runs: 4,
-    },
-    Case {
-        name: "131,072 connections at random",
-        requests: Traffic::clients(MANY),
-        answers: None,
-        goal: None,
-        begin: MANY,
-        runs: u32::MAX,
+        in_large_table: false,
     },
     Case {
         name: "each begins one and ends one",
@@ -74,6 +72,16 @@ const CASES: [Case; 5] = [
         goal: None,
         begin: 1 << 19,
         runs: u32::MAX,
+        in_large_table: false,
+    },
+    Case {
+        name: "a million connections at random",
+        requests: Traffic::clients(MANY),
+        answers: None,
+        goal: None,
+        begin: MANY,
+        runs: u32::MAX,
+        in_large_table: true,
     },
 ];
 
@@ -83,6 +91,8 @@ struct Subjects {
     none: Programs,
     nat: Programs,
     answers: Programs,
+    /// As `nat`, with a large table.
+    large: Programs,
 }
 
 pub fn lines(setup: &Setup) -> Result<Vec<Line>> {
@@ -90,14 +100,16 @@ pub fn lines(setup: &Setup) -> Result<Vec<Line>> {
     let mut bed = Bed::new(&mut storage, setup.cpu)?.with_sink()?;
     // So that answers can be redirected there, too.
     bed.attach_sink("generator")?;
-    let [none, _] = programs(&bed, "none")?;
-    let [nat, answers] = programs(&bed, "nat")?;
+    let [none, _] = programs(&bed, "none", &[])?;
+    let [nat, answers] = programs(&bed, "nat", &[])?;
+    let [large, _] = programs(&bed, "nat", &["--connections", ROOM_FOR_MANY])?;
     let pass = Programs::new(&bed.skel.progs.pass)?;
     let subjects = Subjects {
         pass,
         none,
         nat,
         answers,
+        large,
     };
     bed.attach(bed.skel.progs.call_subject.as_fd(), Hook::Native)?;
     let mut lines = Vec::new();
@@ -107,11 +119,14 @@ pub fn lines(setup: &Setup) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-fn programs(bed: &Bed, reply: &str) -> Result<[Programs; 2]> {
-    let product = Product::at(&format!("conversation-{reply}"), &["dut0", "dut1"]);
+fn programs(bed: &Bed, reply: &str, attach: &[&str]) -> Result<[Programs; 2]> {
+    let name = format!("conversation-{reply}{}", attach.concat());
+    let product = Product::at(&name, &["dut0", "dut1"]);
     let [to, port] = [SERVICE.to_string(), PORT.to_string()];
     let options = ["--dst", &to, "--port", &port, "--reply", reply];
-    product.prepare(|product| product.add_conversation(&options, &Backend::first(bed)))?;
+    product.attach_with("native", attach)?;
+    product.add_conversation(&options, &Backend::first(bed))?;
+    product.detach()?;
     let all = product.all_programs("native", Ledger::Off)?;
     Ok(all.try_into().ok().expect("one for each device"))
 }
@@ -121,9 +136,13 @@ impl Case {
         let Subjects {
             pass,
             none,
-            nat,
             answers,
+            ..
         } = subjects;
+        let nat = match self.in_large_table {
+            true => &subjects.large,
+            false => &subjects.nat,
+        };
         let length = self.requests.frame.length;
         let ns_per_call = |bed: &Bed, name, programs: &Programs, expected| {
             bed.ns_per_call(programs.as_fd(), length, expected)

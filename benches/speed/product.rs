@@ -80,7 +80,7 @@ impl Product {
         self.attach_with(mode, &[])
     }
 
-    fn attach_with(&self, mode: &str, options: &[&str]) -> Result<()> {
+    pub fn attach_with(&self, mode: &str, options: &[&str]) -> Result<()> {
         self.run(&[&["attach"], self.devices, &["--mode", mode], options].concat())
     }
 
