@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Room for a new entry: a free one, or else that of a connection whose time is over, or else that
- * of the connection that nobody used for the longest time. A TCP connection that is established has
- * to stay: no flood of new ones takes its place.
+ * Room for a new entry: a free one, or else one that the command has removed, or that of a
+ * connection whose time is over, or that of the connection that nobody used for the longest time. A
+ * TCP connection that is established has to stay: no flood of new ones takes its place.
  */
 #ifndef __FLOW_ROOM_H__
 #define __FLOW_ROOM_H__
@@ -26,6 +26,14 @@ static __always_inline bool take_free(struct flow_tags *tags, __u32 number)
 
 	return entry && !*(volatile __u32 *)&tags->tag[number % FLOW_WAYS] &&
 	       take(entry, FLOW_FREE);
+}
+
+/* Takes an entry if the command has removed its connection. */
+static __always_inline bool take_removed(__u32 number)
+{
+	struct flow_entry *entry = entry_at(number);
+
+	return entry && id_of(entry) == FLOW_REMOVED && take(entry, FLOW_REMOVED);
 }
 
 /* A free entry of a bucket, which is then taken, or NO_ENTRY. The search starts at `way`. */
@@ -53,6 +61,14 @@ static __always_inline __u64 rank(__u32 state, __u32 seen, __u32 now)
 	return (state == STATE_BOTH_WAYS ? 2ull : 1ull) << 32 | seen;
 }
 
+/* Whether an entry may make room now. */
+static __always_inline bool may_go(__u64 id, __u32 state, __u32 seen, __u32 now)
+{
+	if (id == FLOW_REMOVED)
+		return true;
+	return is_id(id) && (!is_established(state) || is_over(state, seen, now));
+}
+
 /* Makes an entry the victim if it has to go sooner than the victim so far. */
 __noinline __u32 consider(__u32 number, __u32 now)
 {
@@ -66,9 +82,9 @@ __noinline __u32 consider(__u32 number, __u32 now)
 	id = id_of(entry);
 	state = *(volatile __u8 *)&entry->state;
 	seen = *(volatile __u32 *)&entry->seen;
-	if (!is_id(id) || (is_established(state) && !is_over(state, seen, now)))
+	if (!may_go(id, state, seen, now))
 		return 0;
-	ranked = rank(state, seen, now);
+	ranked = id == FLOW_REMOVED ? 0 : rank(state, seen, now);
 	if (victim->id && victim->rank <= ranked)
 		return 0;
 	victim->rank = ranked;
@@ -77,7 +93,18 @@ __noinline __u32 consider(__u32 number, __u32 now)
 	return 0;
 }
 
-/* Ends a connection that has an entry in one of two buckets. The entry is then taken. */
+/* Takes the victim's entry, and ends its connection if it has one. */
+static __always_inline bool take_victim(const struct victim *victim)
+{
+	if (victim->id == FLOW_REMOVED)
+		return take_removed(victim->number);
+	if (!take_connection(victim->number, victim->id, 1))
+		return false;
+	count_flow(victim->rank >> 32 ? FLOW_EVICTED : FLOW_EXPIRED);
+	return true;
+}
+
+/* Finds an entry in one of two buckets that may go, or is removed already. It is then taken. */
 __noinline __u32 evict(__u32 first, __u32 second, __u32 now)
 {
 	struct victim *victim = scratch_victim();
@@ -89,10 +116,7 @@ __noinline __u32 evict(__u32 first, __u32 second, __u32 now)
 		consider(first * FLOW_WAYS + way, now);
 		consider(second * FLOW_WAYS + way, now);
 	}
-	if (!victim->id || !take_connection(victim->number, victim->id, 1))
-		return NO_ENTRY;
-	count_flow(victim->rank >> 32 ? FLOW_EVICTED : FLOW_EXPIRED);
-	return victim->number;
+	return victim->id && take_victim(victim) ? victim->number : NO_ENTRY;
 }
 
 /* An entry where a flow of that hash is looked for. It is taken. NO_ENTRY: there is no room. */
@@ -105,6 +129,10 @@ __noinline __u32 take_room(__u64 hash, __u32 now)
 		return NO_ENTRY;
 	first = first_bucket(hash, table->bucket_mask);
 	second = second_bucket(hash, table->bucket_mask);
+	number = first * FLOW_WAYS + first_way(hash);
+	/* Its tag, which is still there, may be the flow's own, and would be met by each packet. */
+	if (take_removed(number))
+		return number;
 	number = take_free_of(first, first_way(hash));
 	if (number == NO_ENTRY)
 		number = take_free_of(second, first_way(hash));

@@ -49,7 +49,7 @@ static __always_inline __u64 id_of(const struct flow_entry *entry)
 
 static __always_inline bool is_id(__u64 id)
 {
-	return id > FLOW_BUSY;
+	return id > FLOW_REMOVED;
 }
 
 /*

@@ -291,6 +291,43 @@ fn a_group_can_be_named_later_and_the_door_is_opened_again_after_a_detach() {
     });
 }
 
+/// Whether the table of connections was made before the directory was the group's, or after it.
+#[test]
+fn members_list_and_end_connections() {
+    for is_group_first in [true, false] {
+        let lan = Lan::new(false, 1);
+        let mac = fixture::lan::mac(&lan.servers[0], "eth0");
+        let vm = lan.vm_socket();
+        lan.host.enter(|| {
+            let _mounts = Mounts::new();
+            let group = || root(&format!("attach lan --group {GROUP}")).ok();
+            match is_group_first {
+                true => group(),
+                false => root("attach lan").ok(),
+            };
+            let rule = format!("--server 172.17.0.2 --mac {mac} --dev wan0 --reply nat");
+            root(&format!("rule add {rule}")).ok();
+            if !is_group_first {
+                member("flow list").fails(5, &["ermission"]);
+                group();
+            }
+            vm.send_to(b"hello", ANYWHERE).unwrap();
+            let count = || member("flow count --json").ok().json()["connections"].clone();
+            fixture::eventually("it is remembered", || count() == 1);
+            let list = member("flow list --json").ok().json();
+            assert_eq!(list[0]["server"], "172.17.0.2");
+            assert_eq!(member("status --json").ok().json()["connections"]["now"], 1);
+            for words in ["flow list", "flow count", "flow del --all"] {
+                outsider(words).fails(5, &["ermission"]);
+            }
+            let ended = member("flow del --all --json").ok().json();
+            assert_eq!(ended, json!({"ended": 1}));
+            assert_eq!(count(), 0);
+            root("detach --all").ok();
+        });
+    }
+}
+
 #[test]
 fn with_another_pin_directory_members_name_it() {
     let lan = Lan::new(false, 1);

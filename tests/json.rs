@@ -50,10 +50,20 @@ fn every_key_is_documented() {
     lan.host.ip("link del more");
     run("rule refresh --port 1");
     run("rule add --in lan --proto icmp --pass");
+    run("rule add --port 2 --server 172.17.0.2 --reply nat");
+    lan.vm_socket()
+        .send_to(b"question", "11.22.33.44:2")
+        .unwrap();
+    fixture::eventually("the question is remembered", || {
+        tool.json("flow count")["connections"] == 1
+    });
     run("rule list");
+    run("flow list");
+    run("flow count");
     run("status");
     run("features");
     run("stats");
+    run("flow del --all");
     run("doctor --fix --yes");
     run("doctor --undo");
     run("rule del --port 1");
@@ -64,7 +74,18 @@ fn every_key_is_documented() {
         .filter(|k| !documented.contains(k.as_str()))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
-    for key in ["new", "error", "undone", "tx_dropped", "netns", "mend"] {
+    for key in [
+        "snat_port",
+        "evicted",
+        "both_ways",
+        "ended",
+        "new",
+        "error",
+        "undone",
+        "tx_dropped",
+        "netns",
+        "mend",
+    ] {
         assert!(found.contains(key), "{key} was not met: {found:?}");
     }
 }

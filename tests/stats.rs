@@ -51,7 +51,14 @@ fn keys(value: &Value) -> BTreeSet<&str> {
 fn assert_shape(stats: &Value) {
     assert_eq!(
         keys(stats),
-        BTreeSet::from(["timestamp", "interfaces", "egress", "unattributed", "rules"])
+        BTreeSet::from([
+            "timestamp",
+            "interfaces",
+            "egress",
+            "unattributed",
+            "connections",
+            "rules"
+        ])
     );
     let timestamp = stats["timestamp"].as_str().unwrap();
     assert!(

@@ -34,6 +34,12 @@ struct flow_tags {
 
 #define FLOW_FREE 0
 #define FLOW_BUSY 1
+/*
+ * The command has ended the connection. Nobody owns the entry, so that a command that is killed
+ * keeps none; whoever needs room takes it. The tag stays meanwhile: another connection may have
+ * the entry by the time at which the command would clear it.
+ */
+#define FLOW_REMOVED 2
 
 /*
  * In the key of an answer, added to the IP version: answers are not translated (a sticky rule with

@@ -54,7 +54,9 @@ fn control(error: &control::Error) -> String {
             format!("--proto {proto}: {why}: redirect them with --keep-ip")
         }
         Error::NoDevice(_) | Error::NoGroup(_) => format!("--{error}"),
-        Error::NoRule(_) | Error::HasBackends(..) | Error::Taken(_) => error.to_string(),
+        Error::NoRule(_) | Error::NoConnection(_) | Error::HasBackends(..) | Error::Taken(_) => {
+            error.to_string()
+        }
     }
 }
 
@@ -113,7 +115,7 @@ fn discovery(error: &discovery::Error) -> String {
 /// What this process lacks for a command, and the remedy.
 fn needs(command: &Command) -> Refusal {
     match command {
-        Command::Rule(_) | Command::Stats(_) => {
+        Command::Rule(_) | Command::Flow(_) | Command::Stats(_) => {
             "needs root, or membership in the group that attach was given with --group".into()
         }
         Command::Features(_) => "needs root (CAP_SYS_ADMIN) to enter network namespaces".into(),

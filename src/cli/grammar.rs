@@ -1,5 +1,6 @@
 //! The grammar of the command line. The doc comments are the texts of `--help`.
 
+mod flow;
 mod rule;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use xdpredir::control::PolicySpec;
 use xdpredir::lab;
 use xdpredir::model::TableSize;
 
+pub use self::flow::{Flow, FlowDel, FlowFilter};
 pub use self::rule::{Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel};
 
 /// Redirect and load-balance packets with XDP.
@@ -60,7 +62,7 @@ pub enum Command {
     Policy(Policy),
     /// Detach the program from interfaces; after the last one, nothing is left behind
     Detach(Detach),
-    /// Show the attached interfaces, their modes and program ids, and the number of rules
+    /// Show the attached interfaces, their modes and program ids, and how many rules and connections there are
     Status,
     /// Show what devices can do with XDP and what they are connected to
     Features(Features),
@@ -73,7 +75,10 @@ pub enum Command {
     /// Add, delete, list and load rules, and find their backends again
     #[command(subcommand)]
     Rule(Rule),
-    /// Show packets and bytes by interface, outcome and backend
+    /// List, count and end the connections that rules remember
+    #[command(subcommand)]
+    Flow(Flow),
+    /// Show packets and bytes by interface, outcome and backend, and what became of connections
     Stats(Stats),
     /// Make, show and remove a test bed of network namespaces.
     ///

@@ -7,6 +7,7 @@ mod detach;
 mod doctor;
 mod explain;
 mod features;
+mod flow;
 mod grammar;
 mod lab;
 mod load;
@@ -71,6 +72,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Features(args) => features::run(global, args)?,
         Command::Doctor(args) => return doctor::run(global, args),
         Command::Rule(verb) => return rule::run(global, verb),
+        Command::Flow(verb) => flow::run(global, verb)?,
         Command::Stats(args) => stats::run(global, args)?,
         Command::Lab(verb) => return lab::run(global, verb),
         Command::Completions { shell } => completions::run(*shell)?,

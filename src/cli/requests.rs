@@ -1,8 +1,8 @@
 //! What was typed, as the requests that it means.
 
 use xdpredir::control::{
-    ActionRequest, ActionSpec, AddRequest, DeleteRequest, DeviceSpec, MatchSpec, NamespaceSpec,
-    RuleSelector,
+    ActionRequest, ActionSpec, AddRequest, DeleteRequest, DeviceSpec, FlowSelector, MatchSpec,
+    NamespaceSpec, RuleSelector,
 };
 use xdpredir::model::{Pops, Port, Ports, Proto, Reply, Rewrite, Rewriting};
 
@@ -20,6 +20,20 @@ impl From<&grammar::Filter> for RuleSelector {
             ports: args.port,
             vlan: args.vlan,
             inner_vlan: args.inner_vlan,
+            ingress: args.ingress.clone(),
+            server: args.server,
+        }
+    }
+}
+
+impl From<&grammar::FlowFilter> for FlowSelector {
+    fn from(args: &grammar::FlowFilter) -> Self {
+        FlowSelector {
+            dst: args.dst,
+            src: args.src,
+            proto: args.proto,
+            ports: args.port,
+            vlan: args.vlan,
             ingress: args.ingress.clone(),
             server: args.server,
         }

@@ -72,6 +72,8 @@ pub enum Error {
     NoGroup(String),
     /// No rule or backend is like this.
     NoRule(String),
+    /// There is no connection, or none that is selected.
+    NoConnection(&'static str),
 }
 
 impl Error {
@@ -92,7 +94,7 @@ impl Coded for Error {
                 Exit::Usage
             }
             Error::HasBackends(..) | Error::Taken(_) => Exit::Conflict,
-            Error::NoDevice(_) | Error::NoRule(_) => Exit::NotFound,
+            Error::NoDevice(_) | Error::NoRule(_) | Error::NoConnection(_) => Exit::NotFound,
         }
     }
 
@@ -108,7 +110,10 @@ impl Coded for Error {
                 Remedy::from(Verb::RuleDel(Some(*matches), None)) + " first"
             }
             Error::Taken(_) => "take the address from that host, or announce another one".into(),
-            Error::Value { .. } | Error::WhichBackend | Error::KeepsIp(_) => Remedy::default(),
+            Error::Value { .. }
+            | Error::WhichBackend
+            | Error::KeepsIp(_)
+            | Error::NoConnection(_) => Remedy::default(),
         }
     }
 }
@@ -136,6 +141,7 @@ impl fmt::Display for Error {
             ),
             Error::NoGroup(name) => write!(f, "group {name}: no such group"),
             Error::NoRule(what) => f.write_str(what),
+            Error::NoConnection(what) => f.write_str(what),
         }
     }
 }

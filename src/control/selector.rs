@@ -139,7 +139,7 @@ pub fn both_families() -> Vec<IpAddr> {
 }
 
 /// An interface by its name; or, where no device has that, by its index.
-fn interface_or_index(name: &str) -> Result<u32> {
+pub(super) fn interface_or_index(name: &str) -> Result<u32> {
     match (device::by_name(name), name.parse()) {
         (Ok(device), _) => Ok(device.ifindex),
         (Err(_), Ok(ifindex)) => Ok(ifindex),

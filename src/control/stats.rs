@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::policy::named_policy;
 use super::{RuleSelector, inventory};
-use crate::datapath::{self, Interface, Pins, RuleStore};
+use crate::datapath::{self, FlowTable, Interface, Pins, RuleStore};
 use crate::error::Exit;
 use crate::host::device;
 use crate::model::{EgressStats, InterfaceStats, InterfaceStatus, LinkState, Snapshot, Status};
@@ -36,8 +36,14 @@ fn read(pins: &Pins, selector: &RuleSelector) -> Result<Snapshot> {
         interfaces,
         egress: stats_of(egress)?,
         unattributed: store.unattributed()?,
+        connections: connections(pins, FlowTable::stats)?,
         rules,
     })
+}
+
+/// What is asked of the table of connections; None where there is none.
+fn connections<T>(pins: &Pins, ask: impl Fn(&FlowTable) -> Result<T>) -> Result<Option<T>> {
+    FlowTable::open(pins)?.as_ref().map(ask).transpose()
 }
 
 fn of_interface(pins: &Pins, interface: &Interface) -> Result<InterfaceStats> {
@@ -70,13 +76,15 @@ pub fn status(pins: &Pins) -> Result<Status> {
         let interfaces = datapath::interfaces(pins)?.into_iter();
         let store = RuleStore::open(pins)?;
         let interfaces = interfaces.map(|interface| attachment(pins, &store, &interface));
-        Ok((interfaces.collect::<Result<_>>()?, store.count()?))
+        let in_use = connections(pins, |table| Ok(table.in_use()))?;
+        Ok((interfaces.collect::<Result<_>>()?, store.count()?, in_use))
     })?;
-    let (interfaces, rules) = read.unwrap_or_default();
+    let (interfaces, rules, connections) = read.unwrap_or_default();
     Ok(Status {
         pin_dir: pins.root().to_path_buf(),
         interfaces,
         rules,
+        connections,
     })
 }
 

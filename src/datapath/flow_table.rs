@@ -1,16 +1,24 @@
 //! The table of connections: see bpf/abi/connection.h. It is made when the first rule is published that
 //! remembers connections, and stays as long as the maps.
 
+mod entry;
+mod open;
 mod size;
+
+use std::fs;
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
-use super::bpffs::At;
+use super::bpffs::{At, mkdir, remove_tree};
 use super::maps::{self, Map};
-use super::{Pins, abi, banks, refusal};
+use super::permissions::{group_of, share_pins_of};
+use super::{Pins, abi, banks, refusal, sys};
 use crate::model::TableSize;
 
+pub use entry::connection;
+pub use open::FlowTable;
 pub use size::{Resize, size};
 
 const _: () = {
@@ -70,6 +78,7 @@ impl Banks {
         write(pins, size, 0)?;
         put_banks(pins, "flow_tags", &self.tags)?;
         put_banks(pins, "flow_entries", &self.entries)?;
+        pin_banks(pins, &self.entries)?;
         write(pins, size, size.banks() * abi::FLOW_BANK_BUCKETS)
     }
 }
@@ -104,4 +113,20 @@ fn put_banks(pins: &Pins, name: &'static str, banks: &[MapHandle]) -> Result<()>
         [one, ..] if left > 0 => banks::put_all(&outer, first, &vec![one; left]),
         _ => Ok(()),
     }
+}
+
+/// Pins the banks of entries, for those who list and end connections: only root may open a map by the number that
+/// a map of maps has of it. All pins come at once, shared with the group already.
+fn pin_banks(pins: &Pins, banks: &[MapHandle]) -> Result<()> {
+    let (staged, path) = (pins.staged_flows(), pins.flows());
+    remove_tree(&staged)?;
+    mkdir(&staged, 0o700).at("cannot make", &staged)?;
+    for (number, bank) in banks.iter().enumerate() {
+        sys::pin(bank.as_fd(), &staged.join(number.to_string()))?;
+    }
+    if let Some(gid) = group_of(&pins.state()) {
+        share_pins_of(&staged, gid)?;
+    }
+    remove_tree(&path)?;
+    fs::rename(&staged, &path).at("cannot make", &path)
 }

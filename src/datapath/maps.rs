@@ -219,6 +219,17 @@ fn is_full(error: &libbpf_rs::Error) -> bool {
     error.kind() == ErrorKind::TooBig
 }
 
+/// A per-CPU map of numbers; read as the sum over all CPUs.
+impl Map<u32, u64> {
+    pub fn sum(&self, key: u32) -> Result<u64> {
+        let per_cpu = self
+            .handle
+            .lookup_percpu(abi::bytes_of(&key), MapFlags::ANY)?;
+        let numbers = per_cpu.into_iter().flatten();
+        numbers.map(|bytes| abi::from_bytes::<u64>(&bytes)).sum()
+    }
+}
+
 /// A per-CPU map of counters; read as the sum over all CPUs.
 pub type Counters = Map<u32, abi::counter>;
 

@@ -28,6 +28,7 @@ pub fn open_to_group(pins: &Pins, gid: Gid) -> Result<()> {
     // Also those of interfaces that have no link yet, because this run is attaching them.
     let interfaces = interface_directories(pins)?.into_iter();
     directories.extend(interfaces.map(|ifindex| pins.interface(ifindex)));
+    directories.extend(Some(pins.flows()).filter(|path| path.is_dir()));
     for directory in directories {
         share_pins_of(&directory, gid)?;
     }

@@ -6,6 +6,7 @@
 //!     state/                       the shared maps with their schemas' numbers: ports-1, …
 //!     state/line-bank-<N>          the rules
 //!     state/counter-bank-<N>       the counters of backends
+//!     state/flows/<N>              banks of the entries of connections
 //!     state/ledger/                links of the tracing programs
 //!     state/journal/               the journal of doctor's fixes
 //!     state/passes/                links of the pass program, by network namespace and device
@@ -82,6 +83,16 @@ impl Pins {
     /// The ledger's links, until they are renamed to `ledger`.
     pub(super) fn staged_ledger(&self) -> PathBuf {
         self.state().join("ledger-new")
+    }
+
+    /// The banks of the entries of connections.
+    pub(super) fn flows(&self) -> PathBuf {
+        self.state().join("flows")
+    }
+
+    /// The same, until they are renamed to `flows`.
+    pub(super) fn staged_flows(&self) -> PathBuf {
+        self.state().join("flows-new")
     }
 
     /// The links of the programs that fixes put at peers.

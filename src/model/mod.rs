@@ -4,6 +4,7 @@ mod action;
 mod adjacency;
 mod answers;
 mod change;
+mod connection;
 mod counter;
 mod ephemeral;
 mod failures;
@@ -32,6 +33,9 @@ pub use action::{Action, ActionKind, Macs, TooLong};
 pub use adjacency::Adjacency;
 pub use answers::{AnswerInterface, ForAnswers};
 pub use change::{Change, DeviceRef};
+pub use connection::{
+    Connection, ConnectionFilter, ConnectionState, ConnectionStats, ConnectionsInUse,
+};
 pub use counter::{Counter, Rate};
 pub use ephemeral::EphemeralPorts;
 pub use failures::{Failures, Loss, Reason};

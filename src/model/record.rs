@@ -259,7 +259,7 @@ impl RuleRecord {
     }
 }
 
-fn name_or_gone(name: Option<String>, ifindex: u32) -> String {
+pub(super) fn name_or_gone(name: Option<String>, ifindex: u32) -> String {
     name.unwrap_or_else(|| format!("{ifindex} (gone)"))
 }
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{
-    Actions, Failures, LedgerState, LinkState, Mode, NamedPolicy, Outcomes, Purpose, RuleRecord,
+    Actions, ConnectionStats, ConnectionsInUse, Failures, LedgerState, LinkState, Mode,
+    NamedPolicy, Outcomes, Purpose, RuleRecord,
 };
 
 /// All counters at one moment.
@@ -18,6 +19,8 @@ pub struct Snapshot {
     pub egress: Vec<EgressStats>,
     /// Lost frames that are in no rule's failures. None: no ledger is kept.
     pub unattributed: Option<Failures>,
+    /// None where no rule has remembered connections yet.
+    pub connections: Option<ConnectionStats>,
     pub rules: Vec<RuleRecord>,
 }
 
@@ -48,6 +51,8 @@ pub struct Status {
     pub pin_dir: PathBuf,
     pub interfaces: Vec<InterfaceStatus>,
     pub rules: usize,
+    /// None where no rule has remembered connections yet.
+    pub connections: Option<ConnectionsInUse>,
 }
 
 /// How the program is attached to an interface.

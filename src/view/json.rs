@@ -1,10 +1,11 @@
 //! What scripts read. Keys are added in time, never renamed.
 
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, StdoutLock, Write};
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
+use serde_json::ser::PrettyFormatter;
 
 /// A value on one line.
 pub fn line<T: Serialize>(value: &T) -> Result<String> {
@@ -23,8 +24,21 @@ pub fn extend<T: Serialize>(object: &mut Value, more: &T) -> Result<()> {
 
 /// Prints a value on several lines.
 pub fn print<T: Serialize>(value: &T) -> Result<()> {
+    write(|out| value.serialize(out))
+}
+
+/// Prints values as one array, each when its turn comes.
+pub fn print_all<T: Serialize>(values: impl Iterator<Item = T>) -> Result<()> {
+    write(|out| out.collect_seq(values))
+}
+
+type Pretty<'a, W> = &'a mut serde_json::Serializer<W, PrettyFormatter<'static>>;
+
+fn write(
+    serialize: impl FnOnce(Pretty<'_, &mut BufWriter<StdoutLock>>) -> serde_json::Result<()>,
+) -> Result<()> {
     let mut out = BufWriter::new(std::io::stdout().lock());
-    serde_json::to_writer_pretty(&mut out, value)
+    serialize(&mut serde_json::Serializer::pretty(&mut out))
         .map_err(std::io::Error::from)
         .and_then(|()| writeln!(out))
         .and_then(|()| out.flush())

@@ -6,6 +6,7 @@ pub mod doctor;
 mod escape;
 pub mod failures;
 pub mod features;
+pub mod flows;
 pub mod json;
 mod out;
 pub mod refresh;

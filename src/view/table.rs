@@ -7,10 +7,10 @@ use super::columns::Columns;
 use super::escape::escape;
 use super::failures::Advice;
 use super::style::Tone;
-use super::{failures, rules, terminal, units};
+use super::{failures, flows, rules, terminal, units};
 use crate::model::{
-    Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Policy, Purpose, Rate,
-    Snapshot, Status,
+    ConnectionsInUse, Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Policy,
+    Purpose, Rate, Snapshot, Status,
 };
 
 /// An earlier snapshot, and the time that has passed since.
@@ -46,8 +46,14 @@ pub fn status(status: &Status) -> String {
         .number("program", |interface| id(interface.program_id))
         .number("link", |interface| id(interface.link_id))
         .lines(&["link", "program", "ifindex"]);
-    let lines = no_ledger(&status.interfaces).chain([summary]);
+    let lines = no_ledger(&status.interfaces);
+    let lines = lines.chain(status.connections.map(in_use)).chain([summary]);
     table + &lines.map(|line| fit(&line)).collect::<String>()
+}
+
+fn in_use(connections: ConnectionsInUse) -> String {
+    let now = units::count(connections.now as usize, "connection");
+    format!("{now} of {} at most", connections.most)
 }
 
 fn named_with_state(interface: &InterfaceStatus) -> String {
@@ -95,6 +101,9 @@ pub fn stats(snapshot: &Snapshot, earlier: Earlier, advice: &Advice) -> String {
     }
     if !snapshot.rules.is_empty() {
         text += &format!("\n{}", rules::backends(snapshot, earlier));
+    }
+    if let Some(connections) = &snapshot.connections {
+        text += &format!("\n{}", flows::stats(connections, earlier));
     }
     text + &failures::lines(snapshot, advice)
 }

@@ -36,6 +36,17 @@ pub fn rate(value: f64) -> String {
     number(value)
 }
 
+/// A time in its two largest units: 45s, 3m05s, 2h04m, 3d04h.
+pub fn seconds(seconds: u64) -> String {
+    let [minutes, hours, days] = [60, 60 * 60, 24 * 60 * 60].map(|unit| seconds / unit);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{:02}s", seconds % 60),
+        (0, ..) => format!("{hours}h{:02}m", minutes % 60),
+        _ => format!("{days}d{:02}h", hours % 24),
+    }
+}
+
 pub fn bytes(value: f64) -> String {
     format!("{}B", number(value))
 }
@@ -47,6 +58,12 @@ mod tests {
     #[test]
     fn a_slow_rate_is_not_nothing() {
         assert_eq!([0.0, 0.25, 3.0, 12.0].map(rate), ["0", "0.2", "3.0", "12"]);
+    }
+
+    #[test]
+    fn a_time_has_two_units_at_most() {
+        let times = [0, 59, 60, 7440, 86_400 * 3 + 4 * 3600].map(seconds);
+        assert_eq!(times, ["0s", "59s", "1m00s", "2h04m", "3d04h"]);
     }
 
     #[test]
