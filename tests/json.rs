@@ -50,6 +50,11 @@ fn every_key_is_documented() {
     lan.host.ip("link del more");
     run("rule refresh --port 1");
     run("rule add --in lan --proto icmp --pass");
+    run("rule list");
+    run("status");
+    run("features");
+    run("stats");
+    run("doctor --fix --yes");
     run("rule add --port 2 --server 172.17.0.2 --reply nat");
     lan.vm_socket()
         .send_to(b"question", "11.22.33.44:2")
@@ -57,14 +62,10 @@ fn every_key_is_documented() {
     fixture::eventually("the question is remembered", || {
         tool.json("flow count")["connections"] == 1
     });
-    run("rule list");
     run("flow list");
     run("flow count");
-    run("status");
-    run("features");
     run("stats");
     run("flow del --all");
-    run("doctor --fix --yes");
     run("doctor --undo");
     run("rule del --port 1");
     run("detach --all");
