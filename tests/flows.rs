@@ -281,6 +281,32 @@ fn the_source_that_the_server_sees_is_listed_where_it_is_another() {
     assert!(text.contains(&from.to_string()), "{text}");
 }
 
+/// Their answers leave without the program, so that nothing is known of them.
+#[test]
+fn flows_that_only_keep_their_backend_are_listed() {
+    let bed = Bed::bare();
+    let mac = mac(&bed.server, "eth0");
+    bed.tool().ok(&format!(
+        "rule add --dst {} --port 80 --to-port 8080 --reply none --sticky --server {} --mac {mac} --dev wan0",
+        VIP[0], SERVER[0]
+    ));
+    let server = bed.serve(0);
+    let client = bed.ask(0);
+    answer(&server);
+    client.send(b"again").unwrap();
+    answer(&server);
+    let list = bed.list("");
+    assert_eq!(list.len(), 1);
+    assert!(list[0]["reply"].is_null());
+    assert_eq!(list[0]["server"], SERVER[0]);
+    assert_eq!(list[0]["server_port"], 8080);
+    assert_eq!(list[0]["state"], "one_way");
+    assert_eq!(list[0]["requests"]["packets"], 2);
+    assert_eq!(list[0]["answers"]["packets"], 0);
+    bed.tool().ok("flow del --all");
+    assert_eq!(bed.list("").len(), 0);
+}
+
 #[test]
 fn options_select_connections() {
     let bed = Bed::new();

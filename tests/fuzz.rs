@@ -15,9 +15,10 @@ use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use xdpredir::control::ruleset_file::{self, Devices, Egress};
+use xdpredir::datapath::connection;
 use xdpredir::host::genetlink;
 use xdpredir::host::netlink::Answer;
-use xdpredir::model::{Change, Locator, Mac, Rule, RuleRecord};
+use xdpredir::model::{Change, ConnectionFilter, ConnectionState, Locator, Mac, Rule, RuleRecord};
 
 /// Tries inputs for `FUZZ_SECONDS`, one if that is not set. What fails is made as small as it gets, and printed.
 fn fuzz<S: Strategy>(inputs: &S, check: impl Fn(S::Value) -> TestCaseResult) {
@@ -257,6 +258,57 @@ fn netlink_answers() {
     fuzz(&damaged(answers(), &["\0\0\0\0", "\u{7f}"]), |answer| {
         let _ = Answer::<RouteNetlinkMessage>::to(0, true).take(&answer);
         let _ = Answer::<genetlink::Message>::to(0, true).take(&answer);
+        Ok(())
+    });
+}
+
+/// An entry of the table of connections: see bpf/abi/connection.h.
+fn entry(way: u8, family: u8, ports: [u16; 2], addrs: &[u8]) -> Vec<u8> {
+    let mut bytes = 7_000_000_000u64.to_ne_bytes().to_vec();
+    bytes.extend(ports.map(u16::to_be_bytes).concat());
+    bytes.extend(
+        (u32::from(family) << 24 | 6 << 16 | 5)
+            .to_ne_bytes()
+            .as_slice(),
+    );
+    bytes.extend(addrs);
+    bytes.resize(60, 0);
+    bytes.extend([4, way]);
+    bytes.resize(80, 0);
+    bytes.extend(8u32.to_ne_bytes());
+    bytes.resize(128, 0);
+    bytes
+}
+
+/// Whoever may change rules can write anything there.
+#[test]
+fn entries_of_connections() {
+    let (v4, v6): (Vec<u8>, Vec<u8>) = ((1..9).collect(), (1..33).collect());
+    let pair = |family, addrs: &[u8]| {
+        let request = entry(0, family, [40000, 80], addrs);
+        [request, entry(1, family, [8080, 40000], addrs)].concat()
+    };
+    let good = vec![pair(4, &v4), pair(6, &v6), pair(132, &v4)];
+    let read = |bytes: &[u8]| {
+        let (request, answer) = bytes.split_at(128);
+        let now = Duration::from_secs(10);
+        connection(request.try_into().unwrap(), answer.try_into().unwrap(), now)
+    };
+    let found = read(&good[0]).expect("it is good");
+    assert_eq!((found.src, found.src_port), ([1, 2, 3, 4].into(), 40000));
+    assert_eq!((found.dst, found.port), ([5, 6, 7, 8].into(), 80));
+    assert_eq!((found.server_port, found.snat_port), (8080, 40000));
+    assert_eq!(found.state, ConnectionState::Established);
+    assert_eq!((found.age, found.idle), (3, 2));
+    assert!(read(&good[2]).expect("it is good").reply.is_none());
+    fuzz(&damaged(good, &["\0\0\0\0", "\u{7f}"]), |mut bytes| {
+        bytes.resize(256, 0);
+        if let Some(found) = read(&bytes) {
+            prop_assert!(found.idle <= 7440);
+            prop_assert!(ConnectionState::ALL.contains(&found.state));
+            serde_json::to_string(&found).expect("it can be written");
+            prop_assert!(ConnectionFilter::default().selects(&found));
+        }
         Ok(())
     });
 }
