@@ -48,7 +48,7 @@ impl Bed {
             let rule = format!("--dst {VIP} --proto {proto} --port 80 --reply nat");
             lan.add_backend(0, &rule);
         }
-        let table = Table::open(&lan.pins, buckets, (32768, 60999));
+        let table = Table::open(&lan.pins, buckets, (10000, 32767));
         let devices = ["lan", "wan0"].map(|name| lan.host.ifindex(name));
         let status = lan.tool().json("status");
         Bed {
