@@ -70,13 +70,19 @@ pub fn status(pins: &Pins) -> Result<Status> {
         let interfaces = datapath::interfaces(pins)?.into_iter();
         let store = RuleStore::open(pins)?;
         let interfaces = interfaces.map(|interface| attachment(pins, &store, &interface));
-        Ok((interfaces.collect::<Result<_>>()?, store.count()?))
+        let ports = datapath::source_ports(pins)?;
+        Ok((
+            interfaces.collect::<Result<_>>()?,
+            store.count()?,
+            Some(ports),
+        ))
     })?;
-    let (interfaces, rules) = read.unwrap_or_default();
+    let (interfaces, rules, snat_ports) = read.unwrap_or_default();
     Ok(Status {
         pin_dir: pins.root().to_path_buf(),
         interfaces,
         rules,
+        snat_ports,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The table of connections: see bpf/abi/connection.h. It is made when the first rule is published that
 //! remembers connections, and stays as long as the maps.
 
+mod ports;
 mod size;
 
 use anyhow::{Context, Result};
@@ -11,6 +12,7 @@ use super::maps::{self, Map};
 use super::{Pins, abi, banks, refusal};
 use crate::model::TableSize;
 
+pub use ports::{set_source_ports, source_ports};
 pub use size::{Resize, size};
 
 const _: () = {
@@ -43,9 +45,8 @@ fn write(pins: &Pins, size: TableSize, buckets: u32) -> Result<()> {
     let table = abi::flow_table {
         bucket_mask: buckets.saturating_sub(1),
         buckets,
-        first_port: abi::FIRST_PORT as u16,
-        last_port: abi::LAST_PORT as u16,
         banks: size.banks(),
+        ..ports::kept(read(pins)?)
     };
     map(pins)?.put(&0, &table)
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     Actions, Failures, LedgerState, LinkState, Mode, NamedPolicy, Outcomes, Purpose, RuleRecord,
+    SourcePorts,
 };
 
 /// All counters at one moment.
@@ -48,6 +49,8 @@ pub struct Status {
     pub pin_dir: PathBuf,
     pub interfaces: Vec<InterfaceStatus>,
     pub rules: usize,
+    /// From which connections get source ports; None: nothing is attached.
+    pub snat_ports: Option<SourcePorts>,
 }
 
 /// How the program is attached to an interface.

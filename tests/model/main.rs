@@ -106,7 +106,10 @@ fn the_program_agrees_with_the_model_on_every_packet() {
         println!("{packets:>10} {outcome}");
     }
     println!("{long:>10} redirected in several buffers");
-    for outcome in OUTCOMES.into_iter().filter(|name| !ELSEWHERE.contains(name)) {
+    for outcome in OUTCOMES
+        .into_iter()
+        .filter(|name| !ELSEWHERE.contains(name))
+    {
         let count = total.get(outcome).map_or(0, |count| count.0);
         assert!(
             count >= packets / 20_000,
