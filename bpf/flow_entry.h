@@ -168,8 +168,7 @@ __noinline __u32 write_connection(__u32 of_request, __u32 of_answer, __u64 answe
 	request->packets = 1;
 	request->bytes = opening->size;
 	publish_entry(answer, of_answer, answer_hash, now);
-	publish_entry(request, of_request, hash_flow(opening->hash_key, flow, is_ipv6_flow(flow)),
-		      now);
+	publish_entry(request, of_request, opening->hash, now);
 	count_flow(FLOW_NEW);
 	return 1;
 }

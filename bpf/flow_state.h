@@ -62,6 +62,12 @@ static __always_inline bool is_established(__u32 state)
 	return state >= STATE_ESTABLISHED && state <= STATE_FIN_ANSWER;
 }
 
+/* Another connection gets its port before one is refused. */
+static __always_inline bool gives_port_away(__u32 state, __u32 seen, __u32 now)
+{
+	return !is_established(state) && (__s32)(now - seen) >= PORT_KEPT;
+}
+
 static __always_inline bool is_ended(__u32 state)
 {
 	return state == STATE_CLOSED || state == STATE_RESET;

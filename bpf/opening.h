@@ -22,8 +22,10 @@
 #include "maps.h"
 #include "scratch.h"
 
-/* How many source ports are tried. */
-#define PORTS_TRIED 16
+/* How many source ports of the range are tried: where one in a hundred is free, one of them mostly
+ * is. A range that is not larger is searched from one end to the other. */
+#define PORTS_TRIED  256
+#define LAST_ATTEMPT (PORTS_TRIED + 1)
 
 /* How often a lock is tried that another CPU holds for a microsecond or two. */
 #define LOCK_TRIES 1024
@@ -40,20 +42,29 @@ __noinline __u32 insert_connection(__u64 answer_hash)
 	struct opening *opening = scratch_opening();
 	__u64 now = bpf_ktime_get_ns();
 	__u32 request, answer;
-	__u64 hash;
 
 	if (!opening) /* never; the verifier doesn't know */
 		return NO_ROOM;
-	hash = hash_flow(opening->hash_key, &opening->request, is_ipv6_flow(&opening->request));
 	answer = take_room(answer_hash, now / 1000000000);
 	if (answer == NO_ENTRY)
 		return NO_ROOM;
-	request = take_room(hash, now / 1000000000);
+	request = take_room(opening->hash, now / 1000000000);
 	if (request == NO_ENTRY) {
 		release(answer);
 		return NO_ROOM;
 	}
 	return write_connection(request, answer, answer_hash, now) ? OPENED : NO_ROOM;
+}
+
+/* Whether a connection whose time is not over has to go. If it may, it is noted for the last
+ * attempt. */
+static __always_inline bool may_take_port(struct opening *opening, const struct seen_entry *of,
+					  __u32 seen, __u32 now)
+{
+	if (!gives_port_away(of->state, seen, now))
+		return false;
+	opening->idle_port = opening->port;
+	return opening->is_last;
 }
 
 /*
@@ -65,6 +76,7 @@ __noinline __u32 meet(__u32 number)
 	struct opening *opening = scratch_opening();
 	struct flow_entry *answer = entry_at(number), *request;
 	struct seen_entry seen, same;
+	__u32 now, reason;
 
 	if (!opening || !answer) /* never; the verifier doesn't know */
 		return NO_ROOM;
@@ -80,9 +92,13 @@ __noinline __u32 meet(__u32 number)
 	/* Nobody looks for these answers, so others may have the same. */
 	if (opening->answer.word[0] >> 56 & FLOW_UNSEEN)
 		return PORT_FREE;
-	if (!is_over(seen.state, answer->seen, seconds()) || !end_connection(number, seen.id))
+	now = seconds();
+	reason = is_over(seen.state, answer->seen, now) ? FLOW_EXPIRED : FLOW_EVICTED;
+	if (reason == FLOW_EVICTED && !may_take_port(opening, &seen, answer->seen, now))
 		return PORT_TAKEN;
-	count_flow(FLOW_EXPIRED);
+	if (!end_connection(number, seen.id))
+		return PORT_TAKEN;
+	count_flow(reason);
 	return PORT_FREE;
 }
 
@@ -110,8 +126,38 @@ static __always_inline void unlock_flow(__u64 hash)
 		__sync_lock_test_and_set(lock, 0);
 }
 
-/* One attempt, with the source port in scratch memory. */
-__noinline __u32 try_port(void)
+/* Answers to another source come to this host, which may have a connection from any port of its
+ * own. */
+static __always_inline bool needs_other_port(const struct action *action)
+{
+	return action->flags & REWRITE_SNAT && action->flags & REWRITE_REPLY_NAT;
+}
+
+/*
+ * The source port of an attempt; 0: the packet's own. Packets of one flow try the same ports, so
+ * that two CPUs begin its connection once. False where there is none.
+ */
+static __always_inline bool choose_port(struct opening *opening, const struct flow_table *table,
+					const struct action *action, __u32 attempt)
+{
+	__u32 first = table->first_port, last = table->last_port, number;
+
+	opening->is_last = attempt == LAST_ATTEMPT;
+	opening->port = opening->is_last ? opening->idle_port : 0;
+	if (opening->is_last)
+		return opening->port;
+	if (!attempt)
+		return !needs_other_port(action);
+	if (attempt > last - first + 1 || last < first)
+		return false;
+	number = last - first < PORTS_TRIED ? (__u32)(opening->hash >> 40) + attempt
+					    : (__u32)(mix(opening->hash, attempt) >> 32);
+	opening->port = bpf_htons(first + number % (last - first + 1));
+	return true;
+}
+
+/* One attempt. */
+__noinline __u32 try_port(__u32 attempt)
 {
 	const struct flow_table *table = the_table();
 	struct opening *opening = scratch_opening();
@@ -124,6 +170,8 @@ __noinline __u32 try_port(void)
 	action = line_at(opening->line);
 	if (!action)
 		return NO_ROOM;
+	if (!choose_port(opening, table, action, attempt))
+		return PORT_TAKEN;
 	make_answer_flow(opening, action);
 	/* A packet from the server's own address: its answers would be found as requests. */
 	if (is_same_flow(&opening->answer, &opening->request))
@@ -139,23 +187,10 @@ __noinline __u32 try_port(void)
 	return result;
 }
 
-/* The source port that is tried next. */
-static __always_inline __be16 other_port(const struct opening *opening, __u32 attempt)
-{
-	const struct flow_table *table = the_table();
-	__u32 hash = mix(opening->hash_key + attempt, opening->request.word[0]) >> 32;
-	__u32 ports;
-
-	if (!table || table->last_port < table->first_port)
-		return 0;
-	ports = table->last_port - table->first_port + 1;
-	return bpf_htons(table->first_port + hash % ports);
-}
-
 /*
  * Begins the connection of the packet in scratch memory, for the backend's action in a line. The
- * source port with which the packet has to leave is then there. False where it cannot be
- * remembered.
+ * source port with which the packet has to leave is then there. The result is OPENED, or why it
+ * cannot be remembered: NO_ROOM or PORT_TAKEN.
  */
 __noinline __u32 begin_connection(__u32 line, __u32 counter)
 {
@@ -163,19 +198,20 @@ __noinline __u32 begin_connection(__u32 line, __u32 counter)
 	__u32 result = PORT_TAKEN;
 
 	if (!opening) /* never; the verifier doesn't know */
-		return 0;
+		return NO_ROOM;
 	opening->line = line;
 	opening->counter = counter;
-	opening->port = 0;
-	for (__u32 i = 0; i < PORTS_TRIED; i++) {
-		result = try_port();
+	opening->idle_port = 0;
+	opening->hash =
+		hash_flow(opening->hash_key, &opening->request, is_ipv6_flow(&opening->request));
+	for (__u32 attempt = 0; attempt <= LAST_ATTEMPT; attempt++) {
+		result = try_port(attempt);
 		if (result != PORT_TAKEN)
 			break;
-		opening->port = other_port(opening, i);
 	}
 	if (result != OPENED)
 		count_flow(FLOW_REFUSED);
-	return result == OPENED;
+	return result;
 }
 
 #endif

@@ -57,6 +57,7 @@ struct opening {
 	struct flow_key answer;	 /* that of its answers */
 	struct flow_key kept;	 /* that of the answers of the connection as it is */
 	__u64 hash_key;
+	__u64 hash;	/* of the request */
 	__u32 revision; /* of the rule set */
 	__u32 line;	/* of the backend's action there */
 	__u32 counter;
@@ -64,7 +65,9 @@ struct opening {
 	__u32 flags;
 	__u32 tags;
 	__u32 inner_vlan;
-	__be16 port; /* the source port with which requests leave; 0: their own */
+	__u32 is_last;	  /* no port was free: an idle connection gives its port away */
+	__be16 port;	  /* the source port with which requests leave; 0: their own */
+	__be16 idle_port; /* one whose connection may give it away; 0: none was found so far */
 	__u8 macs[12];
 };
 

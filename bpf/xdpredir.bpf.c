@@ -193,8 +193,8 @@ static __always_inline int verdict(__u32 outcome)
 	    outcome == OUTCOME_ECHO_ANSWERED)
 		return interface.answers == ANSWERS_REDIRECTED ? XDP_REDIRECT : XDP_TX;
 	if (outcome == OUTCOME_NO_HEADROOM || outcome == OUTCOME_DROPPED_BY_RULE ||
-	    outcome == OUTCOME_NO_CONNECTION || outcome == OUTCOME_TOO_LONG_DROPPED ||
-	    is_dropped_by_policy(outcome))
+	    outcome == OUTCOME_NO_CONNECTION || outcome == OUTCOME_NO_SOURCE_PORT ||
+	    outcome == OUTCOME_TOO_LONG_DROPPED || is_dropped_by_policy(outcome))
 		return XDP_DROP;
 	return XDP_PASS;
 }
@@ -298,6 +298,7 @@ __noinline __u32 begin(struct xdp_md *ctx)
 {
 	const struct ethhdr *eth = (void *)(long)ctx->data;
 	struct scratch *mine = this_cpu_scratch();
+	__u32 begun;
 
 	if (!mine || (void *)(eth + 1) > (void *)(long)ctx->data_end) /* never */
 		return OUTCOME_NO_CONNECTION;
@@ -305,8 +306,9 @@ __noinline __u32 begin(struct xdp_md *ctx)
 	if (!begins(&mine->parsed))
 		return 0;
 	describe_opening(&mine->parsed, eth, mine->decided.slot);
-	if (!begin_connection(mine->decided.line, mine->decided.counter))
-		return OUTCOME_NO_CONNECTION;
+	begun = begin_connection(mine->decided.line, mine->decided.counter);
+	if (begun != OPENED)
+		return begun == PORT_TAKEN ? OUTCOME_NO_SOURCE_PORT : OUTCOME_NO_CONNECTION;
 	mine->decided.sport = mine->opening.port;
 	return 0;
 }

@@ -38,7 +38,7 @@ impl Bed {
             0,
             &format!("--dst {VIP} --proto {proto} --port 80 --to-port 8080 --reply nat"),
         );
-        let table = Table::open(&lan.pins, BUCKETS, (32768, 60999));
+        let table = Table::open(&lan.pins, BUCKETS, (10000, 32767));
         Bed { lan, table }
     }
 

@@ -3,6 +3,7 @@
 
 use std::fmt::{Debug, Display};
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -191,12 +192,16 @@ impl Devices for Host {
     fn name(&self, _: u32) -> anyhow::Result<String> {
         Ok("wan0".into())
     }
+
+    fn source(&self, server: IpAddr) -> anyhow::Result<IpAddr> {
+        Ok(server)
+    }
 }
 
 #[test]
 fn rule_files() {
     let one = r#"{"src":"10.0.0.0/8","proto":"udp","port":7999,"server":"172.17.0.2","mac":"02:42:ac:11:00:02","ifindex":25}"#;
-    let two = r#"{"src":"::/0","proto":"tcp","port":80,"server":"fd00::2","mac":"02:42:ac:11:00:02","ifindex":25,"ifname":"wan0","weight":3,"forward_packages":1,"forward_bytes":60,"vlan":5,"to_port":8080,"snat":"fd00::9","keep_ip":false,"decrement_ttl":false,"push_vlan":7,"pop_vlan":true,"state":"up","origin":"container web"}"#;
+    let two = r#"{"src":"::/0","proto":"tcp","port":80,"server":"fd00::2","mac":"02:42:ac:11:00:02","ifindex":25,"ifname":"wan0","weight":3,"forward_packages":1,"forward_bytes":60,"vlan":5,"to_port":8080,"snat":"fd00::9","snat_auto":true,"reply":"nat","keep_ip":false,"decrement_ttl":false,"push_vlan":7,"pop_vlan":true,"state":"up","origin":"container web"}"#;
     let three = r#"{"src":"::/0","dst":"fd00::/8","proto":"any","port":"any","vlan":5,"inner_vlan":6,"in":"lan0","in_ifindex":25,"action":"forward","mac":"02:42:ac:11:00:02","ifindex":26,"too_long":"drop"}"#;
     let four =
         r#"{"src":"::/0","proto":"sctp","port":"7000-7010","in_ifindex":25,"action":"drop"}"#;

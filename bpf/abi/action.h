@@ -42,8 +42,9 @@ struct action {
 #define REWRITE_PUSH_VLAN	   16
 #define REWRITE_MAC		   32 /* of a forward: the frame gets the MAC addresses */
 #define REWRITE_INNER_VLAN	   128 /* the rule names the inner tag, so that tags may be removed */
-#define REWRITE_IPV6		   64  /* for the command; the program has it in the packet */
-#define REWRITE_REPLY_NAT	   256 /* answers are translated: the connection is remembered */
+#define REWRITE_IPV6		   64	/* for the command; the program has it in the packet */
+#define REWRITE_REPLY_NAT	   256	/* answers are translated: the connection is remembered */
+#define REWRITE_SNAT_AUTO	   1024 /* for the command: it has found the new source itself */
 #define REWRITE_STICKY		   512 /* the flow keeps its backend: the connection is remembered */
 #define REWRITE_ANNOUNCE	   4096 /* for the command: the rule announces its destination */
 

@@ -117,19 +117,33 @@ struct flow_entry {
 struct flow_table {
 	__u32 bucket_mask; /* number of buckets - 1; a power of two */
 	__u32 buckets;	   /* 0: there is no table yet */
-	/* Where the server would see two connections as one, the second gets a source port from
-	 * this range, both ends included; in the CPU's byte order. */
+	/* Source ports, both ends included; in the CPU's byte order. Connections whose source
+	 * becomes another address get one of them, and so does the second of two that the server
+	 * would see as one. */
 	__u16 first_port;
 	__u16 last_port;
 	__u32 banks; /* how many the command gives it when it makes it; 0: as many as usual */
 };
-#define FIRST_PORT 32768
-#define LAST_PORT  60999
+
+/*
+ * Below Linux's net.ipv4.ip_local_port_range (32768 to 60999): with an address of this host as its
+ * source, a connection could otherwise have the addresses and ports of one that this host has with
+ * the server itself.
+ */
+#define FIRST_PORT 10000
+#define LAST_PORT  32767
+
+/*
+ * Where no port is free, a connection gives its port to another one if it had no packet for so many
+ * seconds, and is not an established one of TCP. That long a server that has closed a connection
+ * takes no other one in its place (TIME_WAIT).
+ */
+#define PORT_KEPT 60
 
 /* Keys of the map flow_stats. */
 #define FLOW_NEW     0
 #define FLOW_EXPIRED 1 /* its time was over when a packet came, or when its room was needed */
-#define FLOW_EVICTED 2 /* its time was not over, and its room was needed */
+#define FLOW_EVICTED 2 /* its time was not over, and its room or its port was needed */
 #define FLOW_REFUSED 3 /* there was no room, or no source port left */
 #define FLOW_STATS   4
 

@@ -35,6 +35,7 @@
 #define OUTCOME_NO_CONNECTION	  26 /* it cannot be remembered; the packet is dropped */
 #define OUTCOME_ANNOUNCED	  27 /* a question for an announced address was answered */
 #define OUTCOME_ECHO_ANSWERED	  28 /* an echo request to one was */
-#define OUTCOMES		  29
+#define OUTCOME_NO_SOURCE_PORT	  29 /* none is free for its connection; the packet is dropped */
+#define OUTCOMES		  30
 
 #endif

@@ -56,6 +56,7 @@ impl From<&grammar::Attach> for AttachRequest {
             ledger: !args.no_ledger,
             policy: args.policy.clone(),
             connections: args.connections,
+            source_ports: args.snat_ports,
         }
     }
 }

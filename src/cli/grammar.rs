@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use xdpredir::control::PolicySpec;
 use xdpredir::lab;
-use xdpredir::model::TableSize;
+use xdpredir::model::{SourcePorts, TableSize};
 
 pub use self::flow::{Flow, FlowDel, FlowFilter};
 pub use self::rule::{Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel};
@@ -124,6 +124,12 @@ pub struct Attach {
     /// [default: 262,144, which take 66 MiB]
     #[arg(long, value_name = "N")]
     pub connections: Option<TableSize>,
+
+    /// The source ports that connections get whose source becomes another address (`rule add --snat`), or
+    /// that the server could not tell from others. It is for all interfaces, and at once. This host's own
+    /// connections should have no port of it (net.ipv4.ip_local_port_range) [default: 10000-32767, or as it is]
+    #[arg(long, value_name = "A-B")]
+    pub snat_ports: Option<SourcePorts>,
 }
 
 #[derive(Args)]

@@ -38,6 +38,10 @@ fn words(verb: &Verb) -> Vec<OsString> {
         Verb::Detach(interfaces) => {
             words.add("detach").names(interfaces).add("--keep-rules");
         }
+        Verb::SourcePorts(interface, ports) => {
+            words.add("attach").names(std::slice::from_ref(interface));
+            words.option("--snat-ports", Some(ports));
+        }
         Verb::Policy(interface, policy) => {
             words
                 .add("policy")
@@ -159,7 +163,7 @@ mod tests {
     use std::path::PathBuf;
 
     use clap::CommandFactory;
-    use xdpredir::model::{Mode, Pops, Port, Proto, Remedy, Rewrite, VlanId};
+    use xdpredir::model::{Mode, Pops, Port, Proto, Remedy, Rewrite, Snat, SourcePorts, VlanId};
 
     use super::*;
     use crate::cli::grammar::Cli;
@@ -192,7 +196,7 @@ mod tests {
                     pops: Pops::new(1).expect("one tag"),
                     keep_ip: false,
                 },
-                snat: Some([10, 0, 0, 1].into()),
+                snat: Some(Snat::Address([10, 0, 0, 1].into())),
                 decrement_ttl: Some(false),
                 reply: Some(Reply::Nat),
                 sticky: Some(true),
@@ -256,6 +260,7 @@ mod tests {
             attach(Some(Mode::Skb)),
             attach(None),
             Verb::Detach(interfaces()),
+            Verb::SourcePorts("-c".into(), SourcePorts::DEFAULT),
             Verb::Policy("-c".into(), "forward:a;b".into()),
             Verb::RulePass {
                 interface: "-a;b".into(),

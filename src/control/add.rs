@@ -9,13 +9,13 @@ use super::error::Field;
 use super::merge::merge;
 use super::resolve::{DeviceSpec, NamespaceSpec};
 use super::selector::text;
-use super::{MatchSpec, announce, inventory, validate};
+use super::{MatchSpec, announce, inventory, source, validate};
 use crate::datapath::{self, Draft, Pins};
 use crate::doctor::{self, checks};
 use crate::error::{Exit, failure};
 use crate::model::{
     Action, Finding, ForAnswers, MAX_BACKENDS, Mac, Match, Reply, Rewriting, Rule, RuleRecord,
-    TooLong, Weight,
+    Snat, TooLong, Weight,
 };
 
 /// A backend for a rule.
@@ -100,6 +100,7 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
         let rewrite = rule.backend(server).map(|backend| backend.rewrite);
         rewrite.map_or(Ok(()), |new| validate::rewrite(matches.proto, &new))?;
         validate::replies(&rule)?;
+        source::find(&mut rule, server)?;
         rules.push(rule);
         Ok(is_update)
     })?;
@@ -111,14 +112,17 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
     // What follows only looks, and may take a while.
     let backend = rule.backend(server).context("the backend was just added")?;
     let facts = doctor::of_backend(pins, store, &rule, backend);
+    let record = inventory::record(store, &rule, backend)?;
+    let mut told = found.found;
+    told.extend(request.source_found(&record, is_update));
     Ok(AddReport {
-        record: inventory::record(store, &rule, backend)?,
+        record,
         server,
         mac: backend.mac,
         is_update,
         warnings: facts.map(|facts| checks::of_backend(&facts)),
         device: found.device,
-        found: found.found,
+        found: told,
         not_found: found.not_found,
         for_answers,
     })
@@ -150,8 +154,17 @@ impl AddRequest {
         if self.rewriting.and_then(|new| new.announce) == Some(true) {
             validate::announce(matches.dst)?;
         }
-        let snat = self.rewriting.and_then(|rewriting| rewriting.snat);
+        let snat = self.rewriting.and_then(|new| new.snat?.address());
         snat.map_or(Ok(()), |snat| validate::snat(snat, server))?;
         Ok(matches)
+    }
+
+    /// Which source was found, where it was looked for.
+    fn source_found(&self, record: &RuleRecord, is_update: bool) -> Option<String> {
+        let asked = self.rewriting.and_then(|new| new.snat) == Some(Snat::Auto);
+        let found = record.snat.filter(|_| record.snat_auto)?;
+        let server = record.server?;
+        (asked || !is_update)
+            .then(|| format!("snat {found}: the address by which this host reaches {server}"))
     }
 }

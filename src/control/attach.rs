@@ -12,7 +12,7 @@ use crate::datapath::{self, Attached, Pins, Report, Request, RuleStore};
 use crate::doctor::{self, checks};
 use crate::error::Failure;
 use crate::host::device;
-use crate::model::{Finding, Mode, Purpose, Rule, TableSize};
+use crate::model::{Finding, Mode, Purpose, Rule, SourcePorts, TableSize};
 
 /// How long a link may take to come back.
 const LINK_WITHIN: Duration = Duration::from_secs(5);
@@ -33,6 +33,8 @@ pub struct AttachRequest {
     pub policy: Option<PolicySpec>,
     /// How many connections are remembered.
     pub connections: Option<TableSize>,
+    /// From which connections get source ports; None: as it is.
+    pub source_ports: Option<SourcePorts>,
 }
 
 /// Attaches to all interfaces or to none.
@@ -58,6 +60,7 @@ pub fn attach(pins: &Pins, request: &AttachRequest) -> Result<Report> {
             policy,
             purpose: Purpose::Rules,
             connections: request.connections,
+            source_ports: request.source_ports,
         },
     )?;
     wait_for_links(&report.attached)?;

@@ -1,10 +1,13 @@
 //! Loads rules, many at once.
 
+use std::net::IpAddr;
+
 use anyhow::Result;
 
 use super::announce;
 use super::error::Error;
 use super::ruleset_file::{self, Devices, Egress};
+use super::source;
 use crate::datapath::{self, Lock, Pins, RuleStore};
 use crate::doctor::{Sample, checks};
 use crate::error::Failure;
@@ -46,6 +49,10 @@ impl Devices for Host {
 
     fn name(&self, ifindex: u32) -> Result<String> {
         device::name_of(ifindex).ok_or_else(|| Failure::new(Error::NoDevice(ifindex)))
+    }
+
+    fn source(&self, server: IpAddr) -> Result<IpAddr> {
+        source::of(server)
     }
 }
 

@@ -19,6 +19,7 @@ mod refresh;
 mod resolve;
 pub mod ruleset_file;
 mod selector;
+mod source;
 mod stats;
 pub mod validate;
 

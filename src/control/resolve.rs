@@ -81,7 +81,9 @@ impl AddRequest {
 
     /// Whether the server's address must be an IPv6 one; None: either will do.
     fn ipv6(&self) -> Option<bool> {
-        let snat = self.rewriting.and_then(|rewriting| rewriting.snat);
+        let snat = self
+            .rewriting
+            .and_then(|rewriting| rewriting.snat?.address());
         self.matches.family().or(snat).map(|addr| addr.is_ipv6())
     }
 

@@ -76,15 +76,20 @@ pub fn status(pins: &Pins) -> Result<Status> {
         let interfaces = datapath::interfaces(pins)?.into_iter();
         let store = RuleStore::open(pins)?;
         let interfaces = interfaces.map(|interface| attachment(pins, &store, &interface));
-        let in_use = connections(pins, |table| Ok(table.in_use()))?;
-        Ok((interfaces.collect::<Result<_>>()?, store.count()?, in_use))
+        Ok((
+            interfaces.collect::<Result<_>>()?,
+            store.count()?,
+            connections(pins, |table| Ok(table.in_use()))?,
+            Some(datapath::source_ports(pins)?),
+        ))
     })?;
-    let (interfaces, rules, connections) = read.unwrap_or_default();
+    let (interfaces, rules, connections, snat_ports) = read.unwrap_or_default();
     Ok(Status {
         pin_dir: pins.root().to_path_buf(),
         interfaces,
         rules,
         connections,
+        snat_ports,
     })
 }
 

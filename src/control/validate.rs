@@ -111,8 +111,19 @@ pub fn sticky(proto: Proto, sticky: bool) -> Result<()> {
     Ok(())
 }
 
+/// Answers to an address of this host are translated, or of no use.
+pub fn found_snat(reply: Reply) -> Result<()> {
+    let why = "with snat auto the server answers to an address of this host, where nobody waits for answers \
+               that are not translated";
+    ensure!(reply == Reply::Nat, Error::value(Field::Reply, reply, why));
+    Ok(())
+}
+
 /// How answers come back belongs to the rule: it has to be possible for each of its backends.
 pub fn replies(rule: &Rule) -> Result<()> {
+    if rule.backends.iter().any(|b| rule.finds_snat_of(b)) {
+        found_snat(rule.reply)?;
+    }
     let mut backends = rule.backends.iter();
     backends
         .try_for_each(|backend| reply(rule.matches.proto, rule.reply_of(backend), &backend.rewrite))

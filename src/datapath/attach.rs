@@ -22,7 +22,7 @@ use crate::host::device::Device;
 use crate::host::xdp;
 use crate::model::{
     Command, ETHERNET_MTU, ForAnswers, LedgerState, LinkState, Mode, Policy, Purpose, Refusal,
-    Remedy, TableSize, Verb,
+    Remedy, SourcePorts, TableSize, Verb,
 };
 
 pub struct Request<'a> {
@@ -40,6 +40,8 @@ pub struct Request<'a> {
     pub purpose: Purpose,
     /// How many connections are remembered; None: as many as usual, or as many as before.
     pub connections: Option<TableSize>,
+    /// From which connections get source ports; None: as it is.
+    pub source_ports: Option<SourcePorts>,
 }
 
 /// What became of one device of a request.
@@ -136,6 +138,7 @@ pub(super) fn attach_for_answers(pins: &Pins, lock: &Lock, device: &Device) -> R
         force: false,
         ledger: !before.iter().any(unwanted),
         policy: None,
+        source_ports: None,
         purpose: Purpose::Answers,
         connections: None,
     };
@@ -209,6 +212,9 @@ fn attach_locked(
         .map(|program| program.link(pins, request.mode))
         .collect::<Result<Vec<_>>>()?;
     resize.map_or(Ok(()), Resize::apply)?;
+    if let Some(ports) = request.source_ports {
+        flow_table::set_source_ports(pins, lock, ports)?;
+    }
     for attachment in linked {
         done.push(Attached {
             no_ledger: no_ledger.as_ref().map(crate::error::refusal),

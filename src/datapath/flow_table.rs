@@ -3,6 +3,7 @@
 
 mod entry;
 mod open;
+mod ports;
 mod size;
 
 use std::fs;
@@ -19,6 +20,7 @@ use crate::model::TableSize;
 
 pub use entry::connection;
 pub use open::FlowTable;
+pub use ports::{set_source_ports, source_ports};
 pub use size::{Resize, size};
 
 const _: () = {
@@ -51,9 +53,8 @@ fn write(pins: &Pins, size: TableSize, buckets: u32) -> Result<()> {
     let table = abi::flow_table {
         bucket_mask: buckets.saturating_sub(1),
         buckets,
-        first_port: abi::FIRST_PORT as u16,
-        last_port: abi::LAST_PORT as u16,
         banks: size.banks(),
+        ..ports::kept(read(pins)?)
     };
     map(pins)?.put(&0, &table)
 }

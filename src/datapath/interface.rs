@@ -20,6 +20,7 @@ const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
     (abi::OUTCOME_ANSWERED, "answered"),
     (abi::OUTCOME_ANSWER_PASSED, "answer_passed"),
     (abi::OUTCOME_NO_CONNECTION, "no_connection"),
+    (abi::OUTCOME_NO_SOURCE_PORT, "no_source_port"),
     (abi::OUTCOME_NO_RULE, "no_rule"),
     (abi::OUTCOME_NOT_IP, "not_ip"),
     (abi::OUTCOME_NOT_UDP_TCP, "not_udp_tcp"),
@@ -132,6 +133,7 @@ impl Interface {
                 }
                 abi::OUTCOME_NO_HEADROOM
                 | abi::OUTCOME_NO_CONNECTION
+                | abi::OUTCOME_NO_SOURCE_PORT
                 | abi::OUTCOME_TOO_LONG_DROPPED
                 | abi::OUTCOME_DROPPED_BY_RULE
                 | abi::OUTCOME_POLICY_DROP

@@ -31,7 +31,7 @@ pub const SHARED: [Schema; 19] = [
 ];
 
 /// An interface's own maps.
-pub const OWN: [Schema; 3] = [("outcomes", 6), ("policy", 2), ("config", 4)];
+pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 2), ("config", 4)];
 
 /// What `config` is called in the BPF object.
 const CONFIG: &str = "xdpredir.rodata";

@@ -1,10 +1,12 @@
 //! Gives backends other adjacencies: `rule refresh`, doctor's fixes and their reverting all do that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use anyhow::Result;
 
 use crate::datapath::{Lock, RuleStore};
+use crate::host::route;
 use crate::model::{Adjacency, Backend, Change, ForAnswers, Match, Rule};
 
 /// Rules that are changed under one lock: other runs wait no longer than that takes.
@@ -85,7 +87,10 @@ fn rebind_one(
     }
     let backends = std::mem::take(&mut rule.backends);
     for (place, mut backend) in backends.into_iter().enumerate() {
-        backend.adjacency = *new.get(&place).unwrap_or(&backend.adjacency);
+        if let Some(new) = new.get(&place) {
+            backend.own_source = own_source(&backend, new);
+            backend.adjacency = *new;
+        }
         rule.put(backend);
     }
     let changes = new
@@ -96,6 +101,14 @@ fn rebind_one(
         changes: changes.collect(),
         failed,
     }
+}
+
+/// By which address this host reaches a server that has moved, where its rule gives that to packets.
+fn own_source(backend: &Backend, new: &Adjacency) -> Option<IpAddr> {
+    let before = backend.own_source?;
+    let stays = new.server == backend.server;
+    let now = || route::source_to(new.server).ok().flatten();
+    Some(before).filter(|_| stays).or_else(now).or(Some(before))
 }
 
 /// A backend whose new address another one of the rule has, or is to have.

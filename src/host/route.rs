@@ -18,6 +18,8 @@ pub struct NextHop {
     pub ifindex: u32,
     /// The gateway, or the destination itself where it is on the link.
     pub addr: IpAddr,
+    /// The address that this namespace's own packets have as their source.
+    pub source: Option<IpAddr>,
 }
 
 /// Where this namespace would send a packet.
@@ -31,6 +33,14 @@ pub enum Route {
 /// The route to an address; with an ifindex, the one by that device.
 pub fn lookup(to: IpAddr, ifindex: Option<u32>) -> Result<Route> {
     ask(request(to, ifindex), to)
+}
+
+/// The address that this namespace's own packets to another host have; None where it has none, or no route.
+pub fn source_to(host: IpAddr) -> Result<Option<IpAddr>> {
+    Ok(match lookup(host, None)? {
+        Route::Hop(hop) => hop.source,
+        Route::Local | Route::None => None,
+    })
 }
 
 /// The route for what one of this namespace's addresses sends: policy rules may look at the source.
@@ -114,12 +124,19 @@ fn read(route: &RouteMessage, to: IpAddr) -> Option<NextHop> {
     let mut hop = NextHop {
         ifindex: 0,
         addr: to,
+        source: None,
     };
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Oif(ifindex) => hop.ifindex = *ifindex,
             RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => hop.addr = (*gateway).into(),
             RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) => hop.addr = (*gateway).into(),
+            RouteAttribute::PrefSource(RouteAddress::Inet(addr)) => {
+                hop.source = Some((*addr).into())
+            }
+            RouteAttribute::PrefSource(RouteAddress::Inet6(addr)) => {
+                hop.source = Some((*addr).into());
+            }
             // An IPv4 route whose gateway is known by an IPv6 address.
             RouteAttribute::Via(RouteVia::Inet6(gateway)) => hop.addr = (*gateway).into(),
             _ => {}

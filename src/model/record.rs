@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     Action, ActionKind, Backend, BackendState, Counter, Failures, Locator, Mac, Match, Pops, Port,
-    Ports, Prefix, Proto, Reply, Rule, TooLong, VlanId, Weight,
+    Ports, Prefix, Proto, Reply, Rule, Snat, TooLong, VlanId, Weight,
 };
 
 /// A backend with its rule, or a rule that has no backends. The counters have the names of the demo that
@@ -42,6 +42,9 @@ pub struct RuleRecord {
     pub to_port: Option<Port>,
     /// The new source address.
     pub snat: Option<IpAddr>,
+    /// That is the one by which this host reaches the server.
+    #[serde(default)]
+    pub snat_auto: bool,
     /// Only MAC addresses change.
     #[serde(default)]
     pub keep_ip: bool,
@@ -80,7 +83,7 @@ pub struct RuleRecord {
     pub action: ActionKind,
     #[serde(default)]
     pub too_long: TooLong,
-    /// How answers come back; None: that is not said, but by `keep_ip`.
+    /// How answers come back; None: that is not said, but by `keep_ip` and `snat_auto`.
     pub reply: Option<Reply>,
     /// A flow keeps its backend when others join and weights change.
     #[serde(default)]
@@ -127,6 +130,7 @@ impl RuleRecord {
             weight: backend.weight,
             to_port: rewrite.to_port,
             snat: rule.snat_of(backend),
+            snat_auto: rule.finds_snat_of(backend),
             keep_ip: rewrite.keep_ip,
             push_vlan: rewrite.push_vlan,
             pop_vlan: rewrite.pops.get() > 0,
@@ -158,6 +162,7 @@ impl RuleRecord {
             vlan: matches.vlan,
             to_port: None,
             snat: None,
+            snat_auto: false,
             keep_ip: false,
             decrement_ttl: rule.action == Action::Redirect && rule.decrement_ttl,
             push_vlan: None,
@@ -231,10 +236,19 @@ impl RuleRecord {
         (self.pop_vlans.is_none() || self.pop_vlan == (pops.get() > 0)).then_some(pops)
     }
 
+    /// The rule's source address.
+    pub fn snat(&self) -> Option<Snat> {
+        match self.snat_auto {
+            true => Some(Snat::Auto),
+            false => self.snat.map(Snat::Address),
+        }
+    }
+
     /// How answers come back; None where the record contradicts itself.
     pub fn reply(&self) -> Option<Reply> {
         match (self.reply, self.keep_ip) {
             (None, true) => Some(Reply::Direct),
+            (None, false) if self.snat_auto => Some(Reply::Nat),
             (None, false) => Some(Reply::None),
             (Some(reply), keeps_ip) => (!keeps_ip || reply == Reply::Direct).then_some(reply),
         }
@@ -313,7 +327,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let keys = r#","vlan":5,"weight":3,"to_port":54,"snat":"10.1.1.2","decrement_ttl":false,
+        let keys = r#","vlan":5,"weight":3,"to_port":54,"snat":"10.1.1.2","snat_auto":true,"decrement_ttl":false,
             "push_vlan":7,"pop_vlan":true,"pop_vlans":2,"origin":"container web","dst":"10.9.0.0/16",
             "inner_vlan":6,"in":"lan","in_ifindex":3,"action":"redirect","too_long":"drop","reply":"nat",
             "sticky":true,"announce":true"#;

@@ -37,6 +37,8 @@ pub struct NamedAdjacency {
     pub adjacency: Adjacency,
     /// None: the device is gone.
     pub ifname: Option<String>,
+    /// The address by which this host reaches the server, where the rule makes that the source.
+    pub snat: Option<IpAddr>,
 }
 
 /// A backend that was not found.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Add;
 use std::path::PathBuf;
 
-use super::{Match, Mode, Proto, Remote, Rewriting, VlanId};
+use super::{Match, Mode, Proto, Remote, Rewriting, SourcePorts, VlanId};
 
 /// A text with commands in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -62,6 +62,8 @@ pub enum Verb {
     },
     /// Keeps the rules.
     Detach(Vec<String>),
+    /// An attached interface, and from which connections get source ports.
+    SourcePorts(String, SourcePorts),
     /// An interface, and its policy as it is typed.
     Policy(String, String),
     RuleAdd {

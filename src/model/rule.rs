@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::Deref;
 
 use super::{
-    Action, Adjacency, Locator, Match, Pops, Port, Reply, TooLong, VlanId, Weight, maglev,
+    Action, Adjacency, Locator, Match, Pops, Port, Reply, Snat, TooLong, VlanId, Weight, maglev,
 };
 
 /// The most backends of a rule: a set has its size in a byte.
@@ -21,6 +21,8 @@ pub struct Backend {
     pub counter: Option<u32>,
     /// How the backend is found again; None: the user gave its MAC address.
     pub origin: Option<Locator>,
+    /// The address by which this host reaches the server, where the rule's source is that (`Snat::Auto`).
+    pub own_source: Option<IpAddr>,
 }
 
 impl Backend {
@@ -32,6 +34,7 @@ impl Backend {
             rewrite: Rewrite::default(),
             counter: None,
             origin: None,
+            own_source: None,
         }
     }
 }
@@ -62,7 +65,7 @@ pub struct Rewrite {
 pub struct Rewriting {
     pub backend: Rewrite,
     /// The rule's; None: as it is.
-    pub snat: Option<IpAddr>,
+    pub snat: Option<Snat>,
     /// The rule's; None: as it is.
     pub decrement_ttl: Option<bool>,
     /// The rule's, None or Nat; None: as it is.
@@ -81,7 +84,7 @@ pub struct Rule {
     /// What becomes of packets that the egress device is too small for.
     pub too_long: TooLong,
     /// The packets' new source address; packets to a backend with `keep_ip` keep theirs.
-    pub snat: Option<IpAddr>,
+    pub snat: Option<Snat>,
     /// The TTL or hop limit is decremented, which alone ends a loop.
     pub decrement_ttl: bool,
     /// How answers come back, of all backends but those with `keep_ip`: None or Nat.
@@ -138,7 +141,13 @@ impl Rule {
 
     /// The new source address of packets to one of the backends.
     pub fn snat_of(&self, backend: &Backend) -> Option<IpAddr> {
-        self.snat.filter(|_| !backend.rewrite.keep_ip)
+        let snat = self.snat.filter(|_| !backend.rewrite.keep_ip)?;
+        snat.address().or(backend.own_source)
+    }
+
+    /// Whether packets to one of the backends get the address by which this host reaches it.
+    pub fn finds_snat_of(&self, backend: &Backend) -> bool {
+        self.snat == Some(Snat::Auto) && !backend.rewrite.keep_ip
     }
 
     /// The request that gives a backend this rewriting, and leaves the rule's own as it is.
@@ -212,8 +221,15 @@ impl Rule {
         }
         let uses_snat = self.backends.iter().any(|b| !b.rewrite.keep_ip);
         self.snat = new.snat.or(snat).filter(|_| uses_snat);
-        let reply = new.reply.unwrap_or(reply);
+        // What is answered to an address of this host ends here if it isn't translated.
+        let finds = new.snat == Some(Snat::Auto);
+        let reply = new.reply.unwrap_or(if finds { Reply::Nat } else { reply });
         self.reply = if uses_snat { reply } else { Reply::None };
+        let finds = self.snat == Some(Snat::Auto);
+        for backend in &mut self.backends {
+            let stays = finds && !backend.rewrite.keep_ip;
+            backend.own_source = backend.own_source.filter(|_| stays);
+        }
     }
 
     /// Removes the backend with this address.
@@ -276,10 +292,14 @@ mod tests {
         }
     }
 
+    fn snat(addr: [u8; 4]) -> Snat {
+        Snat::Address(addr.into())
+    }
+
     /// A sticky rule with snat and without decrementing, and one or two backends.
     fn rewriting(backends: u8) -> Rule {
         let mut rule = Rule::new(Match::example(1));
-        (rule.snat, rule.decrement_ttl) = (Some([10, 9, 9, 9].into()), false);
+        (rule.snat, rule.decrement_ttl) = (Some(snat([10, 9, 9, 9])), false);
         rule.sticky = true;
         (1..=backends).for_each(|last| rule.put(backend([10, 0, 0, last], 1)));
         rule
@@ -306,7 +326,7 @@ mod tests {
     #[test]
     fn a_request_may_change_the_rewriting_of_the_rule() {
         let mut rule = rewriting(2);
-        let (snat, decrement_ttl) = (Some([10, 8, 8, 8].into()), Some(true));
+        let (snat, decrement_ttl) = (Some(snat([10, 8, 8, 8])), Some(true));
         let new = Rewriting {
             backend: Rewrite::default(),
             snat,
@@ -334,7 +354,7 @@ mod tests {
         rule.set_rewriting([10, 0, 0, 1].into(), keep_ip);
         assert!(rule.snat.is_some());
         assert_eq!(rule.snat_of(&rule.backends[0]), None);
-        assert_eq!(rule.snat_of(&rule.backends[1]), rule.snat);
+        assert_eq!(rule.snat_of(&rule.backends[1]), Some([10, 9, 9, 9].into()));
         assert!(rule.remembers());
         rule.sticky = false;
         assert!(!rule.remembers());
@@ -343,5 +363,31 @@ mod tests {
         assert!(rule.remembers());
         rule.set_rewriting([10, 0, 0, 2].into(), keep_ip);
         assert_eq!((rule.snat, rule.reply), (None, Reply::None));
+    }
+
+    #[test]
+    fn an_address_that_is_found_is_each_backend_s_own() {
+        let mut rule = rewriting(2);
+        let auto = Rewriting {
+            snat: Some(Snat::Auto),
+            ..Rewriting::default()
+        };
+        rule.set_rewriting([10, 0, 0, 1].into(), auto);
+        assert_eq!((rule.snat, rule.reply), (auto.snat, Reply::Nat));
+        for (last, backend) in (1..).zip(&mut rule.backends) {
+            backend.own_source = Some([10, 0, last, 9].into());
+        }
+        let found = |rule: &Rule, n: usize| rule.snat_of(&rule.backends[n]);
+        assert_eq!(found(&rule, 0), Some([10, 0, 1, 9].into()));
+        assert_eq!(found(&rule, 1), Some([10, 0, 2, 9].into()));
+
+        // What is given by hand is for all of them.
+        let given = Rewriting {
+            snat: Some(snat([10, 8, 8, 8])),
+            ..Rewriting::default()
+        };
+        rule.set_rewriting([10, 0, 0, 2].into(), given);
+        assert_eq!(found(&rule, 0), Some([10, 8, 8, 8].into()));
+        assert!(rule.backends.iter().all(|b| b.own_source.is_none()));
     }
 }

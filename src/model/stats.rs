@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     Actions, ConnectionStats, ConnectionsInUse, Failures, LedgerState, LinkState, Mode,
-    NamedPolicy, Outcomes, Purpose, RuleRecord,
+    NamedPolicy, Outcomes, Purpose, RuleRecord, SourcePorts,
 };
 
 /// All counters at one moment.
@@ -53,6 +53,8 @@ pub struct Status {
     pub rules: usize,
     /// None where no rule has remembered connections yet.
     pub connections: Option<ConnectionsInUse>,
+    /// From which connections get source ports; None: nothing is attached.
+    pub snat_ports: Option<SourcePorts>,
 }
 
 /// How the program is attached to an interface.

@@ -19,10 +19,18 @@ fn refreshed(backend: &RefreshedBackend) -> String {
         ..
     } = backend;
     let matches = matches.named(ingress.as_deref());
-    let changes = old
-        .adjacency
-        .changes(&new.adjacency, [old, new].map(device));
+    let changes = changes(old, new);
     format!("refreshed {matches} -> {}: {changes}", old.adjacency.server)
+}
+
+fn changes(old: &NamedAdjacency, new: &NamedAdjacency) -> String {
+    let source = old.snat.zip(new.snat).filter(|(old, new)| old != new);
+    match source {
+        Some((old, new)) => format!("snat {old} -> {new}"),
+        None => old
+            .adjacency
+            .changes(&new.adjacency, [old, new].map(device)),
+    }
 }
 
 fn device(adjacency: &NamedAdjacency) -> String {

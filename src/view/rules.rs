@@ -134,7 +134,7 @@ fn too_long(row: &RuleRecord) -> Option<String> {
 pub fn rewriting(row: &RuleRecord) -> String {
     let words = [
         row.to_port.map(|port| format!("to-port {port}")),
-        row.snat.map(|addr| format!("snat {addr}")),
+        snat(row),
         row.keep_ip.then(|| "keep-ip".into()),
         (row.reply == Some(Reply::Nat)).then(|| "reply nat".into()),
         row.sticky.then(|| "sticky".into()),
@@ -146,6 +146,15 @@ pub fn rewriting(row: &RuleRecord) -> String {
     ];
     let words: Vec<String> = words.into_iter().flatten().collect();
     words.join(" ")
+}
+
+/// An address that was found is named, too.
+fn snat(row: &RuleRecord) -> Option<String> {
+    let addr = row.snat?;
+    Some(match row.snat_auto {
+        true => format!("snat auto ({addr})"),
+        false => format!("snat {addr}"),
+    })
 }
 
 fn pop_vlan(pops: Pops) -> Option<String> {

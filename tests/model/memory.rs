@@ -24,7 +24,7 @@ pub struct Memory {
     revision: u32,
 }
 
-/// What the rules of a round remember, and which source ports they take: one, so that it is not enough, or many.
+/// What the rules of a round remember, and which source ports they take: few, so that they are not enough, or many.
 pub fn choose(rng: &mut Rng) -> (Options, (u16, u16)) {
     let (nat, sticky) = [
         (false, false),
@@ -33,7 +33,7 @@ pub fn choose(rng: &mut Rng) -> (Options, (u16, u16)) {
         (true, true),
         (false, true),
     ][rng.usize(..5)];
-    let ports = [(50000, 50000), (50000, 50000), (32768, 60999)][rng.usize(..3)];
+    let ports = [(50000, 50000), (50000, 50003), (10000, 32767)][rng.usize(..3)];
     (Options { nat, sticky }, ports)
 }
 

@@ -20,7 +20,7 @@ fn a_rule_with_defaults_is_any_source_udp_7999_weight_1() {
     let row = json!({
         "src": "0.0.0.0/0", "proto": "udp", "port": 7999, "server": "10.1.1.1", "mac": MAC,
         "ifindex": bed.ns.ifindex("out0"), "ifname": "out0", "weight": 1,
-        "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "keep_ip": false, "reply": "none",
+        "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "snat_auto": false, "keep_ip": false, "reply": "none",
         "decrement_ttl": true, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
         "state": "stale_mac", "origin": null, "dst": "0.0.0.0/0", "inner_vlan": null, "in": null,
         "in_ifindex": null, "action": "redirect", "too_long": "icmp", "pop_vlans": 0, "sticky": false,
@@ -42,7 +42,7 @@ fn every_part_of_a_rule_is_listed_as_it_was_given() {
     let expected = json!({
         "src": "192.168.122.0/24", "proto": "tcp", "port": 65535, "server": "10.1.1.1",
         "mac": "02:00:00:00:00:ab", "ifindex": index, "ifname": "out0", "weight": 65535,
-        "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "keep_ip": false, "reply": "none",
+        "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "snat_auto": false, "keep_ip": false, "reply": "none",
         "decrement_ttl": true, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
         "state": "stale_mac", "origin": null, "dst": "0.0.0.0/0", "inner_vlan": null, "in": null,
         "in_ifindex": null, "action": "redirect", "too_long": "icmp", "pop_vlans": 0, "sticky": false,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Args, Subcommand, ValueHint};
-use xdpredir::model::{Mac, Port, Ports, Prefix, Proto, Reply, TooLong, VlanId, Weight};
+use xdpredir::model::{Mac, Port, Ports, Prefix, Proto, Reply, Snat, TooLong, VlanId, Weight};
 
 #[derive(Subcommand)]
 pub enum Rule {
@@ -47,10 +47,11 @@ pub enum Rule {
     ///
     /// The file has one JSON object a line, or an array of objects, with the keys of `rule list --json`:
     /// src, proto, port, server, mac, ifindex and, where needed, dst, vlan, inner_vlan, in, action, weight,
-    /// to_port, snat, reply, sticky, announce, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long and origin.
-    /// All lines and the limits are checked before the first rule is loaded. A rule that exists is replaced; the counters
-    /// of backends that stay are kept. All rules are loaded at one moment: if the load is interrupted before,
-    /// none is. At the end it warns, as `rule add` does, of what keeps packets from arriving.
+    /// to_port, snat, snat_auto, reply, sticky, announce, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long
+    /// and origin. All lines and the limits are checked before the first rule is loaded. A rule that exists is
+    /// replaced; the counters of backends that stay are kept. All rules are loaded at one moment: if the load is
+    /// interrupted before, none is. At the end it warns, as `rule add` does, of what keeps packets from
+    /// arriving.
     Load {
         /// The file to read; - is standard input
         #[arg(value_hint = ValueHint::FilePath)]
@@ -194,9 +195,11 @@ pub struct Rewrite {
     #[arg(long, value_name = "N")]
     pub to_port: Option<Port>,
 
-    /// Give the packets this source address (for all backends of the rule)
-    #[arg(long, value_name = "ADDR")]
-    pub snat: Option<IpAddr>,
+    /// Give the packets this source address (for all backends of the rule); auto is the one by which this
+    /// host reaches each backend. With --reply nat, which auto means, they also get a source port of their
+    /// own: see `attach --snat-ports`
+    #[arg(long, value_name = "ADDR|auto")]
+    pub snat: Option<Snat>,
 
     /// Change the MAC addresses only, not the destination address: the server has that address itself
     /// (direct server return)

@@ -19,6 +19,7 @@ pub fn without_backends(
     let of_backends = record.server.is_some()
         || record.origin.is_some()
         || record.snat.is_some()
+        || record.snat_auto
         || record.weight != Weight::default()
         || record.reply.is_some()
         || record.sticky

@@ -27,6 +27,13 @@ pub fn add_backend(
     validate(&record, server)?;
     let egress = asked.egress(ifindex)?;
     check_name(&record, ifindex, egress)?;
+    let adjacency = Adjacency {
+        server,
+        mac,
+        source_mac: egress.source_mac,
+        ifindex,
+        completes_checksum: egress.completes_checksum,
+    };
     let twice = || {
         bad(format!(
             "{} -> {server}: this backend is in the file twice",
@@ -35,22 +42,30 @@ pub fn add_backend(
     };
     ensure!(rule.backend(server).is_none(), twice());
     agree(rule, &record)?;
+    let own_source = own_source(&record, server, asked)?;
     let many = || bad(format!("{}: more than {MAX_BACKENDS} backends", text()));
     ensure!(rule.backends.len() < MAX_BACKENDS, many());
     rule.put(Backend {
-        adjacency: Adjacency {
-            server,
-            mac,
-            source_mac: egress.source_mac,
-            ifindex,
-            completes_checksum: egress.completes_checksum,
-        },
+        adjacency,
         weight: record.weight,
         rewrite: rewrite(&record)?,
         counter: None,
         origin: record.origin,
+        own_source,
     });
     Ok(())
+}
+
+/// With `snat_auto`, the address of the file, or else the one that the host says.
+fn own_source(
+    record: &RuleRecord,
+    server: IpAddr,
+    asked: &mut Asked<impl Devices>,
+) -> Result<Option<IpAddr>> {
+    if !record.snat_auto || record.snat.is_some() {
+        return Ok(record.snat.filter(|_| record.snat_auto));
+    }
+    asked.source(server).map(Some)
 }
 
 /// What the record says of rewriting.
@@ -77,7 +92,7 @@ fn validate(record: &RuleRecord, server: IpAddr) -> Result<()> {
     if let Some(snat) = record.snat {
         validate::snat(snat, server)?;
     }
-    if reply(record)? == Reply::Direct && (record.to_port.is_some() || record.snat.is_some()) {
+    if reply(record)? == Reply::Direct && (record.to_port.is_some() || record.snat().is_some()) {
         let why = "give the one or the other".to_string();
         return Err(bad(format!("keep_ip with to_port or snat: {why}")));
     }
@@ -115,9 +130,12 @@ fn agree(rule: &mut Rule, record: &RuleRecord) -> Result<()> {
         return Ok(());
     }
     validate::reply(record.proto, reply, &rewrite(record)?)?;
+    if record.snat_auto {
+        validate::found_snat(reply)?;
+    }
     let uses_snat = rule.backends.iter().any(|b| !b.rewrite.keep_ip);
-    ensure!(!uses_snat || rule.snat == record.snat, differ("snat"));
-    rule.snat = record.snat;
+    ensure!(!uses_snat || rule.snat == record.snat(), differ("snat"));
+    rule.snat = record.snat();
     ensure!(!uses_snat || rule.reply == reply, differ("reply"));
     rule.reply = reply;
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
+use std::net::IpAddr;
 
 use anyhow::Result;
 
@@ -24,6 +25,8 @@ pub struct Asked<'a, D> {
     egress: HashMap<u32, Egress>,
     /// The indexes of interfaces.
     interfaces: HashMap<String, u32>,
+    /// The addresses by which this host reaches servers.
+    sources: HashMap<IpAddr, IpAddr>,
 }
 
 /// What a file's rules ask the host.
@@ -36,6 +39,9 @@ pub trait Devices {
 
     /// The name of the device with this index.
     fn name(&self, ifindex: u32) -> Result<String>;
+
+    /// The address by which this host reaches a server.
+    fn source(&self, server: IpAddr) -> Result<IpAddr>;
 }
 
 impl<'a, D: Devices> Asked<'a, D> {
@@ -44,6 +50,7 @@ impl<'a, D: Devices> Asked<'a, D> {
             devices,
             egress: HashMap::new(),
             interfaces: HashMap::new(),
+            sources: HashMap::new(),
         }
     }
 
@@ -51,6 +58,13 @@ impl<'a, D: Devices> Asked<'a, D> {
         match self.egress.entry(ifindex) {
             Occupied(known) => Ok(known.into_mut()),
             Vacant(new) => Ok(new.insert(self.devices.egress(ifindex)?)),
+        }
+    }
+
+    pub fn source(&mut self, server: IpAddr) -> Result<IpAddr> {
+        match self.sources.entry(server) {
+            Occupied(known) => Ok(*known.get()),
+            Vacant(new) => Ok(*new.insert(self.devices.source(server)?)),
         }
     }
 

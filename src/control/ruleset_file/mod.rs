@@ -86,8 +86,10 @@ fn add(rules: &mut Rules, mut record: RuleRecord, asked: &mut Asked<impl Devices
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
-    use crate::model::{Mac, TooLong};
+    use crate::model::{Mac, Reply, Snat, TooLong};
 
     fn line(server: &str, more: &str) -> String {
         format!(
@@ -115,6 +117,10 @@ mod tests {
         fn name(&self, ifindex: u32) -> Result<String> {
             ensure!(ifindex == 3, bad(format!("no ifindex {ifindex}")));
             Ok("in0".into())
+        }
+
+        fn source(&self, _: IpAddr) -> Result<IpAddr> {
+            Ok([10, 1, 1, 254].into())
         }
     }
 
@@ -157,8 +163,29 @@ mod tests {
         );
         let keeps = line("10.1.1.1", r#","keep_ip":true"#);
         let rules = parse(&format!("{keeps}\n{}", line("10.1.1.2", snat))).unwrap();
-        assert_eq!(rules[0].snat, Some([10, 1, 1, 9].into()));
+        assert_eq!(rules[0].snat, Some(Snat::Address([10, 1, 1, 9].into())));
         assert_eq!(rules[0].snat_of(&rules[0].backends[0]), None);
+    }
+
+    #[test]
+    fn a_source_that_was_found_is_kept_or_found_again() {
+        let auto = r#","snat_auto":true"#;
+        let kept = line("10.1.1.1", &format!(r#"{auto},"snat":"10.1.1.9""#));
+        let rules = parse(&format!("{kept}\n{}", line("10.1.1.2", auto))).unwrap();
+        assert_eq!(
+            (rules[0].snat, rules[0].reply),
+            (Some(Snat::Auto), Reply::Nat)
+        );
+        let source = |n: usize| rules[0].snat_of(&rules[0].backends[n]);
+        assert_eq!(source(0), Some([10, 1, 1, 9].into()));
+        assert_eq!(source(1), Some([10, 1, 1, 254].into()));
+        let none = line("10.1.1.1", &format!(r#"{auto},"reply":"none""#));
+        refused(
+            &[none],
+            "line 1: reply none: with snat auto the server answers",
+        );
+        let keeps = line("10.1.1.1", &format!(r#"{auto},"keep_ip":true"#));
+        refused(&[keeps], "line 1: keep_ip with to_port or snat");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::words::{of_word, word_of};
 use crate::datapath::abi;
 use crate::model::{
     Action, Adjacency, Backend, Mac, Macs, Match, Pops, Port, Ports, Prefix, Proto, Reply, Rewrite,
-    Rule, TooLong, VlanId, Weight,
+    Rule, Snat, TooLong, VlanId, Weight,
 };
 
 /// Which packets a rule takes, as the program compares it.
@@ -149,6 +149,7 @@ pub fn stored_backend(rule: &Rule, backend: &Backend, counter: u32) -> abi::acti
         (backend.completes_checksum, abi::REWRITE_COMPLETES_CHECKSUM),
         (rewrite.keep_ip, abi::REWRITE_KEEP_IP),
         (snat.is_some(), abi::REWRITE_SNAT),
+        (rule.finds_snat_of(backend), abi::REWRITE_SNAT_AUTO),
         (rule.decrement_ttl, abi::REWRITE_DECREMENT_TTL),
         (rewrite.push_vlan.is_some(), abi::REWRITE_PUSH_VLAN),
         (rule.matches.inner_vlan.is_some(), abi::REWRITE_INNER_VLAN),
@@ -226,7 +227,7 @@ pub fn rule_of(matches: Match, actions: &[(abi::action, u32)]) -> Rule {
         abi::ACTION_PASS => without_backends(Action::Pass),
         abi::ACTION_DROP => without_backends(Action::Drop),
         _ => Rule {
-            snat: actions.iter().find_map(|(action, _)| snat_of(action)),
+            snat: actions.iter().find_map(|(action, _)| rule_snat_of(action)),
             reply: reply_of(actions),
             sticky: has(first, abi::REWRITE_STICKY),
             announce: has(first, abi::REWRITE_ANNOUNCE),
@@ -257,6 +258,13 @@ fn reply_of(actions: &[(abi::action, u32)]) -> Reply {
     Reply::None
 }
 
+fn rule_snat_of(stored: &abi::action) -> Option<Snat> {
+    match has(stored, abi::REWRITE_SNAT_AUTO) {
+        true => Some(Snat::Auto),
+        false => snat_of(stored).map(Snat::Address),
+    }
+}
+
 fn snat_of(stored: &abi::action) -> Option<IpAddr> {
     let is_ipv6 = has(stored, abi::REWRITE_IPV6);
     has(stored, abi::REWRITE_SNAT).then(|| addr_of(stored.snat, is_ipv6))
@@ -283,6 +291,7 @@ fn backend_of((stored, counter): &(abi::action, u32)) -> Backend {
         },
         counter: Some(*counter),
         origin: None,
+        own_source: snat_of(stored).filter(|_| has(abi::REWRITE_SNAT_AUTO)),
     }
 }
 

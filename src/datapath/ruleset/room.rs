@@ -175,17 +175,17 @@ impl Usage {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
 
     use super::*;
     use crate::error::remedy;
-    use crate::model::{Action, Adjacency, Backend, Match};
+    use crate::model::{Action, Adjacency, Backend, Match, Snat};
 
     fn rule(port: u16, backends: u32, snat: bool) -> Rule {
         let server = |number: u32| Ipv4Addr::from(0x0a00_0001 + number);
         let backend = |number| Backend::new(Adjacency::example(server(number)));
         Rule {
-            snat: snat.then_some(IpAddr::from([10, 1, 1, 1])),
+            snat: snat.then(|| Snat::Address([10, 1, 1, 1].into())),
             backends: (0..backends).map(backend).collect(),
             ..Rule::new(Match::example(port.max(1)))
         }

@@ -39,12 +39,15 @@ mod rule_device;
 mod rx_queues;
 mod segments;
 mod shadowed_rule;
+mod snat;
 mod source_mac;
+mod source_ports;
 mod ssh;
 mod stale_pins;
 #[cfg(test)]
 mod testing;
 mod vlan_offload;
+mod way_back;
 
 pub use reply_source::REPLY_SOURCE;
 
@@ -99,6 +102,9 @@ const WAY: &[Check] = &[
     Whole(reply_source::check),
     Whole(answers::check),
     Whole(announce::check),
+    Whole(way_back::check),
+    Whole(snat::check),
+    Whole(source_ports::own),
     Backend(keep_ip::check),
     Egress(r#loop::check),
     Interface(ephemeral_ports::check),
@@ -144,6 +150,7 @@ const STATE: &[Check] = &[
     Whole(bridge_entry::check),
     Whole(losses::check),
     Interface(fragments::check),
+    Interface(source_ports::check),
 ];
 
 /// What costs speed alone.

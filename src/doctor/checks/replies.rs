@@ -10,8 +10,9 @@ use crate::doctor::facts::{
 use crate::model::{Finding, Remedy, Tool};
 
 pub fn check(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
-    // A packet that is dropped where it arrives is not answered.
-    if backend.has_left() || rp_filter::check(backend, device).is_some() {
+    // What is translated is redirected, mostly, and does not meet this host's stack; whether it comes here,
+    // the check way-back says. A packet that is dropped where it arrives is not answered.
+    if backend.translated || backend.has_left() || rp_filter::check(backend, device).is_some() {
         return None;
     }
     let mut replies = backend.namespace.as_ref()?.replies.iter();
@@ -32,9 +33,7 @@ fn lost(backend: &BackendFacts, device: &DeviceFacts, reply: &Reply) -> Option<F
                 .remedy("add a route there if the server should answer"),
         );
     }
-    // What is translated is redirected, mostly, and does not meet this host's stack.
-    let stays = reply.via_us && !backend.translated;
-    let here = backend.answers.as_ref().filter(|_| stays)?;
+    let here = backend.answers.as_ref().filter(|_| reply.via_us)?;
     let (evidence, remedy) = dropped(backend, here)?;
     Some(
         finding

@@ -119,7 +119,7 @@ fn keep_ip(rule: &Rule, backend: &Backend, needs: &str) -> Remedy {
 mod tests {
     use super::super::testing;
     use super::*;
-    use crate::model::{Command, Part, Pops};
+    use crate::model::{Command, Part, Pops, Snat};
 
     fn found(proto: Proto, rewrite: Rewrite) -> Finding {
         let facts = Facts {
@@ -170,7 +170,7 @@ mod tests {
         assert!(needs.contains("a listener on port 7999"));
 
         let mut rule = testing::rule(Proto::Tcp, 1, Rewrite::default());
-        rule.snat = Some([10, 0, 0, 1].into());
+        rule.snat = Some(Snat::Address([10, 0, 0, 1].into()));
         let facts = Facts {
             rules: vec![rule],
             ..Facts::default()

@@ -2,7 +2,7 @@
 
 use super::{mac, remedies};
 use crate::doctor::facts::{BackendFacts, Certainty, DeviceFacts, Reply};
-use crate::model::{Finding, Remedy, Tool};
+use crate::model::{Command, Finding, Remedy, Tool};
 
 /// One of a server's sources stands for all. IPv4 only.
 pub fn check(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
@@ -38,9 +38,18 @@ pub fn check(backend: &BackendFacts, device: &DeviceFacts) -> Option<Finding> {
             ))
             .remedy(
                 Remedy::from(format!("a route to {source} by {arrival} there, or "))
-                    + unfiltered(&arrival).beside(peer),
+                    + unfiltered(&arrival).beside(peer)
+                    + with_own_source(backend),
             ),
     )
+}
+
+/// Answers that are translated may go to any address of this host.
+fn with_own_source(backend: &BackendFacts) -> Remedy {
+    match backend.translated {
+        true => Remedy::from(", or ") + Command::Name("rule add") + " the server with snat auto",
+        false => Remedy::default(),
+    }
 }
 
 /// Takes packets whatever their source.

@@ -7,6 +7,7 @@ mod host;
 mod reply;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 pub use backend::{
     BackendFacts, Identity, Locators, LostLocator, Moved, Neighbour, PeerAddress, Whereabouts,
@@ -20,7 +21,7 @@ pub use reply::{
 
 use crate::model::{
     EphemeralPorts, Failures, Features, LinkState, Match, Mode, NamedPolicy, Outcomes, Purpose,
-    Rule,
+    Rule, SourcePorts,
 };
 
 #[derive(Default)]
@@ -39,6 +40,10 @@ pub struct Facts {
     pub below: BTreeMap<u32, Features>,
     /// From which this host sends requests of its own.
     pub ephemeral_ports: EphemeralPorts,
+    /// From which connections get source ports.
+    pub source_ports: Option<SourcePorts>,
+    /// By which addresses this host reaches servers, where rules make these the source of packets.
+    pub own_sources: BTreeMap<IpAddr, Option<IpAddr>>,
     /// Lost frames, by egress device.
     pub losses: BTreeMap<u32, Failures>,
     /// What became of the packets that arrived, by the index of the attached interface.

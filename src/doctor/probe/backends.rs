@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 
 use anyhow::Result;
 
@@ -72,6 +73,19 @@ fn lost_locators(rules: &[Rule]) -> HashSet<&Locator> {
     let mut lost: HashSet<&Locator> = backends.filter_map(|b| b.origin.as_ref()).collect();
     lost.retain(|locator| discovery::is_lost(locator));
     lost
+}
+
+/// By which addresses this host reaches the servers of rules that make these the source of packets.
+pub fn own_sources(rules: &[Rule]) -> Result<BTreeMap<IpAddr, Option<IpAddr>>> {
+    let mut sources = BTreeMap::new();
+    for rule in rules {
+        for backend in rule.backends.iter().filter(|b| rule.finds_snat_of(b)) {
+            if let Entry::Vacant(new) = sources.entry(backend.server) {
+                new.insert(route::source_to(backend.server)?);
+            }
+        }
+    }
+    Ok(sources)
 }
 
 /// What this namespace knows of the backends.

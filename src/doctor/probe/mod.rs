@@ -94,6 +94,8 @@ fn live(
             .map(|interface| interfaces::interface(interface, pins, survey))
             .collect::<Result<_>>()?,
         ephemeral_ports: sysctl::ephemeral_ports(),
+        source_ports: Some(datapath::source_ports(pins)?),
+        own_sources: backends::own_sources(&rules)?,
         ..Facts::default()
     };
     let networks = Networks::behind(&interfaces::leading(&facts, survey))?;
