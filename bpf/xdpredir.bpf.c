@@ -12,6 +12,7 @@
 #include "egress_checks.h"
 #include "follow.h"
 #include "fragment.h"
+#include "icmp_error.h"
 #include "interface.h"
 #include "ledger.h"
 #include "parse.h"
@@ -323,11 +324,26 @@ __noinline __u32 settle_any(struct xdp_md *ctx, __u32 outcome)
 	return is_unmatched(outcome) ? apply_policy(ctx, &mine->parsed, outcome) : outcome;
 }
 
+/* Sends an ICMP error on as decide_by_quote has decided, with what it quotes. */
+static __always_inline __u32 act_by_quote(struct xdp_md *ctx)
+{
+	__u32 outcome = act_any(ctx);
+
+	if (is_by_rule(outcome))
+		translate_quote(ctx);
+	return outcome;
+}
+
 /* The outcome of any packet but a plain one, as far as its connection stands. */
 static __always_inline __u32 judge_any(struct xdp_md *ctx, __u32 live)
 {
-	__u32 outcome = answer_neighbour(ctx, parse_any(ctx)) ?: decide_any(ctx, live) ?: act_any(ctx);
+	__u32 outcome = answer_neighbour(ctx, parse_any(ctx));
 
+	if (outcome)
+		return outcome;
+	if (read_quote(ctx) && decide_by_quote(live))
+		return act_by_quote(ctx);
+	outcome = decide_any(ctx, live) ?: act_any(ctx);
 	return outcome == OUTCOME_NOT_UDP_TCP ? answer_echo(ctx) : outcome;
 }
 
