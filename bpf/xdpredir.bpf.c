@@ -92,6 +92,17 @@ static __always_inline __u32 rewritten(const struct action *action)
 	return action->kind == ACTION_HAND_OVER ? OUTCOME_ANSWER_PASSED : OUTCOME_REDIRECTED;
 }
 
+/* False where the packet is too long for the device by which it leaves. */
+static __always_inline bool fits(struct xdp_md *ctx, const struct packet *pkt,
+				 const struct action *action)
+{
+	if (mtu_allows(ctx, pkt, action))
+		return true;
+	return action->kind == ACTION_HAND_OVER &&
+	       (pkt->fragment == LATER ||
+		is_left_to_stack(ctx, action->ifindex, pkt->ip_offset, pkt->size, pkt->tags));
+}
+
 /* Rewrites the packet. What can make it pass comes before the first byte that is written. */
 static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *pkt,
 				      struct decision *decision)
@@ -102,7 +113,7 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *p
 		return OUTCOME_TAGS;
 	if (!ttl_allows(pkt, action))
 		return OUTCOME_TTL;
-	if (action->kind != ACTION_HAND_OVER && !mtu_allows(ctx, pkt, action))
+	if (!fits(ctx, pkt, action))
 		return OUTCOME_TOO_LONG;
 	if (pkt->fragment == FIRST && !remember_first(decision))
 		return OUTCOME_LATE_FIRST;
