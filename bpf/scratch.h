@@ -78,6 +78,23 @@ struct victim {
 	__u32 number;
 };
 
+/* The packet that an ICMP error quotes. Offsets are from the start of the frame as it came. */
+struct quote {
+	struct flow_key flow; /* of packets that go the other way */
+	struct flow_key now;  /* that of the connection's other entry: the quote gets it */
+	__u64 id;	      /* of the connection */
+	__u32 number;	      /* of the entry that has the first flow */
+	__u32 line;
+	__u32 revision;
+	__u32 counter;
+	__u32 slot;
+	__u32 ip_offset;
+	__u32 l4_offset;
+	__u32 check_offset; /* 0: the checksum is not quoted, or its protocol is not known */
+	__u32 proto;
+	__u32 translated; /* 0: the quote stays as it is */
+};
+
 #define SUM_CHUNK 512 /* bytes; bpf_csum_diff takes no more */
 
 /* What was decided for the packet. */
@@ -98,6 +115,7 @@ struct scratch {
 	struct search search;
 	struct opening opening;
 	struct victim victim;
+	struct quote quote;
 	__be32 chunk[SUM_CHUNK / 4]; /* of a segment that is summed */
 };
 

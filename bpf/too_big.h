@@ -274,6 +274,30 @@ static __always_inline bool has_answer(struct xdp_md *ctx, const struct packet *
 	       pkt->size - pkt->ip_offset <= longest_packet(ctx, interface.ifindex, pkt->tags);
 }
 
+/*
+ * Whether an answer that is too long for the client's device is left to the stack, because its
+ * sender cannot be told: it may be divided, or holds several segments. What the stack itself would
+ * tell goes to the address that the client asked, and is lost. Neither static nor inlined, so that
+ * the verifier walks it once.
+ */
+__noinline __u32 is_left_to_stack(struct xdp_md *ctx, __u32 ifindex, __u32 ip_offset, __u32 size,
+				  __u32 tags)
+{
+	__u32 mtu = longest_packet(ctx, ifindex, tags), len;
+	struct iphdr ip = {};
+
+	if (!interface.answers || !mtu ||
+	    size - ip_offset > longest_packet(ctx, interface.ifindex, tags))
+		return 1;
+	bpf_xdp_load_bytes(ctx, ip_offset, &ip, sizeof(ip));
+	if (ip.version == 4) {
+		len = bpf_ntohs(ip.tot_len);
+		return len <= mtu || !(ip.frag_off & bpf_htons(IP_DF));
+	}
+	len = sizeof(struct ipv6hdr) + bpf_ntohs(((struct ipv6hdr *)&ip)->payload_len);
+	return len <= mtu || mtu < ANSWER6_MAX;
+}
+
 /* Writes down what the answer to a packet needs. */
 static __always_inline void describe(struct too_big *packet, const struct packet *pkt, __u32 ip_len,
 				     __u32 mtu)

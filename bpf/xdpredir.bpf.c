@@ -12,6 +12,7 @@
 #include "egress_checks.h"
 #include "follow.h"
 #include "fragment.h"
+#include "icmp_error.h"
 #include "interface.h"
 #include "ledger.h"
 #include "parse.h"
@@ -91,6 +92,17 @@ static __always_inline __u32 rewritten(const struct action *action)
 	return action->kind == ACTION_HAND_OVER ? OUTCOME_ANSWER_PASSED : OUTCOME_REDIRECTED;
 }
 
+/* False where the packet is too long for the device by which it leaves. */
+static __always_inline bool fits(struct xdp_md *ctx, const struct packet *pkt,
+				 const struct action *action)
+{
+	if (mtu_allows(ctx, pkt, action))
+		return true;
+	return action->kind == ACTION_HAND_OVER &&
+	       (pkt->fragment == LATER ||
+		is_left_to_stack(ctx, action->ifindex, pkt->ip_offset, pkt->size, pkt->tags));
+}
+
 /* Rewrites the packet. What can make it pass comes before the first byte that is written. */
 static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *pkt,
 				      struct decision *decision)
@@ -101,7 +113,7 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *p
 		return OUTCOME_TAGS;
 	if (!ttl_allows(pkt, action))
 		return OUTCOME_TTL;
-	if (action->kind != ACTION_HAND_OVER && !mtu_allows(ctx, pkt, action))
+	if (!fits(ctx, pkt, action))
 		return OUTCOME_TOO_LONG;
 	if (pkt->fragment == FIRST && !remember_first(decision))
 		return OUTCOME_LATE_FIRST;
@@ -325,11 +337,26 @@ __noinline __u32 settle_any(struct xdp_md *ctx, __u32 outcome)
 	return is_unmatched(outcome) ? apply_policy(ctx, &mine->parsed, outcome) : outcome;
 }
 
+/* Sends an ICMP error on as decide_by_quote has decided, with what it quotes. */
+static __always_inline __u32 act_by_quote(struct xdp_md *ctx)
+{
+	__u32 outcome = act_any(ctx);
+
+	if (is_by_rule(outcome))
+		translate_quote(ctx);
+	return outcome;
+}
+
 /* The outcome of any packet but a plain one, as far as its connection stands. */
 static __always_inline __u32 judge_any(struct xdp_md *ctx, __u32 live)
 {
-	__u32 outcome = answer_neighbour(ctx, parse_any(ctx)) ?: decide_any(ctx, live) ?: act_any(ctx);
+	__u32 outcome = answer_neighbour(ctx, parse_any(ctx));
 
+	if (outcome)
+		return outcome;
+	if (read_quote(ctx) && decide_by_quote(live))
+		return act_by_quote(ctx);
+	outcome = decide_any(ctx, live) ?: act_any(ctx);
 	return outcome == OUTCOME_NOT_UDP_TCP ? answer_echo(ctx) : outcome;
 }
 

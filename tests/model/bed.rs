@@ -144,6 +144,7 @@ impl<'a> Bed<'a> {
             }
             let flow = self.memory.flow(rng, &self.model);
             let packet = match flow.filter(|_| rng.u8(..3) == 0) {
+                Some(flow) if rng.u8(..4) == 0 => packets.error(rng, flow.back()),
                 Some(flow) => packets.along(rng, flow),
                 None => packets.next(rng, &self.model.rules),
             };

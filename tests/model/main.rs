@@ -81,7 +81,7 @@ fn the_program_agrees_with_the_model_on_every_packet() {
     let packets = from_env("XDPREDIR_MODEL_PACKETS", 300_000);
     let mut rng = Rng::with_seed(seed);
     let until = Instant::now() + Duration::from_secs(from_env("FUZZ_SECONDS", 0));
-    let (mut total, mut long) = (Tally::new(), 0);
+    let (mut total, mut long, mut errors) = (Tally::new(), 0, [0; 3]);
     let (mut round, mut came) = (0, 0);
     while came < packets || Instant::now() < until {
         let (ns, pins) = (Ns::new("model"), Pins::new());
@@ -96,6 +96,7 @@ fn the_program_agrees_with_the_model_on_every_packet() {
         (round, came) = (round + 1, came + count);
         bed.compare_statistics();
         long += bed.long;
+        errors = std::array::from_fn(|kind| errors[kind] + bed.model.errors[kind]);
         for (outcome, count) in bed.tallies.into_iter().flatten() {
             let sum = total.entry(outcome).or_default();
             *sum = (sum.0 + count.0, sum.1 + count.1);
@@ -106,6 +107,7 @@ fn the_program_agrees_with_the_model_on_every_packet() {
         println!("{packets:>10} {outcome}");
     }
     println!("{long:>10} redirected in several buffers");
+    println!("{errors:?} ICMP errors, to backends, to clients, and by the rules alone");
     for outcome in OUTCOMES
         .into_iter()
         .filter(|name| !ELSEWHERE.contains(name))
@@ -121,6 +123,10 @@ fn the_program_agrees_with_the_model_on_every_packet() {
         "too few are redirected"
     );
     assert!(long > packets / 20_000, "too few are long: {long}");
+    assert!(
+        errors.iter().all(|count| *count >= packets / 5_000),
+        "too few ICMP errors are followed: {errors:?}"
+    );
 }
 
 /// Packets and bytes by outcome.
