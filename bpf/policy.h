@@ -22,12 +22,13 @@
 
 /*
  * The outcomes that mean that no rule matched. What a rule matched and cannot be sent is not the
- * policy's.
+ * policy's. 64 bits: what is no outcome has a number above theirs.
  */
 #define UNMATCHED                                                                                  \
-	(1u << OUTCOME_NO_RULE | 1u << OUTCOME_NOT_IP | 1u << OUTCOME_NOT_UDP_TCP |                \
-	 1u << OUTCOME_TRUNCATED | 1u << OUTCOME_MALFORMED | 1u << OUTCOME_TAGS |                  \
-	 1u << OUTCOME_EXTENSION_HEADERS | 1u << OUTCOME_FRAGMENT | 1u << OUTCOME_NOT_UNICAST)
+	(1ull << OUTCOME_NO_RULE | 1ull << OUTCOME_NOT_IP | 1ull << OUTCOME_NOT_UDP_TCP |          \
+	 1ull << OUTCOME_TRUNCATED | 1ull << OUTCOME_MALFORMED | 1ull << OUTCOME_TAGS |            \
+	 1ull << OUTCOME_EXTENSION_HEADERS | 1ull << OUTCOME_FRAGMENT |                            \
+	 1ull << OUTCOME_NOT_UNICAST)
 
 static __always_inline bool is_unmatched(__u32 outcome)
 {
