@@ -84,10 +84,12 @@ impl Bed {
             32 => format!("192.168.122.{}", 100 + number),
             _ => format!("fd00:122::{}", 1000 + number),
         };
-        let length = if family.host_length == 32 { 24 } else { 64 };
+        // Addresses of IPv6 are there at once only without the search for others that have them.
+        let words = ["/24 dev eth0", "/64 dev eth0 nodad"];
+        let words = words[usize::from(family.host_length == 128)];
         let all = (0..CLIENTS).map(|number| {
             let addr = addr(number);
-            let add = format!("addr add {addr}/{length} dev eth0");
+            let add = format!("addr add {addr}{words}");
             self.routed.client.ip(&add);
             addr.parse().expect("an address")
         });
