@@ -10,7 +10,7 @@ here=$(dirname "$(realpath "$0")")
 xdpredir=$(realpath -m "${1:-$here/../target/release/xdpredir}")
 work=$(mktemp -d)
 received=$work/received
-server=
+servers=()
 mounted=
 lab=
 # What is indented breaks between words on a terminal.
@@ -52,6 +52,7 @@ on_host() {
 check() {
 	[ -x "$xdpredir" ] || fail "$xdpredir is not there: build it first (cargo build --release)"
 	command -v nc >/dev/null || fail 'nc is not there: install it (Debian: package netcat-openbsd)'
+	command -v socat >/dev/null || fail 'socat is not there: install it (Debian: package socat)'
 	nc -h 2>&1 | grep -q OpenBSD || fail 'this nc is another one: install netcat-openbsd'
 	case $("$xdpredir" lab status --json | tr -d '[:space:]') in
 	*'"hosts":[]'*) ;;
@@ -78,27 +79,37 @@ lab_down() {
 	lab=
 }
 
-# What the udpserver hears is appended to $received.
-listen() {
-	echo '  $ xdpredir lab exec udpserver -- nc -u -k -l 172.17.0.2 7999'
-	"$xdpredir" lab exec udpserver -- nc -d -u -k -l 172.17.0.2 7999 >"$received" &
-	server=$!
-	await_listener
+# The udpserver sends back what it is sent to UDP port 7999.
+serve() {
+	echo '  $ xdpredir lab exec udpserver -- socat UDP4-LISTEN:7999,fork EXEC:cat'
+	"$xdpredir" lab exec udpserver -- socat UDP4-LISTEN:7999,fork EXEC:cat 2>/dev/null &
+	servers+=($!)
+	await_listener 7999
 }
 
-await_listener() {
+# What the udpserver hears is appended to $received.
+listen() { # PORT
+	echo "  \$ xdpredir lab exec udpserver -- nc -u -k -l 172.17.0.2 $1"
+	"$xdpredir" lab exec udpserver -- nc -d -u -k -l 172.17.0.2 "$1" >"$received" &
+	servers+=($!)
+	await_listener "$1"
+}
+
+await_listener() { # PORT
 	for _ in {1..100}; do
-		[ -n "$("$xdpredir" lab exec udpserver -- ss -Hlun 'sport = 7999')" ] && return
+		[ -n "$("$xdpredir" lab exec udpserver -- ss -Hlun "sport = $1")" ] && return
 		sleep 0.1
 	done
-	fail 'nc does not listen on UDP port 7999'
+	fail "nobody listens on UDP port $1"
 }
 
 stop_server() {
-	[ -n "$server" ] || return 0
-	kill "$server" 2>/dev/null || true
-	wait "$server" 2>/dev/null || true
-	server=
+	local server
+	for server in "${servers[@]}"; do
+		kill "$server" 2>/dev/null || true
+		wait "$server" 2>/dev/null || true
+	done
+	servers=()
 }
 
 await_message() { # MESSAGE

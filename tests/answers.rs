@@ -468,3 +468,103 @@ fn the_mode_is_the_other_one_where_the_first_is_refused() {
     assert!(added.out.contains("attached to wan (skb)"), "{added:?}");
     assert!(bed.answers());
 }
+
+impl Bed {
+    /// Exactly as it is here, without a word of answers that the fixture adds.
+    fn typed(&self, words: &str) -> Run {
+        let output = self.tool().typed(words).output().unwrap();
+        Run::from(output).ok()
+    }
+
+    /// How answers come back, of the only rule's backends.
+    fn replies(&self) -> Vec<String> {
+        let rows = self.tool().json("rule list");
+        let rows = rows.as_array().unwrap().iter();
+        rows.map(|row| row["reply"].as_str().unwrap().into())
+            .collect()
+    }
+}
+
+#[test]
+fn answers_are_translated_unless_somebody_says_otherwise() {
+    let bed = Bed::attached(false);
+    let ask = "rule add --dst 203.0.113.53 --port 80";
+    let added = bed.typed(&format!("{ask} --server 10.0.2.2 --to-port 8080"));
+    assert_eq!(added.err, "");
+    let said = "answers to lan are handed to this host's routing";
+    assert!(added.out.contains("attached to wan (native)"), "{added:?}");
+    assert!(added.out.contains(said), "{added:?}");
+    assert!(bed.answers());
+    // An update keeps what the rule has.
+    bed.typed(&format!("{ask} --server 10.0.2.2 --weight 2"));
+    bed.typed(&format!("{ask} --server 10.0.2.2 --to-port 8080"));
+    bed.typed(&format!(
+        "{ask} --server 10.0.2.3 --mac 2:0:0:0:0:3 --dev wan"
+    ));
+    assert_eq!(bed.replies(), ["nat", "nat"]);
+    bed.tool().ok(&format!("{DEL} --server 10.0.2.3"));
+    // This changes nothing else.
+    let changed = bed.typed(&format!("{ask} --server 10.0.2.2 --reply none"));
+    assert!(changed.out.contains("weight 2 to-port 8080"), "{changed:?}");
+    assert_eq!(bed.attached_to(), [LAN]);
+    bed.typed(&format!("{ask} --server 10.0.2.2 --to-port 8080"));
+    assert_eq!(bed.replies(), ["none"]);
+    assert!(!bed.answers());
+    bed.typed(&format!("{ask} --server 10.0.2.2 --reply nat"));
+    assert!(bed.answers());
+    // With the address that clients ask, a server answers itself.
+    bed.typed(&format!("{ask} --server 10.0.2.2 --keep-ip"));
+    assert_eq!(bed.replies(), ["direct"]);
+    assert_eq!(bed.attached_to(), [LAN]);
+    bed.typed(&format!("{ask} --server 10.0.2.2 --to-port 8080"));
+    assert_eq!(bed.replies(), ["nat"]);
+}
+
+#[test]
+fn a_file_that_does_not_say_it_has_them_translated() {
+    let bed = Bed::attached(false);
+    bed.typed(&format!("{RULE} --server 10.0.2.2"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let said = bed.tool().ok("rule list --json").out;
+    let unsaid = said.replace(r#""reply": "nat","#, "");
+    assert_ne!(said, unsaid);
+    std::fs::write(file.path(), unsaid).unwrap();
+    bed.tool().ok("rule del --all");
+    bed.tool()
+        .ok(&format!("rule load {}", file.path().display()));
+    assert_eq!(bed.replies(), ["nat"]);
+    assert!(bed.answers());
+}
+
+#[test]
+fn where_the_program_cannot_see_them_they_are_not_translated_and_that_is_said() {
+    let bed = Bed::attached(false);
+    let others = Pins::new();
+    let other = Tool {
+        ns: &bed.host,
+        pins: &others,
+    };
+    other.ok("attach wan --mode skb");
+    let is_said = |run: &Run, why: &str| {
+        let said = "answers leave with the server's own address";
+        assert!(run.err.contains(said) && run.err.contains(why), "{run:?}");
+        let said = run.err.lines().filter(|line| line.contains(said));
+        assert_eq!(said.count(), 1, "{run:?}");
+    };
+    let added = bed.typed("rule add --port 80 --server 10.0.2.2");
+    is_said(&added, "attach wan --force");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let list = bed.tool().ok("rule list --json").out;
+    std::fs::write(file.path(), list.replace(r#""reply": "none","#, "")).unwrap();
+    let loaded = bed
+        .tool()
+        .ok(&format!("rule load {}", file.path().display()));
+    is_said(&loaded, "attach wan --force");
+    assert_eq!(bed.replies(), ["none"]);
+    assert_eq!(bed.attached_to(), [LAN]);
+    other.ok("detach --all");
+
+    let added = bed.typed("rule add --vlan 5 --server 10.0.2.2 --pop-vlan --pop-vlan");
+    is_said(&added, "answers get one tag back at most");
+    assert_eq!(bed.attached_to(), [LAN]);
+}

@@ -19,7 +19,7 @@ fn the_demos_leave_a_lab_that_is_up_as_it_is() {
 }
 
 #[test]
-fn the_demo_delivers_its_message_and_leaves_no_lab() {
+fn the_demo_has_its_question_answered_delivers_its_message_and_leaves_no_lab() {
     let _lab = Lab::alone();
     // The demo may mount a bpffs: in a mount namespace of its own, other tests do not see it.
     // In a chroot, the root is no mount whose propagation can be changed.
@@ -27,6 +27,7 @@ fn the_demo_delivers_its_message_and_leaves_no_lab() {
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "--propagation", "unchanged"]);
     let out = run(unshare.args(["sh", "-c", demo, BINARY])).ok().out;
-    assert!(out.ends_with("The message arrived.\n"), "{out}");
+    let end = "The question was answered, and the message arrived.\n";
+    assert!(out.ends_with(end), "{out}");
     assert_eq!(status()["hosts"], serde_json::json!([]));
 }

@@ -170,7 +170,7 @@ fn the_journal() {
 }
 
 fn read_rules(text: &str) -> anyhow::Result<Vec<Rule>> {
-    ruleset_file::rules(ruleset_file::records(text)?, &Host)
+    Ok(ruleset_file::rules(ruleset_file::records(text)?, &Host)?.rules)
 }
 
 /// All devices are wan0, with the index 25.

@@ -165,7 +165,7 @@ fn members_use_the_default_pins_without_root_and_nobody_else_does() {
         root(&format!("attach lan --group {GROUP}")).ok();
 
         member(&format!(
-            "rule add --server 172.17.0.2 --mac {mac} --dev wan0"
+            "rule add --server 172.17.0.2 --mac {mac} --dev wan0 --reply none"
         ))
         .ok();
         vm.send_to(b"hello", ANYWHERE).unwrap();
@@ -208,7 +208,7 @@ fn members_use_the_default_pins_without_root_and_nobody_else_does() {
 
         assert_eq!(
             member("rule del --all --json").ok().json(),
-            json!({"deleted": 1})
+            json!({"deleted": 1, "attached": [], "detached": []})
         );
         root("detach --all").ok();
         assert!(!Path::new(DOOR).exists());
@@ -257,7 +257,7 @@ fn what_a_member_cannot_check_is_a_warning() {
         // Members don't see that somebody lives in another namespace.
         let elsewhere = Elsewhere::attached();
         member(&format!(
-            "rule add --server 172.17.0.2 --mac {mac} --dev wan0"
+            "rule add --server 172.17.0.2 --mac {mac} --dev wan0 --reply none"
         ))
         .ok();
         let found = checks(member("doctor --json"), 0);
@@ -396,7 +396,7 @@ fn a_member_who_loads_too_many_rules_can_go_on_with_fewer() {
         load(4096).ok();
         member("rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev wan0")
             .fails(5, &["only root can make room"]);
-        root("rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev wan0").ok();
+        root("rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev wan0 --reply none").ok();
         member("rule del --all").ok();
         root("detach --all").ok();
     });
@@ -412,6 +412,14 @@ fn what_a_member_s_rule_needs_attached_root_attaches() {
         let add = format!("rule add --server 172.17.0.2 --mac {mac} --dev wan0 --reply nat");
         member(&add).fails(5, &["answers arrive at wan0", "root", "attach wan0"]);
         assert_eq!(root("status --json").ok().json()["rules"], 0);
+        // Where nobody asks for that, they are not translated.
+        let added = member(&add.replace("--reply nat", "")).ok();
+        let said = "answers leave with the server's own address";
+        assert!(
+            added.err.contains(said) && added.err.contains("attach wan0"),
+            "{added:?}"
+        );
+        member("rule del --all").ok();
 
         root(&add).ok();
         member(&format!("{add} --weight 2")).ok();

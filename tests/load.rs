@@ -56,7 +56,7 @@ impl Bed {
     fn line(&self, src: &str, server: &str) -> Value {
         json!({
             "src": src, "proto": "udp", "port": 7999, "server": server, "mac": MAC,
-            "ifindex": self.ns.ifindex("out0"),
+            "ifindex": self.ns.ifindex("out0"), "reply": "none",
         })
     }
 }

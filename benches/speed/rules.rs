@@ -125,7 +125,9 @@ fn rule_file(bed: &Bed, rules: u32) -> Result<File> {
     let mut file = BufWriter::new(tempfile::tempfile()?);
     let backend = |server: &str| {
         let ifindex = bed.dut1;
-        format!(r#""server":"{server}","mac":"{SINK_MAC}","ifindex":{ifindex},"weight":1"#)
+        format!(
+            r#""server":"{server}","mac":"{SINK_MAC}","ifindex":{ifindex},"weight":1,"reply":"none""#
+        )
     };
     let v4 = backend(&bed::server(0).to_string());
     let v6 = backend(&SERVER_V6.to_string());

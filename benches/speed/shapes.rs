@@ -59,7 +59,7 @@ fn rule_file(bed: &Bed, matches: &[String; 4]) -> Result<File> {
         let server = server(index);
         writeln!(
             file,
-            r#"{{"src":"0.0.0.0/0","proto":"udp",{rule},"server":"{server}","mac":"{SINK_MAC}","ifindex":{ifindex},"weight":1}}"#
+            r#"{{"src":"0.0.0.0/0","proto":"udp",{rule},"server":"{server}","mac":"{SINK_MAC}","ifindex":{ifindex},"weight":1,"reply":"none"}}"#
         )?;
     }
     file.rewind()?;

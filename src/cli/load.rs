@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use super::grammar::Global;
 use super::warnings;
+use xdpredir::control::ruleset_file::Rules;
 use xdpredir::control::{self, Pins};
 use xdpredir::error::{Exit, failure};
-use xdpredir::model::{ForAnswers, Remedy, Rule, Verb};
+use xdpredir::model::{ForAnswers, Remedy, Verb};
 use xdpredir::view::{self, doctor::Row};
 
 /// The columns of a bar beside two numbers of up to a million.
@@ -28,7 +29,7 @@ struct Loaded {
 
 pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     let rules = parse(file)?;
-    let loaded = rules.len();
+    let loaded = rules.rules.len();
     let progress = progress(loaded)?;
     let report = control::load(pins, rules, |done| progress.set_position(done as u64));
     let report = report.with_context(|| match progress.position() {
@@ -36,6 +37,7 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
         done => format!("{}: after {done} of {loaded} rules", file.display()),
     })?;
     progress.finish_and_clear();
+    warnings::untranslated(global, &report.untranslated);
     let warnings = warnings::say(global, &report.warnings);
     if report.unchecked > 0 {
         let rules = view::count(report.unchecked, "rule");
@@ -54,7 +56,7 @@ pub fn run(global: &Global, pins: &Pins, file: &Path) -> Result<()> {
     view::answers::say(&report.for_answers)
 }
 
-fn parse(file: &Path) -> Result<Vec<Rule>> {
+fn parse(file: &Path) -> Result<Rules> {
     let name = || file.display().to_string();
     let text = String::from_utf8(read(file)?).map_err(|_| failure(Exit::Usage, "not UTF-8"));
     control::parse(&text.with_context(name)?).with_context(name)

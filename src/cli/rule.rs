@@ -9,7 +9,7 @@ use super::grammar::{self, Filter, Global, RuleAdd, RuleDel};
 use super::{explain, load, requests, warnings};
 use xdpredir::control::{self, ActionReport, AddReport, Pins};
 use xdpredir::error::Exit;
-use xdpredir::model::{ForAnswers, RuleRecord};
+use xdpredir::model::{AnswerWay, ForAnswers, RuleRecord};
 use xdpredir::view::{self, doctor::Row};
 
 pub fn run(global: &Global, verb: &grammar::Rule) -> Result<ExitCode> {
@@ -38,6 +38,7 @@ struct Added<'a> {
     record: &'a RuleRecord,
     #[serde(flatten)]
     for_answers: &'a ForAnswers,
+    answers: &'a [AnswerWay],
     warnings: Option<Vec<Row>>,
 }
 
@@ -61,11 +62,13 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
             "{server} was not found, and stays as it was: {why}"
         ));
     }
+    warnings::untranslated(global, &report.untranslated);
     let warnings = warnings::say(global, &report.warnings);
     if global.json {
         return view::json::print(&Added {
             record,
             for_answers: &report.for_answers,
+            answers: &report.ways,
             warnings,
         });
     }
@@ -73,14 +76,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     let mut found = report.found.iter();
     found.try_for_each(|found| view::sentence(format_args!("  {found}")))?;
     view::answers::say(&report.for_answers)?;
-    // Many senders want no answer, so that it is no warning.
-    if report.answers_come_from_server() {
-        let server = report.server;
-        view::sentence(format_args!(
-            "  answers come from {server} itself: for clients that refuse those, see --reply"
-        ))?;
-    }
-    Ok(())
+    view::answers::say_ways(&report.ways)
 }
 
 fn added(report: &AddReport) -> String {

@@ -28,6 +28,15 @@ pub fn say(global: &Global, found: &Result<Vec<Finding>>) -> Option<Vec<Row>> {
     }
 }
 
+/// Says why answers are not translated, though nobody said that they are not to be.
+pub fn untranslated<'a>(global: &Global, why: impl IntoIterator<Item = &'a anyhow::Error>) {
+    for error in why {
+        let Refusal { why, remedy } = explain::explained(error);
+        let why = format!("answers leave with the server's own address: {why}");
+        warn(global, &(why, remedy).into());
+    }
+}
+
 /// Prints a warning.
 pub fn warn(global: &Global, refusal: &Refusal) {
     view::warning(line(global, refusal));

@@ -9,12 +9,12 @@ use super::error::Field;
 use super::merge::merge;
 use super::resolve::{DeviceSpec, NamespaceSpec};
 use super::selector::text;
-use super::{MatchSpec, announce, inventory, source, validate};
+use super::{MatchSpec, announce, inventory, reply, source, validate};
 use crate::datapath::{self, Draft, Pins};
 use crate::doctor::{self, checks};
 use crate::error::{Exit, failure};
 use crate::model::{
-    Action, Finding, ForAnswers, MAX_BACKENDS, Mac, Match, Reply, Rewriting, Rule, RuleRecord,
+    Action, AnswerWay, Finding, ForAnswers, MAX_BACKENDS, Mac, Match, Rewriting, Rule, RuleRecord,
     Snat, TooLong, Weight,
 };
 
@@ -51,20 +51,12 @@ pub struct AddReport {
     pub not_found: Option<anyhow::Error>,
     /// What was done so that answers are seen.
     pub for_answers: ForAnswers,
+    /// How they get to the clients behind each interface; empty where they are not translated.
+    pub ways: Vec<AnswerWay>,
+    /// Why answers are not translated, though nobody said that they are not to be.
+    pub untranslated: Option<anyhow::Error>,
     /// What keeps packets from arriving; an error where that could not be checked.
     pub warnings: Result<Vec<Finding>>,
-}
-
-impl AddReport {
-    /// Whether answers to a new backend's packets come from an address that clients did not ask, and no
-    /// warning says so.
-    pub fn answers_come_from_server(&self) -> bool {
-        let warnings = self.warnings.as_deref().unwrap_or_default();
-        let is_known = warnings.iter().any(|w| w.check == checks::REPLY_SOURCE);
-        let translated = self.record.reply == Some(Reply::Nat);
-        let answers_itself = !self.record.keep_ip && !translated && self.record.snat.is_none();
-        answers_itself && !self.is_update && !is_known
-    }
 }
 
 /// Adds the backend, or updates the one that the rule has for the server.
@@ -84,7 +76,8 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
     request.require_free(pins, rule.unwrap_or(Rule::new(matches)))?;
     let (lock, store) = draft.lock()?;
     let egress = BTreeSet::from([found.adjacency.ifindex]);
-    let (is_update, for_answers) = store.edit(&lock, &egress, [matches], |rules| {
+    let mut untranslated = None;
+    let (is_update, for_answers) = store.edit_with(&lock, &egress, [matches], |new, rules| {
         let mut rule = rules.pop().unwrap_or(Rule::new(matches));
         // Of another action, nothing is left but what becomes of packets that are too long.
         (rule.action, rule.counter) = (Action::Redirect, None);
@@ -96,9 +89,13 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
             text(&matches)
         );
         ensure!(has_room, failure(Exit::Failed, message));
+        let is_open = request.says_no_reply() && rule.translatable_by().next().is_none();
         merge(&mut rule, request, &found);
         let rewrite = rule.backend(server).map(|backend| backend.rewrite);
         rewrite.map_or(Ok(()), |new| validate::rewrite(matches.proto, &new))?;
+        if is_open && rule.snat != Some(Snat::Auto) {
+            untranslated = reply::by_default(new, &mut rule);
+        }
         validate::replies(&rule)?;
         source::find(&mut rule, server)?;
         rules.push(rule);
@@ -120,15 +117,24 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
         server,
         mac: backend.mac,
         is_update,
+        ways: match &facts {
+            Ok(facts) => checks::ways(facts, &rule, backend),
+            Err(_) => Vec::new(),
+        },
         warnings: facts.map(|facts| checks::of_backend(&facts)),
         device: found.device,
         found: told,
         not_found: found.not_found,
         for_answers,
+        untranslated,
     })
 }
 
 impl AddRequest {
+    fn says_no_reply(&self) -> bool {
+        self.rewriting.is_none_or(|new| new.reply.is_none())
+    }
+
     /// That no other host has what the rule is to announce and does not yet.
     fn require_free(&self, pins: &Pins, mut rule: Rule) -> Result<()> {
         let announces = self.rewriting.and_then(|new| new.announce) == Some(true);

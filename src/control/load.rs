@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use super::announce;
 use super::error::Error;
-use super::ruleset_file::{self, Devices, Egress};
+use super::reply;
+use super::ruleset_file::{self, Devices, Egress, Rules};
 use super::source;
 use crate::datapath::{self, Lock, Pins, RuleStore};
 use crate::doctor::{Sample, checks};
@@ -18,6 +19,8 @@ use crate::model::{Finding, ForAnswers, Plan, Rule};
 pub struct LoadReport {
     /// What was done so that answers are seen.
     pub for_answers: ForAnswers,
+    /// Why answers are not translated, of rules that do not say how they come back.
+    pub untranslated: Vec<anyhow::Error>,
     /// What keeps packets from arriving; an error where that could not be checked.
     pub warnings: Result<Vec<Finding>>,
     /// How many rules have a backend that was not checked.
@@ -25,7 +28,7 @@ pub struct LoadReport {
 }
 
 /// Reads a file of rules, and checks all of it.
-pub fn parse(text: &str) -> Result<Vec<Rule>> {
+pub fn parse(text: &str) -> Result<Rules> {
     ruleset_file::rules(ruleset_file::records(text)?, &Host)
 }
 
@@ -77,9 +80,8 @@ fn newly_announced(pins: &Pins, rules: &[Rule]) -> Result<Vec<Rule>> {
 }
 
 /// Stores rules in place of those that have their matches. `progress` hears how many are stored.
-pub fn load(pins: &Pins, rules: Vec<Rule>, progress: impl FnMut(usize)) -> Result<LoadReport> {
-    let sample = Sample::of(&rules);
-    let unchecked = sample.left_out;
+pub fn load(pins: &Pins, rules: Rules, progress: impl FnMut(usize)) -> Result<LoadReport> {
+    let Rules { mut rules, open } = rules;
     let new = newly_announced(pins, &rules)?;
     announce::require_free(pins, &new)?;
     let lock = Lock::take(pins)?;
@@ -88,7 +90,13 @@ pub fn load(pins: &Pins, rules: Vec<Rule>, progress: impl FnMut(usize)) -> Resul
     let backends = backends.map(|backend| backend.ifindex);
     let forwards = rules.iter().filter_map(|rule| rule.action.ifindex());
     let egress = backends.chain(forwards).collect();
-    let transaction = store.begin(&lock, &egress)?;
+    let mut transaction = store.begin(&lock, &egress)?;
+    let mut asked = reply::Asked::new(&mut transaction);
+    open.iter()
+        .for_each(|&place| asked.decide(&mut rules[place]));
+    let untranslated = asked.refused();
+    let sample = Sample::of(&rules);
+    let unchecked = sample.left_out;
     let staged = transaction.stage(Plan::put(rules))?;
     let for_answers = staged.publish_with(progress)?;
     announce::tell(pins, &new);
@@ -97,6 +105,7 @@ pub fn load(pins: &Pins, rules: Vec<Rule>, progress: impl FnMut(usize)) -> Resul
     let facts = sample.facts(pins);
     Ok(LoadReport {
         for_answers,
+        untranslated,
         warnings: facts.map(|facts| checks::of_backend(&facts)),
         unchecked,
     })

@@ -2,7 +2,7 @@
 
 use super::AddRequest;
 use super::resolve::Resolution;
-use crate::model::{Backend, Rule};
+use crate::model::{Backend, Rule, Snat};
 
 /// Adds a backend, or updates the one with its address: what the request leaves open stays. A new backend
 /// has no counter yet.
@@ -27,9 +27,14 @@ pub fn merge(rule: &mut Rule, request: &AddRequest, found: &Resolution) {
         }
     }
     backend.weight = request.weight.unwrap_or(backend.weight);
+    let keeps_ip = backend.rewrite.keep_ip;
     rule.put(backend);
-    if let Some(rewriting) = request.rewriting {
-        rule.set_rewriting(server, rewriting);
+    let alone = request.rewriting.and_then(|new| new.reply_alone());
+    match (alone, request.rewriting) {
+        // With a source that this host finds, answers are translated, or it is given up.
+        (Some(reply), _) if !keeps_ip && rule.snat != Some(Snat::Auto) => rule.reply = reply,
+        (_, Some(rewriting)) => rule.set_rewriting(server, rewriting),
+        (_, None) => {}
     }
 }
 

@@ -16,6 +16,7 @@ mod load;
 mod merge;
 mod policy;
 mod refresh;
+mod reply;
 mod resolve;
 pub mod ruleset_file;
 mod selector;

@@ -13,7 +13,7 @@ use crate::host::device::{self, Device};
 use crate::host::discovery::{AddressHint, Probe, Resolved, locate, on_device};
 use crate::host::process;
 use crate::host::route::is_link_local;
-use crate::model::{Adjacency, Backend, Locator};
+use crate::model::{Adjacency, Backend, Locator, Rewriting};
 
 /// A device of this network namespace.
 #[derive(Clone, Debug)]
@@ -90,7 +90,8 @@ impl AddRequest {
     /// Whether nothing but the address is given, so that a backend that is there is looked for.
     fn is_address_only(&self) -> bool {
         let adjacency = self.device.is_some() || self.mac.is_some();
-        !adjacency && self.weight.is_none() && self.rewriting.is_none()
+        let of_rule = |rewriting: Rewriting| rewriting.reply_alone().is_some();
+        !adjacency && self.weight.is_none() && self.rewriting.is_none_or(of_rule)
     }
 
     /// Resolves a backend by its address: as the request has it; a backend that is there, as it was; else

@@ -27,3 +27,19 @@ impl ForAnswers {
         self.detached.extend(later.detached);
     }
 }
+
+/// How translated answers get to the clients behind an interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AnswerWay {
+    pub ifname: String,
+    pub way: Way,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// The program redirects them there.
+    Redirected,
+    /// The program hands them to the host's stack, which routes them.
+    Routed,
+}

@@ -33,7 +33,7 @@ mod table_size;
 
 pub use action::{Action, ActionKind, Macs, TooLong};
 pub use adjacency::Adjacency;
-pub use answers::{AnswerInterface, ForAnswers};
+pub use answers::{AnswerInterface, AnswerWay, ForAnswers, Way};
 pub use change::{Change, DeviceRef};
 pub use connection::{
     Connection, ConnectionFilter, ConnectionState, ConnectionStats, ConnectionsInUse,

@@ -108,6 +108,13 @@ pub struct RuleRecord {
     _attached: Ignored,
     #[serde(
         default,
+        rename = "answers",
+        deserialize_with = "ignored",
+        skip_serializing
+    )]
+    _answers: Ignored,
+    #[serde(
+        default,
         rename = "detached",
         deserialize_with = "ignored",
         skip_serializing
@@ -183,6 +190,7 @@ impl RuleRecord {
             announce: rule.announce,
             _warnings: Ignored,
             _attached: Ignored,
+            _answers: Ignored,
             _detached: Ignored,
         }
     }

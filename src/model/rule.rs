@@ -76,6 +76,19 @@ pub struct Rewriting {
     pub announce: Option<bool>,
 }
 
+impl Rewriting {
+    /// How answers come back, where the request says nothing else. That is the rule's: what is rewritten for
+    /// the backend stays.
+    pub fn reply_alone(&self) -> Option<Reply> {
+        let reply = self.reply?;
+        let alone = Rewriting {
+            reply: Some(reply),
+            ..Rewriting::default()
+        };
+        (*self == alone).then_some(reply)
+    }
+}
+
 /// A match, and what becomes of the packets that it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -178,6 +191,14 @@ impl Rule {
         devices.filter(|&ifindex| ifindex != 0)
     }
 
+    /// The devices where answers arrive that could be translated: of all backends that answer with an
+    /// address of their own.
+    pub fn translatable_by(&self) -> impl Iterator<Item = u32> {
+        let backends = self.backends.iter();
+        let own = backends.filter(|backend| !backend.rewrite.keep_ip);
+        own.map(|backend| backend.ifindex)
+    }
+
     /// Whether the program remembers connections for the rule.
     pub fn remembers(&self) -> bool {
         let is_remembered = |backend| self.sticky || self.reply_of(backend) == Reply::Nat;
@@ -209,8 +230,7 @@ impl Rule {
         let snat = self.snat.filter(|_| others().any(|b| !b.rewrite.keep_ip));
         let decrement_ttl = others().next().is_none() || self.decrement_ttl;
         let sticky = others().next().is_some() && self.sticky;
-        let translates = others().any(|b| !b.rewrite.keep_ip);
-        let reply = if translates { self.reply } else { Reply::None };
+        let reply = self.reply;
         let announce = others().next().is_some() && self.announce;
         self.decrement_ttl = new.decrement_ttl.unwrap_or(decrement_ttl);
         self.sticky = new.sticky.unwrap_or(sticky);

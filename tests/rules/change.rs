@@ -29,7 +29,9 @@ fn answers_are_translated_only_where_every_backend_of_the_rule_allows_it() {
     bed.add("--server 10.1.1.1 --reply none --pop-vlan --pop-vlan");
     add("--server 10.1.1.2 --reply nat").fails(2, &["--reply nat", "one tag back"]);
     bed.add("--server 10.1.1.1 --reply nat --pop-vlan");
-    add("--server 10.1.1.2 --pop-vlan --pop-vlan").fails(2, &["--reply nat", "one tag back"]);
+    let words = format!("rule add --mac {MAC} --dev out0 --server 10.1.1.2 --pop-vlan --pop-vlan");
+    let added = tool.typed(&words).output().unwrap();
+    crate::fixture::Run::from(added).fails(2, &["--reply nat", "one tag back"]);
     let rows = tool.json("rule list");
     assert_eq!(rows.as_array().unwrap().len(), 1);
     assert_eq!(rows[0]["reply"], "nat");
@@ -128,12 +130,12 @@ fn deleting_takes_a_backend_a_rule_or_all() {
     tool.run("rule del --port 1").fails(3, &["port 1"]);
     assert_eq!(
         tool.json("rule del --port 1 --if-exists"),
-        json!({"deleted": 0})
+        json!({"deleted": 0, "attached": [], "detached": []})
     );
     // The last backend takes the rule with it.
     tool.ok("rule del --port 2 --server 10.1.1.1");
     assert_eq!(tool.json("status")["rules"], 1);
-    assert_eq!(tool.json("rule del --all"), json!({"deleted": 2}));
+    assert_eq!(tool.json("rule del --all")["deleted"], 2);
     tool.run("rule del --all").fails(3, &["no rules"]);
     tool.ok("rule del --all --if-exists");
     tool.run("rule del --all --port 1").fails(2, &["--all"]);
@@ -154,7 +156,7 @@ fn a_rule_has_room_for_255_backends_and_refuses_one_more() {
     // An update and another rule still go.
     tool.ok(&format!("{add} --server 10.1.1.255 --weight 2"));
     tool.ok(&format!("{add} --server 10.1.2.1 --port 1"));
-    assert_eq!(tool.json("rule del"), json!({"deleted": 255}));
+    assert_eq!(tool.json("rule del")["deleted"], 255);
 }
 
 #[test]

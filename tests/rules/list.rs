@@ -23,7 +23,7 @@ fn a_rule_with_defaults_is_any_source_udp_7999_weight_1() {
         "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "snat_auto": false, "keep_ip": false, "reply": "none",
         "decrement_ttl": true, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
         "state": "stale_mac", "origin": null, "dst": "0.0.0.0/0", "inner_vlan": null, "in": null,
-        "in_ifindex": null, "action": "redirect", "too_long": "icmp", "pop_vlans": 0, "sticky": false,
+        "in_ifindex": null, "action": "redirect", "too_long": "icmp", "pop_vlans": 0, "sticky": false, "announce": false,
     });
     assert_eq!(bed.tool().json("rule list"), json!([row]));
     assert_eq!(bed.tool().json("stats")["rules"], json!([row]));
@@ -45,9 +45,13 @@ fn every_part_of_a_rule_is_listed_as_it_was_given() {
         "forward_packages": 0, "forward_bytes": 0, "vlan": null, "to_port": null, "snat": null, "snat_auto": false, "keep_ip": false, "reply": "none",
         "decrement_ttl": true, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
         "state": "stale_mac", "origin": null, "dst": "0.0.0.0/0", "inner_vlan": null, "in": null,
-        "in_ifindex": null, "action": "redirect", "too_long": "icmp", "pop_vlans": 0, "sticky": false,
+        "in_ifindex": null, "action": "redirect", "too_long": "icmp", "pop_vlans": 0, "sticky": false, "announce": false,
     });
-    let warnings = row.as_object_mut().unwrap().remove("warnings");
+    let added = row.as_object_mut().unwrap();
+    let warnings = added.remove("warnings");
+    for done in ["answers", "attached", "detached"] {
+        assert_eq!(added.remove(done), Some(json!([])));
+    }
     assert_ne!(warnings, Some(json!([])));
     assert_eq!(row, expected);
     assert_eq!(bed.tool().json("rule list"), json!([expected]));

@@ -18,8 +18,9 @@ pub enum Rule {
     /// The same server again is an update: its counters are kept, and so are the options that you do
     /// not give. If you give the server alone, its MAC address and device are found again, the way they
     /// were found before; `rule refresh` does that for all backends but those with --mac. Any option for
-    /// rewriting replaces all rewriting that the backend had, except that --snat, --reply nat,
-    /// --announce and --keep-ttl of the rule's other backends hold for this one, too. A rule has up to 255 backends.
+    /// rewriting replaces all rewriting that the backend had, except that --reply stays as the rule has it, and
+    /// that --snat, --announce and --keep-ttl of the rule's other backends hold for this one, too; --reply nat and
+    /// --reply none alone change nothing else. A rule has up to 255 backends.
     ///
     /// With --forward, --pass or --drop the rule has no backends. If neither address is given, it is added
     /// for IPv4 and for IPv6. A rule with backends does not become such a rule: delete it first.
@@ -206,7 +207,8 @@ pub struct Rewrite {
     #[arg(long, conflicts_with_all = ["to_port", "snat"])]
     pub keep_ip: bool,
 
-    /// How answers come back; nat is for all backends of the rule
+    /// How answers come back; none and nat are for all backends of the rule [default: nat for UDP and TCP
+    /// where this host can see the answers, otherwise none; for a rule that is there, as it is]
     #[arg(long, value_name = "HOW", value_parser = reply())]
     pub reply: Option<Reply>,
 
@@ -313,10 +315,12 @@ fn proto() -> impl TypedValueParser<Value = Proto> {
 /// Takes the names of the ways in which answers come back.
 fn reply() -> impl TypedValueParser<Value = Reply> {
     choice(Reply::ALL, Reply::name, |reply| match reply {
-        Reply::None => "With the server's own address, as it sends them (the default)",
+        Reply::None => {
+            "With the server's own address, as it sends them: for senders that want no answer"
+        }
         Reply::Nat => {
-            "With the address and port that the client asked. For that the program has to be attached also \
-             where the server's answers arrive at this host"
+            "With the address and port that the client asked. The program is attached by itself where the \
+             server's answers arrive at this host, and detached with the last rule that needs it there"
         }
         Reply::Direct => "The server has the address that the client asked: the same as --keep-ip",
     })

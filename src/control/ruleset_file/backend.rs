@@ -13,6 +13,7 @@ use crate::model::{Action, Adjacency, Backend, MAX_BACKENDS, Reply, Rewrite, Rul
 /// Adds a backend to its rule.
 pub fn add_backend(
     rule: &mut Rule,
+    says_reply: &mut bool,
     record: RuleRecord,
     asked: &mut Asked<impl Devices>,
 ) -> Result<()> {
@@ -41,7 +42,7 @@ pub fn add_backend(
         ))
     };
     ensure!(rule.backend(server).is_none(), twice());
-    agree(rule, &record)?;
+    agree(rule, says_reply, &record)?;
     let own_source = own_source(&record, server, asked)?;
     let many = || bad(format!("{}: more than {MAX_BACKENDS} backends", text()));
     ensure!(rule.backends.len() < MAX_BACKENDS, many());
@@ -106,7 +107,7 @@ fn validate(record: &RuleRecord, server: IpAddr) -> Result<()> {
 }
 
 /// Gives the rule what the record has of the rule as a whole, on which all of its records must agree.
-fn agree(rule: &mut Rule, record: &RuleRecord) -> Result<()> {
+fn agree(rule: &mut Rule, says_reply: &mut bool, record: &RuleRecord) -> Result<()> {
     let text = record.matches_text();
     let differ = |what| bad(format!("{text}: backends with different {what}"));
     let is_first = rule.backends.is_empty();
@@ -136,7 +137,9 @@ fn agree(rule: &mut Rule, record: &RuleRecord) -> Result<()> {
     let uses_snat = rule.backends.iter().any(|b| !b.rewrite.keep_ip);
     ensure!(!uses_snat || rule.snat == record.snat(), differ("snat"));
     rule.snat = record.snat();
-    ensure!(!uses_snat || rule.reply == reply, differ("reply"));
-    rule.reply = reply;
+    if record.reply.is_some() || record.snat_auto {
+        ensure!(!*says_reply || rule.reply == reply, differ("reply"));
+        (rule.reply, *says_reply) = (reply, true);
+    }
     Ok(())
 }

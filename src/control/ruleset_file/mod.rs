@@ -27,22 +27,37 @@ pub type Records = Vec<(Place, RuleRecord)>;
 pub type Place = (&'static str, usize);
 
 /// The rules of a file, in the order in which they come there.
+#[derive(Debug, PartialEq)]
+pub struct Rules {
+    pub rules: Vec<Rule>,
+    /// The places of those that do not say how answers come back.
+    pub open: Vec<usize>,
+}
+
+/// The same while it is read.
 #[derive(Default)]
-struct Rules {
+struct Reading {
     all: Vec<Rule>,
+    /// Of each, whether it says how answers come back.
+    says_reply: Vec<bool>,
     /// Where the rule with a match is.
     places: HashMap<Match, usize>,
 }
 
 /// Makes rules of records.
-pub fn rules(records: Records, devices: &impl Devices) -> Result<Vec<Rule>> {
+pub fn rules(records: Records, devices: &impl Devices) -> Result<Rules> {
     let mut asked = Asked::new(devices);
-    let mut rules = Rules::default();
+    let mut rules = Reading::default();
     for (place, record) in records {
         let added = add(&mut rules, record, &mut asked);
         added.map_err(|error| Failure::new(At(place, error)))?;
     }
-    Ok(rules.all)
+    let open = rules.says_reply.iter().enumerate();
+    let open = open.filter(|(_, says)| !**says).map(|(place, _)| place);
+    Ok(Rules {
+        open: open.collect(),
+        rules: rules.all,
+    })
 }
 
 /// An error in a record.
@@ -65,7 +80,7 @@ fn bad(message: String) -> anyhow::Error {
     failure(Exit::Usage, message)
 }
 
-fn add(rules: &mut Rules, mut record: RuleRecord, asked: &mut Asked<impl Devices>) -> Result<()> {
+fn add(rules: &mut Reading, mut record: RuleRecord, asked: &mut Asked<impl Devices>) -> Result<()> {
     record.in_ifindex = asked.ingress(&record)?;
     let matches = record.matches();
     validate::matches(&matches)?;
@@ -75,12 +90,15 @@ fn add(rules: &mut Rules, mut record: RuleRecord, asked: &mut Asked<impl Devices
     if record.action == ActionKind::Redirect {
         if is_new {
             rules.all.push(Rule::new(matches));
+            rules.says_reply.push(false);
         }
-        return add_backend(&mut rules.all[place], record, asked);
+        let says_reply = &mut rules.says_reply[place];
+        return add_backend(&mut rules.all[place], says_reply, record, asked);
     }
     let twice = || format!("{}: this rule is in the file twice", record.matches_text());
     ensure!(is_new, bad(twice()));
     rules.all.push(without_backends(matches, &record, asked)?);
+    rules.says_reply.push(true);
     Ok(())
 }
 
@@ -125,7 +143,31 @@ mod tests {
     }
 
     fn parse(text: &str) -> Result<Vec<Rule>> {
-        rules(records(text)?, &Host)
+        Ok(rules(records(text)?, &Host)?.rules)
+    }
+
+    #[test]
+    fn how_answers_come_back_may_be_left_open() {
+        let (open, nat) = (line("10.1.1.1", ""), r#","reply":"nat""#);
+        let read = |lines: &[String]| rules(records(&lines.join("\n")).unwrap(), &Host).unwrap();
+        assert_eq!(read(std::slice::from_ref(&open)).open, [0]);
+        for pair in [
+            [open.clone(), line("10.1.1.2", nat)],
+            [line("10.1.1.2", nat), open.clone()],
+        ] {
+            let read = read(&pair);
+            assert_eq!(
+                (read.open.len(), read.rules[0].reply),
+                (0, crate::model::Reply::Nat)
+            );
+        }
+        refused(
+            &[
+                line("10.1.1.2", nat),
+                line("10.1.1.3", r#","reply":"none""#),
+            ],
+            "line 2: src 10.0.0.0/8 udp port 53: backends with different reply",
+        );
     }
 
     fn refused(lines: &[String], said: &str) {

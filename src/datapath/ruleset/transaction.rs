@@ -58,13 +58,24 @@ impl RuleStore {
         matches: impl IntoIterator<Item = Match>,
         edit: impl FnOnce(&mut Vec<Rule>) -> Result<T>,
     ) -> Result<(T, ForAnswers)> {
+        self.edit_with(lock, egress, matches, |_, rules| edit(rules))
+    }
+
+    /// The same for who asks the transaction what can be done.
+    pub fn edit_with<T>(
+        &self,
+        lock: &Lock,
+        egress: &BTreeSet<u32>,
+        matches: impl IntoIterator<Item = Match>,
+        edit: impl FnOnce(&mut Transaction, &mut Vec<Rule>) -> Result<T>,
+    ) -> Result<(T, ForAnswers)> {
         let mut transaction = self.begin(lock, egress)?;
         let mut have = Vec::new();
         for matches in matches {
             have.extend(transaction.get(&matches)?);
         }
         let mut want = have.clone();
-        let result = edit(&mut want)?;
+        let result = edit(&mut transaction, &mut want)?;
         // A rule that stays as it is is in no plan.
         let known: BTreeSet<u32> = have.iter().flat_map(Rule::answers_by).collect();
         let mut wanted = want.iter().flat_map(Rule::answers_by);
@@ -103,6 +114,12 @@ impl<'a> Transaction<'a> {
     pub fn get(&self, matches: &Match) -> Result<Option<Rule>> {
         let live = self.store.slots.live()?;
         self.store.read(&live, matches, &key_of(matches))
+    }
+
+    /// Prepares that answers which arrive at a device are translated.
+    pub fn translate(&mut self, ifindex: u32) -> Result<()> {
+        self.attaching.see(ifindex)?;
+        flow_table::require(&self.store.pins)
     }
 
     /// Attaches the program to a device where answers arrive that it has to see. Where that fails, a rule

@@ -1,9 +1,15 @@
-//! Rules whose answers cannot be translated, because the program does not see them.
+//! Rules whose answers cannot be translated, because the program does not see them, or do not reach the
+//! clients after that.
 
 use std::collections::BTreeSet;
 
-use crate::doctor::facts::{DeviceFacts, Facts};
-use crate::model::{Finding, Reply, Rule, Verb};
+use super::remedies;
+use super::replies::forwarding;
+use super::rp_filter::unfiltered;
+use crate::doctor::facts::{Asked, DeviceFacts, Facts, InterfaceFacts, ReplyArrival};
+use crate::model::{
+    AnswerWay, Backend, Finding, LinkState, Mode, Remedy, Reply, Rule, Tool, Verb, Way,
+};
 
 /// One finding for each device where answers arrive and the program is not attached.
 pub fn check(facts: &Facts) -> Vec<Finding> {
@@ -44,19 +50,112 @@ fn finding(facts: &Facts, rule: &Rule, device: &DeviceFacts) -> Finding {
         .evidence(format!(
             "they arrive at {name}, and xdpredir is not attached to it"
         ))
-        .remedy(Verb::Attach {
-            interfaces: vec![name.into()],
-            mode: None,
-            policy: None,
-            force: false,
-        })
+        .remedy(Verb::attach(name))
+}
+
+/// How a backend's translated answers get to the clients behind each interface where requests arrive.
+pub fn ways(facts: &Facts, rule: &Rule, backend: &Backend) -> Vec<AnswerWay> {
+    let is_translated = rule.reply_of(backend) == Reply::Nat;
+    let Some(place) = place(facts, backend).filter(|_| is_translated) else {
+        return Vec::new();
+    };
+    let asked = |i: &&InterfaceFacts| {
+        rule.matches
+            .ingress
+            .is_none_or(|wanted| i.ifindex == wanted)
+    };
+    let way = |client: &InterfaceFacts| AnswerWay {
+        ifname: client.name.clone(),
+        way: match place.mode == Mode::Native && !client.reachable {
+            true => Way::Routed,
+            false => Way::Redirected,
+        },
+    };
+    facts.live().filter(asked).map(way).collect()
+}
+
+/// The interface where the program sees a backend's answers.
+fn place<'a>(facts: &'a Facts, backend: &Backend) -> Option<&'a InterfaceFacts> {
+    let master = facts
+        .devices
+        .get(&backend.ifindex)?
+        .features
+        .master
+        .as_ref();
+    let at = |ifindex: u32| {
+        let mut all = facts.interfaces.iter();
+        all.find(|i| i.ifindex == ifindex && i.state == LinkState::Attached)
+    };
+    at(backend.ifindex).or_else(|| at(master?.ifindex))
+}
+
+/// Answers that this host's stack is to send on, and drops: one finding for each device where they arrive.
+pub fn routed(facts: &Facts) -> Vec<Finding> {
+    let mut seen = BTreeSet::new();
+    let mut findings = Vec::new();
+    for rule in &facts.rules {
+        for backend in &rule.backends {
+            let mut ways = ways(facts, rule, backend).into_iter();
+            let Some(routed) = ways.find(|way| way.way == Way::Routed) else {
+                continue;
+            };
+            let known = facts.backends.iter();
+            let known = known.filter(|b| b.adjacency == backend.adjacency);
+            let here = known.filter_map(|b| b.answers.as_ref()).next();
+            if let Some((here, (evidence, remedy))) =
+                here.and_then(|here| Some((here, refused(here)?)))
+                && seen.insert(here.device.clone())
+            {
+                let client = &routed.ifname;
+                let finding =
+                    Finding::warning("answers", format!("rule {}", facts.text(&rule.matches)));
+                findings.push(
+                    finding
+                        .consequence(format!("clients behind {client} get no answers"))
+                        .evidence(format!(
+                            "{client} takes no frames that are redirected natively, so that this host has to \
+                             route the answers, and at {} {evidence}",
+                            here.device
+                        ))
+                        .remedy(remedy),
+                );
+            }
+        }
+    }
+    findings
+}
+
+/// Why this host does not send translated answers on, which arrive at a device, and what helps.
+fn refused(here: &ReplyArrival) -> Option<(String, Remedy)> {
+    let (device, Asked { addr, is_own, back }) = (&here.device, here.asked?);
+    if !here.forwards {
+        return Some(("forwarding is off".into(), forwarding(addr, device).into()));
+    }
+    if addr.is_ipv6() {
+        return None;
+    }
+    if is_own && !here.accept_local {
+        let accept = remedies::of_device(device, "accept_local=1");
+        let evidence = format!(
+            "{addr}, which is their source, is an address of this host, and accept_local is off"
+        );
+        return Some((evidence, Tool::new("sysctl -w").arg(accept).into()));
+    }
+    let mode = here.rp_filter;
+    (!is_own && back.is_refused(mode)).then(|| {
+        let evidence = format!(
+            "rp_filter is {mode}, and the route to {addr}, which is their source, is {back}"
+        );
+        (evidence, unfiltered(device).into())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{attach, attached_to, nic, rule};
     use super::*;
-    use crate::model::{Mode, Proto, Rewrite};
+    use crate::doctor::facts::{BackendFacts, ReturnRoute};
+    use crate::model::{Proto, Rewrite};
 
     #[test]
     fn where_answers_are_not_seen_the_program_is_to_be_attached() {
@@ -72,5 +171,53 @@ mod tests {
         assert!(finding.evidence.contains("nic2"));
         attach(&mut facts, nic(2), Mode::Skb);
         assert!(check(&facts).is_empty());
+    }
+
+    /// What is said of a host that routes answers from 203.0.113.7, which arrive at nic2.
+    fn said(change: impl Fn(&mut ReplyArrival, &mut Asked)) -> Option<(String, Remedy)> {
+        let mut asked = Asked {
+            addr: [203, 0, 113, 7].into(),
+            is_own: false,
+            back: ReturnRoute::ByAnother,
+        };
+        let mut here = ReplyArrival {
+            device: "nic2".into(),
+            rp_filter: 0,
+            forwards: true,
+            accept_local: false,
+            back: ReturnRoute::ByArrival,
+            asked: None,
+        };
+        change(&mut here, &mut asked);
+        here.asked = Some(asked);
+        let mut facts = attached_to(nic(1), Mode::Native);
+        attach(&mut facts, nic(2), Mode::Native);
+        let mut rule = rule(Proto::Udp, 2, Rewrite::default());
+        rule.reply = Reply::Nat;
+        let mut backend = BackendFacts::new(&rule.backends[0]);
+        backend.answers = Some(here);
+        (facts.rules, facts.backends) = (vec![rule], vec![backend]);
+        assert!(routed(&facts).is_empty(), "nic1 takes redirected frames");
+        facts.interfaces[0].reachable = false;
+        let finding = routed(&facts).pop()?;
+        assert!(finding.evidence.starts_with("nic1 takes no frames"));
+        Some((finding.evidence, finding.remedy))
+    }
+
+    #[test]
+    fn a_host_that_is_to_route_answers_has_to_let_them_through() {
+        assert_eq!(said(|_, _| ()), None);
+        let says = |change: fn(&mut ReplyArrival, &mut Asked), words: &str| {
+            let (evidence, _) = said(change).expect("a finding");
+            assert!(evidence.contains(words), "{evidence}");
+        };
+        says(|here, _| here.forwards = false, "forwarding is off");
+        says(|here, _| here.rp_filter = 1, "rp_filter is 1");
+        says(|_, asked| asked.is_own = true, "accept_local is off");
+        assert_eq!(said(|here, _| here.rp_filter = 2), None);
+        let accepted = |here: &mut ReplyArrival, asked: &mut Asked| {
+            (here.accept_local, asked.is_own) = (true, true);
+        };
+        assert_eq!(said(accepted), None);
     }
 }

@@ -49,7 +49,7 @@ mod testing;
 mod vlan_offload;
 mod way_back;
 
-pub use reply_source::REPLY_SOURCE;
+pub use answers::ways;
 
 use std::collections::HashSet;
 
@@ -101,6 +101,7 @@ const WAY: &[Check] = &[
     Backend(replies::check),
     Whole(reply_source::check),
     Whole(answers::check),
+    Whole(answers::routed),
     Whole(announce::check),
     Whole(way_back::check),
     Whole(snat::check),

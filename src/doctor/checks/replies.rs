@@ -45,18 +45,23 @@ fn lost(backend: &BackendFacts, device: &DeviceFacts, reply: &Reply) -> Option<F
     )
 }
 
+/// Switches forwarding on for what arrives at a device.
+pub fn forwarding(family: IpAddr, device: &str) -> Tool {
+    match family {
+        IpAddr::V4(_) => Tool::new("sysctl -w net.ipv4.ip_forward=1")
+            .arg(remedies::of_device(device, "forwarding=1")),
+        IpAddr::V6(_) => Tool::new("sysctl -w net.ipv6.conf.all.forwarding=1"),
+    }
+}
+
 /// Evidence and remedy where this host doesn't forward what the server answers. Where the destination is
 /// kept, answers don't have the server's address.
 fn dropped(backend: &BackendFacts, here: &ReplyArrival) -> Option<(String, Remedy)> {
     let (server, device) = (backend.server, &here.device);
     let back = format!("its way back leads here by {device}, where");
     if !here.forwards {
-        let sysctl = match server {
-            IpAddr::V4(_) => Tool::new("sysctl -w net.ipv4.ip_forward=1")
-                .arg(remedies::of_device(device, "forwarding=1")),
-            IpAddr::V6(_) => Tool::new("sysctl -w net.ipv6.conf.all.forwarding=1"),
-        };
-        return Some((format!("{back} forwarding is off"), sysctl.into()));
+        let switch = forwarding(server, device);
+        return Some((format!("{back} forwarding is off"), switch.into()));
     }
     let mode = here.rp_filter;
     let refused = server.is_ipv4() && !backend.keep_ip && here.back.is_refused(mode);

@@ -4,7 +4,7 @@ use super::remedies;
 use crate::doctor::facts::Facts;
 use crate::model::{Backend, Finding, Port, Proto, Remedy, Reply, Rewrite, Rewriting, Rule, Verb};
 
-pub const REPLY_SOURCE: &str = "reply-source";
+const REPLY_SOURCE: &str = "reply-source";
 
 /// UDP services whose clients all wait for an answer: DNS, NTP, SNMP, QUIC, DNS over QUIC, STUN.
 const ASKED: [u16; 7] = [53, 123, 161, 443, 784, 853, 3478];

@@ -1,5 +1,6 @@
 //! Backends, and where their servers are.
 
+use std::net::IpAddr;
 use std::ops::Deref;
 
 use super::{ReplyArrival, ServerFacts, Source};
@@ -12,6 +13,8 @@ pub struct BackendFacts {
     pub keep_ip: bool,
     /// The program translates its answers, for all rules that have it.
     pub translated: bool,
+    /// One of the addresses that clients ask for it where its answers are translated.
+    pub asked: Option<IpAddr>,
     /// Its packets get a VLAN tag, and go to whoever takes that off, with addresses of its own.
     pub push_vlan: bool,
     pub locators: Locators,
@@ -120,6 +123,7 @@ impl BackendFacts {
             adjacency: backend.adjacency,
             keep_ip: backend.rewrite.keep_ip,
             translated: false,
+            asked: None,
             push_vlan: backend.rewrite.push_vlan.is_some(),
             locators: Locators::default(),
             sources: Vec::new(),

@@ -16,7 +16,7 @@ pub use destination::DestinationFacts;
 pub use device::{ArrivingSession, BridgeEntry, DeviceFacts, InterfaceFacts, PeerFacts};
 pub use host::{HostFacts, StalePins, Trial};
 pub use reply::{
-    Certainty, Delivery, Others, Reply, ReplyArrival, ReturnRoute, ServerFacts, Source,
+    Asked, Certainty, Delivery, Others, Reply, ReplyArrival, ReturnRoute, ServerFacts, Source,
 };
 
 use crate::model::{

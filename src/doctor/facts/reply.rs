@@ -43,6 +43,18 @@ pub struct ReplyArrival {
     pub accept_local: bool,
     /// To where they come from.
     pub back: ReturnRoute,
+    /// What translated answers have as their source.
+    pub asked: Option<Asked>,
+}
+
+/// An address that clients ask, which translated answers come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub addr: IpAddr,
+    /// It is one of this host's own.
+    pub is_own: bool,
+    /// To that address.
+    pub back: ReturnRoute,
 }
 
 /// The route back to a packet's source.

@@ -7,9 +7,11 @@ use std::net::IpAddr;
 use anyhow::Result;
 
 use super::peer;
-use super::sources::Networks;
+use super::sources::{Networks, sample};
 use super::whereabouts::{Egress, LinkLayer};
-use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts, Locators, LostLocator, ReplyArrival};
+use crate::doctor::facts::{
+    Asked, BackendFacts, DeviceFacts, Facts, Locators, LostLocator, ReplyArrival,
+};
 use crate::host::discovery;
 use crate::host::features::Survey;
 use crate::host::route::{self, Route};
@@ -34,6 +36,9 @@ pub fn of(rules: &[Rule], networks: &Networks) -> Vec<BackendFacts> {
                 }),
             };
             facts.translated &= translated;
+            if translated {
+                facts.asked = facts.asked.or(Some(sample(*rule.matches.dst)));
+            }
             add_locator(&mut facts.locators, rule, backend, &lost);
             if facts.sources.len() < SOURCES {
                 let mut sources = networks.sources(rule, backend);
@@ -124,6 +129,16 @@ fn answers(backend: &BackendFacts, egress: &DeviceFacts) -> Result<ReplyArrival>
         forwards: sysctl::forwards(backend.server, device),
         accept_local: sysctl::accept_local(device),
         back: peer::back(None, backend.server, ifindex)?.0,
+        asked: backend.asked.map(|addr| asked(addr, ifindex)).transpose()?,
+    })
+}
+
+/// What this host makes of packets from an address, which arrive at a device.
+fn asked(addr: IpAddr, arrival: u32) -> Result<Asked> {
+    Ok(Asked {
+        addr,
+        is_own: matches!(route::lookup(addr, None)?, Route::Local),
+        back: peer::back(None, addr, arrival)?.0,
     })
 }
 

@@ -1,0 +1,68 @@
+//! How answers come back where nobody says it: translated, if the program can see them.
+
+use std::collections::BTreeMap;
+
+use anyhow::Error;
+
+use super::validate;
+use crate::datapath::Transaction;
+use crate::model::{Reply, Rule};
+
+/// Has the answers of a rule translated. Why not, where that cannot be.
+pub fn by_default(transaction: &mut Transaction, rule: &mut Rule) -> Option<Error> {
+    let mut asked = Asked::new(transaction);
+    asked.decide(rule);
+    asked.refused().pop()
+}
+
+/// What was asked of devices, each once.
+pub struct Asked<'a, 'b> {
+    transaction: &'a mut Transaction<'b>,
+    /// Why answers that arrive there are not translated.
+    devices: BTreeMap<u32, Option<Error>>,
+    /// Why those of a rule are not, whatever the device.
+    rule: Option<Error>,
+}
+
+impl<'a, 'b> Asked<'a, 'b> {
+    pub fn new(transaction: &'a mut Transaction<'b>) -> Self {
+        Asked {
+            transaction,
+            devices: BTreeMap::new(),
+            rule: None,
+        }
+    }
+
+    /// Has the answers of a rule translated, where that can be.
+    pub fn decide(&mut self, rule: &mut Rule) {
+        rule.reply = Reply::None;
+        if rule.translatable_by().next().is_none() {
+            return;
+        }
+        rule.reply = Reply::Nat;
+        if let Err(error) = validate::replies(rule) {
+            self.rule = Some(error);
+            rule.reply = Reply::None;
+            return;
+        }
+        let seen = rule
+            .translatable_by()
+            .filter(|ifindex| !self.sees(*ifindex));
+        if seen.count() > 0 {
+            rule.reply = Reply::None;
+        }
+    }
+
+    fn sees(&mut self, ifindex: u32) -> bool {
+        let transaction = &mut *self.transaction;
+        let asked = self.devices.entry(ifindex);
+        let refused = asked.or_insert_with(|| transaction.translate(ifindex).err());
+        refused.is_none()
+    }
+
+    /// Why some are not.
+    pub fn refused(self) -> Vec<Error> {
+        let devices = self.devices.into_values().flatten();
+        self.rule.into_iter().chain(devices).collect()
+    }
+}
