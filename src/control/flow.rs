@@ -74,8 +74,14 @@ impl Flows {
     pub fn count(&self) -> BTreeMap<ConnectionState, u64> {
         let none = ConnectionState::ALL.map(|state| (state, 0));
         let mut counted = BTreeMap::from(none);
-        for connection in self.unnamed() {
-            *counted.entry(connection.state).or_default() += 1;
+        let mut count = |state| *counted.entry(state).or_default() += 1;
+        match &self.table {
+            Some(table) if self.filter == ConnectionFilter::default() => {
+                table.states().for_each(count);
+            }
+            _ => self
+                .unnamed()
+                .for_each(|connection| count(connection.state)),
         }
         counted
     }

@@ -13,7 +13,7 @@ use super::entry::{liveliness, of_entries};
 use crate::datapath::bpffs::At;
 use crate::datapath::maps::Map;
 use crate::datapath::{Lock, Pins, abi, sys};
-use crate::model::{Connection, ConnectionStats, ConnectionsInUse};
+use crate::model::{Connection, ConnectionState, ConnectionStats, ConnectionsInUse};
 
 const WORDS: usize = size_of::<abi::flow_entry>() / size_of::<u64>();
 
@@ -77,12 +77,18 @@ impl FlowTable {
         ended
     }
 
+    /// The states of the connections. This is faster than the connections themselves, whose answers' entries lie
+    /// elsewhere.
+    pub fn states(&self) -> impl Iterator<Item = ConnectionState> {
+        let live = self.requests();
+        let live = live.filter_map(|(_, request)| liveliness(&request, self.now));
+        live.map(|(state, _)| state)
+    }
+
     /// How full it is.
     pub fn in_use(&self) -> ConnectionsInUse {
-        let live = self.requests();
-        let live = live.filter(|(_, request)| liveliness(request, self.now).is_some());
         ConnectionsInUse {
-            now: live.count() as u64,
+            now: self.states().count() as u64,
             most: (self.entries / 2).into(),
         }
     }
