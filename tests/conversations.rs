@@ -227,6 +227,29 @@ fn a_host_behind_a_gateway_answers() {
     small_questions_are_answered(Between::Gateway);
 }
 
+/// As on a gateway whose services are elsewhere. Where the stack sends answers on, it takes those of IPv4 for forged,
+/// unless it is told that its own address may come from there.
+#[test]
+fn the_hosts_own_address_answers_in_the_name_of_a_server() {
+    let own = || [("192.168.122.1", V4), ("fd00:122::1", V6)];
+    for mode in [MODES[0], MODES[1], AUTO] {
+        let bed = bed(Between::Veth, mode);
+        if mode == AUTO || !is_kernel(6, 3) {
+            bed.host.sysctl("net/ipv4/conf/wan/accept_local", "1");
+        }
+        for (elsewhere, family) in own() {
+            dig_is_answered(
+                &bed,
+                &Family {
+                    elsewhere,
+                    ..family
+                },
+            );
+        }
+        assert_answered(&bed, mode);
+    }
+}
+
 /// A directory with a file of ten megabytes, and an HTTP server of it, which sends back what is posted to it.
 struct Web {
     directory: tempfile::TempDir,
