@@ -34,12 +34,13 @@ const LAST: Duration = Duration::from_millis(20);
 const PAYLOAD: usize = 22;
 
 const NFT: &str = "nft DNAT";
+const CHOSEN: &str = "generic, answers native";
 const ROUTED: &str = "routed, no relay";
 
-/// On veths, `attach` chooses generic mode by itself.
-const RELAYS: [Relay; 7] = [
+const RELAYS: [Relay; 8] = [
     relay(ROUTED, Kind::Routed, Peer::Plain),
     relay(NFT, Kind::NftDnat, Peer::Plain),
+    relay(CHOSEN, Kind::Chosen(Ledger::On), Peer::Plain),
     relay("generic", Kind::Generic(Ledger::On), Peer::Plain),
     relay(
         "generic without ledger",

@@ -43,6 +43,8 @@ impl Ends {
             })?;
         }
         set_sysctl("net/ipv4/ip_forward", "1")?;
+        // Only a proxy needs it, and then the stack takes translated answers for forged.
+        set_sysctl("net/ipv4/conf/dut1/accept_local", "1")?;
         run("ip", &["link", "set", "lo", "up"])?;
         run("ip", &["address", "add", &SERVICE.to_string(), "dev", "lo"])?;
         Ok(ends)

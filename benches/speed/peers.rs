@@ -27,8 +27,13 @@ const CONNECTIONS: &str = "TCP connections";
 const TRANSFER: &str = "1 TCP stream to the client";
 
 /// Both ends join segments (GRO), so that none has an advantage.
-const RELAYS: [Relay; 5] = [
+const RELAYS: [Relay; 6] = [
     relay("native", Kind::Native(Ledger::On), false),
+    relay(
+        "generic, answers native, TSO off",
+        Kind::Chosen(Ledger::On),
+        true,
+    ),
     relay("generic, TSO off", Kind::Generic(Ledger::On), true),
     relay("nft DNAT", Kind::NftDnat, false),
     relay("nft DNAT, TSO off", Kind::NftDnat, true),

@@ -23,6 +23,8 @@ use crate::traffic::{PORT, SERVICE};
 pub enum Kind {
     Native(Ledger),
     Generic(Ledger),
+    /// Generic where requests arrive, native where answers do: what is chosen on veths.
+    Chosen(Ledger),
     NftDnat,
     /// The client asks the server itself.
     Routed,
@@ -105,11 +107,22 @@ impl<'a> Relays<'a> {
         measured
     }
 
-    fn programs(&self, relay: &Relay) -> Option<(&[Programs], Hook)> {
+    /// Where requests and where answers arrive. Empty where it is somebody else's.
+    fn programs(&self, relay: &Relay) -> Vec<(&Programs, Hook)> {
+        let native = |ledger| of(&self.native, ledger).iter().map(|it| (it, Hook::Native));
+        let generic = |ledger| {
+            of(&self.generic, ledger)
+                .iter()
+                .map(|it| (it, Hook::Generic))
+        };
         match relay.kind {
-            Kind::Native(ledger) => Some((of(&self.native, ledger), Hook::Native)),
-            Kind::Generic(ledger) => Some((of(&self.generic, ledger), Hook::Generic)),
-            Kind::NftDnat | Kind::Routed | Kind::HaProxy => None,
+            Kind::Native(ledger) => native(ledger).collect(),
+            Kind::Generic(ledger) => generic(ledger).collect(),
+            Kind::Chosen(ledger) => generic(ledger)
+                .take(1)
+                .chain(native(ledger).skip(1))
+                .collect(),
+            Kind::NftDnat | Kind::Routed | Kind::HaProxy => Vec::new(),
         }
     }
 
@@ -127,23 +140,21 @@ impl<'a> Relays<'a> {
         if relay.kind == Kind::HaProxy {
             self.proxy.as_ref().expect("it was found").run_on(cpus)?;
         }
-        let Some((programs, hook)) = self.programs(relay) else {
-            return Ok(Vec::new());
-        };
-        for (programs, device) in programs.iter().zip(DEVICES) {
-            bed::attach(programs.as_fd(), ifindex(device)? as i32, hook)?;
+        let programs = self.programs(relay);
+        for ((program, hook), device) in programs.iter().zip(DEVICES) {
+            bed::attach(program.as_fd(), ifindex(device)? as i32, *hook)?;
         }
-        programs[0].trace()
+        programs
+            .first()
+            .map_or(Ok(Vec::new()), |(first, _)| first.trace())
     }
 
     fn remove(&self, relay: &Relay) -> Result<()> {
         if relay.kind == Kind::NftDnat {
             nft("flush ruleset")?;
         }
-        if let Some((_, hook)) = self.programs(relay) {
-            for device in DEVICES {
-                bed::detach(self.pass, ifindex(device)? as i32, hook)?;
-            }
+        for ((_, hook), device) in self.programs(relay).into_iter().zip(DEVICES) {
+            bed::detach(self.pass, ifindex(device)? as i32, hook)?;
         }
         Ok(())
     }
