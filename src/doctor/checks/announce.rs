@@ -24,6 +24,15 @@ fn subject(facts: &Facts, destination: &DestinationFacts) -> String {
     format!("rule {}", facts.text(&destination.rule.matches))
 }
 
+/// An address, or a prefix of several.
+fn destination_of(rule: &Rule) -> String {
+    let dst = rule.matches.dst;
+    match dst.prefix_len() == dst.max_prefix_len() {
+        true => dst.addr().to_string(),
+        false => dst.to_string(),
+    }
+}
+
 fn unanswered(
     facts: &Facts,
     destination: &DestinationFacts,
@@ -34,8 +43,7 @@ fn unanswered(
     if !destination.on_link || !destination.asked || answers {
         return None;
     }
-    let name = &interface.name;
-    let dst = rule.matches.dst;
+    let (name, dst) = (&interface.name, destination_of(rule));
     Some(
         Finding::warning("announce", subject(facts, destination))
             .consequence(format!(
@@ -83,9 +91,11 @@ fn own(facts: &Facts, destination: &DestinationFacts) -> Option<Finding> {
     let addr = destination.own?;
     Some(
         Finding::warning("announce", subject(facts, destination))
-            .consequence("what no rule takes reaches this host, and two answer pings: this host and the program")
+            .consequence(
+                "the program answers in the place of this host, which would answer by itself",
+            )
             .evidence(format!("this host has {addr} itself"))
-            .remedy("take the address off this host, or do not announce it"),
+            .remedy("do not announce it, or take the address off this host"),
     )
 }
 
@@ -94,8 +104,7 @@ fn silent(
     destination: &DestinationFacts,
     interface: &InterfaceFacts,
 ) -> Option<Finding> {
-    let name = &interface.name;
-    let dst = destination.rule.matches.dst;
+    let (name, dst) = (&interface.name, destination_of(&destination.rule));
     let to_skb = remedies::reattach(facts, &[name], Some(Mode::Skb));
     (!interface.answers).then(|| {
         Finding::warning("announce", subject(facts, destination))
