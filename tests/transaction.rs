@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use fixture::lan::Lan;
-use fixture::run::pinned;
+use fixture::run::{Loaded, XDP_TX, pinned};
 use libbpf_rs::{MapCore, MapFlags};
 use xdpredir::datapath::{self, Lock, RuleStore};
 use xdpredir::model::{Adjacency, Backend, Locator, Plan, Rule};
@@ -125,6 +125,61 @@ fn hundreds_of_changes_take_no_more_memory_than_some() {
         name.to_string_lossy().contains("-bank-")
     });
     assert!(banks.count() <= 5, "two of counters, three of lines");
+}
+
+/// An ARP request (RFC 826) for 192.168.122.x.
+fn who_has(last: u8) -> Vec<u8> {
+    let head = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 9, 8, 6];
+    let from = [0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 192, 168, 122, 10];
+    [&head[..], &from, &[0, 0, 0, 0, 0, 0, 192, 168, 122, last]].concat()
+}
+
+/// What rules announce lies among the rules, and must neither be swept with what they have left nor be counted twice.
+#[test]
+fn announced_addresses_outlive_hundreds_of_changes_and_go_with_their_last_rule() {
+    let lan = lan();
+    let program = Loaded::on(&lan.tool().json("status"), "lan");
+    let is_answered = |last| program.run(&who_has(last)).0 == XDP_TX;
+    let change = |store: &RuleStore, lock: &Lock, edit: &dyn Fn(&mut Vec<Rule>)| {
+        let have = store.list().expect("rules");
+        let mut want = have.clone();
+        edit(&mut want);
+        let plan = Plan::between(&have, &want);
+        let transaction = store.begin(lock, &BTreeSet::new()).expect("it begins");
+        let staged = transaction.stage(plan).expect("there is room");
+        staged.publish().expect("it is published");
+        assert_eq!(store.list().expect("rules").len(), want.len());
+    };
+    let announcing = |like: &Rule, last: u8, port: &str| {
+        let mut rule = Rule {
+            announce: true,
+            ..like.with(like.backends.clone())
+        };
+        rule.matches.dst = IpAddr::V4(Ipv4Addr::new(192, 168, 122, last)).into();
+        rule.matches.ports = port.parse().expect("a port");
+        rule.backends.iter_mut().for_each(|b| b.counter = None);
+        rule
+    };
+    with_store(&lan, |store, lock| {
+        change(store, lock, &|rules| {
+            let like = rules[0].clone();
+            // Two that stay, which share a line, and one whose address others announce, too.
+            rules.extend([55, 56, 53].map(|last| announcing(&like, last, "1")));
+        });
+        for round in 0..300u32 {
+            change(store, lock, &|rules| {
+                let like = rules.iter().find(|rule| !rule.announce).unwrap().clone();
+                rules.retain(|rule| !rule.announce || rule.matches.ports.first() == 1);
+                let last = [53, 54][round as usize % 2];
+                rules.push(announcing(&like, last, &(2 + round).to_string()));
+            });
+            let other = round % 2 == 1;
+            let answered = [53, 54, 55, 56].map(is_answered);
+            assert_eq!(answered, [true, other, true, true], "{round}");
+        }
+        change(store, lock, &|rules| rules.retain(|rule| !rule.announce));
+        assert_eq!([53, 54, 55, 56].map(is_answered), [false; 4]);
+    });
 }
 
 #[test]
