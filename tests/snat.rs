@@ -508,12 +508,12 @@ fn each_backend_of_a_rule_has_the_address_of_its_own_network() {
     let add = format!("rule add --dst {elsewhere} --in lan --port 80 --server 10.20.0.2");
     let tool = bed.routed.tool();
     // The other one has the same as the first: what belongs to the rule.
-    tool.ok(&add);
+    tool.ok(&format!("{add} --reply nat"));
     let snat = |row: usize| tool.json("rule list")[row]["snat"].clone();
     assert_eq!([snat(0), snat(1)], ["10.20.0.1", "172.17.0.1"]);
     tool.run(&format!("{add} --reply none"))
         .fails(2, &["--reply none", "snat auto"]);
-    tool.ok(&format!("{add} --snat 10.8.8.8"));
+    tool.ok(&format!("{add} --reply nat --snat 10.8.8.8"));
     assert_eq!([snat(0), snat(1)], ["10.8.8.8", "10.8.8.8"]);
     assert_eq!(tool.json("rule list")[0]["snat_auto"], false);
 }
