@@ -6,8 +6,8 @@ mod fixture;
 use std::net::IpAddr;
 
 use fixture::model::octets;
-use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT};
-use fixture::{Ns, Pins, Tool};
+use fixture::run::{XDP_PASS, XDP_REDIRECT};
+use fixture::two_modes::TwoModes;
 
 const MAC: &str = "02:00:00:00:00:ee";
 const BROADCAST_MAC: &str = "ff:ff:ff:ff:ff:ff";
@@ -68,56 +68,11 @@ fn frame([mac, src, dst]: [&str; 3]) -> Vec<u8> {
     [&frame[..], &src, &dst, &udp].concat()
 }
 
-struct Bed {
-    ns: Ns,
-    pins: Pins,
-}
-
-impl Bed {
-    fn new() -> Bed {
-        let (ns, pins) = (Ns::new("alone"), Pins::new());
-        for device in ["in0", "in1", "out"] {
-            ns.ip(&format!("link add {device} type veth peer name p{device}"));
-            ns.ip(&format!("link set {device} up"));
-            ns.ip(&format!("link set p{device} up"));
-        }
-        let bed = Bed { ns, pins };
-        bed.tool().ok("attach in0 --mode skb");
-        bed.tool().ok("attach in1 --mode native");
-        bed
-    }
-
-    fn tool(&self) -> Tool<'_> {
-        Tool {
-            ns: &self.ns,
-            pins: &self.pins,
-        }
-    }
-
-    fn add_rule(&self, source: &str, server: &str) {
-        self.tool().ok(&format!(
-            "rule add {source} --server {server} --mac 02:42:ac:11:00:02 --dev out"
-        ));
-    }
-
-    fn programs(&self) -> [Loaded; 2] {
-        let status = self.tool().json("status");
-        ["in0", "in1"].map(|name| Loaded::on(&status, name))
-    }
-
-    fn left_alone(&self, interface: usize) -> u64 {
-        let outcomes = &self.tool().json("stats")["interfaces"][interface]["outcomes"];
-        outcomes["not_unicast"]["packets"]
-            .as_u64()
-            .expect("a number")
-    }
-}
-
 #[test]
 fn rules_leave_broadcast_multicast_and_link_local_packets_alone() {
-    let bed = Bed::new();
-    bed.add_rule("", "172.17.0.2");
-    bed.add_rule("", "fd00::2");
+    let bed = TwoModes::new();
+    bed.add_rule("--server 172.17.0.2");
+    bed.add_rule("--server fd00::2");
     for program in bed.programs() {
         for case in LEFT_ALONE {
             let packet = frame(case);
@@ -127,18 +82,16 @@ fn rules_leave_broadcast_multicast_and_link_local_packets_alone() {
             assert_eq!(program.run(&frame(case)).0, XDP_REDIRECT, "{case:?}");
         }
     }
-    for interface in 0..2 {
-        assert_eq!(bed.left_alone(interface), LEFT_ALONE.len() as u64);
-    }
+    assert_eq!(bed.counted("not_unicast"), [LEFT_ALONE.len() as u64; 2]);
 }
 
 /// With a prefix that has the address in it, be it short.
 #[test]
 fn a_rule_takes_them_if_it_names_the_address() {
-    let bed = Bed::new();
-    bed.add_rule("--src 169.254.0.0/16", "172.17.0.2");
-    bed.add_rule("--src 0.0.0.0/32", "172.17.0.3");
-    bed.add_rule("--src fe00::/7", "fd00::2");
+    let bed = TwoModes::new();
+    bed.add_rule("--src 169.254.0.0/16 --server 172.17.0.2");
+    bed.add_rule("--src 0.0.0.0/32 --server 172.17.0.3");
+    bed.add_rule("--src fe00::/7 --server fd00::2");
     for program in bed.programs() {
         for case in [
             [MAC, "169.254.1.1", "11.22.33.44"],

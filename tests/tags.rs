@@ -3,8 +3,8 @@
 mod fixture;
 
 use fixture::packet::Frame;
-use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT};
-use fixture::{Ns, Pins, Tool};
+use fixture::run::{XDP_PASS, XDP_REDIRECT};
+use fixture::two_modes::TwoModes;
 
 /// 802.1ad, priority 3, VLAN 5.
 const OUTER: [u8; 4] = [0x88, 0xa8, 0x60, 5];
@@ -16,55 +16,25 @@ fn tagged(frame: &[u8], tags: &[[u8; 4]]) -> Vec<u8> {
     [&frame[..12], &tags.concat(), &frame[12..]].concat()
 }
 
-struct Bed {
-    ns: Ns,
-    pins: Pins,
+fn set_rule(bed: &TwoModes, words: &str) {
+    bed.tool().run("rule del --all --if-exists").ok();
+    bed.add_rule(&format!("--server 172.17.0.2 --keep-ip --keep-ttl {words}"));
 }
 
-impl Bed {
-    fn new() -> Bed {
-        let (ns, pins) = (Ns::new("tags"), Pins::new());
-        for device in ["in0", "in1", "out"] {
-            ns.ip(&format!("link add {device} type veth peer name p{device}"));
-            ns.ip(&format!("link set {device} up"));
-            ns.ip(&format!("link set p{device} up"));
-        }
-        let bed = Bed { ns, pins };
-        bed.tool().ok("attach in0 --mode skb");
-        bed.tool().ok("attach in1 --mode native");
-        bed
-    }
-
-    fn tool(&self) -> Tool<'_> {
-        Tool {
-            ns: &self.ns,
-            pins: &self.pins,
-        }
-    }
-
-    fn set_rule(&self, words: &str) {
-        self.tool().run("rule del --all --if-exists").ok();
-        self.tool().ok(&format!(
-            "rule add --server 172.17.0.2 --mac 02:42:ac:11:00:02 --dev out --keep-ip --keep-ttl {words}"
-        ));
-    }
-
-    /// What becomes of a frame with both tags, in both modes: the tags that it leaves with.
-    fn assert_leaves(&self, words: &str, tags: Option<&[[u8; 4]]>) {
-        let plain = Frame::default().bytes();
-        let came = tagged(&plain, &[OUTER, INNER]);
-        let status = self.tool().json("status");
-        for name in ["in0", "in1"] {
-            let out = self.ns.enter(|| Loaded::on(&status, name).run(&came));
-            let expected = match tags {
-                None => (XDP_PASS, came.clone()),
-                Some(tags) => {
-                    let sent = [&MAC, &self.ns.mac("out"), &plain[12..]].concat();
-                    (XDP_REDIRECT, tagged(&sent, tags))
-                }
-            };
-            assert_eq!(out, expected, "{name} {words}");
-        }
+/// What becomes of a frame with both tags, in both modes: the tags that it leaves with.
+fn assert_leaves(bed: &TwoModes, words: &str, tags: Option<&[[u8; 4]]>) {
+    let plain = Frame::default().bytes();
+    let came = tagged(&plain, &[OUTER, INNER]);
+    for (program, name) in bed.programs().iter().zip(["in0", "in1"]) {
+        let out = bed.ns.enter(|| program.run(&came));
+        let expected = match tags {
+            None => (XDP_PASS, came.clone()),
+            Some(tags) => {
+                let sent = [&MAC, &bed.ns.mac("out"), &plain[12..]].concat();
+                (XDP_REDIRECT, tagged(&sent, tags))
+            }
+        };
+        assert_eq!(out, expected, "{name} {words}");
     }
 }
 
@@ -76,7 +46,7 @@ fn with_vlan(mut tag: [u8; 4], vlan: u8) -> [u8; 4] {
 
 #[test]
 fn a_rule_that_names_both_tags_takes_away_as_many_as_it_says() {
-    let bed = Bed::new();
+    let bed = TwoModes::new();
     let in_nine: [&[[u8; 4]]; 3] = [
         &[[0x81, 0, 0, 9], OUTER, INNER],
         &[with_vlan(OUTER, 9), INNER],
@@ -90,25 +60,22 @@ fn a_rule_that_names_both_tags_takes_away_as_many_as_it_says() {
         ("--pop-vlan --push-vlan 9", in_nine[1]),
         ("--pop-vlan --pop-vlan --push-vlan 9", in_nine[2]),
     ] {
-        bed.set_rule(&format!("--vlan 5 --inner-vlan 7 {words}"));
-        bed.assert_leaves(words, Some(tags));
+        set_rule(&bed, &format!("--vlan 5 --inner-vlan 7 {words}"));
+        assert_leaves(&bed, words, Some(tags));
     }
-    bed.set_rule("--vlan 5 --inner-vlan 8");
-    bed.assert_leaves("another inner tag", None);
+    set_rule(&bed, "--vlan 5 --inner-vlan 8");
+    assert_leaves(&bed, "another inner tag", None);
 }
 
 /// Otherwise the inner tag would go along, and the server drop the frame.
 #[test]
 fn a_rule_that_names_the_outer_tag_alone_sends_both_or_neither() {
-    let bed = Bed::new();
-    bed.set_rule("--vlan 5");
-    bed.assert_leaves("both", Some(&[OUTER, INNER]));
+    let bed = TwoModes::new();
+    set_rule(&bed, "--vlan 5");
+    assert_leaves(&bed, "both", Some(&[OUTER, INNER]));
     for words in ["--pop-vlan", "--pop-vlan --pop-vlan"] {
-        bed.set_rule(&format!("--vlan 5 {words}"));
-        bed.assert_leaves(words, None);
+        set_rule(&bed, &format!("--vlan 5 {words}"));
+        assert_leaves(&bed, words, None);
     }
-    for interface in bed.tool().json("stats")["interfaces"].as_array().unwrap() {
-        let passed = &interface["outcomes"]["too_many_tags"]["packets"];
-        assert_eq!(*passed, 2, "{interface}");
-    }
+    assert_eq!(bed.counted("too_many_tags"), [2; 2]);
 }
