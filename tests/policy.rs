@@ -13,7 +13,7 @@ use std::time::Duration;
 use fixture::lan::mac;
 use fixture::packet::{Checksum, Frame, TCP};
 use fixture::tap::Tap;
-use fixture::{Ns, Pins, Tool, eventually, kill};
+use fixture::{Host, Ns, Pins, Tool, eventually, kill};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType};
 use serde_json::{Value, json};
 
@@ -424,13 +424,10 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
 #[test]
 fn every_frame_that_no_rule_matches_is_the_policys_whole_and_counted_once() {
     for mode in ["skb", "native"] {
-        let (ns, pins) = (Ns::new("host"), Pins::new());
-        let tool = Tool {
-            ns: &ns,
-            pins: &pins,
-        };
-        let mut from = Tap::new(&ns, "in", false);
-        let mut to = Tap::new(&ns, "out", false);
+        let host = Host::new();
+        let tool = host.tool();
+        let mut from = Tap::new(&host.ns, "in", false);
+        let mut to = Tap::new(&host.ns, "out", false);
         tool.ok(&format!("attach in --mode {mode}"));
         let mut sent = 0;
         for (policy, expected) in [
@@ -457,13 +454,10 @@ fn every_frame_that_no_rule_matches_is_the_policys_whole_and_counted_once() {
 
 #[test]
 fn a_rule_comes_before_the_policy_and_what_it_cannot_send_passes() {
-    let (ns, pins) = (Ns::new("host"), Pins::new());
-    let tool = Tool {
-        ns: &ns,
-        pins: &pins,
-    };
-    let mut from = Tap::new(&ns, "in", false);
-    let mut to = Tap::new(&ns, "out", false);
+    let host = Host::new();
+    let tool = host.tool();
+    let mut from = Tap::new(&host.ns, "in", false);
+    let mut to = Tap::new(&host.ns, "out", false);
     tool.ok("attach in --mode skb --policy drop");
     tool.ok("rule add --server 172.17.0.2 --mac 02:42:ac:11:00:02 --dev out");
     from.write(&Frame::default().bytes(), Checksum::Full);
@@ -479,14 +473,11 @@ fn a_rule_comes_before_the_policy_and_what_it_cannot_send_passes() {
 
 #[test]
 fn a_device_that_is_gone_or_too_small_loses_frames_under_outcomes_of_their_own() {
-    let (ns, pins) = (Ns::new("host"), Pins::new());
-    let tool = Tool {
-        ns: &ns,
-        pins: &pins,
-    };
-    let mut from = Tap::new(&ns, "in", false);
-    let out = Tap::new(&ns, "out", false);
-    ns.ip("link set out mtu 600");
+    let host = Host::new();
+    let tool = host.tool();
+    let mut from = Tap::new(&host.ns, "in", false);
+    let out = Tap::new(&host.ns, "out", false);
+    host.ns.ip("link set out mtu 600");
     tool.ok("attach in --mode skb --policy forward:out");
     let doctor = tool.run("doctor --json").json();
     let checks = |doctor: &Value| -> Vec<String> {
@@ -507,11 +498,13 @@ fn a_device_that_is_gone_or_too_small_loses_frames_under_outcomes_of_their_own()
         outcome(&tool, "in", "policy_too_long") == 1
     });
 
-    let gone = ns.ifindex("out");
+    let gone = host.ns.ifindex("out");
     drop(out);
-    ns.ip("link show");
+    host.ns.ip("link show");
     eventually("the tap is gone", || {
-        ns.enter(|| nix::net::if_::if_nametoindex("out")).is_err()
+        host.ns
+            .enter(|| nix::net::if_::if_nametoindex("out"))
+            .is_err()
     });
     from.write(&Frame::default().bytes(), Checksum::Full);
     eventually("no device", || {
@@ -529,11 +522,11 @@ fn a_device_that_is_gone_or_too_small_loses_frames_under_outcomes_of_their_own()
     );
 
     // Another device with its index gets nothing, also once a rule leads there.
-    ns.ip(&format!(
+    host.ns.ip(&format!(
         "link add other index {gone} type veth peer name other1"
     ));
-    ns.ip("link set other up");
-    ns.ip("link set other1 up");
+    host.ns.ip("link set other up");
+    host.ns.ip("link set other1 up");
     tool.ok("rule add --server 172.17.0.2 --mac 02:42:ac:11:00:02 --dev other --port 1");
     from.write(&Frame::default().bytes(), Checksum::Full);
     eventually("still no device", || {
@@ -702,13 +695,10 @@ fn a_policy_that_cuts_off_an_ssh_session_is_warned_of() {
 
 #[test]
 fn what_the_kernel_loses_of_forwarded_frames_is_counted_and_the_device_is_listed() {
-    let (ns, pins) = (Ns::new("host"), Pins::new());
-    let tool = Tool {
-        ns: &ns,
-        pins: &pins,
-    };
-    let mut from = Tap::new(&ns, "in", false);
-    let _out = Tap::without_queues(&ns, "out");
+    let host = Host::new();
+    let tool = host.tool();
+    let mut from = Tap::new(&host.ns, "in", false);
+    let _out = Tap::without_queues(&host.ns, "out");
     tool.ok("attach in --mode native --policy forward:out");
     for _ in 0..5 {
         from.write(&Frame::default().bytes(), Checksum::Full);

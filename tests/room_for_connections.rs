@@ -4,35 +4,29 @@ mod fixture;
 
 use fixture::other_kernel::Kernel;
 use fixture::run::pinned;
-use fixture::{Ns, Pins, Run, Tool};
+use fixture::{Host, Run, Tool};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use nix::libc::ENOMEM;
 use serde_json::json;
 
 const MAC: &str = "02:00:00:00:00:01";
 
-struct Bed {
-    ns: Ns,
-    pins: Pins,
-}
+struct Bed(Host);
 
 impl Bed {
     fn new() -> Self {
-        let ns = Ns::new("host");
+        let host = Host::new();
         for name in ["in0", "in1", "out0"] {
-            ns.ip(&format!("link add {name} type veth peer name p{name}"));
-            ns.ip(&format!("link set {name} up"));
-            ns.ip(&format!("link set p{name} up"));
+            host.ns
+                .ip(&format!("link add {name} type veth peer name p{name}"));
+            host.ns.ip(&format!("link set {name} up"));
+            host.ns.ip(&format!("link set p{name} up"));
         }
-        let pins = Pins::new();
-        Bed { ns, pins }
+        Bed(host)
     }
 
     fn tool(&self) -> Tool<'_> {
-        Tool {
-            ns: &self.ns,
-            pins: &self.pins,
-        }
+        self.0.tool()
     }
 
     fn attach(&self, words: &str) -> Run {
@@ -45,14 +39,14 @@ impl Bed {
 
     /// Of those that the program may use.
     fn buckets(&self) -> u32 {
-        let table = pinned(&self.pins, "flow_table");
+        let table = pinned(&self.0.pins, "flow_table");
         let table = table.lookup(&[0; 4], MapFlags::ANY).unwrap().unwrap();
         u32::from_ne_bytes(table[4..8].try_into().unwrap())
     }
 
     /// How many different ones there are of a kind.
     fn banks(&self, kind: &str) -> usize {
-        let outer: MapHandle = pinned(&self.pins, kind);
+        let outer: MapHandle = pinned(&self.0.pins, kind);
         let bank = |number: u32| outer.lookup(&number.to_ne_bytes(), MapFlags::ANY).unwrap();
         let mut ids: Vec<Vec<u8>> = (0..outer.max_entries()).filter_map(bank).collect();
         ids.sort();
@@ -98,7 +92,7 @@ fn a_number_that_is_none_is_refused_in_a_line() {
         let run = bed.attach(&format!("in0 --connections={number}"));
         run.fails(2, &["--connections", number, "from 1 to 4,194,304"]);
     }
-    assert!(bed.pins.left().is_empty());
+    assert!(bed.0.pins.left().is_empty());
 }
 
 #[test]

@@ -26,11 +26,11 @@ fn assert_leaves(bed: &TwoModes, words: &str, tags: Option<&[[u8; 4]]>) {
     let plain = Frame::default().bytes();
     let came = tagged(&plain, &[OUTER, INNER]);
     for (program, name) in bed.programs().iter().zip(["in0", "in1"]) {
-        let out = bed.ns.enter(|| program.run(&came));
+        let out = bed.host.ns.enter(|| program.run(&came));
         let expected = match tags {
             None => (XDP_PASS, came.clone()),
             Some(tags) => {
-                let sent = [&MAC, &bed.ns.mac("out"), &plain[12..]].concat();
+                let sent = [&MAC, &bed.host.ns.mac("out"), &plain[12..]].concat();
                 (XDP_REDIRECT, tagged(&sent, tags))
             }
         };
