@@ -448,7 +448,7 @@ fn a_connection_that_was_ended_begins_anew_with_the_next_request() {
     hear(&udp_client);
     let stats = &bed.tool().json("stats")["connections"];
     let expected = json!({
-        "now": 1, "most": 262_144, "new": 4, "expired": 0, "evicted": 0, "refused": 0
+        "now": 1, "most": 262_144, "bytes": 69_206_016, "new": 4, "expired": 0, "evicted": 0, "refused": 0
     });
     assert_eq!(*stats, expected);
 }
@@ -480,7 +480,10 @@ fn connections_that_were_ended_make_room_for_others() {
         bed.begin(turn * 10..turn * 10 + 8);
         table.check();
         let status = bed.tool().json("status");
-        assert_eq!(status["connections"], json!({"now": 8, "most": 8}));
+        assert_eq!(
+            status["connections"],
+            json!({"now": 8, "most": 8, "bytes": 2_162_688})
+        );
         assert_eq!(bed.tool().json("flow del --all")["ended"], 8);
         assert_eq!(table.entries().len(), 0);
     }
@@ -650,5 +653,8 @@ fn stats_and_status_count_connections() {
         assert!(row(what), "{what}: {text}");
     }
     let text = bed.tool().ok("status").out;
-    assert!(text.contains("3 connections of 262144 at most"), "{text}");
+    assert!(
+        text.contains("3 connections of 262,144 at most, in 66 MiB"),
+        "{text}"
+    );
 }

@@ -3,7 +3,8 @@
 mod fixture;
 
 use fixture::other_kernel::Kernel;
-use fixture::run::pinned;
+use fixture::packet::Frame;
+use fixture::run::{Loaded, pinned};
 use fixture::{Host, Run, Tool};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use nix::libc::ENOMEM;
@@ -70,8 +71,22 @@ fn the_room_is_said_with_its_memory_and_taken_when_a_rule_first_remembers() {
     let said = "room for 32,768 connections, 8.2 MiB";
     assert_eq!(run.out.lines().last(), Some(said), "{run:?}");
     bed.has_table_of(0);
+    let status = |connections| {
+        assert_eq!(bed.tool().json("status")["connections"], connections);
+        bed.tool().ok("status").out
+    };
+    let text = status(json!({ "now": 0, "most": 32768, "bytes": 0 }));
+    assert!(
+        text.contains("\n0 connections of 32,768 at most\n"),
+        "{text}"
+    );
     bed.tool().ok(&bed.rule());
     bed.has_table_of(4);
+    let text = status(json!({ "now": 0, "most": 32768, "bytes": 4 * 2_162_688 }));
+    assert!(
+        text.contains("\n0 connections of 32,768 at most, in 8.2 MiB\n"),
+        "{text}"
+    );
     let again = bed.attach("in0 in1 --json").ok().json();
     let room = json!({ "most": 32768, "bytes": 4 * 2_162_688 });
     assert_eq!(
@@ -106,12 +121,24 @@ fn the_room_can_be_changed_while_no_rule_remembers() {
     bed.tool().ok("detach in1");
     for number in [1, 32768] {
         let run = bed.attach(&format!("in1 --connections {number}"));
-        run.fails(4, &["16,384 connections", "rule del"]);
+        run.fails(4, &["16,384 connections", "rules use it", "rule del"]);
     }
     let status = bed.tool().json("status");
     assert_eq!(status["interfaces"].as_array().unwrap().len(), 1);
     bed.has_table_of(2);
+    let program = Loaded::on(&bed.tool().json("status"), "in0");
+    bed.0.ns.enter(|| program.run(&Frame::default().bytes()));
     bed.tool().ok("rule del --all");
+    let run = bed.attach("in0 --connections 1");
+    run.fails(
+        4,
+        &[
+            "16,384 connections",
+            "1 of its connections would be lost",
+            "flow del --all",
+        ],
+    );
+    bed.tool().ok("flow del --all");
     for banks in [8, 1, 2] {
         bed.attach(&format!("in0 --connections {}", banks * 8192))
             .ok();

@@ -31,19 +31,15 @@ fn read(pins: &Pins, selector: &RuleSelector) -> Result<Snapshot> {
         let policy = named_policy(&store, interface.policy(pins)?)?;
         egress.extend(policy.policy.device().filter(|_| policy.ifname.is_some()));
     }
+    let table = FlowTable::open(pins)?;
     Ok(Snapshot {
         timestamp: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         interfaces,
         egress: stats_of(egress)?,
         unattributed: store.unattributed()?,
-        connections: connections(pins, FlowTable::stats)?,
+        connections: table.as_ref().map(FlowTable::stats).transpose()?,
         rules,
     })
-}
-
-/// What is asked of the table of connections; None where there is none.
-fn connections<T>(pins: &Pins, ask: impl Fn(&FlowTable) -> Result<T>) -> Result<Option<T>> {
-    FlowTable::open(pins)?.as_ref().map(ask).transpose()
 }
 
 fn of_interface(pins: &Pins, interface: &Interface) -> Result<InterfaceStats> {
@@ -79,7 +75,7 @@ pub fn status(pins: &Pins) -> Result<Status> {
         Ok((
             interfaces.collect::<Result<_>>()?,
             store.count()?,
-            connections(pins, |table| Ok(table.in_use()))?,
+            datapath::connections_in_use(pins)?,
             Some(datapath::source_ports(pins)?),
         ))
     })?;

@@ -21,7 +21,7 @@ use crate::model::TableSize;
 pub use entry::connection;
 pub use open::FlowTable;
 pub use ports::{set_source_ports, source_ports};
-pub use size::{Resize, size};
+pub use size::{Resize, in_use, size};
 
 const _: () = {
     let tags = abi::FLOW_BANK_BUCKETS as usize * size_of::<abi::flow_tags>();

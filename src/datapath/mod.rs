@@ -39,7 +39,7 @@ pub use cause::{exit_code, is_refused};
 pub use detach::{clear, detach};
 pub use error::Error;
 pub use flow_table::source_ports;
-pub use flow_table::{FlowTable, connection};
+pub use flow_table::{FlowTable, connection, in_use as connections_in_use};
 pub use foreign::Foreign;
 pub use interface::{Ids, Interface, interfaces, runs};
 pub use journal_map::JournalMap;

@@ -156,6 +156,8 @@ pub struct ConnectionsInUse {
     pub now: u64,
     /// How many there is room for.
     pub most: u64,
+    /// The memory that this room takes.
+    pub bytes: u64,
 }
 
 /// What became of connections.

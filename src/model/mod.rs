@@ -65,4 +65,4 @@ pub use snat::Snat;
 pub use source_ports::SourcePorts;
 pub use state::BackendState;
 pub use stats::{EgressStats, InterfaceStats, InterfaceStatus, Snapshot, Status};
-pub use table_size::TableSize;
+pub use table_size::{Mebibytes, TableSize};

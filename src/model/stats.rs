@@ -51,7 +51,7 @@ pub struct Status {
     pub pin_dir: PathBuf,
     pub interfaces: Vec<InterfaceStatus>,
     pub rules: usize,
-    /// None where no rule has remembered connections yet.
+    /// None where no rule has remembered connections yet, and nobody has said how many.
     pub connections: Option<ConnectionsInUse>,
     /// From which connections get source ports; None: nothing is attached.
     pub snat_ports: Option<SourcePorts>,

@@ -69,13 +69,22 @@ impl FromStr for TableSize {
 impl fmt::Display for TableSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let connections = HumanCount(self.connections().into());
-        let tenths = self.bytes() * 10 / (1 << 20);
+        write!(f, "{connections} connections, {}", Mebibytes(self.bytes()))
+    }
+}
+
+/// Bytes, as people read them.
+#[derive(Clone, Copy, Debug)]
+pub struct Mebibytes(pub u64);
+
+impl fmt::Display for Mebibytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = self.0 * 10 / (1 << 20);
         let (whole, tenth) = (HumanCount(tenths / 10), tenths % 10);
-        write!(f, "{connections} connections, {whole}")?;
-        if tenth > 0 {
-            write!(f, ".{tenth}")?;
+        match tenth {
+            0 => write!(f, "{whole} MiB"),
+            tenth => write!(f, "{whole}.{tenth} MiB"),
         }
-        f.write_str(" MiB")
     }
 }
 

@@ -3,14 +3,16 @@
 use std::io::stdout;
 use std::time::Duration;
 
+use indicatif::HumanCount;
+
 use super::columns::Columns;
 use super::escape::escape;
 use super::failures::Advice;
 use super::style::Tone;
 use super::{failures, flows, rules, terminal, units};
 use crate::model::{
-    ConnectionsInUse, Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Policy,
-    Purpose, Rate, Snapshot, Status,
+    ConnectionsInUse, Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Mebibytes,
+    Policy, Purpose, Rate, Snapshot, Status,
 };
 
 /// An earlier snapshot, and the time that has passed since.
@@ -53,7 +55,10 @@ pub fn status(status: &Status) -> String {
 
 fn in_use(connections: ConnectionsInUse) -> String {
     let now = units::count(connections.now as usize, "connection");
-    format!("{now} of {} at most", connections.most)
+    let most = HumanCount(connections.most);
+    let memory = Some(connections.bytes).filter(|bytes| *bytes > 0);
+    let memory = memory.map(|bytes| format!(", in {}", Mebibytes(bytes)));
+    format!("{now} of {most} at most{}", memory.unwrap_or_default())
 }
 
 fn named_with_state(interface: &InterfaceStatus) -> String {

@@ -13,7 +13,7 @@ use super::entry::{liveliness, of_entries};
 use crate::datapath::bpffs::At;
 use crate::datapath::maps::Map;
 use crate::datapath::{Lock, Pins, abi, sys};
-use crate::model::{Connection, ConnectionState, ConnectionStats, ConnectionsInUse};
+use crate::model::{Connection, ConnectionState, ConnectionStats, ConnectionsInUse, TableSize};
 
 const WORDS: usize = size_of::<abi::flow_entry>() / size_of::<u64>();
 
@@ -90,6 +90,7 @@ impl FlowTable {
         ConnectionsInUse {
             now: self.states().count() as u64,
             most: (self.entries / 2).into(),
+            bytes: self.banks.len() as u64 * u64::from(TableSize::BANK_BYTES),
         }
     }
 

@@ -2,14 +2,27 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Banks, read, write};
+use super::{Banks, FlowTable, read, write};
 use crate::datapath::{Lock, Pins, RuleStore, abi, has_state, sys};
 use crate::error::{Exit, failure};
-use crate::model::{Remedy, TableSize, Verb};
+use crate::model::{ConnectionsInUse, Remedy, TableSize, Verb};
 
 /// The size of the table, or the one that it will have.
 pub fn size(pins: &Pins) -> Result<TableSize> {
     Ok(of(&read(pins)?))
+}
+
+/// How full the table is; None where there is none, and nobody has said how large it is to be.
+pub fn in_use(pins: &Pins) -> Result<Option<ConnectionsInUse>> {
+    if let Some(table) = FlowTable::open(pins)? {
+        return Ok(Some(table.in_use()));
+    }
+    let said = TableSize::of_banks(read(pins)?.banks);
+    Ok(said.map(|size| ConnectionsInUse {
+        now: 0,
+        most: size.connections().into(),
+        bytes: 0,
+    }))
 }
 
 pub(super) fn of(table: &abi::flow_table) -> TableSize {
@@ -27,8 +40,7 @@ pub struct Resize<'a> {
 }
 
 impl<'a> Resize<'a> {
-    /// None where the table has this size. Refused where connections would be lost: while there is a rule that
-    /// remembers them.
+    /// None where the table has this size. Refused where connections would be lost.
     pub fn prepare(pins: &'a Pins, _: &Lock, size: TableSize) -> Result<Option<Self>> {
         // The first `attach` makes the maps later.
         let table = match has_state(pins)? {
@@ -40,19 +52,13 @@ impl<'a> Resize<'a> {
             return Ok(None);
         }
         if is_made {
-            let now = of(&table);
-            let why = format!("the table of connections has room for {now}, and rules use it");
-            let remedy = Remedy::from(Verb::Plain("rule del"))
-                + " those that remember connections first, or "
-                + Verb::Plain("detach --all");
-            let is_used = RuleStore::open(pins)?.remembers()?;
-            ensure!(!is_used, failure(Exit::Conflict, (why, remedy)));
+            require_unused(pins, of(&table))?;
         }
         let banks = is_made.then(|| Banks::make(size)).transpose()?;
         Ok(Some(Resize { pins, size, banks }))
     }
 
-    /// No rule that the caller has seen remembers connections, so that no packet looks for one.
+    /// Where there is a table, no rule remembers connections, so that no packet looks for one.
     pub fn apply(self) -> Result<()> {
         match self.banks {
             None => write(self.pins, self.size, 0),
@@ -62,4 +68,21 @@ impl<'a> Resize<'a> {
             }
         }
     }
+}
+
+/// Connections are lost with their table, and packets that look for one would meet another table half-way.
+fn require_unused(pins: &Pins, size: TableSize) -> Result<()> {
+    let is_used = |why: &str, remedy: Remedy| {
+        let why = format!("the table of connections has room for {size}, and {why}");
+        failure(Exit::Conflict, (why, remedy))
+    };
+    if RuleStore::open(pins)?.remembers()? {
+        let delete = Remedy::from("delete those rules first, with ") + Verb::Plain("rule del");
+        return Err(is_used("rules use it", delete));
+    }
+    let now = FlowTable::open(pins)?.map_or(0, |table| table.in_use().now);
+    let end = Remedy::from(Verb::Plain("flow del --all")) + " ends them";
+    let why = format!("{now} of its connections would be lost");
+    ensure!(now == 0, is_used(&why, end));
+    Ok(())
 }
