@@ -194,7 +194,10 @@ impl Devices for Host {
     }
 
     fn source(&self, server: IpAddr) -> anyhow::Result<IpAddr> {
-        Ok(server)
+        Ok(match server {
+            IpAddr::V4(_) => [192, 0, 2, 254].into(),
+            IpAddr::V6(_) => "2001:db8::fe".parse()?,
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use fastrand::Rng;
 use crate::DEVICES;
 use crate::INTERFACES;
 use crate::bed::Bed;
+use crate::fixture::Run;
 use crate::fixture::model::{Action, Backend, Options, Policy, Rule, TooLong};
 use crate::rules::{self, host};
 use crate::words::{acting, load, mac, matching, reply, rows, too_long};
@@ -182,12 +183,14 @@ impl Bed<'_> {
         // What the default is depends on more than the model knows.
         let must_say_reply = !is_known && !rule.rewrites_addresses();
         if rewrite || must_say_reply || (must_keep_ip && !backend.keep_ip) {
-            let told = rewriting(rng, rule, &mut backend, self.options);
+            let told = rewriting(rng, rule, &mut backend, is_known, self.options);
             words.push_str(&told);
         }
         rule.backends.push(backend);
         rule.backends_changed();
-        self.tool.ok(&words);
+        // What the words leave open stays.
+        let output = self.tool.typed(&words).output();
+        Run::from(output.expect("the binary runs")).ok();
     }
 
     fn change_backend(&mut self, rng: &mut Rng, rule: usize) {
@@ -231,8 +234,15 @@ impl Bed<'_> {
 }
 
 /// Chooses the rewriting of a backend that the rule doesn't have now, and gives it as words. Given
-/// any, all of it is replaced, but for what the rule's other backends have in common.
-fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend, may: Options) -> String {
+/// any, all of it is replaced, but for what the rule's other backends have in common; and given how answers come
+/// back alone, only that.
+fn rewriting(
+    rng: &mut Rng,
+    rule: &mut Rule,
+    backend: &mut Backend,
+    is_known: bool,
+    may: Options,
+) -> String {
     let mut words = String::new();
     let mut told = |one_in: u8, word: &str| {
         let told = rng.u8(..one_in) == 0;
@@ -276,7 +286,8 @@ fn rewriting(rng: &mut Rng, rule: &mut Rule, backend: &mut Backend, may: Options
     let source = host(&mut seeded, rule.matches.dst.addr.is_ipv4());
     let announce = rule.matches.may_be_announced() && told(3, " --announce");
     let snat = (!keep_ip && told(3, &format!(" --snat {source}"))).then_some(source);
-    if words.is_empty() {
+    let is_reply_alone = words == reply(nat) && !backend.keep_ip;
+    if words.is_empty() || (is_reply_alone && (is_known || others)) {
         return words;
     }
     backend.keep_ip = keep_ip;
