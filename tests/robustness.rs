@@ -440,7 +440,7 @@ fn state_whose_maps_have_the_same_schemas_is_taken_over_and_all_other_is_refused
         let ifindex = bed.ns.ifindex("v0");
         format!("if-{ifindex}/{pin}")
     });
-    other(&config, &newer, "the map config has schema 4");
+    other(&config, &newer, "the map config has schema 5");
     bed.clear();
 }
 
