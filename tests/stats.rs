@@ -68,7 +68,9 @@ fn assert_shape(stats: &Value) {
     for interface in stats["interfaces"].as_array().unwrap() {
         assert_eq!(
             keys(interface),
-            BTreeSet::from(["ifname", "ifindex", "mode", "actions", "outcomes"])
+            BTreeSet::from([
+                "ifname", "ifindex", "mode", "purpose", "actions", "outcomes"
+            ])
         );
         let actions = &interface["actions"];
         assert_eq!(
