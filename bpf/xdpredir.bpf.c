@@ -103,6 +103,31 @@ static __always_inline bool fits(struct xdp_md *ctx, const struct packet *pkt,
 		is_left_to_stack(ctx, action->ifindex, pkt->ip_offset, pkt->size, pkt->tags));
 }
 
+/*
+ * In generic mode, a server on this host hands over several segments of an answer as one frame,
+ * which no device carries. The stack divides it when it sends it on. False where it is one segment.
+ * Neither static nor inlined, so that the verifier walks it once.
+ */
+__noinline __u32 hand_over_segments(struct xdp_md *ctx, __u32 len, __u32 tags)
+{
+	struct scratch *mine = this_cpu_scratch(); /* where the action of an answer lies */
+
+	if (!mine || len <= longest_packet(ctx, interface.ifindex, tags))
+		return false;
+	hand_over(&mine->action);
+	return true;
+}
+
+/* Whether the device carries the packet by which it leaves, or the stack divides it. */
+static __always_inline bool may_leave(struct xdp_md *ctx, const struct packet *pkt,
+				      const struct action *action)
+{
+	if (fits(ctx, pkt, action))
+		return true;
+	return interface.mode == MODE_SKB && action->kind == ACTION_ANSWER &&
+	       hand_over_segments(ctx, pkt->size - pkt->ip_offset, pkt->tags);
+}
+
 /* Rewrites the packet. What can make it pass comes before the first byte that is written. */
 static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *pkt,
 				      struct decision *decision)
@@ -113,7 +138,7 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *p
 		return OUTCOME_TAGS;
 	if (!ttl_allows(pkt, action))
 		return OUTCOME_TTL;
-	if (!fits(ctx, pkt, action))
+	if (!may_leave(ctx, pkt, action))
 		return OUTCOME_TOO_LONG;
 	if (pkt->fragment == FIRST && !remember_first(decision))
 		return OUTCOME_LATE_FIRST;

@@ -4,6 +4,7 @@ mod fixture;
 
 use std::net::{IpAddr, UdpSocket};
 
+use fixture::guest::is_kernel;
 use fixture::lan::mac;
 use fixture::{Ns, Pins, Run, Tool, eventually, kill};
 use serde_json::Value;
@@ -62,6 +63,14 @@ impl Bed {
 
     fn attached(bridge: bool) -> Self {
         let bed = Bed::new(bridge);
+        bed.tool().ok("attach lan");
+        bed
+    }
+
+    /// The client's device takes frames that are redirected natively.
+    fn reachable() -> Self {
+        let bed = Bed::new(false);
+        bed.client.exec("ethtool -K eth0 gro on");
         bed.tool().ok("attach lan");
         bed
     }
@@ -126,13 +135,13 @@ impl Bed {
 }
 
 const LAN: &str = "lan skb rules";
-const WAN: &str = "wan native answers";
+const WAN: &str = "wan skb answers";
 
 #[test]
 fn a_rule_has_the_program_attached_where_answers_arrive_and_the_last_one_takes_it_away() {
     let bed = Bed::attached(false);
     let added = bed.add("wan");
-    let said = "attached to wan (native) for the answers";
+    let said = "attached to wan (skb) for the answers";
     assert!(added.out.contains(said), "{added:?}");
     assert_eq!(bed.attached_to(), [LAN, WAN]);
     assert!(bed.answers());
@@ -175,12 +184,7 @@ fn answers_are_seen_on_the_port_of_a_bridge_on_a_bridge_and_in_ipv6() {
 
     let words =
         format!("rule add --dst {VIP6} --port 80 --to-port 8080 --reply nat --server fd00:2::2");
-    assert!(
-        bed.tool()
-            .ok(&words)
-            .out
-            .contains("attached to wan (native)")
-    );
+    assert!(bed.tool().ok(&words).out.contains("attached to wan (skb)"));
     assert!(bed.answers_from(VIP6, "fd00:2::2"));
 }
 
@@ -205,7 +209,7 @@ fn every_way_to_change_rules_attaches_and_detaches() {
     assert_eq!(tool.json("rule del --all")["detached"][0], "wan");
     let loaded = tool.json(&load);
     assert_eq!(loaded["attached"][0]["ifname"], "wan");
-    assert_eq!(loaded["attached"][0]["mode"], "native");
+    assert_eq!(loaded["attached"][0]["mode"], "skb");
     assert!(bed.answers());
 
     let changed = tool.ok(&format!("{RULE} --server 10.0.2.2 --reply none"));
@@ -244,10 +248,10 @@ fn a_backend_that_moves_takes_the_interface_along() {
     bed.server.ip("route add default via 10.0.2.1");
     let refreshed = bed.tool().ok("rule refresh");
     assert!(
-        refreshed.out.contains("attached to wan2 (native)"),
+        refreshed.out.contains("attached to wan2 (skb)"),
         "{refreshed:?}"
     );
-    assert_eq!(bed.attached_to(), [LAN, "wan2 native answers"]);
+    assert_eq!(bed.attached_to(), [LAN, "wan2 skb answers"]);
     assert!(bed.answers());
 }
 
@@ -273,15 +277,15 @@ fn rules_take_nothing_there_until_the_user_attaches_it() {
 
     let refused = tool.run("policy wan drop");
     refused.fails(4, &["wan is attached for answers alone", "attach wan"]);
-    tool.run("attach wan --mode skb")
-        .fails(4, &["wan is attached in native mode"]);
+    tool.run("attach wan --mode native")
+        .fails(4, &["wan is attached in skb mode"]);
     let attached = tool.ok("attach wan");
     assert!(attached.out.contains("for answers alone"), "{attached:?}");
-    assert_eq!(bed.attached_to(), [LAN, "wan native rules"]);
+    assert_eq!(bed.attached_to(), [LAN, "wan skb rules"]);
     outcome("dropped_by_rule");
     // It is the user's now.
     tool.ok("rule del --all");
-    assert_eq!(bed.attached_to(), [LAN, "wan native rules"]);
+    assert_eq!(bed.attached_to(), [LAN, "wan skb rules"]);
 }
 
 #[test]
@@ -314,7 +318,7 @@ fn the_last_interface_of_the_user_takes_them_along_and_the_next_one_brings_them_
     assert!(
         attached
             .out
-            .contains("attached to wan (native) for the answers"),
+            .contains("attached to wan (skb) for the answers"),
         "{attached:?}"
     );
     assert_eq!(bed.attached_to(), [LAN, WAN]);
@@ -354,7 +358,7 @@ fn where_the_program_cannot_be_attached_nothing_changes() {
         &[
             "answers arrive at wan",
             "another XDP program",
-            "attach wan --force",
+            "attach wan --mode skb --force",
         ],
     );
     assert_eq!(bed.attached_to(), [LAN]);
@@ -374,7 +378,7 @@ fn where_the_program_cannot_be_attached_nothing_changes() {
     assert_eq!(bed.attached_to(), [LAN]);
     other.ok("detach --all");
     bed.tool().ok(&load);
-    assert_eq!(bed.attached_to(), [LAN, WAN, "dmz native answers"]);
+    assert_eq!(bed.attached_to(), [LAN, WAN, "dmz skb answers"]);
 }
 
 #[test]
@@ -444,10 +448,25 @@ fn an_interface_whose_device_is_gone_goes_with_the_next_change() {
     assert_eq!(bed.attached_to(), [LAN]);
 }
 
-/// The kernel keeps a server's segments short where the program is native, so that they can be sent on.
+/// Natively the kernel keeps a server's segments short, so that they go straight to the client.
+#[test]
+fn answers_are_seen_natively_where_clients_take_redirected_frames() {
+    let bed = Bed::reachable();
+    let added = bed.add("wan");
+    assert!(
+        added.out.contains("attached to wan (native)") || !is_kernel(6, 3),
+        "{added:?}"
+    );
+    assert!(
+        added.out.contains("answers go straight to lan"),
+        "{added:?}"
+    );
+    assert!(bed.answers());
+}
+
 #[test]
 fn the_mode_is_the_other_one_where_the_first_is_refused() {
-    let bed = Bed::attached(false);
+    let bed = Bed::reachable();
     // A native program wants a receive queue for each of the peer's transmit queues.
     bed.server.ip("link del eth0");
     eventually("the kernel has removed the veth", || {
@@ -491,8 +510,8 @@ fn answers_are_translated_unless_somebody_says_otherwise() {
     let ask = "rule add --dst 203.0.113.53 --port 80";
     let added = bed.typed(&format!("{ask} --server 10.0.2.2 --to-port 8080"));
     assert_eq!(added.err, "");
-    let said = "answers to lan are handed to this host's routing";
-    assert!(added.out.contains("attached to wan (native)"), "{added:?}");
+    let said = "answers go straight to lan";
+    assert!(added.out.contains("attached to wan (skb)"), "{added:?}");
     assert!(added.out.contains(said), "{added:?}");
     assert!(bed.answers());
     // An update keeps what the rule has.
@@ -552,14 +571,14 @@ fn where_the_program_cannot_see_them_they_are_not_translated_and_that_is_said() 
         assert_eq!(said.count(), 1, "{run:?}");
     };
     let added = bed.typed("rule add --port 80 --server 10.0.2.2");
-    is_said(&added, "attach wan --force");
+    is_said(&added, "attach wan --mode skb --force");
     let file = tempfile::NamedTempFile::new().unwrap();
     let list = bed.tool().ok("rule list --json").out;
     std::fs::write(file.path(), list.replace(r#""reply": "none","#, "")).unwrap();
     let loaded = bed
         .tool()
         .ok(&format!("rule load {}", file.path().display()));
-    is_said(&loaded, "attach wan --force");
+    is_said(&loaded, "attach wan --mode skb --force");
     assert_eq!(bed.replies(), ["none"]);
     assert_eq!(bed.attached_to(), [LAN]);
     other.ok("detach --all");

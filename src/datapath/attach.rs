@@ -131,9 +131,12 @@ pub fn attach(pins: &Pins, request: &Request) -> Result<Report> {
 pub(super) fn attach_for_answers(pins: &Pins, lock: &Lock, device: &Device) -> Result<Attached> {
     let before = interfaces(pins)?;
     let unwanted = |interface: &Interface| interface.ledger == LedgerState::Unwanted;
+    // Natively, answers could not be sent straight to such clients, and what the host routes has to get
+    // past its firewall.
+    let is_beyond = |i: &Interface| i.purpose == Purpose::Rules && !i.reachable;
     let request = Request {
         devices: std::slice::from_ref(device),
-        mode: None,
+        mode: before.iter().any(is_beyond).then_some(Mode::Skb),
         group: None,
         force: false,
         ledger: !before.iter().any(unwanted),
