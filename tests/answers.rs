@@ -67,6 +67,20 @@ impl Bed {
         bed
     }
 
+    /// Somebody else's program is at wan, with these pins.
+    fn others(&self) -> Pins {
+        let pins = Pins::new();
+        self.tool_with(&pins).ok("attach wan --mode skb");
+        pins
+    }
+
+    fn tool_with<'a>(&'a self, pins: &'a Pins) -> Tool<'a> {
+        Tool {
+            ns: &self.host,
+            pins,
+        }
+    }
+
     /// The client's device takes frames that are redirected natively.
     fn reachable() -> Self {
         let bed = Bed::new(false);
@@ -76,10 +90,7 @@ impl Bed {
     }
 
     fn tool(&self) -> Tool<'_> {
-        Tool {
-            ns: &self.host,
-            pins: &self.pins,
-        }
+        self.tool_with(&self.pins)
     }
 
     /// The rule with the server as its backend, by a device.
@@ -346,12 +357,7 @@ fn to_detach_it_is_said_to_leave_answers_untranslated() {
 #[test]
 fn where_the_program_cannot_be_attached_nothing_changes() {
     let bed = Bed::attached(false);
-    let others = Pins::new();
-    let other = Tool {
-        ns: &bed.host,
-        pins: &others,
-    };
-    other.ok("attach wan --mode skb");
+    let others = bed.others();
     let added = bed.tool().run(&bed.rule("wan"));
     added.fails(
         4,
@@ -376,7 +382,7 @@ fn where_the_program_cannot_be_attached_nothing_changes() {
     let load = format!("rule load {}", file.path().display());
     bed.tool().run(&load).fails(4, &["answers arrive at wan"]);
     assert_eq!(bed.attached_to(), [LAN]);
-    other.ok("detach --all");
+    bed.tool_with(&others).ok("detach --all");
     bed.tool().ok(&load);
     assert_eq!(bed.attached_to(), [LAN, WAN, "dmz skb answers"]);
 }
@@ -558,12 +564,7 @@ fn a_file_that_does_not_say_it_has_them_translated() {
 #[test]
 fn where_the_program_cannot_see_them_they_are_not_translated_and_that_is_said() {
     let bed = Bed::attached(false);
-    let others = Pins::new();
-    let other = Tool {
-        ns: &bed.host,
-        pins: &others,
-    };
-    other.ok("attach wan --mode skb");
+    let others = bed.others();
     let is_said = |run: &Run, why: &str| {
         let said = "answers leave with the server's own address";
         assert!(run.err.contains(said) && run.err.contains(why), "{run:?}");
@@ -581,7 +582,7 @@ fn where_the_program_cannot_see_them_they_are_not_translated_and_that_is_said() 
     is_said(&loaded, "attach wan --mode skb --force");
     assert_eq!(bed.replies(), ["none"]);
     assert_eq!(bed.attached_to(), [LAN]);
-    other.ok("detach --all");
+    bed.tool_with(&others).ok("detach --all");
 
     let added = bed.typed("rule add --vlan 5 --server 10.0.2.2 --pop-vlan --pop-vlan");
     is_said(&added, "answers get one tag back at most");

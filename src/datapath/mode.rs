@@ -33,7 +33,7 @@ pub fn choose(device: &Device, wanted: Option<Mode>, purpose: Purpose) -> Result
     let (mode, reason) = if device.is_bridge() {
         (Mode::Skb, "a bridge has no native mode")
     } else if device.is_veth() && purpose == Purpose::Answers {
-        // Generic would see segments that are too long to be sent on.
+        // Generic would see several segments in one frame, which the host then has to route.
         (
             Mode::Native,
             "the kernel then keeps segmentation offload off at the veth's peer",

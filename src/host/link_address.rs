@@ -66,7 +66,8 @@ pub fn announce(link: &Link, addrs: &[IpAddr]) -> Result<()> {
     Ok(())
 }
 
-/// Asks who has addresses, without saying who asks (RFC 5227, RFC 4862): nobody's tables change.
+/// Asks who has addresses, without an address of the asker (RFC 5227, RFC 4862), so that no host changes
+/// its neighbour table.
 pub fn who_has(questions: &[(Link, Vec<IpAddr>)]) -> Result<Vec<Owner>> {
     let mut asked = Vec::new();
     for (link, addrs) in questions {

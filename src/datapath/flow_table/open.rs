@@ -193,8 +193,8 @@ fn map_bank(pins: &Pins, number: u32) -> Result<sys::Words> {
     sys::Words::map(&bank).at("cannot map", &path)
 }
 
-/// An entry as it was at one moment, but for what packets count and when they were seen. None where it is
-/// nobody's, or became another's meanwhile.
+/// An entry as it was at one moment, but for what packets count and when they were seen. None where it
+/// has no connection, or another one by the time at which it was read.
 fn read(place: &Place) -> Option<abi::flow_entry> {
     let before = id(place).load(Acquire);
     if !is_id(before) {
