@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use anyhow::Result;
 use ipnet::IpNet;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -22,6 +23,7 @@ use super::targets::{Target, Targets, set_of};
 use super::words::of_word;
 use crate::datapath::abi;
 use crate::datapath::allocator::Marks;
+use crate::datapath::maps::says_full;
 use crate::model::{Adjacency, Backend, Match, Prefix, Proto, Rule, VlanId, Weight};
 
 const PORTS: [&str; 8] = ["1", "2", "1-2", "2-5", "5", "1-65535", "any", "any"];
@@ -279,12 +281,12 @@ fn rule(matches: Match, device: u32) -> Rule {
     }
 }
 
-fn put(change: &mut Change, heap: &Heap, rule: &Rule) {
+fn put(change: &mut Change, heap: &Heap, rule: &Rule) -> Result<()> {
     let counters: Vec<u32> = (0..rule.backends.len() as u32).collect();
-    let target: Target = Targets::new(heap).write(rule, &counters, None).unwrap();
+    let target: Target = Targets::new(heap).write(rule, &counters, None)?;
     let key = key_of(&rule.matches);
-    change.remove(&key).unwrap();
-    change.insert(&key, target).unwrap();
+    change.remove(&key)?;
+    change.insert(&key, target)
 }
 
 #[derive(Clone, Debug)]
@@ -314,10 +316,27 @@ fn edit() -> impl Strategy<Value = Edit> {
     })
 }
 
-/// Makes an edit of the rules that a reference has; of a matching rule, its device.
+/// Makes an edit of the rules that a reference has; of a matching rule, its device. As the store does, it
+/// sweeps where lines have run out.
 fn apply(memory: &mut Memory, rules: &mut BTreeMap<Match, u32>, edit: &Edit, device: &mut u32) {
+    let made = match try_to_apply(memory, rules, edit, device, edit.sweep) {
+        Err(error) if says_full(&error) && !edit.sweep => {
+            try_to_apply(memory, rules, edit, device, true)
+        }
+        made => made,
+    };
+    made.unwrap();
+}
+
+fn try_to_apply(
+    memory: &mut Memory,
+    rules: &mut BTreeMap<Match, u32>,
+    edit: &Edit,
+    device: &mut u32,
+    sweep: bool,
+) -> Result<()> {
     let mut change = memory.begin();
-    if edit.sweep {
+    if sweep {
         memory.sweep(&mut change);
     }
     let mut want = rules.clone();
@@ -328,31 +347,32 @@ fn apply(memory: &mut Memory, rules: &mut BTreeMap<Match, u32>, edit: &Edit, dev
     };
     let deleted = some(&edit.delete);
     for matches in &deleted {
-        change.remove(&key_of(matches)).unwrap();
+        change.remove(&key_of(matches))?;
         want.remove(matches);
     }
     let replaced = some(&edit.replace);
     let new: BTreeSet<&Match> = edit.put.iter().chain(&replaced).collect();
     let after = want.len() + new.iter().filter(|m| !want.contains_key(m)).count();
-    change.make_room(after as u32, new.len() as u32).unwrap();
+    change.make_room(after as u32, new.len() as u32)?;
     for (done, matches) in new.into_iter().enumerate() {
         if edit.stop_after == Some(done) {
-            return;
+            return Ok(());
         }
         *device += 1;
-        put(&mut change, &memory.heap, &rule(*matches, *device));
+        put(&mut change, &memory.heap, &rule(*matches, *device))?;
         want.insert(*matches, *device);
     }
-    change.compile().unwrap();
+    change.compile()?;
     change.staged.set.rules = after as u32;
-    assert_eq!(change.numbers().unwrap().len(), after);
+    assert_eq!(change.numbers()?.len(), after);
     if edit.stop_after.is_none() {
         let (stored, staged) = (change.probes.stored(), change.staged);
-        memory.heap.store().unwrap();
+        memory.heap.store()?;
         memory.probes.set(stored);
         memory.live = staged;
         *rules = want;
     }
+    Ok(())
 }
 
 proptest! {
@@ -393,7 +413,7 @@ fn changed(memory: &mut Memory, rules: &mut BTreeMap<Match, u32>, put: &[&str], 
     let count = put.len() as u32;
     change.make_room(rules.len() as u32 + count, count).unwrap();
     for name in put {
-        self::put(&mut change, &memory.heap, &rule(named(name), 2));
+        self::put(&mut change, &memory.heap, &rule(named(name), 2)).unwrap();
         rules.insert(named(name), 2);
     }
     change.compile().unwrap();
@@ -457,5 +477,5 @@ fn more_probes_of_a_port_than_a_service_holds_are_refused() {
 
 fn put_without_room(change: &mut Change, heap: &Heap, rule: &Rule) {
     change.make_room(257, 257).unwrap();
-    put(change, heap, rule);
+    put(change, heap, rule).unwrap();
 }
