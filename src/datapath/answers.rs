@@ -44,6 +44,7 @@ impl<'a> Attaching<'a> {
             ifname: device.name,
             ifindex,
             mode: attached.mode,
+            reason: attached.reason,
         });
         Ok(())
     }

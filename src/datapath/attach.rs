@@ -14,7 +14,7 @@ use super::interface::{Interface, interfaces};
 use super::load::{Variant, load};
 use super::locate::Mounted;
 use super::lock::Lock;
-use super::mode::{Refused, choose, link};
+use super::mode::{Choice, Refused, choose, link};
 use super::state::has_state;
 use super::{Pins, RuleStore, answers, detach, ledger, permissions, policy, sys};
 use crate::error::{Exit, failure};
@@ -131,12 +131,9 @@ pub fn attach(pins: &Pins, request: &Request) -> Result<Report> {
 pub(super) fn attach_for_answers(pins: &Pins, lock: &Lock, device: &Device) -> Result<Attached> {
     let before = interfaces(pins)?;
     let unwanted = |interface: &Interface| interface.ledger == LedgerState::Unwanted;
-    // Natively, answers could not be sent straight to such clients, and what the host routes has to get
-    // past its firewall.
-    let is_beyond = |i: &Interface| i.purpose == Purpose::Rules && !i.reachable;
     let request = Request {
         devices: std::slice::from_ref(device),
-        mode: before.iter().any(is_beyond).then_some(Mode::Skb),
+        mode: None,
         group: None,
         force: false,
         ledger: !before.iter().any(unwanted),
@@ -186,7 +183,7 @@ fn attach_locked(
     for device in request.devices.iter().filter(|d| seen.insert(d.ifindex)) {
         match live(pins, before, device.ifindex)? {
             Some(interface) => done.push(already(pins, interface, device, request)?),
-            None => loaded.push(Loaded::new(pins, device, request, ledger)?),
+            None => loaded.push(Loaded::new(pins, device, request, ledger, before)?),
         }
     }
     if let Some(gid) = request.group {
@@ -212,7 +209,7 @@ fn attach_locked(
     let _uninterrupted = Uninterrupted::new()?;
     let linked = loaded
         .into_iter()
-        .map(|program| program.link(pins, request.mode))
+        .map(|program| program.link(pins))
         .collect::<Result<Vec<_>>>()?;
     resize.map_or(Ok(()), Resize::apply)?;
     if let Some(ports) = request.source_ports {
@@ -326,21 +323,30 @@ struct Loaded {
     device: Device,
     policy: Policy,
     variant: Variant,
-    reason: String,
+    choice: Choice,
     program: OwnedFd,
     foreign: Option<Foreign>,
 }
 
 impl Loaded {
-    fn new(pins: &Pins, device: &Device, request: &Request, ledger: LedgerState) -> Result<Self> {
+    fn new(
+        pins: &Pins,
+        device: &Device,
+        request: &Request,
+        ledger: LedgerState,
+        before: &[Interface],
+    ) -> Result<Self> {
+        let choice = choose(device, request.mode, request.purpose, before)?;
         let foreign = Foreign::find(device.ifindex)?;
         if let Some(foreign) = &foreign
             && !request.force
         {
+            // For the user, rules would be what the mode is chosen for.
+            let for_answers = request.purpose == Purpose::Answers;
             let (name, whose) = (&device.name, foreign.describe());
             let replace = Verb::Attach {
                 interfaces: vec![name.clone()],
-                mode: request.mode,
+                mode: request.mode.or(for_answers.then_some(choice.mode)),
                 force: true,
                 policy: policy::named(request.policy.unwrap_or_default()).option(),
             };
@@ -350,9 +356,8 @@ impl Loaded {
                 (format!("{name} has another XDP {whose}"), remedy),
             ));
         }
-        let (mode, reason) = choose(device, request.mode, request.purpose)?;
         let variant = Variant {
-            mode,
+            mode: choice.mode,
             frags: false,
             ledger,
             purpose: request.purpose,
@@ -363,28 +368,28 @@ impl Loaded {
             device: device.clone(),
             policy,
             variant,
-            reason,
+            choice,
             program,
             foreign,
         })
     }
 
     /// Attaches, in the place of the foreign program.
-    fn link(self, pins: &Pins, wanted: Option<Mode>) -> Result<Attachment> {
+    fn link(self, pins: &Pins) -> Result<Attachment> {
         let Loaded {
             device,
             policy,
             mut variant,
-            mut reason,
+            choice,
             mut program,
             foreign,
         } = self;
         let replaced = foreign
             .map(|foreign| Replaced::new(foreign, &device))
             .transpose()?;
-        let native = variant.mode == Mode::Native;
+        let mut reason = choice.reason;
         let mut linked = link(&program, &device, variant.mode);
-        if linked.is_err() && native && device.mtu > ETHERNET_MTU {
+        if linked.is_err() && variant.mode == Mode::Native && device.mtu > ETHERNET_MTU {
             if xdp::is_reported()? {
                 variant.frags = true;
                 program = load(pins, &device, variant, &policy)?;
@@ -396,12 +401,9 @@ impl Loaded {
                 reason += ", in several buffers a frame";
             }
         }
-        if let Err(refused) = &linked
-            && native
-            && wanted.is_none()
-        {
+        if let (Err(refused), Some(other)) = (&linked, choice.otherwise) {
             reason = refused.reason();
-            variant.mode = Mode::Skb;
+            variant.mode = other;
             variant.frags = false;
             program = load(pins, &device, variant, &policy)?;
             linked = link(&program, &device, variant.mode);

@@ -6,6 +6,7 @@ use anyhow::Result;
 use libbpf_rs::{Xdp, XdpFlags};
 
 use super::foreign::Foreign;
+use super::interface::Interface;
 use super::{log, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
@@ -25,35 +26,73 @@ pub fn flags(mode: Mode) -> XdpFlags {
 /// Its words where a device above, as a bridge above its port, has a program (the same file).
 const PROGRAM_ABOVE: &str = "an upper device already has a program";
 
-/// The mode to try first, and why.
-pub fn choose(device: &Device, wanted: Option<Mode>, purpose: Purpose) -> Result<(Mode, String)> {
-    if let Some(mode) = wanted {
-        return Ok((mode, "as asked".into()));
+/// The mode to try first, why, and what comes after it.
+pub struct Choice {
+    pub mode: Mode,
+    pub reason: String,
+    /// Where the kernel refuses that. Generic mode has none: a device that refuses it refuses the other one, too.
+    pub otherwise: Option<Mode>,
+}
+
+impl Choice {
+    fn of(mode: Mode, reason: impl Into<String>) -> Self {
+        Choice {
+            mode,
+            reason: reason.into(),
+            otherwise: (mode == Mode::Native).then_some(Mode::Skb),
+        }
     }
-    let (mode, reason) = if device.is_bridge() {
-        (Mode::Skb, "a bridge has no native mode")
-    } else if device.is_veth() && purpose == Purpose::Answers {
-        // Generic would see several segments in one frame, which the host then has to route.
-        (
-            Mode::Native,
-            "the kernel then keeps segmentation offload off at the veth's peer",
-        )
-    } else if device.is_veth() {
-        (
-            Mode::Skb,
-            "on a veth, generic is faster for what sockets send",
-        )
+}
+
+/// Chooses a mode for a device, unless somebody wants one. `interfaces` are those that have the program already.
+pub fn choose(
+    device: &Device,
+    wanted: Option<Mode>,
+    purpose: Purpose,
+    interfaces: &[Interface],
+) -> Result<Choice> {
+    if let Some(mode) = wanted {
+        return Ok(Choice {
+            otherwise: None,
+            ..Choice::of(mode, "as asked")
+        });
+    }
+    if device.is_bridge() {
+        return Ok(Choice::of(Mode::Skb, "a bridge has no native mode"));
+    }
+    if purpose == Purpose::Answers
+        && let Some(choice) = for_answers(device, interfaces)
+    {
+        return Ok(choice);
+    }
+    Ok(if device.is_veth() {
+        let reason = "on a veth, generic is faster for what sockets send";
+        Choice::of(Mode::Skb, reason)
     } else if device.is_tap() {
-        (
-            Mode::Skb,
-            "on a tap, generic delivers to any device, native only where a veth's peer has GRO on or a program",
-        )
+        let reason = "on a tap, generic delivers to any device, native only where a veth's peer has GRO on or a program";
+        Choice::of(Mode::Skb, reason)
     } else if features::xdp_of(device)?.redirect == Some(false) {
-        (Mode::Skb, "its driver has no native mode")
+        Choice::of(Mode::Skb, "its driver has no native mode")
     } else {
-        (Mode::Native, "its driver runs XDP")
-    };
-    Ok((mode, reason.into()))
+        Choice::of(Mode::Native, "its driver runs XDP")
+    })
+}
+
+/// What is chosen where answers arrive, for their sake.
+fn for_answers(device: &Device, interfaces: &[Interface]) -> Option<Choice> {
+    let is_beyond = |i: &&Interface| i.purpose == Purpose::Rules && !i.reachable;
+    if let Some(clients) = interfaces.iter().find(is_beyond) {
+        // Natively, answers could not be sent straight to such clients, and what the host routes has to get
+        // past its firewall.
+        let name = clients.name();
+        let reason = format!(
+            "as far as the kernel says, {name} takes no frames that are redirected natively"
+        );
+        return Some(Choice::of(Mode::Skb, reason));
+    }
+    // Generic would see several segments in one frame, which the host then has to route.
+    let reason = "the kernel then keeps segmentation offload off at the veth's peer";
+    device.is_veth().then(|| Choice::of(Mode::Native, reason))
 }
 
 /// Why a device does not take the program.

@@ -18,6 +18,8 @@ pub struct AnswerInterface {
     pub ifname: String,
     pub ifindex: u32,
     pub mode: Mode,
+    /// Why this mode.
+    pub reason: String,
 }
 
 impl ForAnswers {

@@ -30,8 +30,8 @@ pub fn say_ways(ways: &[AnswerWay]) -> Result<()> {
 
 fn lines(changed: &ForAnswers) -> Vec<String> {
     let attached = changed.attached.iter().map(|new| {
-        let (name, mode) = (&new.ifname, new.mode);
-        format!("  attached to {name} ({mode}) for the answers")
+        let (name, mode, why) = (&new.ifname, new.mode, &new.reason);
+        format!("  attached to {name} ({mode}) for the answers: {why}")
     });
     let detached = changed.detached.iter();
     let detached = detached
