@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use fixture::model::{Addrs, octets};
 use fixture::packet::sum;
+use fixture::routed::{Between, Routed as Bed};
 use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use fixture::tap::Tap;
-use fixture::{Ns, Pins, Tool, guest, kill};
+use fixture::{Ns, guest, kill};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType};
 
 const MODES: [&str; 2] = ["skb", "native"];
@@ -17,53 +18,16 @@ const MODES: [&str; 2] = ["skb", "native"];
 const VIPS: [&str; 2] = ["192.168.122.53", "fd00:122::53"];
 const SERVERS: [&str; 2] = ["172.17.0.2", "fd00:17::2"];
 
-/// `client eth0 -- lan host wan -- eth0 server`, all with IPv4 and IPv6, or with a VLAN device on eth0.
-struct Bed {
-    host: Ns,
-    client: Ns,
-    server: Ns,
-    pins: Pins,
-}
-
 impl Bed {
-    fn new(mode: &str) -> Bed {
-        let bed = Bed {
-            host: Ns::dual_stack("host"),
-            client: Ns::dual_stack("client"),
-            server: Ns::dual_stack("server"),
-            pins: Pins::new(),
-        };
-        bed.host.veth("lan", &bed.client, "eth0");
-        bed.host.veth("wan", &bed.server, "eth0");
-        for (ns, device, v4, v6) in [
-            (&bed.host, "lan", "192.168.122.1/24", "fd00:122::1/64"),
-            (&bed.client, "eth0", "192.168.122.10/24", "fd00:122::10/64"),
-            (&bed.host, "wan", "172.17.0.1/16", "fd00:17::1/64"),
-            (&bed.server, "eth0", "172.17.0.2/16", "fd00:17::2/64"),
-        ] {
-            ns.ip(&format!("addr add {v4} dev {device}"));
-            ns.ip(&format!("addr add {v6} dev {device}"));
-        }
-        for gateway in ["172.17.0.1", "fd00:17::1"] {
-            bed.server.ip(&format!("route add default via {gateway}"));
-        }
-        bed.host.sysctl("net/ipv4/ip_forward", "1");
-        bed.host.sysctl("net/ipv6/conf/all/forwarding", "1");
+    /// Attached at both sides.
+    fn attached(mode: &str) -> Bed {
+        let bed = Bed::new(Between::Veth);
         for ns in [&bed.client, &bed.server] {
             // So that what the host sends there natively arrives.
             ns.exec("ethtool -K eth0 gro on");
         }
-        for device in ["lan", "wan"] {
-            bed.tool().ok(&format!("attach {device} --mode {mode}"));
-        }
+        bed.tool().ok(&format!("attach lan wan --mode {mode}"));
         bed
-    }
-
-    fn tool(&self) -> Tool<'_> {
-        Tool {
-            ns: &self.host,
-            pins: &self.pins,
-        }
     }
 
     fn announce(&self, words: &str) {
@@ -72,13 +36,6 @@ impl Bed {
                 "rule add --dst {vip} --port 53 --server {server} --reply nat --announce {words}"
             ));
         }
-    }
-
-    fn counted(&self, outcome: &str) -> u64 {
-        let stats = self.tool().json("stats");
-        let all = stats["interfaces"].as_array().unwrap();
-        let found = all.iter().find(|i| i["ifname"] == "lan").unwrap();
-        found["outcomes"][outcome]["packets"].as_u64().unwrap()
     }
 
     /// The MAC address that the client has for an address.
@@ -156,7 +113,7 @@ fn on_each_bed(test: impl Fn(&Bed, &str)) {
         if mode == "native" && !guest::is_kernel(6, 3) {
             continue; // the kernel does not say whether answers arrive, so there are none
         }
-        test(&Bed::new(mode), mode);
+        test(&Bed::attached(mode), mode);
     }
 }
 
@@ -189,7 +146,7 @@ const EVERYBODY: [u8; 6] = [0xff; 6];
 
 impl Wire {
     fn new() -> Wire {
-        let bed = Bed::new("skb");
+        let bed = Bed::attached("skb");
         Wire {
             ours: bed.host.mac("lan"),
             program: Loaded::on(&bed.tool().json("status"), "lan"),
@@ -656,7 +613,7 @@ fn a_policy_takes_no_question_for_an_announced_address() {
 
 #[test]
 fn addresses_that_no_host_of_a_link_can_have_are_refused() {
-    let bed = Bed::new("skb");
+    let bed = Bed::attached("skb");
     let tool = bed.tool();
     let add =
         |dst: &str, server: &str| tool.run(&format!("rule add {dst} --server {server} --announce"));
@@ -706,7 +663,7 @@ const ELSEWHERE: &str = "02:00:00:00:00:77";
 
 #[test]
 fn a_client_that_had_another_mac_address_is_told_when_the_rule_comes() {
-    let bed = Bed::new("skb");
+    let bed = Bed::attached("skb");
     for vip in VIPS {
         bed.client.ip(&format!(
             "neigh add {vip} lladdr {ELSEWHERE} dev eth0 nud reachable"
@@ -724,7 +681,7 @@ fn a_client_that_had_another_mac_address_is_told_when_the_rule_comes() {
 
 #[test]
 fn those_behind_an_interface_that_is_attached_later_are_told() {
-    let bed = Bed::new("skb");
+    let bed = Bed::attached("skb");
     bed.tool().ok("detach lan --keep-rules");
     bed.announce("");
     for vip in VIPS {
@@ -744,7 +701,7 @@ fn those_behind_an_interface_that_is_attached_later_are_told() {
 /// First it asks without saying who asks, then it says that it has the address. The checks ask again.
 #[test]
 fn what_is_asked_and_said_has_the_tags_of_the_rule() {
-    let bed = Bed::new("skb");
+    let bed = Bed::attached("skb");
     let mut tap = Tap::new(&bed.host, "tap0", false);
     let tool = bed.tool();
     tool.ok("attach tap0");
@@ -780,7 +737,7 @@ fn what_is_asked_and_said_has_the_tags_of_the_rule() {
 
 #[test]
 fn an_address_that_another_host_has_is_not_announced() {
-    let bed = Bed::new("skb");
+    let bed = Bed::attached("skb");
     let tool = bed.tool();
     let theirs = fixture::lan::mac(&bed.client, "eth0");
     for (vip, server) in VIPS.into_iter().zip(SERVERS) {
@@ -840,7 +797,7 @@ fn findings(bed: &Bed) -> Vec<String> {
 
 #[test]
 fn a_destination_on_the_link_for_which_nobody_answers_is_found() {
-    let bed = Bed::new("skb");
+    let bed = Bed::attached("skb");
     let tool = bed.tool();
     for (vip, server) in VIPS.into_iter().zip(SERVERS) {
         let added = tool.ok(&format!("rule add --dst {vip} --port 53 --server {server}"));
@@ -872,7 +829,7 @@ fn a_destination_on_the_link_for_which_nobody_answers_is_found() {
 
 #[test]
 fn what_keeps_questions_from_being_answered_is_found() {
-    let bed = Bed::new("skb");
+    let bed = Bed::attached("skb");
     let tool = bed.tool();
     bed.announce("");
     assert_eq!(findings(&bed), Vec::<String>::new());

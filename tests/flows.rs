@@ -8,76 +8,48 @@ use std::process::Command;
 use std::time::Duration;
 
 use fixture::connections::Table;
+use fixture::kill;
 use fixture::lan::mac;
 use fixture::packet::{Frame, UDP};
+use fixture::routed::{Between, Routed as Bed, V4, V6};
 use fixture::run::{Loaded, XDP_REDIRECT};
-use fixture::{Ns, Pins, Tool, kill};
 use serde_json::{Value, json};
 
 /// Nobody's addresses, which clients ask.
 const VIP: [&str; 2] = ["203.0.113.53", "2001:db8::53"];
-const CLIENT: [&str; 2] = ["192.168.122.10", "fd00:1::10"];
-const SERVER: [&str; 2] = ["172.17.0.2", "fd00:2::2"];
-
-/// `client eth0 -- lan host wan0 -- eth0 server`, with IPv4 and IPv6, and rules with `--reply nat` for UDP and TCP.
-struct Bed {
-    host: Ns,
-    client: Ns,
-    server: Ns,
-    pins: Pins,
-}
+const CLIENT: [&str; 2] = [V4.client, V6.client];
+const SERVER: [&str; 2] = [V4.server, V6.server];
 
 impl Bed {
     /// Attached, and without rules.
     fn bare() -> Self {
-        let [host, client, server] = ["host", "client", "server"].map(Ns::dual_stack);
-        host.veth("lan", &client, "eth0");
-        host.veth("wan0", &server, "eth0");
-        for (ns, device, addrs) in [
-            (&host, "lan", ["192.168.122.1/24", "fd00:1::1/64"]),
-            (&host, "wan0", ["172.17.0.1/16", "fd00:2::1/64"]),
-            (&client, "eth0", ["192.168.122.10/24", "fd00:1::10/64"]),
-            (&server, "eth0", ["172.17.0.2/16", "fd00:2::2/64"]),
+        let bed = Bed::new(Between::Veth);
+        for (ns, device) in [
+            (&bed.host, "lan"),
+            (&bed.host, "wan"),
+            (&bed.client, "eth0"),
+            (&bed.server, "eth0"),
         ] {
-            for addr in addrs {
-                ns.ip(&format!("addr add {addr} dev {device} nodad"));
-            }
             // So that checksums are complete, and looked at.
             ns.exec(&format!("ethtool -K {device} tx off"));
         }
-        client.ip("route add default via 192.168.122.1");
-        client.ip("route add default via fd00:1::1");
-        server.ip("route add default via 172.17.0.1");
-        server.ip("route add default via fd00:2::1");
-        let bed = Bed {
-            host,
-            client,
-            server,
-            pins: Pins::new(),
-        };
-        bed.tool().ok("attach lan wan0 --mode skb");
+        bed.tool().ok("attach lan wan --mode skb");
         bed
     }
 
-    fn new() -> Self {
+    /// With rules with `--reply nat` for UDP and TCP.
+    fn translating() -> Self {
         let bed = Bed::bare();
         let mac = mac(&bed.server, "eth0");
         for (vip, server) in VIP.into_iter().zip(SERVER) {
             for proto in ["udp", "tcp"] {
                 bed.tool().ok(&format!(
                     "rule add --dst {vip} --proto {proto} --port 80 --to-port 8080 --reply nat \
-                     --server {server} --mac {mac} --dev wan0"
+                     --server {server} --mac {mac} --dev wan"
                 ));
             }
         }
         bed
-    }
-
-    fn tool(&self) -> Tool<'_> {
-        Tool {
-            ns: &self.host,
-            pins: &self.pins,
-        }
     }
 
     fn list(&self, words: &str) -> Vec<Value> {
@@ -179,7 +151,7 @@ fn without_times(mut flow: Value) -> Value {
 
 #[test]
 fn datagrams_are_listed_with_their_addresses_both_ways() {
-    let bed = Bed::new();
+    let bed = Bed::translating();
     for version in [0, 1] {
         let server = bed.serve(version);
         let client = bed.ask(version);
@@ -209,9 +181,9 @@ fn datagrams_are_listed_with_their_addresses_both_ways() {
         "192.168.122.10:40000",
         "203.0.113.53:80",
         "172.17.0.2:8080",
-        "[fd00:1::10]:40000",
+        "[fd00:122::10]:40000",
         "[2001:db8::53]:80",
-        "[fd00:2::2]:8080",
+        "[fd00:17::2]:8080",
         "both-ways",
         "lan",
     ] {
@@ -221,7 +193,7 @@ fn datagrams_are_listed_with_their_addresses_both_ways() {
 
 #[test]
 fn tcp_is_listed_from_its_opening_to_its_end() {
-    let bed = Bed::new();
+    let bed = Bed::translating();
     for version in [0, 1] {
         let words = format!("--proto tcp --dst {}", VIP[version]);
         let listener = bed
@@ -261,11 +233,11 @@ fn tcp_is_listed_from_its_opening_to_its_end() {
 
 #[test]
 fn the_source_that_the_server_sees_is_listed_where_it_is_another() {
-    let bed = Bed::new();
+    let bed = Bed::translating();
     let mac = mac(&bed.server, "eth0");
     bed.tool().ok(&format!(
         "rule add --dst {} --port 80 --to-port 8080 --reply nat --snat 172.17.0.1 --server {} \
-         --mac {mac} --dev wan0",
+         --mac {mac} --dev wan",
         VIP[0], SERVER[0]
     ));
     let server = bed.serve(0);
@@ -287,7 +259,7 @@ fn flows_that_only_keep_their_backend_are_listed() {
     let bed = Bed::bare();
     let mac = mac(&bed.server, "eth0");
     bed.tool().ok(&format!(
-        "rule add --dst {} --port 80 --to-port 8080 --reply none --sticky --server {} --mac {mac} --dev wan0",
+        "rule add --dst {} --port 80 --to-port 8080 --reply none --sticky --server {} --mac {mac} --dev wan",
         VIP[0], SERVER[0]
     ));
     let server = bed.serve(0);
@@ -309,7 +281,7 @@ fn flows_that_only_keep_their_backend_are_listed() {
 
 #[test]
 fn options_select_connections() {
-    let bed = Bed::new();
+    let bed = Bed::translating();
     let _sockets = [0, 1].map(|version| bed.converse(version));
     let listener = bed
         .server
@@ -325,7 +297,7 @@ fn options_select_connections() {
         ("--dst 203.0.113.53 --proto udp", 1),
         ("--dst ::/0", 1),
         ("--src 192.168.0.0/16", 2),
-        ("--src fd00:1::10", 1),
+        ("--src fd00:122::10", 1),
         ("--proto tcp", 1),
         ("--port 80", 3),
         ("--port 79-81", 3),
@@ -343,7 +315,7 @@ fn options_select_connections() {
         "--src 172.17.0.0/16",
         "--port 8080",
         "--vlan 5",
-        "--in wan0",
+        "--in wan",
         "--server 172.17.0.3",
     ] {
         let run = bed.tool().run(&format!("flow list {words} --json"));
@@ -375,7 +347,7 @@ fn options_select_connections() {
 
 #[test]
 fn what_cannot_be_meant_is_refused() {
-    let bed = Bed::new();
+    let bed = Bed::translating();
     for (words, named) in [
         ("list --proto icmp", "icmp"),
         ("list --dst 10.0.0.1/8", "10.0.0.0/8"),
@@ -406,7 +378,7 @@ fn there_may_be_nothing_to_list() {
         assert_eq!(stats["connections"].is_null(), words.is_empty());
     };
     nothing("", "no rule has remembered any");
-    let add = "rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev wan0 --reply nat";
+    let add = "rule add --server 10.1.1.1 --mac 02:00:00:00:00:01 --dev wan --reply nat";
     bed.tool().ok(add);
     nothing(add, "no connections");
     bed.tool().ok("detach --all");
@@ -418,7 +390,7 @@ fn there_may_be_nothing_to_list() {
 
 #[test]
 fn a_connection_that_was_ended_begins_anew_with_the_next_request() {
-    let bed = Bed::new();
+    let bed = Bed::translating();
     let listener = bed
         .server
         .enter(|| TcpListener::bind(at(SERVER[0], 8080)).unwrap());
@@ -455,7 +427,7 @@ fn a_connection_that_was_ended_begins_anew_with_the_next_request() {
 
 #[test]
 fn one_whose_time_is_over_is_not_listed() {
-    let bed = Bed::new();
+    let bed = Bed::translating();
     let table = bed.table(64);
     let _sockets = bed.converse(0);
     for (seconds, is_there) in [(290, true), (310, false)] {
@@ -474,7 +446,7 @@ fn one_whose_time_is_over_is_not_listed() {
 
 #[test]
 fn connections_that_were_ended_make_room_for_others() {
-    let bed = Bed::new();
+    let bed = Bed::translating();
     let table = bed.table(1); // of 8 connections
     for turn in 0..3 {
         bed.begin(turn * 10..turn * 10 + 8);
@@ -501,7 +473,7 @@ fn connections_that_were_ended_make_room_for_others() {
 /// As a run that is killed between the two entries of a connection leaves it.
 #[test]
 fn half_a_connection_is_in_nobodys_way() {
-    let bed = Bed::new();
+    let bed = Bed::translating();
     let table = bed.table(64);
     let (server, client) = bed.converse(0);
     let entries = table.entries();
@@ -526,7 +498,7 @@ fn half_a_connection_is_in_nobodys_way() {
 #[test]
 fn a_run_that_is_killed_ends_some_connections_or_all() {
     const CLIENTS: u32 = 4000;
-    let bed = Bed::new();
+    let bed = Bed::translating();
     let table = bed.table(1024);
     bed.begin(0..CLIENTS);
     for n in 0.. {
@@ -567,7 +539,7 @@ fn a_run_that_is_killed_ends_some_connections_or_all() {
 #[test]
 fn each_connection_is_ended_by_one_run() {
     const CLIENTS: u32 = 2000;
-    let bed = Bed::new();
+    let bed = Bed::translating();
     bed.begin(0..CLIENTS);
     let runs = [(); 4].map(|()| bed.tool().spawn("flow del --all --json"));
     let ended = runs.map(|run| {
@@ -585,7 +557,7 @@ fn each_connection_is_ended_by_one_run() {
 /// The packet program begins connections while they are listed and ended.
 #[test]
 fn connections_are_ended_while_others_begin() {
-    let bed = Bed::new();
+    let bed = Bed::translating();
     let table = bed.table(64); // of 512 connections
     std::thread::scope(|scope| {
         let begin = scope.spawn(|| (0..40).for_each(|_| bed.begin(0..400)));
@@ -605,7 +577,7 @@ fn connections_are_ended_while_others_begin() {
 
 #[test]
 fn the_name_of_an_interface_is_escaped() {
-    let bed = Bed::new();
+    let bed = Bed::translating();
     let _sockets = bed.converse(0);
     let name = "e\x1b[31mred";
     bed.host.ip("link set lan down");
@@ -636,7 +608,7 @@ fn the_name_of_an_interface_is_escaped() {
 
 #[test]
 fn stats_and_status_count_connections() {
-    let bed = Bed::new();
+    let bed = Bed::translating();
     bed.begin(0..3);
     let text = bed.tool().ok("stats").out;
     let row = |what: &str| {

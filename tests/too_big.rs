@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use fixture::packet::{Checksum, Frame};
+use fixture::routed::{Between, Routed as Bed, V4, V6};
 use fixture::run::{Loaded, XDP_DROP, XDP_PASS, XDP_TX};
 use fixture::{Ns, Pins, Tool, guest};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -16,76 +17,11 @@ const MODES: [&str; 2] = ["skb", "native"];
 /// Of the way to the server. IPv6 has no less than 1,280.
 const NARROW: usize = 1300;
 
-struct Family {
-    client: &'static str,
-    gateway: &'static str,
-    /// What clients ask. The server has it, too.
-    service: &'static str,
-    headers: usize,
-}
-
-const FAMILIES: [Family; 2] = [
-    Family {
-        client: "192.168.122.10/24",
-        gateway: "192.168.122.1/24",
-        service: "203.0.113.7",
-        headers: 28,
-    },
-    Family {
-        client: "fd00:122::10/64",
-        gateway: "fd00:122::1/64",
-        service: "2001:db8:113::7",
-        headers: 48,
-    },
-];
-
-fn address(prefix: &str) -> &str {
-    prefix.split('/').next().expect("an address")
-}
-
-/// `client eth0 -- lan host wan -- eth0 server`, where wan is narrow and nothing else is.
-struct Bed {
-    host: Ns,
-    client: Ns,
-    server: Ns,
-    pins: Pins,
-}
-
 impl Bed {
-    fn new(mode: &str) -> Bed {
-        let bed = Bed {
-            host: Ns::dual_stack("host"),
-            client: Ns::dual_stack("client"),
-            server: Ns::dual_stack("server"),
-            pins: Pins::new(),
-        };
-        bed.host.veth("lan", &bed.client, "eth0");
-        bed.host.veth("wan", &bed.server, "eth0");
+    /// Where wan is narrow and nothing else is. The server has the address that clients ask, too.
+    fn narrow(mode: &str) -> Bed {
+        let bed = Bed::new(Between::Veth);
         bed.host.ip(&format!("link set wan mtu {NARROW}"));
-        for family in FAMILIES {
-            let Family {
-                client, gateway, ..
-            } = family;
-            let host_length = if client.contains(':') { 128 } else { 32 };
-            let service = format!("{}/{host_length}", family.service);
-            bed.client.ip(&format!("addr add {client} dev eth0"));
-            bed.host.ip(&format!("addr add {gateway} dev lan"));
-            let gateway = address(gateway);
-            bed.client.ip(&format!("route add default via {gateway}"));
-            bed.server.ip(&format!("addr add {service} dev lo"));
-        }
-        for (ns, v4, v6) in [
-            (&bed.host, "172.17.0.1/16", "fd00:17::1/64"),
-            (&bed.server, "172.17.0.2/16", "fd00:17::2/64"),
-        ] {
-            let device = if v4.ends_with("1/16") { "wan" } else { "eth0" };
-            ns.ip(&format!("addr add {v4} dev {device}"));
-            ns.ip(&format!("addr add {v6} dev {device}"));
-        }
-        bed.server.ip("route add default via 172.17.0.1");
-        bed.server.ip("route add default via fd00:17::1");
-        bed.host.sysctl("net/ipv4/ip_forward", "1");
-        bed.host.sysctl("net/ipv6/conf/all/forwarding", "1");
         if mode == "native" {
             bed.server.exec("ethtool -K eth0 gro on");
             // So that what the host sends back natively arrives.
@@ -95,26 +31,16 @@ impl Bed {
         }
         let tool = bed.tool();
         tool.ok(&format!("attach lan --mode {mode}"));
-        for proto in ["tcp", "udp"] {
-            for server in ["172.17.0.2", "fd00:17::2"] {
-                tool.ok(&format!(
-                    "rule add --proto {proto} --server {server} --keep-ip"
-                ));
+        for family in [V4, V6] {
+            let (server, service) = (family.server, family.elsewhere);
+            let service = format!("{service}/{}", family.host_length);
+            bed.server.ip(&format!("addr add {service} dev lo"));
+            for proto in ["tcp", "udp"] {
+                let rule = format!("rule add --proto {proto} --server {server} --keep-ip");
+                tool.ok(&rule);
             }
         }
         bed
-    }
-
-    fn tool(&self) -> Tool<'_> {
-        Tool {
-            ns: &self.host,
-            pins: &self.pins,
-        }
-    }
-
-    fn count(&self, outcome: &str) -> u64 {
-        let outcomes = &self.tool().json("stats")["interfaces"][0]["outcomes"];
-        outcomes[outcome]["packets"].as_u64().expect("a number")
     }
 }
 
@@ -123,7 +49,7 @@ fn on_each_bed(test: impl Fn(&Bed, &str)) {
         if mode == "native" && !guest::is_kernel(6, 3) {
             continue; // the kernel does not say whether answers arrive, so there are none
         }
-        test(&Bed::new(mode), mode);
+        test(&Bed::narrow(mode), mode);
     }
 }
 
@@ -131,8 +57,8 @@ fn on_each_bed(test: impl Fn(&Bed, &str)) {
 #[test]
 fn a_tcp_sender_is_told_and_all_of_its_data_arrives() {
     on_each_bed(|bed, mode| {
-        for family in FAMILIES {
-            let service = SocketAddr::new(family.service.parse().unwrap(), 7999);
+        for family in [V4, V6] {
+            let service = SocketAddr::new(family.elsewhere.parse().unwrap(), 7999);
             let listener = bed.server.enter(|| TcpListener::bind(service)).unwrap();
             let received = thread::spawn(move || {
                 let (mut stream, _) = listener.accept().expect("a client");
@@ -142,7 +68,7 @@ fn a_tcp_sender_is_told_and_all_of_its_data_arrives() {
                 let mut bytes = Vec::new();
                 stream.read_to_end(&mut bytes).map(|_| bytes)
             });
-            let told = bed.count("too_big_sent");
+            let told = bed.counted("too_big_sent");
             let sent: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
             let mut client = bed.client.enter(|| TcpStream::connect(service)).unwrap();
             client
@@ -152,22 +78,22 @@ fn a_tcp_sender_is_told_and_all_of_its_data_arrives() {
             drop(client);
             let received = received.join().unwrap().expect("all arrives");
             assert!(received == sent, "{mode} {service}");
-            assert!(bed.count("too_big_sent") > told, "{mode} {service}");
+            assert!(bed.counted("too_big_sent") > told, "{mode} {service}");
         }
-        assert_eq!(bed.count("too_long"), 0, "{mode}");
+        assert_eq!(bed.counted("too_long"), 0, "{mode}");
     });
 }
 
 #[test]
 fn a_udp_sender_is_told_what_fits() {
     on_each_bed(|bed, mode| {
-        for family in FAMILIES {
-            let service = SocketAddr::new(family.service.parse().unwrap(), 7999);
+        for family in [V4, V6] {
+            let service = SocketAddr::new(family.elsewhere.parse().unwrap(), 7999);
             let server = bed.server.enter(|| UdpSocket::bind(service)).unwrap();
             server
                 .set_read_timeout(Some(Duration::from_secs(5)))
                 .unwrap();
-            let own: IpAddr = address(family.client).parse().unwrap();
+            let own: IpAddr = family.client.parse().unwrap();
             let client = bed.client.enter(|| UdpSocket::bind((own, 0))).unwrap();
             client.connect(service).unwrap();
 
@@ -183,7 +109,8 @@ fn a_udp_sender_is_told_what_fits() {
                 let mtu = getsockopt(&client, sockopt::IpMtu).unwrap();
                 assert_eq!(mtu as usize, NARROW, "{mode}");
             }
-            let most = vec![3; NARROW - family.headers];
+            let headers = if service.is_ipv4() { 28 } else { 48 };
+            let most = vec![3; NARROW - headers];
             client.send(&most).expect("it fits");
             let mut buffer = [0; 2048];
             let len = server.recv(&mut buffer).expect("it arrives");
@@ -195,7 +122,7 @@ fn a_udp_sender_is_told_what_fits() {
 /// Whoever makes many packets that are too long does not get as many answers.
 #[test]
 fn answers_are_limited_and_what_gets_none_is_dropped() {
-    let bed = Bed::new("skb");
+    let bed = Bed::narrow("skb");
     let program = Loaded::on(&bed.tool().json("status"), "lan");
     let packet = Frame {
         payload: vec![0; 1400],
@@ -208,8 +135,8 @@ fn answers_are_limited_and_what_gets_none_is_dropped() {
         other.expect("there are not as many answers")
     });
     assert!(answered >= 50, "{answered}");
-    assert_eq!(bed.count("too_big_sent"), u64::from(answered));
-    assert_eq!(bed.count("too_long_dropped"), 1);
+    assert_eq!(bed.counted("too_big_sent"), u64::from(answered));
+    assert_eq!(bed.counted("too_long_dropped"), 1);
     let actions = &bed.tool().json("stats")["interfaces"][0]["actions"];
     assert_eq!(actions["tx"]["packets"], answered);
     assert_eq!(actions["drop"]["packets"], 1);
@@ -218,7 +145,7 @@ fn answers_are_limited_and_what_gets_none_is_dropped() {
 /// A router would divide it; this host still may.
 #[test]
 fn a_packet_that_may_be_divided_passes() {
-    let bed = Bed::new("skb");
+    let bed = Bed::narrow("skb");
     let program = Loaded::on(&bed.tool().json("status"), "lan");
     let packet = Frame {
         payload: vec![0; 1400],
@@ -227,7 +154,7 @@ fn a_packet_that_may_be_divided_passes() {
     };
     let out = bed.host.enter(|| program.run(&packet.bytes()));
     assert_eq!(out, (XDP_PASS, packet.bytes()));
-    assert_eq!(bed.count("too_long"), 1);
+    assert_eq!(bed.counted("too_long"), 1);
 }
 
 /// Natively a veth takes what is sent back only if its peer polls. So it is not tried, and nothing is lost.
@@ -256,7 +183,7 @@ fn a_sender_that_would_not_get_the_answer_is_not_sent_one() {
 /// The rule says so, for redirects and for what is forwarded as it is.
 #[test]
 fn a_rule_says_what_becomes_of_packets_that_are_too_long() {
-    let bed = Bed::new("skb");
+    let bed = Bed::narrow("skb");
     let program = Loaded::on(&bed.tool().json("status"), "lan");
     let packet = Frame {
         payload: vec![0; 1400],
@@ -286,7 +213,7 @@ fn a_rule_says_what_becomes_of_packets_that_are_too_long() {
 /// An error about an error could start an endless exchange of them.
 #[test]
 fn errors_of_icmp_are_not_answered() {
-    let bed = Bed::new("skb");
+    let bed = Bed::narrow("skb");
     bed.tool().ok(
         "rule add --proto icmp --server 172.17.0.2 --mac 02:42:ac:11:00:02 --dev wan --keep-ip",
     );

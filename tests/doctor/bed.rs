@@ -65,6 +65,25 @@ impl Bed {
         &self.lan.servers[0]
     }
 
+    /// Another server in its place, with its address, behind a device of the host's that has none itself.
+    pub fn restart_server(&mut self, device: &str) {
+        let started = Ns::new("server");
+        // Removed with the old namespace's end, made again.
+        self.host().ip("link del wan0");
+        self.host().veth(device, &started, "eth0");
+        started.ip(&format!("addr add {SERVER}/16 dev eth0"));
+        started.ip("route add default via 172.17.0.1");
+        self.lan.servers[0] = started;
+    }
+
+    /// The server has another address.
+    pub fn readdress_server(&self, address: &str) {
+        let server = self.server();
+        server.ip("addr flush dev eth0");
+        server.ip(&format!("addr add {address}/16 dev eth0"));
+        server.ip("route add default via 172.17.0.1");
+    }
+
     /// What would be faster.
     pub fn hints(&self) -> Vec<Value> {
         let all = self.tool().json("doctor");

@@ -5,7 +5,7 @@ use std::io::Read;
 use crate::bed::{Bed, SERVER, assert_finding};
 use crate::fix;
 use crate::fixture::lan::ANYWHERE;
-use crate::fixture::{Ns, guest, kill};
+use crate::fixture::{guest, kill};
 use crate::foreign_program::drop_all_in;
 use libbpf_rs::libbpf_sys::XDP_FLAGS_SKB_MODE;
 
@@ -133,13 +133,8 @@ fn a_container_that_restarts_gets_another_one() {
     let mut bed = Bed::new("native");
     bed.gro_off();
     bed.fix();
-    let started = Ns::new("server");
-    bed.host().ip("link del wan0");
-    bed.host().veth("wan0", &started, "eth0");
+    bed.restart_server("wan0");
     bed.host().ip("addr add 172.17.0.1/16 dev wan0");
-    started.ip(&format!("addr add {SERVER}/16 dev eth0"));
-    started.ip("route add default via 172.17.0.1");
-    bed.lan.servers[0] = started;
     // The device comes first; that its peer does not poll shows then.
     bed.tool().run("doctor --fix --yes");
     bed.fix();

@@ -10,15 +10,9 @@ fn a_backend_follows_a_restarted_container_to_its_new_device_and_back() {
         let mut bed = Bed::new(mode);
         assert!(bed.arrives());
         let before = bed.backend();
-        let started = Ns::new("server");
-        // Removed with the old namespace's end, made again with the same name.
-        bed.host().ip("link del wan0");
-        bed.host().veth("wan0", &started, "eth0");
+        bed.restart_server("wan0");
         bed.host().ip("addr add 172.17.0.1/16 dev wan0");
-        started.ip(&format!("addr add {SERVER}/16 dev eth0"));
-        started.ip("route add default via 172.17.0.1");
-        started.exec("ethtool -K eth0 gro on");
-        bed.lan.servers[0] = started;
+        bed.server().exec("ethtool -K eth0 gro on");
         assert!(!bed.arrives());
 
         let gone = format!("ifindex {}, is gone", before["ifindex"]);
@@ -58,13 +52,8 @@ fn a_backend_follows_a_restarted_container_behind_its_bridge() {
     let before = bed.backend();
 
     // The neighbour table still has the MAC address that the server had before.
-    let started = Ns::new("server");
-    bed.host().ip("link del wan0");
-    bed.host().veth("wan1", &started, "eth0");
+    bed.restart_server("wan1");
     bed.host().ip("link set wan1 master docker0");
-    started.ip(&format!("addr add {SERVER}/16 dev eth0"));
-    started.ip("route add default via 172.17.0.1");
-    bed.lan.servers[0] = started;
     assert!(!bed.arrives());
     bed.finds("device", "problem", &["is gone"]);
     bed.fix();
@@ -76,16 +65,11 @@ fn a_backend_follows_a_restarted_container_behind_its_bridge() {
 
 #[test]
 fn a_backend_follows_its_namespace_to_a_new_address_and_back() {
-    let replaced = |bed: &Bed| {
-        bed.server().ip("addr flush dev eth0");
-        bed.server().ip("addr add 172.17.0.7/16 dev eth0");
-        bed.server().ip("route add default via 172.17.0.1");
-    };
     let restarted = |bed: &Bed| {
         bed.host().ip("link del wan0");
         bed.host().veth("wan7", bed.server(), "eth0");
         bed.host().ip("addr add 172.17.0.1/16 dev wan7");
-        replaced(bed);
+        bed.readdress_server("172.17.0.7");
     };
     for check in ["address", "device"] {
         let bed = Bed::bare();
@@ -97,7 +81,7 @@ fn a_backend_follows_its_namespace_to_a_new_address_and_back() {
         assert!(bed.arrives());
         let before = bed.backend();
         if check == "address" {
-            replaced(&bed);
+            bed.readdress_server("172.17.0.7");
         } else {
             restarted(&bed);
         }
@@ -126,9 +110,7 @@ fn a_backend_found_at_a_veth_follows_it_to_a_new_address() {
     bed.tool().ok("attach lan --mode skb");
     bed.tool()
         .ok(&format!("rule add --src {CLIENT} --dev wan0"));
-    bed.server().ip("addr flush dev eth0");
-    bed.server().ip("addr add 172.17.0.7/16 dev eth0");
-    bed.server().ip("route add default via 172.17.0.1");
+    bed.readdress_server("172.17.0.7");
     assert!(!bed.arrives());
     assert_eq!(bed.finds("address", "problem", &[])["fixable"], true);
     bed.fix();
@@ -141,8 +123,7 @@ fn an_address_that_another_backend_has_now_is_not_put_back() {
     bed.tool().ok("attach lan --mode skb");
     let netns = format!("rule add --server-netns {}", bed.server().name);
     bed.tool().ok(&netns);
-    bed.server().ip("addr flush dev eth0");
-    bed.server().ip("addr add 172.17.0.7/16 dev eth0");
+    bed.readdress_server("172.17.0.7");
     bed.fix();
     bed.tool().ok(&format!(
         "rule add --server {SERVER} --mac {OTHER_MAC} --dev lan"
