@@ -41,14 +41,28 @@ static __always_inline bool prepare_redirect(__u32 ifindex)
 	return bpf_redirect_map(&egress, ifindex, 0) == XDP_REDIRECT;
 }
 
-/* False where the action's device is gone, and for line 0, which is no action. */
+/* False where the action's device is gone, for a backend that takes no new flows, and for line 0,
+ * which is no action. */
 static __always_inline bool is_possible(const struct action *action)
 {
-	if (!action || !action->kind)
+	if (!action)
 		return false;
-	return (action->kind != ACTION_REDIRECT && action->kind != ACTION_FORWARD &&
-		action->kind != ACTION_ANSWER) ||
-	       prepare_redirect(action->ifindex);
+	if (action->kind == ACTION_REDIRECT || action->kind == ACTION_FORWARD ||
+	    action->kind == ACTION_ANSWER)
+		return prepare_redirect(action->ifindex);
+	return action->kind && action->kind < ACTION_DRAINING;
+}
+
+/* Whether an action sends connections that stand to its backend. */
+static __always_inline bool leads_to_backend(const struct action *action)
+{
+	return action->kind == ACTION_REDIRECT || action->kind == ACTION_DRAINING;
+}
+
+/* Like is_possible, for the backend of a connection that stands. */
+static __always_inline bool is_still_possible(const struct action *action)
+{
+	return action && leads_to_backend(action) && prepare_redirect(action->ifindex);
 }
 
 /* What of a packet's flow chooses the backend. */
@@ -80,7 +94,8 @@ static long try_next_member(__u32 step, void *arg)
 	return 0;
 }
 
-/* The line of a backend that has a device; 0: none has. The search starts where the hash says. */
+/* The line of a backend that has a device and takes new flows; 0: none does. The search starts
+ * where the hash says. */
 __noinline __u32 find_fallback(__u32 members, __u32 size, __u32 hash)
 {
 	struct fallback_search search = {.members = members, .size = size};
@@ -109,7 +124,7 @@ static __always_inline __u32 choose_by_hash(const struct choice *choice, __u32 h
 }
 
 /* The packet's backend of several: the one that its flow has, or another where that has no device.
- */
+ * The hash says only backends that take new flows, unless none of them does. */
 static __always_inline bool choose_backend(const struct packet *pkt, __u32 slot,
 					   const struct choice *choice, struct decision *decision)
 {

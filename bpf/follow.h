@@ -44,40 +44,39 @@ static __always_inline void describe_opening(const struct packet *pkt, const str
 	__builtin_memcpy(opening->macs, eth, sizeof(opening->macs));
 }
 
+/* Whether the flows that an action sends on keep its backend where the hash says another one: when
+ * others have joined, or when it takes no new flows. */
+static __always_inline bool is_sticky(const struct opening *opening, const struct action *action)
+{
+	bool is_tcp = proto_of(&opening->request) == IPPROTO_TCP;
+
+	return action->kind == ACTION_DRAINING || action->flags & REWRITE_STICKY ||
+	       (is_tcp && action->flags & REWRITE_REPLY_NAT);
+}
+
 /* Whether the action of a line sends the packet in scratch memory where its connection goes. */
-__noinline __u32 keeps_backend(__u32 line)
+__noinline __u32 keeps_backend(__u32 line, __u32 is_chosen)
 {
 	struct opening *opening = scratch_opening();
 	struct action *action = line_at(line);
 
 	if (!opening || !action)
 		return 0;
-	if (action->kind != ACTION_REDIRECT || !(action->flags & REMEMBERS))
+	if (!leads_to_backend(action) || !(action->flags & REMEMBERS))
+		return 0;
+	if (!is_chosen && !is_sticky(opening, action))
 		return 0;
 	make_answer_flow(opening, action);
 	return is_same_flow(&opening->answer, &opening->kept);
 }
 
-/* Whether the flows that a line's action sends on keep their backend when others join. */
-static __always_inline bool is_sticky(__u32 line)
-{
-	struct opening *opening = scratch_opening();
-	struct action *action = line_at(line);
-	bool is_tcp = opening && proto_of(&opening->request) == IPPROTO_TCP;
-
-	return action &&
-	       (action->flags & REWRITE_STICKY || (is_tcp && action->flags & REWRITE_REPLY_NAT));
-}
-
 /* The line with the connection's backend, or 0: that of the rules' choice, or of another member. */
 __noinline __u32 find_kept(__u32 chosen, __u32 first, __u32 size)
 {
-	if (keeps_backend(chosen))
+	if (keeps_backend(chosen, true))
 		return chosen;
-	if (!is_sticky(first))
-		return 0;
 	for (__u32 i = 0; i < MAX_RULE_BACKENDS && i < size; i++) {
-		if (keeps_backend(first + i))
+		if (keeps_backend(first + i, false))
 			return first + i;
 	}
 	return 0;
@@ -108,7 +107,7 @@ __noinline __u32 look_again(__u32 number, __u64 id, __u32 chosen, __u32 first, _
 		return 0;
 	line = find_kept(chosen, first, size);
 	action = line_at(line);
-	if (!line || !action || !is_possible(action)) {
+	if (!line || !is_still_possible(action)) {
 		end_connection(number, id);
 		return 0;
 	}
@@ -214,7 +213,7 @@ static __always_inline bool follow_request(const struct packet *pkt, const struc
 					   struct decision *decision)
 {
 	take_line(decision, found->line, found->counter);
-	if (!is_possible(decision->action)) {
+	if (!is_still_possible(decision->action)) {
 		end_connection(found->number, found->id);
 		return false;
 	}

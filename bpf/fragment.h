@@ -104,7 +104,9 @@ static __noinline __u32 follow_first(struct decision *decision)
 	mine->action = first->action;
 	decision->action = &mine->action;
 	decision->counter = mine->action.counter;
-	return is_possible(decision->action) ? 0 : OUTCOME_NO_DEVICE;
+	if (is_possible(&mine->action) || is_still_possible(&mine->action))
+		return 0;
+	return OUTCOME_NO_DEVICE;
 }
 
 #endif

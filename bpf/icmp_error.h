@@ -230,9 +230,9 @@ static __always_inline bool send_to_backend(struct scratch *mine, __u32 line, __
 {
 	const struct action *action = line_at(line);
 
-	if (!action || action->kind != ACTION_REDIRECT)
+	if (!action || !(action->flags & (REWRITE_KEEP_IP | REWRITE_REPLY_NAT)))
 		return false;
-	if (!(action->flags & (REWRITE_KEEP_IP | REWRITE_REPLY_NAT)) || !is_possible(action))
+	if (!is_still_possible(action))
 		return false;
 	decide_line(mine, line, counter, !(action->flags & REWRITE_KEEP_IP));
 	return true;

@@ -211,7 +211,8 @@ static __always_inline __u32 act(struct xdp_md *ctx, const struct packet *pkt,
 {
 	__u32 kind = decision->action->kind, outcome;
 
-	if (kind == ACTION_REDIRECT || kind == ACTION_ANSWER || kind == ACTION_HAND_OVER)
+	if (kind == ACTION_REDIRECT || kind == ACTION_DRAINING || kind == ACTION_ANSWER ||
+	    kind == ACTION_HAND_OVER)
 		outcome = redirect(ctx, pkt, decision);
 	else if (kind == ACTION_FORWARD)
 		outcome = forward(ctx, pkt, decision);

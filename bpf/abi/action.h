@@ -14,6 +14,8 @@
 /* These two are in no line: the program makes them for the answers of connections. */
 #define ACTION_ANSWER	 6 /* to the client, like a redirect */
 #define ACTION_HAND_OVER 7 /* to the stack, which sends the packet to the client */
+/* This one is a redirect for connections that stand already. No new flow begins there. */
+#define ACTION_DRAINING 8
 
 /* All that is needed to send a packet on. Once a rule names it, nothing changes in it but ifindex.
  */

@@ -14,7 +14,9 @@ use xdpredir::lab;
 use xdpredir::model::{SourcePorts, TableSize};
 
 pub use self::flow::{Flow, FlowDel, FlowFilter};
-pub use self::rule::{Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel};
+pub use self::rule::{
+    Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel, RuleDrain, RuleFilter,
+};
 
 /// Redirect and load-balance packets with XDP.
 ///
@@ -31,7 +33,8 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed at run time; 2 wrong usage; 3 not found or not attached; 4 conflict; \
-5 no permission; 6 not supported by this kernel, device or version; 7 doctor found problems";
+5 no permission; 6 not supported by this kernel, device or version; 7 doctor found problems; \
+130 Ctrl-C ended `rule drain`";
 
 #[derive(Args)]
 #[command(next_help_heading = "Global options")]

@@ -5,6 +5,7 @@ mod attach;
 mod completions;
 mod detach;
 mod doctor;
+mod drain;
 mod explain;
 mod features;
 mod flow;

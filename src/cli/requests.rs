@@ -14,6 +14,15 @@ const DEFAULT_PORT: u16 = 7999;
 impl From<&grammar::Filter> for RuleSelector {
     fn from(args: &grammar::Filter) -> Self {
         RuleSelector {
+            server: args.server,
+            ..(&args.rules).into()
+        }
+    }
+}
+
+impl From<&grammar::RuleFilter> for RuleSelector {
+    fn from(args: &grammar::RuleFilter) -> Self {
+        RuleSelector {
             dst: args.dst,
             src: args.src,
             proto: args.proto,
@@ -21,7 +30,7 @@ impl From<&grammar::Filter> for RuleSelector {
             vlan: args.vlan,
             inner_vlan: args.inner_vlan,
             ingress: args.ingress.clone(),
-            server: args.server,
+            server: None,
         }
     }
 }

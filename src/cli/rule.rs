@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::grammar::{self, Filter, Global, RuleAdd, RuleDel};
-use super::{explain, load, requests, warnings};
+use super::{drain, explain, load, requests, warnings};
 use xdpredir::control::{self, ActionReport, AddReport, Pins};
 use xdpredir::error::Exit;
 use xdpredir::model::{AnswerWay, ForAnswers, RuleRecord};
@@ -18,6 +18,7 @@ pub fn run(global: &Global, verb: &grammar::Rule) -> Result<ExitCode> {
         grammar::Rule::Add(args) => add(global, &pins, args)?,
         grammar::Rule::Del(args) => delete(global, &pins, args)?,
         grammar::Rule::List(args) => list(global, &pins, args)?,
+        grammar::Rule::Drain(args) => return drain::run(global, &pins, args),
         grammar::Rule::Refresh(args) => return refresh(global, &pins, args),
         grammar::Rule::Load { file } => load::run(global, &pins, file)?,
     }

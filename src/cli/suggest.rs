@@ -78,6 +78,9 @@ fn words(verb: &Verb) -> Vec<OsString> {
         Verb::RuleRefresh(server) => {
             words.add("rule refresh").option("--server", Some(server));
         }
+        Verb::RuleDrain(server) => {
+            words.add("rule drain").option("--server", Some(server));
+        }
         Verb::DoctorFix => {
             words.add("doctor --fix");
         }
@@ -272,6 +275,7 @@ mod tests {
             Verb::RuleDel(None, Some(server)),
             Verb::RuleDel(Some(everything()), None),
             Verb::RuleRefresh(server),
+            Verb::RuleDrain(server),
             Verb::DoctorFix,
         ];
         let plain = [

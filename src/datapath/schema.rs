@@ -12,7 +12,7 @@ pub const SHARED: [Schema; 19] = [
     ("live", 2),
     ("rulesets", 3),
     ("ports", 1),
-    ("lines", 1),
+    ("lines", 2),
     ("line_bitmaps", 1),
     ("probes", 1),
     ("fragments", 2),

@@ -37,6 +37,16 @@ impl<'a> States<'a> {
 
     /// A backend's state, and the name of its egress device.
     pub fn of(&mut self, backend: &Backend) -> Result<State> {
+        let (state, device) = self.reached(backend)?;
+        let state = match state {
+            BackendState::Up if !backend.takes_flows() => BackendState::Draining,
+            state => state,
+        };
+        Ok((state, device))
+    }
+
+    /// Whether packets can reach a backend.
+    fn reached(&mut self, backend: &Backend) -> Result<State> {
         let by_route = backend.origin == Some(Locator::Route);
         let key = (BackendFacts::identity(backend), by_route);
         if let Some(known) = self.known.get(&key) {

@@ -44,7 +44,18 @@ pub struct Connection {
     pub in_ifindex: u32,
 }
 
+/// Seconds without a packet after which nothing more is expected of a connection that was closed. `idle` may be
+/// two too many.
+const LINGER: u64 = 4;
+
 impl Connection {
+    /// Whether packets of it are still to come. Of one that both ends have closed, or one has reset, the last may
+    /// be on their way.
+    pub fn goes_on(&self) -> bool {
+        let is_closed = matches!(self.state, ConnectionState::Closed | ConnectionState::Reset);
+        !is_closed || self.idle <= LINGER
+    }
+
     /// The name of the interface where requests arrive, or that it is gone.
     pub fn interface(&self) -> String {
         name_or_gone(self.ingress.clone(), self.in_ifindex)

@@ -7,18 +7,21 @@
 pub struct Member {
     /// The same number for the same member, whatever else is in the table.
     pub identity: u64,
-    /// Its share of the slots, relative to other members: at least 1.
+    /// Its share of the slots, relative to other members. 0: it gets none.
     pub weight: u16,
 }
 
 /// Fills a table with the members' indexes. `slots` is a prime, well above the number of members,
-/// of which there are 1 to 255.
+/// of which there are 1 to 255. Where no member gets slots, the table says nothing.
 pub fn table(members: &[Member], slots: usize) -> Vec<u8> {
     let heaviest = members
         .iter()
         .map(|m| u32::from(m.weight))
         .max()
-        .unwrap_or(1);
+        .unwrap_or(0);
+    if heaviest == 0 {
+        return vec![0; slots];
+    }
     let mut walks: Vec<Walk> = members
         .iter()
         .map(|m| Walk::new(m.identity, slots))
@@ -27,13 +30,18 @@ pub fn table(members: &[Member], slots: usize) -> Vec<u8> {
     let mut table: Vec<Option<u8>> = vec![None; slots];
     let mut free = slots;
 
-    // In the first round everyone takes a slot, so that no weight is too small to be served; from
+    // In the first round everyone with a weight takes a slot, so that none is too small to be served; from
     // then on, the heaviest takes one each round and the others as their weights add up.
     let mut first = true;
     while free > 0 {
         for (index, member) in members.iter().enumerate() {
             credit[index] += u32::from(member.weight);
-            if (!first && credit[index] < heaviest) || free == 0 {
+            let is_due = if first {
+                member.weight > 0
+            } else {
+                credit[index] >= heaviest
+            };
+            if !is_due || free == 0 {
                 continue;
             }
             credit[index] = credit[index].saturating_sub(heaviest);
@@ -140,6 +148,20 @@ mod tests {
             weight,
         });
         assert_eq!(shares(&table(&members, SLOTS), 2)[0], 1);
+    }
+
+    #[test]
+    fn a_member_without_weight_gets_nothing_and_the_others_what_they_would_without_it() {
+        let mut all = members(5);
+        all[2].weight = 0;
+        let with = table(&all, SLOTS);
+        assert_eq!(shares(&with, 5)[2], 0);
+        all.remove(2);
+        let without = table(&all, SLOTS);
+        let moved = without.iter().map(|&index| index + u8::from(index >= 2));
+        assert!(with.iter().copied().eq(moved));
+        all.iter_mut().for_each(|member| member.weight = 0);
+        assert_eq!(table(&all, SLOTS).len(), SLOTS);
     }
 
     /// One of n leaves: its own slots must move, and hardly any others.

@@ -77,14 +77,18 @@ ranged!(
     VlanId, 1..=4094, "vlan", "VLAN identifiers"
 );
 ranged!(
-    /// A backend's share of the flows, relative to the rule's other backends.
-    Weight, 1..=u16::MAX, "weight", "weights"
+    /// A backend's share of the flows, relative to the rule's other backends. 0: it gets no new ones.
+    Weight, 0..=u16::MAX, "weight", "weights"
 );
 ranged!(
     /// How many VLAN tags are removed.
     #[derive(Default)]
     Pops, 0..=2, "pop_vlans", "numbers of removed tags"
 );
+
+impl Weight {
+    pub const NONE: Weight = Weight(0);
+}
 
 impl Default for Weight {
     fn default() -> Self {
@@ -181,7 +185,7 @@ mod tests {
         let why = serde_json::from_str::<Weight>("65536")
             .unwrap_err()
             .to_string();
-        assert_eq!(why, "weight 65536: weights are 1 to 65535");
+        assert_eq!(why, "weight 65536: weights are 0 to 65535");
     }
 
     #[test]

@@ -406,7 +406,7 @@ mod tests {
                 r#","action":"reject""#,
                 "unknown variant `reject`, expected",
             ),
-            (r#","weight":0"#, "weight 0: weights are"),
+            (r#","weight":65536"#, "weight 65536: weights are"),
             (r#","origin":"vm web""#, "origin \"vm web\": not route"),
             (r#","server_":1"#, "unknown field `server_`"),
         ] {

@@ -83,6 +83,8 @@ pub enum Verb {
     /// A backend of a rule, or the rule; None: of all rules, or all of its backends.
     RuleDel(Option<Match>, Option<IpAddr>),
     RuleRefresh(IpAddr),
+    /// A server.
+    RuleDrain(IpAddr),
     DoctorFix,
     /// A verb that needs no arguments.
     Plain(&'static str),

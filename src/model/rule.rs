@@ -14,7 +14,8 @@ pub const MAX_BACKENDS: usize = u8::MAX as usize;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
     pub adjacency: Adjacency,
-    /// Its share of the flows, relative to the rule's other backends.
+    /// Its share of the flows, relative to the rule's other backends. 0: it is drained, and keeps only the
+    /// connections that stand.
     pub weight: Weight,
     pub rewrite: Rewrite,
     /// The key of its counter; None: it is new, and gets one when its rule is stored.
@@ -36,6 +37,11 @@ impl Backend {
             origin: None,
             own_source: None,
         }
+    }
+
+    /// Whether new flows may go there.
+    pub fn takes_flows(&self) -> bool {
+        self.weight != Weight::NONE
     }
 }
 
@@ -201,8 +207,13 @@ impl Rule {
 
     /// Whether the program remembers connections for the rule.
     pub fn remembers(&self) -> bool {
-        let is_remembered = |backend| self.sticky || self.reply_of(backend) == Reply::Nat;
-        self.backends.iter().any(is_remembered)
+        let mut backends = self.backends.iter();
+        backends.any(|backend| self.remembers_those_of(backend))
+    }
+
+    /// Whether the program remembers the connections of one of the backends.
+    pub fn remembers_those_of(&self, backend: &Backend) -> bool {
+        self.sticky || self.reply_of(backend) == Reply::Nat
     }
 
     /// The backend with this address.

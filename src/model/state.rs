@@ -18,6 +18,8 @@ pub enum BackendState {
     StaleMac,
     /// It was found by a route that is gone.
     NoRoute,
+    /// It takes no new flows, because its weight is 0.
+    Draining,
 }
 
 impl fmt::Display for BackendState {
@@ -28,6 +30,7 @@ impl fmt::Display for BackendState {
             BackendState::LinkDown => "link down",
             BackendState::StaleMac => "stale MAC",
             BackendState::NoRoute => "no route",
+            BackendState::Draining => "draining",
         })
     }
 }

@@ -63,8 +63,13 @@ fn is_some(number: &str) -> Option<Tone> {
     (number != "0").then_some(Tone::Bad)
 }
 
+/// What somebody has chosen is nothing bad.
 fn is_not_up(state: &str) -> Option<Tone> {
-    (state != "up").then_some(Tone::Bad)
+    match state {
+        "up" => None,
+        "draining" => Some(Tone::Doubtful),
+        _ => Some(Tone::Bad),
+    }
 }
 
 fn any_lost(rows: &[RuleRecord]) -> bool {

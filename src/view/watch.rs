@@ -99,8 +99,39 @@ fn repeat(
     }
 }
 
+/// Why a wait has come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Done,
+    TimedOut,
+    Interrupted,
+}
+
+/// Takes a step at an interval until one says that it was the last, until Ctrl-C, or for so long.
+pub fn until(
+    stop: &Receiver<()>,
+    interval: Duration,
+    timeout: Duration,
+    mut step: impl FnMut() -> Result<bool>,
+) -> Result<Ended> {
+    let start = Instant::now();
+    loop {
+        if step()? {
+            return Ok(Ended::Done);
+        }
+        let left = timeout.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Ok(Ended::TimedOut);
+        }
+        match stop.recv_timeout(interval.min(left)) {
+            Err(RecvTimeoutError::Timeout) => {}
+            _ => return Ok(Ended::Interrupted),
+        }
+    }
+}
+
 /// Receives Ctrl-C, SIGTERM and SIGHUP, which would otherwise end the run with the terminal unrestored.
-fn on_interrupt() -> Result<Receiver<()>> {
+pub fn on_interrupt() -> Result<Receiver<()>> {
     let (send, receive) = mpsc::sync_channel(1);
     ctrlc::set_handler(move || {
         let _ = send.try_send(());

@@ -167,7 +167,7 @@ impl Bed<'_> {
             );
         }
         if weight {
-            backend.weight = if rng.bool() { 1 } else { rng.u16(1..100) };
+            backend.weight = rules::weight(rng);
             let _ = write!(words, " --weight {}", backend.weight);
         }
         if is_new || rng.u8(..4) == 0 {

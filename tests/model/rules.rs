@@ -187,11 +187,20 @@ pub fn backend(rng: &mut Rng, rule: &mut Rule, server: IpAddr) -> Backend {
         server,
         mac: [2, 1, rng.u8(..), rng.u8(..), rng.u8(..), rng.u8(..)],
         device: DEVICES[rng.usize(..DEVICES.len())],
-        weight: if rng.bool() { 1 } else { rng.u16(1..100) },
+        weight: weight(rng),
         to_port: (!keep_ip && rng.u8(..3) == 0).then(|| PORTS[rng.usize(..PORTS.len())]),
         keep_ip,
         push_vlan: (rng.u8(..5) == 0).then(|| [1, 5, 4094][rng.usize(..3)]),
         pops: [0, 0, 0, 1, 2][rng.usize(..5)].min(rule.most_pops(keep_ip)),
+    }
+}
+
+/// Of a backend that is drained, 0.
+pub fn weight(rng: &mut Rng) -> u16 {
+    match rng.u8(..8) {
+        0 => 0,
+        1..5 => 1,
+        _ => rng.u16(1..100),
     }
 }
 

@@ -98,7 +98,7 @@ fn what_cannot_be_meant_is_refused_before_anything_is_touched() {
         ("--server 10.1.1.1 --src 10.1.1.0/33", 2, &["10.1.1.0/33"]),
         ("--server 10.1.1.1 --port 0", 2, &["--port"]),
         ("--server 10.1.1.1 --port 65536", 2, &["65536"]),
-        ("--server 10.1.1.1 --weight 0", 2, &["--weight"]),
+        ("--server 10.1.1.1 --weight=-1", 2, &["--weight"]),
         ("--server 10.1.1.1 --weight 65536", 2, &["65536"]),
         ("--server 10.1.1.1 --proto gre", 2, &["icmp"]),
         ("--server 10.1.1.1 --ifindex 1", 2, &["--dev", "--ifindex"]),

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Args, Subcommand, ValueHint};
@@ -37,6 +38,16 @@ pub enum Rule {
     /// The column of states is left out while all backends are up. Options narrow the list; if no
     /// backend is left, the exit code is 3.
     List(Filter),
+    /// Take a server out of use: no new flows go there, and it is deleted once its connections are over.
+    ///
+    /// The server gets weight 0 in all of its rules at one moment. Connections that rules remember
+    /// (--reply nat, --sticky) stay, and this waits for their end; what rules do not remember goes to other
+    /// backends at once. A UDP flow is over 120 seconds after its last datagram, or 300 where it went both
+    /// ways. At the timeout, and after Ctrl-C, the server stays as it is then, without new flows and without
+    /// this command: run it again to go on, or give the server a weight with `rule add` to take it back.
+    /// Options narrow the rules. If no rule has the server, the exit code is 3; if connections are left at
+    /// the timeout, 1; after Ctrl-C, 130.
+    Drain(RuleDrain),
     /// Find backends again, the way they were found when they were added.
     ///
     /// What has changed, such as the device and the MAC address of a container that was restarted, is
@@ -130,8 +141,8 @@ pub struct RuleAdd {
     #[arg(long, value_name = "NAME", group = "namespace", value_hint = ValueHint::Other)]
     pub container: Option<String>,
 
-    /// Share of the flows, relative to the rule's other backends, 1 to 65535 [default: 1; for an update,
-    /// the weight that the backend has]
+    /// Share of the flows, relative to the rule's other backends, 0 to 65535; with 0 no new flow goes there,
+    /// and connections that stand go on [default: 1; for an update, the weight that the backend has]
     #[arg(long, value_name = "N")]
     pub weight: Option<Weight>,
 
@@ -269,9 +280,34 @@ pub struct RuleDel {
     pub if_exists: bool,
 }
 
+#[derive(Args)]
+pub struct RuleDrain {
+    /// Address of the server
+    #[arg(long, value_name = "ADDR")]
+    pub server: IpAddr,
+
+    /// Wait so long for the end of connections; 0 does not wait
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_timeout)]
+    pub timeout: Duration,
+
+    #[command(flatten)]
+    pub rules: RuleFilter,
+}
+
 /// Narrows a list of rules and backends; without options, all are meant.
 #[derive(Args)]
 pub struct Filter {
+    #[command(flatten)]
+    pub rules: RuleFilter,
+
+    /// Only backends with this address
+    #[arg(long, value_name = "ADDR")]
+    pub server: Option<IpAddr>,
+}
+
+/// Narrows a list of rules.
+#[derive(Args)]
+pub struct RuleFilter {
     /// Only rules with this destination address or prefix
     #[arg(long, value_name = "ADDR[/LEN]")]
     pub dst: Option<Prefix>,
@@ -299,10 +335,6 @@ pub struct Filter {
     /// Only rules for this interface; one that is gone is named by its index
     #[arg(long = "in", value_name = "IFACE", value_hint = ValueHint::Other)]
     pub ingress: Option<String>,
-
-    /// Only backends with this address
-    #[arg(long, value_name = "ADDR")]
-    pub server: Option<IpAddr>,
 }
 
 /// Takes the names of the protocols, and no others; help and completions list them.
@@ -345,6 +377,17 @@ fn choice<T: Copy + Send + Sync + 'static, const N: usize>(
     let names = PossibleValuesParser::new(all.map(value));
     let named = move |given: String| all.into_iter().find(|choice| name(*choice) == given);
     names.map(move |given| named(given).expect("clap takes no other name"))
+}
+
+/// A time such as 5m; a number alone is seconds.
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let seconds = || text.parse().ok().map(Duration::from_secs);
+    let parsed = humantime::parse_duration(text);
+    let timeout = parsed.or_else(|error| seconds().ok_or(format!("{error}: use 5m or 30s")))?;
+    match timeout <= Duration::from_secs(7 * 24 * 60 * 60) {
+        true => Ok(timeout),
+        false => Err("longer than a week".into()),
+    }
 }
 
 /// An ifindex or a process number, which the kernel counts as positive C ints.

@@ -357,8 +357,8 @@ mod tests {
         refused(std::slice::from_ref(&weight), &format!("line 1, {said}"));
         refused(&[format!("[\n{weight}]")], &format!("line 2, {said}"));
         // Named already.
-        let weight = line("10.1.1.1", r#","weight":0"#);
-        refused(&[weight], "line 1, column 107: weight 0: ");
+        let weight = line("10.1.1.1", r#","weight":65536"#);
+        refused(&[weight], "line 1, column 111: weight 65536: ");
         refused(
             &[line("127.0.0.1", "")],
             "line 1: server 127.0.0.1: not the",

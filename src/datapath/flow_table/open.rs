@@ -1,5 +1,6 @@
 //! Connections are listed, counted and ended, while packets begin and end them.
 
+use std::collections::HashSet;
 use std::mem::offset_of;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicU64, fence};
@@ -69,6 +70,14 @@ impl FlowTable {
         self.found().map(|found| found.connection)
     }
 
+    /// Those that were counted last for the backends with these counters.
+    pub fn connections_of(&self, counters: &HashSet<u32>) -> impl Iterator<Item = Connection> {
+        let requests = self.requests();
+        let of_backends = requests.filter(|(_, request)| counters.contains(&request.counter));
+        let found = of_backends.filter_map(|(place, request)| self.find(place, request));
+        found.map(|found| found.connection)
+    }
+
     /// Ends the connections that are to end; how many. Their next packets begin new ones.
     pub fn end(&self, _: &Lock, is_to_end: impl Fn(&Connection) -> bool) -> usize {
         let found = self.found().filter(|found| is_to_end(&found.connection));
@@ -127,17 +136,21 @@ impl FlowTable {
     }
 
     fn found(&self) -> impl Iterator<Item = Found> {
-        self.requests().filter_map(|(place, request)| {
-            let answer = read(self.place(request.peer)?)?;
-            if answer.id != request.id || u32::from(answer.way) != abi::WAY_ANSWER {
-                return None;
-            }
-            let connection = of_entries(&request, &answer, self.now)?;
-            Some(Found {
-                place,
-                request,
-                connection,
-            })
+        let requests = self.requests();
+        requests.filter_map(|(place, request)| self.find(place, request))
+    }
+
+    /// The connection of a request's entry.
+    fn find(&self, place: u32, request: abi::flow_entry) -> Option<Found> {
+        let answer = read(self.place(request.peer)?)?;
+        if answer.id != request.id || u32::from(answer.way) != abi::WAY_ANSWER {
+            return None;
+        }
+        let connection = of_entries(&request, &answer, self.now)?;
+        Some(Found {
+            place,
+            request,
+            connection,
         })
     }
 

@@ -158,8 +158,12 @@ pub fn stored_backend(rule: &Rule, backend: &Backend, counter: u32) -> abi::acti
         (rule.sticky, abi::REWRITE_STICKY),
         (rule.announce, abi::REWRITE_ANNOUNCE),
     ];
+    let kind = match backend.takes_flows() {
+        true => abi::ACTION_REDIRECT,
+        false => abi::ACTION_DRAINING,
+    };
     abi::action {
-        kind: abi::ACTION_REDIRECT as u8,
+        kind: kind as u8,
         pops: rewrite.pops.get() as u8,
         flags: sum(&flags) as u16,
         ifindex: backend.ifindex,

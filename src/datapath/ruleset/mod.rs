@@ -99,6 +99,11 @@ impl RuleStore {
         }
     }
 
+    /// The number of the rule set that packets see; each change gives another one.
+    pub fn revision(&self) -> Result<u64> {
+        Ok(self.slots.live()?.set.revision)
+    }
+
     /// How many matches have a rule.
     pub fn count(&self) -> Result<usize> {
         Ok(self.slots.live()?.set.rules as usize)
