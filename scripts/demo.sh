@@ -79,12 +79,13 @@ lab_down() {
 	lab=
 }
 
-# The udpserver sends back what it is sent to UDP port 7999.
-serve() {
-	echo '  $ xdpredir lab exec udpserver -- socat UDP4-LISTEN:7999,fork EXEC:cat'
-	"$xdpredir" lab exec udpserver -- socat UDP4-LISTEN:7999,fork EXEC:cat 2>/dev/null &
+# The udpserver sends back what it is sent to port 7999.
+serve() { # UDP|TCP
+	local socat=(socat "${1}4-LISTEN:7999,fork" EXEC:cat)
+	echo "  \$ xdpredir lab exec udpserver -- ${socat[*]}"
+	"$xdpredir" lab exec udpserver -- "${socat[@]}" 2>/dev/null &
 	servers+=($!)
-	await_listener 7999
+	await_listener 7999 "$1"
 }
 
 # What the udpserver hears is appended to $received.
@@ -92,15 +93,16 @@ listen() { # PORT
 	echo "  \$ xdpredir lab exec udpserver -- nc -u -k -l 172.17.0.2 $1"
 	"$xdpredir" lab exec udpserver -- nc -d -u -k -l 172.17.0.2 "$1" >"$received" &
 	servers+=($!)
-	await_listener "$1"
+	await_listener "$1" UDP
 }
 
-await_listener() { # PORT
+await_listener() { # PORT UDP|TCP
+	local sockets=${2,,}
 	for _ in {1..100}; do
-		[ -n "$("$xdpredir" lab exec udpserver -- ss -Hlun "sport = $1")" ] && return
+		[ -n "$("$xdpredir" lab exec udpserver -- ss -Hln "--$sockets" "sport = $1")" ] && return
 		sleep 0.1
 	done
-	fail "nobody listens on UDP port $1"
+	fail "nobody listens on $2 port $1"
 }
 
 stop_server() {
