@@ -7,7 +7,7 @@ use std::net::{IpAddr, UdpSocket};
 use fixture::guest::is_kernel;
 use fixture::lan::mac;
 use fixture::routed::{Between, Routed as Bed};
-use fixture::{Pins, Run, Tool, eventually, kill};
+use fixture::{Ns, Pins, Run, Tool, eventually, kill};
 use serde_json::Value;
 
 const VIP: &str = "203.0.113.53";
@@ -408,6 +408,22 @@ fn an_interface_whose_device_is_gone_goes_with_the_next_change() {
     bed.host.ip("link del wan");
     bed.tool().ok("rule add --port 9 --pass");
     assert_eq!(bed.attached_to(), [LAN]);
+}
+
+/// There, the program would go on taking packets.
+#[test]
+fn an_interface_whose_device_was_moved_goes_with_the_next_change_even_if_its_index_is_another_s() {
+    let bed = Bed::attached(Between::Veth);
+    bed.add("wan");
+    let (ifindex, elsewhere) = (bed.host.ifindex("wan"), Ns::new("elsewhere"));
+    bed.host
+        .ip(&format!("link set wan netns {}", elsewhere.name));
+    bed.host
+        .ip(&format!("link add other index {ifindex} type bridge"));
+    assert!(elsewhere.ip("link show wan").contains("prog/xdp"));
+    bed.tool().ok("rule add --port 9 --pass");
+    assert_eq!(bed.attached_to(), [LAN]);
+    assert!(!elsewhere.ip("link show wan").contains("prog/xdp"));
 }
 
 /// Natively the kernel keeps a server's segments short, so that they go straight to the client.

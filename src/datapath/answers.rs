@@ -141,7 +141,8 @@ pub fn settle(store: &RuleStore, pins: &Pins, needed: &BTreeSet<u32>) -> Vec<Str
 fn try_to_settle(store: &RuleStore, pins: &Pins, needed: &BTreeSet<u32>) -> Result<Vec<String>> {
     let mut unsettled = Vec::new();
     for interface in serving(pins)? {
-        let is_gone = device::name_of(interface.ifindex).is_none();
+        // Another device may have the index of one that was moved.
+        let is_gone = interface.moved || device::name_of(interface.ifindex).is_none();
         if is_gone || interface.is_unsettled(pins)? {
             unsettled.push(interface);
         }
