@@ -50,7 +50,8 @@ pub(super) fn of_entries(
         reply: (!answered.is_unseen).then_some(Reply::Nat),
         state,
         age: age.as_secs(),
-        idle,
+        // Up to two seconds too long: see flow_entry's `seen`.
+        idle: idle.min(age.as_secs()),
         requests: counter(request),
         answers: counter(answer),
         ingress: None,
