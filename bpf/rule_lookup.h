@@ -86,14 +86,22 @@ static __always_inline __u64 rule_hash(__u64 key, const struct probe *probe,
 	return mix(hash, family);
 }
 
-static __always_inline bool is_guarded(const struct search *search, __u64 hash)
+/* 1 where all guard bits of a rule are set; 0: there is no such rule. Without a branch on what is
+ * read, so that the guards of several probes are read at the same time. */
+static __always_inline __u32 is_guarded(const struct search *search, __u64 hash)
 {
 	__u32 number = hash >> 24 & search->guard_mask;
 	struct line *line = line_at(search->guards + number / 8);
 	__u64 bits =
 		1ull << (hash >> 44 & 63) | 1ull << (hash >> 50 & 63) | 1ull << (hash >> 56 & 63);
+	__u64 missing, negative;
 
-	return line && (line->word[number % 8] & bits) == bits;
+	if (!line)
+		return 0;
+	missing = bits & ~line->word[number % 8];
+	negative = -missing;
+	barrier_var(negative);
+	return 1 ^ (missing | negative) >> 63;
 }
 
 /* Whether the rule of this number is the one that is looked for. If so, it is found. */
@@ -128,22 +136,52 @@ static __always_inline bool is_rule(struct search *search, __u32 number)
 	return true;
 }
 
+/* Whether rules with a probe may take the packet at all. */
+static __always_inline bool is_open(const struct search *search, const struct probe *probe)
+{
+	if (probe->dst_len < search->query.least_dst_len ||
+	    probe->src_len < search->query.least_src_len)
+		return false;
+	return !(probe->flags & PROBE_INNER_VLAN) || search->query.place.inner_vlan;
+}
+
+/* Writes down the rule of a probe that would take the packet. Its hash. */
+static __always_inline __u64 look_for(struct search *search, const struct probe *probe)
+{
+	search->probe = *probe;
+	mask_addresses(&search->masked, &search->query, probe);
+	search->place = masked_place(&search->query, probe);
+	return rule_hash(search->hash_key, probe, &search->place, &search->masked,
+			 search->query.family);
+}
+
 /*
- * Looks in one bucket. 1: found; 0: not there, and not in a later one; 2: perhaps in the next one.
- * Neither static nor inlined, so that the verifier walks it once.
+ * Looks for the rule of one of a line's probes in the bucket that its hash says, or so many buckets
+ * later. 1: found; 0: not there, and not in a later one; 2: perhaps in the next one. Neither static
+ * nor inlined, so that the verifier walks it once. The search lies in scratch memory, because the
+ * verifier allows 512 bytes of stack for a whole chain of calls.
  */
-__noinline __u32 search_bucket(__u32 line, __u32 tag)
+__noinline __u32 search_bucket(__u32 probe, __u32 step)
 {
 	struct search *search = scratch_search();
-	struct bucket *bucket = line_at(line);
+	struct service *service;
+	struct bucket *bucket;
+	__u64 hash;
 
-	if (!search || !bucket) /* never; the verifier doesn't know */
+	if (!search || probe >= LINE_PROBES) /* never; the verifier doesn't know */
+		return 0;
+	service = line_at(search->service);
+	if (!service)
+		return 0;
+	hash = look_for(search, &service->probe[probe]);
+	bucket = line_at(search->buckets + ((hash + step) & search->bucket_mask));
+	if (!bucket)
 		return 0;
 #pragma unroll
 	for (int i = 0; i < BUCKET_ENTRIES; i++) {
-		__u32 found = *(volatile __u32 *)&bucket->entry[i].tag;
+		__u32 tag = *(volatile __u32 *)&bucket->entry[i].tag;
 
-		if ((found ^ tag) & ~(__u32)TAG_SLOTS || !(found >> search->query.slot & 1))
+		if ((tag ^ hash >> 32) & ~(__u32)TAG_SLOTS || !(tag >> search->query.slot & 1))
 			continue;
 		if (is_rule(search, bucket->entry[i].rule))
 			return 1;
@@ -151,58 +189,49 @@ __noinline __u32 search_bucket(__u32 line, __u32 tag)
 	return bucket->chained ? 2 : 0;
 }
 
-static __always_inline bool find_in_table(struct search *search, __u64 hash)
+static __always_inline bool find_in_table(__u32 probe)
 {
 	__u32 result = 2;
 
-	for (__u32 i = 0; i < MAX_CHAIN && result == 2; i++)
-		result = search_bucket(search->buckets + ((hash + i) & search->bucket_mask),
-				       hash >> 32);
+	for (__u32 step = 0; step < MAX_CHAIN && result == 2; step++)
+		result = search_bucket(probe, step);
 	return result == 1;
 }
 
-/* Looks for a rule with the probe in search. */
-static __always_inline bool try_probe(struct search *search)
+/* For which probes of a line there may be a rule that takes the packet: a bit for each. */
+static __always_inline __u32 ask_guards(struct search *search, const struct service *service)
 {
-	const struct probe *probe = &search->probe;
-	__u64 hash;
+	__u32 guarded = 0;
 
-	if (probe->dst_len < search->query.least_dst_len ||
-	    probe->src_len < search->query.least_src_len)
-		return false;
-	if (probe->flags & PROBE_INNER_VLAN && !search->query.place.inner_vlan)
-		return false;
-	mask_addresses(&search->masked, &search->query, probe);
-	search->place = masked_place(&search->query, probe);
-	hash = rule_hash(search->hash_key, probe, &search->place, &search->masked,
-			 search->query.family);
-	return is_guarded(search, hash) && find_in_table(search, hash);
+	for (__u32 i = 0; i < LINE_PROBES && i < service->count; i++) {
+		if (is_open(search, &service->probe[i]))
+			guarded |= is_guarded(search, look_for(search, &service->probe[i])) << i;
+	}
+	return guarded;
 }
 
 /*
- * Tries the service's next probe. 1: a rule is found; 2: go on; 0: there is no further probe.
- * Neither static nor inlined, so that the verifier walks it once. The search lies in scratch
- * memory, because the verifier allows 512 bytes of stack for a whole chain of calls.
+ * Tries the service's next line of probes. 1: a rule is found; 2: go on; 0: there is no further
+ * line. Neither static nor inlined, for the same reason.
  */
-__noinline __u32 try_next_probe(void)
+__noinline __u32 try_line(void)
 {
 	struct search *search = scratch_search();
 	struct service *service;
-	__u32 index;
 
 	if (!search) /* never; the verifier doesn't know */
 		return 0;
 	service = line_at(search->service);
-	index = search->index;
-	if (!service || index >= LINE_PROBES || index >= service->count)
+	if (!service)
 		return 0;
-	search->probe = service->probe[index++];
-	if (index == LINE_PROBES) {
-		search->service = service->next; /* line 0 has no probes */
-		index = 0;
+	search->guarded = ask_guards(search, service);
+	for (__u32 i = 0; i < LINE_PROBES; i++) {
+		/* From memory, or the verifier would walk each set of bits. */
+		if (*(volatile __u32 *)&search->guarded >> i & 1 && find_in_table(i))
+			return 1;
 	}
-	search->index = index;
-	return try_probe(search) ? 1 : 2;
+	search->service = service->next;
+	return service->next ? 2 : 0;
 }
 
 /*
@@ -213,8 +242,8 @@ __noinline __u32 try_probes(void)
 {
 	__u32 result = 2;
 
-	for (int i = 0; i < MAX_PORT_PROBES && result == 2; i++)
-		result = try_next_probe();
+	for (int i = 0; i < MAX_PORT_PROBES / LINE_PROBES + 1 && result == 2; i++)
+		result = try_line();
 	return result;
 }
 
@@ -229,7 +258,6 @@ static __always_inline const struct found *find_rule(const struct query *query, 
 		return NULL;
 	search->query = *query;
 	search->service = service;
-	search->index = 0;
 	search->hash_key = ruleset->hash_key;
 	search->buckets = ruleset->buckets;
 	search->bucket_mask = ruleset->bucket_mask;

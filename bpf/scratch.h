@@ -46,8 +46,8 @@ struct search {
 	__u32 bucket_mask;
 	__u32 guards;
 	__u32 guard_mask;
-	__u32 service; /* line of the next probe */
-	__u32 index;   /* of the probe there */
+	__u32 service; /* the next line of probes */
+	__u32 guarded; /* for which of them there may be a rule: a bit for each */
 	struct found found;
 };
 
