@@ -88,13 +88,10 @@ static __always_inline bool mtu_allows(struct xdp_md *ctx, const struct packet *
 
 /*
  * Whether a rule may take a frame with two tags. If only one is taken away, the other goes along,
- * and what is behind the device would drop the frame. So the rule has to name the inner tag. If
- * both are, an answer could get only one of them back.
+ * and what is behind the device would drop the frame. So the rule has to name the inner tag.
  */
 static __always_inline bool tags_allow(const struct packet *pkt, const struct action *action)
 {
-	if (pkt->tags == 2 && action->pops == 2 && action->flags & REWRITE_REPLY_NAT)
-		return false;
 	return pkt->tags < 2 || !action->pops || action->flags & REWRITE_INNER_VLAN;
 }
 
