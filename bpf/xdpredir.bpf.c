@@ -160,7 +160,7 @@ static __always_inline __u32 forward(struct xdp_md *ctx, const struct packet *pk
 	if (pkt->fragment == FIRST && !remember_first(decision))
 		return OUTCOME_LATE_FIRST;
 	if (action->flags & REWRITE_MAC)
-		__builtin_memcpy(pkt->eth, action->frame, sizeof(action->frame));
+		write_macs(pkt->eth, action);
 	keep_checksum_valid(ctx, pkt, action->flags & REWRITE_COMPLETES_CHECKSUM);
 	return OUTCOME_FORWARDED;
 }
