@@ -200,16 +200,16 @@ static __always_inline bool find_in_table(__u32 probe)
 	return result == 1;
 }
 
-/* For which probes of a line there may be a rule that takes the packet: a bit for each. */
-static __always_inline __u32 ask_guards(struct search *search, const struct service *service)
+/* For which probes of a line there may be a rule that takes the packet: a bit for each. In memory,
+ * as the stack has no room for more. */
+static __always_inline void ask_guards(struct search *search, const struct service *service)
 {
-	__u32 guarded = 0;
-
+	search->guarded = 0;
 	for (__u32 i = 0; i < LINE_PROBES && i < service->count; i++) {
 		if (is_open(search, &service->probe[i]))
-			guarded |= is_guarded(search, look_for(search, &service->probe[i])) << i;
+			search->guarded |= is_guarded(search, look_for(search, &service->probe[i]))
+					   << i;
 	}
-	return guarded;
 }
 
 /*
@@ -226,7 +226,7 @@ __noinline __u32 try_line(void)
 	service = line_at(search->service);
 	if (!service)
 		return 0;
-	search->guarded = ask_guards(search, service);
+	ask_guards(search, service);
 	for (__u32 i = 0; i < LINE_PROBES; i++) {
 		/* From memory, or the verifier would walk each set of bits. */
 		if (*(volatile __u32 *)&search->guarded >> i & 1 && find_in_table(i))
