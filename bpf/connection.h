@@ -88,15 +88,18 @@ __noinline __u32 change_state(__u32 number, __u64 id, __u32 flags)
 	return now;
 }
 
-/* Writes when the connection was seen last, in both entries. */
-static __always_inline void renew(struct flow_entry *entry, __u64 id, __u32 now, __u32 tick)
+/* Writes when the connection was seen last, in both entries. False where the other one has gone:
+ * the command was killed while it removed the connection. */
+static __always_inline bool renew(struct flow_entry *entry, __u64 id, __u32 now, __u32 tick)
 {
 	struct flow_entry *peer = entry_at(*(volatile __u32 *)&entry->peer);
 
 	entry->tick = tick;
 	entry->seen = now;
-	if (peer && id_of(peer) == id)
-		peer->seen = now;
+	if (!peer || id_of(peer) != id)
+		return false;
+	peer->seen = now;
+	return true;
 }
 
 /*
@@ -119,7 +122,10 @@ __noinline __u32 attend(__u32 number, __u64 id, __u32 flags)
 				count_flow(FLOW_EXPIRED);
 			return IS_OVER;
 		}
-		renew(entry, id, now, tick);
+		if (!renew(entry, id, now, tick)) {
+			end_connection(number, id);
+			return IS_OVER;
+		}
 		result = IS_RENEWED;
 	}
 	/* The client uses its port again. */

@@ -131,6 +131,8 @@ static __always_inline void write_entry(struct flow_entry *entry, const struct f
 	entry->vlan = 0;
 	entry->flags = 0;
 	entry->ifindex = interface.ifindex;
+	entry->request_addrs = opening->request.word[1];
+	entry->request_ports = opening->request.word[0];
 }
 
 /* Makes an entry known under its flow and its id, which comes last. */

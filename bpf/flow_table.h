@@ -86,12 +86,13 @@ static __always_inline bool read_entry(const struct flow_entry *entry, const str
 	all = now->key.word[1];
 	if (first != flow->word[0] || all != flow->word[1])
 		return false;
-	if (is_ipv6_flow(flow)) {
-		__u64 word2 = now->key.word[2], word3 = now->key.word[3], word4 = now->key.word[4];
+	for (int i = 2; i < 5 && is_ipv6_flow(flow); i++) {
+		__u64 word = now->key.word[i];
 
-		if (word2 != flow->word[2] || word3 != flow->word[3] || word4 != flow->word[4])
+		if (word != flow->word[i])
 			return false;
-		all ^= word2 ^ word3 ^ word4;
+		all ^= word;
+		asm volatile("" : "+r"(all)); /* or each word would lie on the stack */
 	}
 	seen->id = id;
 	seen->backend = *(volatile __u64 *)&now->line;

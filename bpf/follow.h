@@ -169,6 +169,15 @@ static __always_inline bool keep_connection(const struct packet *pkt, const stru
 	return true;
 }
 
+static __always_inline void take_answer(struct decision *decision, const struct action *action,
+					__be16 port)
+{
+	decision->action = action;
+	decision->counter = UNATTRIBUTED;
+	decision->sport = port;
+	decision->known = true;
+}
+
 /* Sends an answer to the client. False where the connection has gone meanwhile. */
 static __always_inline bool follow_answer(const struct connection *found, struct decision *decision)
 {
@@ -177,10 +186,7 @@ static __always_inline bool follow_answer(const struct connection *found, struct
 
 	if (!mine || !port)
 		return false;
-	decision->action = &mine->action;
-	decision->counter = UNATTRIBUTED;
-	decision->sport = port;
-	decision->known = true;
+	take_answer(decision, &mine->action, port);
 	return true;
 }
 
@@ -263,8 +269,9 @@ static __always_inline bool follow(const struct packet *pkt, const struct ethhdr
 }
 
 /* These are not outcomes. */
-#define NOT_KNOWN OUTCOMES	 /* the packet has no connection */
-#define ASK_RULES (OUTCOMES + 1) /* whether the backend of its connection is still theirs */
+#define NOT_KNOWN   OUTCOMES	   /* the packet has no connection */
+#define ASK_RULES   (OUTCOMES + 1) /* whether the backend of its connection is still theirs */
+#define LOOK_CLOSER (OUTCOMES + 2) /* it may have a connection: see glance */
 
 /* Decides by the packet's connection, where the rules need not be asked. */
 static __always_inline __u32 decide_by_connection(const struct packet *pkt,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What most packets are: UDP or TCP from one host to another, without a tag, an option or a
- * fragment. The compiler makes a short path of the stages for them, because it knows what parse()
- * would find out.
+ * What most packets are: UDP or TCP from one host to another, without an option or a fragment, and
+ * with one tag at most. The compiler makes a short path of the stages for them, because it knows
+ * what parse() would find out.
  */
 #ifndef __PLAIN_H__
 #define __PLAIN_H__
@@ -13,37 +13,35 @@
 
 #include "parse.h"
 
-#define PLAIN_L4 (sizeof(struct ethhdr) + sizeof(struct iphdr))
-
-/* False where parse() has to look closer. */
-static __always_inline bool parse_plain(struct packet *pkt, void *data, void *end)
+/* IPv4 behind so many tags, which have been read. */
+static __always_inline bool parse_plain4(struct packet *pkt, void *data, void *end, __u32 tags)
 {
-	struct iphdr *ip = data + sizeof(struct ethhdr);
-	__u32 total;
+	__u32 offset = sizeof(struct ethhdr) + tags * sizeof(struct tag), total;
+	struct iphdr *ip = data + offset;
 
-	if (data + PLAIN_L4 + sizeof(struct tcphdr) > end)
+	if ((void *)(ip + 1) + sizeof(struct tcphdr) > end)
 		return false;
 	/* The type of the Ethernet frame, and version and length of the header. */
-	if ((*(__u32 *)(data + 12) & bpf_htonl(0xffffff00)) != bpf_htonl(ETH_P_IP << 16 | 0x4500))
+	if ((*(__u32 *)((void *)ip - 2) & bpf_htonl(0xffffff00)) !=
+	    bpf_htonl(ETH_P_IP << 16 | 0x4500))
 		return false;
 	if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))
 		return false;
 	if (ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_TCP)
 		return false;
 	total = bpf_ntohs(ip->tot_len);
-	if (total < sizeof(*ip) || total + sizeof(struct ethhdr) > pkt->size)
+	if (total < sizeof(*ip) || total + offset > pkt->size)
 		return false;
 
 	pkt->eth = data;
 	pkt->ip = ip;
-	pkt->l4 = data + PLAIN_L4;
-	pkt->ip_offset = sizeof(struct ethhdr);
-	pkt->l4_offset = PLAIN_L4;
+	pkt->l4 = ip + 1;
+	pkt->ip_offset = offset;
+	pkt->l4_offset = offset + sizeof(*ip);
 	pkt->l4_len = total - sizeof(*ip);
 	pkt->family = FAMILY_IPV4;
 	pkt->proto = ip->protocol;
-	pkt->tags = 0;
-	pkt->vlan = 0;
+	pkt->tags = tags;
 	pkt->fragment = WHOLE;
 	parse_ipv4_addresses(pkt, ip);
 	if (pkt->not_unicast_dst | pkt->not_unicast_src)
@@ -51,6 +49,23 @@ static __always_inline bool parse_plain(struct packet *pkt, void *data, void *en
 	pkt->not_unicast_dst = 0; /* the compiler knows it from here on */
 	pkt->not_unicast_src = 0;
 	return parse_segment(pkt, end) == 0;
+}
+
+/* False where parse() has to look closer. */
+static __always_inline bool parse_plain(struct packet *pkt, void *data, void *end)
+{
+	return parse_plain4(pkt, data, end, 0);
+}
+
+/* The same of frames with one tag. */
+static __always_inline bool parse_tagged(struct packet *pkt, void *data, void *end)
+{
+	struct tag *tag = data + sizeof(struct ethhdr);
+
+	if ((void *)(tag + 1) > end || !is_tag(((struct ethhdr *)data)->h_proto))
+		return false;
+	pkt->vlan = bpf_ntohs(tag->tci) & VLAN_ID;
+	return parse_plain4(pkt, data, end, 1);
 }
 
 #define PLAIN6_L4 (sizeof(struct ethhdr) + sizeof(struct ipv6hdr))

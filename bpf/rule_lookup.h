@@ -62,11 +62,13 @@ static __always_inline struct place masked_place(const struct query *query,
 	return place;
 }
 
+/* Eight bytes whose address is a multiple of eight: otherwise the compiler would read each alone.
+ */
 static __always_inline __u64 word_of(const void *eight_bytes)
 {
 	__u64 word;
 
-	__builtin_memcpy(&word, eight_bytes, sizeof(word));
+	__builtin_memcpy(&word, __builtin_assume_aligned(eight_bytes, 8), sizeof(word));
 	return word;
 }
 
@@ -198,16 +200,16 @@ static __always_inline bool find_in_table(__u32 probe)
 	return result == 1;
 }
 
-/* For which probes of a line there may be a rule that takes the packet: a bit for each. */
-static __always_inline __u32 ask_guards(struct search *search, const struct service *service)
+/* For which probes of a line there may be a rule that takes the packet: a bit for each. In memory,
+ * as the stack has no room for more. */
+static __always_inline void ask_guards(struct search *search, const struct service *service)
 {
-	__u32 guarded = 0;
-
+	search->guarded = 0;
 	for (__u32 i = 0; i < LINE_PROBES && i < service->count; i++) {
 		if (is_open(search, &service->probe[i]))
-			guarded |= is_guarded(search, look_for(search, &service->probe[i])) << i;
+			search->guarded |= is_guarded(search, look_for(search, &service->probe[i]))
+					   << i;
 	}
-	return guarded;
 }
 
 /*
@@ -224,7 +226,7 @@ __noinline __u32 try_line(void)
 	service = line_at(search->service);
 	if (!service)
 		return 0;
-	search->guarded = ask_guards(search, service);
+	ask_guards(search, service);
 	for (__u32 i = 0; i < LINE_PROBES; i++) {
 		/* From memory, or the verifier would walk each set of bits. */
 		if (*(volatile __u32 *)&search->guarded >> i & 1 && find_in_table(i))
@@ -266,6 +268,13 @@ static __always_inline const struct found *find_rule(const struct query *query, 
 	return try_probes() == 1 ? &search->found : NULL;
 }
 
+/* Whether an IPv6 address has a prefix of so many bits; 0: each has. */
+static __always_inline bool has_prefix6(const __u64 *addr, const __be32 *prefix, __u32 len)
+{
+	return (addr[0] & mask6(at_most(len, 64))) == word_of(prefix) &&
+	       (addr[1] & mask6(len < 64 ? 0 : len - 64)) == word_of(prefix + 2);
+}
+
 /* Whether the only rule of a service takes a packet. */
 static __always_inline bool only_rule_takes(const struct only_rule *rule, const struct query *query)
 {
@@ -282,10 +291,10 @@ static __always_inline bool only_rule_takes(const struct only_rule *rule, const 
 			return false;
 	}
 	if (query->family == FAMILY_IPV4)
-		return ((__u32)query->addrs[0] & rule->src_mask) == rule->src &&
-		       (query->addrs[0] >> 32 & rule->dst[1]) == rule->dst[0];
-	return !rule->probe.dst_len ||
-	       (query->addrs[2] == word_of(rule->dst) && query->addrs[3] == word_of(rule->dst + 2));
+		return (query->addrs[0] & word_of(rule->addr + 2)) == word_of(rule->addr);
+	if (rule->probe.src_len)
+		return has_prefix6(query->addrs, rule->addr, rule->probe.src_len);
+	return has_prefix6(query->addrs + 2, rule->addr, rule->probe.dst_len);
 }
 
 #endif

@@ -12,6 +12,7 @@
 #include "egress_checks.h"
 #include "follow.h"
 #include "fragment.h"
+#include "glance.h"
 #include "icmp_error.h"
 #include "interface.h"
 #include "ledger.h"
@@ -46,42 +47,38 @@ static __always_inline __u32 decide(const struct packet *pkt, const struct ethhd
 	return outcome;
 }
 
-/* Of plain packets whose connections, if they have any, don't decide. */
-static __always_inline __u32 decide_plain(const struct packet *pkt, struct decision *decision)
+/* Of plain packets: by what a glance shows of their connections, or else by the rules. */
+static __always_inline __u32 decide_plain(const struct packet *pkt, struct decision *decision,
+					  __u32 live)
 {
 	struct choice choice = {};
+	__u32 outcome = NOT_KNOWN;
 
+	if (live & LIVE_CONNECTIONS)
+		outcome = glance(pkt, decision);
+	if (outcome != NOT_KNOWN)
+		return outcome;
 	if (answers_only())
 		return OUTCOME_NO_RULE;
 	return decide_by_rules(pkt, &choice, decision);
 }
 
 /* These are not outcomes, either: see ASK_RULES. */
-#define NOT_PLAIN (OUTCOMES + 2) /* the packet is not one of the plain ones */
-#define BEGINS	  (OUTCOMES + 3) /* it begins a connection */
+#define NOT_PLAIN (OUTCOMES + 3) /* the packet is not one of the plain ones */
+#define BEGINS	  (OUTCOMES + 4) /* it begins a connection */
 
 /* Writes down in scratch memory what was decided, for another function. */
-static __always_inline void put_decision(struct scratch *mine, const struct decision *decision)
+static __always_inline void put_decision(const struct decision *decision)
 {
+	struct scratch *mine = this_cpu_scratch();
+
+	if (!mine) /* never; the verifier doesn't know */
+		return;
 	mine->decided.line = decision->line;
 	mine->decided.counter = decision->counter;
 	mine->decided.slot = decision->slot;
 	mine->decided.sport = decision->sport;
 	mine->decided.known = decision->known;
-}
-
-/*
- * Has a connection begun before the packet is sent on. That takes much of the stack, so it is done
- * where little is on it: see begin.
- */
-static __always_inline __u32 put_off(const struct decision *decision)
-{
-	struct scratch *mine = this_cpu_scratch();
-
-	if (!mine) /* never; the verifier doesn't know */
-		return OUTCOME_NO_CONNECTION;
-	put_decision(mine, decision);
-	return BEGINS;
 }
 
 /* What became of a packet that is rewritten. */
@@ -142,8 +139,8 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *p
 		return OUTCOME_TOO_LONG;
 	if (pkt->fragment == FIRST && !remember_first(decision))
 		return OUTCOME_LATE_FIRST;
-	if (may_begin(pkt, decision))
-		return put_off(decision);
+	if (may_begin(pkt, decision)) /* that takes much of the stack: see begin */
+		return BEGINS;
 	if (!rewrite(ctx, pkt, decision))
 		return OUTCOME_NO_HEADROOM;
 	return rewritten(action);
@@ -163,7 +160,7 @@ static __always_inline __u32 forward(struct xdp_md *ctx, const struct packet *pk
 	if (pkt->fragment == FIRST && !remember_first(decision))
 		return OUTCOME_LATE_FIRST;
 	if (action->flags & REWRITE_MAC)
-		__builtin_memcpy(pkt->eth, action->frame, sizeof(action->frame));
+		write_macs(pkt->eth, action);
 	keep_checksum_valid(ctx, pkt, action->flags & REWRITE_COMPLETES_CHECKSUM);
 	return OUTCOME_FORWARDED;
 }
@@ -238,10 +235,11 @@ static __always_inline int verdict(__u32 outcome)
 }
 
 /*
- * The outcome of a plain packet whose connection stands; NOT_KNOWN, ASK_RULES or NOT_PLAIN of all
- * others. This and the next functions are neither static nor inlined, so that the verifier walks
- * what comes after them once, and not for every path through them, and so that what one has on the
- * stack is gone before the next one runs.
+ * The outcome of a plain packet whose connection a glance has not shown; NOT_KNOWN, ASK_RULES or
+ * NOT_PLAIN where that doesn't decide. This function and others below are neither static nor
+ * inlined, so that the verifier walks what comes after them once, and not for every path through
+ * them, and so that what one has on the stack is gone before the next one runs. Those for most
+ * packets are inlined, because each return costs some 8 ns where the kernel mitigates returns.
  */
 __noinline __u32 follow_plain(struct xdp_md *ctx, __u32 live)
 {
@@ -261,34 +259,66 @@ __noinline __u32 follow_plain(struct xdp_md *ctx, __u32 live)
 	return finish(ctx, &pkt, &decision, redirect(ctx, &pkt, &decision));
 }
 
-/* The outcome of what most packets are, by the rules. */
-static __always_inline __u32 judge_plain(struct xdp_md *ctx, __u32 live, __u32 size)
+/* The outcome of a plain packet that was parsed. */
+static __always_inline __u32 judge(struct xdp_md *ctx, const struct packet *pkt, __u32 live)
 {
-	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
-	struct packet pkt = {.size = size};
 	struct decision decision = {.slot = live & LIVE_SLOT};
 	__u32 outcome;
 
-	if (!parse_plain(&pkt, data, end))
+	outcome = decide_plain(pkt, &decision, live) ?: act(ctx, pkt, &decision);
+	if (outcome == BEGINS)
+		put_decision(&decision);
+	return is_unmatched(outcome) ? apply_policy(ctx, pkt, outcome) : outcome;
+}
+
+/* The outcome of what most packets are. */
+static __always_inline __u32 judge_plain(struct xdp_md *ctx, __u32 live, __u32 size)
+{
+	struct packet pkt = {.size = size};
+
+	if (!parse_plain(&pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end))
 		return NOT_PLAIN;
-	outcome = decide_plain(&pkt, &decision) ?: act(ctx, &pkt, &decision);
-	return is_unmatched(outcome) ? apply_policy(ctx, &pkt, outcome) : outcome;
+	return judge(ctx, &pkt, live);
+}
+
+/* The same behind a tag. */
+static __always_inline __u32 judge_tagged(struct xdp_md *ctx, __u32 live, __u32 size)
+{
+	struct packet pkt = {.size = size};
+	__u32 outcome;
+
+	if (!parse_tagged(&pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end))
+		return NOT_PLAIN;
+	outcome = judge(ctx, &pkt, live);
+	return outcome == LOOK_CLOSER ? NOT_PLAIN : outcome; /* follow_plain reads no tags */
 }
 
 /* The same for IPv6. */
 __noinline __u32 judge_plain6(struct xdp_md *ctx, __u32 live)
 {
-	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
 	struct packet pkt = {.size = frame_size(ctx)};
-	struct decision decision = {.slot = live & LIVE_SLOT};
-	__u32 outcome;
 
-	if (!parse_plain6(&pkt, data, end))
+	if (!parse_plain6(&pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end))
 		return NOT_PLAIN;
-	outcome = decide_plain(&pkt, &decision) ?: act(ctx, &pkt, &decision);
-	return is_unmatched(outcome) ? apply_policy(ctx, &pkt, outcome) : outcome;
+	return judge(ctx, &pkt, live);
+}
+
+/* The outcome of a frame by its type, where judge_plain has not taken it. */
+static __always_inline __u32 judge_by_type(struct xdp_md *ctx, __u32 live, __u32 size)
+{
+	const struct ethhdr *eth = (void *)(long)ctx->data;
+
+	if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
+		return NOT_PLAIN;
+	if (eth->h_proto == bpf_htons(ETH_P_IPV6))
+		return judge_plain6(ctx, live);
+	return is_tag(eth->h_proto) ? judge_tagged(ctx, live, size) : NOT_PLAIN;
+}
+
+/* False where the packet has to go the way of those that are not plain. */
+static __always_inline bool is_judged(__u32 outcome)
+{
+	return outcome < OUTCOMES || outcome == BEGINS;
 }
 
 /* Decides about the packet that parse_any has read. */
@@ -304,7 +334,7 @@ __noinline __u32 decide_any(struct xdp_md *ctx, __u32 live)
 	if (mine->parsed.fragment != WHOLE)
 		name_datagram(&mine->parsed);
 	outcome = decide(&mine->parsed, eth, &decision, live);
-	put_decision(mine, &decision);
+	put_decision(&decision);
 	return outcome;
 }
 
@@ -320,9 +350,7 @@ __noinline __u32 act_any(struct xdp_md *ctx)
 	decision.action = mine->decided.line ? line_at(mine->decided.line) : &mine->action;
 	if (!decision.action)
 		return OUTCOME_NO_DEVICE;
-	decision.line = mine->decided.line;
 	decision.counter = mine->decided.counter;
-	decision.slot = mine->decided.slot;
 	decision.sport = mine->decided.sport;
 	decision.known = mine->decided.known;
 	return act(ctx, &pkt, &decision);
@@ -386,27 +414,33 @@ static __always_inline __u32 judge_any(struct xdp_md *ctx, __u32 live)
 	return outcome == OUTCOME_NOT_UDP_TCP ? answer_echo(ctx) : outcome;
 }
 
-SEC("xdp")
-int xdpredir(struct xdp_md *ctx)
+/* The outcome of a packet that judge_plain has not judged. */
+static __always_inline __u32 judge_closer(struct xdp_md *ctx, __u32 live, __u32 size, __u32 outcome)
 {
-	__u32 size = frame_size(ctx), live = read_live(), outcome = NOT_KNOWN;
 	bool plain;
 
-	if (live & LIVE_CONNECTIONS)
-		outcome = follow_plain(ctx, live);
-	if (outcome == NOT_KNOWN)
-		outcome = judge_plain(ctx, live, size);
 	if (outcome == NOT_PLAIN)
-		outcome = judge_plain6(ctx, live);
-	plain = outcome != NOT_PLAIN && outcome != ASK_RULES;
+		outcome = judge_by_type(ctx, live, size);
+	if (outcome == LOOK_CLOSER)
+		outcome = follow_plain(ctx, live);
+	plain = is_judged(outcome);
 	if (!plain)
 		outcome = judge_any(ctx, live);
 	if (outcome == BEGINS && plain)
 		parse_any(ctx);
 	if (outcome == BEGINS)
 		outcome = begin(ctx) ?: act_any(ctx);
-	if (!plain)
-		outcome = settle_any(ctx, outcome);
+	return plain ? outcome : settle_any(ctx, outcome);
+}
+
+SEC("xdp")
+int xdpredir(struct xdp_md *ctx)
+{
+	__u32 size = frame_size(ctx), live = read_live();
+	__u32 outcome = judge_plain(ctx, live, size);
+
+	if (outcome >= OUTCOMES)
+		outcome = judge_closer(ctx, live, size, outcome);
 	if (outcome == OUTCOME_TOO_BIG_SENT)
 		outcome = answer_too_big(ctx);
 	count_outcome(outcome, size);

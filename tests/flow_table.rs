@@ -10,7 +10,7 @@ use std::time::Duration;
 use fixture::connections::{Entry, Table};
 use fixture::lan::Lan;
 use fixture::packet::{Frame, TCP, UDP};
-use fixture::run::{Loaded, XDP_DROP, XDP_REDIRECT};
+use fixture::run::{Loaded, XDP_DROP, XDP_PASS, XDP_REDIRECT};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 53);
 const SERVER: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
@@ -236,6 +236,35 @@ fn time_is_over_when_the_documents_say_so() {
         assert_eq!(bed.state(client), None, "{state}");
     }
     assert_eq!(bed.table.stats()[1], 7);
+}
+
+/// Most stand where their hash says. In a bucket that is full, many stand elsewhere.
+#[test]
+fn each_packet_is_counted_once_wherever_its_entry_stands() {
+    let bed = Bed::new(1);
+    for turn in 1..=3 {
+        for client in 0..8 {
+            bed.converse(client);
+        }
+        let entries = bed.table.entries();
+        assert_eq!(entries.len(), 16);
+        for entry in entries {
+            assert_eq!(entry.counted().0, turn, "{entry:?}");
+        }
+    }
+}
+
+/// As the command leaves it where it is killed between the two entries of a connection.
+#[test]
+fn half_a_connection_ends_when_its_clock_is_looked_at() {
+    let bed = Bed::new(64);
+    bed.converse(0);
+    let request = bed.entry(0).expect("it is remembered");
+    let answer = bed.table.entry(request.peer());
+    bed.table.remove_only(&request);
+    bed.table.age(answer, Duration::ZERO);
+    assert_eq!(bed.answer(0, UDP, 0), XDP_PASS);
+    assert_eq!(bed.table.entries().len(), 0);
 }
 
 #[test]

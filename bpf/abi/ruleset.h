@@ -85,8 +85,8 @@ struct service {
 
 /*
  * The only rule of a service, where it has no more than this. IPv4: addresses are compared under
- * masks. IPv6: the source is any, and the destination any or one address; other rules stand in the
- * hash table.
+ * masks. IPv6: only the source or only the destination has a prefix; other rules stand in the hash
+ * table.
  */
 struct only_rule {
 	__u16 kind;    /* SERVICE_ONLY */
@@ -97,10 +97,9 @@ struct only_rule {
 	struct place place;
 	struct probe probe;
 	__u32 rule; /* its number: see struct entry */
-	__be32 src; /* IPv4 */
-	__be32 src_mask;
-	__be32 dst[4]; /* IPv4: address and mask in the first two words */
 	__u32 unused;
+	__be32 addr[4]; /* IPv4: source and destination, then their masks; IPv6: the prefix */
+	__u32 unused2[2];
 };
 
 /*

@@ -82,7 +82,9 @@ mod lines {
         pub flags: u16,
         pub ifindex: u32,
         pub counter: u32,
-        pub unused: [u32; 4],
+        pub request_addrs: u64,
+        pub request_ports: u32,
+        pub unused: u32,
     }
 
     #[derive(Clone, Copy, Default)]
@@ -140,10 +142,9 @@ mod lines {
         pub place: place,
         pub probe: probe,
         pub rule: u32,
-        pub src: u32,
-        pub src_mask: u32,
-        pub dst: [u32; 4],
         pub unused: u32,
+        pub addr: [u32; 4],
+        pub unused2: [u32; 2],
     }
 
     #[derive(Clone, Copy, Default)]

@@ -20,7 +20,7 @@ pub const SHARED: [Schema; 19] = [
     ("counters", 1),
     ("counter_bitmaps", 1),
     ("flow_tags", 1),
-    ("flow_entries", 2),
+    ("flow_entries", 3),
     ("flow_table", 1),
     ("flow_locks", 1),
     ("flow_stats", 1),

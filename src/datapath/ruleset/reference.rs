@@ -449,6 +449,37 @@ fn ports_of_a_range_share_a_service_and_one_rule_stands_in_it() {
 }
 
 #[test]
+fn the_only_rule_of_ipv6_stands_in_its_service_unless_it_names_source_and_destination() {
+    let service = |src: &str, dst: &str| {
+        let memory = Memory::new(1);
+        let mut change = memory.begin();
+        change.make_room(1, 1).unwrap();
+        let rule = rule(
+            Match {
+                src: src.parse().unwrap(),
+                dst: dst.parse().unwrap(),
+                ..Match::any_like([0; 16].into())
+            },
+            2,
+        );
+        put(&mut change, &memory.heap, &rule).unwrap();
+        change.compile().unwrap();
+        let number = abi::PORTS_IPV6 * abi::PORTS + 7000;
+        let line = memory.ports.get(change.staged.number, number);
+        memory.heap.read::<abi::only_rule>(line).unwrap()
+    };
+    let word = |word: u32| word.to_be();
+    for [src, dst] in [["fd00:1::/33", "::/0"], ["::/0", "fd00:1::/33"]] {
+        let stored = service(src, dst);
+        assert_eq!(u32::from(stored.kind), abi::SERVICE_ONLY);
+        assert_eq!(stored.addr, [word(0xfd00_0001), 0, 0, 0]);
+    }
+    assert_eq!(service("::/0", "::/0").addr, [0; 4]);
+    let both = service("fd00:1::/33", "fd00:2::/33");
+    assert_eq!(u32::from(both.kind), abi::SERVICE_PROBES);
+}
+
+#[test]
 fn a_sweep_frees_all_that_nobody_reaches() {
     let (mut memory, mut rules) = (Memory::new(1), BTreeMap::new());
     for _ in 0..100 {

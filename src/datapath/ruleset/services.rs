@@ -210,13 +210,14 @@ fn only_rule(heap: &Heap, number: u32) -> Result<Option<abi::only_rule>> {
         ..Default::default()
     };
     if is_ipv6(rule.key.probe) {
-        if probe.src_len > 0 || !matches!(probe.dst_len, 0 | 128) {
-            return Ok(None);
-        }
-        only.dst = rule.key.dst;
+        only.addr = match (probe.src_len, probe.dst_len) {
+            (_, 0) => rule.key.src,
+            (0, _) => rule.key.dst,
+            _ => return Ok(None),
+        };
     } else {
-        (only.src, only.src_mask) = (rule.key.src[0], mask4(probe.src_len));
-        only.dst = [rule.key.dst[0], mask4(probe.dst_len), 0, 0];
+        let [src_mask, dst_mask] = [probe.src_len, probe.dst_len].map(mask4);
+        only.addr = [rule.key.src[0], rule.key.dst[0], src_mask, dst_mask];
     }
     let set: abi::set = heap.read(rule.target)?;
     if u32::from(set.kind) == abi::ACTION_BALANCE {
