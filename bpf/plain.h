@@ -11,16 +11,20 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
+#include "hook.h"
 #include "parse.h"
 
 #define PLAIN_L4 (sizeof(struct ethhdr) + sizeof(struct iphdr))
 
 /* False where parse() has to look closer. */
-static __always_inline bool parse_plain(struct packet *pkt, void *data, void *end)
+static __always_inline bool parse_plain(struct xdp_md *ctx, struct packet *pkt, void *data,
+					void *end)
 {
 	struct iphdr *ip = data + sizeof(struct ethhdr);
-	__u32 total;
+	__u32 total, beside;
 
+	if (tag_beside(ctx, &beside))
+		return false;
 	if (data + PLAIN_L4 + sizeof(struct tcphdr) > end)
 		return false;
 	/* The type of the Ethernet frame, and version and length of the header. */
@@ -56,11 +60,14 @@ static __always_inline bool parse_plain(struct packet *pkt, void *data, void *en
 #define PLAIN6_L4 (sizeof(struct ethhdr) + sizeof(struct ipv6hdr))
 
 /* The same of IPv6, without extension headers. */
-static __always_inline bool parse_plain6(struct packet *pkt, void *data, void *end)
+static __always_inline bool parse_plain6(struct xdp_md *ctx, struct packet *pkt, void *data,
+					 void *end)
 {
 	struct ipv6hdr *ip = data + sizeof(struct ethhdr);
-	__u32 payload;
+	__u32 payload, beside;
 
+	if (tag_beside(ctx, &beside))
+		return false;
 	if (data + PLAIN6_L4 + sizeof(struct udphdr) > end)
 		return false;
 	if (*(__be16 *)(data + 12) != bpf_htons(ETH_P_IPV6) || ip->version != 6)

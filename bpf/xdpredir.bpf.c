@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* The XDP program: parse, decide by the rules, act, count. Every packet leaves in verdict(). */
+/*
+ * The program: parse, decide by the rules, act, count. Every packet leaves in verdict(). This is
+ * its XDP form; xdpredir_tc.bpf.c has the other.
+ */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 
@@ -12,6 +15,7 @@
 #include "egress_checks.h"
 #include "follow.h"
 #include "fragment.h"
+#include "hook.h"
 #include "icmp_error.h"
 #include "interface.h"
 #include "ledger.h"
@@ -100,7 +104,8 @@ static __always_inline bool fits(struct xdp_md *ctx, const struct packet *pkt,
 		return true;
 	return action->kind == ACTION_HAND_OVER &&
 	       (pkt->fragment == LATER ||
-		is_left_to_stack(ctx, action->ifindex, pkt->ip_offset, pkt->size, pkt->tags));
+		is_left_to_stack(ctx, action->ifindex, pkt->ip_offset,
+				 pkt->ip_offset + packet_length(ctx, pkt), pkt->tags));
 }
 
 /*
@@ -226,15 +231,15 @@ static __always_inline __u32 act(struct xdp_md *ctx, const struct packet *pkt,
 static __always_inline int verdict(__u32 outcome)
 {
 	if (is_sent(outcome) || outcome == OUTCOME_POLICY_FORWARD)
-		return XDP_REDIRECT;
+		return HOOK_REDIRECT;
 	if (outcome == OUTCOME_TOO_BIG_SENT || outcome == OUTCOME_ANNOUNCED ||
 	    outcome == OUTCOME_ECHO_ANSWERED)
-		return interface.answers == ANSWERS_REDIRECTED ? XDP_REDIRECT : XDP_TX;
+		return interface.answers == ANSWERS_REDIRECTED ? HOOK_REDIRECT : HOOK_SEND_BACK;
 	if (outcome == OUTCOME_NO_HEADROOM || outcome == OUTCOME_DROPPED_BY_RULE ||
 	    outcome == OUTCOME_NO_CONNECTION || outcome == OUTCOME_NO_SOURCE_PORT ||
 	    outcome == OUTCOME_TOO_LONG_DROPPED || is_dropped_by_policy(outcome))
-		return XDP_DROP;
-	return XDP_PASS;
+		return HOOK_DROP;
+	return HOOK_PASS;
 }
 
 /*
@@ -251,7 +256,7 @@ __noinline __u32 follow_plain(struct xdp_md *ctx, __u32 live)
 	struct decision decision = {.slot = live & LIVE_SLOT};
 	__u32 outcome;
 
-	if (!parse_plain(&pkt, data, end) && !parse_plain6(&pkt, data, end))
+	if (!parse_plain(ctx, &pkt, data, end) && !parse_plain6(ctx, &pkt, data, end))
 		return NOT_PLAIN;
 	outcome = decide_by_connection(&pkt, &decision);
 	if (outcome)
@@ -270,7 +275,7 @@ static __always_inline __u32 judge_plain(struct xdp_md *ctx, __u32 live, __u32 s
 	struct decision decision = {.slot = live & LIVE_SLOT};
 	__u32 outcome;
 
-	if (!parse_plain(&pkt, data, end))
+	if (!parse_plain(ctx, &pkt, data, end))
 		return NOT_PLAIN;
 	outcome = decide_plain(&pkt, &decision) ?: act(ctx, &pkt, &decision);
 	return is_unmatched(outcome) ? apply_policy(ctx, &pkt, outcome) : outcome;
@@ -285,7 +290,7 @@ __noinline __u32 judge_plain6(struct xdp_md *ctx, __u32 live)
 	struct decision decision = {.slot = live & LIVE_SLOT};
 	__u32 outcome;
 
-	if (!parse_plain6(&pkt, data, end))
+	if (!parse_plain6(ctx, &pkt, data, end))
 		return NOT_PLAIN;
 	outcome = decide_plain(&pkt, &decision) ?: act(ctx, &pkt, &decision);
 	return is_unmatched(outcome) ? apply_policy(ctx, &pkt, outcome) : outcome;
@@ -373,10 +378,20 @@ static __always_inline __u32 act_by_quote(struct xdp_md *ctx)
 	return outcome;
 }
 
+/* Parses any packet. Its headers may be longer than what lies between data and data_end. */
+static __always_inline __u32 parse_long(struct xdp_md *ctx)
+{
+	__u32 outcome = parse_any(ctx), all = MAX_L4_OFFSET + sizeof(struct tcphdr);
+
+	if (outcome == OUTCOME_TRUNCATED && pull_headers(ctx, all, all))
+		return parse_any(ctx);
+	return outcome;
+}
+
 /* The outcome of any packet but a plain one, as far as its connection stands. */
 static __always_inline __u32 judge_any(struct xdp_md *ctx, __u32 live)
 {
-	__u32 outcome = answer_neighbour(ctx, parse_any(ctx));
+	__u32 outcome = answer_neighbour(ctx, parse_long(ctx));
 
 	if (outcome)
 		return outcome;
@@ -386,12 +401,13 @@ static __always_inline __u32 judge_any(struct xdp_md *ctx, __u32 live)
 	return outcome == OUTCOME_NOT_UDP_TCP ? answer_echo(ctx) : outcome;
 }
 
-SEC("xdp")
+SEC(HOOK_SECTION)
 int xdpredir(struct xdp_md *ctx)
 {
 	__u32 size = frame_size(ctx), live = read_live(), outcome = NOT_KNOWN;
 	bool plain;
 
+	pull_headers(ctx, PLAIN_L4 + sizeof(struct tcphdr), PLAIN6_L4 + sizeof(struct tcphdr));
 	if (live & LIVE_CONNECTIONS)
 		outcome = follow_plain(ctx, live);
 	if (outcome == NOT_KNOWN)
