@@ -14,11 +14,15 @@
  *   adjust_tail
  *   prepare_redirect
  *
- * What depends on it in the rewriting of packets is in rewrite_xdp.h.
+ * What depends on it in the rewriting of packets is in rewrite_xdp.h and rewrite_tc.h.
  */
 #ifndef __HOOK_H__
 #define __HOOK_H__
 
+#ifdef HOOK_TC
+#include "hook_tc.h"
+#else
 #include "hook_xdp.h"
+#endif
 
 #endif

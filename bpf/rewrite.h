@@ -12,7 +12,11 @@
 #include "checksum.h"
 #include "parse.h"
 
+#ifdef HOOK_TC
+#include "rewrite_tc.h"
+#else
 #include "rewrite_xdp.h"
+#endif
 
 /* Replaces words, and returns what changes in sums over them: see struct sum_change. */
 static __always_inline __u64 replace_words(__be32 *words, const __be32 *new_words, int count)
