@@ -10,8 +10,7 @@
 #include "arrivals.h"
 #include "frames.h"
 
-#define DEVICES	    16
-#define TC_ACT_SHOT 2 /* include/uapi/linux/pkt_cls.h */
+#define DEVICES 16
 
 const volatile __u32 generator_ifindex = 0;
 __u32 device = 0; /* of the frame before, for bare_in_turn */

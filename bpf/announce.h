@@ -20,6 +20,7 @@
 #include "abi/ruleset.h"
 #include "checksum.h"
 #include "heap.h"
+#include "hook.h"
 #include "interface.h"
 #include "parse.h"
 #include "policy.h"
@@ -196,12 +197,11 @@ __noinline __u32 answer_arp(struct xdp_md *ctx)
 	if (!asked || !mine || interface.answers == ANSWERS_NONE)
 		return OUTCOME_NOT_IP;
 	arp = &asked->arp;
-	if (bpf_xdp_load_bytes(ctx, mine->parsed.ip_offset - sizeof(proto), &proto,
-			       sizeof(proto)) ||
+	if (load_bytes(ctx, mine->parsed.ip_offset - sizeof(proto), &proto, sizeof(proto)) ||
 	    proto != bpf_htons(ETH_P_ARP))
 		return OUTCOME_NOT_IP;
-	if (bpf_xdp_load_bytes(ctx, 0, &asked->macs, sizeof(asked->macs)) ||
-	    bpf_xdp_load_bytes(ctx, mine->parsed.ip_offset, arp, sizeof(*arp)) ||
+	if (load_bytes(ctx, 0, &asked->macs, sizeof(asked->macs)) ||
+	    load_bytes(ctx, mine->parsed.ip_offset, arp, sizeof(*arp)) ||
 	    !is_answerable_arp(arp, &asked->macs))
 		return OUTCOME_NOT_IP;
 	asked->family = FAMILY_IPV4;
@@ -215,8 +215,8 @@ __noinline __u32 answer_arp(struct xdp_md *ctx)
 	put_our_mac(arp->sender_mac);
 	__builtin_memcpy(arp->sender, asked->addr, sizeof(arp->sender));
 	set_macs(&asked->macs, arp->target_mac);
-	bpf_xdp_store_bytes(ctx, 0, &asked->macs, sizeof(asked->macs));
-	bpf_xdp_store_bytes(ctx, mine->parsed.ip_offset, arp, sizeof(*arp));
+	store_bytes(ctx, 0, &asked->macs, sizeof(asked->macs));
+	store_bytes(ctx, mine->parsed.ip_offset, arp, sizeof(*arp));
 	prepare_answer();
 	return OUTCOME_ANNOUNCED;
 }
@@ -248,7 +248,7 @@ static __always_inline __u32 skip_option(struct xdp_md *ctx, __u32 offset, __u32
 
 	if (offset == end || !offset)
 		return offset;
-	if (offset + 8 > end || bpf_xdp_load_bytes(ctx, offset, &option, sizeof(option)))
+	if (offset + 8 > end || load_bytes(ctx, offset, &option, sizeof(option)))
 		return 0;
 	/* One whose sender has no address yet must not say its MAC address. */
 	if (!option.len || (is_probe && option.type == ND_SOURCE_LINK_LAYER))
@@ -353,20 +353,20 @@ __noinline __u32 answer_solicitation(struct xdp_md *ctx)
 	if (pkt->l4_offset != pkt->ip_offset + sizeof(struct ipv6hdr) ||
 	    pkt->l4_len < SOLICITATION_LEN)
 		return 0;
-	if (bpf_xdp_load_bytes(ctx, 0, &asked->macs, sizeof(asked->macs)) ||
-	    bpf_xdp_load_bytes(ctx, pkt->ip_offset, &asked->neighbour,
-			       sizeof(struct ipv6hdr) + SOLICITATION_LEN) ||
+	if (load_bytes(ctx, 0, &asked->macs, sizeof(asked->macs)) ||
+	    load_bytes(ctx, pkt->ip_offset, &asked->neighbour,
+		       sizeof(struct ipv6hdr) + SOLICITATION_LEN) ||
 	    !is_answerable_solicitation(ctx, pkt, asked))
 		return 0;
 	asked->family = FAMILY_IPV6;
 	__builtin_memcpy(asked->addr, asked->neighbour.target, sizeof(asked->addr));
 	end = pkt->ip_offset + sizeof(asked->neighbour);
-	if (!is_announced() || bpf_xdp_adjust_tail(ctx, (int)(end - pkt->size)))
+	if (!is_announced() || !adjust_tail(ctx, (int)(end - pkt->size)))
 		return 0;
 
 	make_advertisement(asked);
-	bpf_xdp_store_bytes(ctx, 0, &asked->macs, sizeof(asked->macs));
-	bpf_xdp_store_bytes(ctx, pkt->ip_offset, &asked->neighbour, sizeof(asked->neighbour));
+	store_bytes(ctx, 0, &asked->macs, sizeof(asked->macs));
+	store_bytes(ctx, pkt->ip_offset, &asked->neighbour, sizeof(asked->neighbour));
 	prepare_answer();
 	return OUTCOME_ANNOUNCED;
 }
@@ -378,8 +378,7 @@ static __always_inline bool make_echo_reply4(struct xdp_md *ctx, const struct pa
 	struct iphdr *ip = &asked->ip;
 	__be32 asker;
 
-	if (bpf_xdp_load_bytes(ctx, pkt->ip_offset, ip, sizeof(*ip)) ||
-	    ip->ihl != sizeof(*ip) / 4 ||
+	if (load_bytes(ctx, pkt->ip_offset, ip, sizeof(*ip)) || ip->ihl != sizeof(*ip) / 4 ||
 	    fold(sum_words((__be32 *)ip, sizeof(*ip) / 4)) != 0xffff ||
 	    asked->echo.type != ICMP_ECHO_REQUEST || !has_good_checksum(ctx, pkt, 0))
 		return false;
@@ -396,7 +395,7 @@ static __always_inline bool make_echo_reply4(struct xdp_md *ctx, const struct pa
 	asked->echo.type = ICMP_ECHO_REPLY;
 	asked->echo.check =
 		update_checksum(asked->echo.check, (__u16)~bpf_htons(ICMP_ECHO_REQUEST << 8));
-	bpf_xdp_store_bytes(ctx, pkt->ip_offset, ip, sizeof(*ip));
+	store_bytes(ctx, pkt->ip_offset, ip, sizeof(*ip));
 	return true;
 }
 
@@ -406,7 +405,7 @@ static __always_inline bool make_echo_reply6(struct xdp_md *ctx, const struct pa
 	struct ipv6hdr *ip = &asked->ip6;
 
 	if (pkt->l4_offset != pkt->ip_offset + sizeof(*ip) ||
-	    bpf_xdp_load_bytes(ctx, pkt->ip_offset, ip, sizeof(*ip)) ||
+	    load_bytes(ctx, pkt->ip_offset, ip, sizeof(*ip)) ||
 	    asked->echo.type != ICMPV6_ECHO_REQUEST ||
 	    !has_good_checksum(ctx, pkt, pseudo_header6(ip, pkt->l4_len)))
 		return false;
@@ -421,7 +420,7 @@ static __always_inline bool make_echo_reply6(struct xdp_md *ctx, const struct pa
 	asked->echo.check = update_checksum(asked->echo.check,
 					    (__u64)(__u16)~bpf_htons(ICMPV6_ECHO_REQUEST << 8) +
 						    bpf_htons(ICMPV6_ECHO_REPLY << 8));
-	bpf_xdp_store_bytes(ctx, pkt->ip_offset, ip, sizeof(*ip));
+	store_bytes(ctx, pkt->ip_offset, ip, sizeof(*ip));
 	return true;
 }
 
@@ -442,8 +441,8 @@ __noinline __u32 answer_echo(struct xdp_md *ctx)
 	if (pkt->fragment != WHOLE || pkt->not_unicast_dst || pkt->not_unicast_src ||
 	    pkt->l4_len < 2 * sizeof(asked->echo))
 		return OUTCOME_NOT_UDP_TCP;
-	if (bpf_xdp_load_bytes(ctx, 0, &asked->macs, sizeof(asked->macs)) ||
-	    bpf_xdp_load_bytes(ctx, pkt->l4_offset, &asked->echo, sizeof(asked->echo)) ||
+	if (load_bytes(ctx, 0, &asked->macs, sizeof(asked->macs)) ||
+	    load_bytes(ctx, pkt->l4_offset, &asked->echo, sizeof(asked->echo)) ||
 	    asked->echo.code || !is_ours(asked->macs.to) || is_group(asked->macs.from))
 		return OUTCOME_NOT_UDP_TCP;
 	if (pkt->family == FAMILY_IPV4 && pkt->proto == IPPROTO_ICMP)
@@ -454,8 +453,8 @@ __noinline __u32 answer_echo(struct xdp_md *ctx)
 		return OUTCOME_NOT_UDP_TCP;
 
 	set_macs(&asked->macs, asked->macs.from);
-	bpf_xdp_store_bytes(ctx, 0, &asked->macs, sizeof(asked->macs));
-	bpf_xdp_store_bytes(ctx, pkt->l4_offset, &asked->echo, sizeof(asked->echo));
+	store_bytes(ctx, 0, &asked->macs, sizeof(asked->macs));
+	store_bytes(ctx, pkt->l4_offset, &asked->echo, sizeof(asked->echo));
 	prepare_answer();
 	return OUTCOME_ECHO_ANSWERED;
 }

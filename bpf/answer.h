@@ -46,7 +46,7 @@ static __always_inline bool read_addresses6(struct action *action, __u32 number,
  */
 static __always_inline bool is_reachable(__u32 flags)
 {
-	return interface.mode == MODE_SKB || flags & ANSWER_REACHABLE;
+	return interface.mode != MODE_NATIVE || flags & ANSWER_REACHABLE;
 }
 
 /*

@@ -16,6 +16,7 @@
 #include "abi/ruleset.h"
 #include "flow_hash.h"
 #include "heap.h"
+#include "hook.h"
 #include "interface.h"
 #include "maps.h"
 #include "parse.h"
@@ -30,16 +31,6 @@ struct decision {
 	__be16 sport; /* the new source port; 0: unchanged */
 	bool known;   /* it belongs to a connection */
 };
-
-/*
- * Has the kernel redirect the frame to the device once the program returns XDP_REDIRECT. False
- * where the device is gone. This comes before the first byte is written, so that the packet can
- * still pass as it is.
- */
-static __always_inline bool prepare_redirect(__u32 ifindex)
-{
-	return bpf_redirect_map(&egress, ifindex, 0) == XDP_REDIRECT;
-}
 
 /* False where the action's device is gone, for a backend that takes no new flows, and for line 0,
  * which is no action. */

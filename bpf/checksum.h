@@ -15,6 +15,7 @@
 #include <bpf/bpf_endian.h>
 
 #include "abi/action.h"
+#include "hook.h"
 #include "interface.h"
 #include "parse.h"
 #include "scratch.h"
@@ -47,7 +48,7 @@ __noinline __u32 sum_copied(struct xdp_md *ctx, __u32 offset, __u32 len)
 	if (!mine) /* never; the verifier doesn't know */
 		return 0;
 	for (int i = 0; i < 0xffff / SUM_CHUNK && len >= SUM_CHUNK; i++) {
-		if (bpf_xdp_load_bytes(ctx, offset, mine->chunk, SUM_CHUNK))
+		if (load_bytes(ctx, offset, mine->chunk, SUM_CHUNK))
 			return 0;
 		sum = bpf_csum_diff(NULL, 0, mine->chunk, SUM_CHUNK, sum);
 		offset += SUM_CHUNK;
@@ -64,7 +65,7 @@ __noinline __u32 sum_copied(struct xdp_md *ctx, __u32 offset, __u32 len)
 	asm volatile("" : "+r"(len));
 	len &= SUM_CHUNK - 1;
 	mine->chunk[len / 4] = 0; /* the word that the data ends in */
-	if (bpf_xdp_load_bytes(ctx, offset, mine->chunk, len + 1))
+	if (load_bytes(ctx, offset, mine->chunk, len + 1))
 		return 0;
 	return bpf_csum_diff(NULL, 0, mine->chunk, (len & ~3u) + 4, sum);
 }
@@ -171,6 +172,7 @@ static __always_inline __u64 pseudo_header(const struct packet *pkt)
 struct sum_change {
 	__u64 addrs;
 	__u64 ports;
+	__u64 header; /* of the IP header itself, which its own checksum does not balance */
 };
 
 /*

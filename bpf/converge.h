@@ -12,14 +12,9 @@
 
 #include "abi/outcomes.h"
 #include "abi/rule.h"
-#include "interface.h"
+#include "hook.h"
 #include "parse.h"
 #include "scratch.h"
-
-static __always_inline __u32 frame_size(struct xdp_md *ctx)
-{
-	return interface.frags ? bpf_xdp_get_buff_len(ctx) : ctx->data_end - ctx->data;
-}
 
 /* Parses any packet, into this CPU's memory. */
 __noinline __u32 parse_any(struct xdp_md *ctx)

@@ -11,6 +11,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi/action.h"
+#include "hook.h"
 #include "parse.h"
 
 /* False where the rule decrements the TTL and the packet would leave with none (RFC 1812, 5.3.1).
@@ -56,6 +57,28 @@ static __always_inline __u32 device_mtu(struct xdp_md *ctx, __u32 ifindex)
 	return mtu;
 }
 
+/* Of the header of a TCP segment, in bytes. */
+static __always_inline __u32 tcp_header(struct xdp_md *ctx, __u32 l4_offset)
+{
+	__u8 doff = 0; /* in units of 4 bytes, in the upper half */
+
+	load_bytes(ctx, l4_offset + TCP_FLAGS - 1, &doff, sizeof(doff));
+	return doff >> 4 << 2;
+}
+
+/* The length of the IP packet; where the frame holds several segments, of the longest of theirs. */
+static __always_inline __u32 packet_length(struct xdp_md *ctx, const struct packet *pkt)
+{
+	__u32 segment = segment_size(ctx);
+
+	if (!segment)
+		return pkt->size - pkt->ip_offset;
+	segment += pkt->l4_offset - pkt->ip_offset;
+	if (pkt->proto == IPPROTO_TCP)
+		return segment + tcp_header(ctx, pkt->l4_offset);
+	return segment + sizeof(struct udphdr);
+}
+
 /* The tags that the frame has when it leaves. */
 static __always_inline __u32 tags_after(const struct packet *pkt, const struct action *action)
 {
@@ -82,7 +105,7 @@ static __always_inline bool mtu_allows(struct xdp_md *ctx, const struct packet *
 				       const struct action *action)
 {
 	return pkt->size <= sizeof(struct ethhdr) + 68 ||
-	       pkt->size - pkt->ip_offset <=
+	       packet_length(ctx, pkt) <=
 		       longest_packet(ctx, action->ifindex, tags_after(pkt, action));
 }
 

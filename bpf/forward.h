@@ -62,12 +62,12 @@ __noinline __u32 complete_checksum(struct xdp_md *ctx, __u32 ip_offset, __u32 l4
 /*
  * For a whole packet, or a fragment, whose checksum is never partial, that parse has read to the
  * end. In generic mode the skb keeps its flag, and a device that completes checksums needs the
- * partial form.
+ * partial form. At the tc hook every device gets what it needs.
  */
 static __always_inline void keep_checksum_valid(struct xdp_md *ctx, const struct packet *pkt,
 						bool device_completes)
 {
-	if (interface.mode == MODE_SKB && device_completes)
+	if (HOOK_KNOWS_PARTIAL || (interface.mode == MODE_SKB && device_completes))
 		return;
 	if (pkt->fragment == WHOLE)
 		complete_checksum(ctx, pkt->ip_offset, pkt->l4_offset, pkt->l4_len, pkt->proto);

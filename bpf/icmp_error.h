@@ -59,7 +59,7 @@ static __always_inline bool is_error(struct xdp_md *ctx, const struct packet *pk
 		return false;
 	if (pkt->proto != IPPROTO_ICMP && pkt->proto != IPPROTO_ICMPV6)
 		return false;
-	if (pkt->l4_len < ICMP_HEADER || bpf_xdp_load_bytes(ctx, pkt->l4_offset, &type, 1))
+	if (pkt->l4_len < ICMP_HEADER || load_bytes(ctx, pkt->l4_offset, &type, 1))
 		return false;
 	return is_error_type(pkt, type);
 }
@@ -70,7 +70,7 @@ static __always_inline bool read_quoted_ipv4(struct xdp_md *ctx, struct quote *q
 	struct iphdr ip;
 
 	if (quote->ip_offset + sizeof(ip) > end ||
-	    bpf_xdp_load_bytes(ctx, quote->ip_offset, &ip, sizeof(ip)))
+	    load_bytes(ctx, quote->ip_offset, &ip, sizeof(ip)))
 		return false;
 	if (ip.version != 4 || ip.ihl < 5 || ip.frag_off & bpf_htons(IP_OFFSET))
 		return false;
@@ -87,7 +87,7 @@ static __always_inline bool read_quoted_ipv6(struct xdp_md *ctx, struct quote *q
 	struct ipv6hdr ip;
 
 	if (quote->ip_offset + sizeof(ip) > end ||
-	    bpf_xdp_load_bytes(ctx, quote->ip_offset, &ip, sizeof(ip)) || ip.version != 6)
+	    load_bytes(ctx, quote->ip_offset, &ip, sizeof(ip)) || ip.version != 6)
 		return false;
 	__builtin_memcpy(&quote->flow.word[1], ip.daddr, sizeof(ip.daddr));
 	__builtin_memcpy(&quote->flow.word[3], ip.saddr, sizeof(ip.saddr));
@@ -117,7 +117,7 @@ static __always_inline bool read_quoted_ports(struct xdp_md *ctx, struct quote *
 	__u32 ports = 0;
 
 	if (quote->l4_offset + QUOTED_LEAST > end ||
-	    bpf_xdp_load_bytes(ctx, quote->l4_offset, &ports, sizeof(ports)))
+	    load_bytes(ctx, quote->l4_offset, &ports, sizeof(ports)))
 		return false;
 	if (quote->proto != IPPROTO_UDP && quote->proto != IPPROTO_TCP &&
 	    quote->proto != IPPROTO_SCTP)
@@ -363,8 +363,8 @@ static __always_inline __u64 write_word(struct xdp_md *ctx, __u32 offset, __be32
 {
 	__be32 old = 0;
 
-	bpf_xdp_load_bytes(ctx, offset, &old, sizeof(old));
-	bpf_xdp_store_bytes(ctx, offset, &word, sizeof(word));
+	load_bytes(ctx, offset, &old, sizeof(old));
+	store_bytes(ctx, offset, &word, sizeof(word));
 	return (__u64)(__u32)~old + word;
 }
 
@@ -374,13 +374,13 @@ static __always_inline __u64 write_check(struct xdp_md *ctx, __u32 offset, __u64
 {
 	__sum16 old = 0, now;
 
-	bpf_xdp_load_bytes(ctx, offset, &old, sizeof(old));
+	load_bytes(ctx, offset, &old, sizeof(old));
 	if (is_udp && !old) /* the sender computed none */
 		return 0;
 	now = update_checksum(old, change);
 	if (is_udp && !now)
 		now = 0xffff;
-	bpf_xdp_store_bytes(ctx, offset, &now, sizeof(now));
+	store_bytes(ctx, offset, &now, sizeof(now));
 	return (__u64)(__u16)~old + now;
 }
 
@@ -408,8 +408,7 @@ static __always_inline __u64 pseudo_change(struct xdp_md *ctx, struct packet *wa
 {
 	__be32 now[8] = {};
 
-	bpf_xdp_load_bytes(ctx, was->ip_offset - shift + offsetof(struct ipv6hdr, saddr), now,
-			   sizeof(now));
+	load_bytes(ctx, was->ip_offset - shift + offsetof(struct ipv6hdr, saddr), now, sizeof(now));
 	return fold(bpf_csum_diff((__be32 *)&was->flow.word[1], sizeof(now), now, sizeof(now), 0));
 }
 

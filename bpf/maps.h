@@ -199,6 +199,18 @@ struct {
 	__type(value, __u32);
 } egress SEC(".maps");
 
+/*
+ * Devices whose other end is in another network namespace: a device stands in the entry that its
+ * index has in it, modulo their number. Of two that meet there, the first one is not known. For the
+ * tc hook.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PAIRED_ENTRIES);
+	__type(key, __u32);
+	__type(value, __u32);
+} paired SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, OUTCOMES);

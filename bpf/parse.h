@@ -15,6 +15,7 @@
 #include "abi/limits.h"
 #include "abi/outcomes.h"
 #include "abi/rule.h"
+#include "hook.h"
 
 #define IP_MF	   0x2000 /* RFC 791: more fragments follow */
 #define IP_OFFSET  0x1fff /* RFC 791: this fragment's offset, in 8 bytes */
@@ -69,16 +70,22 @@ static __always_inline bool is_tag(__be16 proto)
 }
 
 /* Ethernet and VLAN tags. proto is what the last of them announces. */
-static __always_inline __u32 parse_link(struct packet *pkt, void *data, void *end, __be16 *proto)
+static __always_inline __u32 parse_link(struct xdp_md *ctx, struct packet *pkt, void *data,
+					void *end, __be16 *proto)
 {
 	struct tag *tag = data + sizeof(struct ethhdr);
+	__u32 beside = 0;
 
 	pkt->eth = data;
 	if (data + sizeof(struct ethhdr) > end)
 		return OUTCOME_TRUNCATED;
 
 	*proto = pkt->eth->h_proto;
-	for (int i = 0; i < MAX_TAGS && is_tag(*proto); i++, tag++) {
+	if (tag_beside(ctx, &beside)) {
+		pkt->vlan = beside & VLAN_ID;
+		pkt->tags++;
+	}
+	for (int i = pkt->tags; i < MAX_TAGS && is_tag(*proto); i++, tag++) {
 		if ((void *)(tag + 1) > end)
 			return OUTCOME_TRUNCATED;
 		if (i == 0)
@@ -269,7 +276,7 @@ __noinline __u32 skip_extensions(struct xdp_md *ctx, struct extensions *at)
 			return OUTCOME_EXTENSION_HEADERS;
 		if (at->offset + sizeof(header) > at->end)
 			return OUTCOME_MALFORMED;
-		if (bpf_xdp_load_bytes(ctx, at->offset, &header, sizeof(header)))
+		if (load_bytes(ctx, at->offset, &header, sizeof(header)))
 			return OUTCOME_TRUNCATED;
 
 		if (at->next == IPPROTO_FRAGMENT) {
@@ -367,7 +374,7 @@ static __always_inline __u32 parse_ipv6(struct xdp_md *ctx, struct packet *pkt, 
 static __always_inline __u32 parse(struct xdp_md *ctx, struct packet *pkt, void *data, void *end)
 {
 	__be16 proto = 0;
-	__u32 outcome = parse_link(pkt, data, end, &proto);
+	__u32 outcome = parse_link(ctx, pkt, data, end, &proto);
 
 	if (outcome)
 		return outcome;

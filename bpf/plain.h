@@ -11,7 +11,10 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
+#include "hook.h"
 #include "parse.h"
+
+#define PLAIN4_L4 (sizeof(struct ethhdr) + sizeof(struct iphdr))
 
 /* IPv4 behind so many tags, which have been read. */
 static __always_inline bool parse_plain4(struct packet *pkt, void *data, void *end, __u32 tags)
@@ -52,16 +55,23 @@ static __always_inline bool parse_plain4(struct packet *pkt, void *data, void *e
 }
 
 /* False where parse() has to look closer. */
-static __always_inline bool parse_plain(struct packet *pkt, void *data, void *end)
+static __always_inline bool parse_plain(struct xdp_md *ctx, struct packet *pkt, void *data,
+					void *end)
 {
-	return parse_plain4(pkt, data, end, 0);
+	__u32 beside;
+
+	return !tag_beside(ctx, &beside) && parse_plain4(pkt, data, end, 0);
 }
 
 /* The same of frames with one tag. */
-static __always_inline bool parse_tagged(struct packet *pkt, void *data, void *end)
+static __always_inline bool parse_tagged(struct xdp_md *ctx, struct packet *pkt, void *data,
+					 void *end)
 {
 	struct tag *tag = data + sizeof(struct ethhdr);
+	__u32 beside;
 
+	if (tag_beside(ctx, &beside))
+		return false;
 	if ((void *)(tag + 1) > end || !is_tag(((struct ethhdr *)data)->h_proto))
 		return false;
 	pkt->vlan = bpf_ntohs(tag->tci) & VLAN_ID;
@@ -71,11 +81,14 @@ static __always_inline bool parse_tagged(struct packet *pkt, void *data, void *e
 #define PLAIN6_L4 (sizeof(struct ethhdr) + sizeof(struct ipv6hdr))
 
 /* The same of IPv6, without extension headers. */
-static __always_inline bool parse_plain6(struct packet *pkt, void *data, void *end)
+static __always_inline bool parse_plain6(struct xdp_md *ctx, struct packet *pkt, void *data,
+					 void *end)
 {
 	struct ipv6hdr *ip = data + sizeof(struct ethhdr);
-	__u32 payload;
+	__u32 payload, beside;
 
+	if (tag_beside(ctx, &beside))
+		return false;
 	if (data + PLAIN6_L4 + sizeof(struct udphdr) > end)
 		return false;
 	if (*(__be16 *)(data + 12) != bpf_htons(ETH_P_IPV6) || ip->version != 6)

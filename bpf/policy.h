@@ -16,6 +16,7 @@
 #include "abi/policy.h"
 #include "egress_checks.h"
 #include "forward.h"
+#include "hook.h"
 #include "ledger.h"
 #include "maps.h"
 #include "parse.h"
@@ -54,13 +55,13 @@ static __always_inline bool answers_only(void)
 }
 
 /*
- * Prepares the redirect of a frame by the policy. One VLAN tag is not part of the MTU, and every
- * link carries 68 bytes. Neither static nor inlined, so that the verifier walks it once and not for
- * every path that ends without a rule.
+ * Prepares the redirect of a frame by the policy. Its first VLAN tag is not part of the MTU, and
+ * every link carries 68 bytes. Neither static nor inlined, so that the verifier walks it once and
+ * not for every path that ends without a rule.
  */
-__noinline __u32 prepare_forward(struct xdp_md *ctx, __u32 ifindex, __u32 size, __u32 tags)
+__noinline __u32 prepare_forward(struct xdp_md *ctx, __u32 ifindex, __u32 size, __u32 has_tag)
 {
-	__u32 len = size - sizeof(struct ethhdr) - (tags ? sizeof(struct tag) : 0);
+	__u32 len = size - sizeof(struct ethhdr) - (has_tag ? sizeof(struct tag) : 0);
 
 	/*
 	 * Back to where it came from, it would come again. The command refuses that, but a port of
@@ -68,7 +69,7 @@ __noinline __u32 prepare_forward(struct xdp_md *ctx, __u32 ifindex, __u32 size, 
 	 */
 	if (ifindex == ctx->ingress_ifindex)
 		return OUTCOME_POLICY_NO_DEVICE;
-	if (bpf_redirect_map(&egress, ifindex, 0) != XDP_REDIRECT)
+	if (!prepare_redirect(ifindex))
 		return OUTCOME_POLICY_NO_DEVICE;
 	if (size > sizeof(struct ethhdr) + 68 && len > device_mtu(ctx, ifindex))
 		return OUTCOME_POLICY_TOO_LONG;
@@ -81,13 +82,14 @@ static __always_inline __u32 apply_policy(struct xdp_md *ctx, const struct packe
 					  __u32 outcome)
 {
 	struct policy now = current_policy();
-	__u32 prepared;
+	__u32 prepared, beside;
 
 	if (now.kind == POLICY_DROP)
 		return OUTCOME_POLICY_DROP;
 	if (now.kind != POLICY_FORWARD)
 		return outcome;
-	prepared = prepare_forward(ctx, now.ifindex, pkt->size, pkt->tags);
+	prepared = prepare_forward(ctx, now.ifindex, pkt->ip_offset + packet_length(ctx, pkt),
+				   pkt->tags && !tag_beside(ctx, &beside));
 	/*
 	 * The outcomes of packets that parse has read to the end, and that have an L4 checksum. One
 	 * with more tags than parse reads has no protocol yet.

@@ -17,6 +17,7 @@
 #include "abi/rule.h"
 #include "checksum.h"
 #include "egress_checks.h"
+#include "hook.h"
 #include "interface.h"
 #include "ledger.h"
 #include "parse.h"
@@ -108,7 +109,7 @@ static __always_inline bool is_icmp_error(struct xdp_md *ctx, const struct too_b
 
 	if (packet->proto != IPPROTO_ICMP && packet->proto != IPPROTO_ICMPV6)
 		return false;
-	if (bpf_xdp_load_bytes(ctx, packet->l4_offset, &type, sizeof(type)))
+	if (load_bytes(ctx, packet->l4_offset, &type, sizeof(type)))
 		return true;
 	if (packet->proto == IPPROTO_ICMPV6)
 		return type < 128 || type == 137; /* redirect */
@@ -116,20 +117,20 @@ static __always_inline bool is_icmp_error(struct xdp_md *ctx, const struct too_b
 }
 
 /*
- * In generic mode the skb goes on saying that the quoted checksum is partial. A device that
- * completes it would make the answer's own checksum wrong. So it gets the one value that completing
- * does not change: with S for the sum of the other bytes, completing makes -(S + value) of it, so
- * -S/2. Receivers do not check a quoted packet.
+ * Everywhere but natively, the skb goes on saying that the quoted checksum is partial. A device
+ * that completes it would make the answer's own checksum wrong. So it gets the one value that
+ * completing does not change: with S for the sum of the other bytes, completing makes -(S + value)
+ * of it, so -S/2. Receivers do not check a quoted packet.
  */
 static __always_inline void settle_partial(struct xdp_md *ctx, __u32 start, __u32 check, __u32 end)
 {
 	__u16 value = 0;
 	__u32 sum;
 
-	bpf_xdp_store_bytes(ctx, check, &value, sizeof(value));
+	store_bytes(ctx, check, &value, sizeof(value));
 	sum = sum_bytes(ctx, start, end - start);
 	value = 0xffff - (sum & 1 ? sum + 0xffff : sum) / 2;
-	bpf_xdp_store_bytes(ctx, check, &value, sizeof(value));
+	store_bytes(ctx, check, &value, sizeof(value));
 }
 
 /* quoted is the sum over the packet that is quoted. */
@@ -155,7 +156,8 @@ static __always_inline void write_answer4(struct xdp_md *ctx, struct answering *
 	icmp->code = 4;
 	icmp->mtu = bpf_htons(packet->mtu);
 	icmp->check = ~fold(quoted + sum_words((__be32 *)icmp, sizeof(*icmp) / 4));
-	bpf_xdp_store_bytes(ctx, packet->ip_offset, &mine->answer4, sizeof(mine->answer4));
+	store_answer(ctx, packet->ip_offset, &mine->answer4, sizeof(mine->answer4),
+		     sizeof(mine->answer4));
 }
 
 static __always_inline void write_answer6(struct xdp_md *ctx, struct answering *mine, __u32 len,
@@ -178,7 +180,8 @@ static __always_inline void write_answer6(struct xdp_md *ctx, struct answering *
 	icmp->mtu = bpf_htons(packet->mtu);
 	pseudo += sum_words(ip->saddr, 8) + sum_words((__be32 *)icmp, sizeof(*icmp) / 4);
 	icmp->check = ~fold(quoted + pseudo);
-	bpf_xdp_store_bytes(ctx, packet->ip_offset, &mine->answer6, sizeof(mine->answer6));
+	store_answer(ctx, packet->ip_offset, &mine->answer6, sizeof(mine->answer6),
+		     sizeof(mine->answer6));
 }
 
 /* The MAC addresses change places; the tags stay. */
@@ -223,20 +226,17 @@ __noinline __u32 answer_too_big(struct xdp_md *ctx)
 	if (!may_answer_now(mine))
 		return OUTCOME_TOO_LONG_DROPPED;
 	quoted = packet->ip_len < most - head ? packet->ip_len : most - head;
-	if (bpf_xdp_load_bytes(ctx, 0, mine->link, sizeof(mine->link)) ||
-	    bpf_xdp_adjust_head(ctx, -(int)head))
+	if (load_bytes(ctx, 0, mine->link, sizeof(mine->link)) || !make_room(ctx, head))
 		return OUTCOME_TOO_LONG;
-	if (bpf_xdp_adjust_tail(ctx, (int)(packet->ip_offset + quoted - packet->size))) {
-		bpf_xdp_adjust_head(ctx, head);
-		return OUTCOME_TOO_LONG;
-	}
+	if (!adjust_tail(ctx, (int)(packet->ip_offset + quoted - packet->size)))
+		return undo_room(ctx, head) ? OUTCOME_TOO_LONG : OUTCOME_TOO_LONG_DROPPED;
 
 	end = packet->ip_offset + head + quoted;
-	if (packet->partial && interface.mode == MODE_SKB)
+	if (packet->partial && interface.mode != MODE_NATIVE)
 		settle_partial(ctx, packet->l4_offset + head, packet->partial + head, end);
 	sum = sum_bytes(ctx, packet->ip_offset + head, quoted);
 	turn_around(mine->link);
-	bpf_xdp_store_bytes(ctx, 0, mine->link, sizeof(mine->link));
+	store_answer(ctx, 0, mine->link, sizeof(mine->link), head);
 	if (packet->family == FAMILY_IPV6)
 		write_answer6(ctx, mine, head + quoted, sum);
 	else
@@ -271,7 +271,7 @@ static __always_inline bool has_answer(struct xdp_md *ctx, const struct packet *
 	if (pkt->family == FAMILY_IPV6 && mtu < ANSWER6_MAX)
 		return false;
 	return ip_len > mtu &&
-	       pkt->size - pkt->ip_offset <= longest_packet(ctx, interface.ifindex, pkt->tags);
+	       packet_length(ctx, pkt) <= longest_packet(ctx, interface.ifindex, pkt->tags);
 }
 
 /*
@@ -289,7 +289,7 @@ __noinline __u32 is_left_to_stack(struct xdp_md *ctx, __u32 ifindex, __u32 ip_of
 	if (!interface.answers || !mtu ||
 	    size - ip_offset > longest_packet(ctx, interface.ifindex, tags))
 		return 1;
-	bpf_xdp_load_bytes(ctx, ip_offset, &ip, sizeof(ip));
+	load_bytes(ctx, ip_offset, &ip, sizeof(ip));
 	if (ip.version == 4) {
 		len = bpf_ntohs(ip.tot_len);
 		return len <= mtu || !(ip.frag_off & bpf_htons(IP_DF));

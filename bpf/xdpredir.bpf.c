@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* The XDP program: parse, decide by the rules, act, count. Every packet leaves in verdict(). */
+/*
+ * The program: parse, decide by the rules, act, count. Every packet leaves in verdict(). This is
+ * its XDP form; xdpredir_tc.bpf.c has the other.
+ */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 
@@ -13,6 +16,7 @@
 #include "follow.h"
 #include "fragment.h"
 #include "glance.h"
+#include "hook.h"
 #include "icmp_error.h"
 #include "interface.h"
 #include "ledger.h"
@@ -97,7 +101,8 @@ static __always_inline bool fits(struct xdp_md *ctx, const struct packet *pkt,
 		return true;
 	return action->kind == ACTION_HAND_OVER &&
 	       (pkt->fragment == LATER ||
-		is_left_to_stack(ctx, action->ifindex, pkt->ip_offset, pkt->size, pkt->tags));
+		is_left_to_stack(ctx, action->ifindex, pkt->ip_offset,
+				 pkt->ip_offset + packet_length(ctx, pkt), pkt->tags));
 }
 
 /*
@@ -223,15 +228,15 @@ static __always_inline __u32 act(struct xdp_md *ctx, const struct packet *pkt,
 static __always_inline int verdict(__u32 outcome)
 {
 	if (is_sent(outcome) || outcome == OUTCOME_POLICY_FORWARD)
-		return XDP_REDIRECT;
+		return HOOK_REDIRECT;
 	if (outcome == OUTCOME_TOO_BIG_SENT || outcome == OUTCOME_ANNOUNCED ||
 	    outcome == OUTCOME_ECHO_ANSWERED)
-		return interface.answers == ANSWERS_REDIRECTED ? XDP_REDIRECT : XDP_TX;
+		return interface.answers == ANSWERS_REDIRECTED ? HOOK_REDIRECT : HOOK_SEND_BACK;
 	if (outcome == OUTCOME_NO_HEADROOM || outcome == OUTCOME_DROPPED_BY_RULE ||
 	    outcome == OUTCOME_NO_CONNECTION || outcome == OUTCOME_NO_SOURCE_PORT ||
 	    outcome == OUTCOME_TOO_LONG_DROPPED || is_dropped_by_policy(outcome))
-		return XDP_DROP;
-	return XDP_PASS;
+		return HOOK_DROP;
+	return HOOK_PASS;
 }
 
 /*
@@ -249,7 +254,7 @@ __noinline __u32 follow_plain(struct xdp_md *ctx, __u32 live)
 	struct decision decision = {.slot = live & LIVE_SLOT};
 	__u32 outcome;
 
-	if (!parse_plain(&pkt, data, end) && !parse_plain6(&pkt, data, end))
+	if (!parse_plain(ctx, &pkt, data, end) && !parse_plain6(ctx, &pkt, data, end))
 		return NOT_PLAIN;
 	outcome = decide_by_connection(&pkt, &decision);
 	if (outcome)
@@ -276,7 +281,7 @@ static __always_inline __u32 judge_plain(struct xdp_md *ctx, __u32 live, __u32 s
 {
 	struct packet pkt = {.size = size};
 
-	if (!parse_plain(&pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end))
+	if (!parse_plain(ctx, &pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end))
 		return NOT_PLAIN;
 	return judge(ctx, &pkt, live);
 }
@@ -287,7 +292,7 @@ static __always_inline __u32 judge_tagged(struct xdp_md *ctx, __u32 live, __u32 
 	struct packet pkt = {.size = size};
 	__u32 outcome;
 
-	if (!parse_tagged(&pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end))
+	if (!parse_tagged(ctx, &pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end))
 		return NOT_PLAIN;
 	outcome = judge(ctx, &pkt, live);
 	return outcome == LOOK_CLOSER ? NOT_PLAIN : outcome; /* follow_plain reads no tags */
@@ -298,7 +303,7 @@ __noinline __u32 judge_plain6(struct xdp_md *ctx, __u32 live)
 {
 	struct packet pkt = {.size = frame_size(ctx)};
 
-	if (!parse_plain6(&pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end))
+	if (!parse_plain6(ctx, &pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end))
 		return NOT_PLAIN;
 	return judge(ctx, &pkt, live);
 }
@@ -401,10 +406,20 @@ static __always_inline __u32 act_by_quote(struct xdp_md *ctx)
 	return outcome;
 }
 
+/* Parses any packet. Its headers may be longer than what lies between data and data_end. */
+static __always_inline __u32 parse_long(struct xdp_md *ctx)
+{
+	__u32 outcome = parse_any(ctx), all = MAX_L4_OFFSET + sizeof(struct tcphdr);
+
+	if (outcome == OUTCOME_TRUNCATED && pull_headers(ctx, all, all))
+		return parse_any(ctx);
+	return outcome;
+}
+
 /* The outcome of any packet but a plain one, as far as its connection stands. */
 static __always_inline __u32 judge_any(struct xdp_md *ctx, __u32 live)
 {
-	__u32 outcome = answer_neighbour(ctx, parse_any(ctx));
+	__u32 outcome = answer_neighbour(ctx, parse_long(ctx));
 
 	if (outcome)
 		return outcome;
@@ -433,12 +448,13 @@ static __always_inline __u32 judge_closer(struct xdp_md *ctx, __u32 live, __u32 
 	return plain ? outcome : settle_any(ctx, outcome);
 }
 
-SEC("xdp")
+SEC(HOOK_SECTION)
 int xdpredir(struct xdp_md *ctx)
 {
-	__u32 size = frame_size(ctx), live = read_live();
-	__u32 outcome = judge_plain(ctx, live, size);
+	__u32 size = frame_size(ctx), live = read_live(), outcome;
 
+	pull_headers(ctx, PLAIN4_L4 + sizeof(struct tcphdr), PLAIN6_L4 + sizeof(struct tcphdr));
+	outcome = judge_plain(ctx, live, size);
 	if (outcome >= OUTCOMES)
 		outcome = judge_closer(ctx, live, size, outcome);
 	if (outcome == OUTCOME_TOO_BIG_SENT)

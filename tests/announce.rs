@@ -13,7 +13,6 @@ use fixture::tap::Tap;
 use fixture::{Ns, guest, kill};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType};
 
-const MODES: [&str; 2] = ["skb", "native"];
 /// Addresses of the client's own network.
 const VIPS: [&str; 2] = ["192.168.122.53", "fd00:122::53"];
 const SERVERS: [&str; 2] = ["172.17.0.2", "fd00:17::2"];
@@ -109,7 +108,7 @@ fn socket_to(ns: &Ns, vip: &str) -> UdpSocket {
 }
 
 fn on_each_bed(test: impl Fn(&Bed, &str)) {
-    for mode in MODES {
+    for mode in guest::modes() {
         if mode == "native" && !guest::is_kernel(6, 3) {
             continue; // the kernel does not say whether answers arrive, so there are none
         }

@@ -15,8 +15,6 @@ use fixture::{Ns, Pins, Tool};
 const LENGTHS: std::ops::RangeInclusive<usize> = 0..=1472;
 const SERVER: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
 const SERVER_MAC: &str = "02:42:ac:11:00:02";
-const MODES: [&str; 2] = ["skb", "native"];
-
 /// A payload that differs from length to length.
 fn payload(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 31 + len) as u8).collect()
@@ -111,7 +109,7 @@ fn send_all(vm: &Ns, mut check: impl FnMut(usize, &[u8])) {
 
 #[test]
 fn datagrams_of_every_length_reach_a_container() {
-    for mode in MODES {
+    for mode in guest::modes() {
         for offload in [true, false] {
             let bed = Bed::new();
             let vm = sender(&bed, offload);
@@ -152,7 +150,7 @@ fn udp_checksum_errors(ns: &Ns) -> u64 {
 /// Datagrams that travel as fragments, the later ones without ports.
 #[test]
 fn fragmented_datagrams_reach_a_container_whole() {
-    for mode in MODES {
+    for mode in guest::modes() {
         let bed = Bed::new();
         let vm = sender(&bed, true);
         let (server, socket) = receiver(&bed, mode);
@@ -175,7 +173,7 @@ fn fragmented_datagrams_reach_a_container_whole() {
 #[test]
 fn jumbo_frames_reach_a_container() {
     guest::needs_kernel(6, 3, "native redirects of frames in several buffers");
-    for mode in MODES {
+    for mode in guest::modes() {
         for offload in [true, false] {
             let bed = Bed::new();
             let vm = sender(&bed, offload);
@@ -210,7 +208,7 @@ fn jumbo_frames_reach_a_container() {
 
 #[test]
 fn datagrams_of_every_length_reach_a_vm_behind_a_tap() {
-    for mode in MODES {
+    for mode in guest::modes() {
         for (sends_partial, takes_partial) in
             [(true, true), (true, false), (false, true), (false, false)]
         {
@@ -237,7 +235,7 @@ fn datagrams_of_every_length_reach_a_vm_behind_a_tap() {
 /// frames padded to Ethernet's 60 bytes, as a NIC delivers them.
 #[test]
 fn what_a_vm_sends_reaches_a_vm() {
-    for mode in MODES {
+    for mode in guest::modes() {
         for (sends_partial, takes_partial) in
             [(true, true), (true, false), (false, true), (false, false)]
         {
@@ -291,7 +289,7 @@ fn assert_arrived(frame: &[u8], proto: u8, payload: &[u8], what: &str) {
 /// TCP from a socket: the first segment of a connection, as the receiver's stack takes it.
 #[test]
 fn a_tcp_connection_attempt_arrives_with_a_right_checksum() {
-    for mode in MODES {
+    for mode in guest::modes() {
         for offload in [true, false] {
             let bed = Bed::new();
             let vm = sender(&bed, offload);
@@ -309,7 +307,7 @@ fn a_tcp_connection_attempt_arrives_with_a_right_checksum() {
 /// One in 65,536 datagrams has a full checksum that looks like a partial one. All of them arrive.
 #[test]
 fn no_checksum_value_is_unlucky() {
-    for mode in MODES {
+    for mode in guest::modes() {
         let bed = Bed::new();
         let mut from = Tap::new(&bed.host, "tap0", false);
         let mut to = Tap::new(&bed.host, "tap1", false);
@@ -331,7 +329,7 @@ fn no_checksum_value_is_unlucky() {
 /// What is not matched reaches the host's own stack as it was.
 #[test]
 fn what_is_not_matched_reaches_the_hosts_own_socket() {
-    for mode in MODES {
+    for mode in guest::modes() {
         let bed = Bed::new();
         let vm = sender(&bed, true);
         let _tap = Tap::new(&bed.host, "tap0", false);

@@ -23,6 +23,7 @@ struct interface {
 };
 #define MODE_NATIVE 1
 #define MODE_SKB    2
+#define MODE_TC	    3
 
 /* By XDP_TX, or by a redirect: a veth's peer that polls without a program never wakes for XDP_TX.
  */

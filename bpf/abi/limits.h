@@ -14,6 +14,7 @@
 #define MAX_MEMBERS	  65536	  /* backends in rules with more than one */
 #define MAX_EGRESS	  16384	  /* distinct egress devices */
 #define MAX_LOCATORS	  65536	  /* backends with a locator */
+#define PAIRED_ENTRIES	  4096	  /* devices that the map `paired` tells apart */
 #define MAX_RULE_BACKENDS 255	  /* backends of one rule */
 
 /* Two rule sets have room: the live one, and the next, which may have nothing of it. */

@@ -50,6 +50,7 @@ impl From<&grammar::Attach> for AttachRequest {
                 ModeChoice::Auto => None,
                 ModeChoice::Native => Some(Mode::Native),
                 ModeChoice::Skb => Some(Mode::Skb),
+                ModeChoice::Tc => Some(Mode::Tc),
             },
             group: args.group.clone(),
             force: args.force,

@@ -157,6 +157,9 @@ pub enum ModeChoice {
     Native,
     /// Generic XDP: in the network stack, on any Ethernet device
     Skb,
+    /// tc: in the network stack, behind generic XDP, on any Ethernet device. Large segments of local
+    /// senders and VMs are redirected whole. Losses after the redirect are not counted. Linux 6.6
+    Tc,
 }
 
 #[derive(Args)]

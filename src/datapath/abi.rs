@@ -22,6 +22,10 @@ mod generated {
         include!(concat!(env!("OUT_DIR"), "/xdpredir.skel.rs"));
     }
 
+    pub mod tc {
+        include!(concat!(env!("OUT_DIR"), "/xdpredir_tc.skel.rs"));
+    }
+
     pub mod ledger {
         include!(concat!(env!("OUT_DIR"), "/ledger.skel.rs"));
     }
@@ -39,14 +43,18 @@ mod limits {
 }
 
 pub use generated::pass::PassSkelBuilder;
+pub use generated::tc::XdpredirTcSkelBuilder;
 pub use ledger::types::failure_key;
 pub use ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use limits::*;
+pub use skel::XdpredirSkelBuilder;
 pub use skel::types::{
     action, bitmap, counter, first_fragment, flow_key, flow_table, interface, locator, place,
     policy, port_lines, probe, probe_count, ruleset,
 };
-pub use skel::{OpenXdpredirSkel, XdpredirSkelBuilder};
+
+/// Where the XDP program has its own id among its variables.
+pub const PROGRAM_ID: usize = std::mem::offset_of!(skel::types::bss, program_id);
 
 /// What lines and banks have, which no map's type says: see bpf/abi/rule.h, action.h, ruleset.h and connection.h.
 #[allow(non_camel_case_types)]

@@ -318,6 +318,32 @@ fn already(
     })
 }
 
+/// The program of others that ours is to replace. An XDP program and a tc program run one after the other;
+/// where both are of this command, packets would meet rules twice.
+fn foreign(device: &Device, request: &Request, chosen: Mode) -> Result<Option<Foreign>> {
+    let beside = chosen == Mode::Tc;
+    let in_the_way = |foreign: &Foreign| !beside || foreign.redirects();
+    let foreign = Foreign::find(device.ifindex)?.filter(in_the_way);
+    let Some(found) = foreign.as_ref().filter(|_| !request.force) else {
+        return Ok(foreign.filter(|_| !beside));
+    };
+    // For the user, rules would be what the mode is chosen for.
+    let for_answers = request.purpose == Purpose::Answers;
+    let (name, whose) = (&device.name, found.describe());
+    let force = Verb::Attach {
+        interfaces: vec![name.clone()],
+        mode: request.mode.or(for_answers.then_some(chosen)),
+        force: true,
+        policy: policy::named(request.policy.unwrap_or_default()).option(),
+    };
+    let or = match beside {
+        true => "detach that, or have packets meet it first with ",
+        false => "detach that, or replace it with ",
+    };
+    let why = format!("{name} has another XDP {whose}");
+    Err(failure(Exit::Conflict, (why, Remedy::from(or) + force)))
+}
+
 /// A program that is loaded for a device, and the one that it is to replace.
 struct Loaded {
     device: Device,
@@ -337,29 +363,14 @@ impl Loaded {
         before: &[Interface],
     ) -> Result<Self> {
         let choice = choose(device, request.mode, request.purpose, before)?;
-        let foreign = Foreign::find(device.ifindex)?;
-        if let Some(foreign) = &foreign
-            && !request.force
-        {
-            // For the user, rules would be what the mode is chosen for.
-            let for_answers = request.purpose == Purpose::Answers;
-            let (name, whose) = (&device.name, foreign.describe());
-            let replace = Verb::Attach {
-                interfaces: vec![name.clone()],
-                mode: request.mode.or(for_answers.then_some(choice.mode)),
-                force: true,
-                policy: policy::named(request.policy.unwrap_or_default()).option(),
-            };
-            let remedy = Remedy::from("detach that, or replace it with ") + replace;
-            return Err(failure(
-                Exit::Conflict,
-                (format!("{name} has another XDP {whose}"), remedy),
-            ));
-        }
+        let foreign = foreign(device, request, choice.mode)?;
         let variant = Variant {
             mode: choice.mode,
             frags: false,
-            ledger,
+            ledger: match (choice.mode, ledger) {
+                (Mode::Tc, LedgerState::On) => LedgerState::Unavailable,
+                _ => ledger,
+            },
             purpose: request.purpose,
         };
         let policy = request.policy.unwrap_or_default();

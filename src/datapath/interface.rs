@@ -83,10 +83,10 @@ impl Interface {
             .with_context(|| format!("{} is empty", path.display()))?;
         let mut interface = Interface {
             ifindex: config.ifindex,
-            mode: if config.mode == abi::MODE_NATIVE {
-                Mode::Native
-            } else {
-                Mode::Skb
+            mode: match config.mode {
+                abi::MODE_NATIVE => Mode::Native,
+                abi::MODE_TC => Mode::Tc,
+                _ => Mode::Skb,
             },
             ledger: match config.ledger {
                 abi::LEDGER_ON => LedgerState::On,
@@ -158,6 +158,7 @@ impl Interface {
         // The kernel tells the index of the device where that is now, and 0 once the link has none.
         let ifindex = match &info.info {
             LinkTypeInfo::Xdp(xdp) => xdp.ifindex,
+            LinkTypeInfo::Tcx(tcx) => tcx.ifindex,
             _ => 0,
         };
         let state = match ifindex {
@@ -178,6 +179,7 @@ impl Interface {
 /// Whether a device of the network namespace that the caller is in has the program.
 pub fn runs(program: u32, ifindex: u32) -> bool {
     sys::xdp_query(ifindex).is_ok_and(|state| state.programs().contains(&program))
+        || sys::tcx_query(ifindex).is_ok_and(|programs| programs.contains(&program))
 }
 
 /// All attached interfaces, in the order of their indexes.

@@ -8,19 +8,22 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, Program, libbpf_sys};
+use libbpf_rs::{Map, MapCore, MapFlags, MapHandle, Object, OpenObject, Program, libbpf_sys};
 
-use super::abi::{self, OpenXdpredirSkel, XdpredirSkelBuilder};
+use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::banks::Kind;
 use super::bpffs::{At, mkdir, remove_tree};
 use super::permissions::{group_of, share_pins_of};
 use super::ruleset::slots;
-use super::schema::{OWN, SHARED, Schema, pin_of};
+use super::schema::{CONFIG, OWN, SHARED, Schema, pin_of};
 use super::state::has_state;
 use super::{Pins, banks, ledger, policy, refusal, ruleset, sys};
 use crate::host::device::{self, Device};
 use crate::host::xdp;
 use crate::model::{LedgerState, Mode, Policy, Purpose};
+
+/// What the variables of the XDP program are called in the BPF object.
+const VARIABLES: &str = "xdpredir.bss";
 
 /// What the verifier folds into an interface's own copy of the program.
 #[derive(Clone, Copy)]
@@ -36,28 +39,76 @@ pub struct Variant {
 /// pinned.
 pub fn load(pins: &Pins, device: &Device, variant: Variant, policy: &Policy) -> Result<OwnedFd> {
     let mut storage = MaybeUninit::uninit();
-    let (mut open, banks) = open(&mut storage, device, variant)?;
+    let wanted = (device, variant);
+    match variant.mode {
+        Mode::Native | Mode::Skb => load_from(
+            XdpredirSkelBuilder::default(),
+            &mut storage,
+            pins,
+            wanted,
+            policy,
+        ),
+        Mode::Tc => load_from(
+            XdpredirTcSkelBuilder::default(),
+            &mut storage,
+            pins,
+            wanted,
+            policy,
+        ),
+    }
+}
+
+fn load_from<'a>(
+    builder: impl SkelBuilder<'a>,
+    storage: &'a mut MaybeUninit<OpenObject>,
+    pins: &Pins,
+    wanted: (&Device, Variant),
+    policy: &Policy,
+) -> Result<OwnedFd> {
+    let (device, variant) = wanted;
+    let (mut open, banks) = open(builder, storage, device, variant)?;
     let state_is_there = has_state(pins)?;
     if state_is_there {
         reuse_shared(pins, open.open_object_mut())?;
     }
     let mut loaded = refusal::explain(|| open.load())?;
+    let object = loaded.object_mut();
     if !state_is_there {
-        banks::put(&loaded.maps.counters, 0, &banks.counters)?;
-        banks::put(&loaded.maps.lines, 0, &banks.lines)?;
-        banks::take_first(&loaded.maps.line_bitmaps, ruleset::FIRST_LINE)?;
-        slots::init(&loaded.maps.rulesets, random())?;
-        pin_state(pins, &banks, loaded.object_mut())?;
+        banks::put(&map_of(object, "counters")?, 0, &banks.counters)?;
+        banks::put(&map_of(object, "lines")?, 0, &banks.lines)?;
+        banks::take_first(&map_of(object, "line_bitmaps")?, ruleset::FIRST_LINE)?;
+        slots::init(&map_of(object, "rulesets")?, random())?;
+        pin_state(pins, &banks, object)?;
     }
+    let program = program_of(object)?;
     if variant.ledger == LedgerState::On {
         ledger::start(pins)?;
-        let id = Program::id_from_fd(loaded.progs.xdpredir.as_fd())?;
-        let data = loaded.maps.bss_data.as_deref_mut();
-        data.context("the program has no variables")?.program_id = id;
+        tell_its_id(object, Program::id_from_fd(program.as_fd())?)?;
     }
-    policy::put(&loaded.maps.policy, policy, variant.purpose)?;
-    pin_interface(pins, device.ifindex, loaded.object_mut())?;
-    Ok(loaded.progs.xdpredir.as_fd().try_clone_to_owned()?)
+    policy::put(&map_of(object, "policy")?, policy, variant.purpose)?;
+    pin_interface(pins, device.ifindex, object)?;
+    Ok(program)
+}
+
+/// The skeletons of all hooks have the same maps, by these names.
+fn map_of<'o>(object: &'o Object, name: &str) -> Result<Map<'o>> {
+    let found = object.maps().find(|map| map.name() == name);
+    found.with_context(|| format!("the program has no map {name}"))
+}
+
+fn program_of(object: &Object) -> Result<OwnedFd> {
+    let program = object.progs().next().context("the object has no program")?;
+    Ok(program.as_fd().try_clone_to_owned()?)
+}
+
+/// Before it is attached: the variables are those with which it begins, all zero.
+fn tell_its_id(object: &Object, id: u32) -> Result<()> {
+    let variables = map_of(object, VARIABLES)?;
+    let mut bytes = vec![0; variables.value_size() as usize];
+    let place = bytes.get_mut(abi::PROGRAM_ID..abi::PROGRAM_ID + size_of_val(&id));
+    let place = place.context("the program has no variable for its id")?;
+    place.copy_from_slice(&id.to_ne_bytes());
+    Ok(variables.update(&0u32.to_ne_bytes(), &bytes, MapFlags::ANY)?)
 }
 
 /// That this kernel loads the program: on maps of its own, which go with it. It is loaded as for the loopback
@@ -70,7 +121,8 @@ pub fn try_out() -> Result<()> {
         purpose: Purpose::Answers, // so that all of the program is verified
     };
     let mut storage = MaybeUninit::uninit();
-    let (open, _banks) = open(&mut storage, &device::by_name("lo")?, variant)?;
+    let builder = XdpredirSkelBuilder::default();
+    let (open, _banks) = open(builder, &mut storage, &device::by_name("lo")?, variant)?;
     refusal::explain(|| open.load()).map(drop)
 }
 
@@ -81,26 +133,32 @@ struct FirstBanks {
 }
 
 /// The program before it is loaded, and the first banks.
-fn open<'a>(
+fn open<'a, B: SkelBuilder<'a>>(
+    builder: B,
     storage: &'a mut MaybeUninit<OpenObject>,
     device: &Device,
     variant: Variant,
-) -> Result<(OpenXdpredirSkel<'a>, FirstBanks)> {
-    let mut open = XdpredirSkelBuilder::default().open(storage)?;
-    let constants = open.maps.rodata_data.as_deref_mut();
-    constants.context("the program has no constants")?.interface = config(device, variant)?;
-    if variant.frags {
-        let frags = libbpf_sys::BPF_F_XDP_HAS_FRAGS;
-        open.progs.xdpredir.set_flags(frags);
-    }
+) -> Result<(B::Output, FirstBanks)> {
+    let mut open = builder.open(storage)?;
     let banks = FirstBanks {
         counters: Kind::Counters.create()?,
         lines: Kind::Lines.create()?,
     };
-    // Tells the kernel how large a bank is.
-    let maps = &mut open.maps;
-    maps.counters.set_inner_map_fd(banks.counters.as_fd())?;
-    maps.lines.set_inner_map_fd(banks.lines.as_fd())?;
+    let constants = config(device, variant)?;
+    for mut map in open.open_object_mut().maps_mut() {
+        match &*map.name().to_string_lossy() {
+            CONFIG => map.set_initial_value(abi::bytes_of(&constants))?,
+            // Tells the kernel how large a bank is.
+            "counters" => map.set_inner_map_fd(banks.counters.as_fd())?,
+            "lines" => map.set_inner_map_fd(banks.lines.as_fd())?,
+            _ => {}
+        }
+    }
+    if variant.frags {
+        for mut program in open.open_object_mut().progs_mut() {
+            program.set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
+        }
+    }
     Ok((open, banks))
 }
 
@@ -113,6 +171,9 @@ fn is_reachable(device: &Device) -> Result<bool> {
 /// How the program sends something back out of its interface. Natively a veth drops that, as it drops redirected
 /// frames, where its peer does not poll.
 fn answers(device: &Device, mode: Mode) -> Result<u32> {
+    if mode == Mode::Tc {
+        return Ok(abi::ANSWERS_REDIRECTED);
+    }
     if mode == Mode::Skb || !device.is_veth() {
         return Ok(abi::ANSWERS_SENT);
     }
@@ -129,6 +190,7 @@ fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
         mode: match variant.mode {
             Mode::Native => abi::MODE_NATIVE,
             Mode::Skb => abi::MODE_SKB,
+            Mode::Tc => abi::MODE_TC,
         },
         frags: variant.frags.into(),
         ledger: match variant.ledger {

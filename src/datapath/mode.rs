@@ -20,8 +20,11 @@ pub fn flags(mode: Mode) -> XdpFlags {
     match mode {
         Mode::Native => XdpFlags::DRV_MODE,
         Mode::Skb => XdpFlags::SKB_MODE,
+        Mode::Tc => XdpFlags::NONE, // not of XDP
     }
 }
+
+const NO_TCX: &str = "this kernel has no links of tc programs (Linux 6.6)";
 
 /// Its words where a device above, as a bridge above its port, has a program (the same file).
 const PROGRAM_ABOVE: &str = "an upper device already has a program";
@@ -56,6 +59,12 @@ pub fn choose(
             otherwise: None,
             ..Choice::of(mode, "as asked")
         });
+    }
+    let is_tc = |i: &Interface| i.purpose == Purpose::Rules && i.mode == Mode::Tc;
+    if purpose == Purpose::Answers && interfaces.iter().any(is_tc) {
+        let reason =
+            "requests come by the tc hook, and large segments of answers are sent on whole there";
+        return Ok(Choice::of(Mode::Tc, reason));
     }
     if device.is_bridge() {
         return Ok(Choice::of(Mode::Skb, "a bridge has no native mode"));
@@ -132,7 +141,12 @@ impl Refused {
         {
             return failure(exit, beneath(device, above, &program));
         }
-        let why = format!("{} cannot run XDP in {mode} mode: {why}", device.name);
+        let what = if mode == Mode::Tc {
+            "tc programs"
+        } else {
+            "XDP"
+        };
+        let why = format!("{} cannot run {what} in {mode} mode: {why}", device.name);
         failure(exit, (why, remedy(device, mode, exit, policy)))
     }
 }
@@ -179,7 +193,12 @@ fn beneath(device: &Device, above: String, program: &Foreign) -> Refusal {
 
 /// Attaches for as long as the link, or a pin of it, exists.
 pub fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd, Refused> {
-    sys::link_create(program.as_fd(), device.ifindex, flags(mode)).map_err(|error| {
+    let (program_fd, ifindex) = (program.as_fd(), device.ifindex);
+    let linked = match mode {
+        Mode::Tc => sys::tcx_link_create(program_fd, ifindex),
+        _ => sys::xdp_link_create(program_fd, ifindex, flags(mode)),
+    };
+    linked.map_err(|error| {
         let exit = match error.raw_os_error() {
             Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL | nix::libc::ERANGE) => {
                 Exit::Unsupported
@@ -189,7 +208,11 @@ pub fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd, R
             Some(nix::libc::ENODEV) => Exit::NotFound,
             _ => Exit::Failed,
         };
-        let why = driver_says(program, device.ifindex, mode).unwrap_or_else(|| error.to_string());
+        let why = match mode {
+            Mode::Tc if exit == Exit::Unsupported => NO_TCX.into(),
+            Mode::Tc => error.to_string(),
+            _ => driver_says(program, ifindex, mode).unwrap_or_else(|| error.to_string()),
+        };
         Refused { exit, why }
     })
 }

@@ -8,7 +8,7 @@
 pub type Schema = (&'static str, u32);
 
 /// The maps that all interfaces of a network namespace share.
-pub const SHARED: [Schema; 19] = [
+pub const SHARED: [Schema; 20] = [
     ("live", 2),
     ("rulesets", 3),
     ("ports", 1),
@@ -28,13 +28,14 @@ pub const SHARED: [Schema; 19] = [
     ("ledgers", 1),
     ("failures", 2),
     ("egress", 1),
+    ("paired", 1),
 ];
 
 /// An interface's own maps.
-pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 2), ("config", 4)];
+pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 2), ("config", 5)];
 
-/// What `config` is called in the BPF object.
-const CONFIG: &str = "xdpredir.rodata";
+/// What `config` is called in the BPF objects of all hooks.
+pub const CONFIG: &str = "xdpredir.rodata";
 
 /// The map that the journal of doctor's fixes is in.
 pub const JOURNAL: [Schema; 1] = [("journal", 2)];
@@ -66,7 +67,7 @@ mod tests {
     #[test]
     fn pins_of_other_schemas_are_told_apart() {
         assert_eq!(pin_of(&SHARED, "ports").as_deref(), Some("ports-1"));
-        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-4"));
+        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-5"));
         assert_eq!(pin_of(&OWN, "ports"), None);
         assert_eq!(difference(&SHARED, "ports-1"), None);
         assert_eq!(difference(&SHARED, "ledger"), None);

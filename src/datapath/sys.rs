@@ -28,6 +28,9 @@ use super::bpffs::At;
 /// Linux uapi: linux/membarrier.h. Since 4.3; on return every CPU has left its RCU read section.
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 
+/// How many programs a device has at a hook of tcx, at most (linux/bpf_mprog.h).
+const MAX_TCX: usize = 64;
+
 fn check(result: i32) -> io::Result<i32> {
     if result < 0 {
         Err(io::Error::from_raw_os_error(-result))
@@ -36,21 +39,34 @@ fn check(result: i32) -> io::Result<i32> {
     }
 }
 
-/// Attaches a program for as long as the returned link or a pin of it exists (Linux 5.9).
-pub fn link_create(program: BorrowedFd<'_>, ifindex: u32, flags: XdpFlags) -> io::Result<OwnedFd> {
+/// Attaches an XDP program for as long as the returned link or a pin of it exists (Linux 5.9).
+pub fn xdp_link_create(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    flags: XdpFlags,
+) -> io::Result<OwnedFd> {
+    link_create(program, ifindex, libbpf_sys::BPF_XDP, flags.bits())
+}
+
+/// Attaches a tc program in the same way, behind those that are there already (Linux 6.6).
+pub fn tcx_link_create(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+    link_create(program, ifindex, libbpf_sys::BPF_TCX_INGRESS, 0)
+}
+
+fn link_create(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    hook: libbpf_sys::bpf_attach_type,
+    flags: u32,
+) -> io::Result<OwnedFd> {
     let mut opts = libbpf_sys::bpf_link_create_opts {
         sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
         ..Default::default()
     };
-    opts.flags = flags.bits();
+    opts.flags = flags;
     // SAFETY: the descriptor is open, and `opts` outlives the call.
     let fd = check(unsafe {
-        libbpf_sys::bpf_link_create(
-            program.as_raw_fd(),
-            ifindex as i32,
-            libbpf_sys::BPF_XDP,
-            &raw const opts,
-        )
+        libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, hook, &raw const opts)
     })?;
     // SAFETY: libbpf returned a new descriptor, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -103,6 +119,24 @@ pub fn xdp_query(ifindex: u32) -> io::Result<XdpState> {
         }
     }
     Ok(state)
+}
+
+/// The tc programs that run on arrival at a device, but for those of filters (Linux 6.6).
+pub fn tcx_query(ifindex: u32) -> io::Result<Vec<u32>> {
+    let mut programs = [0u32; MAX_TCX];
+    let mut count = programs.len() as u32;
+    // SAFETY: the kernel writes at most `count` numbers, and both outlive the call.
+    check(unsafe {
+        libbpf_sys::bpf_prog_query(
+            ifindex as i32,
+            libbpf_sys::BPF_TCX_INGRESS,
+            0,
+            null_mut(),
+            programs.as_mut_ptr(),
+            &raw mut count,
+        )
+    })?;
+    Ok(programs[..count as usize].to_vec())
 }
 
 impl XdpState {

@@ -18,6 +18,8 @@ pub enum Mode {
     Native,
     /// Generic XDP: in the stack, on any device.
     Skb,
+    /// tc, on arrival: in the stack, behind generic XDP.
+    Tc,
 }
 
 impl fmt::Display for Mode {
@@ -25,6 +27,7 @@ impl fmt::Display for Mode {
         f.pad(match self {
             Mode::Native => "native",
             Mode::Skb => "skb",
+            Mode::Tc => "tc",
         })
     }
 }

@@ -53,9 +53,9 @@ fn of_nobody(failures: &Failures, advice: &Advice) -> Option<String> {
     ))
 }
 
-/// In generic mode, the kernel doesn't say whether a device keeps what it was given.
+/// In generic mode and at the tc hook, the kernel doesn't say whether a device keeps what it was given.
 fn dropped_by_devices(snapshot: &Snapshot) -> impl Iterator<Item = String> {
-    let generic = snapshot.interfaces.iter().any(|i| i.mode == Mode::Skb);
+    let generic = snapshot.interfaces.iter().any(|i| i.mode != Mode::Native);
     let dropped = move |device: &&EgressStats| generic && device.tx_dropped > 0;
     snapshot.egress.iter().filter(dropped).map(|device| {
         format!(

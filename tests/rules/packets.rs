@@ -9,6 +9,7 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::Value;
 
+use crate::fixture::guest;
 use crate::fixture::lan::{Lan, receive, socket};
 use crate::fixture::packet::{Checksum, Frame, SCTP, TCP, UDP, assert_checksums, sum};
 use crate::fixture::tap::Tap;
@@ -106,11 +107,9 @@ fn tagged(frame: &Frame, tags: &[u16]) -> Vec<u8> {
     [&bytes[..12], &tags, &bytes[12..]].concat()
 }
 
-const MODES: [&str; 2] = ["skb", "native"];
-
 #[test]
 fn the_most_specific_rule_takes_the_packet() {
-    for mode in MODES {
+    for mode in guest::modes() {
         let mut taps = Taps::new(mode);
         for words in [
             "--dst 11.22.33.44 --proto any --drop",
@@ -167,7 +166,7 @@ fn the_most_specific_rule_takes_the_packet() {
 
 #[test]
 fn a_rule_for_an_interface_takes_what_arrives_there() {
-    for mode in MODES {
+    for mode in guest::modes() {
         let mut taps = Taps::new(mode);
         taps.add("--src 0.0.0.0/0 --port 7999 --in lan --drop");
         taps.add("--src 0.0.0.0/0 --port 7999 --drop");
@@ -205,7 +204,7 @@ fn tags_are_compared() {
 
 #[test]
 fn forwarded_frames_leave_as_they_are_or_with_other_mac_addresses() {
-    for mode in MODES {
+    for mode in guest::modes() {
         let mut taps = Taps::new(mode);
         taps.add("--src 192.168.122.10 --proto any --forward out");
         let mut odd = frame(47, 7);
@@ -233,7 +232,7 @@ fn forwarded_frames_leave_as_they_are_or_with_other_mac_addresses() {
 /// What a VM sends whose card completes checksums.
 #[test]
 fn a_checksum_that_nobody_behind_the_device_completes_is_complete() {
-    for mode in MODES {
+    for mode in guest::modes() {
         let mut taps = Taps::new(mode);
         let mut vm = Tap::new(&taps.ns, "vm", true);
         taps.tool().ok(&format!("attach vm --mode {mode}"));
@@ -253,7 +252,7 @@ fn a_checksum_that_nobody_behind_the_device_completes_is_complete() {
 
 #[test]
 fn a_packet_is_not_sent_back_to_where_it_came_from() {
-    for mode in MODES {
+    for mode in guest::modes() {
         let mut taps = Taps::new(mode);
         taps.add("--src 192.168.122.10 --proto any --forward other");
         let sent = frame(UDP, 9).bytes();
@@ -267,7 +266,7 @@ fn a_packet_is_not_sent_back_to_where_it_came_from() {
 
 #[test]
 fn sctp_and_icmp_are_redirected_as_they_are() {
-    for mode in MODES {
+    for mode in guest::modes() {
         let mut taps = Taps::new(mode);
         for proto in ["sctp", "icmp"] {
             taps.add(&format!(
@@ -287,7 +286,7 @@ fn sctp_and_icmp_are_redirected_as_they_are() {
 
 #[test]
 fn what_a_rule_passes_is_the_hosts_and_the_rest_is_not() {
-    for mode in MODES {
+    for mode in guest::modes() {
         let lan = Lan::new(false, 0);
         let tool = lan.tool();
         tool.ok(&format!("attach lan --mode {mode}"));
@@ -318,7 +317,7 @@ fn what_a_rule_passes_is_the_hosts_and_the_rest_is_not() {
 
 #[test]
 fn a_ping_is_answered_by_a_server_that_has_the_address() {
-    for mode in MODES {
+    for mode in guest::modes() {
         let lan = Lan::new(false, 1);
         lan.host.ip("addr add 172.17.0.1/16 dev wan0");
         lan.host.sysctl("net/ipv4/ip_forward", "1");

@@ -12,6 +12,10 @@ use super::words::{of_word, word_of};
 use super::{RuleStore, codec, room};
 use crate::datapath::state::attached;
 use crate::datapath::{Lock, abi, policy};
+use crate::host::device;
+
+/// So many devices are asked for one by one.
+const FEW: usize = 16;
 
 impl RuleStore {
     /// Whether packets can be sent to a device. The kernel forgets a device that is unregistered, even if
@@ -36,6 +40,7 @@ impl RuleStore {
     /// Opens devices that are not open yet. Actions and policies with an unregistered device that had the
     /// same index lose it, or their packets would go out by the new one.
     pub(super) fn open_egress(&self, wanted: &BTreeSet<u32>) -> Result<()> {
+        self.note_pairs(wanted)?;
         let mut closed = BTreeSet::new();
         for &ifindex in wanted.iter().filter(|&&ifindex| ifindex != 0) {
             if !self.has_egress(ifindex)? {
@@ -52,6 +57,32 @@ impl RuleStore {
         for ifindex in closed {
             let opened = self.egress.put(&ifindex, &ifindex);
             opened.with_context(|| format!("ifindex {ifindex}"))?;
+        }
+        Ok(())
+    }
+
+    /// Notes which devices have their other end in another network namespace, now.
+    fn note_pairs(&self, wanted: &BTreeSet<u32>) -> Result<()> {
+        let mut devices = match wanted.len() {
+            0..=FEW => Vec::new(),
+            _ => device::all()?,
+        };
+        if devices.is_empty() {
+            for &ifindex in wanted {
+                devices.extend(device::by_index(ifindex)?);
+            }
+        }
+        for device in devices.iter().filter(|d| wanted.contains(&d.ifindex)) {
+            let entry = device.ifindex % abi::PAIRED_ENTRIES;
+            let before = self.paired.get(&entry)?.unwrap_or_default();
+            let now = match device.is_pair() && device.link_nsid.is_some() {
+                true => device.ifindex,
+                false if before == device.ifindex => 0,
+                false => before,
+            };
+            if now != before {
+                self.paired.put(&entry, &now)?;
+            }
         }
         Ok(())
     }

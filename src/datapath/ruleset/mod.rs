@@ -65,6 +65,7 @@ pub struct RuleStore {
     counts_all: bool,
     locators: Locators,
     egress: Map<u32, u32>,
+    paired: Map<u32, u32>,
     /// The number of the directory that the maps were pinned in.
     inode: u64,
 }
@@ -86,6 +87,7 @@ impl RuleStore {
                 .all(|interface| interface.ledger == LedgerState::On),
             locators: Locators::open(pins)?,
             egress: Map::shared(pins, "egress")?,
+            paired: Map::shared(pins, "paired")?,
         })
     }
 

@@ -5,8 +5,8 @@ use crate::doctor::facts::{BackendFacts, DeviceFacts, Facts};
 use crate::model::{Finding, Mode, Refreshed};
 
 pub fn check(facts: &Facts) -> Vec<Finding> {
-    // Natively, the program completes all itself.
-    if facts.live().all(|interface| interface.mode == Mode::Native) {
+    // Natively, the program completes all itself, and at the tc hook the kernel does.
+    if facts.live().all(|interface| interface.mode != Mode::Skb) {
         return Vec::new();
     }
     let served = facts.served();

@@ -8,8 +8,8 @@ use crate::model::{ETHERNET_MTU, Finding, Mode, Remedy, Tool};
 /// As `attach` chooses: on veths, bridges and taps, generic is right.
 pub fn check(facts: &Facts, interface: &InterfaceFacts, device: &DeviceFacts) -> Option<Finding> {
     let driver_can = device.features.xdp.redirect == Some(true);
-    let is_native = interface.mode == Mode::Native;
-    if is_native || !driver_can || ["veth", "bridge", "tun"].iter().any(|kind| device.is(kind)) {
+    let is_generic = interface.mode == Mode::Skb;
+    if !is_generic || !driver_can || ["veth", "bridge", "tun"].iter().any(|kind| device.is(kind)) {
         return None;
     }
     let (name, mtu) = (&interface.name, device.features.mtu);

@@ -29,7 +29,7 @@ fn gone(facts: &Facts, interface: &InterfaceFacts) -> Option<Finding> {
     )
 }
 
-/// Natively, the program completes all itself.
+/// Natively, the program completes all itself, and at the tc hook the kernel does.
 fn checksum(facts: &Facts, interface: &InterfaceFacts) -> Option<Finding> {
     let Policy::Forward {
         ifindex,
@@ -40,7 +40,7 @@ fn checksum(facts: &Facts, interface: &InterfaceFacts) -> Option<Finding> {
     };
     let device = facts.serving(ifindex)?;
     let (name, completes) = (device.name(), device.completes_checksum);
-    if interface.mode == Mode::Native || completes == completes_checksum {
+    if interface.mode != Mode::Skb || completes == completes_checksum {
         return None;
     }
     let now = if completes { "on" } else { "off" };

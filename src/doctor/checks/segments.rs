@@ -147,6 +147,8 @@ pub fn check(facts: &Facts, interface: &InterfaceFacts, device: &DeviceFacts) ->
     match interface.mode {
         _ if rules == Protos::default() => return None,
         Mode::Skb => add_makers(&mut makers, facts, features, rules),
+        // There, they are redirected whole.
+        Mode::Tc => return None,
         // Drivers divide what comes to native programs, or switch it off, but for that of taps.
         Mode::Native => makers.extend(behind_tap(features, rules)),
     }

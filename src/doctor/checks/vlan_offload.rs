@@ -1,13 +1,17 @@
 //! Interfaces whose VLAN tags travel beside the frames, where rules for a VLAN don't see them.
 
 use crate::doctor::facts::{DeviceFacts, Facts, InterfaceFacts};
-use crate::model::{Finding, Remedy, Tool, Verb};
+use crate::model::{Finding, Mode, Remedy, Tool, Verb};
 
-pub fn check(facts: &Facts, _: &InterfaceFacts, device: &DeviceFacts) -> Option<Finding> {
+pub fn check(facts: &Facts, interface: &InterfaceFacts, device: &DeviceFacts) -> Option<Finding> {
+    if interface.mode == Mode::Tc {
+        return None; // which sees such tags
+    }
     let vlan = facts.matches().find_map(|matches| matches.vlan)?;
     let (evidence, remedy) = beside(device)?;
     // The rule may be meant for another interface, which shows it its packets.
-    let all_hide = facts.ingress().all(|(_, device)| beside(device).is_some());
+    let hides = |i: &InterfaceFacts, device| i.mode != Mode::Tc && beside(device).is_some();
+    let all_hide = facts.ingress().all(|(i, device)| hides(i, device));
     let new = match all_hide {
         true => Finding::problem,
         false => Finding::warning,
@@ -22,7 +26,7 @@ pub fn check(facts: &Facts, _: &InterfaceFacts, device: &DeviceFacts) -> Option<
     )
 }
 
-/// Evidence and remedy where XDP doesn't see the outer tag of what arrives, in either mode.
+/// Evidence and remedy where XDP doesn't see the outer tag of what arrives, in either of its modes.
 fn beside(device: &DeviceFacts) -> Option<(String, Remedy)> {
     let name = device.name();
     match (&device.features.kind, &device.features.peer) {
@@ -57,7 +61,7 @@ fn ethtool(device: &str, words: &str) -> Tool {
 mod tests {
     use super::super::{Check, testing};
     use super::*;
-    use crate::model::{Mode, Severity, VlanId};
+    use crate::model::{Severity, VlanId};
 
     #[test]
     fn a_nic_that_takes_tags_off_is_a_problem_where_no_other_shows_them() {

@@ -1,0 +1,488 @@
+//! The tc hook: what the skbs of local senders have that XDP does not see. Large segments, tags beside
+//! the frame, and other programs at the same hook.
+
+#![expect(unsafe_code, reason = "calls that have no safe form")]
+
+mod fixture;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
+
+use fixture::guest;
+use fixture::lan::socket;
+use fixture::packet::{ETHERNET, UDP, assert_checksums};
+use fixture::program::snmp;
+use fixture::routed::{Between, Family, Routed, V4, V6};
+use fixture::tap::Tap;
+use fixture::{Ns, Pins, Tool};
+use libbpf_rs::libbpf_sys;
+use nix::libc;
+use serde_json::Value;
+
+const FAMILIES: [Family; 2] = [V4, V6];
+const SERVER_MAC: [u8; 6] = [2, 0x42, 0xac, 0x11, 0, 2];
+const MEGABYTES: usize = 8 << 20;
+
+/// Both ends keep their offloads, as containers have them.
+fn bed(between: Between) -> Routed {
+    guest::needs_kernel(6, 6, "tcx");
+    let bed = Routed::new(between);
+    bed.tool().ok("attach lan --mode tc");
+    bed
+}
+
+fn serve(bed: &Routed, family: &Family, proto: &str) {
+    let Family {
+        elsewhere, server, ..
+    } = family;
+    bed.tool().ok(&format!(
+        "rule add --dst {elsewhere} --proto {proto} --port 80 --reply nat --server {server} --to-port 8080"
+    ));
+}
+
+/// Packets and bytes of an outcome at an interface.
+fn counted(bed: &Routed, interface: &str, outcome: &str) -> (u64, u64) {
+    let stats = bed.tool().json("stats");
+    let all = stats["interfaces"].as_array().expect("interfaces");
+    let found = all.iter().find(|i| i["ifname"] == interface);
+    let count = &found.expect("it is attached")["outcomes"][outcome];
+    let number = |key: &str| count[key].as_u64().expect("a number");
+    (number("packets"), number("bytes"))
+}
+
+/// Sends much to a server, which sends it back.
+fn there_and_back(bed: &Routed, family: &Family) {
+    let at = SocketAddr::new(family.server.parse().unwrap(), 8080);
+    let listener = bed.server.enter(|| TcpListener::bind(at)).expect("a port");
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).expect("all arrives");
+        stream.write_all(&all).expect("it is sent");
+    });
+    let to = SocketAddr::new(family.elsewhere.parse().unwrap(), 80);
+    let connect = || TcpStream::connect_timeout(&to, Duration::from_secs(5));
+    let mut stream = bed.client.enter(connect).expect("the server answers");
+    let minute = Some(Duration::from_secs(60));
+    stream.set_read_timeout(minute).expect("a timeout");
+    let sent: Vec<u8> = (0..MEGABYTES).map(|i| ((i % 65_521) >> 3) as u8).collect();
+    stream.write_all(&sent).expect("it is sent");
+    stream.shutdown(Shutdown::Write).expect("it is open");
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).expect("all comes back");
+    assert!(got == sent, "{} other bytes came back", got.len());
+    server.join().expect("a server");
+}
+
+fn assert_no_errors(bed: &Routed) {
+    for ns in [&bed.client, &bed.server] {
+        for proto in ["Tcp", "Udp"] {
+            assert_eq!(snmp(ns, proto, "InCsumErrors"), 0, "{proto}");
+        }
+    }
+}
+
+/// A frame of XDP holds 1,514 bytes at most.
+#[test]
+fn large_segments_are_redirected_whole_both_ways() {
+    for between in [Between::Veth, Between::Bridge, Between::Gateway] {
+        let bed = bed(between);
+        let mut before = [(0, 0); 2];
+        for family in &FAMILIES {
+            serve(&bed, family, "tcp");
+            there_and_back(&bed, family);
+            let status = bed.tool().json("status");
+            let all = status["interfaces"].as_array().expect("interfaces");
+            assert!(all.iter().all(|i| i["mode"] == "tc"), "{all:?}");
+            let other = all.iter().find(|i| i["ifname"] != "lan");
+            let other = other.expect("it is attached for answers")["ifname"].clone();
+            let other = other.as_str().expect("a name");
+            let now = [
+                counted(&bed, "lan", "redirected"),
+                counted(&bed, other, "answered"),
+            ];
+            for (before, now) in before.iter().zip(now) {
+                let (packets, bytes) = (now.0 - before.0, now.1 - before.1);
+                assert!(bytes >= MEGABYTES as u64, "{bytes} bytes");
+                // An acknowledgement in the other direction is short.
+                assert!(
+                    bytes / packets > 1514,
+                    "{between:?}: {packets} packets of {bytes} bytes"
+                );
+            }
+            before = now;
+        }
+        for outcome in ["answer_passed", "too_long", "too_big_sent"] {
+            assert_eq!(bed.counted(outcome), 0, "{between:?}: {outcome}");
+        }
+        assert_no_errors(&bed);
+        assert_eq!(bed.tool().json("doctor"), serde_json::json!([]));
+    }
+}
+
+/// Each segment has to fit, and the sender is told by how much it does not.
+#[test]
+fn segments_that_are_too_long_for_the_egress_device_are_answered_with_its_mtu() {
+    for family in &FAMILIES {
+        let bed = bed(Between::Veth);
+        bed.host.ip("link set wan mtu 1300");
+        serve(&bed, family, "tcp");
+        there_and_back(&bed, family);
+        assert!(bed.counted("too_big_sent") > 0);
+        let (packets, bytes) = counted(&bed, "lan", "redirected");
+        assert!(bytes / packets > 1514, "{packets} packets of {bytes} bytes");
+        assert_eq!(bed.counted("too_long"), 0);
+        assert_no_errors(&bed);
+    }
+}
+
+/// Ten datagrams, handed over together as QUIC's are.
+fn send_together(from: &UdpSocket, to: (&str, u16)) {
+    let size: libc::c_int = 1000;
+    // SAFETY: the kernel reads an int, whose size is given.
+    let set = unsafe {
+        libc::setsockopt(
+            from.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw const size).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(set, 0, "UDP_SEGMENT");
+    let bytes: Vec<u8> = (0..10_000).map(|i| (i / 1000) as u8).collect();
+    from.send_to(&bytes, to).expect("it is sent");
+}
+
+#[test]
+fn datagrams_that_are_handed_over_together_arrive_one_by_one() {
+    for (family, any) in FAMILIES.iter().zip(["0.0.0.0:0", "[::]:0"]) {
+        let bed = bed(Between::Veth);
+        serve(&bed, family, "udp");
+        let server = socket(&bed.server, "[::]:8080");
+        let client = socket(&bed.client, any);
+        send_together(&client, (family.elsewhere, 80));
+        let mut buffer = [0; 2048];
+        for number in 0..10 {
+            let (size, from) = server.recv_from(&mut buffer).expect("it arrives");
+            assert_eq!(buffer[..size], [number; 1000]);
+            server.send_to(&buffer[..10], from).expect("it is sent");
+            let (size, from) = client.recv_from(&mut buffer).expect("the answer arrives");
+            assert_eq!(buffer[..size], [number; 10]);
+            assert_eq!(from.ip().to_string(), family.elsewhere);
+        }
+        let headers = ETHERNET as u64 + if family.host_length == 32 { 28 } else { 48 };
+        let arrived = counted(&bed, "lan", "redirected");
+        assert_eq!(arrived, (1, headers + 10_000));
+        assert_no_errors(&bed);
+    }
+}
+
+/// The frames that come out of a tap for the server, with their tags.
+fn next_for_server(tap: &mut Tap) -> Vec<u8> {
+    std::iter::from_fn(|| tap.read())
+        .find(|frame| frame[..6] == SERVER_MAC)
+        .expect("a frame arrives")
+}
+
+/// One instruction of BPF.
+fn instruction(code: u8, registers: u8, value: i32) -> [u8; 8] {
+    let mut bytes = [code, registers, 0, 0, 0, 0, 0, 0];
+    bytes[4..].copy_from_slice(&value.to_ne_bytes());
+    bytes
+}
+
+/// r0 = value; exit
+fn returning(value: i32) -> [[u8; 8]; 2] {
+    [instruction(0xb7, 0, value), instruction(0x95, 0, 0)]
+}
+
+/// Puts all that leaves by a device in these VLANs, from the inner one to the outer one.
+fn tagging(vlans: &[u16]) -> Vec<[u8; 8]> {
+    let push = |&tci: &u16| {
+        [
+            instruction(0xbf, 0x61, 0), // r1 = r6
+            instruction(0xb7, 2, 0x8100u16.to_be().into()),
+            instruction(0xb7, 3, tci.into()),
+            instruction(0x85, 0, libbpf_sys::BPF_FUNC_skb_vlan_push as i32),
+        ]
+    };
+    let keep = instruction(0xbf, 0x16, 0); // r6 = r1
+    let pushes = vlans.iter().flat_map(push);
+    [keep]
+        .into_iter()
+        .chain(pushes)
+        .chain(returning(0))
+        .collect()
+}
+
+/// Attaches a program to a device, for as long as the descriptor is open.
+fn attach(ns: &Ns, device: &str, hook: u32, program: &[[u8; 8]]) -> OwnedFd {
+    // SAFETY: the instructions, name and licence outlive the call, which reads as many as are told.
+    let program = unsafe {
+        OwnedFd::from_raw_fd(libbpf_sys::bpf_prog_load(
+            libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
+            c"another".as_ptr(),
+            c"GPL".as_ptr(),
+            program.as_ptr().cast(),
+            program.len() as libbpf_sys::size_t,
+            std::ptr::null_mut(),
+        ))
+    };
+    let (fd, ifindex) = (program.as_raw_fd(), ns.ifindex(device) as i32);
+    // SAFETY: no options.
+    let link = || unsafe { libbpf_sys::bpf_link_create(fd, ifindex, hook, std::ptr::null()) };
+    let link = ns.enter(link);
+    assert!(link >= 0, "tcx takes the program: {link}");
+    // SAFETY: a new descriptor that nobody else owns.
+    unsafe { OwnedFd::from_raw_fd(link) }
+}
+
+/// What a VLAN device sends has its tag beside the frame, like what these programs send.
+#[test]
+fn tags_beside_the_frame_are_matched_removed_given_and_replaced() {
+    guest::needs_kernel(6, 6, "tcx");
+    let (host, vm, pins) = (Ns::new("host"), Ns::new("vm"), Pins::new());
+    host.veth("lan", &vm, "eth0");
+    vm.ip("addr add 10.0.0.1/24 dev eth0");
+    vm.ip("neigh add 10.0.0.2 lladdr 2:0:0:0:0:9 dev eth0");
+    let mut tap = Tap::new(&host, "tap0", false);
+    let tool = Tool {
+        ns: &host,
+        pins: &pins,
+    };
+    tool.ok("attach lan --mode tc");
+    let from = socket(&vm, "0.0.0.0:40000");
+    let tag = |tci: u16| [[0x81, 0], tci.to_be_bytes()].concat();
+    const PRIORITY: u16 = 3 << 13;
+    let (five, seven) = (PRIORITY | 5, 7);
+    for (came, matches, rewriting, left) in [
+        (vec![], "", "", vec![]),
+        (vec![], "", "--push-vlan 9", tag(9)),
+        (vec![five], "--vlan 5", "", tag(five)),
+        (vec![five], "--vlan 5", "--pop-vlan", vec![]),
+        (
+            vec![five],
+            "--vlan 5",
+            "--pop-vlan --push-vlan 9",
+            tag(PRIORITY | 9),
+        ),
+        (
+            vec![five],
+            "--vlan 5",
+            "--push-vlan 9",
+            [tag(9), tag(five)].concat(),
+        ),
+        (
+            vec![seven, five],
+            "--vlan 5 --inner-vlan 7",
+            "",
+            [tag(five), tag(7)].concat(),
+        ),
+        (
+            vec![seven, five],
+            "--vlan 5 --inner-vlan 7",
+            "--pop-vlan",
+            tag(7),
+        ),
+        (
+            vec![seven, five],
+            "--vlan 5 --inner-vlan 7",
+            "--pop-vlan --pop-vlan",
+            vec![],
+        ),
+        (
+            vec![seven, five],
+            "--vlan 5 --inner-vlan 7",
+            "--pop-vlan --push-vlan 9",
+            [tag(PRIORITY | 9), tag(7)].concat(),
+        ),
+        (
+            vec![five, seven],
+            "--vlan 7 --inner-vlan 5",
+            "--pop-vlan --pop-vlan --push-vlan 9",
+            tag(PRIORITY | 9),
+        ),
+    ] {
+        let _tags = attach(&vm, "eth0", libbpf_sys::BPF_TCX_EGRESS, &tagging(&came));
+        tool.run("rule del --all --if-exists").ok();
+        let mac = SERVER_MAC.map(|byte| format!("{byte:02x}")).join(":");
+        tool.ok(&format!(
+            "rule add {matches} --server 172.17.0.2 --mac {mac} --dev tap0 {rewriting}"
+        ));
+        from.send_to(b"hello ebpf", "10.0.0.2:7999").expect("sent");
+        let frame = next_for_server(&mut tap);
+        let what = format!("{matches} {rewriting}: {frame:02x?}");
+        assert_eq!(frame[12..12 + left.len()], left, "{what}");
+        let untagged = [&frame[..12], &frame[12 + left.len()..]].concat();
+        assert_eq!(untagged[12..14], [8, 0], "{what}");
+        assert_eq!(untagged[ETHERNET + 9], UDP, "{what}");
+        assert_checksums(&untagged);
+        assert!(untagged.ends_with(b"hello ebpf"), "{what}");
+    }
+}
+
+#[test]
+fn what_no_rule_takes_goes_on_to_the_next_program() {
+    let bed = bed(Between::Veth);
+    serve(&bed, &V4, "udp");
+    let client = socket(&bed.client, "0.0.0.0:0");
+    let [server, host] = [
+        socket(&bed.server, "0.0.0.0:8080"),
+        socket(&bed.host, "0.0.0.0:9"),
+    ];
+    host.set_read_timeout(Some(guest::patience(300)))
+        .expect("a timeout");
+    let mut buffer = [0; 100];
+    // The other program drops the answers to ARP requests, too.
+    client.send_to(b"first", "192.168.122.1:9").expect("sent");
+    host.recv(&mut buffer).expect("it arrives");
+    client.send_to(b"first", (V4.elsewhere, 80)).expect("sent");
+    server.recv(&mut buffer).expect("it arrives");
+    const TCX_DROP: i32 = 2;
+    let program = returning(TCX_DROP);
+    let _next = attach(&bed.host, "lan", libbpf_sys::BPF_TCX_INGRESS, &program);
+    client
+        .send_to(b"no rule's", "192.168.122.1:9")
+        .expect("sent");
+    client
+        .send_to(b"a rule's", (V4.elsewhere, 80))
+        .expect("sent");
+    let size = server.recv(&mut buffer).expect("it arrives");
+    assert_eq!(&buffer[..size], b"a rule's");
+    host.recv(&mut buffer)
+        .expect_err("the other program drops it");
+}
+
+fn modes(tool: &Tool) -> Vec<String> {
+    let status = tool.json("status");
+    let all = status["interfaces"].as_array().expect("interfaces");
+    let mode = |i: &Value| i["mode"].as_str().expect("a mode").into();
+    all.iter().map(mode).collect()
+}
+
+#[test]
+fn an_interface_has_the_program_at_one_hook_and_detaching_takes_it_off() {
+    let bed = bed(Between::Veth);
+    let tool = bed.tool();
+    assert_eq!(modes(&tool), ["tc"]);
+    let again = tool.ok("attach lan --mode tc");
+    assert!(again.out.contains("already attached"), "{again:?}");
+    tool.run("attach lan --mode skb")
+        .fails(4, &["lan is attached in tc mode", "detach"]);
+    assert!(tool.ok("attach lan").out.contains("in tc mode"));
+
+    assert_eq!(tcx(&bed.host, "lan").len(), 1);
+    tool.ok("detach lan");
+    assert!(tcx(&bed.host, "lan").is_empty());
+    assert!(bed.pins.left().is_empty());
+}
+
+/// The programs at the hook, by id.
+fn tcx(ns: &Ns, device: &str) -> Vec<u32> {
+    let (ifindex, mut ids, mut count) = (ns.ifindex(device) as i32, [0u32; 64], 64);
+    let kind = libbpf_sys::BPF_TCX_INGRESS;
+    // SAFETY: the kernel writes at most `count` ids.
+    let found = ns.enter(|| unsafe {
+        let flags = std::ptr::null_mut();
+        libbpf_sys::bpf_prog_query(ifindex, kind, 0, flags, ids.as_mut_ptr(), &raw mut count)
+    });
+    assert_eq!(found, 0, "a query of tcx");
+    ids[..count as usize].to_vec()
+}
+
+#[test]
+fn the_xdp_program_of_other_pins_is_in_the_way_unless_one_asks_for_both() {
+    guest::needs_kernel(6, 6, "tcx");
+    let bed = Routed::new(Between::Veth);
+    let others = Pins::new();
+    let other = Tool {
+        ns: &bed.host,
+        pins: &others,
+    };
+    other.ok("attach lan --mode skb");
+    let tool = bed.tool();
+    tool.run("attach lan --mode tc")
+        .fails(4, &["lan has another XDP program xdpredir", "--force"]);
+    assert!(bed.pins.left().is_empty());
+    tool.ok("attach lan --mode tc --force");
+    assert_eq!(
+        (modes(&tool), modes(&other)),
+        (vec!["tc".into()], vec!["skb".into()])
+    );
+}
+
+#[test]
+fn losses_behind_the_hook_are_not_known_and_status_says_so() {
+    let bed = bed(Between::Veth);
+    let status = bed.tool().json("status");
+    assert_eq!(status["interfaces"][0]["ledger"], "unavailable");
+    let said = bed.tool().ok("status").out;
+    assert!(
+        said.contains("lan: no ledger") && said.contains("tc hook"),
+        "{said}"
+    );
+    assert_eq!(bed.tool().json("doctor"), serde_json::json!([]));
+}
+
+/// Packets that a device has sent.
+fn sent_by(ns: &Ns, device: &str) -> u64 {
+    let link: Value = serde_json::from_str(&ns.ip(&format!("-s -j link show {device}"))).unwrap();
+    link[0]["stats64"]["tx"]["packets"]
+        .as_u64()
+        .expect("a number")
+}
+
+/// What is handed to the other end does not go out by the host's own.
+#[test]
+fn the_other_end_in_another_namespace_gets_packets_at_once() {
+    let bed = bed(Between::Veth);
+    serve(&bed, &V4, "udp");
+    let server = socket(&bed.server, "0.0.0.0:8080");
+    let client = socket(&bed.client, "0.0.0.0:0");
+    let exchange = || {
+        let mut buffer = [0; 100];
+        for number in 0..50 {
+            client.send_to(&[number], (V4.elsewhere, 80)).expect("sent");
+            let (size, from) = server.recv_from(&mut buffer).expect("it arrives");
+            server.send_to(&buffer[..size], from).expect("sent");
+            let size = client.recv(&mut buffer).expect("the answer arrives");
+            assert_eq!(buffer[..size], [number]);
+        }
+    };
+    exchange(); // and neighbours know each other
+    let before = ["lan", "wan"].map(|device| sent_by(&bed.host, device));
+    exchange();
+    let now = ["lan", "wan"].map(|device| sent_by(&bed.host, device));
+    assert_eq!(before, now);
+    assert_eq!(bed.counted("redirected"), 100);
+    assert_eq!(bed.counted("answered"), 100);
+}
+
+#[test]
+fn the_other_end_in_the_same_namespace_gets_them_as_well() {
+    let bed = bed(Between::Veth);
+    let host = &bed.host;
+    host.ip("link add v0 type veth peer name p0");
+    host.ip("link add br9 type bridge");
+    for device in ["p0", "wan"] {
+        host.ip(&format!("link set {device} master br9"));
+    }
+    for device in ["v0", "p0", "br9"] {
+        host.ip(&format!("link set {device} up"));
+    }
+    let mac = fixture::lan::mac(&bed.server, "eth0");
+    let server = socket(&bed.server, "0.0.0.0:8080");
+    bed.tool().ok(&format!(
+        "rule add --dst {} --port 80 --server {} --to-port 8080 --mac {mac} --dev v0",
+        V4.elsewhere, V4.server
+    ));
+    let client = socket(&bed.client, "0.0.0.0:0");
+    client.send_to(b"hello", (V4.elsewhere, 80)).expect("sent");
+    let mut buffer = [0; 100];
+    let size = server.recv(&mut buffer).expect("it arrives");
+    assert_eq!(&buffer[..size], b"hello");
+}
