@@ -1,5 +1,6 @@
 //! Rules that can't work as they are: `rule add` and doctor say what will happen, and what to do.
 
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 use crate::bed::findings;
@@ -82,6 +83,22 @@ impl Bed {
             .vm
             .enter(|| TcpStream::connect_timeout(&to, wait))
             .is_ok()
+    }
+
+    /// How many bytes of so many a client gets.
+    fn fetches(&self, bytes: usize) -> usize {
+        let server = self.lan.servers[0].enter(|| TcpListener::bind("0.0.0.0:7999"));
+        let server = server.expect("a listener");
+        let sending = std::thread::spawn(move || {
+            let (mut client, _) = server.accept().expect("a client");
+            client.write_all(&vec![1; bytes]).expect("it is sent");
+        });
+        let client = self.lan.vm.enter(|| TcpStream::connect((SHARED, 7999)));
+        let mut got = Vec::new();
+        let mut client = client.expect("a connection");
+        client.read_to_end(&mut got).expect("it ends");
+        sending.join().expect("all is sent");
+        got.len()
     }
 
     fn arrives(&self) {
@@ -190,6 +207,29 @@ fn a_host_that_is_to_route_answers_has_to_let_them_through() {
         "{added:?}"
     );
     assert!(bed.connects());
+}
+
+/// A server on this host hands over several segments as one frame, which generic mode cannot redirect.
+#[test]
+fn a_host_that_is_to_divide_answers_has_to_forward() {
+    let bed = Bed::new("skb");
+    bed.lan.host.sysctl("net/ipv4/ip_forward", "0");
+    bed.lan.servers[0].exec("ethtool -K eth0 tx-udp-segmentation off");
+    let added = bed.tool().ok(&format!(
+        "rule add --dst {SHARED} --proto tcp --server {SERVER} --reply nat"
+    ));
+    assert!(bed.connects());
+    let found = bed.finds(&added, "answers", "TSO is on at eth0");
+    let said = found["evidence"].as_str().expect("a text");
+    assert!(said.ends_with("at wan0 forwarding is off"), "{said}");
+    // The two things that help, each alone.
+    bed.paste_one(&found, 1);
+    bed.finds_nothing();
+    bed.lan.servers[0].exec("ethtool -K eth0 tso on");
+    bed.finds(&added, "answers", "TSO is on at eth0");
+    bed.paste_one(&found, 0);
+    bed.finds_nothing();
+    assert_eq!(bed.fetches(1 << 20), 1 << 20);
 }
 
 #[test]

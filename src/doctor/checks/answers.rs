@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::remedies;
 use super::replies::forwarding;
 use super::rp_filter::unfiltered;
+use super::{remedies, segments};
 use crate::doctor::facts::{Asked, DeviceFacts, Facts, InterfaceFacts, ReplyArrival};
 use crate::model::{
     AnswerWay, Backend, Finding, LinkState, Mode, Remedy, Reply, Rule, Tool, Verb, Way,
@@ -99,11 +99,7 @@ pub fn routed(facts: &Facts) -> Vec<Finding> {
             let Some(routed) = ways.find(|way| way.way == Way::Routed) else {
                 continue;
             };
-            let known = facts.backends.iter();
-            let known = known.filter(|b| b.adjacency == backend.adjacency);
-            let here = known.filter_map(|b| b.answers.as_ref()).next();
-            if let Some((here, (evidence, remedy))) =
-                here.and_then(|here| Some((here, refused(here)?)))
+            if let Some((here, (evidence, remedy))) = dropped(facts, backend)
                 && seen.insert(here.device.clone())
             {
                 let client = &routed.ifname;
@@ -123,6 +119,51 @@ pub fn routed(facts: &Facts) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Answers of several segments, which this host's stack is to divide and to send on, and drops: one finding for each
+/// device where they arrive. Natively, the kernel has their sender divide them.
+pub fn divided(facts: &Facts) -> Vec<Finding> {
+    let mut seen = BTreeSet::new();
+    let mut findings = Vec::new();
+    for rule in &facts.rules {
+        let translated = |backend: &&_| rule.reply_of(backend) == Reply::Nat;
+        for backend in rule.backends.iter().filter(translated) {
+            let found = undivided(facts, rule, backend);
+            findings.extend(found.filter(|_| seen.insert(backend.ifindex)));
+        }
+    }
+    findings
+}
+
+fn undivided(facts: &Facts, rule: &Rule, backend: &Backend) -> Option<Finding> {
+    let place = place(facts, backend).filter(|place| place.mode == Mode::Skb)?;
+    // In generic mode nothing else goes that way.
+    let outcomes = facts.outcomes.get(&place.ifindex);
+    let passed = outcomes.is_some_and(|outcomes| outcomes.packets("answer_passed") > 0);
+    let egress = facts.serving(backend.ifindex)?;
+    let (large, divide) = segments::of_answers(egress, &rule.matches, passed)?;
+    let (here, (evidence, remedy)) = dropped(facts, backend)?;
+    Some(
+        Finding::warning("answers", format!("rule {}", facts.text(&rule.matches)))
+            .consequence("clients get large answers slowly, or not at all")
+            .evidence(format!(
+                "{large}, so that frames of several segments come, which this host has to route, and at {} {evidence}",
+                here.device
+            ))
+            .remedy(remedy + ", or " + divide),
+    )
+}
+
+/// Where a backend's translated answers arrive, and why this host does not send them on there.
+fn dropped<'a>(
+    facts: &'a Facts,
+    backend: &Backend,
+) -> Option<(&'a ReplyArrival, (String, Remedy))> {
+    let known = facts.backends.iter();
+    let mut known = known.filter(|b| b.adjacency == backend.adjacency);
+    let here = known.find_map(|b| b.answers.as_ref())?;
+    Some((here, refused(here)?))
 }
 
 /// Why this host does not send translated answers on, which arrive at a device, and what helps.
@@ -155,7 +196,7 @@ mod tests {
     use super::super::testing::{attach, attached_to, nic, rule};
     use super::*;
     use crate::doctor::facts::{BackendFacts, ReturnRoute};
-    use crate::model::{Proto, Rewrite};
+    use crate::model::{Peer, Proto, Remote, Rewrite};
 
     #[test]
     fn where_answers_are_not_seen_the_program_is_to_be_attached() {
@@ -173,21 +214,26 @@ mod tests {
         assert!(check(&facts).is_empty());
     }
 
-    /// What is said of a host that routes answers from 203.0.113.7, which arrive at nic2.
-    fn said(change: impl Fn(&mut ReplyArrival, &mut Asked)) -> Option<(String, Remedy)> {
-        let mut asked = Asked {
-            addr: [203, 0, 113, 7].into(),
-            is_own: false,
-            back: ReturnRoute::ByAnother,
-        };
-        let mut here = ReplyArrival {
+    /// Answers from 203.0.113.7, which arrive at nic2.
+    fn arrival() -> ReplyArrival {
+        ReplyArrival {
             device: "nic2".into(),
             rp_filter: 0,
             forwards: true,
             accept_local: false,
             back: ReturnRoute::ByArrival,
-            asked: None,
-        };
+            asked: Some(Asked {
+                addr: [203, 0, 113, 7].into(),
+                is_own: false,
+                back: ReturnRoute::ByAnother,
+            }),
+        }
+    }
+
+    /// What is said of a host that routes them.
+    fn said(change: impl Fn(&mut ReplyArrival, &mut Asked)) -> Option<(String, Remedy)> {
+        let mut here = arrival();
+        let mut asked = here.asked.expect("an address");
         change(&mut here, &mut asked);
         here.asked = Some(asked);
         let mut facts = attached_to(nic(1), Mode::Native);
@@ -202,6 +248,46 @@ mod tests {
         let finding = routed(&facts).pop()?;
         assert!(finding.evidence.starts_with("nic1 takes no frames"));
         Some((finding.evidence, finding.remedy))
+    }
+
+    #[test]
+    fn a_host_that_is_to_divide_answers_has_to_forward() {
+        let said = |mode, tso, proto, forwards| {
+            let mut facts = attached_to(nic(1), mode);
+            let mut veth = nic(2);
+            veth.features.kind = Some("veth".into());
+            veth.features.peer = Some(Peer {
+                device: Remote::here(3, "eth0"),
+                tso: Some(tso),
+                tx_udp_segmentation: Some(false),
+                ..Peer::default()
+            });
+            attach(&mut facts, veth, mode);
+            let mut rule = rule(proto, 2, Rewrite::default());
+            rule.reply = Reply::Nat;
+            let mut backend = BackendFacts::new(&rule.backends[0]);
+            backend.answers = Some(ReplyArrival {
+                forwards,
+                ..arrival()
+            });
+            (facts.rules, facts.backends) = (vec![rule], vec![backend]);
+            divided(&facts).pop()
+        };
+        let found = said(Mode::Skb, true, Proto::Tcp, false).expect("a finding");
+        assert!(
+            found.evidence.starts_with("TSO is on at eth0"),
+            "{}",
+            found.evidence
+        );
+        assert!(
+            found.evidence.ends_with("at nic2 forwarding is off"),
+            "{}",
+            found.evidence
+        );
+        assert_eq!(said(Mode::Skb, true, Proto::Tcp, true), None);
+        assert_eq!(said(Mode::Skb, false, Proto::Tcp, false), None);
+        assert_eq!(said(Mode::Skb, true, Proto::Udp, false), None);
+        assert_eq!(said(Mode::Native, true, Proto::Tcp, false), None);
     }
 
     #[test]

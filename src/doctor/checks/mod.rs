@@ -102,6 +102,7 @@ const WAY: &[Check] = &[
     Whole(reply_source::check),
     Whole(answers::check),
     Whole(answers::routed),
+    Whole(answers::divided),
     Whole(announce::check),
     Whole(way_back::check),
     Whole(snat::check),

@@ -17,13 +17,18 @@ fn rules(facts: &Facts, passed: bool) -> Protos {
         let rules = facts.rules.iter().filter(sends);
         rules.map(|rule| &rule.matches).any(wanted)
     };
-    let is_quic = |rule: &Match| {
-        let mut ports = QUIC.iter().filter_map(|&port| Port::new(port));
-        ports.any(|port| rule.ports.contain(port))
-    };
     Protos {
-        tcp: any(&|rule| rule.proto.covers(Proto::Tcp)),
-        udp: any(&|rule| rule.proto.covers(Proto::Udp) && (passed || is_quic(rule))),
+        tcp: any(&|rule| protos(rule, passed).tcp),
+        udp: any(&|rule| protos(rule, passed).udp),
+    }
+}
+
+fn protos(rule: &Match, passed: bool) -> Protos {
+    let mut ports = QUIC.iter().filter_map(|&port| Port::new(port));
+    let is_quic = ports.any(|port| rule.ports.contain(port));
+    Protos {
+        tcp: rule.proto.covers(Proto::Tcp),
+        udp: rule.proto.covers(Proto::Udp) && (passed || is_quic),
     }
 }
 
@@ -224,6 +229,15 @@ fn add_makers(makers: &mut Vec<Maker>, facts: &Facts, features: &Features, rules
     }
     let elsewhere = lower.filter(|lower| !is_here(lower) && rules.tcp);
     makers.extend(elsewhere.map(Maker::joiner));
+}
+
+/// Who makes large frames of the answers to what a rule sends out by a device, and what helps. `passed`: some have gone
+/// to the host's stack.
+pub fn of_answers(egress: &DeviceFacts, rule: &Match, passed: bool) -> Option<(String, Remedy)> {
+    let protos = protos(rule, passed);
+    let vm = behind_tap(&egress.features, protos).filter(|_| passed && protos != Protos::default());
+    let maker = sender(&egress.features, protos).or(vm)?;
+    Some((maker.evidence, maker.remedy))
 }
 
 /// Where a device's frames are sent, if that is on this host and they may come undivided from there.
