@@ -13,6 +13,7 @@
 #define TCP_FIN 1
 #define TCP_SYN 2
 #define TCP_RST 4
+#define TCP_ACK 16
 
 static __always_inline void count_flow(__u32 key)
 {
@@ -88,12 +89,16 @@ static __always_inline bool may_change(__u32 state, __u32 way, __u32 flags)
 /*
  * A FIN of the client in a connection that is not known, or not answered yet: CLOSED, because it
  * would take two hours to forget it if its other end never came.
+ *
+ * Only an acknowledgement makes a connection established, which then makes no room for others. A
+ * server resets one that acknowledges what it has not sent, but drops a segment without any in
+ * silence: with two packets from a forged address, anybody could have such a connection.
  */
 static __always_inline __u32 after_request(__u32 state, __u32 flags)
 {
 	if (flags & TCP_SYN)
 		return state;
-	if (state == STATE_ANSWERED)
+	if (state == STATE_ANSWERED && flags & TCP_ACK)
 		state = STATE_ESTABLISHED;
 	if (!(flags & TCP_FIN))
 		return state;

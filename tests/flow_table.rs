@@ -204,11 +204,14 @@ type Lifetime = (u8, &'static [(bool, u8)], u8, u64);
 #[test]
 fn time_is_over_when_the_documents_say_so() {
     let bed = Bed::new(64);
-    let cases: [Lifetime; 7] = [
+    let cases: [Lifetime; 9] = [
         (UDP, &[], ONE_WAY, 120),
         (UDP, &[(true, 0)], BOTH_WAYS, 300),
         (TCP, &[], OPENING, 240),
         (TCP, &[(true, SYN | ACK)], ANSWERED, 240),
+        // Servers drop what acknowledges nothing in silence.
+        (TCP, &[(true, SYN | ACK), (false, 0)], ANSWERED, 240),
+        (TCP, &[(true, SYN | ACK), (false, FIN)], ANSWERED, 240),
         (TCP, &[(true, ACK)], ESTABLISHED, 7440),
         (TCP, &[(true, ACK), (false, FIN), (true, FIN)], CLOSED, 240),
         (TCP, &[(true, RST)], RESET, 10),
@@ -235,7 +238,7 @@ fn time_is_over_when_the_documents_say_so() {
         bed.answer(client, proto, ACK);
         assert_eq!(bed.state(client), None, "{state}");
     }
-    assert_eq!(bed.table.stats()[1], 7);
+    assert_eq!(bed.table.stats()[1], 9);
 }
 
 /// Most stand where their hash says. In a bucket that is full, many stand elsewhere.
