@@ -16,6 +16,8 @@
 #define ACTION_HAND_OVER 7 /* to the stack, which sends the packet to the client */
 /* This one is a redirect for connections that stand already. No new flow begins there. */
 #define ACTION_DRAINING 8
+/* And this one is a backend that somebody has marked down: no packet goes there. */
+#define ACTION_DOWN 9
 
 /* All that is needed to send a packet on. Once a rule names it, nothing changes in it but ifindex.
  */

@@ -14,9 +14,7 @@ use xdpredir::lab;
 use xdpredir::model::{SourcePorts, TableSize};
 
 pub use self::flow::{Flow, FlowDel, FlowFilter};
-pub use self::rule::{
-    Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel, RuleDrain, RuleFilter,
-};
+pub use self::rule::{Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel, RuleDrain, RuleFilter, RuleMark, ServerMark};
 
 /// Redirect and load-balance packets with XDP.
 ///

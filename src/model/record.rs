@@ -28,6 +28,9 @@ pub struct RuleRecord {
     pub ifname: Option<String>,
     #[serde(default)]
     pub weight: Weight,
+    /// Somebody has said that the server is down.
+    #[serde(default)]
+    pub marked_down: bool,
     /// Packets that were redirected to the backend.
     #[serde(default, deserialize_with = "ignored")]
     pub forward_packages: u64,
@@ -135,6 +138,7 @@ impl RuleRecord {
             mac: Some(backend.mac),
             ifindex: Some(backend.ifindex),
             weight: backend.weight,
+            marked_down: backend.marked_down,
             to_port: rewrite.to_port,
             snat: rule.snat_of(backend),
             snat_auto: rule.finds_snat_of(backend),
@@ -164,6 +168,7 @@ impl RuleRecord {
             ifindex: rule.action.ifindex(),
             ifname: None,
             weight: Weight::default(),
+            marked_down: false,
             forward_packages: 0,
             forward_bytes: 0,
             vlan: matches.vlan,
@@ -338,7 +343,7 @@ mod tests {
         let keys = r#","vlan":5,"weight":3,"to_port":54,"snat":"10.1.1.2","snat_auto":true,"decrement_ttl":false,
             "push_vlan":7,"pop_vlan":true,"pop_vlans":2,"origin":"container web","dst":"10.9.0.0/16",
             "inner_vlan":6,"in":"lan","in_ifindex":3,"action":"redirect","too_long":"drop","reply":"nat",
-            "sticky":true,"announce":true"#;
+            "sticky":true,"announce":true,"marked_down":true"#;
         let written = serde_json::to_value(read(keys).unwrap()).unwrap();
         let again: RuleRecord = serde_json::from_value(written.clone()).unwrap();
         assert_eq!(serde_json::to_value(&again).unwrap(), written);
@@ -350,6 +355,7 @@ mod tests {
         assert_eq!(written["origin"], "container web");
         assert_eq!(written["weight"], 3);
         assert_eq!(written["sticky"], true);
+        assert_eq!(written["marked_down"], true);
         assert!(written.get("warnings").is_none());
     }
 

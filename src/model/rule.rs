@@ -17,6 +17,8 @@ pub struct Backend {
     /// Its share of the flows, relative to the rule's other backends. 0: it is drained, and keeps only the
     /// connections that stand.
     pub weight: Weight,
+    /// Somebody has said that the server is down: no packet goes there.
+    pub marked_down: bool,
     pub rewrite: Rewrite,
     /// The key of its counter; None: it is new, and gets one when its rule is stored.
     pub counter: Option<u32>,
@@ -32,6 +34,7 @@ impl Backend {
         Backend {
             adjacency,
             weight: Weight::default(),
+            marked_down: false,
             rewrite: Rewrite::default(),
             counter: None,
             origin: None,
@@ -41,7 +44,7 @@ impl Backend {
 
     /// Whether new flows may go there.
     pub fn takes_flows(&self) -> bool {
-        self.weight != Weight::NONE
+        !self.marked_down && self.weight != Weight::NONE
     }
 }
 
@@ -271,9 +274,13 @@ impl Rule {
 
     /// The backends as the Maglev table knows them: rules with the same ones have the same table.
     pub fn members(&self) -> Vec<maglev::Member> {
+        let weight = |backend: &Backend| match backend.takes_flows() {
+            true => backend.weight,
+            false => Weight::NONE,
+        };
         let member = |backend: &Backend| maglev::Member {
             identity: identity(backend.server),
-            weight: backend.weight.get(),
+            weight: weight(backend).get(),
         };
         self.backends.iter().map(member).collect()
     }

@@ -1,6 +1,7 @@
 //! What somebody does to the rules while packets come.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use fastrand::Rng;
 
@@ -126,6 +127,7 @@ impl Bed<'_> {
             mac: [0; 6],
             device: "on",
             weight: 1,
+            down: false,
             to_port: None,
             keep_ip: false,
             push_vlan: None,
@@ -197,8 +199,9 @@ impl Bed<'_> {
         let backends = &self.model.rules[rule].backends;
         let backend = backends[rng.usize(..backends.len())].clone();
         let gone = self.model.devices[backend.device].gone;
-        match rng.u8(..6) {
+        match rng.u8(..7) {
             0 => self.add_backend(rng, rule),
+            6 => self.mark(rng, backend.server),
             1 if backends.len() > 1 => {
                 let rule = &mut self.model.rules[rule];
                 rule.backends.retain(|b| b.server != backend.server);
@@ -212,6 +215,20 @@ impl Bed<'_> {
             4 => self.put_backend(rng, rule, backend, true, false, false),
             _ => self.put_backend(rng, rule, backend, true, true, true),
         }
+    }
+
+    /// In all rules that have the server.
+    fn mark(&mut self, rng: &mut Rng, server: IpAddr) {
+        let down = rng.bool();
+        for rule in &mut self.model.rules {
+            let mut backends = rule.backends.iter_mut();
+            if let Some(backend) = backends.find(|backend| backend.server == server) {
+                backend.down = down;
+                rule.backends_changed();
+            }
+        }
+        let mark = if down { "down" } else { "up" };
+        self.tool.ok(&format!("rule mark --server {server} {mark}"));
     }
 
     /// Of a rule that has no backends.

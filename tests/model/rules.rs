@@ -188,6 +188,7 @@ pub fn backend(rng: &mut Rng, rule: &mut Rule, server: IpAddr) -> Backend {
         mac: [2, 1, rng.u8(..), rng.u8(..), rng.u8(..), rng.u8(..)],
         device: DEVICES[rng.usize(..DEVICES.len())],
         weight: weight(rng),
+        down: rng.u8(..16) == 0,
         to_port: (!keep_ip && rng.u8(..3) == 0).then(|| PORTS[rng.usize(..PORTS.len())]),
         keep_ip,
         push_vlan: (rng.u8(..5) == 0).then(|| [1, 5, 4094][rng.usize(..3)]),

@@ -148,7 +148,7 @@ pub fn rows(rule: &Rule, ifindexes: &HashMap<&str, u32>) -> Vec<Value> {
             let backends = rule.backends.iter().map(|backend| {
                 with(json!({
                     "server": backend.server.to_string(), "mac": mac(backend.mac),
-                    "ifindex": ifindexes[backend.device], "weight": backend.weight,
+                    "ifindex": ifindexes[backend.device], "weight": backend.weight, "marked_down": backend.down,
                     "to_port": backend.to_port, "keep_ip": backend.keep_ip, "push_vlan": backend.push_vlan,
                     "pop_vlan": backend.pops > 0, "pop_vlans": backend.pops,
                     "sticky": rule.options.sticky, "reply": row_reply(rule, backend),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, ArgGroup, Args, Subcommand, ValueHint};
+use clap::{ArgAction, ArgGroup, Args, Subcommand, ValueEnum, ValueHint};
 use xdpredir::model::{Mac, Port, Ports, Prefix, Proto, Reply, Snat, TooLong, VlanId, Weight};
 
 #[derive(Subcommand)]
@@ -48,6 +48,14 @@ pub enum Rule {
     /// Options narrow the rules. If no rule has the server, the exit code is 3; if connections are left at
     /// the timeout, 1; after Ctrl-C, 130.
     Drain(RuleDrain),
+    /// Say that a server is down, or up again, as a health check has found it.
+    ///
+    /// While a server is marked down, no packet goes there: new flows go to the other backends of its rules, and
+    /// so do those that no rule remembers; its connections end, each with its next packet. Weights stay, and what
+    /// comes after `up` is what was before. `rule add`, `rule refresh` and `rule load` of what `rule list --json` has
+    /// printed keep the mark. All rules that have the server are changed at one moment; options narrow them. If
+    /// none has it, the exit code is 3.
+    Mark(RuleMark),
     /// Find backends again, the way they were found when they were added.
     ///
     /// What has changed, such as the device and the MAC address of a container that was restarted, is
@@ -59,7 +67,7 @@ pub enum Rule {
     ///
     /// The file has one JSON object a line, or an array of objects, with the keys of `rule list --json`:
     /// src, proto, port, server, mac, ifindex and, where needed, dst, vlan, inner_vlan, in, action, weight,
-    /// to_port, snat, snat_auto, reply, sticky, announce, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long
+    /// marked_down, to_port, snat, snat_auto, reply, sticky, announce, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long
     /// and origin. All lines and the limits are checked before the first rule is loaded. A rule that exists is
     /// replaced; the counters of backends that stay are kept. All rules are loaded at one moment: if the load is
     /// interrupted before, none is. At the end it warns, as `rule add` does, of what keeps packets from
@@ -292,6 +300,28 @@ pub struct RuleDrain {
 
     #[command(flatten)]
     pub rules: RuleFilter,
+}
+
+#[derive(Args)]
+pub struct RuleMark {
+    /// What the server is
+    #[arg(value_name = "down|up")]
+    pub mark: ServerMark,
+
+    /// Address of the server
+    #[arg(long, value_name = "ADDR")]
+    pub server: IpAddr,
+
+    #[command(flatten)]
+    pub rules: RuleFilter,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ServerMark {
+    /// No packet goes there
+    Down,
+    /// It is a backend as before
+    Up,
 }
 
 /// Narrows a list of rules and backends; without options, all are meant.

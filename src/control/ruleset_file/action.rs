@@ -21,6 +21,7 @@ pub fn without_backends(
         || record.snat.is_some()
         || record.snat_auto
         || record.weight != Weight::default()
+        || record.marked_down
         || record.reply.is_some()
         || record.sticky
         || rewrite(record)? != Rewrite::default();

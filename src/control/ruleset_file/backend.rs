@@ -49,6 +49,7 @@ pub fn add_backend(
     rule.put(Backend {
         adjacency,
         weight: record.weight,
+        marked_down: record.marked_down,
         rewrite: rewrite(&record)?,
         counter: None,
         origin: record.origin,

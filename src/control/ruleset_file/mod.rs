@@ -266,6 +266,10 @@ mod tests {
                 "action pass: takes no server",
             ),
             (
+                udp(r#""action":"pass","marked_down":true"#),
+                "action pass: takes no server",
+            ),
+            (
                 udp(r#""action":"drop","pop_vlan":true"#),
                 "action drop: takes no server",
             ),

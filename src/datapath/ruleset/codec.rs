@@ -160,6 +160,7 @@ pub fn stored_backend(rule: &Rule, backend: &Backend, counter: u32) -> abi::acti
     ];
     let kind = match backend.takes_flows() {
         true => abi::ACTION_REDIRECT,
+        false if backend.marked_down => abi::ACTION_DOWN,
         false => abi::ACTION_DRAINING,
     };
     abi::action {
@@ -286,6 +287,7 @@ fn backend_of((stored, counter): &(abi::action, u32)) -> Backend {
             completes_checksum: has(abi::REWRITE_COMPLETES_CHECKSUM),
         },
         weight: Weight::new(stored.weight).unwrap_or_default(),
+        marked_down: u32::from(stored.kind) == abi::ACTION_DOWN,
         rewrite: Rewrite {
             to_port: Port::new(u16::from_be(stored.port)),
             keep_ip: has(abi::REWRITE_KEEP_IP),

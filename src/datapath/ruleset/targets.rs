@@ -136,7 +136,7 @@ pub fn read(heap: &Heap, rule: &StoredRule) -> Result<Vec<(abi::action, u32)>> {
         let action: abi::action = heap.read(line)?;
         let counter = if is_set { action.counter } else { rule.counter };
         let is_action = match u32::from(action.kind) {
-            abi::ACTION_REDIRECT | abi::ACTION_DRAINING => true,
+            abi::ACTION_REDIRECT | abi::ACTION_DRAINING | abi::ACTION_DOWN => true,
             abi::ACTION_FORWARD | abi::ACTION_PASS | abi::ACTION_DROP => !is_set,
             _ => false,
         };
