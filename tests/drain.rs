@@ -557,6 +557,10 @@ fn no_packet_goes_to_a_server_that_is_marked_down() {
         let refused = bed.outcome("no_device");
         bed.lan.vm_socket().send_to(b"question", (VIP, 53)).expect("it is sent");
         eventually("it is not redirected", || bed.outcome("no_device") > refused);
+        let found = tool.run("doctor --json").json();
+        let mut found = found.as_array().expect("findings").iter();
+        let finding = found.find(|finding| finding["check"] == "no-backend");
+        assert_eq!(finding.expect("it is found")["evidence"], "172.17.0.2 is marked down");
         // Its own connections end.
         let (mut gone, mut stay): (Vec<_>, Vec<_>) = {
             let one = all.pop().expect("there are some");
