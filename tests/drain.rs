@@ -547,7 +547,10 @@ fn no_packet_goes_to_a_server_that_is_marked_down() {
         let down = tool.ok("rule mark down --server 172.17.0.2");
         assert_eq!(down.out, "172.17.0.2 is marked down in 2 rules\n");
         for row in bed.rows(0) {
-            assert_eq!((&row["state"], &row["weight"]), (&json!("marked_down"), &json!(1)));
+            assert_eq!(
+                (&row["state"], &row["weight"]),
+                (&json!("marked_down"), &json!(1))
+            );
             assert_eq!(row["marked_down"], true);
         }
         assert!(tool.ok("rule list").out.contains("marked down"));
@@ -555,17 +558,26 @@ fn no_packet_goes_to_a_server_that_is_marked_down() {
         let new = servers_of(&bed.connect_many());
         assert_eq!(new, BTreeSet::from([1, 2]), "{mode}");
         let refused = bed.outcome("no_device");
-        bed.lan.vm_socket().send_to(b"question", (VIP, 53)).expect("it is sent");
-        eventually("it is not redirected", || bed.outcome("no_device") > refused);
+        bed.lan
+            .vm_socket()
+            .send_to(b"question", (VIP, 53))
+            .expect("it is sent");
+        eventually("it is not redirected", || {
+            bed.outcome("no_device") > refused
+        });
         let found = tool.run("doctor --json").json();
         let mut found = found.as_array().expect("findings").iter();
         let finding = found.find(|finding| finding["check"] == "no-backend");
-        assert_eq!(finding.expect("it is found")["evidence"], "172.17.0.2 is marked down");
+        assert_eq!(
+            finding.expect("it is found")["evidence"],
+            "172.17.0.2 is marked down"
+        );
         // Its own connections end.
         let (mut gone, mut stay): (Vec<_>, Vec<_>) = {
             let one = all.pop().expect("there are some");
             all.push(one);
-            all.into_iter().partition(|connection| connection.number == 0)
+            all.into_iter()
+                .partition(|connection| connection.number == 0)
         };
         all_stand(&mut stay);
         let quiet = gone.pop().expect("there are some");
@@ -577,11 +589,23 @@ fn no_packet_goes_to_a_server_that_is_marked_down() {
         let up = tool.ok("rule mark up --server 172.17.0.2");
         assert_eq!(up.out, "172.17.0.2 is not marked down in 2 rules\n");
         let again = tool.ok("rule mark up --server 172.17.0.2");
-        assert_eq!(again.out, "172.17.0.2 is not marked down in 2 rules, as it was\n");
+        assert_eq!(
+            again.out,
+            "172.17.0.2 is not marked down in 2 rules, as it was\n"
+        );
         let configured = |rows: &Value| -> Vec<Value> {
-            let keys = ["server", "weight", "mac", "ifindex", "state", "marked_down", "reply"];
+            let keys = [
+                "server",
+                "weight",
+                "mac",
+                "ifindex",
+                "state",
+                "marked_down",
+                "reply",
+            ];
             let rows = rows.as_array().expect("rows").iter();
-            rows.map(|row| keys.map(|key| row[key].clone()).into_iter().collect()).collect()
+            rows.map(|row| keys.map(|key| row[key].clone()).into_iter().collect())
+                .collect()
         };
         assert_eq!(configured(&tool.json("rule list")), configured(&before));
         // One whose packets did not come meanwhile knows nothing of all this.
@@ -623,10 +647,14 @@ fn a_mark_stays_whatever_else_changes() {
     tool.ok("rule mark up --server 172.17.0.2");
     assert_eq!(bed.rows(0)[0]["state"], "draining");
     let words = "rule mark down --server";
-    tool.run(&format!("{words} 172.17.0.9")).fails(3, &["no such rule or backend"]);
-    tool.run(&format!("{words} 172.17.0.2 --proto udp")).fails(3, &["no such rule or backend"]);
-    tool.run("rule mark --server 172.17.0.2").fails(2, &["<down|up>"]);
-    tool.run("rule mark gone --server 172.17.0.2").fails(2, &["down", "up"]);
+    tool.run(&format!("{words} 172.17.0.9"))
+        .fails(3, &["no such rule or backend"]);
+    tool.run(&format!("{words} 172.17.0.2 --proto udp"))
+        .fails(3, &["no such rule or backend"]);
+    tool.run("rule mark --server 172.17.0.2")
+        .fails(2, &["<down|up>"]);
+    tool.run("rule mark gone --server 172.17.0.2")
+        .fails(2, &["down", "up"]);
 }
 
 #[test]

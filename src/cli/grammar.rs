@@ -14,7 +14,10 @@ use xdpredir::lab;
 use xdpredir::model::{SourcePorts, TableSize};
 
 pub use self::flow::{Flow, FlowDel, FlowFilter};
-pub use self::rule::{Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel, RuleDrain, RuleFilter, RuleMark, ServerMark};
+pub use self::rule::{
+    Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel, RuleDrain, RuleFilter, RuleMark,
+    ServerMark,
+};
 
 /// Redirect and load-balance packets with XDP.
 ///

@@ -93,7 +93,11 @@ fn added(report: &AddReport) -> String {
     let verb = verb(report.is_update);
     let (matches, weight) = (record.matches_text(), record.weight);
     let text = format!("{verb} {matches} -> {server} {mac} via {device} weight {weight}");
-    let mark = if record.marked_down { " marked down" } else { "" };
+    let mark = if record.marked_down {
+        " marked down"
+    } else {
+        ""
+    };
     let rewriting = view::rules::rewriting(record);
     format!("{text}{mark} {rewriting}").trim_end().to_string()
 }

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::ops::Deref;
 
 use super::{
-    Action, Adjacency, Locator, Match, Pops, Port, Reply, Snat, TooLong, VlanId, Weight, maglev,
+    Action, Adjacency, HashOf, Locator, Match, Pops, Port, Reply, Snat, TooLong, VlanId, Weight,
+    maglev,
 };
 
 /// The most backends of a rule: a set has its size in a byte.
@@ -115,6 +116,8 @@ pub struct Rule {
     pub sticky: bool,
     /// Its destination is an address that no host has: the program answers for it on the link.
     pub announce: bool,
+    /// What of a packet chooses one of several backends.
+    pub hash: HashOf,
     /// Where packets are redirected to; none with another action. They are in the order of their
     /// addresses, so that the same set always spreads the same way.
     pub backends: Vec<Backend>,
@@ -135,6 +138,7 @@ impl Rule {
             reply: Reply::default(),
             sticky: false,
             announce: false,
+            hash: HashOf::default(),
             backends: Vec::new(),
             counter: None,
         }

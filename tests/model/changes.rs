@@ -11,7 +11,7 @@ use crate::bed::Bed;
 use crate::fixture::Run;
 use crate::fixture::model::{Action, Backend, Options, Policy, Rule, TooLong};
 use crate::rules::{self, host};
-use crate::words::{acting, load, mac, matching, reply, rows, too_long};
+use crate::words::{acting, hash, load, mac, matching, reply, rows, too_long};
 
 impl Bed<'_> {
     pub fn change(&mut self, rng: &mut Rng) {
@@ -175,6 +175,10 @@ impl Bed<'_> {
         if is_new || rng.u8(..4) == 0 {
             rule.too_long = rules::too_long(rng);
             let _ = write!(words, " --too-long {}", too_long(rule.too_long));
+        }
+        if is_new || rng.u8(..4) == 0 {
+            rule.by_source = rng.bool();
+            words.push_str(hash(rule.by_source));
         }
         let before = rule.backends.len();
         rule.backends.retain(|b| b.server != backend.server);

@@ -138,6 +138,7 @@ fn new(rng: &mut Rng, matches: Match) -> Rule {
         snat: None,
         decrement_ttl: true,
         announce: action == Action::Redirect && matches.may_be_announced() && rng.bool(),
+        by_source: action == Action::Redirect && rng.bool(),
         options: Options::default(),
         backends: Vec::new(),
         table: Default::default(),

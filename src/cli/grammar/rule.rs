@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Args, Subcommand, ValueEnum, ValueHint};
-use xdpredir::model::{Mac, Port, Ports, Prefix, Proto, Reply, Snat, TooLong, VlanId, Weight};
+use xdpredir::model::{
+    HashOf, Mac, Port, Ports, Prefix, Proto, Reply, Snat, TooLong, VlanId, Weight,
+};
 
 #[derive(Subcommand)]
 pub enum Rule {
@@ -67,7 +69,7 @@ pub enum Rule {
     ///
     /// The file has one JSON object a line, or an array of objects, with the keys of `rule list --json`:
     /// src, proto, port, server, mac, ifindex and, where needed, dst, vlan, inner_vlan, in, action, weight,
-    /// marked_down, to_port, snat, snat_auto, reply, sticky, announce, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long
+    /// marked_down, to_port, snat, snat_auto, reply, sticky, announce, hash, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long
     /// and origin. All lines and the limits are checked before the first rule is loaded. A rule that exists is
     /// replaced; the counters of backends that stay are kept. All rules are loaded at one moment: if the load is
     /// interrupted before, none is. At the end it warns, as `rule add` does, of what keeps packets from
@@ -154,6 +156,10 @@ pub struct RuleAdd {
     #[arg(long, value_name = "N")]
     pub weight: Option<Weight>,
 
+    /// What chooses one of the rule's backends (for all of them) [default: flow, or as the rule has it]
+    #[arg(long, value_name = "OF", value_parser = hash())]
+    pub hash: Option<HashOf>,
+
     /// What becomes of packets that are longer than the egress device's MTU [default: icmp, or as the
     /// rule has it]
     #[arg(long, value_name = "ACTION", value_parser = too_long(), conflicts_with_all = ["pass", "drop"])]
@@ -185,7 +191,7 @@ pub struct Action {
 }
 
 /// What only a backend has.
-const BACKEND_OPTIONS: [&str; 19] = [
+const BACKEND_OPTIONS: [&str; 20] = [
     "server",
     "ifindex",
     "dev",
@@ -193,6 +199,7 @@ const BACKEND_OPTIONS: [&str; 19] = [
     "server_netns",
     "container",
     "weight",
+    "hash",
     "to_port",
     "snat",
     "keep_ip",
@@ -385,6 +392,20 @@ fn reply() -> impl TypedValueParser<Value = Reply> {
              server's answers arrive at this host, and detached with the last rule that needs it there"
         }
         Reply::Direct => "The server has the address that the client asked: the same as --keep-ip",
+    })
+}
+
+/// Takes the names of what chooses backends.
+fn hash() -> impl TypedValueParser<Value = HashOf> {
+    choice(HashOf::ALL, HashOf::name, |hash| match hash {
+        HashOf::Flow => "All packets of a flow go to one: addresses, protocol, ports and VLAN",
+        HashOf::Source => {
+            "All flows of a source address go to one, whatever their ports: for games, TFTP, RTP, QUIC"
+        }
+        HashOf::Packet => {
+            "Each datagram goes to any of them, for syslog and statsd: UDP alone, not sticky, and with --reply none, \
+             which is then the default, or direct"
+        }
     })
 }
 

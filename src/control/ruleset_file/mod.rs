@@ -304,6 +304,22 @@ mod tests {
                 "proto any: only flows of UDP and TCP are remembered",
             ),
             (
+                udp(r#""action":"drop","hash":"source""#),
+                "action drop: takes no server",
+            ),
+            (
+                udp(&format!(r#"{backend},"hash":"packet","reply":"nat""#)),
+                "hash packet: no flow has a backend then whose answers",
+            ),
+            (
+                udp(&format!(r#"{backend},"hash":"packet","sticky":true"#)),
+                "hash packet: no flow has a backend then that it could keep",
+            ),
+            (
+                line("tcp", &format!(r#"{backend},"hash":"packet""#)),
+                "hash packet: only datagrams of UDP",
+            ),
+            (
                 udp(r#""action":"drop","ifindex":4"#),
                 "action drop: takes no mac",
             ),

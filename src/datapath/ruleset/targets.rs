@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{Result, bail};
 
-use super::codec::{stored_action, stored_backend};
+use super::codec::{stored_action, stored_backend, stored_hash};
 use super::heap::Heap;
 use super::key::StoredRule;
 use crate::datapath::abi;
@@ -82,6 +82,7 @@ impl<'a> Targets<'a> {
         }
         let set = abi::set {
             kind: abi::ACTION_BALANCE as u8,
+            hash: stored_hash(rule.hash),
             size: rule.backends.len() as u16,
             members,
             maglev: table.map_or_else(|| self.table(rule), Ok)?,

@@ -60,7 +60,9 @@ mod tests {
         let one = check(&facts).pop().expect("one has none");
         assert_eq!(one.evidence, "10.0.0.2 is marked down");
         assert!(one.subject.ends_with("udp port 7999"), "{}", one.subject);
-        facts.rules.push(rule(|backend| backend.weight = Weight::NONE));
+        facts
+            .rules
+            .push(rule(|backend| backend.weight = Weight::NONE));
         let both = check(&facts);
         assert_eq!(both.len(), 1);
         assert!(both[0].subject.starts_with("2 rules, such as "));
@@ -68,7 +70,9 @@ mod tests {
         let rules = &mut facts.rules;
         rules.retain(|rule| !rule.backends[0].takes_flows());
         for rule in rules {
-            rule.put(Backend::new(crate::model::Adjacency::example([10, 0, 0, 3])));
+            rule.put(Backend::new(crate::model::Adjacency::example([
+                10, 0, 0, 3,
+            ])));
         }
         assert!(check(&facts).is_empty());
     }
