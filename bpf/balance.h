@@ -56,13 +56,28 @@ static __always_inline bool is_still_possible(const struct action *action)
 	return action && leads_to_backend(action) && prepare_redirect(action->ifindex);
 }
 
-/* What of a packet's flow chooses the backend. */
+/* What of a packet's flow chooses the backend, mostly. */
 static __always_inline __u32 flow_hash(const struct packet *pkt, __u32 slot)
 {
 	struct ruleset *ruleset = bpf_map_lookup_elem(&rulesets, &slot);
 
 	return hash_flow(ruleset ? ruleset->hash_key : 0, &pkt->flow, pkt->family == FAMILY_IPV6) >>
 	       32;
+}
+
+/*
+ * What chooses the backend where that is not the flow. The source address comes in two words: a
+ * pointer would put all of the packet on the stack.
+ */
+__noinline __u32 other_hash(__u64 high, __u64 low, __u32 slot, __u32 kind)
+{
+	struct ruleset *ruleset;
+
+	if (kind == HASH_PACKET)
+		return bpf_get_prandom_u32();
+	slot &= LIVE_SLOT;
+	ruleset = bpf_map_lookup_elem(&rulesets, &slot);
+	return mix(mix(mix(ruleset ? ruleset->hash_key : 0, high), low), kind) >> 32;
 }
 
 struct fallback_search {
@@ -104,7 +119,18 @@ struct choice {
 	__u32 size;
 	__u32 maglev;
 	__u32 counter;
+	__u32 hash; /* HASH_* */
 };
+
+/* What of the packet chooses the backend. */
+static __always_inline __u32 balance_hash(const struct packet *pkt, __u32 slot, __u32 kind)
+{
+	if (!kind)
+		return flow_hash(pkt, slot);
+	if (pkt->family == FAMILY_IPV6)
+		return other_hash(pkt->flow.word[1], pkt->flow.word[2], slot, kind);
+	return other_hash(0, (__u32)pkt->flow.word[1], slot, kind);
+}
 
 static __always_inline __u32 choose_by_hash(const struct choice *choice, __u32 hash)
 {
@@ -119,7 +145,7 @@ static __always_inline __u32 choose_by_hash(const struct choice *choice, __u32 h
 static __always_inline bool choose_backend(const struct packet *pkt, __u32 slot,
 					   const struct choice *choice, struct decision *decision)
 {
-	__u32 hash = flow_hash(pkt, slot);
+	__u32 hash = balance_hash(pkt, slot, choice->hash);
 	__u32 line = choose_by_hash(choice, hash);
 	const struct action *action = line_at(line);
 
@@ -176,6 +202,7 @@ static __always_inline bool find_choice(const struct query *query, __u32 line,
 		choice->size = only->size;
 		choice->maglev = only->maglev;
 		choice->counter = only->counter;
+		choice->hash = only->hash;
 		return only_rule_takes(only, query);
 	}
 	found = find_rule(query, line);
@@ -185,11 +212,13 @@ static __always_inline bool find_choice(const struct query *query, __u32 line,
 	choice->size = 0;
 	choice->maglev = 0;
 	choice->counter = found->counter;
+	choice->hash = 0;
 	set = line_at(found->target);
 	if (set && set->kind == ACTION_BALANCE) {
 		choice->first = set->members;
 		choice->size = set->size;
 		choice->maglev = set->maglev;
+		choice->hash = set->hash;
 	}
 	return true;
 }

@@ -496,6 +496,7 @@ fn a_pin_directory_with_a_dot_is_refused_by_all_verbs_alike() {
         "rule list",
         "rule refresh",
         "rule drain --server 10.1.1.1",
+        "rule mark down --server 10.1.1.1",
         "rule load /dev/null",
         "stats",
     ] {

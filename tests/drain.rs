@@ -535,3 +535,142 @@ fn on_a_terminal_one_line_says_how_many_are_left() {
         assert_eq!(shown.contains('░'), has_bar, "{shown:?}");
     }
 }
+
+#[test]
+fn no_packet_goes_to_a_server_that_is_marked_down() {
+    for mode in MODES {
+        let bed = Bed::with(mode, 3);
+        bed.join(0, UDP, "--reply none");
+        let mut all = bed.connect_many();
+        let tool = bed.lan.tool();
+        let before = tool.json("rule list");
+        let down = tool.ok("rule mark down --server 172.17.0.2");
+        assert_eq!(down.out, "172.17.0.2 is marked down in 2 rules\n");
+        for row in bed.rows(0) {
+            assert_eq!(
+                (&row["state"], &row["weight"]),
+                (&json!("marked_down"), &json!(1))
+            );
+            assert_eq!(row["marked_down"], true);
+        }
+        assert!(tool.ok("rule list").out.contains("marked down"));
+        // New connections go elsewhere, and datagrams have nowhere to go.
+        let new = servers_of(&bed.connect_many());
+        assert_eq!(new, BTreeSet::from([1, 2]), "{mode}");
+        let refused = bed.outcome("no_device");
+        bed.lan
+            .vm_socket()
+            .send_to(b"question", (VIP, 53))
+            .expect("it is sent");
+        eventually("it is not redirected", || {
+            bed.outcome("no_device") > refused
+        });
+        let found = tool.run("doctor --json").json();
+        let mut found = found.as_array().expect("findings").iter();
+        let finding = found.find(|finding| finding["check"] == "no-backend");
+        assert_eq!(
+            finding.expect("it is found")["evidence"],
+            "172.17.0.2 is marked down"
+        );
+        // Its own connections end.
+        let (mut gone, mut stay): (Vec<_>, Vec<_>) = {
+            let one = all.pop().expect("there are some");
+            all.push(one);
+            all.into_iter()
+                .partition(|connection| connection.number == 0)
+        };
+        all_stand(&mut stay);
+        let quiet = gone.pop().expect("there are some");
+        for connection in &mut gone {
+            let _ = connection.client.write(b"question");
+            let read = connection.client.read(&mut [0]);
+            read.expect_err("no server knows it");
+        }
+        let up = tool.ok("rule mark up --server 172.17.0.2");
+        assert_eq!(up.out, "172.17.0.2 is not marked down in 2 rules\n");
+        let again = tool.ok("rule mark up --server 172.17.0.2");
+        assert_eq!(
+            again.out,
+            "172.17.0.2 is not marked down in 2 rules, as it was\n"
+        );
+        let configured = |rows: &Value| -> Vec<Value> {
+            let keys = [
+                "server",
+                "weight",
+                "mac",
+                "ifindex",
+                "state",
+                "marked_down",
+                "reply",
+            ];
+            let rows = rows.as_array().expect("rows").iter();
+            rows.map(|row| keys.map(|key| row[key].clone()).into_iter().collect())
+                .collect()
+        };
+        assert_eq!(configured(&tool.json("rule list")), configured(&before));
+        // One whose packets did not come meanwhile knows nothing of all this.
+        all_stand(&mut [quiet]);
+        assert!(servers_of(&bed.connect_many()).contains(&0));
+        all_stand(&mut stay);
+    }
+}
+
+#[test]
+fn a_mark_stays_whatever_else_changes() {
+    let bed = Bed::with("skb", 2);
+    let tool = bed.lan.tool();
+    let report = tool.json("rule mark down --server 172.17.0.2 --proto tcp");
+    let expected = json!({
+        "server": "172.17.0.2", "mark": "down", "rules": 1, "changed": 1, "attached": [], "detached": [],
+    });
+    assert_eq!(report, expected);
+    let is_down = || bed.rows(0)[0]["marked_down"] == true;
+    bed.join(0, TCP, "--weight 5");
+    assert!(is_down() && bed.weight(0) == Some(5));
+    let added = bed.typed(&format!("rule add {TCP} --server 172.17.0.2 --weight 6"));
+    assert!(added.out.contains("weight 6 marked down"), "{added:?}");
+    tool.ok("rule refresh");
+    assert!(is_down());
+    let file = tool.ok("rule list --json").out;
+    tool.ok("rule del --all");
+    let mut load = tool.command("rule load -");
+    let load = load.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut load = load.spawn().expect("it runs");
+    let mut input = load.stdin.take().expect("a pipe");
+    input.write_all(file.as_bytes()).expect("it reads");
+    drop(input);
+    assert!(load.wait().expect("it ends").success());
+    assert!(is_down() && bed.weight(0) == Some(6));
+    assert_eq!(servers_of(&bed.connect_many()), BTreeSet::from([1]));
+    // Drained and marked down, it has two reasons.
+    bed.join(0, TCP, "--weight 0");
+    tool.ok("rule mark up --server 172.17.0.2");
+    assert_eq!(bed.rows(0)[0]["state"], "draining");
+    let words = "rule mark down --server";
+    tool.run(&format!("{words} 172.17.0.9"))
+        .fails(3, &["no such rule or backend"]);
+    tool.run(&format!("{words} 172.17.0.2 --proto udp"))
+        .fails(3, &["no such rule or backend"]);
+    tool.run("rule mark --server 172.17.0.2")
+        .fails(2, &["<down|up>"]);
+    tool.run("rule mark gone --server 172.17.0.2")
+        .fails(2, &["down", "up"]);
+}
+
+#[test]
+fn a_mark_that_is_killed_is_there_or_not() {
+    let bed = Bed::with("skb", 2);
+    let mut all = bed.connect_many();
+    all.retain(|connection| connection.number == 1);
+    let words = "rule mark down --server 172.17.0.2";
+    let mut n = 0;
+    while kill::before_change(&mut bed.lan.tool().command(words), n) {
+        all_stand(&mut all);
+        let is_down = bed.rows(0)[0]["marked_down"] == true;
+        assert_eq!(servers_of(&bed.connect_many()).contains(&0), !is_down);
+        bed.lan.tool().ok("rule mark up --server 172.17.0.2");
+        n += 1;
+    }
+    assert!(n > 5, "{n} changes");
+    all_stand(&mut all);
+}

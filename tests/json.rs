@@ -66,6 +66,7 @@ fn every_key_is_documented() {
     run("flow count");
     run("stats");
     run("flow del --all");
+    run("rule mark down --server 172.17.0.2");
     run("rule drain --server 172.17.0.2 --port 2");
     run("doctor --undo");
     run("rule del --port 1");

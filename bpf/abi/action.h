@@ -16,6 +16,8 @@
 #define ACTION_HAND_OVER 7 /* to the stack, which sends the packet to the client */
 /* This one is a redirect for connections that stand already. No new flow begins there. */
 #define ACTION_DRAINING 8
+/* And this one is a backend that somebody has marked down: no packet goes there. */
+#define ACTION_DOWN 9
 
 /* All that is needed to send a packet on. Once a rule names it, nothing changes in it but ifindex.
  */
@@ -33,7 +35,7 @@ struct action {
 	__be16 vlan;	/* VLAN identifier, with REWRITE_PUSH_VLAN */
 	__u16 weight;	/* for the command */
 	__u8 too_long;	/* TOO_LONG_* */
-	__u8 zero;
+	__u8 hash;	/* for the command: the rule's HASH_* */
 };
 
 /* The egress device, or the reader behind it, completes partial L4 checksums. */
@@ -55,10 +57,15 @@ struct action {
 #define TOO_LONG_PASS 1
 #define TOO_LONG_DROP 2
 
+/* What of a packet chooses one of several backends. */
+#define HASH_FLOW   0
+#define HASH_SOURCE 1 /* its source address alone */
+#define HASH_PACKET 2 /* nothing: each packet gets any of them */
+
 /* Several backends: their actions lie one behind the other. */
 struct set {
-	__u8 kind; /* ACTION_BALANCE */
-	__u8 zero;
+	__u8 kind;     /* ACTION_BALANCE */
+	__u8 hash;     /* HASH_* */
 	__u16 size;    /* how many backends */
 	__u32 members; /* line of the first one's action */
 	__u32 maglev;  /* first line of the Maglev table: MAGLEV_SLOTS bytes, each an index of a

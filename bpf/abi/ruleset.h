@@ -76,7 +76,8 @@ struct port_lines {
 #define SERVICE_ONLY   2
 #define LINE_PROBES    6
 struct service {
-	__u16 kind;  /* SERVICE_PROBES */
+	__u8 kind; /* SERVICE_PROBES */
+	__u8 zero;
 	__u16 count; /* of the probes in this line */
 	__u32 next;  /* line of further probes, a struct service, too; 0: none */
 	__u32 unused[2];
@@ -89,7 +90,8 @@ struct service {
  * table.
  */
 struct only_rule {
-	__u16 kind;    /* SERVICE_ONLY */
+	__u8 kind;     /* SERVICE_ONLY */
+	__u8 hash;     /* of the set */
 	__u16 size;    /* of the set; 0: the target is an action */
 	__u32 target;  /* line of the action, or of the set's first member */
 	__u32 maglev;  /* first line of the set's Maglev table */

@@ -72,6 +72,7 @@ fn option(field: Field) -> &'static str {
         Field::Snat => "--snat",
         Field::Reply => "--reply",
         Field::Announce => "--announce",
+        Field::Hash => "--hash",
         Field::Device | Field::Origin => "--dev",
         Field::Pid => "--pid",
         Field::Netns => "--server-netns",

@@ -15,7 +15,8 @@ use xdpredir::model::{SourcePorts, TableSize};
 
 pub use self::flow::{Flow, FlowDel, FlowFilter};
 pub use self::rule::{
-    Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel, RuleDrain, RuleFilter,
+    Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel, RuleDrain, RuleFilter, RuleMark,
+    ServerMark,
 };
 
 /// Redirect and load-balance packets with XDP.

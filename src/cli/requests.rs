@@ -82,6 +82,7 @@ impl From<&grammar::RuleAdd> for AddRequest {
             weight: args.weight,
             rewriting: rewriting(&args.rewrite),
             too_long: args.too_long,
+            hash: args.hash,
         }
     }
 }

@@ -1,11 +1,12 @@
 //! `xdpredir rule`
 
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::grammar::{self, Filter, Global, RuleAdd, RuleDel};
+use super::grammar::{self, Filter, Global, RuleAdd, RuleDel, RuleMark, ServerMark};
 use super::{drain, explain, load, requests, warnings};
 use xdpredir::control::{self, ActionReport, AddReport, Pins};
 use xdpredir::error::Exit;
@@ -19,6 +20,7 @@ pub fn run(global: &Global, verb: &grammar::Rule) -> Result<ExitCode> {
         grammar::Rule::Del(args) => delete(global, &pins, args)?,
         grammar::Rule::List(args) => list(global, &pins, args)?,
         grammar::Rule::Drain(args) => return drain::run(global, &pins, args),
+        grammar::Rule::Mark(args) => mark(global, &pins, args)?,
         grammar::Rule::Refresh(args) => return refresh(global, &pins, args),
         grammar::Rule::Load { file } => load::run(global, &pins, file)?,
     }
@@ -91,8 +93,13 @@ fn added(report: &AddReport) -> String {
     let verb = verb(report.is_update);
     let (matches, weight) = (record.matches_text(), record.weight);
     let text = format!("{verb} {matches} -> {server} {mac} via {device} weight {weight}");
+    let mark = if record.marked_down {
+        " marked down"
+    } else {
+        ""
+    };
     let rewriting = view::rules::rewriting(record);
-    format!("{text} {rewriting}").trim_end().to_string()
+    format!("{text}{mark} {rewriting}").trim_end().to_string()
 }
 
 fn verb(is_update: bool) -> &'static str {
@@ -138,6 +145,41 @@ fn delete(global: &Global, pins: &Pins, args: &RuleDel) -> Result<()> {
             let others = view::count(others, "rule");
             format!("deleted {backends}, and {others} without backends: {rules}")
         }
+    })?;
+    view::answers::say(&report.for_answers)
+}
+
+#[derive(Serialize)]
+struct Marked {
+    server: IpAddr,
+    mark: &'static str,
+    rules: usize,
+    changed: usize,
+    #[serde(flatten)]
+    for_answers: ForAnswers,
+}
+
+fn mark(global: &Global, pins: &Pins, args: &RuleMark) -> Result<()> {
+    let (server, is_down) = (args.server, args.mark == ServerMark::Down);
+    let report = control::mark(pins, server, &(&args.rules).into(), is_down)?;
+    let mark = if is_down { "down" } else { "up" };
+    if global.json {
+        return view::json::print(&Marked {
+            server,
+            mark,
+            rules: report.rules,
+            changed: report.changed,
+            for_answers: report.for_answers,
+        });
+    }
+    let rules = view::count(report.rules, "rule");
+    let already = match report.changed {
+        0 => ", as it was",
+        _ => "",
+    };
+    view::sentence(match is_down {
+        true => format!("{server} is marked down in {rules}{already}"),
+        false => format!("{server} is not marked down in {rules}{already}"),
     })?;
     view::answers::say(&report.for_answers)
 }

@@ -14,8 +14,8 @@ use crate::datapath::{self, Draft, Pins};
 use crate::doctor::{self, checks};
 use crate::error::{Exit, failure};
 use crate::model::{
-    Action, AnswerWay, Finding, ForAnswers, MAX_BACKENDS, Mac, Match, Rewriting, Rule, RuleRecord,
-    Snat, TooLong, Weight,
+    Action, AnswerWay, Finding, ForAnswers, HashOf, MAX_BACKENDS, Mac, Match, Reply, Rewriting,
+    Rule, RuleRecord, Snat, TooLong, Weight,
 };
 
 /// A backend for a rule.
@@ -34,6 +34,8 @@ pub struct AddRequest {
     pub rewriting: Option<Rewriting>,
     /// Of the rule, too; None: the default, or as it is.
     pub too_long: Option<TooLong>,
+    /// Of the rule, too; None: the default, or as it is.
+    pub hash: Option<HashOf>,
 }
 
 /// What was added.
@@ -82,6 +84,7 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
         // Of another action, nothing is left but what becomes of packets that are too long.
         (rule.action, rule.counter) = (Action::Redirect, None);
         rule.too_long = request.too_long.unwrap_or(rule.too_long);
+        rule.hash = request.hash.unwrap_or(rule.hash);
         let is_update = rule.backend(server).is_some();
         let has_room = is_update || rule.backends.len() < MAX_BACKENDS;
         let message = format!(
@@ -97,6 +100,7 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
             untranslated = reply::by_default(new, &mut rule);
         }
         validate::replies(&rule)?;
+        validate::hash(rule.hash, matches.proto, rule.sticky, rule.reply)?;
         source::find(&mut rule, server)?;
         rules.push(rule);
         Ok(is_update)
@@ -112,6 +116,7 @@ pub fn add(pins: &Pins, request: &AddRequest) -> Result<AddReport> {
     let record = inventory::record(store, &rule, backend)?;
     let mut told = found.found;
     told.extend(request.source_found(&record, is_update));
+    told.extend(request.goes_without_answers(&rule));
     Ok(AddReport {
         record,
         server,
@@ -163,6 +168,14 @@ impl AddRequest {
         let snat = self.rewriting.and_then(|new| new.snat?.address());
         snat.map_or(Ok(()), |snat| validate::snat(snat, server))?;
         Ok(matches)
+    }
+
+    /// Why answers are not translated, where that is not the default.
+    fn goes_without_answers(&self, rule: &Rule) -> Option<String> {
+        let is_new = self.hash == Some(HashOf::Packet) && self.says_no_reply();
+        let why = "datagrams of one flow go to different servers";
+        let is_open = rule.reply == Reply::None && rule.translatable_by().next().is_some();
+        (is_new && is_open).then(|| format!("reply none: {why}"))
     }
 
     /// Which source was found, where it was looked for.

@@ -44,10 +44,7 @@ pub struct Drained {
 
 /// Gives no new flows to a server in the selected rules. Packets that come once this returns begin none.
 pub fn drain<'a>(pins: &'a Pins, server: IpAddr, rules: &RuleSelector) -> Result<Draining<'a>> {
-    let selector = RuleSelector {
-        server: Some(server),
-        ..rules.clone()
-    };
+    let selector = rules.of_server(server);
     let lock = Lock::take(pins)?;
     let store = RuleStore::open(pins)?;
     let rules = selector.rules(&store)?;
@@ -108,7 +105,7 @@ impl<'a> Draining<'a> {
         for matches in std::mem::take(&mut self.rules) {
             let rule = store.get(&matches)?;
             let backend = rule.as_ref().and_then(|rule| rule.backend(self.server));
-            if let Some(backend) = backend.filter(|backend| !backend.takes_flows()) {
+            if let Some(backend) = backend.filter(|b| b.weight == Weight::NONE) {
                 self.counters.extend(backend.counter);
                 kept.push(matches);
             }

@@ -21,6 +21,8 @@ pub enum Field {
     Reply,
     /// The destination that is answered for.
     Announce,
+    /// What chooses the backend.
+    Hash,
     /// How the backend is found, as a file has it.
     Origin,
     Device,
@@ -42,6 +44,7 @@ impl fmt::Display for Field {
             Field::Snat => "snat",
             Field::Reply => "reply",
             Field::Announce => "announce",
+            Field::Hash => "hash",
             Field::Origin => "origin",
             Field::Device => "device",
             Field::Pid => "pid",

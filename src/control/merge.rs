@@ -68,6 +68,7 @@ mod tests {
             weight: None,
             rewriting: None,
             too_long: None,
+            hash: None,
         }
     }
 

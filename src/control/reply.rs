@@ -6,7 +6,7 @@ use anyhow::Error;
 
 use super::validate;
 use crate::datapath::Transaction;
-use crate::model::{Reply, Rule};
+use crate::model::{HashOf, Reply, Rule};
 
 /// Has the answers of a rule translated. Why not, where that cannot be.
 pub fn by_default(transaction: &mut Transaction, rule: &mut Rule) -> Option<Error> {
@@ -36,7 +36,8 @@ impl<'a, 'b> Asked<'a, 'b> {
     /// Has the answers of a rule translated, where that can be.
     pub fn decide(&mut self, rule: &mut Rule) {
         rule.reply = Reply::None;
-        if rule.translatable_by().next().is_none() {
+        // What spreads packets has no connections.
+        if rule.hash == HashOf::Packet || rule.translatable_by().next().is_none() {
             return;
         }
         rule.reply = Reply::Nat;

@@ -91,7 +91,10 @@ impl AddRequest {
     fn is_address_only(&self) -> bool {
         let adjacency = self.device.is_some() || self.mac.is_some();
         let of_rule = |rewriting: Rewriting| rewriting.reply_alone().is_some();
-        !adjacency && self.weight.is_none() && self.rewriting.is_none_or(of_rule)
+        !adjacency
+            && self.weight.is_none()
+            && self.hash.is_none()
+            && self.rewriting.is_none_or(of_rule)
     }
 
     /// Resolves a backend by its address: as the request has it; a backend that is there, as it was; else

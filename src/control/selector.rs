@@ -26,6 +26,14 @@ pub struct RuleSelector {
 }
 
 impl RuleSelector {
+    /// The same, of one server.
+    pub fn of_server(&self, server: IpAddr) -> Self {
+        RuleSelector {
+            server: Some(server),
+            ..self.clone()
+        }
+    }
+
     /// The rules that are selected, or have a selected backend.
     pub fn rules(&self, store: &RuleStore) -> Result<Vec<Rule>> {
         let ingress = self.ingress.as_deref().map(interface_or_index);

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::error::{Error, Field};
 use crate::datapath;
 use crate::error::Failure;
-use crate::model::{Locator, Match, Prefix, Proto, Reply, Rewrite, Rewriting, Rule};
+use crate::model::{HashOf, Locator, Match, Prefix, Proto, Reply, Rewrite, Rewriting, Rule};
 
 const ONE_VERSION: &str = "give both as IPv4 or both as IPv6";
 
@@ -108,6 +108,21 @@ pub fn sticky(proto: Proto, sticky: bool) -> Result<()> {
     let can = matches!(proto, Proto::Udp | Proto::Tcp) || !sticky;
     let why = "only flows of UDP and TCP are remembered, so that only these can be sticky";
     ensure!(can, Error::value(Field::Proto, proto, why));
+    Ok(())
+}
+
+/// What spreads packets has no flows, which could be remembered.
+pub fn hash(hash: HashOf, proto: Proto, sticky: bool, reply: Reply) -> Result<()> {
+    let wrong = |why: &str| Error::value(Field::Hash, hash, why);
+    if hash != HashOf::Packet {
+        return Ok(());
+    }
+    let why = "only datagrams of UDP are spread one by one: the packets of others belong together";
+    ensure!(proto == Proto::Udp, wrong(why));
+    let why = "no flow has a backend then that it could keep: the rule cannot be sticky";
+    ensure!(!sticky, wrong(why));
+    let why = "no flow has a backend then whose answers could be translated: the rule needs reply none or direct";
+    ensure!(reply != Reply::Nat, wrong(why));
     Ok(())
 }
 

@@ -122,7 +122,7 @@ mod lines {
     #[repr(C)]
     pub struct set {
         pub kind: u8,
-        pub zero: u8,
+        pub hash: u8,
         pub size: u16,
         pub members: u32,
         pub maglev: u32,
@@ -132,7 +132,8 @@ mod lines {
     #[derive(Clone, Copy, Default)]
     #[repr(C)]
     pub struct service {
-        pub kind: u16,
+        pub kind: u8,
+        pub zero: u8,
         pub count: u16,
         pub next: u32,
         pub unused: [u32; 2],
@@ -142,7 +143,8 @@ mod lines {
     #[derive(Clone, Copy, Default)]
     #[repr(C)]
     pub struct only_rule {
-        pub kind: u16,
+        pub kind: u8,
+        pub hash: u8,
         pub size: u16,
         pub target: u32,
         pub maglev: u32,

@@ -39,6 +39,7 @@ impl<'a> States<'a> {
     pub fn of(&mut self, backend: &Backend) -> Result<State> {
         let (state, device) = self.reached(backend)?;
         let state = match state {
+            _ if backend.marked_down => BackendState::MarkedDown,
             BackendState::Up if !backend.takes_flows() => BackendState::Draining,
             state => state,
         };

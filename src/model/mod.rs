@@ -10,6 +10,7 @@ mod ephemeral;
 mod failures;
 mod features;
 mod finding;
+mod hash;
 mod interface;
 mod locator;
 mod mac;
@@ -45,6 +46,7 @@ pub use features::{
     FeatureSource, Features, Netns, Offloads, Peer, Related, Remote, RxQueues, XdpFeatures,
 };
 pub use finding::{Diagnosis, Finding, Fix, LookedAt, Refreshed, Severity};
+pub use hash::HashOf;
 pub use interface::{
     Actions, ETHERNET_MTU, LedgerState, LinkState, Mode, Outcome, Outcomes, Purpose,
 };

@@ -6,8 +6,8 @@ use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Action, ActionKind, Backend, BackendState, Counter, Failures, Locator, Mac, Match, Pops, Port,
-    Ports, Prefix, Proto, Reply, Rule, Snat, TooLong, VlanId, Weight,
+    Action, ActionKind, Backend, BackendState, Counter, Failures, HashOf, Locator, Mac, Match,
+    Pops, Port, Ports, Prefix, Proto, Reply, Rule, Snat, TooLong, VlanId, Weight,
 };
 
 /// A backend with its rule, or a rule that has no backends. The counters have the names of the demo that
@@ -28,6 +28,9 @@ pub struct RuleRecord {
     pub ifname: Option<String>,
     #[serde(default)]
     pub weight: Weight,
+    /// Somebody has said that the server is down.
+    #[serde(default)]
+    pub marked_down: bool,
     /// Packets that were redirected to the backend.
     #[serde(default, deserialize_with = "ignored")]
     pub forward_packages: u64,
@@ -91,6 +94,9 @@ pub struct RuleRecord {
     /// The destination is answered for on the link.
     #[serde(default)]
     pub announce: bool,
+    /// What of a packet chooses one of several backends.
+    #[serde(default)]
+    pub hash: HashOf,
     /// What `rule add --json` prints beside.
     #[serde(
         default,
@@ -135,6 +141,7 @@ impl RuleRecord {
             mac: Some(backend.mac),
             ifindex: Some(backend.ifindex),
             weight: backend.weight,
+            marked_down: backend.marked_down,
             to_port: rewrite.to_port,
             snat: rule.snat_of(backend),
             snat_auto: rule.finds_snat_of(backend),
@@ -164,6 +171,7 @@ impl RuleRecord {
             ifindex: rule.action.ifindex(),
             ifname: None,
             weight: Weight::default(),
+            marked_down: false,
             forward_packages: 0,
             forward_bytes: 0,
             vlan: matches.vlan,
@@ -188,6 +196,7 @@ impl RuleRecord {
             reply: None,
             sticky: rule.sticky,
             announce: rule.announce,
+            hash: rule.hash,
             _warnings: Ignored,
             _attached: Ignored,
             _answers: Ignored,
@@ -338,7 +347,7 @@ mod tests {
         let keys = r#","vlan":5,"weight":3,"to_port":54,"snat":"10.1.1.2","snat_auto":true,"decrement_ttl":false,
             "push_vlan":7,"pop_vlan":true,"pop_vlans":2,"origin":"container web","dst":"10.9.0.0/16",
             "inner_vlan":6,"in":"lan","in_ifindex":3,"action":"redirect","too_long":"drop","reply":"nat",
-            "sticky":true,"announce":true"#;
+            "sticky":true,"announce":true,"marked_down":true,"hash":"source""#;
         let written = serde_json::to_value(read(keys).unwrap()).unwrap();
         let again: RuleRecord = serde_json::from_value(written.clone()).unwrap();
         assert_eq!(serde_json::to_value(&again).unwrap(), written);
@@ -350,6 +359,8 @@ mod tests {
         assert_eq!(written["origin"], "container web");
         assert_eq!(written["weight"], 3);
         assert_eq!(written["sticky"], true);
+        assert_eq!(written["marked_down"], true);
+        assert_eq!(written["hash"], "source");
         assert!(written.get("warnings").is_none());
     }
 

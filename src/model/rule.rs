@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::ops::Deref;
 
 use super::{
-    Action, Adjacency, Locator, Match, Pops, Port, Reply, Snat, TooLong, VlanId, Weight, maglev,
+    Action, Adjacency, HashOf, Locator, Match, Pops, Port, Reply, Snat, TooLong, VlanId, Weight,
+    maglev,
 };
 
 /// The most backends of a rule: a set has its size in a byte.
@@ -17,6 +18,8 @@ pub struct Backend {
     /// Its share of the flows, relative to the rule's other backends. 0: it is drained, and keeps only the
     /// connections that stand.
     pub weight: Weight,
+    /// Somebody has said that the server is down: no packet goes there.
+    pub marked_down: bool,
     pub rewrite: Rewrite,
     /// The key of its counter; None: it is new, and gets one when its rule is stored.
     pub counter: Option<u32>,
@@ -32,6 +35,7 @@ impl Backend {
         Backend {
             adjacency,
             weight: Weight::default(),
+            marked_down: false,
             rewrite: Rewrite::default(),
             counter: None,
             origin: None,
@@ -41,7 +45,7 @@ impl Backend {
 
     /// Whether new flows may go there.
     pub fn takes_flows(&self) -> bool {
-        self.weight != Weight::NONE
+        !self.marked_down && self.weight != Weight::NONE
     }
 }
 
@@ -112,6 +116,8 @@ pub struct Rule {
     pub sticky: bool,
     /// Its destination is an address that no host has: the program answers for it on the link.
     pub announce: bool,
+    /// What of a packet chooses one of several backends.
+    pub hash: HashOf,
     /// Where packets are redirected to; none with another action. They are in the order of their
     /// addresses, so that the same set always spreads the same way.
     pub backends: Vec<Backend>,
@@ -132,6 +138,7 @@ impl Rule {
             reply: Reply::default(),
             sticky: false,
             announce: false,
+            hash: HashOf::default(),
             backends: Vec::new(),
             counter: None,
         }
@@ -271,9 +278,13 @@ impl Rule {
 
     /// The backends as the Maglev table knows them: rules with the same ones have the same table.
     pub fn members(&self) -> Vec<maglev::Member> {
+        let weight = |backend: &Backend| match backend.takes_flows() {
+            true => backend.weight,
+            false => Weight::NONE,
+        };
         let member = |backend: &Backend| maglev::Member {
             identity: identity(backend.server),
-            weight: backend.weight.get(),
+            weight: weight(backend).get(),
         };
         self.backends.iter().map(member).collect()
     }

@@ -11,6 +11,8 @@ pub enum BackendState {
     /// Nothing speaks against it.
     #[default]
     Up,
+    /// Somebody has said that the server is down.
+    MarkedDown,
     /// The device that the backend was added with is unregistered.
     DeviceGone,
     LinkDown,
@@ -26,6 +28,7 @@ impl fmt::Display for BackendState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             BackendState::Up => "up",
+            BackendState::MarkedDown => "marked down",
             BackendState::DeviceGone => "device gone",
             BackendState::LinkDown => "link down",
             BackendState::StaleMac => "stale MAC",

@@ -5,7 +5,7 @@ use super::style::Tone;
 use super::table::{Earlier, bytes, is_marked, packets, rate, with_rates};
 use super::units;
 use crate::model::{
-    ActionKind, BackendState, Counter, Pops, Proto, Reply, RuleRecord, Snapshot, TooLong,
+    ActionKind, BackendState, Counter, HashOf, Pops, Proto, Reply, RuleRecord, Snapshot, TooLong,
 };
 
 /// One backend a row.
@@ -144,6 +144,7 @@ pub fn rewriting(row: &RuleRecord) -> String {
         (row.reply == Some(Reply::Nat)).then(|| "reply nat".into()),
         row.sticky.then(|| "sticky".into()),
         row.announce.then(|| "announce".into()),
+        (row.hash != HashOf::default()).then(|| format!("hash {}", row.hash)),
         (row.server.is_some() && !row.decrement_ttl).then(|| "keep-ttl".into()),
         row.pops().and_then(pop_vlan),
         row.push_vlan.map(|vlan| format!("push-vlan {vlan}")),

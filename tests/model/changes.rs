@@ -1,6 +1,7 @@
 //! What somebody does to the rules while packets come.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use fastrand::Rng;
 
@@ -10,7 +11,7 @@ use crate::bed::Bed;
 use crate::fixture::Run;
 use crate::fixture::model::{Action, Backend, Options, Policy, Rule, TooLong};
 use crate::rules::{self, host};
-use crate::words::{acting, load, mac, matching, reply, rows, too_long};
+use crate::words::{acting, hash, load, mac, matching, reply, rows, too_long};
 
 impl Bed<'_> {
     pub fn change(&mut self, rng: &mut Rng) {
@@ -126,6 +127,7 @@ impl Bed<'_> {
             mac: [0; 6],
             device: "on",
             weight: 1,
+            down: false,
             to_port: None,
             keep_ip: false,
             push_vlan: None,
@@ -174,6 +176,10 @@ impl Bed<'_> {
             rule.too_long = rules::too_long(rng);
             let _ = write!(words, " --too-long {}", too_long(rule.too_long));
         }
+        if is_new || rng.u8(..4) == 0 {
+            rule.by_source = rng.bool();
+            words.push_str(hash(rule.by_source));
+        }
         let before = rule.backends.len();
         rule.backends.retain(|b| b.server != backend.server);
         // A rule that is new announces nothing until it is told.
@@ -197,8 +203,9 @@ impl Bed<'_> {
         let backends = &self.model.rules[rule].backends;
         let backend = backends[rng.usize(..backends.len())].clone();
         let gone = self.model.devices[backend.device].gone;
-        match rng.u8(..6) {
+        match rng.u8(..7) {
             0 => self.add_backend(rng, rule),
+            6 => self.mark(rng, backend.server),
             1 if backends.len() > 1 => {
                 let rule = &mut self.model.rules[rule];
                 rule.backends.retain(|b| b.server != backend.server);
@@ -212,6 +219,20 @@ impl Bed<'_> {
             4 => self.put_backend(rng, rule, backend, true, false, false),
             _ => self.put_backend(rng, rule, backend, true, true, true),
         }
+    }
+
+    /// In all rules that have the server.
+    fn mark(&mut self, rng: &mut Rng, server: IpAddr) {
+        let down = rng.bool();
+        for rule in &mut self.model.rules {
+            let mut backends = rule.backends.iter_mut();
+            if let Some(backend) = backends.find(|backend| backend.server == server) {
+                backend.down = down;
+                rule.backends_changed();
+            }
+        }
+        let mark = if down { "down" } else { "up" };
+        self.tool.ok(&format!("rule mark --server {server} {mark}"));
     }
 
     /// Of a rule that has no backends.

@@ -81,6 +81,14 @@ pub fn reply(nat: bool) -> &'static str {
     if nat { " --reply nat" } else { " --reply none" }
 }
 
+/// What chooses a backend.
+pub fn hash(by_source: bool) -> &'static str {
+    match by_source {
+        true => " --hash source",
+        false => " --hash flow",
+    }
+}
+
 fn backend_words(rule: &Rule, backend: &Backend) -> String {
     let mut all = format!(
         " --server {} --dev {} --mac {} --weight {} --too-long {}",
@@ -91,6 +99,7 @@ fn backend_words(rule: &Rule, backend: &Backend) -> String {
         too_long(rule.too_long),
     );
     let mut told = |word: Option<String>| all.push_str(&word.unwrap_or_default());
+    told(Some(hash(rule.by_source).into()));
     told(backend.to_port.map(|port| format!(" --to-port {port}")));
     told(backend.push_vlan.map(|vlan| format!(" --push-vlan {vlan}")));
     told(Some(" --pop-vlan".repeat(backend.pops)));
@@ -148,11 +157,12 @@ pub fn rows(rule: &Rule, ifindexes: &HashMap<&str, u32>) -> Vec<Value> {
             let backends = rule.backends.iter().map(|backend| {
                 with(json!({
                     "server": backend.server.to_string(), "mac": mac(backend.mac),
-                    "ifindex": ifindexes[backend.device], "weight": backend.weight,
+                    "ifindex": ifindexes[backend.device], "weight": backend.weight, "marked_down": backend.down,
                     "to_port": backend.to_port, "keep_ip": backend.keep_ip, "push_vlan": backend.push_vlan,
                     "pop_vlan": backend.pops > 0, "pop_vlans": backend.pops,
                     "sticky": rule.options.sticky, "reply": row_reply(rule, backend),
                     "decrement_ttl": rule.decrement_ttl, "announce": rule.announce,
+                    "hash": if rule.by_source { "source" } else { "flow" },
                     "snat": rule.snat.filter(|_| !backend.keep_ip),
                 }))
             });

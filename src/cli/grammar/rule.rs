@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, ArgGroup, Args, Subcommand, ValueHint};
-use xdpredir::model::{Mac, Port, Ports, Prefix, Proto, Reply, Snat, TooLong, VlanId, Weight};
+use clap::{ArgAction, ArgGroup, Args, Subcommand, ValueEnum, ValueHint};
+use xdpredir::model::{
+    HashOf, Mac, Port, Ports, Prefix, Proto, Reply, Snat, TooLong, VlanId, Weight,
+};
 
 #[derive(Subcommand)]
 pub enum Rule {
@@ -48,6 +50,14 @@ pub enum Rule {
     /// Options narrow the rules. If no rule has the server, the exit code is 3; if connections are left at
     /// the timeout, 1; after Ctrl-C, 130.
     Drain(RuleDrain),
+    /// Say that a server is down, or up again, as a health check has found it.
+    ///
+    /// While a server is marked down, no packet goes there: new flows go to the other backends of its rules, and
+    /// so do those that no rule remembers; its connections end, each with its next packet. Weights stay, and what
+    /// comes after `up` is what was before. `rule add`, `rule refresh` and `rule load` of what `rule list --json` has
+    /// printed keep the mark. All rules that have the server are changed at one moment; options narrow them. If
+    /// none has it, the exit code is 3.
+    Mark(RuleMark),
     /// Find backends again, the way they were found when they were added.
     ///
     /// What has changed, such as the device and the MAC address of a container that was restarted, is
@@ -59,7 +69,7 @@ pub enum Rule {
     ///
     /// The file has one JSON object a line, or an array of objects, with the keys of `rule list --json`:
     /// src, proto, port, server, mac, ifindex and, where needed, dst, vlan, inner_vlan, in, action, weight,
-    /// to_port, snat, snat_auto, reply, sticky, announce, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long
+    /// marked_down, to_port, snat, snat_auto, reply, sticky, announce, hash, keep_ip, decrement_ttl, push_vlan, pop_vlans, too_long
     /// and origin. All lines and the limits are checked before the first rule is loaded. A rule that exists is
     /// replaced; the counters of backends that stay are kept. All rules are loaded at one moment: if the load is
     /// interrupted before, none is. At the end it warns, as `rule add` does, of what keeps packets from
@@ -146,6 +156,10 @@ pub struct RuleAdd {
     #[arg(long, value_name = "N")]
     pub weight: Option<Weight>,
 
+    /// What chooses one of the rule's backends (for all of them) [default: flow, or as the rule has it]
+    #[arg(long, value_name = "OF", value_parser = hash())]
+    pub hash: Option<HashOf>,
+
     /// What becomes of packets that are longer than the egress device's MTU [default: icmp, or as the
     /// rule has it]
     #[arg(long, value_name = "ACTION", value_parser = too_long(), conflicts_with_all = ["pass", "drop"])]
@@ -177,7 +191,7 @@ pub struct Action {
 }
 
 /// What only a backend has.
-const BACKEND_OPTIONS: [&str; 19] = [
+const BACKEND_OPTIONS: [&str; 20] = [
     "server",
     "ifindex",
     "dev",
@@ -185,6 +199,7 @@ const BACKEND_OPTIONS: [&str; 19] = [
     "server_netns",
     "container",
     "weight",
+    "hash",
     "to_port",
     "snat",
     "keep_ip",
@@ -294,6 +309,28 @@ pub struct RuleDrain {
     pub rules: RuleFilter,
 }
 
+#[derive(Args)]
+pub struct RuleMark {
+    /// What the server is
+    #[arg(value_name = "down|up")]
+    pub mark: ServerMark,
+
+    /// Address of the server
+    #[arg(long, value_name = "ADDR")]
+    pub server: IpAddr,
+
+    #[command(flatten)]
+    pub rules: RuleFilter,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ServerMark {
+    /// No packet goes there
+    Down,
+    /// It is a backend as before
+    Up,
+}
+
 /// Narrows a list of rules and backends; without options, all are meant.
 #[derive(Args)]
 pub struct Filter {
@@ -355,6 +392,20 @@ fn reply() -> impl TypedValueParser<Value = Reply> {
              server's answers arrive at this host, and detached with the last rule that needs it there"
         }
         Reply::Direct => "The server has the address that the client asked: the same as --keep-ip",
+    })
+}
+
+/// Takes the names of what chooses backends.
+fn hash() -> impl TypedValueParser<Value = HashOf> {
+    choice(HashOf::ALL, HashOf::name, |hash| match hash {
+        HashOf::Flow => "All packets of a flow go to one: addresses, protocol, ports and VLAN",
+        HashOf::Source => {
+            "All flows of a source address go to one, whatever their ports: for games, TFTP, RTP, QUIC"
+        }
+        HashOf::Packet => {
+            "Each datagram goes to any of them, for syslog and statsd: UDP alone, not sticky, and with --reply none, \
+             which is then the default, or direct"
+        }
     })
 }
 

@@ -6,7 +6,9 @@ use super::backend::rewrite;
 use super::bad;
 use super::devices::{Asked, Devices, check_name};
 use crate::control::validate;
-use crate::model::{Action, ActionKind, Macs, Match, Rewrite, Rule, RuleRecord, TooLong, Weight};
+use crate::model::{
+    Action, ActionKind, HashOf, Macs, Match, Rewrite, Rule, RuleRecord, TooLong, Weight,
+};
 
 /// A rule that forwards, passes or drops.
 pub fn without_backends(
@@ -21,6 +23,8 @@ pub fn without_backends(
         || record.snat.is_some()
         || record.snat_auto
         || record.weight != Weight::default()
+        || record.marked_down
+        || record.hash != HashOf::default()
         || record.reply.is_some()
         || record.sticky
         || rewrite(record)? != Rewrite::default();

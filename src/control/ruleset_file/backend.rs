@@ -49,6 +49,7 @@ pub fn add_backend(
     rule.put(Backend {
         adjacency,
         weight: record.weight,
+        marked_down: record.marked_down,
         rewrite: rewrite(&record)?,
         counter: None,
         origin: record.origin,
@@ -99,6 +100,7 @@ fn validate(record: &RuleRecord, server: IpAddr) -> Result<()> {
     }
     validate::rewrite(record.proto, &rewrite(record)?)?;
     validate::sticky(record.proto, record.sticky)?;
+    validate::hash(record.hash, record.proto, record.sticky, reply(record)?)?;
     if record.announce {
         validate::announce(record.matches().dst)?;
     }
@@ -126,6 +128,8 @@ fn agree(rule: &mut Rule, says_reply: &mut bool, record: &RuleRecord) -> Result<
         differ("announce")
     );
     rule.announce = record.announce;
+    ensure!(is_first || rule.hash == record.hash, differ("hash"));
+    rule.hash = record.hash;
     let reply = reply(record)?;
     if reply == Reply::Direct {
         return Ok(());

@@ -266,6 +266,10 @@ mod tests {
                 "action pass: takes no server",
             ),
             (
+                udp(r#""action":"pass","marked_down":true"#),
+                "action pass: takes no server",
+            ),
+            (
                 udp(r#""action":"drop","pop_vlan":true"#),
                 "action drop: takes no server",
             ),
@@ -298,6 +302,22 @@ mod tests {
             (
                 line("any", &format!(r#"{backend},"keep_ip":true,"sticky":true"#)),
                 "proto any: only flows of UDP and TCP are remembered",
+            ),
+            (
+                udp(r#""action":"drop","hash":"source""#),
+                "action drop: takes no server",
+            ),
+            (
+                udp(&format!(r#"{backend},"hash":"packet","reply":"nat""#)),
+                "hash packet: no flow has a backend then whose answers",
+            ),
+            (
+                udp(&format!(r#"{backend},"hash":"packet","sticky":true"#)),
+                "hash packet: no flow has a backend then that it could keep",
+            ),
+            (
+                line("tcp", &format!(r#"{backend},"hash":"packet""#)),
+                "hash packet: only datagrams of UDP",
             ),
             (
                 udp(r#""action":"drop","ifindex":4"#),

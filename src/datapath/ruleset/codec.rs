@@ -10,8 +10,8 @@ use super::ports::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPR
 use super::words::{of_word, word_of};
 use crate::datapath::abi;
 use crate::model::{
-    Action, Adjacency, Backend, Mac, Macs, Match, Pops, Port, Ports, Prefix, Proto, Reply, Rewrite,
-    Rule, Snat, TooLong, VlanId, Weight,
+    Action, Adjacency, Backend, HashOf, Mac, Macs, Match, Pops, Port, Ports, Prefix, Proto, Reply,
+    Rewrite, Rule, Snat, TooLong, VlanId, Weight,
 };
 
 /// Which packets a rule takes, as the program compares it.
@@ -141,6 +141,23 @@ fn too_long_of(stored: u8) -> TooLong {
     }
 }
 
+pub fn stored_hash(hash: HashOf) -> u8 {
+    let number = match hash {
+        HashOf::Flow => abi::HASH_FLOW,
+        HashOf::Source => abi::HASH_SOURCE,
+        HashOf::Packet => abi::HASH_PACKET,
+    };
+    number as u8
+}
+
+fn hash_of(stored: u8) -> HashOf {
+    match u32::from(stored) {
+        abi::HASH_SOURCE => HashOf::Source,
+        abi::HASH_PACKET => HashOf::Packet,
+        _ => HashOf::Flow,
+    }
+}
+
 /// What a rule does to packets to one of its backends.
 pub fn stored_backend(rule: &Rule, backend: &Backend, counter: u32) -> abi::action {
     let rewrite = &backend.rewrite;
@@ -160,6 +177,7 @@ pub fn stored_backend(rule: &Rule, backend: &Backend, counter: u32) -> abi::acti
     ];
     let kind = match backend.takes_flows() {
         true => abi::ACTION_REDIRECT,
+        false if backend.marked_down => abi::ACTION_DOWN,
         false => abi::ACTION_DRAINING,
     };
     abi::action {
@@ -175,7 +193,7 @@ pub fn stored_backend(rule: &Rule, backend: &Backend, counter: u32) -> abi::acti
         vlan: rewrite.push_vlan.map_or(0, VlanId::get).to_be(),
         weight: backend.weight.get(),
         too_long: stored_too_long(rule.too_long),
-        zero: 0,
+        hash: stored_hash(rule.hash),
     }
 }
 
@@ -235,6 +253,7 @@ pub fn rule_of(matches: Match, actions: &[(abi::action, u32)]) -> Rule {
             reply: reply_of(actions),
             sticky: has(first, abi::REWRITE_STICKY),
             announce: has(first, abi::REWRITE_ANNOUNCE),
+            hash: hash_of(first.hash),
             backends: actions.iter().map(backend_of).collect(),
             ..rule
         },
@@ -286,6 +305,7 @@ fn backend_of((stored, counter): &(abi::action, u32)) -> Backend {
             completes_checksum: has(abi::REWRITE_COMPLETES_CHECKSUM),
         },
         weight: Weight::new(stored.weight).unwrap_or_default(),
+        marked_down: u32::from(stored.kind) == abi::ACTION_DOWN,
         rewrite: Rewrite {
             to_port: Port::new(u16::from_be(stored.port)),
             keep_ip: has(abi::REWRITE_KEEP_IP),

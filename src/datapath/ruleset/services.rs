@@ -172,7 +172,7 @@ impl<'a> Compiler<'a> {
         let mut next = 0;
         for part in probes.chunks(abi::LINE_PROBES as usize).rev() {
             let mut stored = abi::service {
-                kind: abi::SERVICE_PROBES as u16,
+                kind: abi::SERVICE_PROBES as u8,
                 count: part.len() as u16,
                 next,
                 ..Default::default()
@@ -201,7 +201,7 @@ fn only_rule(heap: &Heap, number: u32) -> Result<Option<abi::only_rule>> {
     let rule = StoredRule::read(heap, number)?;
     let probe: abi::probe = of_word(rule.key.probe);
     let mut only = abi::only_rule {
-        kind: abi::SERVICE_ONLY as u16,
+        kind: abi::SERVICE_ONLY as u8,
         target: rule.target,
         counter: rule.counter,
         place: of_word(rule.key.place),
@@ -222,6 +222,7 @@ fn only_rule(heap: &Heap, number: u32) -> Result<Option<abi::only_rule>> {
     let set: abi::set = heap.read(rule.target)?;
     if u32::from(set.kind) == abi::ACTION_BALANCE {
         (only.size, only.target, only.maglev) = (set.size, set.members, set.maglev);
+        only.hash = set.hash;
     }
     Ok(Some(only))
 }

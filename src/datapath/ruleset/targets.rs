@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{Result, bail};
 
-use super::codec::{stored_action, stored_backend};
+use super::codec::{stored_action, stored_backend, stored_hash};
 use super::heap::Heap;
 use super::key::StoredRule;
 use crate::datapath::abi;
@@ -82,6 +82,7 @@ impl<'a> Targets<'a> {
         }
         let set = abi::set {
             kind: abi::ACTION_BALANCE as u8,
+            hash: stored_hash(rule.hash),
             size: rule.backends.len() as u16,
             members,
             maglev: table.map_or_else(|| self.table(rule), Ok)?,
@@ -136,7 +137,7 @@ pub fn read(heap: &Heap, rule: &StoredRule) -> Result<Vec<(abi::action, u32)>> {
         let action: abi::action = heap.read(line)?;
         let counter = if is_set { action.counter } else { rule.counter };
         let is_action = match u32::from(action.kind) {
-            abi::ACTION_REDIRECT | abi::ACTION_DRAINING => true,
+            abi::ACTION_REDIRECT | abi::ACTION_DRAINING | abi::ACTION_DOWN => true,
             abi::ACTION_FORWARD | abi::ACTION_PASS | abi::ACTION_DROP => !is_set,
             _ => false,
         };

@@ -27,6 +27,7 @@ mod mode;
 mod mtu;
 mod multi_buffer;
 mod netdev;
+mod no_backend;
 mod peer_mtu;
 mod policy;
 mod redirect_target;
@@ -90,6 +91,7 @@ const WAY: &[Check] = &[
     Egress(mtu::check),
     Egress(peer_mtu::check),
     Whole(link::check),
+    Whole(no_backend::check),
     Backend(route::check),
     Backend(bridge_port::check),
     Backend(mac::check),
