@@ -13,6 +13,7 @@ use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, Program, libbpf_sys};
 use super::abi::{self, OpenXdpredirSkel, XdpredirSkelBuilder};
 use super::banks::Kind;
 use super::bpffs::{At, mkdir, remove_tree};
+use super::link_layout::LinkLayout;
 use super::permissions::{group_of, share_pins_of};
 use super::ruleset::slots;
 use super::schema::{OWN, SHARED, Schema, pin_of};
@@ -30,6 +31,8 @@ pub struct Variant {
     pub frags: bool,
     pub ledger: LedgerState,
     pub purpose: Purpose,
+    /// None: whether egress devices have a link is not known.
+    pub links: Option<LinkLayout>,
 }
 
 /// The program with the interface's constants and its policy, on the namespace's maps; its own maps are
@@ -68,6 +71,7 @@ pub fn try_out() -> Result<()> {
         frags: false,
         ledger: LedgerState::On,
         purpose: Purpose::Answers, // so that all of the program is verified
+        links: LinkLayout::of_kernel().ok(),
     };
     let mut storage = MaybeUninit::uninit();
     let (open, _banks) = open(&mut storage, &device::by_name("lo")?, variant)?;
@@ -143,6 +147,9 @@ fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
         for_answers: (variant.purpose == Purpose::Answers).into(),
         ..Default::default()
     };
+    if let Some(links) = variant.links {
+        links.put(&mut config);
+    }
     abi::put_text(&mut config.name, &device.name);
     Ok(config)
 }

@@ -31,7 +31,7 @@ pub const SHARED: [Schema; 19] = [
 ];
 
 /// An interface's own maps.
-pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 2), ("config", 4)];
+pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 2), ("config", 5)];
 
 /// What `config` is called in the BPF object.
 const CONFIG: &str = "xdpredir.rodata";
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn pins_of_other_schemas_are_told_apart() {
         assert_eq!(pin_of(&SHARED, "ports").as_deref(), Some("ports-1"));
-        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-4"));
+        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-5"));
         assert_eq!(pin_of(&OWN, "ports"), None);
         assert_eq!(difference(&SHARED, "ports-1"), None);
         assert_eq!(difference(&SHARED, "ledger"), None);
