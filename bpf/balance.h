@@ -18,6 +18,7 @@
 #include "heap.h"
 #include "hook.h"
 #include "interface.h"
+#include "link.h"
 #include "maps.h"
 #include "parse.h"
 #include "rule_lookup.h"
@@ -80,39 +81,6 @@ __noinline __u32 other_hash(__u64 high, __u64 low, __u32 slot, __u32 kind)
 	return mix(mix(mix(ruleset ? ruleset->hash_key : 0, high), low), kind) >> 32;
 }
 
-struct fallback_search {
-	__u32 members;
-	__u32 size;
-	__u32 index;
-	bool found;
-};
-
-/* A step of bpf_loop: 1 ends it. */
-static long try_next_member(__u32 step, void *arg)
-{
-	struct fallback_search *search = arg;
-
-	if (is_possible(line_at(search->members + search->index))) {
-		search->found = true;
-		return 1;
-	}
-	search->index = search->index + 1 < search->size ? search->index + 1 : 0;
-	return 0;
-}
-
-/* The line of a backend that has a device and takes new flows; 0: none does. The search starts
- * where the hash says. */
-__noinline __u32 find_fallback(__u32 members, __u32 size, __u32 hash)
-{
-	struct fallback_search search = {.members = members, .size = size};
-
-	if (!size)
-		return 0;
-	search.index = hash % size;
-	bpf_loop(size, try_next_member, &search, 0);
-	return search.found ? members + search.index : 0;
-}
-
 /* The rule's backends; size 0: it has one action, in the first line. */
 struct choice {
 	__u32 first;
@@ -140,8 +108,68 @@ static __always_inline __u32 choose_by_hash(const struct choice *choice, __u32 h
 	return choice->first + (table ? table[slot % LINE_BYTES] : 0);
 }
 
-/* The packet's backend of several: the one that its flow has, or another where that has no device.
- * The hash says only backends that take new flows, unless none of them does. */
+/* So many other slots of the table are tried before all backends are, one after the other. */
+#define OTHER_SLOTS 16
+
+struct fallback_search {
+	struct choice choice;
+	__u32 hash;
+	__u32 last_resort; /* line of one whose device has no link; 0: none so far */
+	__u32 found;	   /* line of one whose device has a link; 0: none */
+};
+
+/* The flows of a backend go to the others by their weights, so that none of them gets all. */
+static __always_inline __u32 line_to_try(const struct fallback_search *search, __u32 step)
+{
+	if (step < OTHER_SLOTS)
+		return choose_by_hash(&search->choice, mix(search->hash, step + 1) >> 32);
+	return search->choice.first + (search->hash + step) % search->choice.size;
+}
+
+/* Whether a backend can have a new flow. */
+static __always_inline bool is_ready(const struct action *action)
+{
+	return action && !lacks_link(action->ifindex) && is_possible(action);
+}
+
+/* A step of bpf_loop: 1 ends it. */
+static long try_another(__u32 step, void *arg)
+{
+	struct fallback_search *search = arg;
+	__u32 line = line_to_try(search, step);
+
+	if (is_ready(line_at(line))) {
+		search->found = line;
+		return 1;
+	}
+	if (!search->last_resort && is_possible(line_at(line)))
+		search->last_resort = line;
+	return 0;
+}
+
+/*
+ * The line of a backend that can have the flow in place of the one that was chosen. If none can,
+ * because no device has a link, the kernel will lose the packet, and the ledger will count it: for
+ * the backend that was chosen, or, where its device is gone, for any other. 0: all devices are
+ * gone, or no backend takes new flows.
+ */
+__noinline __u32 find_fallback(__u32 first, __u32 size, __u32 maglev, __u32 hash, __u32 chosen)
+{
+	struct fallback_search search = {
+		.choice = {.first = first, .size = size, .maglev = maglev},
+		.hash = hash,
+	};
+
+	if (is_possible(line_at(chosen)))
+		search.last_resort = chosen;
+	bpf_loop(OTHER_SLOTS + size, try_another, &search, 0);
+	return search.found ?: search.last_resort;
+}
+
+/*
+ * The packet's backend of several: the one that its flow has, or another where that has no device,
+ * or no link. The hash says only backends that take new flows, unless none of them does.
+ */
 static __always_inline bool choose_backend(const struct packet *pkt, __u32 slot,
 					   const struct choice *choice, struct decision *decision)
 {
@@ -149,12 +177,12 @@ static __always_inline bool choose_backend(const struct packet *pkt, __u32 slot,
 	__u32 line = choose_by_hash(choice, hash);
 	const struct action *action = line_at(line);
 
-	if (!is_possible(action)) {
-		line = find_fallback(choice->first, choice->size, hash);
+	if (!is_ready(action)) {
+		line = find_fallback(choice->first, choice->size, choice->maglev, hash, line);
 		action = line_at(line);
+		if (!is_possible(action))
+			return false;
 	}
-	if (!is_possible(action))
-		return false;
 	decision->action = action;
 	decision->line = line;
 	decision->counter = action->counter;

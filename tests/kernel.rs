@@ -276,3 +276,64 @@ fn proto_of(frame: &[u8]) -> u8 {
     let at = if frame[12..14] == [0x86, 0xdd] { 6 } else { 9 };
     frame[ETHERNET + at]
 }
+
+/// The program finds where this kernel keeps whether a device has a link.
+#[test]
+fn new_flows_go_past_a_backend_whose_link_is_down() {
+    const FLOWS: u16 = 32;
+    for mode in MODES {
+        let bed = Bed::new();
+        let (tool, host) = (bed.host.tool(), &bed.host.ns);
+        host.ip("tuntap add tap1 mode tap");
+        let reader = Tap::new(host, "tap1", false);
+        tool.ok(&format!("attach lan --mode {mode}"));
+        for number in [0, 1] {
+            tool.ok(&format!(
+                "rule add --server 172.17.0.{number} --mac 02:42:ac:11:00:02 --dev tap{number}"
+            ));
+        }
+        // How many packets each backend has got.
+        let counts = || {
+            let rows = tool.json("stats")["rules"].clone();
+            let row = |server: &str| {
+                let mut rows = rows.as_array().expect("rows").iter();
+                let row = rows.find(|row| row["server"] == server);
+                row.expect("it is listed")["forward_packages"].as_u64()
+            };
+            ["172.17.0.0", "172.17.0.1"].map(|server| row(server).expect("a number"))
+        };
+        // What each backend gets of the flows.
+        let shares = || {
+            let before = counts();
+            for port in 0..FLOWS {
+                let source = format!("192.168.122.10:{}", 40_000 + port);
+                let socket = bed.vm.enter(|| UdpSocket::bind(source)).expect("a socket");
+                socket
+                    .send_to(b"hello", FAMILIES[0].to)
+                    .expect("it is sent");
+            }
+            let mut now = counts();
+            fixture::eventually("all flows are counted", || {
+                now = counts();
+                now.iter().sum::<u64>() == before.iter().sum::<u64>() + u64::from(FLOWS)
+            });
+            [now[0] - before[0], now[1] - before[1]]
+        };
+        let (all, both) = (u64::from(FLOWS), shares());
+        assert!(both.iter().all(|share| *share > 0), "{mode}: {both:?}");
+        // The program looks at links once in a tick of the kernel's clock.
+        let wait = || std::thread::sleep(Duration::from_millis(30));
+        drop(reader);
+        wait();
+        assert_eq!(shares(), [all, 0], "{mode}: nobody reads from tap1");
+        let _reader = Tap::new(host, "tap1", false);
+        wait();
+        assert_eq!(shares(), both, "{mode}: somebody does again");
+        host.ip("link set tap0 down");
+        wait();
+        assert_eq!(shares(), [0, all], "{mode}: tap0 is down");
+        host.ip("link set tap0 up");
+        wait();
+        assert_eq!(shares(), both, "{mode}: tap0 is up again");
+    }
+}

@@ -285,8 +285,16 @@ fn where_the_kernel_cannot_trace_all_else_works() {
         umount2(BTF, MntFlags::MNT_DETACH).expect("it is mounted");
         attached
     });
-    assert!(attached.ok().out.contains("no ledger of lost frames: "));
+    let attached = attached.ok().out;
+    assert!(attached.contains("no ledger of lost frames: "));
+    assert!(attached.contains("links are not seen: "));
     let tool = lan.tool();
+    let shown = tool.ok("status").out;
+    assert!(
+        shown.contains("lan: links are not seen: backends"),
+        "{shown}"
+    );
+    assert_eq!(tool.json("status")["interfaces"][0]["sees_links"], false);
     assert_eq!(
         tool.json("status")["interfaces"][0]["ledger"],
         "unavailable"

@@ -436,11 +436,11 @@ fn state_whose_maps_have_the_same_schemas_is_taken_over_and_all_other_is_refused
 
     tool.ok("attach v0");
     assert_eq!(tool.json("rule list").as_array().unwrap().len(), 1);
-    let [config, newer] = ["config-4", "config-5"].map(|pin| {
+    let [config, newer] = ["config-5", "config-6"].map(|pin| {
         let ifindex = bed.ns.ifindex("v0");
         format!("if-{ifindex}/{pin}")
     });
-    other(&config, &newer, "the map config has schema 5");
+    other(&config, &newer, "the map config has schema 6");
     bed.clear();
 }
 

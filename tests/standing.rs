@@ -277,6 +277,38 @@ fn ten_thousand_connections_stand_in_native_mode() {
     ten_thousand_connections_stand("native");
 }
 
+/// New ones go to another server meanwhile.
+#[test]
+fn connections_stand_while_their_link_flaps() {
+    for mode in MODES {
+        let bed = Bed::new(mode, 2);
+        bed.serving(|| flap(&bed));
+    }
+}
+
+fn flap(bed: &Bed) {
+    (0..2).for_each(|number| bed.join(number, 1));
+    let mut all = bed.connect_many(100);
+    assert_eq!(servers_of(&all), [0, 1]);
+    let host = &bed.lan.host;
+    host.ip("link set wan0 down");
+    // The program looks at links once in a tick of the kernel's clock.
+    thread::sleep(Duration::from_millis(30));
+    let mut new = bed.connect_many(100);
+    assert_eq!(servers_of(&new), [1]);
+    all.iter_mut().for_each(Connection::ask);
+    host.ip("link set wan0 up");
+    // A device that goes down loses its routes.
+    host.ip("route replace 172.17.0.2 dev wan0");
+    for connection in &mut all {
+        let number = connection.answered().expect("the connection stands");
+        assert_eq!(number, connection.number);
+    }
+    all_stand(&mut all);
+    all_stand(&mut new);
+    assert_eq!(servers_of(&bed.connect_many(100)), [0, 1]);
+}
+
 #[test]
 fn connections_stand_while_changes_are_killed() {
     let bed = Bed::new("skb", 3);

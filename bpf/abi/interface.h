@@ -19,7 +19,13 @@ struct interface {
 	__u32 for_answers;	  /* 1: a rule had it attached; POLICY_ANSWERS_ONLY may hold */
 	char name[INTERFACE_NAME_LEN];
 	__u8 mac[6]; /* the device's, with which announced addresses are answered for */
-	__u8 zero[2];
+	/*
+	 * How far it is, in bytes, from a value of the map egress back to the pointer to its
+	 * device, and from a device to what tells whether it has a link; 0: that is not known.
+	 */
+	__u16 to_device;
+	__u16 to_flags;
+	__u16 to_state;
 };
 #define MODE_NATIVE 1
 #define MODE_SKB    2
@@ -35,6 +41,6 @@ struct interface {
 #define LEDGER_UNWANTED	   1 /* attach --no-ledger */
 #define LEDGER_UNAVAILABLE 2 /* the kernel has no BTF, or refused the tracing programs */
 
-_Static_assert(sizeof(struct interface) == 56, "interface");
+_Static_assert(sizeof(struct interface) == 60, "interface");
 
 #endif

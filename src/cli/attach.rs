@@ -93,6 +93,10 @@ fn describe(global: &Global, pins: &Pins, attached: &Attached) -> Result<()> {
         let why = warnings::line(global, refusal);
         view::sentence(format_args!("  no ledger of lost frames: {why}"))?;
     }
+    if let Some(refusal) = &attached.no_links {
+        let why = warnings::line(global, refusal);
+        view::sentence(format_args!("  links are not seen: {why}"))?;
+    }
     Ok(())
 }
 

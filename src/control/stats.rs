@@ -105,6 +105,7 @@ fn attachment(pins: &Pins, store: &RuleStore, interface: &Interface) -> Result<I
         link_id: ids.map(|ids| ids.link),
         state,
         ledger: interface.ledger,
+        sees_links: interface.sees_links,
         policy: named_policy(store, interface.policy(pins)?)?,
     })
 }

@@ -11,6 +11,7 @@ use super::bpffs::remove_tree;
 use super::flow_table::{self, Resize};
 use super::foreign::{Foreign, Replaced};
 use super::interface::{Interface, interfaces};
+use super::link_layout::LinkLayout;
 use super::load::{Variant, load};
 use super::locate::Mounted;
 use super::lock::Lock;
@@ -62,6 +63,8 @@ pub struct Attached {
     pub ledger: LedgerState,
     /// Why there is no ledger, though it was wanted.
     pub no_ledger: Option<Refusal>,
+    /// Why backends whose link is down are not skipped; None where they are, or nobody has looked.
+    pub no_links: Option<Refusal>,
     /// What becomes of the frames that no rule matches.
     pub policy: Policy,
 }
@@ -78,6 +81,7 @@ impl Attached {
             made_room: false,
             ledger,
             no_ledger: None,
+            no_links: None,
             policy: Policy::Pass,
         }
     }
@@ -177,13 +181,21 @@ fn attach_locked(
         (true, None) => LedgerState::On,
         (true, Some(_)) => LedgerState::Unavailable,
     };
+    let links = LinkLayout::of_kernel();
     let mut done = Vec::new();
     let mut loaded = Vec::new();
     let mut seen = HashSet::new();
     for device in request.devices.iter().filter(|d| seen.insert(d.ifindex)) {
         match live(pins, before, device.ifindex)? {
             Some(interface) => done.push(already(pins, interface, device, request)?),
-            None => loaded.push(Loaded::new(pins, device, request, ledger, before)?),
+            None => loaded.push(Loaded::new(
+                pins,
+                device,
+                request,
+                ledger,
+                links.as_ref().ok(),
+                before,
+            )?),
         }
     }
     if let Some(gid) = request.group {
@@ -218,6 +230,7 @@ fn attach_locked(
     for attachment in linked {
         done.push(Attached {
             no_ledger: no_ledger.as_ref().map(crate::error::refusal),
+            no_links: links.as_ref().err().map(crate::error::refusal),
             ..attachment.keep(pins)?
         });
     }
@@ -360,6 +373,7 @@ impl Loaded {
         device: &Device,
         request: &Request,
         ledger: LedgerState,
+        links: Option<&LinkLayout>,
         before: &[Interface],
     ) -> Result<Self> {
         let choice = choose(device, request.mode, request.purpose, before)?;
@@ -372,6 +386,7 @@ impl Loaded {
                 _ => ledger,
             },
             purpose: request.purpose,
+            links: links.copied(),
         };
         let policy = request.policy.unwrap_or_default();
         let program = load(pins, device, variant, &policy)?;

@@ -57,6 +57,8 @@ pub struct Interface {
     pub reachable: bool,
     /// As it is now.
     pub purpose: Purpose,
+    /// Backends whose link is down are skipped.
+    pub sees_links: bool,
     /// What the program sends back there arrives, as far as that was known.
     pub answers: bool,
     /// The device's MAC address.
@@ -96,6 +98,7 @@ impl Interface {
             frags: config.frags != 0,
             reachable: config.reachable != 0,
             purpose: policy::purpose(pins, ifindex)?,
+            sees_links: config.to_device != 0,
             answers: config.answers != abi::ANSWERS_NONE,
             mac: Some(Mac(config.mac)).filter(|mac| mac.is_unicast()),
             moved: false,

@@ -13,6 +13,7 @@ use libbpf_rs::{Map, MapCore, MapFlags, MapHandle, Object, OpenObject, Program, 
 use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::banks::Kind;
 use super::bpffs::{At, mkdir, remove_tree};
+use super::link_layout::LinkLayout;
 use super::permissions::{group_of, share_pins_of};
 use super::ruleset::slots;
 use super::schema::{CONFIG, OWN, SHARED, Schema, pin_of};
@@ -33,6 +34,8 @@ pub struct Variant {
     pub frags: bool,
     pub ledger: LedgerState,
     pub purpose: Purpose,
+    /// None: whether egress devices have a link is not known.
+    pub links: Option<LinkLayout>,
 }
 
 /// The program with the interface's constants and its policy, on the namespace's maps; its own maps are
@@ -119,6 +122,7 @@ pub fn try_out() -> Result<()> {
         frags: false,
         ledger: LedgerState::On,
         purpose: Purpose::Answers, // so that all of the program is verified
+        links: LinkLayout::of_kernel().ok(),
     };
     let mut storage = MaybeUninit::uninit();
     let builder = XdpredirSkelBuilder::default();
@@ -205,6 +209,9 @@ fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
         for_answers: (variant.purpose == Purpose::Answers).into(),
         ..Default::default()
     };
+    if let Some(links) = variant.links {
+        links.put(&mut config);
+    }
     abi::put_text(&mut config.name, &device.name);
     Ok(config)
 }

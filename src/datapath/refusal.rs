@@ -23,15 +23,17 @@ pub fn explain<T>(load: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<T> {
             verifier,
             ..
         } => of_program(&program, &errno, verifier.as_deref(), error),
-        _ if !Path::new(BTF).exists() => failure(
-            Exit::Unsupported,
-            (
-                format!("this kernel ({}) has no BTF ({BTF})", release()),
-                "boot one built with CONFIG_DEBUG_INFO_BTF",
-            ),
-        ),
+        _ if !Path::new(BTF).exists() => no_btf(),
         _ => Error::from(error).context("the programs cannot be loaded"),
     })
+}
+
+pub fn no_btf() -> Error {
+    let why = format!("this kernel ({}) has no BTF ({BTF})", release());
+    failure(
+        Exit::Unsupported,
+        (why, "boot one built with CONFIG_DEBUG_INFO_BTF"),
+    )
 }
 
 /// Of a map that could not be made.

@@ -71,6 +71,8 @@ pub struct InterfaceStatus {
     pub state: LinkState,
     /// Whether lost frames are counted.
     pub ledger: LedgerState,
+    /// Whether backends whose link is down are skipped.
+    pub sees_links: bool,
     /// What becomes of the frames that no rule matches.
     #[serde(flatten)]
     pub policy: NamedPolicy,

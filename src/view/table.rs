@@ -48,7 +48,7 @@ pub fn status(status: &Status) -> String {
         .number("program", |interface| id(interface.program_id))
         .number("link", |interface| id(interface.link_id))
         .lines(&["link", "program", "ifindex"]);
-    let lines = no_ledger(&status.interfaces);
+    let lines = no_ledger(&status.interfaces).chain(no_links(&status.interfaces));
     let lines = lines.chain(status.connections.map(in_use)).chain([summary]);
     table + &lines.map(|line| fit(&line)).collect::<String>()
 }
@@ -99,6 +99,14 @@ fn no_ledger(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
         ))
     };
     interfaces.iter().filter_map(line)
+}
+
+fn no_links(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
+    let blind = interfaces.iter().filter(|interface| !interface.sees_links);
+    blind.map(|interface| {
+        let name = &interface.ifname;
+        format!("{name}: links are not seen: backends whose link is down get new flows, too")
+    })
 }
 
 /// Counters of interfaces and backends; with an earlier snapshot, rates as well.

@@ -8,8 +8,14 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         .consequence("the program can't be loaded, and `attach` fails");
     let ledger = Finding::warning("btf", "kernel")
         .consequence("frames that are lost after they were redirected are not counted");
+    let links = Finding::warning("btf", "kernel")
+        .consequence("backends whose link is down get new flows, too");
     let host = &facts.host;
-    let all = [(program, &host.program), (ledger, &host.ledger)];
+    let all = [
+        (program, &host.program),
+        (ledger, &host.ledger),
+        (links, &host.links),
+    ];
     let refused = |(finding, trial): (Finding, &Trial)| match trial {
         Trial::Refused(Refusal { why, remedy }) => {
             Some(finding.evidence(why).remedy(remedy.clone()))
@@ -32,9 +38,10 @@ mod tests {
         let mut facts = host();
         facts.host.program = Trial::Refused((why, "boot another").into());
         facts.host.ledger = facts.host.program.clone();
+        facts.host.links = facts.host.program.clone();
         let found = check(&facts);
         let checks: Vec<_> = found.iter().map(|finding| finding.check).collect();
-        assert_eq!(checks, ["kernel", "btf"]);
+        assert_eq!(checks, ["kernel", "btf", "btf"]);
         for finding in found {
             assert_eq!(finding.evidence, why);
             assert_eq!(finding.remedy, Remedy::from("boot another"));

@@ -1,15 +1,33 @@
 //! Devices without a link.
 
 use crate::doctor::facts::{DeviceFacts, Facts};
-use crate::model::{Finding, Fix, Remote, Severity, Tool};
+use crate::model::{Backend, Finding, Fix, Remote, Rule, Severity, Tool};
 
 /// Of egress devices.
 pub fn check(facts: &Facts) -> Vec<Finding> {
-    let devices = facts.egress();
-    let findings = devices.flat_map(of_both_ends);
-    findings
-        .map(|finding| finding.consequence("what is redirected to it is lost"))
-        .collect()
+    let of = |device| {
+        let consequence = match is_skipped(facts, device) {
+            true => "new flows go to other backends, and what is still redirected to it is lost",
+            false => "what is redirected to it is lost",
+        };
+        of_both_ends(device).map(move |finding| finding.consequence(consequence))
+    };
+    facts.egress().flat_map(of).collect()
+}
+
+/// Whether whatever sends packets to a device has a backend behind another one, which has a link.
+fn is_skipped(facts: &Facts, device: &DeviceFacts) -> bool {
+    let ifindex = device.features.ifindex;
+    let serves = |backend: &Backend| {
+        let device = facts.serving(backend.ifindex);
+        backend.takes_flows() && device.is_some_and(|device| device.features.up)
+    };
+    let mut rules = facts.rules.iter();
+    let has_others = |rule: &Rule| {
+        let mut backends = rule.backends.iter();
+        !backends.clone().any(|backend| backend.ifindex == ifindex) || backends.any(serves)
+    };
+    facts.live().all(|i| i.sees_links) && !facts.is_forwarded_to(ifindex) && rules.all(has_others)
 }
 
 /// Of interfaces that are not egress devices, too. One that nobody has taken down may just be idle.

@@ -34,6 +34,7 @@ pub fn attach(facts: &mut Facts, device: DeviceFacts, mode: Mode) {
         purpose: Purpose::Rules,
         reachable: true,
         frags: false,
+        sees_links: true,
         state: LinkState::Attached,
         successor: None,
         foreign: None,
@@ -68,6 +69,7 @@ pub fn host() -> Facts {
     let host = HostFacts {
         program: Trial::Loaded,
         ledger: Trial::Loaded,
+        links: Trial::Loaded,
         tells_features: true,
         ..HostFacts::default()
     };

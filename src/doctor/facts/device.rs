@@ -17,6 +17,8 @@ pub struct InterfaceFacts {
     pub reachable: bool,
     /// Frames in several buffers come along.
     pub frags: bool,
+    /// Backends whose link is down are skipped.
+    pub sees_links: bool,
     pub state: LinkState,
     /// The index of the device that has its name now.
     pub successor: Option<u32>,

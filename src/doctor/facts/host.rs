@@ -15,6 +15,8 @@ pub struct HostFacts {
     pub may_change_rules: bool,
     pub program: Trial,
     pub ledger: Trial,
+    /// Whether the program can see the links of devices.
+    pub links: Trial,
     /// How many run.
     pub cpus: u32,
     /// The kernel tells what drivers can do with XDP.

@@ -49,6 +49,9 @@ pub fn try_programs(host: &mut HostFacts, running: &[&Interface]) {
     {
         host.ledger = Trial::Loaded;
     }
+    if running.iter().any(|interface| interface.sees_links) {
+        host.links = Trial::Loaded;
+    }
     if !host.lacks_to_attach.is_empty() {
         return;
     }
@@ -59,6 +62,9 @@ pub fn try_programs(host: &mut HostFacts, running: &[&Interface]) {
     let is_wanted = running.is_empty() || !running.iter().all(unwanted);
     if host.ledger == Trial::NotTried && host.program == Trial::Loaded && is_wanted {
         host.ledger = trial(datapath::try_ledger());
+    }
+    if host.links == Trial::NotTried && host.program == Trial::Loaded {
+        host.links = trial(datapath::require_links());
     }
 }
 

@@ -37,6 +37,7 @@ pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Result<
         purpose: interface.purpose,
         reachable: interface.reachable,
         frags: interface.frags,
+        sees_links: interface.sees_links,
         answers: interface.answers,
         mac: interface.mac,
         state,
