@@ -281,7 +281,7 @@ fn proto_of(frame: &[u8]) -> u8 {
 #[test]
 fn new_flows_go_past_a_backend_whose_link_is_down() {
     const FLOWS: u16 = 32;
-    for mode in MODES {
+    for mode in guest::modes() {
         let bed = Bed::new();
         let (tool, host) = (bed.host.tool(), &bed.host.ns);
         host.ip("tuntap add tap1 mode tap");
