@@ -155,7 +155,7 @@ fn a_rule_that_spreads_datagrams_has_no_connections() {
     typed(&format!("{add} --port 53 --hash packet --reply none")).ok();
     typed(&format!("{add} --port 54 --hash packet --keep-ip")).ok();
     typed(&format!("{add} --hash none")).fails(2, &["flow, source, packet"]);
-    typed(&format!("rule add --port 9 --drop --hash source")).fails(2, &["--hash"]);
+    typed("rule add --port 9 --drop --hash source").fails(2, &["--hash"]);
     // A file has it, too, and one that leaves the reply open.
     let mut rows = tool.json("rule list");
     for row in rows.as_array_mut().expect("rows") {

@@ -24,6 +24,7 @@ fn a_rule_with_defaults_is_any_source_udp_7999_weight_1() {
         "decrement_ttl": true, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
         "state": "stale_mac", "origin": null, "dst": "0.0.0.0/0", "inner_vlan": null, "in": null,
         "in_ifindex": null, "action": "redirect", "too_long": "icmp", "pop_vlans": 0, "sticky": false, "announce": false,
+        "hash": "flow", "marked_down": false,
     });
     assert_eq!(bed.tool().json("rule list"), json!([row]));
     assert_eq!(bed.tool().json("stats")["rules"], json!([row]));
@@ -46,6 +47,7 @@ fn every_part_of_a_rule_is_listed_as_it_was_given() {
         "decrement_ttl": true, "push_vlan": null, "pop_vlan": false, "delivered": 0, "failures": no_failures(),
         "state": "stale_mac", "origin": null, "dst": "0.0.0.0/0", "inner_vlan": null, "in": null,
         "in_ifindex": null, "action": "redirect", "too_long": "icmp", "pop_vlans": 0, "sticky": false, "announce": false,
+        "hash": "flow", "marked_down": false,
     });
     let added = row.as_object_mut().unwrap();
     let warnings = added.remove("warnings");
