@@ -9,6 +9,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
+use fixture::guest::modes;
 use fixture::lan::{Lan, mac, receive, socket};
 use fixture::terminal::{self, Terminal};
 use fixture::{Run, eventually, kill};
@@ -17,7 +18,6 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 const VIP: &str = "203.0.113.53";
-const MODES: [&str; 2] = ["skb", "native"];
 const TCP: &str = "--dst 203.0.113.53 --proto tcp --port 80";
 const UDP: &str = "--dst 203.0.113.53 --port 53";
 
@@ -202,7 +202,7 @@ fn servers_of(connections: &[Connection]) -> BTreeSet<usize> {
 
 #[test]
 fn a_server_without_weight_keeps_its_connections_and_gets_no_new_ones() {
-    for mode in MODES {
+    for mode in modes() {
         let bed = Bed::with(mode, 3);
         let mut all = bed.connect_many();
         assert_eq!(servers_of(&all).len(), 3);
@@ -242,7 +242,7 @@ fn a_server_without_weight_keeps_its_connections_and_gets_no_new_ones() {
 
 #[test]
 fn flows_of_udp_stay_too_where_their_answers_are_translated() {
-    for mode in MODES {
+    for mode in modes() {
         let bed = Bed::new(mode, 2);
         (0..2).for_each(|number| bed.join(number, UDP, "--reply nat"));
         let servers: Vec<UdpSocket> = bed
@@ -301,7 +301,7 @@ fn flows_of_udp_stay_too_where_their_answers_are_translated() {
 
 #[test]
 fn the_only_server_of_a_rule_can_be_drained() {
-    for mode in MODES {
+    for mode in modes() {
         let bed = Bed::with(mode, 1);
         let mut all = vec![bed.connect(), bed.connect()];
         bed.lan
@@ -361,7 +361,7 @@ fn what_no_rule_remembers_moves_at_once() {
 
 #[test]
 fn a_server_is_deleted_when_its_last_connection_is_over() {
-    for mode in MODES {
+    for mode in modes() {
         let bed = Bed::with(mode, 2);
         bed.join(1, UDP, "--reply none");
         let mut all = bed.connect_many();
@@ -538,7 +538,7 @@ fn on_a_terminal_one_line_says_how_many_are_left() {
 
 #[test]
 fn no_packet_goes_to_a_server_that_is_marked_down() {
-    for mode in MODES {
+    for mode in modes() {
         let bed = Bed::with(mode, 3);
         bed.join(0, UDP, "--reply none");
         let mut all = bed.connect_many();

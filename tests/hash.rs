@@ -5,10 +5,9 @@ mod fixture;
 use std::net::UdpSocket;
 use std::process::Stdio;
 
+use fixture::guest::modes;
 use fixture::lan::{ANYWHERE, Lan, receive, socket};
 use serde_json::json;
-
-const MODES: [&str; 2] = ["skb", "native"];
 
 /// A rule with three servers, all of which listen.
 struct Bed {
@@ -47,7 +46,7 @@ impl Bed {
 
 #[test]
 fn all_flows_of_a_source_go_to_one_server() {
-    for (mode, reply) in MODES.into_iter().zip(["none", "nat"]) {
+    for (mode, reply) in modes().into_iter().zip(["none", "nat", "nat"]) {
         let bed = Bed::new(mode, &format!("--hash source --reply {reply}"));
         let mut all = [0; 3];
         for last in 20..60 {
@@ -70,7 +69,7 @@ fn all_flows_of_a_source_go_to_one_server() {
 
 #[test]
 fn each_datagram_goes_to_any_server() {
-    for mode in MODES {
+    for mode in modes() {
         let bed = Bed::new(mode, "--hash packet");
         let client = bed.lan.vm_socket();
         let send = |size: usize, times: usize| {
