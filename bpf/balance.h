@@ -126,23 +126,20 @@ static __always_inline __u32 line_to_try(const struct fallback_search *search, _
 	return search->choice.first + (search->hash + step) % search->choice.size;
 }
 
-/* Whether a backend can have a new flow. */
-static __always_inline bool is_ready(const struct action *action)
-{
-	return action && !lacks_link(action->ifindex) && is_possible(action);
-}
-
 /* A step of bpf_loop: 1 ends it. */
 static long try_another(__u32 step, void *arg)
 {
 	struct fallback_search *search = arg;
 	__u32 line = line_to_try(search, step);
+	const struct action *action = line_at(line);
 
-	if (is_ready(line_at(line))) {
+	if (!is_possible(action))
+		return 0;
+	if (!lacks_link(action->ifindex)) {
 		search->found = line;
 		return 1;
 	}
-	if (!search->last_resort && is_possible(line_at(line)))
+	if (!search->last_resort)
 		search->last_resort = line;
 	return 0;
 }
@@ -177,7 +174,7 @@ static __always_inline bool choose_backend(const struct packet *pkt, __u32 slot,
 	__u32 line = choose_by_hash(choice, hash);
 	const struct action *action = line_at(line);
 
-	if (!is_ready(action)) {
+	if (!is_possible(action) || lacks_link(action->ifindex)) {
 		line = find_fallback(choice->first, choice->size, choice->maglev, hash, line);
 		action = line_at(line);
 		if (!is_possible(action))

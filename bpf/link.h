@@ -31,17 +31,25 @@ __u64 known_links[KNOWN_LINKS] = {};
  */
 static __always_inline bool is_link_down(__u32 ifindex)
 {
-	void *value = bpf_map_lookup_elem(&egress, &ifindex), *device = NULL;
-	__u32 flags = 0;
-	__u64 state = 0;
+	void *value = bpf_map_lookup_elem(&egress, &ifindex), *device;
+	/* One after the other, because the program has little of the stack left. */
+	union {
+		void *device;
+		__u32 flags;
+		__u64 state;
+	} seen = {};
 
-	if (!value)
+	if (!value ||
+	    bpf_probe_read_kernel(&seen.device, sizeof(seen.device), value - interface.to_device))
 		return false;
-	if (bpf_probe_read_kernel(&device, sizeof(device), value - interface.to_device) ||
-	    bpf_probe_read_kernel(&flags, sizeof(flags), device + interface.to_flags) ||
-	    bpf_probe_read_kernel(&state, sizeof(state), device + interface.to_state))
+	device = seen.device;
+	if (bpf_probe_read_kernel(&seen.flags, sizeof(seen.flags), device + interface.to_flags))
 		return false;
-	return !(flags & IFF_UP) || state & 1ull << __LINK_STATE_NOCARRIER;
+	if (!(seen.flags & IFF_UP))
+		return true;
+	if (bpf_probe_read_kernel(&seen.state, sizeof(seen.state), device + interface.to_state))
+		return false;
+	return seen.state & 1ull << __LINK_STATE_NOCARRIER;
 }
 
 /* What is known of a device in this tick, but for the last bit. */
