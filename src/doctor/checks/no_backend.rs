@@ -6,12 +6,16 @@ use std::net::IpAddr;
 use crate::doctor::facts::Facts;
 use crate::model::{Action, Backend, Finding, Rule};
 
-/// One finding for all rules that have the same backends.
+/// The backends, and which of them are marked down.
+type Idle = Vec<(IpAddr, bool)>;
+
+/// One finding for all rules that have the same backends, for the same reasons.
 pub fn check(facts: &Facts) -> Vec<Finding> {
-    let mut found: BTreeMap<Vec<IpAddr>, Vec<&Rule>> = BTreeMap::new();
+    let mut found: BTreeMap<Idle, Vec<&Rule>> = BTreeMap::new();
     for rule in facts.rules.iter().filter(|rule| takes_nothing(rule)) {
-        let servers = rule.backends.iter().map(|backend| backend.server);
-        found.entry(servers.collect()).or_default().push(rule);
+        let backends = rule.backends.iter();
+        let idle = backends.map(|backend| (backend.server, backend.marked_down));
+        found.entry(idle.collect()).or_default().push(rule);
     }
     let all = found.values();
     all.filter_map(|rules| finding(facts, rules)).collect()
@@ -60,12 +64,12 @@ mod tests {
         let one = check(&facts).pop().expect("one has none");
         assert_eq!(one.evidence, "10.0.0.2 is marked down");
         assert!(one.subject.ends_with("udp port 7999"), "{}", one.subject);
-        facts
-            .rules
-            .push(rule(|backend| backend.weight = Weight::NONE));
+        let drained = || rule(|backend| backend.weight = Weight::NONE);
+        facts.rules.extend([drained(), drained()]);
         let both = check(&facts);
-        assert_eq!(both.len(), 1);
+        assert_eq!(both.len(), 2);
         assert!(both[0].subject.starts_with("2 rules, such as "));
+        assert_eq!(both[0].evidence, "10.0.0.2 has weight 0");
         // Another backend takes flows.
         let rules = &mut facts.rules;
         rules.retain(|rule| !rule.backends[0].takes_flows());
