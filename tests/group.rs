@@ -148,9 +148,10 @@ impl Drop for Elsewhere {
     }
 }
 
-const RULE_VERBS: [&str; 4] = [
+const RULE_VERBS: [&str; 5] = [
     "rule list",
     "rule del --all",
+    "rule mark down --server 10.1.1.9",
     "rule add --server 10.1.1.9 --mac 02:00:00:00:00:09 --dev wan0",
     "stats",
 ];
@@ -206,6 +207,15 @@ fn members_use_the_default_pins_without_root_and_nobody_else_does() {
         let stats = member("stats --json").ok().json();
         assert_eq!(stats["interfaces"].as_array().unwrap().len(), 2);
 
+        member("rule mark down --server 172.17.0.2").ok();
+        member("rule mark up --server 172.17.0.2").ok();
+        root(&format!(
+            "rule add --port 9 --server 172.17.0.2 --mac {mac} --dev wan0 --reply nat"
+        ))
+        .ok();
+        let drain = "rule drain --server 172.17.0.2 --port 9";
+        outsider(drain).fails(5, &["ermission"]);
+        member(drain).ok();
         assert_eq!(
             member("rule del --all --json").ok().json(),
             json!({"deleted": 1, "attached": [], "detached": []})
