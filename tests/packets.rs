@@ -405,6 +405,28 @@ fn every_packet_of_the_table_comes_out_as_it_must() {
 }
 
 /// Each form of checksum that can arrive, and the form that the receiver needs.
+/// As those of one client mostly are.
+#[test]
+fn flows_from_ports_in_a_row_are_shared_evenly() {
+    const FLOWS: u16 = 1200;
+    on_bed(|bed| {
+        let servers = ["172.17.0.2", "172.17.0.3", "172.17.0.4"];
+        let rules = servers.map(|server| format!("--server {server}"));
+        bed.set_rules(&rules.each_ref().map(String::as_str), "out");
+        let mut shares = [0.0; 3];
+        for sport in 40_000..40_000 + FLOWS {
+            let packet = Frame { sport, ..frame() };
+            let (verdict, out) = bed.skb.run(&packet.bytes());
+            assert_eq!(verdict, XDP_REDIRECT);
+            shares[usize::from(out[33]) - 2] += 1.0;
+        }
+        let expected = f64::from(FLOWS) / 3.0;
+        let squares = shares.map(|share: f64| (share - expected).powi(2) / expected);
+        // Chi-squared with two degrees of freedom: more than that by chance once in three million times.
+        assert!(squares.iter().sum::<f64>() < 30.0, "{shares:?}");
+    });
+}
+
 #[test]
 fn a_partial_checksum_is_completed_where_nobody_else_does() {
     on_bed(|bed| {
