@@ -24,7 +24,8 @@ struct connection {
 	__u32 line; /* of the backend's action */
 	__u32 counter;
 	__be16 port;	     /* the source port with which they leave; 0: their own */
-	__u8 is_current : 1; /* the line is one of the rule set that decides */
+	__u8 is_current : 1; /* the line is one of the rule set that decides, for this interface */
+	__u8 elsewhere : 1;  /* its requests arrived at another interface so far */
 	__u8 unattended : 1; /* its clock or its state changes: see attend */
 	__u8 is_renewed : 1; /* its clock did */
 };
@@ -153,7 +154,8 @@ static __always_inline void describe_connection(struct connection *found,
 	found->line = seen->backend;
 	found->counter = *(volatile __u32 *)&entry->counter;
 	found->port = seen->port;
-	found->is_current = !is_newer(revision, seen->backend >> 32);
+	found->elsewhere = *(volatile __u32 *)&entry->ifindex != interface.ifindex;
+	found->is_current = !found->elsewhere && !is_newer(revision, seen->backend >> 32);
 }
 
 static __always_inline void count_packet(struct flow_entry *entry, __u32 size)

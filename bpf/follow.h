@@ -114,6 +114,7 @@ __noinline __u32 look_again(__u32 number, __u64 id, __u32 chosen, __u32 first, _
 	if (size)
 		opening->counter = action->counter;
 	request->counter = opening->counter;
+	request->ifindex = interface.ifindex;
 	count_packet(request, opening->size);
 	/* Compared, so that another connection that has the entry by now doesn't get the line. */
 	__sync_val_compare_and_swap((__u64 *)&request->line, before,
@@ -191,6 +192,19 @@ static __always_inline bool follow_answer(const struct connection *found, struct
 }
 
 /*
+ * Whether the packet has nothing to do with its connection, which is of another interface: the
+ * rules for this one lead to no server. With a forged address, it could otherwise get past a rule's
+ * interface.
+ */
+static __always_inline bool is_stranger(const struct connection *found, __u32 outcome,
+					const struct decision *decision)
+{
+	if (!found->elsewhere)
+		return false;
+	return outcome == OUTCOME_NO_RULE || (!outcome && !leads_to_backend(decision->action));
+}
+
+/*
  * Decides by the rules. Where the packet has a connection, it stays with the backend that this has,
  * if the rules have that.
  */
@@ -201,7 +215,7 @@ static __always_inline __u32 ask_rules(const struct packet *pkt, const struct et
 	struct choice choice = {};
 	__u32 outcome = decide_by_rules(pkt, &choice, decision);
 
-	if (!is_known)
+	if (!is_known || is_stranger(found, outcome, decision))
 		return outcome;
 	if (outcome == OUTCOME_NO_RULE) /* the only rule of a service may not take the packet */
 		choice.size = 0;

@@ -48,7 +48,8 @@ static __always_inline __u32 glance_at_request(struct flow_entry *entry,
 {
 	if (answers_only())
 		return NOT_KNOWN;
-	if (is_newer(revision, seen->backend >> 32))
+	if (is_newer(revision, seen->backend >> 32) ||
+	    *(volatile __u32 *)&entry->ifindex != interface.ifindex)
 		return ASK_RULES;
 	take_line(decision, seen->backend, *(volatile __u32 *)&entry->counter);
 	if (!is_possible(decision->action))

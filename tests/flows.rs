@@ -8,11 +8,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use fixture::connections::Table;
-use fixture::kill;
 use fixture::lan::mac;
 use fixture::packet::{Frame, UDP};
 use fixture::routed::{Between, Routed as Bed, V4, V6};
-use fixture::run::{Loaded, XDP_REDIRECT};
+use fixture::run::{Loaded, XDP_DROP, XDP_PASS, XDP_REDIRECT};
+use fixture::{Ns, kill};
 use serde_json::{Value, json};
 
 /// Nobody's addresses, which clients ask.
@@ -276,6 +276,53 @@ fn flows_that_only_keep_their_backend_are_listed() {
     assert_eq!(list[0]["answers"]["packets"], 0);
     bed.tool().ok("flow del --all");
     assert_eq!(bed.list("").len(), 0);
+}
+
+/// Whoever forges a client's address elsewhere gets no further than by the rules.
+#[test]
+fn the_interface_of_a_rule_holds_for_connections_that_stand() {
+    let (bed, other) = (Bed::bare(), Ns::new("other"));
+    bed.host.veth("dmz", &other, "eth0");
+    bed.tool().ok("attach dmz --mode skb");
+    let (status, mac) = (bed.tool().json("status"), mac(&bed.server, "eth0"));
+    let rule = |device: &str| {
+        format!(
+            "rule add --dst {} --in {device} --port 80 --reply nat --server {} --mac {mac} --dev wan",
+            VIP[0], SERVER[0]
+        )
+    };
+    let frame = Frame {
+        src: CLIENT[0].parse().unwrap(),
+        sport: 40000,
+        dst: VIP[0].parse().unwrap(),
+        dport: 80,
+        proto: UDP,
+        ..Frame::default()
+    };
+    let arrives = |device: &str| {
+        let (program, ifindex) = (Loaded::on(&status, device), bed.host.ifindex(device));
+        let run = || program.run_at(ifindex, &frame.bytes()).0;
+        bed.host.enter(run)
+    };
+    let requests = || {
+        let all = bed.list("");
+        assert_eq!(all.len(), 1);
+        (all[0]["in"].clone(), all[0]["requests"]["packets"].clone())
+    };
+    bed.tool().ok(&rule("lan"));
+    assert_eq!(arrives("lan"), XDP_REDIRECT);
+    assert_eq!(arrives("dmz"), XDP_PASS);
+    bed.tool().ok("rule add --in dmz --proto any --drop");
+    assert_eq!(arrives("dmz"), XDP_DROP);
+    assert_eq!(requests(), (json!("lan"), json!(1)));
+    // The client may be elsewhere now, where a rule leads to the same server.
+    bed.tool().ok(&rule("dmz"));
+    for n in 2..4 {
+        assert_eq!(arrives("dmz"), XDP_REDIRECT);
+        assert_eq!(requests(), (json!("dmz"), json!(n)));
+    }
+    assert_eq!(arrives("lan"), XDP_REDIRECT);
+    assert_eq!(requests(), (json!("lan"), json!(4)));
 }
 
 #[test]
