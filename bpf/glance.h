@@ -52,7 +52,7 @@ static __always_inline __u32 glance_at_request(struct flow_entry *entry,
 	    *(volatile __u32 *)&entry->ifindex != interface.ifindex)
 		return ASK_RULES;
 	take_line(decision, seen->backend, *(volatile __u32 *)&entry->counter);
-	if (!is_possible(decision->action))
+	if (!is_still_possible(decision->action))
 		return LOOK_CLOSER;
 	decision->sport = seen->port;
 	decision->known = true;
