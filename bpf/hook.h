@@ -13,6 +13,7 @@
  *   make_room, undo_room  in front of the frame
  *   adjust_tail
  *   prepare_redirect
+ *   is_away		   whether indexes of devices mean others here
  *
  * What depends on it in the rewriting of packets is in rewrite_xdp.h and rewrite_tc.h.
  */

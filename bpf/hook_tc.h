@@ -102,6 +102,45 @@ static __always_inline bool adjust_tail(struct xdp_md *ctx, int by)
 	return bpf_skb_change_tail(ctx, ctx->len + by, 0) == 0;
 }
 
+/* The tick in which it was looked at last where the interface is, and in the last bit what is_away
+ * says. */
+__u64 whereabouts = 0;
+
+/* Reads the number of the network namespace where the kernel keeps it. 0: it cannot be read. */
+static __always_inline __u32 read_netns(struct xdp_md *ctx)
+{
+	void *device = NULL, *net = NULL;
+	__u32 number = 0;
+
+	if (bpf_probe_read_kernel(&device, sizeof(device), (void *)ctx + interface.to_skb_device) ||
+	    bpf_probe_read_kernel(&net, sizeof(net), device + interface.to_net))
+		return 0;
+	bpf_probe_read_kernel(&number, sizeof(number), net + interface.to_inum);
+	return number;
+}
+
+/* Neither static nor inlined, so that what it has on the stack is gone when others run. */
+__noinline __u32 look_around(struct xdp_md *ctx)
+{
+	__u32 number = read_netns(ctx), away = number && number != interface.netns;
+
+	*(volatile __u64 *)&whereabouts = bpf_jiffies64() << 1 | away;
+	return away;
+}
+
+/*
+ * The kernel looks for the egress device in the network namespace that the interface is in now. It
+ * is asked once in a tick (1 to 10 ms): an interface that is moved is down first.
+ */
+static __always_inline bool is_away(struct xdp_md *ctx)
+{
+	__u64 word = *(volatile __u64 *)&whereabouts;
+
+	if (!interface.to_skb_device)
+		return false;
+	return word >> 1 == bpf_jiffies64() ? word & 1 : look_around(ctx);
+}
+
 /* Whether the kernel may hand frames to a device's other end, past its queue. It drops those whose
  * other end is in the same network namespace. */
 static __always_inline bool is_paired(__u32 ifindex)

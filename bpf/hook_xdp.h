@@ -73,6 +73,12 @@ static __always_inline bool adjust_tail(struct xdp_md *ctx, int by)
 	return bpf_xdp_adjust_tail(ctx, by) == 0;
 }
 
+/* The egress map has devices, wherever the interface is. */
+static __always_inline bool is_away(struct xdp_md *ctx)
+{
+	return false;
+}
+
 /*
  * Has the kernel redirect the frame to the device once the program returns HOOK_REDIRECT. False
  * where the device is gone. This comes before the first byte is written, so that the packet can

@@ -454,7 +454,7 @@ int xdpredir(struct xdp_md *ctx)
 	__u32 size = frame_size(ctx), live = read_live(), outcome;
 
 	pull_headers(ctx, PLAIN4_L4 + sizeof(struct tcphdr), PLAIN6_L4 + sizeof(struct tcphdr));
-	outcome = judge_plain(ctx, live, size);
+	outcome = is_away(ctx) ? OUTCOME_NO_DEVICE : judge_plain(ctx, live, size);
 	if (outcome >= OUTCOMES)
 		outcome = judge_closer(ctx, live, size, outcome);
 	if (outcome == OUTCOME_TOO_BIG_SENT)

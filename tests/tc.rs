@@ -486,3 +486,44 @@ fn the_other_end_in_the_same_namespace_gets_them_as_well() {
     let size = server.recv(&mut buffer).expect("it arrives");
     assert_eq!(&buffer[..size], b"hello");
 }
+
+/// There, the indexes of devices that rules have are those of others.
+#[test]
+fn an_interface_that_was_moved_to_another_namespace_takes_nothing_until_it_is_back() {
+    let bed = bed(Between::Veth);
+    bed.tool().ok(&format!(
+        "rule add --port 9 --server {} --to-port 8080",
+        V4.server
+    ));
+    let server = socket(&bed.server, "0.0.0.0:8080");
+    let elsewhere = Ns::new("elsewhere");
+    let moves = |from: &Ns, to: &Ns| {
+        from.ip(&format!("link set lan netns {}", to.name));
+        to.ip("link set lan up");
+        to.ip("addr add 192.168.122.1/24 dev lan");
+    };
+    let client = socket(&bed.client, "0.0.0.0:0");
+    let mut buffer = [0; 100];
+    moves(&bed.host, &elsewhere);
+    let there = socket(&elsewhere, "0.0.0.0:9");
+    client.send_to(b"one", "192.168.122.1:9").expect("sent");
+    let size = there.recv(&mut buffer).expect("it passes");
+    assert_eq!(&buffer[..size], b"one");
+    let status = bed.tool().json("status");
+    assert_eq!(status["interfaces"][0]["state"], "moved");
+    let doctor = bed.tool().run("doctor");
+    assert_eq!(doctor.code, 7);
+    assert!(
+        doctor
+            .out
+            .contains("nothing that arrives there is redirected"),
+        "{doctor:?}"
+    );
+
+    moves(&elsewhere, &bed.host);
+    client.send_to(b"two", "192.168.122.1:9").expect("sent");
+    let size = server.recv(&mut buffer).expect("it is redirected");
+    assert_eq!(&buffer[..size], b"two");
+    bed.tool().ok("detach lan");
+    assert!(tcx(&bed.host, "lan").is_empty());
+}

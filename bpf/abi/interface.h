@@ -26,6 +26,16 @@ struct interface {
 	__u16 to_device;
 	__u16 to_flags;
 	__u16 to_state;
+	/*
+	 * At the tc hook, to find out whether the interface is in another network namespace: from
+	 * an skb to its device, from a device to its namespace, from there to its number; 0: that
+	 * is not known.
+	 */
+	__u16 to_skb_device;
+	__u16 to_net;
+	__u16 to_inum;
+	__u16 zero;
+	__u32 netns; /* the number of the interface's own */
 };
 #define MODE_NATIVE 1
 #define MODE_SKB    2
@@ -41,6 +51,6 @@ struct interface {
 #define LEDGER_UNWANTED	   1 /* attach --no-ledger */
 #define LEDGER_UNAVAILABLE 2 /* the kernel has no BTF, or refused the tracing programs */
 
-_Static_assert(sizeof(struct interface) == 60, "interface");
+_Static_assert(sizeof(struct interface) == 72, "interface");
 
 #endif

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use libbpf_rs::btf::Btf;
-use libbpf_rs::btf::types::{MemberAttr, Struct};
+use libbpf_rs::btf::types::{Composite, MemberAttr, Struct};
 use libbpf_rs::{ProgramType, libbpf_sys};
 
 use super::abi;
@@ -64,15 +64,56 @@ fn find(btf: &Btf) -> Option<LinkLayout> {
     })
 }
 
+/// Where a tc program finds the network namespace that an interface is in: see bpf/hook_tc.h.
+#[derive(Clone, Copy)]
+pub struct NetnsLayout {
+    to_skb_device: u16,
+    to_net: u16,
+    to_inum: u16,
+}
+
+impl NetnsLayout {
+    /// None where the kernel does not say, or lets no program read its memory.
+    pub fn of_kernel() -> Option<Self> {
+        LinkLayout::of_kernel().ok()?;
+        find_netns(&Btf::from_vmlinux().ok()?)
+    }
+
+    pub fn put(self, config: &mut abi::interface) {
+        config.to_skb_device = self.to_skb_device;
+        config.to_net = self.to_net;
+        config.to_inum = self.to_inum;
+    }
+}
+
+fn find_netns(btf: &Btf) -> Option<NetnsLayout> {
+    Some(NetnsLayout {
+        to_skb_device: distance(btf, "sk_buff", "dev")?,
+        to_net: distance(btf, "net_device", "nd_net")?,
+        to_inum: distance(btf, "net", "ns")? + distance(btf, "ns_common", "inum")?,
+    })
+}
+
 /// Of a field from the beginning of its structure.
 fn distance(btf: &Btf, structure: &str, field: &str) -> Option<u16> {
     let structure: Struct = btf.type_by_name(structure)?;
-    let mut members = structure.iter();
-    let member = members.find(|member| member.name.is_some_and(|name| name == field))?;
-    match member.attr {
-        MemberAttr::Normal { offset } => u16::try_from(offset / 8).ok(),
-        MemberAttr::BitField { .. } => None,
-    }
+    u16::try_from(bits_to(btf, structure.into(), field)? / 8).ok()
+}
+
+/// The same in bits, also of a field in a structure or union without a name.
+fn bits_to(btf: &Btf, within: Composite, field: &str) -> Option<u32> {
+    within.iter().find_map(|member| {
+        let MemberAttr::Normal { offset } = member.attr else {
+            return None;
+        };
+        match member.name {
+            Some(name) if !name.is_empty() => (name == field).then_some(offset),
+            _ => {
+                let inner: Composite = btf.type_by_id(member.ty)?;
+                Some(offset + bits_to(btf, inner, field)?)
+            }
+        }
+    })
 }
 
 #[cfg(test)]
@@ -85,6 +126,8 @@ mod tests {
         let found = find(&btf).expect("it has these fields");
         assert!(found.to_device > 0 && found.to_flags != found.to_state);
         assert_eq!(distance(&btf, "net_device", "no such field"), None);
+        let netns = find_netns(&btf).expect("it has these fields");
+        assert!(netns.to_skb_device > 0 && netns.to_net > 0 && netns.to_inum > 0);
         assert_eq!(distance(&btf, "no_such_structure", "dev"), None);
     }
 }

@@ -13,14 +13,14 @@ use libbpf_rs::{Map, MapCore, MapFlags, MapHandle, Object, OpenObject, Program, 
 use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::banks::Kind;
 use super::bpffs::{At, mkdir, remove_tree};
-use super::link_layout::LinkLayout;
+use super::link_layout::{LinkLayout, NetnsLayout};
 use super::permissions::{group_of, share_pins_of};
 use super::ruleset::slots;
 use super::schema::{CONFIG, OWN, SHARED, Schema, pin_of};
 use super::state::has_state;
 use super::{Pins, banks, ledger, policy, refusal, ruleset, sys};
 use crate::host::device::{self, Device};
-use crate::host::xdp;
+use crate::host::{netns, xdp};
 use crate::model::{LedgerState, Mode, Policy, Purpose};
 
 /// What the variables of the XDP program are called in the BPF object.
@@ -211,6 +211,12 @@ fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
     };
     if let Some(links) = variant.links {
         links.put(&mut config);
+    }
+    if variant.mode == Mode::Tc
+        && let Some(layout) = NetnsLayout::of_kernel()
+    {
+        layout.put(&mut config);
+        config.netns = netns::inode()?;
     }
     abi::put_text(&mut config.name, &device.name);
     Ok(config)

@@ -32,7 +32,7 @@ pub const SHARED: [Schema; 20] = [
 ];
 
 /// An interface's own maps.
-pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 2), ("config", 5)];
+pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 2), ("config", 6)];
 
 /// What `config` is called in the BPF objects of all hooks.
 pub const CONFIG: &str = "xdpredir.rodata";
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn pins_of_other_schemas_are_told_apart() {
         assert_eq!(pin_of(&SHARED, "ports").as_deref(), Some("ports-1"));
-        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-5"));
+        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-6"));
         assert_eq!(pin_of(&OWN, "ports"), None);
         assert_eq!(difference(&SHARED, "ports-1"), None);
         assert_eq!(difference(&SHARED, "ledger"), None);

@@ -2,7 +2,7 @@
 
 use super::remedies;
 use crate::doctor::facts::{Facts, InterfaceFacts};
-use crate::model::{Command, Finding, LinkState, Remedy, Verb};
+use crate::model::{Command, Finding, LinkState, Mode, Remedy, Verb};
 
 pub fn check(facts: &Facts) -> Vec<Finding> {
     let finding = |interface| finding(facts, interface);
@@ -68,9 +68,10 @@ fn moved(facts: &Facts, interface: &InterfaceFacts) -> Finding {
                 )),
             ]),
         elsewhere => finding
-            .consequence(
-                "it is in another network namespace, and what arrives there is still redirected",
-            )
+            .consequence(match interface.mode {
+                Mode::Tc => "it is in another network namespace, and nothing that arrives there is redirected",
+                _ => "it is in another network namespace, and what arrives there is still redirected",
+            })
             .evidence(match elsewhere {
                 Some(now) => format!("the program runs on {now}"),
                 None => "the program runs on a device, but on none that is here".into(),
