@@ -163,7 +163,7 @@ fn one_bad_line_is_named_and_nothing_is_loaded() {
         (with("ifindex", json!(4242)), 3, "4242"),
         (with("ifname", json!("out1")), 2, "ifname out1"),
         (with("vlan", json!(4095)), 2, "vlan 4095"),
-        (with("weight", json!(0)), 2, "weight"),
+        (with("weight", json!(65536)), 2, "weight"),
         (with("to_port", json!(0)), 2, "to_port"),
         (with("push_vlan", json!(0)), 2, "push_vlan"),
         (with("snat", json!("224.0.0.9")), 2, "snat 224.0.0.9"),
