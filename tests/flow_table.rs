@@ -117,6 +117,8 @@ fn frame(proto: u8, flags: u8, src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) -> Ve
         ..Frame::default()
     };
     let mut bytes = frame.bytes();
+    // As Ethernet pads it. A shorter one takes another path through the program.
+    bytes.resize(bytes.len().max(60), 0);
     if proto == TCP {
         bytes[14 + 20 + 13] = flags;
     }
