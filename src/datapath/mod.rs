@@ -54,5 +54,5 @@ pub use pins::Pins;
 pub use ruleset::locators::MAX_TEXT as MAX_LOCATOR;
 pub use ruleset::{Draft, RuleStore, Staged, Transaction};
 pub use state::{attached, has_state, not_attached, other_namespaces, read};
-pub use sys::wait_for_readers;
+pub use sys::{knows_tcx, wait_for_readers};
 pub use version::{OtherVersion, other_versions};

@@ -300,13 +300,33 @@ fn a_vm_behind_a_tap_is_told_in_either_mode_and_without_a_command_for_here() {
             "<host tso4='off'",
         ];
         let said = bed.says(&["a VM behind tap0"], &words);
-        assert!(commands(&said).is_empty(), "{said:#}");
+        // The only commands for here attach it at the tc hook.
+        let here = commands(&said);
+        assert!(
+            here.iter().all(|command| command.contains("xdpredir")),
+            "{said:#}"
+        );
         bed.tool().ok("detach tap0 --keep-rules");
     }
     // Who reads a tap without a header can't mark such frames.
     let _plain = Tap::new(&bed.lan.host, "tap1", false);
     bed.tool().ok("attach tap1");
     bed.says_nothing();
+}
+
+#[test]
+fn at_the_tc_hook_segments_are_redirected_whole_and_doctor_says_how_to_get_there() {
+    guest::needs_kernel(6, 6, "tcx");
+    let bed = Bed::new(false);
+    bed.tool().ok("attach lan --mode skb");
+    bed.rule("--proto tcp --keep-ip");
+    let sender = format!("TSO is on at eth0 in {}", bed.lan.vm.name);
+    let said = bed.says(&[&sender], &["redirected whole", "attach lan --mode tc`"]);
+    let last = commands(&said).pop().expect("a command");
+    let last = last.replace("xdpredir ", &format!("{BINARY} "));
+    crate::fixture::command("sh", &["-c", &last]);
+    bed.says_nothing();
+    bed.no_segments_pass();
 }
 
 fn large(host: &Ns) -> Vec<u8> {

@@ -181,7 +181,8 @@ pub fn check(facts: &Facts, interface: &InterfaceFacts, device: &DeviceFacts) ->
             ))
             .remedy(
                 Remedy::all(makers.into_iter().map(|maker| maker.remedy))
-                    + instead(facts, interface, features),
+                    + instead(facts, interface, features)
+                    + at_tc(facts, interface),
             ),
     )
 }
@@ -205,6 +206,15 @@ fn instead(facts: &Facts, interface: &InterfaceFacts, features: &Features) -> Re
         (Some(lower), None) => format!(", or attach to {lower}").into(),
         _ => Remedy::default(),
     }
+}
+
+/// The hook where such frames are redirected as they are.
+fn at_tc(facts: &Facts, interface: &InterfaceFacts) -> Remedy {
+    if !facts.host.knows_tcx {
+        return Remedy::default();
+    }
+    let again = remedies::reattach(facts, &[&interface.name], Some(Mode::Tc));
+    Remedy::from(", or, to have them redirected whole, ") + again
 }
 
 /// Those whose frames arrive in generic mode at an attached device itself, where the kernel joins none, and

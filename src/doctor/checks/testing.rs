@@ -71,6 +71,7 @@ pub fn host() -> Facts {
         ledger: Trial::Loaded,
         links: Trial::Loaded,
         tells_features: true,
+        knows_tcx: false,
         ..HostFacts::default()
     };
     Facts {
