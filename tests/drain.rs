@@ -587,12 +587,9 @@ fn no_packet_goes_to_a_server_that_is_marked_down() {
             read.expect_err("no server knows it");
         }
         let up = tool.ok("rule mark up --server 172.17.0.2");
-        assert_eq!(up.out, "172.17.0.2 is not marked down in 2 rules\n");
+        assert_eq!(up.out, "172.17.0.2 is marked up in 2 rules\n");
         let again = tool.ok("rule mark up --server 172.17.0.2");
-        assert_eq!(
-            again.out,
-            "172.17.0.2 is not marked down in 2 rules, as it was\n"
-        );
+        assert_eq!(again.out, "172.17.0.2 is marked up in 2 rules, as it was\n");
         let configured = |rows: &Value| -> Vec<Value> {
             let keys = [
                 "server",

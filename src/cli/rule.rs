@@ -177,10 +177,7 @@ fn mark(global: &Global, pins: &Pins, args: &RuleMark) -> Result<()> {
         0 => ", as it was",
         _ => "",
     };
-    view::sentence(match is_down {
-        true => format!("{server} is marked down in {rules}{already}"),
-        false => format!("{server} is not marked down in {rules}{already}"),
-    })?;
+    view::sentence(format!("{server} is marked {mark} in {rules}{already}"))?;
     view::answers::say(&report.for_answers)
 }
 
