@@ -187,7 +187,7 @@ static __always_inline bool is_answerable_arp(const struct arp *arp, const struc
 }
 
 /* The outcome of a frame that is not IP. */
-__noinline __u32 answer_arp(struct xdp_md *ctx)
+__noinline __u32 answer_arp(struct hook_ctx *ctx)
 {
 	struct question *asked = this_cpu_question();
 	struct scratch *mine = this_cpu_scratch();
@@ -239,7 +239,8 @@ static __always_inline bool is_same6(const __be32 *one, const __be32 *other)
 }
 
 /* Where the option ends that begins at an offset, which is not the end; 0: it is not valid. */
-static __always_inline __u32 skip_option(struct xdp_md *ctx, __u32 offset, __u32 end, bool is_probe)
+static __always_inline __u32 skip_option(struct hook_ctx *ctx, __u32 offset, __u32 end,
+					 bool is_probe)
 {
 	struct {
 		__u8 type;
@@ -257,7 +258,7 @@ static __always_inline __u32 skip_option(struct xdp_md *ctx, __u32 offset, __u32
 }
 
 /* Whether a solicitation's options, four at most, end where it does (RFC 4861, section 7.1.1). */
-static __always_inline bool has_good_options(struct xdp_md *ctx, __u32 offset, __u32 end,
+static __always_inline bool has_good_options(struct hook_ctx *ctx, __u32 offset, __u32 end,
 					     bool is_probe)
 {
 	offset = skip_option(ctx, offset, end, is_probe);
@@ -267,7 +268,7 @@ static __always_inline bool has_good_options(struct xdp_md *ctx, __u32 offset, _
 	return offset == end;
 }
 
-static __always_inline bool has_good_checksum(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline bool has_good_checksum(struct hook_ctx *ctx, const struct packet *pkt,
 					      __u64 pseudo)
 {
 	return fold(pseudo + sum_bytes(ctx, pkt->l4_offset, pkt->l4_len)) == 0xffff;
@@ -280,7 +281,8 @@ static __always_inline __u64 pseudo_header6(const struct ipv6hdr *ip, __u32 len)
 }
 
 /* RFC 4861, section 7.1.1. */
-static __always_inline bool is_answerable_solicitation(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline bool is_answerable_solicitation(struct hook_ctx *ctx,
+						       const struct packet *pkt,
 						       const struct question *asked)
 {
 	const struct neighbour *neighbour = &asked->neighbour;
@@ -340,7 +342,7 @@ static __always_inline void make_advertisement(struct question *asked)
 }
 
 /* For a packet of ICMPv6 that is whole. 0: it is no solicitation that is answered here. */
-__noinline __u32 answer_solicitation(struct xdp_md *ctx)
+__noinline __u32 answer_solicitation(struct hook_ctx *ctx)
 {
 	struct question *asked = this_cpu_question();
 	struct scratch *mine = this_cpu_scratch();
@@ -372,7 +374,7 @@ __noinline __u32 answer_solicitation(struct xdp_md *ctx)
 }
 
 /* Writes the answer's addresses, its time to live, and the type of its message. */
-static __always_inline bool make_echo_reply4(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline bool make_echo_reply4(struct hook_ctx *ctx, const struct packet *pkt,
 					     struct question *asked)
 {
 	struct iphdr *ip = &asked->ip;
@@ -399,7 +401,7 @@ static __always_inline bool make_echo_reply4(struct xdp_md *ctx, const struct pa
 	return true;
 }
 
-static __always_inline bool make_echo_reply6(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline bool make_echo_reply6(struct hook_ctx *ctx, const struct packet *pkt,
 					     struct question *asked)
 {
 	struct ipv6hdr *ip = &asked->ip6;
@@ -428,7 +430,7 @@ static __always_inline bool make_echo_reply6(struct xdp_md *ctx, const struct pa
  * The outcome of a packet without ports that no rule takes. Frames to another MAC address are not
  * for this host, though a switch or a promiscuous device may bring them here.
  */
-__noinline __u32 answer_echo(struct xdp_md *ctx)
+__noinline __u32 answer_echo(struct hook_ctx *ctx)
 {
 	struct question *asked = this_cpu_question();
 	struct scratch *mine = this_cpu_scratch();
@@ -461,7 +463,7 @@ __noinline __u32 answer_echo(struct xdp_md *ctx)
 
 /* Once a packet is parsed, and before the rules are asked: what is said between neighbours alone is
  * no rule's, not even one of all protocols. */
-static __always_inline __u32 answer_neighbour(struct xdp_md *ctx, __u32 outcome)
+static __always_inline __u32 answer_neighbour(struct hook_ctx *ctx, __u32 outcome)
 {
 	struct scratch *mine = this_cpu_scratch();
 

@@ -40,7 +40,7 @@ static __always_inline __sum16 update_checksum(__sum16 check, __u64 change)
  * ones. Neither static nor inlined, so that the verifier walks its loop once and not for every path
  * that leads to it.
  */
-__noinline __u32 sum_copied(struct xdp_md *ctx, __u32 offset, __u32 len)
+__noinline __u32 sum_copied(struct hook_ctx *ctx, __u32 offset, __u32 len)
 {
 	struct scratch *mine = this_cpu_scratch();
 	__s64 sum = 0;
@@ -75,7 +75,7 @@ __noinline __u32 sum_copied(struct xdp_md *ctx, __u32 offset, __u32 len)
  * any buffer. Without it the verifier would know a different range of offsets after each step of
  * sum_bytes, and walk all combinations of them.
  */
-static __always_inline void *bytes_at(struct xdp_md *ctx, __u32 offset, __u32 count)
+static __always_inline void *bytes_at(struct hook_ctx *ctx, __u32 offset, __u32 count)
 {
 	void *end = (void *)(long)ctx->data_end;
 	void *at = (void *)(long)ctx->data + (offset & 0x3fff);
@@ -110,7 +110,7 @@ static __always_inline void *bytes_at(struct xdp_md *ctx, __u32 offset, __u32 co
  * the whole segment. The bytes are summed where they are: first blocks, then what the bits of the
  * length say, without a loop, because verifiers refuse loops over pointers into a packet.
  */
-__noinline __u32 sum_bytes(struct xdp_md *ctx, __u32 offset, __u32 len)
+__noinline __u32 sum_bytes(struct hook_ctx *ctx, __u32 offset, __u32 len)
 {
 	__u32 start = offset;
 	__u64 sum = 0;
@@ -183,7 +183,7 @@ struct sum_change {
  * skb, in any mode. Everywhere else nobody would complete it, and the receiver would drop the
  * packet, so the field gets the complete checksum.
  */
-static __always_inline __sum16 new_partial_checksum(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline __sum16 new_partial_checksum(struct hook_ctx *ctx, const struct packet *pkt,
 						    const struct action *action, __u64 pseudo,
 						    const struct sum_change *change)
 {
@@ -198,7 +198,7 @@ static __always_inline __sum16 new_partial_checksum(struct xdp_md *ctx, const st
 }
 
 /* The new L4 checksum. That of a fragment is never partial: the sender had to complete it. */
-static __always_inline __sum16 l4_checksum(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline __sum16 l4_checksum(struct hook_ctx *ctx, const struct packet *pkt,
 					   const struct action *action, __u64 pseudo,
 					   const struct sum_change *change)
 {

@@ -17,7 +17,7 @@
 #include "scratch.h"
 
 /* Parses any packet, into this CPU's memory. */
-__noinline __u32 parse_any(struct xdp_md *ctx)
+__noinline __u32 parse_any(struct hook_ctx *ctx)
 {
 	struct packet pkt = {.size = frame_size(ctx)};
 	__u32 outcome = parse(ctx, &pkt, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
@@ -36,7 +36,7 @@ __noinline __u32 parse_any(struct xdp_md *ctx)
 }
 
 /* The packet that was parsed, with no header but the Ethernet one. */
-static __always_inline bool load_packet(struct xdp_md *ctx, struct packet *pkt)
+static __always_inline bool load_packet(struct hook_ctx *ctx, struct packet *pkt)
 {
 	struct scratch *mine = this_cpu_scratch();
 
@@ -58,7 +58,7 @@ static __always_inline __u64 known(__u64 number)
 }
 
 /* Points to the headers where parse has found them. False never; the verifier doesn't know. */
-static __always_inline bool find_headers(struct xdp_md *ctx, struct packet *pkt)
+static __always_inline bool find_headers(struct hook_ctx *ctx, struct packet *pkt)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;

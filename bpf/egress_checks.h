@@ -40,7 +40,7 @@ __u64 known_mtus[KNOWN_MTUS] = {};
  * that costs more than all other checks: an MTU that shrinks is known that much later. 0: the
  * kernel does not know the device.
  */
-static __always_inline __u32 device_mtu(struct xdp_md *ctx, __u32 ifindex)
+static __always_inline __u32 device_mtu(struct hook_ctx *ctx, __u32 ifindex)
 {
 	volatile __u64 *known = &known_mtus[ifindex % KNOWN_MTUS];
 	__u64 now = (__u64)ifindex << 32 | (__u32)(__u16)bpf_jiffies64() << 16;
@@ -58,7 +58,7 @@ static __always_inline __u32 device_mtu(struct xdp_md *ctx, __u32 ifindex)
 }
 
 /* Of the header of a TCP segment, in bytes. */
-static __always_inline __u32 tcp_header(struct xdp_md *ctx, __u32 l4_offset)
+static __always_inline __u32 tcp_header(struct hook_ctx *ctx, __u32 l4_offset)
 {
 	__u8 doff = 0; /* in units of 4 bytes, in the upper half */
 
@@ -67,7 +67,7 @@ static __always_inline __u32 tcp_header(struct xdp_md *ctx, __u32 l4_offset)
 }
 
 /* The length of the IP packet; where the frame holds several segments, of the longest of theirs. */
-static __always_inline __u32 packet_length(struct xdp_md *ctx, const struct packet *pkt)
+static __always_inline __u32 packet_length(struct hook_ctx *ctx, const struct packet *pkt)
 {
 	__u32 segment = segment_size(ctx);
 
@@ -89,7 +89,7 @@ static __always_inline __u32 tags_after(const struct packet *pkt, const struct a
 
 /* The longest IP packet that the device carries with so many tags. One tag is not part of the MTU.
  */
-static __always_inline __u32 longest_packet(struct xdp_md *ctx, __u32 ifindex, __u32 tags)
+static __always_inline __u32 longest_packet(struct hook_ctx *ctx, __u32 ifindex, __u32 tags)
 {
 	__u32 counted = tags > 1 ? (tags - 1) * sizeof(struct tag) : 0;
 	__u32 mtu = device_mtu(ctx, ifindex);
@@ -101,7 +101,7 @@ static __always_inline __u32 longest_packet(struct xdp_md *ctx, __u32 ifindex, _
  * Whether the egress device carries the frame. The kernel is not asked about short frames: every
  * IPv4 link carries 68 bytes (RFC 791).
  */
-static __always_inline bool mtu_allows(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline bool mtu_allows(struct hook_ctx *ctx, const struct packet *pkt,
 				       const struct action *action)
 {
 	return pkt->size <= sizeof(struct ethhdr) + 68 ||

@@ -10,11 +10,12 @@
 #include <bpf/bpf_helpers.h>
 
 #include "checksum.h"
+#include "hook.h"
 #include "interface.h"
 #include "parse.h"
 
 /* The folded sum of the pseudo-header: see pseudo_header. parse has seen the header. */
-static __always_inline __u16 read_pseudo_header(struct xdp_md *ctx, __u32 ip_offset, __u32 l4_len,
+static __always_inline __u16 read_pseudo_header(struct hook_ctx *ctx, __u32 ip_offset, __u32 l4_len,
 						__u32 proto)
 {
 	__u64 sum = bpf_htons(proto) + bpf_htons(l4_len);
@@ -35,7 +36,7 @@ static __always_inline __u16 read_pseudo_header(struct xdp_md *ctx, __u32 ip_off
  * checks it once, by itself. It takes offsets in place of pointers: for each pointer that a caller
  * keeps until this call, the verifier walks more paths through the code before the call.
  */
-__noinline __u32 complete_checksum(struct xdp_md *ctx, __u32 ip_offset, __u32 l4_offset,
+__noinline __u32 complete_checksum(struct hook_ctx *ctx, __u32 ip_offset, __u32 l4_offset,
 				   __u32 l4_len, __u32 proto)
 {
 	__u32 field = l4_offset;
@@ -64,7 +65,7 @@ __noinline __u32 complete_checksum(struct xdp_md *ctx, __u32 ip_offset, __u32 l4
  * end. In generic mode the skb keeps its flag, and a device that completes checksums needs the
  * partial form. At the tc hook every device gets what it needs.
  */
-static __always_inline void keep_checksum_valid(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline void keep_checksum_valid(struct hook_ctx *ctx, const struct packet *pkt,
 						bool device_completes)
 {
 	if (HOOK_KNOWS_PARTIAL || (interface.mode == MODE_SKB && device_completes))

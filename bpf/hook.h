@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What depends on where the program runs. The stages know a frame as a struct xdp_md, whose first
+ * What depends on where the program runs. The stages know a frame as a struct hook_ctx, whose first
  * bytes lie between data and data_end, and do the rest by these, of which each hook has its own:
  *
  *   HOOK_SECTION, HOOK_PASS, HOOK_DROP, HOOK_REDIRECT, HOOK_SEND_BACK

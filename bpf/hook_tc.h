@@ -19,7 +19,7 @@
 #include "interface.h"
 #include "maps.h"
 
-#define xdp_md __sk_buff /* what the stages call a frame */
+#define hook_ctx __sk_buff
 
 #define HOOK_SECTION "tc"
 /* tcx has other names for the same numbers. */
@@ -30,24 +30,24 @@
 
 #define HOOK_KNOWS_PARTIAL true
 
-static __always_inline __u32 frame_size(struct xdp_md *ctx)
+static __always_inline __u32 frame_size(struct hook_ctx *ctx)
 {
 	return ctx->len;
 }
 
-static __always_inline __u32 segment_size(struct xdp_md *ctx)
+static __always_inline __u32 segment_size(struct hook_ctx *ctx)
 {
 	return ctx->gso_size;
 }
 
-static __always_inline bool tag_beside(struct xdp_md *ctx, __u32 *tci)
+static __always_inline bool tag_beside(struct hook_ctx *ctx, __u32 *tci)
 {
 	*tci = ctx->vlan_tci;
 	return ctx->vlan_present;
 }
 
 /* Where fewer than `least` bytes lie there, and the frame has more, so that `count` do. */
-static __always_inline bool pull_headers(struct xdp_md *ctx, __u32 least, __u32 count)
+static __always_inline bool pull_headers(struct hook_ctx *ctx, __u32 least, __u32 count)
 {
 	__u32 linear = ctx->data_end - ctx->data, len = ctx->len;
 
@@ -56,13 +56,13 @@ static __always_inline bool pull_headers(struct xdp_md *ctx, __u32 least, __u32 
 	return bpf_skb_pull_data(ctx, count < len ? count : len) == 0;
 }
 
-static __always_inline long load_bytes(struct xdp_md *ctx, __u32 offset, void *to, __u32 len)
+static __always_inline long load_bytes(struct hook_ctx *ctx, __u32 offset, void *to, __u32 len)
 {
 	return bpf_skb_load_bytes(ctx, offset, to, len);
 }
 
 /* The skb's sum, if it has one, begins behind the Ethernet header. */
-static __always_inline long store_bytes(struct xdp_md *ctx, __u32 offset, void *from, __u32 len)
+static __always_inline long store_bytes(struct hook_ctx *ctx, __u32 offset, void *from, __u32 len)
 {
 	return bpf_skb_store_bytes(ctx, offset, from, len,
 				   offset < sizeof(struct ethhdr) ? 0 : BPF_F_RECOMPUTE_CSUM);
@@ -72,7 +72,7 @@ static __always_inline long store_bytes(struct xdp_md *ctx, __u32 offset, void *
  * Into a frame that make_room has given more room. The skb's sum then begins behind the room and
  * the Ethernet header. What is stored ends there, or one or two tags behind it.
  */
-static __always_inline long store_answer(struct xdp_md *ctx, __u32 offset, void *from, __u32 len,
+static __always_inline long store_answer(struct hook_ctx *ctx, __u32 offset, void *from, __u32 len,
 					 __u32 room)
 {
 	__u32 summed = sizeof(struct ethhdr) + room, tag = 4;
@@ -86,18 +86,18 @@ static __always_inline long store_answer(struct xdp_md *ctx, __u32 offset, void 
 		       ?: store_bytes(ctx, offset + len - 2 * tag, from + len - 2 * tag, 2 * tag);
 }
 
-static __always_inline bool make_room(struct xdp_md *ctx, __u32 len)
+static __always_inline bool make_room(struct hook_ctx *ctx, __u32 len)
 {
 	return bpf_skb_change_head(ctx, len, 0) == 0;
 }
 
 /* No call of the kernel does that. */
-static __always_inline bool undo_room(struct xdp_md *ctx, __u32 len)
+static __always_inline bool undo_room(struct hook_ctx *ctx, __u32 len)
 {
 	return false;
 }
 
-static __always_inline bool adjust_tail(struct xdp_md *ctx, int by)
+static __always_inline bool adjust_tail(struct hook_ctx *ctx, int by)
 {
 	return bpf_skb_change_tail(ctx, ctx->len + by, 0) == 0;
 }
@@ -107,7 +107,7 @@ static __always_inline bool adjust_tail(struct xdp_md *ctx, int by)
 __u64 whereabouts = 0;
 
 /* Reads the number of the network namespace where the kernel keeps it. 0: it cannot be read. */
-static __always_inline __u32 read_netns(struct xdp_md *ctx)
+static __always_inline __u32 read_netns(struct hook_ctx *ctx)
 {
 	void *device = NULL, *net = NULL;
 	__u32 number = 0;
@@ -120,7 +120,7 @@ static __always_inline __u32 read_netns(struct xdp_md *ctx)
 }
 
 /* Neither static nor inlined, so that what it has on the stack is gone when others run. */
-__noinline __u32 look_around(struct xdp_md *ctx)
+__noinline __u32 look_around(struct hook_ctx *ctx)
 {
 	__u32 number = read_netns(ctx), away = number && number != interface.netns;
 
@@ -132,7 +132,7 @@ __noinline __u32 look_around(struct xdp_md *ctx)
  * The kernel looks for the egress device in the network namespace that the interface is in now. It
  * is asked once in a tick (1 to 10 ms): an interface that is moved is down first.
  */
-static __always_inline bool is_away(struct xdp_md *ctx)
+static __always_inline bool is_away(struct hook_ctx *ctx)
 {
 	__u64 word = *(volatile __u64 *)&whereabouts;
 

@@ -27,6 +27,7 @@
 #include "connection.h"
 #include "converge.h"
 #include "follow.h"
+#include "hook.h"
 #include "parse.h"
 #include "policy.h"
 #include "scratch.h"
@@ -51,7 +52,7 @@ static __always_inline bool is_error_type(const struct packet *pkt, __u32 type)
 }
 
 /* A whole error from one host to another. One in fragments is left to the rules. */
-static __always_inline bool is_error(struct xdp_md *ctx, const struct packet *pkt)
+static __always_inline bool is_error(struct hook_ctx *ctx, const struct packet *pkt)
 {
 	__u8 type = 0;
 
@@ -65,7 +66,7 @@ static __always_inline bool is_error(struct xdp_md *ctx, const struct packet *pk
 }
 
 /* The quoted IPv4 header. Only the first fragment of a datagram has ports. */
-static __always_inline bool read_quoted_ipv4(struct xdp_md *ctx, struct quote *quote, __u32 end)
+static __always_inline bool read_quoted_ipv4(struct hook_ctx *ctx, struct quote *quote, __u32 end)
 {
 	struct iphdr ip;
 
@@ -81,7 +82,7 @@ static __always_inline bool read_quoted_ipv4(struct xdp_md *ctx, struct quote *q
 }
 
 /* The same of IPv6, with its extension headers. */
-static __always_inline bool read_quoted_ipv6(struct xdp_md *ctx, struct quote *quote, __u32 end)
+static __always_inline bool read_quoted_ipv6(struct hook_ctx *ctx, struct quote *quote, __u32 end)
 {
 	struct extensions at = {.end = end};
 	struct ipv6hdr ip;
@@ -111,7 +112,7 @@ static __always_inline __u32 quoted_check(const struct quote *quote, __u32 end)
 }
 
 /* The first word of the flow the other way. */
-static __always_inline bool read_quoted_ports(struct xdp_md *ctx, struct quote *quote,
+static __always_inline bool read_quoted_ports(struct hook_ctx *ctx, struct quote *quote,
 					      const struct packet *pkt, __u32 end)
 {
 	__u32 ports = 0;
@@ -139,7 +140,7 @@ static __always_inline bool is_to_sender(const struct packet *pkt, const struct 
  * Reads what the packet that parse_any has read quotes, if it is an error. 0: it is none, or the
  * quote cannot be read.
  */
-__noinline __u32 read_quote(struct xdp_md *ctx)
+__noinline __u32 read_quote(struct hook_ctx *ctx)
 {
 	struct scratch *mine = this_cpu_scratch();
 	const struct packet *pkt;
@@ -359,7 +360,7 @@ __noinline __u32 decide_by_quote(__u32 live)
 }
 
 /* Writes a word of the frame. What changes in sums: the old word, inverted, and the new one. */
-static __always_inline __u64 write_word(struct xdp_md *ctx, __u32 offset, __be32 word)
+static __always_inline __u64 write_word(struct hook_ctx *ctx, __u32 offset, __be32 word)
 {
 	__be32 old = 0;
 
@@ -369,7 +370,7 @@ static __always_inline __u64 write_word(struct xdp_md *ctx, __u32 offset, __be32
 }
 
 /* Updates a checksum of the frame, and returns what that changes in sums over it. */
-static __always_inline __u64 write_check(struct xdp_md *ctx, __u32 offset, __u64 change,
+static __always_inline __u64 write_check(struct hook_ctx *ctx, __u32 offset, __u64 change,
 					 bool is_udp)
 {
 	__sum16 old = 0, now;
@@ -385,7 +386,7 @@ static __always_inline __u64 write_check(struct xdp_md *ctx, __u32 offset, __u64
 }
 
 /* Writes both addresses of a flow. The quoted packet goes the way of the entry that has it. */
-static __always_inline __u64 write_addresses(struct xdp_md *ctx, __u32 ip_offset,
+static __always_inline __u64 write_addresses(struct hook_ctx *ctx, __u32 ip_offset,
 					     const struct flow_key *flow)
 {
 	const __be32 *words = (const __be32 *)&flow->word[1];
@@ -404,7 +405,7 @@ static __always_inline __u64 write_addresses(struct xdp_md *ctx, __u32 ip_offset
 }
 
 /* ICMPv6's checksum covers the addresses of the error itself, which were rewritten. */
-static __always_inline __u64 pseudo_change(struct xdp_md *ctx, struct packet *was, __u32 shift)
+static __always_inline __u64 pseudo_change(struct hook_ctx *ctx, struct packet *was, __u32 shift)
 {
 	__be32 now[8] = {};
 
@@ -416,7 +417,7 @@ static __always_inline __u64 pseudo_change(struct xdp_md *ctx, struct packet *wa
  * Gives the quoted packet the flow that it had for the receiver of the error. The frame is
  * rewritten otherwise, and may have more tags or less in front.
  */
-__noinline __u32 translate_quote(struct xdp_md *ctx)
+__noinline __u32 translate_quote(struct hook_ctx *ctx)
 {
 	struct scratch *mine = this_cpu_scratch();
 	struct quote *quote;

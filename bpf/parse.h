@@ -70,7 +70,7 @@ static __always_inline bool is_tag(__be16 proto)
 }
 
 /* Ethernet and VLAN tags. proto is what the last of them announces. */
-static __always_inline __u32 parse_link(struct xdp_md *ctx, struct packet *pkt, void *data,
+static __always_inline __u32 parse_link(struct hook_ctx *ctx, struct packet *pkt, void *data,
 					void *end, __be16 *proto)
 {
 	struct tag *tag = data + sizeof(struct ethhdr);
@@ -255,7 +255,7 @@ struct extensions {
  * The loop is unrolled: verifiers before Linux 6.7 refuse a loop that falls through to its start
  * ("back-edge"), and clang makes such a loop of this one.
  */
-__noinline __u32 skip_extensions(struct xdp_md *ctx, struct extensions *at)
+__noinline __u32 skip_extensions(struct hook_ctx *ctx, struct extensions *at)
 {
 	struct {
 		__u8 next;
@@ -302,7 +302,7 @@ __noinline __u32 skip_extensions(struct xdp_md *ctx, struct extensions *at)
 	return OUTCOME_EXTENSION_HEADERS;
 }
 
-static __always_inline __u32 parse_extensions(struct xdp_md *ctx, struct packet *pkt, void *data,
+static __always_inline __u32 parse_extensions(struct hook_ctx *ctx, struct packet *pkt, void *data,
 					      __u32 next)
 {
 	struct extensions at = {
@@ -343,7 +343,7 @@ static __always_inline void parse_ipv6_addresses(struct packet *pkt, const struc
 	pkt->not_unicast_src = is_special6(ip->saddr[0]) | is_less((__u32)(low | low >> 32), 1);
 }
 
-static __always_inline __u32 parse_ipv6(struct xdp_md *ctx, struct packet *pkt, void *data,
+static __always_inline __u32 parse_ipv6(struct hook_ctx *ctx, struct packet *pkt, void *data,
 					void *end)
 {
 	struct ipv6hdr *ip = pkt->ip;
@@ -371,7 +371,7 @@ static __always_inline __u32 parse_ipv6(struct xdp_md *ctx, struct packet *pkt, 
 	return parse_segment(pkt, end);
 }
 
-static __always_inline __u32 parse(struct xdp_md *ctx, struct packet *pkt, void *data, void *end)
+static __always_inline __u32 parse(struct hook_ctx *ctx, struct packet *pkt, void *data, void *end)
 {
 	__be16 proto = 0;
 	__u32 outcome = parse_link(ctx, pkt, data, end, &proto);

@@ -55,7 +55,7 @@ static __always_inline bool parse_plain4(struct packet *pkt, void *data, void *e
 }
 
 /* False where parse() has to look closer. */
-static __always_inline bool parse_plain(struct xdp_md *ctx, struct packet *pkt, void *data,
+static __always_inline bool parse_plain(struct hook_ctx *ctx, struct packet *pkt, void *data,
 					void *end)
 {
 	__u32 beside;
@@ -64,7 +64,7 @@ static __always_inline bool parse_plain(struct xdp_md *ctx, struct packet *pkt, 
 }
 
 /* The same of frames with one tag. */
-static __always_inline bool parse_tagged(struct xdp_md *ctx, struct packet *pkt, void *data,
+static __always_inline bool parse_tagged(struct hook_ctx *ctx, struct packet *pkt, void *data,
 					 void *end)
 {
 	struct tag *tag = data + sizeof(struct ethhdr);
@@ -81,7 +81,7 @@ static __always_inline bool parse_tagged(struct xdp_md *ctx, struct packet *pkt,
 #define PLAIN6_L4 (sizeof(struct ethhdr) + sizeof(struct ipv6hdr))
 
 /* The same of IPv6, without extension headers. */
-static __always_inline bool parse_plain6(struct xdp_md *ctx, struct packet *pkt, void *data,
+static __always_inline bool parse_plain6(struct hook_ctx *ctx, struct packet *pkt, void *data,
 					 void *end)
 {
 	struct ipv6hdr *ip = data + sizeof(struct ethhdr);

@@ -59,7 +59,7 @@ static __always_inline bool answers_only(void)
  * every link carries 68 bytes. Neither static nor inlined, so that the verifier walks it once and
  * not for every path that ends without a rule.
  */
-__noinline __u32 prepare_forward(struct xdp_md *ctx, __u32 ifindex, __u32 size, __u32 has_tag)
+__noinline __u32 prepare_forward(struct hook_ctx *ctx, __u32 ifindex, __u32 size, __u32 has_tag)
 {
 	__u32 len = size - sizeof(struct ethhdr) - (has_tag ? sizeof(struct tag) : 0);
 
@@ -78,7 +78,7 @@ __noinline __u32 prepare_forward(struct xdp_md *ctx, __u32 ifindex, __u32 size, 
 }
 
 /* The outcome of a frame that no rule matched, by the interface's policy. */
-static __always_inline __u32 apply_policy(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline __u32 apply_policy(struct hook_ctx *ctx, const struct packet *pkt,
 					  __u32 outcome)
 {
 	struct policy now = current_policy();

@@ -10,6 +10,7 @@
 #include "abi/action.h"
 #include "balance.h"
 #include "checksum.h"
+#include "hook.h"
 #include "parse.h"
 
 /*
@@ -85,7 +86,7 @@ static __always_inline __u64 rewrite_ipv6(struct ipv6hdr *ip, const struct actio
 	return addrs;
 }
 
-static __always_inline bool rewrite(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline bool rewrite(struct hook_ctx *ctx, const struct packet *pkt,
 				    const struct decision *decision)
 {
 	const struct action *action = decision->action;

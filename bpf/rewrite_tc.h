@@ -44,7 +44,7 @@ static __always_inline __u64 rewrite_ports(__be16 *ports, const struct action *a
  * has only the pseudo-header in it. Of a datagram whose sender computed none (RFC 768, RFC 6935),
  * nothing balances the ports, and in IPv6 nothing the addresses.
  */
-static __always_inline void rewrite_segment(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline void rewrite_segment(struct hook_ctx *ctx, const struct packet *pkt,
 					    const struct action *action, __be16 new_sport,
 					    __u64 pseudo, struct sum_change *change)
 {
@@ -69,7 +69,7 @@ static __always_inline void rewrite_segment(struct xdp_md *ctx, const struct pac
  * the header. The call for the segment's checksum has taken the pseudo-header off the sum, which in
  * IPv6 is right only once the addresses themselves are added.
  */
-static __always_inline void settle_sum(struct xdp_md *ctx, const struct sum_change *change)
+static __always_inline void settle_sum(struct hook_ctx *ctx, const struct sum_change *change)
 {
 	if (change->header)
 		bpf_csum_update(ctx, fold32(change->header));
@@ -82,7 +82,7 @@ struct outer_tag {
 };
 
 /* It is in the frame only where nothing has received the frame: in test runs. */
-static __always_inline struct outer_tag read_outer_tag(struct xdp_md *ctx)
+static __always_inline struct outer_tag read_outer_tag(struct hook_ctx *ctx)
 {
 	struct outer_tag outer = {.tci = ctx->vlan_tci, .proto = ctx->vlan_proto};
 	__be16 tag[2] = {};
@@ -96,7 +96,7 @@ static __always_inline struct outer_tag read_outer_tag(struct xdp_md *ctx)
 }
 
 /* False where the kernel has no memory for it. */
-static __always_inline bool rewrite_tags(struct xdp_md *ctx, __u32 pops,
+static __always_inline bool rewrite_tags(struct hook_ctx *ctx, __u32 pops,
 					 const struct action *action)
 {
 	struct outer_tag tag = {.proto = bpf_htons(ETH_P_8021Q)};
@@ -117,7 +117,7 @@ static __always_inline bool rewrite_tags(struct xdp_md *ctx, __u32 pops,
  * place of the last one that is lost. False where that cannot be done. The packet is rewritten by
  * then and can no longer pass.
  */
-static __always_inline bool rewrite_link(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline bool rewrite_link(struct hook_ctx *ctx, const struct packet *pkt,
 					 const struct action *action)
 {
 	__u32 pops = action->pops < pkt->tags ? action->pops : pkt->tags;

@@ -13,7 +13,7 @@
 #include "parse.h"
 
 /* The ports and the checksum, which are in a whole packet or a first fragment. */
-static __always_inline void rewrite_segment(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline void rewrite_segment(struct hook_ctx *ctx, const struct packet *pkt,
 					    const struct action *action, __be16 new_sport,
 					    __u64 pseudo, struct sum_change *change)
 {
@@ -31,7 +31,7 @@ static __always_inline void rewrite_segment(struct xdp_md *ctx, const struct pac
 }
 
 /* Makes room for a tag in front of the frame, and writes it and the MAC addresses. */
-static __always_inline bool push_tag(struct xdp_md *ctx, const struct action *action)
+static __always_inline bool push_tag(struct hook_ctx *ctx, const struct action *action)
 {
 	struct ethhdr *eth;
 	struct tag *tag;
@@ -53,7 +53,7 @@ static __always_inline bool push_tag(struct xdp_md *ctx, const struct action *ac
  * place of the last one that is lost. False where there is no room in front of the frame for a tag.
  * The packet is rewritten by then and can no longer pass.
  */
-static __always_inline bool rewrite_link(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline bool rewrite_link(struct hook_ctx *ctx, const struct packet *pkt,
 					 const struct action *action)
 {
 	__u32 pops = action->pops < pkt->tags ? action->pops : pkt->tags;
@@ -78,7 +78,7 @@ static __always_inline bool rewrite_link(struct xdp_md *ctx, const struct packet
 }
 
 /* No buffer has a sum of the frame. */
-static __always_inline void settle_sum(struct xdp_md *ctx, const struct sum_change *change)
+static __always_inline void settle_sum(struct hook_ctx *ctx, const struct sum_change *change)
 {
 }
 

@@ -103,7 +103,7 @@ static __always_inline bool may_answer_now(struct answering *mine)
 }
 
 /* Errors are not answered by errors (RFC 1812, section 4.3.2.7; RFC 4443, section 2.4). */
-static __always_inline bool is_icmp_error(struct xdp_md *ctx, const struct too_big *packet)
+static __always_inline bool is_icmp_error(struct hook_ctx *ctx, const struct too_big *packet)
 {
 	__u8 type;
 
@@ -122,7 +122,8 @@ static __always_inline bool is_icmp_error(struct xdp_md *ctx, const struct too_b
  * completing does not change: with S for the sum of the other bytes, completing makes -(S + value)
  * of it, so -S/2. Receivers do not check a quoted packet.
  */
-static __always_inline void settle_partial(struct xdp_md *ctx, __u32 start, __u32 check, __u32 end)
+static __always_inline void settle_partial(struct hook_ctx *ctx, __u32 start, __u32 check,
+					   __u32 end)
 {
 	__u16 value = 0;
 	__u32 sum;
@@ -134,7 +135,7 @@ static __always_inline void settle_partial(struct xdp_md *ctx, __u32 start, __u3
 }
 
 /* quoted is the sum over the packet that is quoted. */
-static __always_inline void write_answer4(struct xdp_md *ctx, struct answering *mine, __u32 len,
+static __always_inline void write_answer4(struct hook_ctx *ctx, struct answering *mine, __u32 len,
 					  __u64 quoted)
 {
 	const struct too_big *packet = &mine->packet;
@@ -160,7 +161,7 @@ static __always_inline void write_answer4(struct xdp_md *ctx, struct answering *
 		     sizeof(mine->answer4));
 }
 
-static __always_inline void write_answer6(struct xdp_md *ctx, struct answering *mine, __u32 len,
+static __always_inline void write_answer6(struct hook_ctx *ctx, struct answering *mine, __u32 len,
 					  __u64 quoted)
 {
 	const struct too_big *packet = &mine->packet;
@@ -208,7 +209,7 @@ static __always_inline void prepare_answer(void)
  * before the first byte that is written. Neither static nor inlined, so that the verifier walks it
  * once; and called where little is on the stack, because it calls others.
  */
-__noinline __u32 answer_too_big(struct xdp_md *ctx)
+__noinline __u32 answer_too_big(struct hook_ctx *ctx)
 {
 	__u32 head = sizeof(struct answer4), most = ANSWER4_MAX, quoted, end, sum;
 	struct answering *mine = this_cpu_answering();
@@ -259,7 +260,7 @@ static __always_inline __u32 partial_checksum(const struct packet *pkt)
  * Whether the packet's sender can be told. A frame that is too long for the interface itself was
  * never on a wire: it holds several segments, each of which may fit.
  */
-static __always_inline bool has_answer(struct xdp_md *ctx, const struct packet *pkt, __u32 ip_len,
+static __always_inline bool has_answer(struct hook_ctx *ctx, const struct packet *pkt, __u32 ip_len,
 				       __u32 mtu)
 {
 	if (!interface.answers || pkt->fragment == LATER)
@@ -280,7 +281,7 @@ static __always_inline bool has_answer(struct xdp_md *ctx, const struct packet *
  * tell goes to the address that the client asked, and is lost. Neither static nor inlined, so that
  * the verifier walks it once.
  */
-__noinline __u32 is_left_to_stack(struct xdp_md *ctx, __u32 ifindex, __u32 ip_offset, __u32 size,
+__noinline __u32 is_left_to_stack(struct hook_ctx *ctx, __u32 ifindex, __u32 ip_offset, __u32 size,
 				  __u32 tags)
 {
 	__u32 mtu = longest_packet(ctx, ifindex, tags), len;
@@ -322,7 +323,7 @@ static __always_inline void describe(struct too_big *packet, const struct packet
  * The outcome of a packet that is too long for the egress device. OUTCOME_TOO_BIG_SENT says that
  * answer_too_big has to follow, which may fail.
  */
-static __always_inline __u32 refuse_too_long(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline __u32 refuse_too_long(struct hook_ctx *ctx, const struct packet *pkt,
 					     const struct action *action)
 {
 	struct answering *mine = this_cpu_answering();

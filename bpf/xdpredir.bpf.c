@@ -94,7 +94,7 @@ static __always_inline __u32 rewritten(const struct action *action)
 }
 
 /* False where the packet is too long for the device by which it leaves. */
-static __always_inline bool fits(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline bool fits(struct hook_ctx *ctx, const struct packet *pkt,
 				 const struct action *action)
 {
 	if (mtu_allows(ctx, pkt, action))
@@ -110,7 +110,7 @@ static __always_inline bool fits(struct xdp_md *ctx, const struct packet *pkt,
  * which no device carries. The stack divides it when it sends it on. False where it is one segment.
  * Neither static nor inlined, so that the verifier walks it once.
  */
-__noinline __u32 hand_over_segments(struct xdp_md *ctx, __u32 len, __u32 tags)
+__noinline __u32 hand_over_segments(struct hook_ctx *ctx, __u32 len, __u32 tags)
 {
 	struct scratch *mine = this_cpu_scratch(); /* where the action of an answer lies */
 
@@ -121,7 +121,7 @@ __noinline __u32 hand_over_segments(struct xdp_md *ctx, __u32 len, __u32 tags)
 }
 
 /* Whether the device carries the packet by which it leaves, or the stack divides it. */
-static __always_inline bool may_leave(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline bool may_leave(struct hook_ctx *ctx, const struct packet *pkt,
 				      const struct action *action)
 {
 	if (fits(ctx, pkt, action))
@@ -131,7 +131,7 @@ static __always_inline bool may_leave(struct xdp_md *ctx, const struct packet *p
 }
 
 /* Rewrites the packet. What can make it pass comes before the first byte that is written. */
-static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline __u32 redirect(struct hook_ctx *ctx, const struct packet *pkt,
 				      struct decision *decision)
 {
 	const struct action *action = decision->action;
@@ -152,7 +152,7 @@ static __always_inline __u32 redirect(struct xdp_md *ctx, const struct packet *p
 }
 
 /* Sends the frame out of a device as it is, but for the MAC addresses where the rule has some. */
-static __always_inline __u32 forward(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline __u32 forward(struct hook_ctx *ctx, const struct packet *pkt,
 				     const struct decision *decision)
 {
 	const struct action *action = decision->action;
@@ -196,7 +196,7 @@ static __always_inline bool is_by_rule(__u32 outcome)
 }
 
 /* What is left to do where an action had this outcome. */
-static __always_inline __u32 finish(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline __u32 finish(struct hook_ctx *ctx, const struct packet *pkt,
 				    const struct decision *decision, __u32 outcome)
 {
 	if (outcome == OUTCOME_TOO_LONG)
@@ -208,7 +208,7 @@ static __always_inline __u32 finish(struct xdp_md *ctx, const struct packet *pkt
 	return outcome;
 }
 
-static __always_inline __u32 act(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline __u32 act(struct hook_ctx *ctx, const struct packet *pkt,
 				 struct decision *decision)
 {
 	__u32 kind = decision->action->kind, outcome;
@@ -246,7 +246,7 @@ static __always_inline int verdict(__u32 outcome)
  * them, and so that what one has on the stack is gone before the next one runs. Those for most
  * packets are inlined, because each return costs some 8 ns where the kernel mitigates returns.
  */
-__noinline __u32 follow_plain(struct xdp_md *ctx, __u32 live)
+__noinline __u32 follow_plain(struct hook_ctx *ctx, __u32 live)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
@@ -265,7 +265,7 @@ __noinline __u32 follow_plain(struct xdp_md *ctx, __u32 live)
 }
 
 /* The outcome of a plain packet that was parsed. */
-static __always_inline __u32 judge(struct xdp_md *ctx, const struct packet *pkt, __u32 live)
+static __always_inline __u32 judge(struct hook_ctx *ctx, const struct packet *pkt, __u32 live)
 {
 	struct decision decision = {.slot = live & LIVE_SLOT};
 	__u32 outcome;
@@ -277,7 +277,7 @@ static __always_inline __u32 judge(struct xdp_md *ctx, const struct packet *pkt,
 }
 
 /* The outcome of what most packets are. */
-static __always_inline __u32 judge_plain(struct xdp_md *ctx, __u32 live, __u32 size)
+static __always_inline __u32 judge_plain(struct hook_ctx *ctx, __u32 live, __u32 size)
 {
 	struct packet pkt = {.size = size};
 
@@ -287,7 +287,7 @@ static __always_inline __u32 judge_plain(struct xdp_md *ctx, __u32 live, __u32 s
 }
 
 /* The same behind a tag. */
-static __always_inline __u32 judge_tagged(struct xdp_md *ctx, __u32 live, __u32 size)
+static __always_inline __u32 judge_tagged(struct hook_ctx *ctx, __u32 live, __u32 size)
 {
 	struct packet pkt = {.size = size};
 	__u32 outcome;
@@ -299,7 +299,7 @@ static __always_inline __u32 judge_tagged(struct xdp_md *ctx, __u32 live, __u32 
 }
 
 /* The same for IPv6. */
-__noinline __u32 judge_plain6(struct xdp_md *ctx, __u32 live)
+__noinline __u32 judge_plain6(struct hook_ctx *ctx, __u32 live)
 {
 	struct packet pkt = {.size = frame_size(ctx)};
 
@@ -309,7 +309,7 @@ __noinline __u32 judge_plain6(struct xdp_md *ctx, __u32 live)
 }
 
 /* The outcome of a frame by its type, where judge_plain has not taken it. */
-static __always_inline __u32 judge_by_type(struct xdp_md *ctx, __u32 live, __u32 size)
+static __always_inline __u32 judge_by_type(struct hook_ctx *ctx, __u32 live, __u32 size)
 {
 	const struct ethhdr *eth = (void *)(long)ctx->data;
 
@@ -327,7 +327,7 @@ static __always_inline bool is_judged(__u32 outcome)
 }
 
 /* Decides about the packet that parse_any has read. */
-__noinline __u32 decide_any(struct xdp_md *ctx, __u32 live)
+__noinline __u32 decide_any(struct hook_ctx *ctx, __u32 live)
 {
 	const struct ethhdr *eth = (void *)(long)ctx->data;
 	struct decision decision = {.slot = live & LIVE_SLOT};
@@ -344,7 +344,7 @@ __noinline __u32 decide_any(struct xdp_md *ctx, __u32 live)
 }
 
 /* Does what decide_any has decided. */
-__noinline __u32 act_any(struct xdp_md *ctx)
+__noinline __u32 act_any(struct hook_ctx *ctx)
 {
 	struct scratch *mine = this_cpu_scratch();
 	struct decision decision = {};
@@ -365,7 +365,7 @@ __noinline __u32 act_any(struct xdp_md *ctx)
  * Begins the connection of the packet that parse_any has read, with what was decided for it. 0: the
  * packet is to be sent on, also where it is none with which a connection begins.
  */
-__noinline __u32 begin(struct xdp_md *ctx)
+__noinline __u32 begin(struct hook_ctx *ctx)
 {
 	const struct ethhdr *eth = (void *)(long)ctx->data;
 	struct scratch *mine = this_cpu_scratch();
@@ -385,7 +385,7 @@ __noinline __u32 begin(struct xdp_md *ctx)
 }
 
 /* What is left to do where any packet but a plain one has this outcome. */
-__noinline __u32 settle_any(struct xdp_md *ctx, __u32 outcome)
+__noinline __u32 settle_any(struct hook_ctx *ctx, __u32 outcome)
 {
 	struct scratch *mine = this_cpu_scratch();
 
@@ -397,7 +397,7 @@ __noinline __u32 settle_any(struct xdp_md *ctx, __u32 outcome)
 }
 
 /* Sends an ICMP error on as decide_by_quote has decided, with what it quotes. */
-static __always_inline __u32 act_by_quote(struct xdp_md *ctx)
+static __always_inline __u32 act_by_quote(struct hook_ctx *ctx)
 {
 	__u32 outcome = act_any(ctx);
 
@@ -407,7 +407,7 @@ static __always_inline __u32 act_by_quote(struct xdp_md *ctx)
 }
 
 /* Parses any packet. Its headers may be longer than what lies between data and data_end. */
-static __always_inline __u32 parse_long(struct xdp_md *ctx)
+static __always_inline __u32 parse_long(struct hook_ctx *ctx)
 {
 	__u32 outcome = parse_any(ctx), all = MAX_L4_OFFSET + sizeof(struct tcphdr);
 
@@ -417,7 +417,7 @@ static __always_inline __u32 parse_long(struct xdp_md *ctx)
 }
 
 /* The outcome of any packet but a plain one, as far as its connection stands. */
-static __always_inline __u32 judge_any(struct xdp_md *ctx, __u32 live)
+static __always_inline __u32 judge_any(struct hook_ctx *ctx, __u32 live)
 {
 	__u32 outcome = answer_neighbour(ctx, parse_long(ctx));
 
@@ -430,7 +430,8 @@ static __always_inline __u32 judge_any(struct xdp_md *ctx, __u32 live)
 }
 
 /* The outcome of a packet that judge_plain has not judged. */
-static __always_inline __u32 judge_closer(struct xdp_md *ctx, __u32 live, __u32 size, __u32 outcome)
+static __always_inline __u32 judge_closer(struct hook_ctx *ctx, __u32 live, __u32 size,
+					  __u32 outcome)
 {
 	bool plain;
 
@@ -449,7 +450,7 @@ static __always_inline __u32 judge_closer(struct xdp_md *ctx, __u32 live, __u32 
 }
 
 SEC(HOOK_SECTION)
-int xdpredir(struct xdp_md *ctx)
+int xdpredir(struct hook_ctx *ctx)
 {
 	__u32 size = frame_size(ctx), live = read_live(), outcome;
 
