@@ -65,7 +65,8 @@ lint: deps ## Check formats, dependencies and docs, run clippy, and compile each
 	clang-format --dry-run --Werror $(C_SOURCES)
 	@set -e; include=$$(ls -d $(TARGET)/*/build/libbpf-sys-*/out/include | head -n 1); \
 	for header in $(filter %.h,$(C_SOURCES)); do \
-		$(or $(CLANG),clang) -x c -target bpf -fsyntax-only -Werror=implicit -I$$include -Ivmlinux -Ibpf -Ibenches $$header; \
+		case $$header in *_tc.h) hook=-DHOOK_TC;; *) hook=;; esac; \
+		$(or $(CLANG),clang) $$hook -x c -target bpf -fsyntax-only -Werror=implicit -I$$include -Ivmlinux -Ibpf -Ibenches $$header; \
 	done
 
 bench: deps ## Measure the program beside others, as root; ARGS="--json redirect hot stack rules cost conversation"

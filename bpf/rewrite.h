@@ -13,19 +13,6 @@
 #include "hook.h"
 #include "parse.h"
 
-/*
- * Writes the MAC addresses with which a frame leaves. In two steps, because the compiler, which
- * knows of no alignment, would take twelve.
- */
-static __always_inline void write_macs(void *frame, const struct action *action)
-{
-	const __u64 *from = (const __u64 *)action->frame;
-	__u64 *to = frame;
-
-	to[0] = from[0];
-	*(__u32 *)(to + 1) = *(const __u32 *)(from + 1);
-}
-
 #ifdef HOOK_TC
 #include "rewrite_tc.h"
 #else

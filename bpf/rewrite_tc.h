@@ -13,6 +13,7 @@
 #include "abi/action.h"
 #include "checksum.h"
 #include "hook.h"
+#include "macs.h"
 #include "parse.h"
 
 /* A sum of 16-bit words in 32 bits, as the kernel's calls take it. */

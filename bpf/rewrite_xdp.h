@@ -10,6 +10,7 @@
 #include "abi/action.h"
 #include "checksum.h"
 #include "hook.h"
+#include "macs.h"
 #include "parse.h"
 
 /* The ports and the checksum, which are in a whole packet or a first fragment. */

@@ -20,6 +20,7 @@
 #include "icmp_error.h"
 #include "interface.h"
 #include "ledger.h"
+#include "macs.h"
 #include "parse.h"
 #include "plain.h"
 #include "policy.h"
