@@ -22,10 +22,7 @@
 #define ENETDOWN   100
 #define ENOBUFS	   105
 
-#define DEV_MAP_BULK_SIZE      16    /* kernel/bpf/devmap.c */
-#define IFF_UP		       0x1   /* include/uapi/linux/if.h */
-#define IFF_SLAVE	       0x800 /* the same file: port of a bond */
-#define __LINK_STATE_NOCARRIER 2     /* include/linux/netdevice.h: number of a bit */
+#define DEV_MAP_BULK_SIZE 16 /* kernel/bpf/devmap.c */
 
 const volatile __u32 netns = 0; /* inode number of the network namespace */
 __u32 egress_id = 0;		/* id of the egress map; 0: not yet known */

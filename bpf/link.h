@@ -7,13 +7,11 @@
 #define __LINK_H__
 
 #include "vmlinux.h"
+#include "kernel.h"
 #include <bpf/bpf_helpers.h>
 
 #include "interface.h"
 #include "maps.h"
-
-#define IFF_UP		       0x1 /* include/uapi/linux/if.h */
-#define __LINK_STATE_NOCARRIER 2   /* include/linux/netdevice.h: number of a bit */
 
 /*
  * The devices that were looked at last: ifindex (32 bits), the tick in which that was (31 bits), 1

@@ -350,8 +350,8 @@ fn large_segments_of_answers_are_sent_on_by_the_stack_and_doctor_says_whose_they
         panic!("{said:?}");
     };
     assert_eq!(finding["subject"], "wan");
-    let mend = finding["mend"].as_str().expect("a command");
-    let first = mend.split('`').nth(1).expect("a command");
+    let remedy = finding["mend"].as_str().expect("a command");
+    let first = remedy.split('`').nth(1).expect("a command");
     command("sh", &["-c", first]);
     assert_eq!(segments(), [Value::Null; 0]);
     web.is_whole(&bed, &V4);

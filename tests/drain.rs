@@ -115,6 +115,11 @@ impl Bed {
         ours.cloned().collect()
     }
 
+    fn servers_of_udp(&self) -> Vec<UdpSocket> {
+        let servers = self.lan.servers.iter();
+        servers.map(|ns| socket(ns, "0.0.0.0:53")).collect()
+    }
+
     fn weight(&self, number: usize) -> Option<u64> {
         self.rows(number).first()?["weight"].as_u64()
     }
@@ -245,12 +250,7 @@ fn flows_of_udp_stay_too_where_their_answers_are_translated() {
     for mode in modes() {
         let bed = Bed::new(mode, 2);
         (0..2).for_each(|number| bed.join(number, UDP, "--reply nat"));
-        let servers: Vec<UdpSocket> = bed
-            .lan
-            .servers
-            .iter()
-            .map(|ns| socket(ns, "0.0.0.0:53"))
-            .collect();
+        let servers = bed.servers_of_udp();
         servers
             .iter()
             .for_each(|server| server.set_nonblocking(true).expect("a flag"));
@@ -340,12 +340,7 @@ fn the_only_server_of_a_rule_can_be_drained() {
 fn what_no_rule_remembers_moves_at_once() {
     let bed = Bed::new("skb", 2);
     (0..2).for_each(|number| bed.join(number, UDP, "--reply none"));
-    let servers: Vec<UdpSocket> = bed
-        .lan
-        .servers
-        .iter()
-        .map(|ns| socket(ns, "0.0.0.0:53"))
-        .collect();
+    let servers = bed.servers_of_udp();
     let clients: Vec<UdpSocket> = (0..24).map(|_| bed.lan.vm_socket()).collect();
     bed.join(0, UDP, "--weight 0");
     for client in &clients {

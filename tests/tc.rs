@@ -6,20 +6,19 @@
 mod fixture;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
 use fixture::guest;
-use fixture::lan::socket;
+use fixture::lan::{send_together, socket};
 use fixture::packet::{ETHERNET, UDP, assert_checksums};
 use fixture::program::snmp;
 use fixture::routed::{Between, Family, Routed, V4, V6};
 use fixture::tap::Tap;
 use fixture::{Ns, Pins, Tool};
 use libbpf_rs::libbpf_sys;
-use nix::libc;
 use serde_json::Value;
 
 const FAMILIES: [Family; 2] = [V4, V6];
@@ -123,7 +122,7 @@ fn large_segments_are_redirected_whole_both_ways() {
     }
 }
 
-/// Each segment has to fit, and the sender is told by how much it does not.
+/// Each segment has to be short enough for the egress device, and the sender is told the MTU.
 #[test]
 fn segments_that_are_too_long_for_the_egress_device_are_answered_with_its_mtu() {
     for family in &FAMILIES {
@@ -137,24 +136,6 @@ fn segments_that_are_too_long_for_the_egress_device_are_answered_with_its_mtu() 
         assert_eq!(bed.counted("too_long"), 0);
         assert_no_errors(&bed);
     }
-}
-
-/// Ten datagrams, handed over together as QUIC's are.
-fn send_together(from: &UdpSocket, to: (&str, u16)) {
-    let size: libc::c_int = 1000;
-    // SAFETY: the kernel reads an int, whose size is given.
-    let set = unsafe {
-        libc::setsockopt(
-            from.as_raw_fd(),
-            libc::SOL_UDP,
-            libc::UDP_SEGMENT,
-            (&raw const size).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    assert_eq!(set, 0, "UDP_SEGMENT");
-    let bytes: Vec<u8> = (0..10_000).map(|i| (i / 1000) as u8).collect();
-    from.send_to(&bytes, to).expect("it is sent");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * The kernel's own types that the tracing programs read, with only the fields that they need. They
+ * The kernel's own types that programs read, with only the fields that they need. They
  * are not user-space API and change between kernels: libbpf looks up the running kernel's layout
  * (CO-RE).
  */
@@ -43,5 +43,10 @@ struct bpf_prog {
 };
 
 #pragma clang attribute pop
+
+/* Bits of a device's flags (include/uapi/linux/if.h), and the number of a bit of its state. */
+#define IFF_UP		       0x1
+#define IFF_SLAVE	       0x800 /* port of a bond */
+#define __LINK_STATE_NOCARRIER 2
 
 #endif

@@ -11,7 +11,7 @@ use super::bpffs::remove_tree;
 use super::flow_table::{self, Resize};
 use super::foreign::{Foreign, Replaced};
 use super::interface::{Interface, interfaces};
-use super::link_layout::LinkLayout;
+use super::kernel_layout::LinkLayout;
 use super::load::{Variant, load};
 use super::locate::Mounted;
 use super::lock::Lock;

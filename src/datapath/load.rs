@@ -13,7 +13,7 @@ use libbpf_rs::{Map, MapCore, MapFlags, MapHandle, Object, OpenObject, Program, 
 use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::banks::Kind;
 use super::bpffs::{At, mkdir, remove_tree};
-use super::link_layout::{LinkLayout, NetnsLayout};
+use super::kernel_layout::{LinkLayout, NetnsLayout};
 use super::permissions::{group_of, share_pins_of};
 use super::ruleset::slots;
 use super::schema::{CONFIG, OWN, SHARED, Schema, pin_of};

@@ -111,8 +111,8 @@ impl Bed {
 
 /// What stands between backquotes in the remedy of a finding.
 fn command(finding: &Value, number: usize) -> String {
-    let mend = finding["mend"].as_str().expect("a text");
-    let mut commands = mend.split('`').skip(1).step_by(2);
+    let remedy = finding["mend"].as_str().expect("a text");
+    let mut commands = remedy.split('`').skip(1).step_by(2);
     commands.nth(number).expect("a command").to_string()
 }
 

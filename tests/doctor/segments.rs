@@ -1,18 +1,14 @@
 //! Frames of several segments pass: doctor says who makes them, and what divides them.
 
-#![expect(unsafe_code, reason = "calls that have no safe form")]
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use crate::fixture::guest;
-use crate::fixture::lan::{ANYWHERE, Lan, mac};
+use crate::fixture::lan::{ANYWHERE, Lan, mac, send_together};
 use crate::fixture::packet::{Checksum, Frame, TCP};
 use crate::fixture::tap::Tap;
 use crate::fixture::{BINARY, Ns, Tool};
-use nix::libc;
 use serde_json::Value;
 
 const SERVER: &str = "172.17.0.2";
@@ -139,23 +135,6 @@ fn commands(finding: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Ten datagrams, handed over together.
-fn send_together(from: &UdpSocket) {
-    let size: libc::c_int = 1000;
-    // SAFETY: the kernel reads an int, whose size is given.
-    let set = unsafe {
-        libc::setsockopt(
-            from.as_raw_fd(),
-            libc::SOL_UDP,
-            libc::UDP_SEGMENT,
-            (&raw const size).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    assert_eq!(set, 0, "UDP_SEGMENT");
-    from.send_to(&[7; 10_000], ANYWHERE).expect("it is sent");
-}
-
 /// How many of ten datagrams come to a server, until none comes.
 fn arrived(at: &UdpSocket) -> usize {
     at.set_read_timeout(Some(guest::patience(500)))
@@ -180,7 +159,7 @@ fn datagrams_that_are_handed_over_together_pass_and_doctor_says_so() {
     assert_eq!(bed.rule(""), "");
     assert!(bed.rule("--port 443").contains("tx-udp-segmentation"));
     let at = bed.lan.server_socket(0);
-    send_together(&bed.lan.vm_socket());
+    send_together(&bed.lan.vm_socket(), ANYWHERE);
     assert_eq!(arrived(&at), 0);
     assert_eq!(bed.outcome("too_long"), 1);
 
@@ -193,7 +172,7 @@ fn datagrams_that_are_handed_over_together_pass_and_doctor_says_so() {
     assert!(said["consequence"].as_str().unwrap().contains("QUIC"));
     bed.paste(&said);
     bed.says_nothing();
-    send_together(&bed.lan.vm_socket());
+    send_together(&bed.lan.vm_socket(), ANYWHERE);
     assert_eq!(arrived(&at), 10);
 }
 
@@ -209,7 +188,7 @@ fn natively_a_veth_s_peer_divides_what_it_sends() {
     bed.rule("--keep-ip --proto tcp");
     bed.says_nothing();
     let at = bed.lan.server_socket(0);
-    send_together(&bed.lan.vm_socket());
+    send_together(&bed.lan.vm_socket(), ANYWHERE);
     assert_eq!(arrived(&at), 10);
     bed.no_segments_pass();
 }

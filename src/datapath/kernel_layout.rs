@@ -1,4 +1,5 @@
-//! Where this kernel keeps whether a device has a link, which no helper tells the program: see bpf/link.h.
+//! Where this kernel keeps what no helper tells the programs: whether a device has a link (bpf/link.h), and in
+//! which network namespace it is (bpf/hook_tc.h).
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use super::refusal::no_btf;
 use crate::error::{Exit, failure};
 use crate::host::kernel::{BTF, release};
 
-/// Distances in bytes.
+/// Where a program finds whether a device has a link. Distances in bytes.
 #[derive(Clone, Copy)]
 pub struct LinkLayout {
     /// From a value of a map of devices back to the pointer to its device.
