@@ -22,6 +22,7 @@
 #include "maps.h"
 #include "parse.h"
 #include "rule_lookup.h"
+#include "show.h"
 
 /* What was decided for a packet. */
 struct decision {
@@ -32,6 +33,17 @@ struct decision {
 	__be16 sport; /* the new source port; 0: unchanged */
 	bool known;   /* it belongs to a connection */
 };
+
+static __always_inline void show_decision(const struct decision *decision)
+{
+	if (!interface.shows)
+		return;
+	shown.decided = 1;
+	shown.counter = decision->counter;
+	shown.ifindex = decision->action->ifindex;
+	shown.sport = decision->sport;
+	shown.known = decision->known;
+}
 
 /* False where the action's device is gone, for a backend that takes no new flows, and for line 0,
  * which is no action. */
@@ -104,11 +116,15 @@ static __always_inline __u32 balance_hash(const struct packet *pkt, __u32 slot, 
 	return other_hash(0, (__u32)pkt->flow.word[1], slot, kind);
 }
 
+static __always_inline __u32 maglev_slot(__u32 hash)
+{
+	return (__u64)hash * MAGLEV_SLOTS >> 32;
+}
+
 static __always_inline __u32 choose_by_hash(const struct choice *choice, __u32 hash)
 {
-	__u32 slot = (__u64)hash * MAGLEV_SLOTS >> 32;
+	__u32 slot = maglev_slot(hash);
 	__u8 *table = line_at(choice->maglev + slot / LINE_BYTES);
-
 	return choice->first + (table ? table[slot % LINE_BYTES] : 0);
 }
 
@@ -178,6 +194,7 @@ static __always_inline bool choose_backend(const struct packet *pkt, __u32 slot,
 	__u32 line = choose_by_hash(choice, hash);
 	const struct action *action = line_at(line);
 
+	show_slot(maglev_slot(hash));
 	if (!is_possible(action) || lacks_link(action->ifindex)) {
 		line = find_fallback(choice->first, choice->size, choice->maglev, hash, line);
 		action = line_at(line);

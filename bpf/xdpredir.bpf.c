@@ -214,6 +214,7 @@ static __always_inline __u32 act(struct hook_ctx *ctx, const struct packet *pkt,
 {
 	__u32 kind = decision->action->kind, outcome;
 
+	show_decision(decision);
 	if (kind == ACTION_REDIRECT || kind == ACTION_DRAINING || kind == ACTION_ANSWER ||
 	    kind == ACTION_HAND_OVER)
 		outcome = redirect(ctx, pkt, decision);
@@ -262,6 +263,7 @@ __noinline __u32 follow_plain(struct hook_ctx *ctx, __u32 live)
 		return outcome;
 	if (!decision.action) /* never; the verifier doesn't know */
 		return OUTCOME_NO_DEVICE;
+	show_decision(&decision);
 	return finish(ctx, &pkt, &decision, redirect(ctx, &pkt, &decision));
 }
 

@@ -63,6 +63,7 @@ fn every_key_is_documented() {
         tool.json("flow count")["connections"] == 1
     });
     run("flow list");
+    run("explain --in lan --src 192.168.122.10 --dst 11.22.33.44 --port 2");
     run("flow count");
     run("stats");
     run("flow del --all");

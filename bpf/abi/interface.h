@@ -34,7 +34,7 @@ struct interface {
 	__u16 to_skb_device;
 	__u16 to_net;
 	__u16 to_inum;
-	__u16 zero;
+	__u16 shows; /* 1: no packets arrive; what is decided is written down: see show.h */
 	__u32 netns; /* the number of the interface's own */
 };
 #define MODE_NATIVE 1

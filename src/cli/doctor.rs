@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::grammar::{self, Global};
-use super::{explain, pins, suggest, warnings};
+use super::{failed, pins, suggest, warnings};
 use xdpredir::control::{self, Recheck, Reverted};
 use xdpredir::error::{Exit, failure};
 use xdpredir::model::{Change, Diagnosis, Finding, Fix, Severity};
@@ -123,6 +123,6 @@ pub fn print_changes(what: &str, changes: impl IntoIterator<Item = String>) -> R
 }
 
 fn complain(global: &Global, errors: &[anyhow::Error]) {
-    let refusals = errors.iter().map(explain::explained);
+    let refusals = errors.iter().map(failed::explained);
     refusals.for_each(|refusal| warnings::complain(global, &refusal));
 }

@@ -1,128 +1,96 @@
-//! Errors in the words of the command line: what was typed wrong, by its option, and what helps.
+//! `xdpredir explain`
 
-use std::error::Error;
+use std::process::ExitCode;
 
-use xdpredir::control::{self, Field};
-use xdpredir::datapath;
-use xdpredir::error::{self, Failure, join_lines};
-use xdpredir::host::{capability, discovery};
-use xdpredir::model::Refusal;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use xdpredir::control::{self, ExplainRequest, FrameSpec, PacketSpec};
+use xdpredir::error::Exit;
+use xdpredir::model::Explanation;
+use xdpredir::view::{self, doctor::Row, remedy::Shell};
 
-use super::grammar::Command;
+use super::grammar::{Explain, Global, TcpFlag};
+use super::load::read;
+use super::{pins, suggest};
 
-/// An error on one line, with what the command needs where the kernel or the file system refused.
-pub fn failed(error: &anyhow::Error, command: &Command) -> Refusal {
-    let refusal = explained(error);
-    if !datapath::is_refused(error) {
-        return refusal;
-    }
-    let needs = needs(command);
-    (format!("{}: {}", refusal.why, needs.why), needs.remedy).into()
+/// An explanation as scripts read it.
+#[derive(Serialize)]
+struct Explained<'a> {
+    #[serde(flatten)]
+    explanation: &'a Explanation,
+    findings: Option<Vec<Row>>,
 }
 
-/// An error on one line, and its remedy.
-pub fn explained(error: &anyhow::Error) -> Refusal {
-    (causes(error), error::remedy(error)).into()
-}
-
-/// The whole chain of causes on one line.
-pub fn causes(error: &anyhow::Error) -> String {
-    let causes: Vec<String> = error.chain().map(cause).collect();
-    join_lines(&causes.join(": "))
-}
-
-fn cause(error: &(dyn Error + 'static)) -> String {
-    let failure = error.downcast_ref::<Failure>();
-    let explained = failure.and_then(|failure| {
-        let discovery = failure.typed().map(discovery);
-        let control = || failure.typed().map(control);
-        let datapath = || failure.typed().map(datapath);
-        discovery.or_else(control).or_else(datapath)
-    });
-    explained.unwrap_or_else(|| error.to_string())
-}
-
-fn control(error: &control::Error) -> String {
-    use control::Error;
-    match error {
-        Error::Value { field, value, why } => format!("{} {value}: {why}", option(*field)),
-        Error::WhichBackend => "which backend? --server ADDR is missing; --container, --pid, \
-            --server-netns, or --dev of a veth find it"
-            .into(),
-        Error::KeepsIp(proto) => {
-            let why = control::why_not_rewritten(*proto);
-            format!("--proto {proto}: {why}: redirect them with --keep-ip")
-        }
-        Error::NoDevice(_) | Error::NoGroup(_) => format!("--{error}"),
-        Error::NoRule(_) | Error::NoConnection(_) | Error::HasBackends(..) | Error::Taken(_) => {
-            error.to_string()
-        }
-    }
-}
-
-fn option(field: Field) -> &'static str {
-    match field {
-        Field::Server => "--server",
-        Field::Dst => "--dst",
-        Field::Src => "--src",
-        Field::Proto => "--proto",
-        Field::Port => "--port",
-        Field::InnerVlan => "--inner-vlan",
-        Field::Forward => "--forward",
-        Field::Snat => "--snat",
-        Field::Reply => "--reply",
-        Field::Announce => "--announce",
-        Field::Hash => "--hash",
-        Field::Device | Field::Origin => "--dev",
-        Field::Pid => "--pid",
-        Field::Netns => "--server-netns",
-        Field::Container => "--container",
-    }
-}
-
-fn datapath(error: &datapath::Error) -> String {
-    use datapath::Error;
-    match error {
-        Error::Dotted(_) => format!("--pin-dir {error}"),
-        Error::Untrusted { .. } => format!("{error} (--pin-dir)"),
-        Error::Impassable { .. } => {
-            format!("--group: {error} with --pin-dir, or leave --pin-dir out")
-        }
-        Error::Ledger { .. } => format!("{error}; attach --no-ledger goes without"),
-    }
-}
-
-fn discovery(error: &discovery::Error) -> String {
-    use discovery::Error;
-    let (option, remedy) = match error {
-        Error::OwnAddress(_) => ("--server ", "name another host's"),
-        Error::NoRoute(_) => ("--server ", "give --mac and --dev"),
-        Error::LinkLocal(_) => ("--server ", "name that with --dev"),
-        Error::NoEthernet { .. } => (
-            "--server ",
-            "use an address that an Ethernet device leads to, or give --mac and --dev",
-        ),
-        Error::NoAnswer { .. } => ("--server ", "is it up? Or give --mac"),
-        Error::UnknownPort { .. } => ("--server ", "is it up? Or give --dev"),
-        Error::OwnNamespace { .. } => ("", "give --server and --dev"),
-        Error::NoPeer { .. } => ("", "give --server with --mac and --dev"),
-        Error::NotAPair { .. } => ("--dev ", "give --server, too"),
-        Error::SeveralAddresses { .. } => ("", "name one with --server"),
-        Error::NoEngine { .. } => ("", "give --pid or --server-netns"),
+pub fn run(global: &Global, args: &Explain) -> Result<ExitCode> {
+    let (pins, shell) = (pins(global)?, suggest::shell(global));
+    let mut all_are_sent = true;
+    let request = ExplainRequest {
+        ingress: args.ingress.clone(),
+        packets: packets(args)?,
     };
-    format!("{option}{error}: {remedy}")
+    let explained = control::explain(&pins, &request, |explanation| {
+        all_are_sent &= explanation.is_sent();
+        print(global, &explanation, &shell)
+    });
+    match &args.file {
+        Some(file) => explained.with_context(|| file.display().to_string())?,
+        None => explained?,
+    }
+    Ok(match all_are_sent {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(Exit::Problems as u8),
+    })
 }
 
-/// What this process lacks for a command, and the remedy.
-fn needs(command: &Command) -> Refusal {
-    match command {
-        Command::Rule(_) | Command::Flow(_) | Command::Stats(_) => {
-            "needs root, or membership in the group that attach was given with --group".into()
-        }
-        Command::Features(_) => "needs root (CAP_SYS_ADMIN) to enter network namespaces".into(),
-        Command::Attach(_) => capability::refused_to_attach()
-            .unwrap_or_else(|| "needs root, or write access to the pin directory".into()),
-        Command::Lab(_) => "needs root (CAP_SYS_ADMIN, CAP_NET_ADMIN)".into(),
-        _ => "needs root, or access to the pin directory".into(),
+fn print(global: &Global, explanation: &Explanation, shell: &Shell) -> Result<()> {
+    if !global.json {
+        return view::text(view::explain::explanation(explanation, shell));
+    }
+    let rows = |found: &Vec<_>| {
+        found
+            .iter()
+            .map(|finding| Row::new(finding, shell))
+            .collect()
+    };
+    let findings = explanation.findings.as_ref().map(rows);
+    let line = view::json::line(&Explained {
+        explanation,
+        findings,
+    })?;
+    view::text(line + "\n")
+}
+
+fn packets(args: &Explain) -> Result<PacketSpec> {
+    if let Some(file) = &args.file {
+        return Ok(PacketSpec::File(read(file)?));
+    }
+    let (src, dst) = args
+        .src
+        .zip(args.dst)
+        .context("clap requires both addresses")?;
+    Ok(PacketSpec::Headers(FrameSpec {
+        src_mac: None,
+        dst_mac: args.dst_mac,
+        vlan: args.vlan,
+        inner_vlan: args.inner_vlan,
+        src,
+        dst,
+        proto: args.proto,
+        src_port: args.sport,
+        port: args.port,
+        ttl: args.ttl,
+        tcp_flags: args.tcp_flags.iter().map(flag).collect(),
+        len: args.len,
+    }))
+}
+
+fn flag(flag: &TcpFlag) -> control::TcpFlag {
+    match flag {
+        TcpFlag::Fin => control::TcpFlag::Fin,
+        TcpFlag::Syn => control::TcpFlag::Syn,
+        TcpFlag::Rst => control::TcpFlag::Rst,
+        TcpFlag::Psh => control::TcpFlag::Psh,
+        TcpFlag::Ack => control::TcpFlag::Ack,
+        TcpFlag::Urg => control::TcpFlag::Urg,
     }
 }

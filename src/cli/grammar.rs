@@ -1,5 +1,6 @@
 //! The grammar of the command line. The doc comments are the texts of `--help`.
 
+mod explain;
 mod flow;
 mod rule;
 
@@ -13,6 +14,7 @@ use xdpredir::control::PolicySpec;
 use xdpredir::lab;
 use xdpredir::model::{SourcePorts, TableSize};
 
+pub use self::explain::{Explain, TcpFlag};
 pub use self::flow::{Flow, FlowDel, FlowFilter};
 pub use self::rule::{
     Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel, RuleDrain, RuleFilter, RuleMark,
@@ -76,6 +78,13 @@ pub enum Command {
     /// that packets are lost, or not redirected, now; any problem makes the exit code 7. A warning
     /// means that this can happen, or has happened.
     Doctor(Doctor),
+    /// Show what would become of a packet, and why.
+    ///
+    /// The interface's own program decides about it, on the rules and connections that there are, and nothing is
+    /// counted, learned or sent. Frames of a file are explained in their order: each meets the connections that
+    /// those before it would have begun. With --json, each is one object on a line. The exit code is 0 where
+    /// packets would be redirected or forwarded, and 7 where one would not.
+    Explain(Explain),
     /// Add, delete, list and load rules, and find their backends again
     #[command(subcommand)]
     Rule(Rule),

@@ -62,7 +62,7 @@ fn parse(file: &Path) -> Result<Rules> {
     control::parse(&text.with_context(name)?).with_context(name)
 }
 
-fn read(file: &Path) -> Result<Vec<u8>> {
+pub(super) fn read(file: &Path) -> Result<Vec<u8>> {
     if file == Path::new("-") {
         let mut bytes = Vec::new();
         let read = stdin().read_to_end(&mut bytes);

@@ -7,6 +7,7 @@ mod detach;
 mod doctor;
 mod drain;
 mod explain;
+mod failed;
 mod features;
 mod flow;
 mod grammar;
@@ -41,7 +42,7 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            warnings::complain(&cli.global, &explain::failed(&error, &cli.command));
+            warnings::complain(&cli.global, &failed::failed(&error, &cli.command));
             ExitCode::from(datapath::exit_code(&error) as u8)
         }
     }
@@ -72,6 +73,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Status => status::run(global)?,
         Command::Features(args) => features::run(global, args)?,
         Command::Doctor(args) => return doctor::run(global, args),
+        Command::Explain(args) => return explain::run(global, args),
         Command::Rule(verb) => return rule::run(global, verb),
         Command::Flow(verb) => flow::run(global, verb)?,
         Command::Stats(args) => stats::run(global, args)?,

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::grammar::{self, Filter, Global, RuleAdd, RuleDel, RuleMark, ServerMark};
-use super::{drain, explain, load, requests, warnings};
+use super::{drain, failed, load, requests, warnings};
 use xdpredir::control::{self, ActionReport, AddReport, Pins};
 use xdpredir::error::Exit;
 use xdpredir::model::{AnswerWay, ForAnswers, RuleRecord};
@@ -60,7 +60,7 @@ fn add(global: &Global, pins: &Pins, args: &RuleAdd) -> Result<()> {
     let report = control::add(pins, &args.into())?;
     let record = &report.record;
     if let Some(error) = &report.not_found {
-        let (server, why) = (report.server, explain::causes(error));
+        let (server, why) = (report.server, failed::causes(error));
         view::warning(format_args!(
             "{server} was not found, and stays as it was: {why}"
         ));

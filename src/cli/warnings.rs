@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use super::grammar::Global;
-use super::{explain, suggest};
+use super::{failed, suggest};
 use xdpredir::model::{Finding, Refusal};
 use xdpredir::view::{self, doctor::Row};
 
@@ -20,7 +20,7 @@ pub fn say(global: &Global, found: &Result<Vec<Finding>>) -> Option<Vec<Row>> {
             Some(found.iter().map(|found| Row::new(found, &shell)).collect())
         }
         Err(error) => {
-            let refusal = explain::explained(error);
+            let refusal = failed::explained(error);
             let why = format!("cannot check whether packets will arrive: {}", refusal.why);
             warn(global, &(why, refusal.remedy).into());
             None
@@ -31,7 +31,7 @@ pub fn say(global: &Global, found: &Result<Vec<Finding>>) -> Option<Vec<Row>> {
 /// Says why answers are not translated, though nobody said that they are not to be.
 pub fn untranslated<'a>(global: &Global, why: impl IntoIterator<Item = &'a anyhow::Error>) {
     for error in why {
-        let Refusal { why, remedy } = explain::explained(error);
+        let Refusal { why, remedy } = failed::explained(error);
         let why = format!("answers leave with the server's own address: {why}");
         warn(global, &(why, remedy).into());
     }

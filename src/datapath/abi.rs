@@ -50,11 +50,26 @@ pub use limits::*;
 pub use skel::XdpredirSkelBuilder;
 pub use skel::types::{
     action, bitmap, counter, first_fragment, flow_key, flow_table, interface, locator, place,
-    policy, port_lines, probe, probe_count, ruleset,
+    policy, port_lines, probe, probe_count, ruleset, shown,
 };
 
-/// Where the XDP program has its own id among its variables.
-pub const PROGRAM_ID: usize = std::mem::offset_of!(skel::types::bss, program_id);
+/// Where a program has its variables, in bytes. The programs of the hooks differ in that.
+pub struct Variables {
+    /// Its own id.
+    pub program_id: usize,
+    /// What it has decided, if it `shows` that.
+    pub shown: usize,
+}
+
+pub const XDP_VARIABLES: Variables = Variables {
+    program_id: std::mem::offset_of!(skel::types::bss, program_id),
+    shown: std::mem::offset_of!(skel::types::bss, shown),
+};
+
+pub const TC_VARIABLES: Variables = Variables {
+    program_id: std::mem::offset_of!(generated::tc::types::bss, program_id),
+    shown: std::mem::offset_of!(generated::tc::types::bss, shown),
+};
 
 /// What lines and banks have, which no map's type says: see bpf/abi/rule.h, action.h, ruleset.h and connection.h.
 #[allow(non_camel_case_types)]
@@ -221,6 +236,7 @@ plain! {
     ruleset = 128;
     service = 64;
     set = 64;
+    shown = 20;
 }
 
 // SAFETY: there is no padding between the elements of an array.

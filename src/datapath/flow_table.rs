@@ -1,6 +1,7 @@
 //! The table of connections: see bpf/abi/connection.h. It is made when the first rule is published that
 //! remembers connections, and stays as long as the maps.
 
+mod copy;
 mod entry;
 mod open;
 mod ports;
@@ -18,6 +19,7 @@ use super::permissions::{group_of, share_pins_of};
 use super::{Pins, abi, banks, refusal, sys};
 use crate::model::TableSize;
 
+pub(super) use copy::Empty;
 pub use entry::connection;
 pub use open::FlowTable;
 pub use ports::{set_source_ports, source_ports};

@@ -79,10 +79,7 @@ pub struct Ids {
 
 impl Interface {
     fn read(pins: &Pins, ifindex: u32) -> Result<Self> {
-        let path = pins.interface_map(ifindex, "config");
-        let config = Map::<u32, abi::interface>::open(&path, "config")?
-            .get(&0)?
-            .with_context(|| format!("{} is empty", path.display()))?;
+        let config = Self::constants(pins, ifindex)?;
         let mut interface = Interface {
             ifindex: config.ifindex,
             mode: match config.mode {
@@ -121,37 +118,16 @@ impl Interface {
     }
 
     pub fn outcomes(&self, pins: &Pins) -> Result<(Actions, Outcomes)> {
-        let map = Counters::open(&pins.interface_map(self.ifindex, "outcomes"), "outcomes")?;
-        let mut actions = Actions::default();
-        let mut outcomes = Outcomes::default();
-        for (number, name) in OUTCOMES {
-            let counter = map.total(number)?.unwrap_or_default();
-            let (total, action) = match number {
-                abi::OUTCOME_REDIRECTED
-                | abi::OUTCOME_ANSWERED
-                | abi::OUTCOME_FORWARDED
-                | abi::OUTCOME_POLICY_FORWARD => (&mut actions.redirect, "redirect"),
-                abi::OUTCOME_TOO_BIG_SENT | abi::OUTCOME_ANNOUNCED | abi::OUTCOME_ECHO_ANSWERED => {
-                    (&mut actions.tx, "tx")
-                }
-                abi::OUTCOME_NO_HEADROOM
-                | abi::OUTCOME_NO_CONNECTION
-                | abi::OUTCOME_NO_SOURCE_PORT
-                | abi::OUTCOME_TOO_LONG_DROPPED
-                | abi::OUTCOME_DROPPED_BY_RULE
-                | abi::OUTCOME_POLICY_DROP
-                | abi::OUTCOME_POLICY_NO_DEVICE
-                | abi::OUTCOME_POLICY_TOO_LONG => (&mut actions.drop, "drop"),
-                _ => (&mut actions.pass, "pass"),
-            };
-            *total += counter;
-            outcomes.0.push(Outcome {
-                name,
-                action,
-                counter,
-            });
-        }
-        Ok((actions, outcomes))
+        let path = pins.interface_map(self.ifindex, "outcomes");
+        outcomes_of(&Counters::open(&path, "outcomes")?)
+    }
+
+    /// Its constants.
+    pub(super) fn constants(pins: &Pins, ifindex: u32) -> Result<abi::interface> {
+        let path = pins.interface_map(ifindex, "config");
+        Map::<u32, _>::open(&path, "config")?
+            .get(&0)?
+            .with_context(|| format!("{} is empty", path.display()))
     }
 
     pub fn ids(&self, pins: &Pins) -> Result<Ids> {
@@ -177,6 +153,40 @@ impl Interface {
             state,
         })
     }
+}
+
+/// What an interface's outcomes have counted.
+pub(super) fn outcomes_of(map: &Counters) -> Result<(Actions, Outcomes)> {
+    let mut actions = Actions::default();
+    let mut outcomes = Outcomes::default();
+    for (number, name) in OUTCOMES {
+        let counter = map.total(number)?.unwrap_or_default();
+        let (total, action) = match number {
+            abi::OUTCOME_REDIRECTED
+            | abi::OUTCOME_ANSWERED
+            | abi::OUTCOME_FORWARDED
+            | abi::OUTCOME_POLICY_FORWARD => (&mut actions.redirect, "redirect"),
+            abi::OUTCOME_TOO_BIG_SENT | abi::OUTCOME_ANNOUNCED | abi::OUTCOME_ECHO_ANSWERED => {
+                (&mut actions.tx, "tx")
+            }
+            abi::OUTCOME_NO_HEADROOM
+            | abi::OUTCOME_NO_CONNECTION
+            | abi::OUTCOME_NO_SOURCE_PORT
+            | abi::OUTCOME_TOO_LONG_DROPPED
+            | abi::OUTCOME_DROPPED_BY_RULE
+            | abi::OUTCOME_POLICY_DROP
+            | abi::OUTCOME_POLICY_NO_DEVICE
+            | abi::OUTCOME_POLICY_TOO_LONG => (&mut actions.drop, "drop"),
+            _ => (&mut actions.pass, "pass"),
+        };
+        *total += counter;
+        outcomes.0.push(Outcome {
+            name,
+            action,
+            counter,
+        });
+    }
+    Ok((actions, outcomes))
 }
 
 /// Whether a device of the network namespace that the caller is in has the program.

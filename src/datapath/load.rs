@@ -24,7 +24,7 @@ use crate::host::{netns, xdp};
 use crate::model::{LedgerState, Mode, Policy, Purpose};
 
 /// What the variables of the XDP program are called in the BPF object.
-const VARIABLES: &str = "xdpredir.bss";
+pub(super) const VARIABLES: &str = "xdpredir.bss";
 
 /// What the verifier folds into an interface's own copy of the program.
 #[derive(Clone, Copy)]
@@ -69,7 +69,7 @@ fn load_from<'a>(
     policy: &Policy,
 ) -> Result<OwnedFd> {
     let (device, variant) = wanted;
-    let (mut open, banks) = open(builder, storage, device, variant)?;
+    let (mut open, banks) = open(builder, storage, &config(device, variant)?)?;
     let state_is_there = has_state(pins)?;
     if state_is_there {
         reuse_shared(pins, open.open_object_mut())?;
@@ -86,15 +86,23 @@ fn load_from<'a>(
     let program = program_of(object)?;
     if variant.ledger == LedgerState::On {
         ledger::start(pins)?;
-        tell_its_id(object, Program::id_from_fd(program.as_fd())?)?;
+        tell_its_id(object, variant.mode, Program::id_from_fd(program.as_fd())?)?;
     }
     policy::put(&map_of(object, "policy")?, policy, variant.purpose)?;
     pin_interface(pins, device.ifindex, object)?;
     Ok(program)
 }
 
+/// Where the program of a hook has its variables.
+pub(super) fn variables_of(mode: Mode) -> &'static abi::Variables {
+    match mode {
+        Mode::Native | Mode::Skb => &abi::XDP_VARIABLES,
+        Mode::Tc => &abi::TC_VARIABLES,
+    }
+}
+
 /// The skeletons of all hooks have the same maps, by these names.
-fn map_of<'o>(object: &'o Object, name: &str) -> Result<Map<'o>> {
+pub(super) fn map_of<'o>(object: &'o Object, name: &str) -> Result<Map<'o>> {
     let found = object.maps().find(|map| map.name() == name);
     found.with_context(|| format!("the program has no map {name}"))
 }
@@ -105,10 +113,11 @@ fn program_of(object: &Object) -> Result<OwnedFd> {
 }
 
 /// Before it is attached: the variables are those with which it begins, all zero.
-fn tell_its_id(object: &Object, id: u32) -> Result<()> {
+fn tell_its_id(object: &Object, mode: Mode, id: u32) -> Result<()> {
+    let first = variables_of(mode).program_id;
     let variables = map_of(object, VARIABLES)?;
     let mut bytes = vec![0; variables.value_size() as usize];
-    let place = bytes.get_mut(abi::PROGRAM_ID..abi::PROGRAM_ID + size_of_val(&id));
+    let place = bytes.get_mut(first..first + size_of_val(&id));
     let place = place.context("the program has no variable for its id")?;
     place.copy_from_slice(&id.to_ne_bytes());
     Ok(variables.update(&0u32.to_ne_bytes(), &bytes, MapFlags::ANY)?)
@@ -126,39 +135,38 @@ pub fn try_out() -> Result<()> {
     };
     let mut storage = MaybeUninit::uninit();
     let builder = XdpredirSkelBuilder::default();
-    let (open, _banks) = open(builder, &mut storage, &device::by_name("lo")?, variant)?;
+    let constants = config(&device::by_name("lo")?, variant)?;
+    let (open, _banks) = open(builder, &mut storage, &constants)?;
     refusal::explain(|| open.load()).map(drop)
 }
 
 /// The first bank of each kind.
-struct FirstBanks {
+pub(super) struct FirstBanks {
     counters: MapHandle,
     lines: MapHandle,
 }
 
-/// The program before it is loaded, and the first banks.
-fn open<'a, B: SkelBuilder<'a>>(
+/// The program with an interface's constants, before it is loaded, and the first banks.
+pub(super) fn open<'a, B: SkelBuilder<'a>>(
     builder: B,
     storage: &'a mut MaybeUninit<OpenObject>,
-    device: &Device,
-    variant: Variant,
+    constants: &abi::interface,
 ) -> Result<(B::Output, FirstBanks)> {
     let mut open = builder.open(storage)?;
     let banks = FirstBanks {
         counters: Kind::Counters.create()?,
         lines: Kind::Lines.create()?,
     };
-    let constants = config(device, variant)?;
     for mut map in open.open_object_mut().maps_mut() {
         match &*map.name().to_string_lossy() {
-            CONFIG => map.set_initial_value(abi::bytes_of(&constants))?,
+            CONFIG => map.set_initial_value(abi::bytes_of(constants))?,
             // Tells the kernel how large a bank is.
             "counters" => map.set_inner_map_fd(banks.counters.as_fd())?,
             "lines" => map.set_inner_map_fd(banks.lines.as_fd())?,
             _ => {}
         }
     }
-    if variant.frags {
+    if constants.frags != 0 {
         for mut program in open.open_object_mut().progs_mut() {
             program.set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
         }
@@ -223,8 +231,18 @@ fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
 }
 
 fn reuse_shared(pins: &Pins, object: &mut OpenObject) -> Result<()> {
+    reuse(pins, object, |_| true)
+}
+
+/// Has a program use the namespace's maps, as far as it is to use these.
+pub(super) fn reuse(
+    pins: &Pins,
+    object: &mut OpenObject,
+    is_used: impl Fn(&str) -> bool,
+) -> Result<()> {
     for mut map in object.maps_mut() {
-        if let Some(pin) = pin_of(&SHARED, &map.name().to_string_lossy()) {
+        let name = map.name().to_string_lossy().into_owned();
+        if let Some(pin) = pin_of(&SHARED, &name).filter(|_| is_used(&name)) {
             let path = pins.state().join(pin);
             map.reuse_pinned_map(&path).at("cannot use", &path)?;
         }

@@ -34,11 +34,16 @@ pub struct Map<K, V> {
 impl<K: Plain, V: Plain> Map<K, V> {
     pub fn open(path: &Path, name: &'static str) -> Result<Self> {
         let handle = MapHandle::from_pinned_path(path).at("cannot open", path)?;
-        Ok(Map {
+        Ok(Map::of(handle, name))
+    }
+
+    /// A map that is open.
+    pub fn of(handle: MapHandle, name: &'static str) -> Self {
+        Map {
             handle,
             name,
             types: PhantomData,
-        })
+        }
     }
 
     /// A map that all interfaces of the network namespace share.

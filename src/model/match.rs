@@ -116,6 +116,21 @@ impl Match {
         }
     }
 
+    /// By what it is more specific than another one; None where it isn't.
+    pub fn wins_by(&self, other: &Match) -> Option<&'static str> {
+        let (this, other) = (self.order(), other.order());
+        let compared = [
+            ("dst", this.dst_len.cmp(&other.dst_len)),
+            ("src", this.src_len.cmp(&other.src_len)),
+            ("port", this.ports.cmp(&other.ports)),
+            ("proto", this.any_proto.cmp(&other.any_proto)),
+            ("inner_vlan", this.any_inner_vlan.cmp(&other.any_inner_vlan)),
+            ("in", this.any_ingress.cmp(&other.any_ingress)),
+        ];
+        let first = compared.into_iter().find(|(_, order)| order.is_ne())?;
+        first.1.is_lt().then_some(first.0)
+    }
+
     /// Whether packets are of IPv6.
     pub fn is_ipv6(&self) -> bool {
         self.src.addr().is_ipv6()

@@ -7,6 +7,7 @@ mod change;
 mod connection;
 mod counter;
 mod ephemeral;
+mod explanation;
 mod failures;
 mod features;
 mod finding;
@@ -16,6 +17,7 @@ mod locator;
 mod mac;
 pub mod maglev;
 mod r#match;
+mod packet;
 mod plan;
 pub mod policy;
 mod ports;
@@ -41,6 +43,7 @@ pub use connection::{
 };
 pub use counter::{Counter, Rate};
 pub use ephemeral::EphemeralPorts;
+pub use explanation::{Candidate, Check, Explanation};
 pub use failures::{Failures, Loss, Reason};
 pub use features::{
     FeatureSource, Features, Netns, Offloads, Peer, Related, Remote, RxQueues, XdpFeatures,
@@ -53,6 +56,7 @@ pub use interface::{
 pub use locator::Locator;
 pub use mac::Mac;
 pub use r#match::{Match, Proto};
+pub use packet::{FlowPorts, Ip, Packet};
 pub use plan::Plan;
 pub use policy::{NamedPolicy, Policy};
 pub use ports::Ports;

@@ -4,6 +4,7 @@ pub mod answers;
 pub mod columns;
 pub mod doctor;
 mod escape;
+pub mod explain;
 pub mod failures;
 pub mod features;
 pub mod flows;

@@ -7,7 +7,8 @@ use fastrand::Rng;
 use serde_json::Value;
 
 use crate::case::Case;
-use crate::fixture::model::{Action, Backend, Device, Mode, Model, Options, Policy, Rule};
+use crate::explained::EXPLAINED;
+use crate::fixture::model::{Action, Backend, Device, Mode, Model, Options, Outcome, Policy, Rule};
 use crate::fixture::random::Packets;
 use crate::fixture::random::questions::OURS;
 use crate::fixture::run::{age_fragments, age_passed, hash_key, renew_passed};
@@ -123,6 +124,12 @@ impl<'a> Bed<'a> {
                 self.memory.compare(&self.model);
                 self.change(rng);
                 self.rules_changed();
+                if rng.u8(..4) == 0 {
+                    let some = (0..EXPLAINED)
+                        .map(|_| self.packet(rng, &mut packets))
+                        .collect();
+                    self.explain(rng, some);
+                }
             }
             if n == late {
                 self.remove_device("late");
@@ -143,23 +150,27 @@ impl<'a> Bed<'a> {
             if rng.u8(..32) == 0 {
                 self.memory.pass_time(rng, &mut self.model);
             }
-            let flow = self.memory.flow(rng, &self.model);
-            let packet = match flow.filter(|_| rng.u8(..3) == 0) {
-                Some(flow) if rng.u8(..4) == 0 => packets.error(rng, flow.back()),
-                Some(flow) => packets.along(rng, flow),
-                None => packets.next(rng, &self.model.rules),
-            };
+            let packet = self.packet(rng, &mut packets);
             self.arrives(rng, &packet);
         }
         self.memory.compare(&self.model);
+    }
+
+    /// The next packet: of a connection, an ICMP error about one, or any.
+    fn packet(&self, rng: &mut Rng, packets: &mut Packets) -> Vec<u8> {
+        let flow = self.memory.flow(rng, &self.model);
+        match flow.filter(|_| rng.u8(..3) == 0) {
+            Some(flow) if rng.u8(..4) == 0 => packets.error(rng, flow.back()),
+            Some(flow) => packets.along(rng, flow),
+            None => packets.next(rng, &self.model.rules),
+        }
     }
 
     /// At one interface or at two, in any order.
     fn arrives(&mut self, rng: &mut Rng, packet: &[u8]) {
         self.arrived += 1;
         if self.arrived.is_multiple_of(ANSWERS_AT_ONCE) {
-            let programs = self.arrivals.iter().map(|arrival| &arrival.program);
-            programs.for_each(|program| program.forget_answers());
+            self.forget_answers();
         }
         let mut at: Vec<usize> = (0..INTERFACES.len()).collect();
         rng.shuffle(&mut at);
@@ -168,16 +179,21 @@ impl<'a> Bed<'a> {
             at = vec![2];
         }
         at.retain(|&at| INTERFACES[at].1 != Mode::Tc || may_be_an_skb(packet));
-        at.into_iter().for_each(|at| self.agree(at, packet));
+        at.into_iter().for_each(|at| drop(self.agree(at, packet)));
     }
 
-    /// Panics unless program and model agree on the packet.
-    fn agree(&mut self, at: usize, packet: &[u8]) {
+    /// As it arrives at an interface, whose MAC address some packets have.
+    pub fn addressed(&self, at: usize, packet: &[u8]) -> Vec<u8> {
         let mut packet = packet.to_vec();
         if packet.starts_with(&OURS) {
             packet[..6].copy_from_slice(&self.model.devices[INTERFACES[at].0].mac);
         }
-        let packet = &packet[..];
+        packet
+    }
+
+    /// Panics unless program and model agree on the packet. The outcome, and the frame that was left.
+    pub fn agree(&mut self, at: usize, packet: &[u8]) -> (Outcome, Vec<u8>) {
+        let packet = &self.addressed(at, packet)[..];
         if self.model.comes_late(packet) {
             // The model has no clock.
             renew_passed(self.tool.pins);
@@ -188,7 +204,8 @@ impl<'a> Bed<'a> {
         self.came.push((at, packet.to_vec()));
         let here = &self.arrivals[at];
         let memory = Some(&self.memory);
-        let (outcome, difference) = difference(ingress(at), &mut self.model, packet, here, memory);
+        let (outcome, out, difference) =
+            difference(ingress(at), &mut self.model, packet, here, memory);
         if let Some(difference) = difference {
             let case = Case {
                 devices: self.model.devices.clone(),
@@ -206,6 +223,14 @@ impl<'a> Bed<'a> {
         }
         let count = self.tallies[at].entry(outcome).or_default();
         *count = (count.0 + 1, count.1 + packet.len() as u64);
+        (outcome, out)
+    }
+
+    /// So many answers as the program sends in a second may follow.
+    pub fn forget_answers(&mut self) {
+        self.arrived = 0;
+        let programs = self.arrivals.iter().map(|arrival| &arrival.program);
+        programs.for_each(|program| program.forget_answers());
     }
 
     fn circumstances(&self) -> String {
@@ -298,7 +323,7 @@ fn key(row: &Value) -> String {
 }
 
 /// Test runs of tc programs take no frame that is shorter than its type says.
-fn may_be_an_skb(frame: &[u8]) -> bool {
+pub fn may_be_an_skb(frame: &[u8]) -> bool {
     match frame.get(12..14) {
         Some([0x08, 0x00]) => frame.len() >= 14 + 20,
         Some([0x86, 0xdd]) => frame.len() >= 14 + 40,

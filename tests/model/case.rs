@@ -197,7 +197,7 @@ impl World {
                 }
                 let here = &self.programs[*at];
                 here.program.forget_answers();
-                difference(ingress(*at), &mut model, packet, here, Some(&self.memory)).1
+                difference(ingress(*at), &mut model, packet, here, Some(&self.memory)).2
             })
         })
     }

@@ -11,6 +11,7 @@ mod fixture;
 mod bed;
 mod case;
 mod changes;
+mod explained;
 mod memory;
 mod rules;
 mod words;
@@ -253,14 +254,15 @@ fn policy(policy: Policy) -> String {
     }
 }
 
-/// The model's outcome of a packet, and where the program does another thing, what is different.
+/// The model's outcome of a packet, the frame as the program left it, and where the program does another thing
+/// than the model, what is different.
 fn difference(
     at: Ingress,
     model: &mut Model,
     packet: &[u8],
     here: &Arrival,
     memory: Option<&Memory>,
-) -> (Outcome, Option<String>) {
+) -> (Outcome, Vec<u8>, Option<String>) {
     let before = memory.and_then(|memory| memory.entry(packet));
     let (verdict, out) = here.run(packet);
     let hints = memory.map(|memory| memory.hints(packet, before));
@@ -283,7 +285,8 @@ fn difference(
     };
     let is_whole = out == expected || (at.mode == Mode::Tc && out == without_outer_tag(&expected));
     let same = (verdict, is_whole, counts) == (action, true, true);
-    (outcome, (!same).then(text))
+    let difference = (!same).then(text);
+    (outcome, out, difference)
 }
 
 /// A tc program puts tags beside the frame, where a test run does not show them.

@@ -375,7 +375,7 @@ pub struct RuleFilter {
 }
 
 /// Takes the names of the protocols, and no others; help and completions list them.
-fn proto() -> impl TypedValueParser<Value = Proto> {
+pub(super) fn proto() -> impl TypedValueParser<Value = Proto> {
     let named = |name: String| Proto::ALL.into_iter().find(|proto| proto.name() == name);
     let names = PossibleValuesParser::new(Proto::ALL.map(Proto::name));
     names.map(move |name| named(name).expect("clap takes no other name"))

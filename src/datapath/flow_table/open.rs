@@ -50,19 +50,28 @@ struct Found {
 impl FlowTable {
     /// None where no rule has remembered connections yet.
     pub fn open(pins: &Pins) -> Result<Option<Self>> {
-        let table: Map<u32, abi::flow_table> = Map::shared(pins, "flow_table")?;
-        let buckets = table.get(&0)?.unwrap_or_default().buckets;
-        if buckets == 0 {
+        let table = super::read(pins)?;
+        if table.buckets == 0 {
             return Ok(None);
         }
-        let numbers = 0..buckets.div_ceil(abi::FLOW_BANK_BUCKETS);
+        let numbers = 0..table.buckets.div_ceil(abi::FLOW_BANK_BUCKETS);
         let banks = numbers.map(|number| map_bank(pins, number));
-        Ok(Some(FlowTable {
-            banks: banks.collect::<Result<_>>()?,
-            entries: buckets.saturating_mul(abi::FLOW_WAYS),
-            stats: Map::shared(pins, "flow_stats")?,
+        let stats = Map::shared(pins, "flow_stats")?;
+        FlowTable::of(banks.collect::<Result<_>>()?, &table, stats).map(Some)
+    }
+
+    /// The table that has these banks of entries.
+    pub(super) fn of(
+        banks: Vec<sys::Words>,
+        table: &abi::flow_table,
+        stats: Map<u32, u64>,
+    ) -> Result<Self> {
+        Ok(FlowTable {
+            banks,
+            entries: table.buckets.saturating_mul(abi::FLOW_WAYS),
+            stats,
             now: clock_gettime(ClockId::CLOCK_MONOTONIC)?.into(),
-        }))
+        })
     }
 
     /// The connections that there are, in no order.
