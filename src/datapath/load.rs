@@ -14,6 +14,7 @@ use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::banks::Kind;
 use super::bpffs::{At, mkdir, remove_tree};
 use super::kernel_layout::{LinkLayout, NetnsLayout};
+use super::maps::Map as PinnedMap;
 use super::permissions::{group_of, share_pins_of};
 use super::ruleset::slots;
 use super::schema::{CONFIG, OWN, SHARED, Schema, pin_of};
@@ -21,7 +22,7 @@ use super::state::has_state;
 use super::{Pins, banks, ledger, policy, refusal, ruleset, sys};
 use crate::host::device::{self, Device};
 use crate::host::{netns, xdp};
-use crate::model::{LedgerState, Mode, Policy, Purpose};
+use crate::model::{LedgerState, Mode, Purpose};
 
 /// What the variables of the XDP program are called in the BPF object.
 pub(super) const VARIABLES: &str = "xdpredir.bss";
@@ -38,26 +39,49 @@ pub struct Variant {
     pub links: Option<LinkLayout>,
 }
 
-/// The program with the interface's constants and its policy, on the namespace's maps; its own maps are
-/// pinned.
-pub fn load(pins: &Pins, device: &Device, variant: Variant, policy: &Policy) -> Result<OwnedFd> {
+/// The program with the interface's constants, on the namespace's maps; its own maps are pinned. What it is to do
+/// is given, whichever slot is live.
+pub fn load(
+    pins: &Pins,
+    device: &Device,
+    variant: Variant,
+    stance: &abi::policy,
+) -> Result<OwnedFd> {
+    load_with(pins, &config(device, variant)?, Some(stance))
+}
+
+/// The program of an interface once more, on the maps that it has, as one that can serve answers alone.
+pub fn load_for_answers(pins: &Pins, ifindex: u32) -> Result<OwnedFd> {
+    let constants = abi::interface {
+        for_answers: 1,
+        ..constants_of(pins, ifindex)?
+    };
+    load_with(pins, &constants, None)
+}
+
+/// The constants with which the program of an interface was loaded.
+pub fn constants_of(pins: &Pins, ifindex: u32) -> Result<abi::interface> {
+    let path = pins.interface_map(ifindex, "config");
+    let constants = PinnedMap::<u32, abi::interface>::open(&path, "config")?.get(&0)?;
+    constants.with_context(|| format!("{} is empty", path.display()))
+}
+
+/// Without a stance, on the maps that the interface has.
+fn load_with(
+    pins: &Pins,
+    constants: &abi::interface,
+    stance: Option<&abi::policy>,
+) -> Result<OwnedFd> {
     let mut storage = MaybeUninit::uninit();
-    let wanted = (device, variant);
-    match variant.mode {
-        Mode::Native | Mode::Skb => load_from(
-            XdpredirSkelBuilder::default(),
-            &mut storage,
-            pins,
-            wanted,
-            policy,
-        ),
-        Mode::Tc => load_from(
-            XdpredirTcSkelBuilder::default(),
-            &mut storage,
-            pins,
-            wanted,
-            policy,
-        ),
+    match constants.mode {
+        abi::MODE_TC => {
+            let builder = XdpredirTcSkelBuilder::default();
+            load_from(builder, &mut storage, pins, constants, stance)
+        }
+        _ => {
+            let builder = XdpredirSkelBuilder::default();
+            load_from(builder, &mut storage, pins, constants, stance)
+        }
     }
 }
 
@@ -65,14 +89,17 @@ fn load_from<'a>(
     builder: impl SkelBuilder<'a>,
     storage: &'a mut MaybeUninit<OpenObject>,
     pins: &Pins,
-    wanted: (&Device, Variant),
-    policy: &Policy,
+    constants: &abi::interface,
+    stance: Option<&abi::policy>,
 ) -> Result<OwnedFd> {
-    let (device, variant) = wanted;
-    let (mut open, banks) = open(builder, storage, &config(device, variant)?)?;
+    let (mut open, banks) = open(builder, storage, constants)?;
     let state_is_there = has_state(pins)?;
     if state_is_there {
-        reuse_shared(pins, open.open_object_mut())?;
+        reuse(&pins.state(), &SHARED, open.open_object_mut())?;
+    }
+    if stance.is_none() {
+        let own = pins.interface(constants.ifindex);
+        reuse(&own, &OWN, open.open_object_mut())?;
     }
     let mut loaded = refusal::explain(|| open.load())?;
     let object = loaded.object_mut();
@@ -84,20 +111,22 @@ fn load_from<'a>(
         pin_state(pins, &banks, object)?;
     }
     let program = program_of(object)?;
-    if variant.ledger == LedgerState::On {
+    if constants.ledger == abi::LEDGER_ON {
         ledger::start(pins)?;
-        tell_its_id(object, variant.mode, Program::id_from_fd(program.as_fd())?)?;
+        tell_its_id(object, constants.mode, Program::id_from_fd(program.as_fd())?)?;
     }
-    policy::put(&map_of(object, "policy")?, policy, variant.purpose)?;
-    pin_interface(pins, device.ifindex, object)?;
+    if let Some(stance) = stance {
+        policy::put(&map_of(object, "policy")?, stance)?;
+        pin_interface(pins, constants.ifindex, object)?;
+    }
     Ok(program)
 }
 
 /// Where the program of a hook has its variables.
-pub(super) fn variables_of(mode: Mode) -> &'static abi::Variables {
+pub(super) fn variables_of(mode: u32) -> &'static abi::Variables {
     match mode {
-        Mode::Native | Mode::Skb => &abi::XDP_VARIABLES,
-        Mode::Tc => &abi::TC_VARIABLES,
+        abi::MODE_TC => &abi::TC_VARIABLES,
+        _ => &abi::XDP_VARIABLES,
     }
 }
 
@@ -113,7 +142,7 @@ fn program_of(object: &Object) -> Result<OwnedFd> {
 }
 
 /// Before it is attached: the variables are those with which it begins, all zero.
-fn tell_its_id(object: &Object, mode: Mode, id: u32) -> Result<()> {
+fn tell_its_id(object: &Object, mode: u32, id: u32) -> Result<()> {
     let first = variables_of(mode).program_id;
     let variables = map_of(object, VARIABLES)?;
     let mut bytes = vec![0; variables.value_size() as usize];
@@ -230,20 +259,12 @@ fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
     Ok(config)
 }
 
-fn reuse_shared(pins: &Pins, object: &mut OpenObject) -> Result<()> {
-    reuse(pins, object, |_| true)
-}
-
-/// Has a program use the namespace's maps, as far as it is to use these.
-pub(super) fn reuse(
-    pins: &Pins,
-    object: &mut OpenObject,
-    is_used: impl Fn(&str) -> bool,
-) -> Result<()> {
+/// Has a program use maps that are pinned in a directory. Its constants are always its own.
+pub(super) fn reuse(directory: &Path, maps: &[Schema], object: &mut OpenObject) -> Result<()> {
     for mut map in object.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
-        if let Some(pin) = pin_of(&SHARED, &name).filter(|_| is_used(&name)) {
-            let path = pins.state().join(pin);
+        if let Some(pin) = pin_of(maps, &name).filter(|_| name != CONFIG) {
+            let path = directory.join(pin);
             map.reuse_pinned_map(&path).at("cannot use", &path)?;
         }
     }

@@ -15,8 +15,9 @@ use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::bpffs::At;
 use super::flow_table::{Empty, FlowTable};
 use super::interface::outcomes_of;
-use super::load::{VARIABLES, map_of, open, reuse, variables_of};
+use super::load::{VARIABLES, constants_of, map_of, open, reuse, variables_of};
 use super::maps::Counters;
+use super::schema::{SHARED, Schema};
 use super::{Interface, Pins, refusal};
 use crate::error::{Exit, failure};
 use crate::model::{Connection, Mode};
@@ -49,10 +50,7 @@ const ONE_BUFFER: usize = 3520;
 pub struct Rehearsal<'o> {
     object: &'o Object,
     program: ProgramMut<'o>,
-    mode: Mode,
-    ifindex: u32,
-    /// Frames in several buffers arrive there, too.
-    takes_buffers: bool,
+    constants: abi::interface,
     outcomes: Counters,
     /// None: no rule remembers connections.
     table: Option<FlowTable>,
@@ -110,17 +108,21 @@ where
     let storage: &'a mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
     let constants = abi::interface {
         shows: 1,
-        ..Interface::constants(pins, interface.ifindex)?
+        ..constants_of(pins, interface.ifindex)?
     };
     let (mut opened, _banks) = open(builder, storage, &constants)?;
-    reuse(pins, opened.open_object_mut(), |name| READ.contains(&name))?;
+    let read: Vec<Schema> = SHARED
+        .into_iter()
+        .filter(|(name, _)| READ.contains(name))
+        .collect();
+    reuse(&pins.state(), &read, opened.open_object_mut())?;
     let mut loaded = refusal::explain(|| opened.load())?;
-    run(&mut Rehearsal::of(pins, loaded.object_mut(), interface)?)
+    run(&mut Rehearsal::of(pins, loaded.object_mut(), constants)?)
 }
 
 impl<'o> Rehearsal<'o> {
-    fn of(pins: &Pins, object: &'o Object, interface: &Interface) -> Result<Self> {
-        let policy = pins.interface_map(interface.ifindex, "policy");
+    fn of(pins: &Pins, object: &'o Object, constants: abi::interface) -> Result<Self> {
+        let policy = pins.interface_map(constants.ifindex, "policy");
         copy(&open_pinned(&policy)?, &map_of(object, "policy")?)?;
         for name in FRAGMENTS {
             copy(&open_pinned(&pins.map(name))?, &map_of(object, name)?)?;
@@ -134,9 +136,7 @@ impl<'o> Rehearsal<'o> {
         let program = object.progs_mut().next();
         let outcomes = MapHandle::try_from(&map_of(object, "outcomes")?)?;
         Ok(Rehearsal {
-            mode: interface.mode,
-            ifindex: interface.ifindex,
-            takes_buffers: interface.frags,
+            constants,
             outcomes: Counters::of(outcomes, "outcomes"),
             table: empty.fill(pins)?,
             program: program.context("the object has no program")?,
@@ -174,10 +174,10 @@ impl<'o> Rehearsal<'o> {
     }
 
     fn test_run(&self, frame: &[u8]) -> Result<Vec<u8>> {
-        let (length, mode) = (frame.len(), self.mode);
-        if length > ONE_BUFFER && !self.takes_buffers {
+        let length = frame.len();
+        if length > ONE_BUFFER && self.constants.frags == 0 {
             let why = format!(
-                "a frame of {length} bytes cannot be tried out in {mode} mode: {ONE_BUFFER} are the most"
+                "a frame of {length} bytes cannot be tried out at this interface: {ONE_BUFFER} are the most"
             );
             return Err(failure(Exit::Failed, why));
         }
@@ -207,15 +207,15 @@ impl<'o> Rehearsal<'o> {
         const XDP_DATA_END: usize = 1;
         const XDP_INGRESS_IFINDEX: usize = 3;
         let mut words = [0u32; 11];
-        let words = match self.mode {
-            Mode::Tc => {
-                words[SKB_INGRESS_IFINDEX] = self.ifindex;
-                words[SKB_IFINDEX] = self.ifindex;
+        let words = match self.constants.mode {
+            abi::MODE_TC => {
+                words[SKB_INGRESS_IFINDEX] = self.constants.ifindex;
+                words[SKB_IFINDEX] = self.constants.ifindex;
                 &words[..]
             }
-            Mode::Native | Mode::Skb => {
+            _ => {
                 words[XDP_DATA_END] = length;
-                words[XDP_INGRESS_IFINDEX] = self.ifindex;
+                words[XDP_INGRESS_IFINDEX] = self.constants.ifindex;
                 &words[..size_of::<libbpf_sys::xdp_md>() / size_of::<u32>()]
             }
         };
@@ -233,7 +233,7 @@ impl<'o> Rehearsal<'o> {
         let variables = map_of(self.object, VARIABLES)?;
         let bytes = variables.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
         let bytes = bytes.context("the program has no variables")?;
-        let first = variables_of(self.mode).shown;
+        let first = variables_of(self.constants.mode).shown;
         let shown = bytes.get(first..first + size_of::<abi::shown>());
         abi::from_bytes(shown.context("the program shows nothing")?)
     }
