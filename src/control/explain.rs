@@ -186,14 +186,9 @@ impl Explainer<'_> {
 
     /// The device by which the packet leaves.
     fn egress(&self, rehearsed: &Rehearsed) -> Result<Option<Device>> {
-        let by_policy = || {
-            self.interface
-                .policy(self.pins)
-                .map(|policy| policy.device())
-        };
         let ifindex = match &rehearsed.decided {
             Some(decided) => decided.ifindex,
-            None if rehearsed.outcome.starts_with("policy_") => by_policy()?,
+            None if rehearsed.outcome.starts_with("policy_") => self.interface.policy.device(),
             None => None,
         };
         let device = ifindex.map(device::by_index).transpose()?;

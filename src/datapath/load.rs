@@ -113,7 +113,11 @@ fn load_from<'a>(
     let program = program_of(object)?;
     if constants.ledger == abi::LEDGER_ON {
         ledger::start(pins)?;
-        tell_its_id(object, constants.mode, Program::id_from_fd(program.as_fd())?)?;
+        tell_its_id(
+            object,
+            constants.mode,
+            Program::id_from_fd(program.as_fd())?,
+        )?;
     }
     if let Some(stance) = stance {
         policy::put(&map_of(object, "policy")?, stance)?;
