@@ -280,6 +280,7 @@ mod tests {
         ];
         let plain = [
             "doctor",
+            "history",
             "status",
             "stats",
             "rule list",

@@ -1,6 +1,7 @@
 //! All that asks the host: namespaces, devices and their features, routes and neighbours.
 
 pub mod address;
+pub mod author;
 pub mod capability;
 pub mod device;
 pub mod device_features;

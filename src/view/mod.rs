@@ -7,6 +7,7 @@ mod escape;
 pub mod failures;
 pub mod features;
 pub mod flows;
+pub mod history;
 pub mod json;
 mod out;
 pub mod refresh;

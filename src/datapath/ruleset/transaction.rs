@@ -13,6 +13,7 @@ use super::job::{Answers, Job, LocatorChange};
 use super::ports::Ports;
 use super::slots::{FIRST_REVISION, Slot};
 use super::staging::Written;
+use super::undo::Undo;
 use crate::datapath::answers::{self, Attaching};
 use crate::datapath::state::attached;
 use crate::datapath::{Lock, flow_table, sys};
@@ -32,6 +33,8 @@ pub struct Staged<'a> {
     live: Slot,
     /// None where the plan changes nothing.
     written: Option<Written>,
+    /// What the plan replaces.
+    undo: Undo,
     answers: Answers,
     attaching: Attaching<'a>,
     /// How many rules the plan stores, with those that are already as they are to be.
@@ -156,6 +159,7 @@ impl<'a> Transaction<'a> {
             store,
             live,
             written,
+            undo: job.undo,
             answers: job.answers,
             attaching: self.attaching,
             count,
@@ -175,6 +179,7 @@ impl Staged<'_> {
             store,
             live,
             written,
+            undo,
             answers,
             attaching,
             count,
@@ -185,6 +190,7 @@ impl Staged<'_> {
             store.heap.store()?;
             store.counters.store()?;
             store.probes.store(&written.probes)?;
+            store.record(live.set.revision, undo)?;
             // A run that is killed in between leaves the old adjacency of a backend, which `rule refresh`
             // replaces.
             store.store_locators(&written.locators)?;
