@@ -3,31 +3,33 @@
 //! A rule is kept as its lines have it. Whoever may write here may write these, too, so that what is read is
 //! trusted no more and no less.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, BufWriter, Read, Write};
 
 use anyhow::{Context, Result, ensure};
 use lz4_flex::frame::{FrameDecoder, FrameEncoder};
 
 use super::codec::{match_of, rule_of, stored_action, stored_backend};
-use super::key::Key;
+use super::key::{Key, is_ipv6};
 use crate::datapath::abi::{self, Plain};
 use crate::model::{Changes, How, MAX_BACKENDS, Match, Rule};
 
 /// What comes after the last rule; no rule has such a probe.
 const END: [u64; 2] = [u64::MAX; 2];
+/// Bytes that are packed and unpacked together.
+const BUFFER: usize = 64 << 10;
 /// As many bytes as a change can have, and some more: what is packed may claim to be of any size.
 const MOST: u64 = 512 << 20;
 
 /// The rules that a change replaces, while it is prepared.
 pub struct Undo {
-    packed: FrameEncoder<Vec<u8>>,
+    packed: BufWriter<FrameEncoder<Vec<u8>>>,
     pub changes: Changes,
 }
 
 impl Default for Undo {
     fn default() -> Self {
         Undo {
-            packed: FrameEncoder::new(Vec::new()),
+            packed: BufWriter::with_capacity(BUFFER, FrameEncoder::new(Vec::new())),
             changes: Changes::default(),
         }
     }
@@ -39,7 +41,10 @@ impl Undo {
         self.changes.note(how, matches);
         let actions = old.map(actions_of).unwrap_or_default();
         self.put(&[key.probe, key.place])?;
-        self.put(&[key.src, key.dst])?;
+        match key.is_ipv6() {
+            true => self.put(&[key.src, key.dst])?,
+            false => self.put(&[key.src[0], key.dst[0]])?,
+        }
         self.put(&(actions.len() as u32))?;
         let backends = old.map_or(&[][..], |rule| &rule.backends);
         for (place, action) in actions.iter().enumerate() {
@@ -59,8 +64,12 @@ impl Undo {
     /// What changed, and the rules as they were before.
     pub fn finish(mut self) -> Result<(Changes, Vec<u8>)> {
         self.put(&END)?;
-        let packed = self.packed.finish();
-        Ok((self.changes, packed.context("cannot pack what was before")?))
+        let packed = self.packed.into_inner().map_err(|error| error.into_error());
+        let packed = packed.map(FrameEncoder::finish);
+        Ok((
+            self.changes,
+            packed?.context("cannot pack what was before")?,
+        ))
     }
 }
 
@@ -74,14 +83,18 @@ fn actions_of(rule: &Rule) -> Vec<abi::action> {
 
 /// Reads the rules as they were, one by one: a match, and its rule unless there was none.
 pub fn read(packed: &[u8], mut each: impl FnMut(Match, Option<Rule>) -> Result<()>) -> Result<()> {
-    let mut packed = FrameDecoder::new(packed).take(MOST);
+    let packed = FrameDecoder::new(packed).take(MOST);
+    let mut packed = BufReader::with_capacity(BUFFER, packed);
     loop {
         let words = take(&mut packed)?;
         if words == END {
             return Ok(());
         }
         let [probe, place] = words;
-        let [src, dst] = take(&mut packed)?;
+        let [src, dst] = match is_ipv6(probe) {
+            true => take(&mut packed)?,
+            false => take::<[u32; 2]>(&mut packed)?.map(|word| [word, 0, 0, 0]),
+        };
         let key = Key {
             probe,
             place,
