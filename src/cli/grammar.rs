@@ -216,6 +216,11 @@ pub struct Rollback {
     /// before the first change [default: what was before the last change]
     #[arg(value_name = "REVISION")]
     pub revision: Option<u64>,
+
+    /// Take back the change that `apply --confirm` made with this TOKEN, unless somebody has confirmed it or taken it
+    /// back. The timer that it starts runs that
+    #[arg(long, value_name = "TOKEN", conflicts_with = "revision")]
+    pub unless_confirmed: Option<u64>,
 }
 
 #[derive(Args)]

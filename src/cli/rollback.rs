@@ -6,12 +6,20 @@ use anyhow::Result;
 
 use super::grammar::{self, Global};
 use super::pins;
-use xdpredir::control::{self, RollbackReport};
+use xdpredir::control::{self, RollbackReport, RollbackTo};
 use xdpredir::error::Exit;
 use xdpredir::view;
 
 pub fn run(global: &Global, args: &grammar::Rollback) -> Result<ExitCode> {
-    let report = control::rollback(&pins(global)?, args.revision)?;
+    let pins = pins(global)?;
+    let to = match (args.unless_confirmed, args.revision) {
+        (Some(token), _) => RollbackTo::Unconfirmed(token),
+        (None, Some(revision)) => RollbackTo::Revision(revision),
+        (None, None) => RollbackTo::Last,
+    };
+    let Some(report) = control::rollback(&pins, to)? else {
+        return nothing(global);
+    };
     for failed in &report.refresh.failed {
         view::complaint(format_args!("xdpredir: {}", view::refresh::failed(failed)));
     }
@@ -21,6 +29,15 @@ pub fn run(global: &Global, args: &grammar::Rollback) -> Result<ExitCode> {
     }
     let all = report.refresh.failed.is_empty();
     Ok(ExitCode::from(if all { 0 } else { Exit::Failed as u8 }))
+}
+
+/// Somebody has confirmed the change, or it is gone already.
+fn nothing(global: &Global) -> Result<ExitCode> {
+    match global.json {
+        true => view::json::print(&serde_json::json!({ "to": null }))?,
+        false => view::sentence("there is nothing to take back")?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn json(report: &RollbackReport) -> Result<()> {

@@ -58,6 +58,7 @@ mod tests {
                 changes: Changes::default(),
             },
             has_before,
+            unconfirmed: None,
         }
     }
 

@@ -26,6 +26,7 @@ pub mod ruleset_file;
 mod selector;
 mod source;
 mod stats;
+mod trial;
 pub mod validate;
 
 pub use crate::datapath::{Attached, Pins, Report as AttachReport, locate};
@@ -47,6 +48,7 @@ pub use mark::{MarkReport, mark};
 pub use policy::{PolicyReport, PolicySpec, check_policy, policy, set_policy};
 pub use refresh::refresh;
 pub use resolve::{DeviceSpec, NamespaceSpec};
-pub use rollback::{RollbackReport, rollback};
+pub use rollback::{RollbackReport, RollbackTo, rollback};
 pub use selector::{MatchSpec, RuleSelector, text as match_text};
 pub use stats::{snapshot, status};
+pub use trial::{TrialRequest, confirm, trial};

@@ -16,6 +16,17 @@ use crate::model::{Changes, FailedBackend, ForAnswers, RefreshReport, Remedy, Ru
 /// How often this is tried while other runs change the rules.
 const ATTEMPTS: usize = 10;
 
+/// Where the rules go back to.
+#[derive(Clone, Copy, Debug)]
+pub enum RollbackTo {
+    /// Before the last change.
+    Last,
+    /// After the change with this number.
+    Revision(u64),
+    /// Before the change with this token, if that is the last one, and nobody has confirmed it.
+    Unconfirmed(u64),
+}
+
 /// What a rollback has done.
 pub struct RollbackReport {
     /// The revision after which the rules were as they are now.
@@ -27,49 +38,72 @@ pub struct RollbackReport {
     pub refresh: RefreshReport,
 }
 
-/// Makes the rules what they were after a revision, or before the last change. That is a change, too.
-pub fn rollback(pins: &Pins, to: Option<u64>) -> Result<RollbackReport> {
+/// Makes the rules what they were. That is a change, too. None: somebody has confirmed what was to go, or it is gone.
+pub fn rollback(pins: &Pins, request: RollbackTo) -> Result<Option<RollbackReport>> {
     for _ in 0..ATTEMPTS {
-        let read = Draft::read(pins, |store| back(store, to))?;
+        if !stands(pins, request)? {
+            return Ok(None);
+        }
+        let read = Draft::read(pins, |store| back(store, request))?;
         let (mut draft, (to, mut back)) = read.ok_or_else(|| datapath::not_attached(pins))?;
         // Looking for backends may take seconds, in which other runs must not wait.
         let regained = regain_rules(pins, &mut back.plan.put)?;
         let announced = announce::new_ones(pins, &back.plan.put)?;
         announce::require_free(pins, &announced)?;
         let (lock, store) = draft.lock()?;
-        if store.revision()? != back.live {
+        if store.revision()? != back.live || !is_meant(store, request)? {
             continue;
         }
         let egress = egress(&back.plan.put)?;
-        let staged = store.begin(&lock, &egress)?.stage(back.plan)?;
-        let for_answers = staged.publish()?;
+        let mut transaction = store.begin(&lock, &egress)?;
+        transaction.go_back();
+        let for_answers = transaction.stage(back.plan)?.publish()?;
         announce::tell(pins, &announced);
         let revision = store.revision()?;
         let last = store.past()?.into_iter().next();
         let made = last.filter(|_| revision != back.live);
-        return Ok(RollbackReport {
+        return Ok(Some(RollbackReport {
             to,
             revision,
             changes: made.map_or_else(Changes::default, |past| past.revision.changes),
             refresh: refresh_report(regained, for_answers),
-        });
+        }));
     }
     bail!("the rules were changed by other runs all the time: try again")
 }
 
+/// Whether there is what is to go.
+fn stands(pins: &Pins, request: RollbackTo) -> Result<bool> {
+    let RollbackTo::Unconfirmed(_) = request else {
+        return Ok(true);
+    };
+    let read = datapath::read(pins, || is_meant(&RuleStore::open(pins)?, request))?;
+    Ok(read.unwrap_or(false))
+}
+
+/// Whether the live revision is the one that is to go, where it is said which one.
+fn is_meant(store: &RuleStore, request: RollbackTo) -> Result<bool> {
+    let RollbackTo::Unconfirmed(token) = request else {
+        return Ok(true);
+    };
+    let unconfirmed = store.unconfirmed()?;
+    Ok(unconfirmed.is_some_and(|unconfirmed| unconfirmed.token == token))
+}
+
 /// The revision that is meant, and what leads there.
-fn back(store: &RuleStore, to: Option<u64>) -> Result<(u64, Back)> {
+fn back(store: &RuleStore, request: RollbackTo) -> Result<(u64, Back)> {
     let past = store.past()?;
     let live = store.revision()?;
     let earliest = earliest(&past).unwrap_or(live);
-    let to = match to {
-        Some(to) if to > live => {
+    let to = match request {
+        RollbackTo::Revision(to) if to > live => {
             return Err(not_kept(format!("revision {to}: the last one is {live}")));
         }
-        None if earliest == live => {
+        RollbackTo::Revision(to) => to,
+        _ if earliest == live => {
             return Err(not_kept("there is no change to go back from".into()));
         }
-        to => to.unwrap_or(live - 1),
+        _ => live - 1,
     };
     match store.back_to(to)? {
         Some(back) if to >= earliest => Ok((to, back)),

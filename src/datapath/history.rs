@@ -27,6 +27,25 @@ pub struct Past {
     pub revision: Revision,
     /// What was before it is kept, too.
     pub has_before: bool,
+    /// It ends unless somebody confirms it.
+    pub unconfirmed: Option<Unconfirmed>,
+}
+
+/// A revision that ends unless somebody confirms it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// When it ends, in seconds since 1970.
+    pub until: u64,
+    /// What whoever ends it is to know, so that it is not another one of the same number. Not 0.
+    pub token: u64,
+}
+
+/// A revision that is about to be published.
+pub struct New {
+    pub revision: Revision,
+    /// What was before it.
+    pub before: Vec<u8>,
+    pub unconfirmed: Option<Unconfirmed>,
 }
 
 /// What the first chunk begins with; then follow the JSON of the revision, and what was before it.
@@ -40,15 +59,19 @@ struct Lead {
     json: u64,
     /// The bytes of what was before; 0: that is not kept.
     before: u64,
+    /// Of a revision that is not confirmed.
+    until: u64,
+    /// 0: it is confirmed.
+    token: u64,
 }
 
-type Words = [u64; 5];
+type Words = [u64; 7];
 
 impl Lead {
     const LENGTH: usize = size_of::<Words>();
 
     fn read(chunk: &Chunk) -> Result<Self> {
-        let [oldest, total, chunks, json, before] =
+        let [oldest, total, chunks, json, before, until, token] =
             abi::from_bytes::<Words>(&chunk[..Self::LENGTH])?;
         let most = u64::from(abi::HISTORY_CHUNKS);
         let is_whole = json <= (CHUNK - Self::LENGTH) as u64
@@ -61,12 +84,27 @@ impl Lead {
             chunks,
             json,
             before,
+            until,
+            token,
         })
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let words = [self.oldest, self.total, self.chunks, self.json, self.before];
-        abi::bytes_of(&words).to_vec()
+        let words = [
+            self.oldest,
+            self.total,
+            self.chunks,
+            self.json,
+            self.before,
+            self.until,
+            self.token,
+        ];
+        abi::bytes_of::<Words>(&words).to_vec()
+    }
+
+    fn unconfirmed(&self) -> Option<Unconfirmed> {
+        let Lead { until, token, .. } = *self;
+        (token != 0).then_some(Unconfirmed { until, token })
     }
 }
 
@@ -77,26 +115,26 @@ impl History {
 
     /// Writes a revision that is about to take the place of the live one, and what was before it. The oldest
     /// ones make room.
-    pub fn record(&self, live: u64, new: &Revision, before: &[u8]) -> Result<()> {
-        let recorded = self.try_to_record(live, new, before);
+    pub fn record(&self, live: u64, new: &New) -> Result<()> {
+        let recorded = self.try_to_record(live, new);
         match recorded {
             // Only others could have filled the map.
             Err(error) if says_full(&error) => {
                 self.0.retain(|_| false)?;
-                self.try_to_record(live, new, before)
+                self.try_to_record(live, new)
             }
             recorded => recorded,
         }
     }
 
-    fn try_to_record(&self, live: u64, new: &Revision, before: &[u8]) -> Result<()> {
-        let number = new.revision;
+    fn try_to_record(&self, live: u64, new: &New) -> Result<()> {
+        let number = new.revision.revision;
         // A run that was killed before it published has left that.
         self.forget(number)?;
-        let json = serde_json::to_vec(new)?;
+        let json = serde_json::to_vec(&new.revision)?;
         let chunks = |before: &[u8]| (Lead::LENGTH + json.len() + before.len()).div_ceil(CHUNK);
-        let has_room = chunks(before) <= abi::HISTORY_CHUNKS as usize;
-        let before = if has_room { before } else { &[] };
+        let has_room = chunks(&new.before) <= abi::HISTORY_CHUNKS as usize;
+        let before: &[u8] = if has_room { &new.before } else { &[] };
         let chunks = chunks(before) as u64;
         let (oldest, total) = self.make_room(live, chunks)?;
         let lead = Lead {
@@ -105,6 +143,8 @@ impl History {
             chunks,
             json: json.len() as u64,
             before: before.len() as u64,
+            until: new.unconfirmed.map_or(0, |unconfirmed| unconfirmed.until),
+            token: new.unconfirmed.map_or(0, |unconfirmed| unconfirmed.token),
         };
         let (first, rest) = before.split_at(before.len().min(CHUNK - Lead::LENGTH - json.len()));
         let first = [lead.bytes(), json, first.to_vec()].concat();
@@ -144,6 +184,24 @@ impl History {
         let mut places = (0..chunks).rev();
         places.try_for_each(|place| self.0.delete(&[revision, place]))?;
         Ok(chunks)
+    }
+
+    /// Whether a revision is kept that ends unless somebody confirms it.
+    pub fn unconfirmed(&self, revision: u64) -> Result<Option<Unconfirmed>> {
+        Ok(self.lead(revision)?.and_then(|lead| lead.unconfirmed()))
+    }
+
+    /// Makes a revision one that stays.
+    pub fn confirm(&self, revision: u64) -> Result<()> {
+        let Some(mut first) = self.0.get(&[revision, 0])? else {
+            return Ok(());
+        };
+        let lead = Lead {
+            token: 0,
+            ..Lead::read(&first)?
+        };
+        first[..Lead::LENGTH].copy_from_slice(&lead.bytes());
+        self.0.put(&[revision, 0], &first)
     }
 
     fn lead(&self, revision: u64) -> Result<Option<Lead>> {
@@ -191,6 +249,7 @@ fn past(first: &Chunk) -> Result<Past> {
     Ok(Past {
         revision: serde_json::from_slice(json)?,
         has_before: lead.before > 0,
+        unconfirmed: lead.unconfirmed(),
     })
 }
 

@@ -39,7 +39,7 @@ pub use self::heap::FIRST_LINE;
 use self::heap::Heap;
 use self::key::{Key, StoredRule};
 use self::locators::Locators;
-pub use self::past::Back;
+pub use self::past::{Back, Trial};
 use self::probes::ProbeMap;
 use self::slots::{Slot, Slots};
 use self::table::Table;

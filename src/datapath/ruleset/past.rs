@@ -10,9 +10,11 @@ use super::codec::key_of;
 use super::slots::Slot;
 use super::targets;
 use super::undo::{self, Undo};
-use crate::datapath::Past;
+use crate::datapath::Lock;
+use crate::datapath::history::{New, Past, Unconfirmed};
+use crate::error::{Exit, failure};
 use crate::host::author;
-use crate::model::{Match, Plan, Revision, Rule};
+use crate::model::{Match, Plan, Remedy, Revision, Rule, Verb};
 
 /// How the rules become what they were.
 pub struct Back {
@@ -21,21 +23,66 @@ pub struct Back {
     pub plan: Plan,
 }
 
+/// How a revision ends unless somebody confirms it.
+pub struct Trial<'a> {
+    pub unconfirmed: Unconfirmed,
+    /// Sees to it that the revision ends, before it is published.
+    pub begin: Box<dyn FnOnce(u64) -> Result<()> + 'a>,
+}
+
+impl Trial<'_> {
+    fn begin(self, revision: u64) -> Result<Unconfirmed> {
+        (self.begin)(revision)?;
+        Ok(self.unconfirmed)
+    }
+}
+
 /// The rules that have changed since, by their matches, as they were; None: there was none.
 type Before = HashMap<Match, Option<Rule>>;
 
 impl RuleStore {
     /// Writes down the revision that is about to take the place of the live one.
-    pub(super) fn record(&self, live: u64, undo: Undo) -> Result<()> {
+    pub(super) fn record(&self, live: u64, undo: Undo, trial: Option<Trial>) -> Result<()> {
         let (changes, before) = undo.finish()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let new = Revision {
+        let revision = Revision {
             revision: live + 1,
             time: now.unwrap_or_default().as_secs(),
             author: author::of_this_process(),
             changes,
         };
-        self.history.record(live, &new, &before)
+        let unconfirmed = trial.map(|trial| trial.begin(live + 1)).transpose()?;
+        let new = New {
+            revision,
+            before,
+            unconfirmed,
+        };
+        self.history.record(live, &new)
+    }
+
+    /// Whether the live revision ends unless somebody confirms it.
+    pub fn unconfirmed(&self) -> Result<Option<Unconfirmed>> {
+        self.history.unconfirmed(self.revision()?)
+    }
+
+    /// Makes the live revision one that stays.
+    pub fn confirm(&self, _: &Lock) -> Result<()> {
+        self.history.confirm(self.revision()?)
+    }
+
+    /// What changes meanwhile would go when the live revision ends.
+    pub(super) fn require_confirmed(&self, live: &Slot) -> Result<()> {
+        let revision = live.set.revision;
+        if self.history.unconfirmed(revision)?.is_none() {
+            return Ok(());
+        }
+        let why =
+            format!("revision {revision} is not confirmed yet, and nothing changes until it is");
+        let remedy = Remedy::from(Verb::Confirm)
+            + " keeps it, "
+            + Verb::Plain("rollback")
+            + " takes it back";
+        Err(failure(Exit::Conflict, (why, remedy)))
     }
 
     /// The revisions that are kept, the newest first.
