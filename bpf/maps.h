@@ -192,6 +192,15 @@ struct {
 	__type(value, struct locator);
 } locators SEC(".maps");
 
+/* What earlier rule sets had, by revision and chunk: for the command alone. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, HISTORY_CHUNKS);
+	__uint(key_size, 2 * sizeof(__u64));
+	__uint(value_size, HISTORY_CHUNK);
+} history SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
 	__uint(max_entries, MAX_EGRESS);

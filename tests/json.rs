@@ -69,6 +69,8 @@ fn every_key_is_documented() {
     run("flow del --all");
     run("rule mark down --server 172.17.0.2");
     run("rule drain --server 172.17.0.2 --port 2");
+    run("history");
+    run("rollback");
     run("doctor --undo");
     run("rule del --port 1");
     run("detach --all");
@@ -89,6 +91,9 @@ fn every_key_is_documented() {
         "tx_dropped",
         "netns",
         "mend",
+        "how",
+        "reachable",
+        "to",
     ] {
         assert!(found.contains(key), "{key} was not met: {found:?}");
     }

@@ -116,7 +116,11 @@ fn discovery(error: &discovery::Error) -> String {
 /// What this process lacks for a command, and the remedy.
 fn needs(command: &Command) -> Refusal {
     match command {
-        Command::Rule(_) | Command::Flow(_) | Command::Stats(_) => {
+        Command::Rule(_)
+        | Command::Flow(_)
+        | Command::History
+        | Command::Rollback(_)
+        | Command::Stats(_) => {
             "needs root, or membership in the group that attach was given with --group".into()
         }
         Command::Features(_) => "needs root (CAP_SYS_ADMIN) to enter network namespaces".into(),

@@ -91,6 +91,10 @@ pub enum Command {
     /// List, count and end the connections that rules remember
     #[command(subcommand)]
     Flow(Flow),
+    /// Show the changes of the rules: when, who, and what; the last one first
+    History,
+    /// Make the rules what they were after an earlier change, or before the last one
+    Rollback(Rollback),
     /// Show packets and bytes by interface, outcome and backend, and what became of connections
     Stats(Stats),
     /// Make, show and remove a test bed of network namespaces.
@@ -213,6 +217,19 @@ pub struct Doctor {
     /// Undo what --fix changed
     #[arg(long, conflicts_with = "fix")]
     pub undo: bool,
+}
+
+#[derive(Args)]
+pub struct Rollback {
+    /// The change after which the rules were as they are to be again; `history` has the numbers. 1 is what was
+    /// before the first change [default: what was before the last change]
+    #[arg(value_name = "REVISION")]
+    pub revision: Option<u64>,
+
+    /// Take back the change that `apply --confirm` made with this TOKEN, unless somebody has confirmed it or taken it
+    /// back. The timer that it starts runs that
+    #[arg(long, value_name = "TOKEN", conflicts_with = "revision")]
+    pub unless_confirmed: Option<u64>,
 }
 
 #[derive(Args)]

@@ -11,10 +11,12 @@ mod failed;
 mod features;
 mod flow;
 mod grammar;
+mod history;
 mod lab;
 mod load;
 mod policy;
 mod requests;
+mod rollback;
 mod rule;
 mod stats;
 mod status;
@@ -76,6 +78,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => return explain::run(global, args),
         Command::Rule(verb) => return rule::run(global, verb),
         Command::Flow(verb) => flow::run(global, verb)?,
+        Command::History => history::run(global)?,
+        Command::Rollback(args) => return rollback::run(global, args),
         Command::Stats(args) => stats::run(global, args)?,
         Command::Lab(verb) => return lab::run(global, verb),
         Command::Completions { shell } => completions::run(*shell)?,

@@ -81,6 +81,9 @@ fn words(verb: &Verb) -> Vec<OsString> {
         Verb::RuleDrain(server) => {
             words.add("rule drain").option("--server", Some(server));
         }
+        Verb::Confirm => {
+            words.add("apply --confirmed");
+        }
         Verb::DoctorFix => {
             words.add("doctor --fix");
         }
@@ -280,6 +283,7 @@ mod tests {
         ];
         let plain = [
             "doctor",
+            "history",
             "status",
             "stats",
             "rule list",

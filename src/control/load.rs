@@ -9,11 +9,11 @@ use super::error::Error;
 use super::reply;
 use super::ruleset_file::{self, Devices, Egress, Rules};
 use super::source;
-use crate::datapath::{self, Lock, Pins, RuleStore};
+use crate::datapath::{Lock, Pins, RuleStore};
 use crate::doctor::{Sample, checks};
 use crate::error::Failure;
 use crate::host::device;
-use crate::model::{Finding, ForAnswers, Plan, Rule};
+use crate::model::{Finding, ForAnswers, Plan};
 
 /// What is checked of loaded rules.
 pub struct LoadReport {
@@ -59,30 +59,10 @@ impl Devices for Host {
     }
 }
 
-/// The rules that announce their destination, where those that they replace do not.
-fn newly_announced(pins: &Pins, rules: &[Rule]) -> Result<Vec<Rule>> {
-    let announced: Vec<&Rule> = rules.iter().filter(|rule| rule.announce).collect();
-    if announced.is_empty() {
-        return Ok(Vec::new());
-    }
-    let look = || {
-        let store = RuleStore::open(pins)?;
-        let mut new = Vec::new();
-        for &rule in &announced {
-            let known = store.get(&rule.matches)?;
-            if !known.is_some_and(|known| known.announce) {
-                new.push(rule.clone());
-            }
-        }
-        Ok(new)
-    };
-    Ok(datapath::read(pins, look)?.unwrap_or_default())
-}
-
 /// Stores rules in place of those that have their matches. `progress` hears how many are stored.
 pub fn load(pins: &Pins, rules: Rules, progress: impl FnMut(usize)) -> Result<LoadReport> {
     let Rules { mut rules, open } = rules;
-    let new = newly_announced(pins, &rules)?;
+    let new = announce::new_ones(pins, &rules)?;
     announce::require_free(pins, &new)?;
     let lock = Lock::take(pins)?;
     let store = RuleStore::open(pins)?;

@@ -28,7 +28,9 @@ pub fn refresh(pins: &Pins, selector: &RuleSelector) -> Result<RefreshReport> {
         let (lock, store) = draft.lock()?;
         let (rebinds, for_answers) = rediscovery.rebind(store, &lock, rules, |_| Ok(()))?;
         report.for_answers.extend(for_answers);
-        rebinds.iter().for_each(|rebind| add(&mut report, rebind));
+        rebinds
+            .iter()
+            .for_each(|rebind| self::report(&mut report, rebind));
     }
     refresh_sources(&mut draft, &rules, selector, &mut report)?;
     Ok(report)
@@ -58,7 +60,8 @@ fn refresh_sources(
     Ok(())
 }
 
-fn add(report: &mut RefreshReport, rebind: &Rebind) {
+/// Adds what became of the backends of a rule.
+pub fn report(report: &mut RefreshReport, rebind: &Rebind) {
     let matches = rebind.matches;
     let refreshed = rebind.changes.iter();
     let refreshed =
@@ -109,7 +112,7 @@ fn failed_backend(matches: Match, backend: &Backend, why: &str) -> FailedBackend
     FailedBackend {
         matches,
         ingress: matches.ingress.and_then(device::name_of),
-        server: backend.server,
+        server: Some(backend.server),
         origin: backend.origin.clone(),
         error: why.into(),
     }

@@ -51,13 +51,6 @@ pub fn passable(directory: &Path) -> bool {
     fs::metadata(directory).is_ok_and(|metadata| metadata.mode() & 0o001 != 0)
 }
 
-pub fn same_file(a: &Path, b: &Path) -> bool {
-    match (fs::metadata(a), fs::metadata(b)) {
-        (Ok(a), Ok(b)) => a.dev() == b.dev() && a.ino() == b.ino(),
-        _ => false,
-    }
-}
-
 pub fn exists(path: &Path) -> Result<bool> {
     path.try_exists().at("cannot look into", path)
 }

@@ -8,10 +8,11 @@ use anyhow::{Context, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{Gid, chown};
 
-use super::bpffs::{At, entries, is_bpffs, mkdir, passable, same_file};
+use super::bpffs::{At, entries, is_bpffs, mkdir, passable};
 use super::state::interface_directories;
 use super::{Error, Pins};
 use crate::error::Failure;
+use crate::host::mounts::is_same_file;
 
 /// A second way to the default directory, for members of `attach --group`: systemd mounts
 /// /sys/fs/bpf with mode 0700, which nobody but root can pass.
@@ -63,7 +64,7 @@ fn require_passable(pins: &Pins) -> Result<()> {
 fn make_members_door(pins: &Pins) -> Result<()> {
     let parent = pins.root().parent().unwrap_or(pins.root());
     let door = Path::new(MEMBERS);
-    if passable(parent) || same_file(pins.root(), door) {
+    if passable(parent) || is_same_file(pins.root(), door) {
         return Ok(());
     }
     mkdir(door, 0o755)?;

@@ -8,7 +8,7 @@
 pub type Schema = (&'static str, u32);
 
 /// The maps that all interfaces of a network namespace share.
-pub const SHARED: [Schema; 20] = [
+pub const SHARED: [Schema; 21] = [
     ("live", 3),
     ("rulesets", 3),
     ("ports", 1),
@@ -25,6 +25,8 @@ pub const SHARED: [Schema; 20] = [
     ("flow_locks", 1),
     ("flow_stats", 1),
     ("locators", 1),
+    // It has rules as lines have them: another number there is another one here.
+    ("history", 1),
     ("ledgers", 1),
     ("failures", 2),
     ("egress", 1),

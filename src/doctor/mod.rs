@@ -11,6 +11,7 @@ pub mod losses;
 mod probe;
 mod rebind;
 mod rediscover;
+mod regain;
 mod revert;
 mod sample;
 
@@ -19,5 +20,6 @@ pub use fix::{Fixed, fix};
 pub use probe::{of_backend, of_interfaces, of_rules, whole};
 pub use rebind::{RULES_AT_ONCE, Rebind};
 pub use rediscover::{Rediscovery, Source, by_device};
+pub use regain::{Regained, regain};
 pub use revert::{Reverted, undo};
 pub use sample::Sample;

@@ -61,7 +61,8 @@ pub fn rebind(
     })
 }
 
-fn rebind_one(
+/// Gives backends of a rule, which is as `before` but for devices that it has lost, other adjacencies.
+pub fn rebind_one(
     rule: &mut Rule,
     before: &Rule,
     adjacency: impl Fn(&Match, &Backend) -> Option<Found>,

@@ -27,7 +27,7 @@ pub enum Source {
 }
 
 /// How a backend was found, and its address then.
-type Sought = (Locator, IpAddr);
+pub type Sought = (Locator, IpAddr);
 
 /// New adjacencies for the backends of some rules.
 pub struct Rediscovery<F> {
@@ -94,7 +94,8 @@ impl<F: Fn(&Backend) -> Option<Source>> Rediscovery<F> {
     }
 }
 
-fn find_all(sought: HashSet<Sought>) -> HashMap<Sought, Found> {
+/// Looks for backends, several at a time.
+pub fn find_all(sought: HashSet<Sought>) -> HashMap<Sought, Found> {
     let workers = sought.len().min(WORKERS);
     let queue = Mutex::new(sought.into_iter());
     let found = Mutex::new(HashMap::new());

@@ -1,6 +1,7 @@
 //! All that asks the host: namespaces, devices and their features, routes and neighbours.
 
 pub mod address;
+pub mod author;
 pub mod capability;
 pub mod device;
 pub mod device_features;
@@ -23,6 +24,7 @@ pub mod route;
 pub mod ssh;
 mod sys;
 pub mod sysctl;
+pub mod timer;
 pub mod xdp;
 mod xdp_features_fallback;
 

@@ -1,7 +1,8 @@
 //! The mount namespace of this process.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Whether a process that led to this one, as far as they can be seen, has another mount namespace:
 /// what is mounted here vanishes when this process ends, as in `ip netns exec`.
@@ -30,4 +31,12 @@ fn parent(pid: &str) -> Option<String> {
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
     line.map(|pid| pid.trim().to_string())
         .filter(|pid| pid != "0")
+}
+
+/// Whether two paths lead to one file.
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
+    match (fs::metadata(a), fs::metadata(b)) {
+        (Ok(a), Ok(b)) => a.dev() == b.dev() && a.ino() == b.ino(),
+        _ => false,
+    }
 }

@@ -35,6 +35,13 @@ impl Namespaces {
         all().find(has_it)
     }
 
+    /// The path of the namespace that has a cookie, if it has a name.
+    pub fn with_name(cookie: u64) -> Option<PathBuf> {
+        let has_it =
+            |netns: &Netns| netns::within(&netns.path, netns::cookie).is_ok_and(|it| it == cookie);
+        named().into_iter().find(has_it).map(|netns| netns.path)
+    }
+
     /// What the first namespace that has an answer says, asked from inside.
     pub fn first<T: Send>(ask: impl Fn() -> Result<Option<T>> + Sync) -> Option<(Netns, T)> {
         all().find_map(|netns| {

@@ -41,7 +41,7 @@ pub struct NamedAdjacency {
     pub snat: Option<IpAddr>,
 }
 
-/// A backend that was not found.
+/// A backend that was not found, or a rule that forwards by a device that is gone.
 #[derive(Serialize)]
 pub struct FailedBackend {
     #[serde(flatten)]
@@ -49,7 +49,8 @@ pub struct FailedBackend {
     /// The name of the interface that the rule compares.
     #[serde(rename = "in")]
     pub ingress: Option<String>,
-    pub server: IpAddr,
+    /// None: the rule has no backends.
+    pub server: Option<IpAddr>,
     pub origin: Option<Locator>,
     pub error: String,
 }

@@ -86,6 +86,8 @@ pub enum Verb {
     /// A server.
     RuleDrain(IpAddr),
     DoctorFix,
+    /// Keeps the revision that is not confirmed.
+    Confirm,
     /// A verb that needs no arguments.
     Plain(&'static str),
 }

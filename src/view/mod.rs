@@ -8,6 +8,7 @@ pub mod explain;
 pub mod failures;
 pub mod features;
 pub mod flows;
+pub mod history;
 pub mod json;
 mod out;
 pub mod refresh;

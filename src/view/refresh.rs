@@ -10,7 +10,8 @@ pub fn lines(report: &RefreshReport) -> Vec<String> {
     report.refreshed.iter().map(refreshed).collect()
 }
 
-fn refreshed(backend: &RefreshedBackend) -> String {
+/// A backend that was refreshed.
+pub fn refreshed(backend: &RefreshedBackend) -> String {
     let RefreshedBackend {
         matches,
         ingress,
@@ -48,5 +49,6 @@ pub fn failed(backend: &FailedBackend) -> String {
         ..
     } = backend;
     let matches = matches.named(ingress.as_deref());
-    format!("{matches} -> {server} stays as it is: {error}")
+    let server = server.map_or_else(String::new, |server| format!(" -> {server}"));
+    format!("{matches}{server} stays as it is: {error}")
 }

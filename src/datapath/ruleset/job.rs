@@ -11,7 +11,8 @@ use super::key::Key;
 use super::room::Usage;
 use super::slots::Slot;
 use super::targets::set_of;
-use crate::model::{Backend, Locator, Match, Plan, Rule};
+use super::undo::Undo;
+use crate::model::{Backend, How, Locator, Match, Plan, Rule};
 
 /// With so many rules in a plan, all locators are read at once.
 const MANY: usize = 256;
@@ -32,6 +33,8 @@ pub struct Job {
     /// How many new counters it takes.
     pub new_counters: usize,
     pub answers: Answers,
+    /// The rules that go or are replaced.
+    pub undo: Undo,
 }
 
 /// The devices where answers arrive that rules have translated.
@@ -101,24 +104,28 @@ impl Job {
                 job.gone.add(&old.rule);
                 job.announced.remove(&old.rule);
                 job.answers.change(Some(&old.rule), None);
+                job.undo
+                    .note(How::Deleted, &matches, &key, Some(&old.rule))?;
                 job.remove.push(key);
             }
         }
         for rule in plan.put {
             let key = key_of(&rule.matches);
             let old = lookup.find(&rule.matches, &key)?;
-            job.put(rule, key, old);
+            job.put(rule, key, old)?;
         }
         Ok(job)
     }
 
-    fn put(&mut self, mut rule: Rule, key: Key, old: Option<Old>) {
+    fn put(&mut self, mut rule: Rule, key: Key, old: Option<Old>) -> Result<()> {
         let before = old.as_ref().map(|old| &old.rule);
         assign_counters(&mut rule, before);
         self.answers.change(before, Some(&rule));
         if old.as_ref().is_some_and(|old| old.rule == rule) {
-            return;
+            return Ok(());
         }
+        let how = before.map_or(How::Added, |_| How::Changed);
+        self.undo.note(how, &rule.matches, &key, before)?;
         self.new.add(&rule);
         self.announced.add(&rule);
         let mut table = None;
@@ -135,6 +142,7 @@ impl Job {
             replaces: old.is_some(),
             table,
         });
+        Ok(())
     }
 
     fn change_locators(&mut self, rule: &Rule, old: &Rule) {

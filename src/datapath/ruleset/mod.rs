@@ -12,6 +12,7 @@ mod heap;
 mod job;
 mod key;
 pub(super) mod locators;
+mod past;
 mod ports;
 mod probes;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod sweep;
 mod table;
 mod targets;
 mod transaction;
+mod undo;
 mod words;
 
 use std::collections::HashMap;
@@ -37,12 +39,14 @@ pub use self::heap::FIRST_LINE;
 use self::heap::Heap;
 use self::key::{Key, StoredRule};
 use self::locators::Locators;
+pub use self::past::{Back, Trial};
 use self::probes::ProbeMap;
 use self::slots::{Slot, Slots};
 use self::table::Table;
 pub use self::transaction::{Staged, Transaction};
 use crate::datapath::banks::{Banks, Kind};
 use crate::datapath::counters::CounterBanks;
+use crate::datapath::history::History;
 use crate::datapath::ledger::Ledger;
 use crate::datapath::maps::Map;
 use crate::datapath::stances::interfaces;
@@ -64,6 +68,7 @@ pub struct RuleStore {
     /// Whether all interfaces keep a ledger.
     counts_all: bool,
     locators: Locators,
+    history: History,
     egress: Map<u32, u32>,
     paired: Map<u32, u32>,
     /// The number of the directory that the maps were pinned in.
@@ -86,6 +91,7 @@ impl RuleStore {
                 .iter()
                 .all(|interface| interface.ledger == LedgerState::On),
             locators: Locators::open(pins)?,
+            history: History::open(pins)?,
             egress: Map::shared(pins, "egress")?,
             paired: Map::shared(pins, "paired")?,
         })

@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::RuleStore;
 use super::codec::key_of;
 use super::job::{Answers, Job, LocatorChange};
 use super::ports::Ports;
 use super::slots::{FIRST_REVISION, Slot};
 use super::staging::Written;
+use super::undo::Undo;
+use super::{RuleStore, Trial};
 use crate::datapath::answers::{self, Attaching};
 use crate::datapath::stances::Stances;
 use crate::datapath::state::linked;
@@ -25,6 +26,10 @@ use crate::model::{ForAnswers, Match, Plan, Rule};
 pub struct Transaction<'a> {
     store: &'a RuleStore,
     attaching: Attaching<'a>,
+    /// It may take the place of a revision that nobody has confirmed.
+    goes_back: bool,
+    /// How it ends unless somebody confirms it.
+    trial: Option<Trial<'a>>,
 }
 
 /// A plan that found room, and is written.
@@ -34,6 +39,9 @@ pub struct Staged<'a> {
     live: Slot,
     /// None where nothing changes.
     written: Option<Written>,
+    /// What the plan replaces.
+    undo: Undo,
+    trial: Option<Trial<'a>>,
     answers: Answers,
     attaching: Attaching<'a>,
     /// How many rules the plan stores, with those that are already as they are to be.
@@ -58,6 +66,8 @@ impl RuleStore {
         Ok(Transaction {
             store: self,
             attaching: Attaching::new(&self.pins, lock, stances),
+            goes_back: false,
+            trial: None,
         })
     }
 
@@ -133,6 +143,16 @@ impl<'a> Transaction<'a> {
         self.store.read(&live, matches, &key_of(matches))
     }
 
+    /// Takes the place of a revision that nobody has confirmed.
+    pub fn go_back(&mut self) {
+        self.goes_back = true;
+    }
+
+    /// The revision ends unless somebody confirms it.
+    pub fn try_out(&mut self, trial: Trial<'a>) {
+        self.trial = Some(trial);
+    }
+
     /// Prepares that answers which arrive at a device are translated.
     pub fn translate(&mut self, ifindex: u32) -> Result<()> {
         self.attaching.see(ifindex)?;
@@ -168,6 +188,9 @@ impl<'a> Transaction<'a> {
             .try_for_each(|ifindex| self.see(*ifindex, before.contains(ifindex)))?;
         let mut written = None;
         if !job.is_empty() || !self.attaching.stances.is_empty() {
+            if !self.goes_back {
+                store.require_confirmed(&live)?;
+            }
             let ports = Ports::open(&store.pins)?;
             // The slot that is written into was the live one until the last change.
             if live.set.revision > FIRST_REVISION {
@@ -182,6 +205,8 @@ impl<'a> Transaction<'a> {
             store,
             live,
             written,
+            undo: job.undo,
+            trial: self.trial,
             answers: job.answers,
             attaching: self.attaching,
             count,
@@ -201,6 +226,8 @@ impl Staged<'_> {
             store,
             live,
             written,
+            undo,
+            trial,
             answers,
             attaching,
             count,
@@ -211,6 +238,7 @@ impl Staged<'_> {
             store.heap.store()?;
             store.counters.store()?;
             store.probes.store(&written.probes)?;
+            store.record(live.set.revision, undo, trial)?;
             // A run that is killed in between leaves the old adjacency of a backend, which `rule refresh`
             // replaces.
             store.store_locators(&written.locators)?;
