@@ -28,7 +28,8 @@ use super::{Pins, RuleStore, Transaction, detach, ledger, permissions, policy};
 use crate::error::{Exit, failure, one_line, refusal};
 use crate::host::device::Device;
 use crate::model::{
-    Command, LinkState, Mode, Plan, Policy, Purpose, Remedy, SourcePorts, TableSize, Verb,
+    Command, ForAnswers, LinkState, Mode, Plan, Policy, Purpose, Remedy, SourcePorts, TableSize,
+    Verb,
 };
 
 /// An interface as it is to be.
@@ -149,7 +150,7 @@ impl<'a> Change<'a> {
             let policy = policy.unwrap_or_default();
             stances.set(device.ifindex, &policy, Purpose::Rules);
         }
-        let detached = self.detached(&stances);
+        let ended = stances.clone();
         let store = RuleStore::open(pins)?;
         let mut open = egress.clone();
         open.extend(attached.iter().filter_map(|done| done.policy.device()));
@@ -166,11 +167,12 @@ impl<'a> Change<'a> {
         if let Some(ports) = self.wanted.source_ports {
             flow_table::set_source_ports(pins, lock, ports)?;
         }
+        let for_answers = staged.publish()?;
         let report = Report {
             attached,
-            detached,
+            detached: self.detached(&ended, &for_answers),
             mounted: None,
-            for_answers: staged.publish()?,
+            for_answers,
             connections: flow_table::size(pins)?,
         };
         Ok((report, result))
@@ -215,10 +217,15 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// The names of those that are detached.
-    fn detached(&self, stances: &Stances) -> Vec<String> {
-        let ended = self.before.iter().filter(|i| stances.ends(i.ifindex));
-        ended.map(Interface::name).collect()
+    /// The names of those that are detached, but for those that rules still need for answers.
+    fn detached(&self, stances: &Stances, for_answers: &ForAnswers) -> Vec<String> {
+        let is_kept = |i: &Interface| for_answers.attached.iter().any(|n| n.ifindex == i.ifindex);
+        let ended = |i: &&Interface| stances.ends(i.ifindex) && !is_kept(i);
+        self.before
+            .iter()
+            .filter(ended)
+            .map(Interface::name)
+            .collect()
     }
 
     /// Whether no interface was attached that rules are for.
