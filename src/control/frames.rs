@@ -46,6 +46,11 @@ fn captured(bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
         let (length, block) = match reader.next() {
             Ok(next) => next,
             Err(PcapError::Eof) => return Ok(frames),
+            // It has not seen yet that there is no more.
+            Err(PcapError::Incomplete(_)) => {
+                reader.refill().map_err(damaged)?;
+                continue;
+            }
             Err(_) => return Err(bad(damaged_after(frames.len()))),
         };
         let frame = match &block {
