@@ -102,7 +102,7 @@ fn attachment(pins: &Pins, store: &RuleStore, interface: &Interface) -> Result<I
         mode: interface.mode,
         purpose: interface.purpose,
         program_id: ids.as_ref().map(|ids| ids.program),
-        link_id: ids.map(|ids| ids.link),
+        link_id: ids.and_then(|ids| ids.link),
         state,
         ledger: interface.ledger,
         sees_links: interface.sees_links,

@@ -1,12 +1,13 @@
 //! Attaching.
 
 use std::collections::HashSet;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Error, Result};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Gid;
 
+use super::attachment::{self, Placed, place};
 use super::bpffs::remove_tree;
 use super::flow_table::{self, Resize};
 use super::foreign::{Foreign, Replaced};
@@ -15,9 +16,9 @@ use super::kernel_layout::LinkLayout;
 use super::load::{Variant, load};
 use super::locate::Mounted;
 use super::lock::Lock;
-use super::mode::{Choice, Refused, choose, link};
+use super::mode::{Choice, Refused, choose};
 use super::state::has_state;
-use super::{Pins, RuleStore, answers, detach, ledger, permissions, policy, sys};
+use super::{Pins, RuleStore, answers, detach, ledger, permissions, policy};
 use crate::error::{Exit, failure};
 use crate::host::device::Device;
 use crate::host::xdp;
@@ -221,7 +222,7 @@ fn attach_locked(
     let _uninterrupted = Uninterrupted::new()?;
     let linked = loaded
         .into_iter()
-        .map(|program| program.link(pins))
+        .map(|program| program.place(pins))
         .collect::<Result<Vec<_>>>()?;
     resize.map_or(Ok(()), Resize::apply)?;
     if let Some(ports) = request.source_ports {
@@ -255,7 +256,7 @@ fn make_room(
             .iter()
             .any(|device| has_place_of(device, &interface));
         match state {
-            LinkState::Gone => remove_tree(&pins.interface(interface.ifindex))?,
+            LinkState::Gone => attachment::clear(pins, interface.ifindex)?,
             LinkState::Moved if has_its_place => {
                 detach::detach(pins, &interface)?;
                 remove_tree(&pins.interface(interface.ifindex))?;
@@ -296,7 +297,7 @@ fn live<'a>(pins: &Pins, before: &'a [Interface], ifindex: u32) -> Result<Option
         return Ok(None);
     };
     if interface.ids(pins)?.state != LinkState::Attached {
-        remove_tree(&pins.interface(ifindex))?;
+        attachment::clear(pins, ifindex)?;
         return Ok(None);
     }
     Ok(Some(interface))
@@ -401,7 +402,7 @@ impl Loaded {
     }
 
     /// Attaches, in the place of the foreign program.
-    fn link(self, pins: &Pins) -> Result<Attachment> {
+    fn place(self, pins: &Pins) -> Result<Attachment> {
         let Loaded {
             device,
             policy,
@@ -414,12 +415,12 @@ impl Loaded {
             .map(|foreign| Replaced::new(foreign, &device))
             .transpose()?;
         let mut reason = choice.reason;
-        let mut linked = link(&program, &device, variant.mode);
+        let mut linked = place(pins, &program, &device, variant.mode);
         if linked.is_err() && variant.mode == Mode::Native && device.mtu > ETHERNET_MTU {
             if xdp::is_reported()? {
                 variant.frags = true;
                 program = load(pins, &device, variant, &policy)?;
-                linked = link(&program, &device, variant.mode);
+                linked = place(pins, &program, &device, variant.mode);
             } else {
                 linked = linked.map_err(Refused::of_several_buffers);
             }
@@ -432,9 +433,9 @@ impl Loaded {
             variant.mode = other;
             variant.frags = false;
             program = load(pins, &device, variant, &policy)?;
-            linked = link(&program, &device, variant.mode);
+            linked = place(pins, &program, &device, variant.mode);
         }
-        let link = linked
+        let placed = linked
             .map_err(|refused| refused.failure(&device, variant.mode, &policy::named(policy)))?;
         let attached = Attached::new(&device, variant.mode, reason, variant.ledger);
         Ok(Attachment {
@@ -443,7 +444,7 @@ impl Loaded {
                 policy,
                 ..attached
             },
-            link,
+            placed,
             replaced,
         })
     }
@@ -452,14 +453,13 @@ impl Loaded {
 /// A program that is attached for as long as this run lives, unless it is kept.
 struct Attachment {
     attached: Attached,
-    link: OwnedFd,
+    placed: Placed,
     replaced: Option<Replaced>,
 }
 
 impl Attachment {
     fn keep(self, pins: &Pins) -> Result<Attached> {
-        let path = pins.link(self.attached.device.ifindex);
-        sys::pin(self.link.as_fd(), &path)?;
+        self.placed.keep(pins, self.attached.device.ifindex)?;
         if let Some(replaced) = self.replaced {
             replaced.forget();
         }

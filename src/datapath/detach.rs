@@ -3,23 +3,18 @@
 use std::fs;
 
 use anyhow::{Context, Error, Result};
-use libbpf_rs::Link;
 
-use super::bpffs::{At, exists, remove_directory, remove_tree};
+use super::bpffs::{exists, remove_directory, remove_tree};
 use super::interface::{Interface, interfaces};
 use super::permissions::close_members_door;
 use super::state::{attached, interface_directories};
-use super::{Pins, ledger};
+use super::{Pins, attachment, ledger};
 use crate::error::one_line;
 use crate::model::{LedgerState, Place, Refusal, Remedy, Tool};
 
 /// Takes the program off an interface, in whatever network namespace that is now.
 pub fn detach(pins: &Pins, interface: &Interface) -> Result<()> {
-    let path = pins.link(interface.ifindex);
-    let link = Link::open(&path).at("cannot open", &path)?;
-    // The pin first: should this run end here, the link goes with its last descriptor.
-    fs::remove_file(&path).at("cannot remove", &path)?;
-    link.detach()
+    attachment::detach(pins, interface.ifindex)
         .with_context(|| format!("cannot detach from {}", interface.name()))
 }
 
@@ -44,16 +39,18 @@ fn stays_empty(pins: &Pins, error: &Error) -> Refusal {
     (one_line(error), remedy).into()
 }
 
-/// Removes what an interrupted run has left: staged state, interfaces without a link.
+/// Removes what an interrupted run has left: staged state, interfaces that are not attached.
 pub(super) fn sweep(pins: &Pins) -> Result<()> {
     remove_tree(&pins.staged())?;
-    let attached = attached(pins)?;
-    if !is_ledger_wanted(pins) {
-        ledger::end(pins)?;
+    for ifindex in interface_directories(pins)? {
+        if !attachment::settle(pins, ifindex)? {
+            remove_tree(&pins.interface(ifindex))?;
+        }
     }
-    let directories = interface_directories(pins)?.into_iter();
-    let mut orphans = directories.filter(|ifindex| !attached.contains(ifindex));
-    orphans.try_for_each(|ifindex| remove_tree(&pins.interface(ifindex)))
+    match is_ledger_wanted(pins) {
+        true => Ok(()),
+        false => ledger::end(pins),
+    }
 }
 
 /// An interface that cannot be read is no reason to end the ledger.

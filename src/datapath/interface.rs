@@ -1,10 +1,8 @@
 //! The interfaces that the program is attached to.
 
 use anyhow::{Context, Result};
-use libbpf_rs::Link;
-use libbpf_rs::query::LinkTypeInfo;
 
-use super::bpffs::At;
+use super::attachment::{self, Ids};
 use super::maps::{Counters, Map};
 use super::state::attached;
 use super::{Pins, abi, policy, sys};
@@ -66,15 +64,6 @@ pub struct Interface {
     /// Its device is in another network namespace. Who is not root can't tell.
     pub moved: bool,
     name: String,
-}
-
-/// What only root may ask.
-pub struct Ids {
-    pub program: u32,
-    pub link: u32,
-    /// The device's index where it is now; 0 where it has the program no more.
-    pub ifindex: u32,
-    pub state: LinkState,
 }
 
 impl Interface {
@@ -155,27 +144,7 @@ impl Interface {
     }
 
     pub fn ids(&self, pins: &Pins) -> Result<Ids> {
-        let path = pins.link(self.ifindex);
-        let link = Link::open(&path).at("cannot open", &path)?;
-        let info = link.info()?;
-        // The kernel tells the index of the device where that is now, and 0 once the link has none.
-        let ifindex = match &info.info {
-            LinkTypeInfo::Xdp(xdp) => xdp.ifindex,
-            LinkTypeInfo::Tcx(tcx) => tcx.ifindex,
-            _ => 0,
-        };
-        let state = match ifindex {
-            0 if device::name_of(self.ifindex).is_some() => LinkState::Detached,
-            0 => LinkState::Gone,
-            _ if runs(info.prog_id, self.ifindex) => LinkState::Attached,
-            _ => LinkState::Moved,
-        };
-        Ok(Ids {
-            program: info.prog_id,
-            link: info.id,
-            ifindex,
-            state,
-        })
+        attachment::ids(pins, self.ifindex)
     }
 }
 

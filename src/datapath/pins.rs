@@ -10,7 +10,7 @@
 //!     state/ledger/                links of the tracing programs
 //!     state/journal/               the journal of doctor's fixes
 //!     state/passes/                links of the pass program, by network namespace and device
-//!     state/if-<ifindex>/          outcomes, config, link; attached if, and only if, link is there
+//!     state/if-<ifindex>/          outcomes, policy, config; link or filter, by which it is attached
 //! ```
 //! An ifindex means something in one network namespace only, hence the cookie.
 
@@ -74,6 +74,16 @@ impl Pins {
 
     pub(super) fn link(&self, ifindex: u32) -> PathBuf {
         self.interface(ifindex).join("link")
+    }
+
+    /// The program of an interface's filter.
+    pub(super) fn filter(&self, ifindex: u32) -> PathBuf {
+        self.interface(ifindex).join("filter")
+    }
+
+    /// The same, where it is the filter that tells whether the interface is attached.
+    pub(super) fn new_filter(&self, ifindex: u32) -> PathBuf {
+        self.interface(ifindex).join("filter-new")
     }
 
     pub(super) fn ledger(&self) -> PathBuf {

@@ -121,12 +121,6 @@ pub fn xdp_query(ifindex: u32) -> io::Result<XdpState> {
     Ok(state)
 }
 
-/// Whether this kernel has links of tc programs.
-pub fn knows_tcx() -> bool {
-    const LO: u32 = 1; // in each network namespace
-    tcx_query(LO).is_ok()
-}
-
 /// The tc programs that run on arrival at a device, but for those of filters (Linux 6.6).
 pub fn tcx_query(ifindex: u32) -> io::Result<Vec<u32>> {
     let mut programs = [0u32; MAX_TCX];

@@ -23,6 +23,7 @@ pub mod route;
 pub mod ssh;
 mod sys;
 pub mod sysctl;
+pub mod tc;
 pub mod xdp;
 mod xdp_features_fallback;
 

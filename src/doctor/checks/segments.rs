@@ -210,9 +210,6 @@ fn instead(facts: &Facts, interface: &InterfaceFacts, features: &Features) -> Re
 
 /// The hook where such frames are redirected as they are.
 fn at_tc(facts: &Facts, interface: &InterfaceFacts) -> Remedy {
-    if !facts.host.knows_tcx {
-        return Remedy::default();
-    }
     let again = remedies::reattach(facts, &[&interface.name], Some(Mode::Tc));
     Remedy::from(", or, to have them redirected whole, ") + again
 }

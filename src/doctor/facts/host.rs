@@ -21,8 +21,6 @@ pub struct HostFacts {
     pub cpus: u32,
     /// The kernel tells what drivers can do with XDP.
     pub tells_features: bool,
-    /// It has links of tc programs.
-    pub knows_tcx: bool,
 }
 
 /// Whether the kernel loads a program.

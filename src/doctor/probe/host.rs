@@ -18,7 +18,6 @@ pub fn host(pins: &Pins, survey: &Survey) -> HostFacts {
         lacks_to_look: capability::missing(capability::ENTER),
         cpus: kernel::cpus(),
         tells_features: survey.is_reported(),
-        knows_tcx: datapath::knows_tcx(),
         ..HostFacts::default()
     }
 }
