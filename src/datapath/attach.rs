@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Error, Result};
-use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Gid;
 
 use super::attachment::{self, Placed, place};
@@ -17,14 +16,16 @@ use super::load::{Variant, load};
 use super::locate::Mounted;
 use super::lock::Lock;
 use super::mode::{Choice, Refused, choose};
+use super::signals::Uninterrupted;
 use super::state::has_state;
+use super::upgrade::take_over;
 use super::{Pins, RuleStore, answers, detach, ledger, permissions, policy};
 use crate::error::{Exit, failure};
 use crate::host::device::Device;
 use crate::host::xdp;
 use crate::model::{
     Command, ETHERNET_MTU, ForAnswers, LedgerState, LinkState, Mode, Policy, Purpose, Refusal,
-    Remedy, SourcePorts, TableSize, Verb,
+    Remedy, SourcePorts, TableSize, TakenOver, Verb,
 };
 
 pub struct Request<'a> {
@@ -92,6 +93,8 @@ impl Attached {
 pub struct Report {
     /// The devices, in the order of the request.
     pub attached: Vec<Attached>,
+    /// The interfaces that another version had attached.
+    pub taken_over: Vec<TakenOver>,
     /// Where a bpffs was mounted, because there was none.
     pub mounted: Option<&'static str>,
     /// What the rules need that were kept when nothing was attached any more.
@@ -107,6 +110,7 @@ pub fn attach(pins: &Pins, request: &Request) -> Result<Report> {
     let lock = Lock::take_or_create(pins)?;
     detach::sweep(pins)?;
     let (before, ended) = make_room(pins, interfaces(pins)?, request.devices)?;
+    let taken_over = take_over(pins, &lock)?;
     let fresh = !has_state(pins)?;
 
     let mut all = attach_locked(pins, &lock, request, &before).map_err(|error| {
@@ -126,6 +130,7 @@ pub fn attach(pins: &Pins, request: &Request) -> Result<Report> {
     let for_answers = is_first.then(|| answers::attach_again(pins, &lock));
     Ok(Report {
         attached: all,
+        taken_over,
         mounted: mounted.keep(),
         for_answers: for_answers.transpose()?.unwrap_or_default(),
         connections: flow_table::size(pins)?,
@@ -270,25 +275,6 @@ fn make_room(
 
 fn has_place_of(device: &Device, interface: &Interface) -> bool {
     device.ifindex == interface.ifindex || interface.answers_to(&device.name)
-}
-
-/// Ctrl-C and its like wait for as long as this lives.
-struct Uninterrupted(SigSet);
-
-impl Uninterrupted {
-    fn new() -> Result<Self> {
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
-            .into_iter()
-            .collect();
-        signals.thread_block()?;
-        Ok(Uninterrupted(signals))
-    }
-}
-
-impl Drop for Uninterrupted {
-    fn drop(&mut self) {
-        let _ = self.0.thread_unblock();
-    }
 }
 
 /// The interface, where packets still meet the program. A defunct one makes room.

@@ -7,7 +7,7 @@
 //! under the other name, the next one brings to its end.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -138,6 +138,22 @@ pub fn detach(pins: &Pins, ifindex: u32) -> Result<()> {
     }
 }
 
+/// Has another program take the place of the one at an interface, in one step.
+pub fn replace(pins: &Pins, ifindex: u32, by: BorrowedFd<'_>) -> Result<()> {
+    match require(pins, ifindex)? {
+        Pinned::Link(path) => {
+            let link = Link::open(&path).at("cannot open", &path)?;
+            Ok(sys::link_update(link.as_fd(), by)?)
+        }
+        Pinned::Filter(path) => {
+            let (program, new) = (open(&path)?, pins.new_filter(ifindex));
+            sys::pin(by, &new)?;
+            filter::replace(ifindex, program.as_fd(), by)?;
+            fs::rename(&new, &path).at("cannot rename", &new)
+        }
+    }
+}
+
 /// Removes a filter whose program is pinned as `filter-new`, and that pin.
 fn take_off(pins: &Pins, ifindex: u32) -> Result<()> {
     let new = pins.new_filter(ifindex);
@@ -147,6 +163,7 @@ fn take_off(pins: &Pins, ifindex: u32) -> Result<()> {
 
 /// Brings what a killed run has left to its end. True where the interface is attached.
 pub fn settle(pins: &Pins, ifindex: u32) -> Result<bool> {
+    remove_tree(&pins.new_maps(ifindex))?;
     let new = pins.new_filter(ifindex);
     if exists(&new)? {
         match is_filtered(&new, ifindex) {

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use libbpf_rs::{ErrorKind, Program, TC_EGRESS, TC_INGRESS, TcHook};
 
 use super::bpffs::{At, exists, mkdir};
@@ -65,6 +65,14 @@ fn refused(ifindex: u32, error: &libbpf_rs::Error) -> Why {
     };
     let said = log::take_said().netlink;
     (exit, said.unwrap_or_else(|| error.to_string()))
+}
+
+/// Has the filter that runs a program run another one, in one step.
+pub fn replace(ifindex: u32, program: BorrowedFd<'_>, by: BorrowedFd<'_>) -> Result<()> {
+    let filter = find(ifindex, program)?.context("its filter is gone")?;
+    let mut hook = hook(ifindex, by);
+    hook.handle(filter.handle).priority(filter.priority.into());
+    Ok(hook.replace(true).attach().map(drop)?)
 }
 
 /// Removes the filter that runs a program, unless somebody has, and then the qdisc, where it was made for the filter

@@ -1,9 +1,15 @@
 //! The interfaces that the program is attached to.
 
+use std::ffi::c_char;
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use super::attachment::{self, Ids};
-use super::maps::{Counters, Map};
+use super::bpffs::{At, entries, exists};
+use super::maps::Counters;
+use super::schema::schema_of;
 use super::state::attached;
 use super::{Pins, abi, policy, sys};
 use crate::host::device;
@@ -63,15 +69,14 @@ pub struct Interface {
     pub mac: Option<Mac>,
     /// Its device is in another network namespace. Who is not root can't tell.
     pub moved: bool,
+    /// The version of the command that attached it; None: one that said nothing of it.
+    pub version: Option<String>,
     name: String,
 }
 
 impl Interface {
     fn read(pins: &Pins, ifindex: u32) -> Result<Self> {
-        let path = pins.interface_map(ifindex, "config");
-        let config = Map::<u32, abi::interface>::open(&path, "config")?
-            .get(&0)?
-            .with_context(|| format!("{} is empty", path.display()))?;
+        let config = config(pins, ifindex)?;
         let mut interface = Interface {
             ifindex: config.ifindex,
             mode: match config.mode {
@@ -91,7 +96,8 @@ impl Interface {
             answers: config.answers != abi::ANSWERS_NONE,
             mac: Some(Mac(config.mac)).filter(|mac| mac.is_unicast()),
             moved: false,
-            name: String::from_utf8_lossy(&abi::text_of(&config.name)).into_owned(),
+            version: Some(text(&config.version)).filter(|version| !version.is_empty()),
+            name: text(&config.name),
         };
         let ids = interface.ids(pins);
         interface.moved = ids.is_ok_and(|ids| ids.state == LinkState::Moved);
@@ -146,6 +152,36 @@ impl Interface {
     pub fn ids(&self, pins: &Pins) -> Result<Ids> {
         attachment::ids(pins, self.ifindex)
     }
+}
+
+/// The constants of an interface's program. Other versions may have made them: what theirs lack is zero.
+fn config(pins: &Pins, ifindex: u32) -> Result<abi::interface> {
+    let path = find_config(pins, ifindex)?;
+    let map = MapHandle::from_pinned_path(&path).at("cannot open", &path)?;
+    let value = map.lookup(abi::bytes_of(&0u32), MapFlags::ANY)?;
+    let value = value.with_context(|| format!("{} is empty", path.display()))?;
+    let mut config = abi::zero();
+    let fields = abi::bytes_of_mut(&mut config).iter_mut();
+    fields.zip(value).for_each(|(to, from)| *to = from);
+    Ok(config)
+}
+
+fn find_config(pins: &Pins, ifindex: u32) -> Result<PathBuf> {
+    let ours = pins.interface_map(ifindex, "config");
+    if exists(&ours)? {
+        return Ok(ours);
+    }
+    let directory = pins.interface(ifindex);
+    let is_one = |name: &&String| matches!(schema_of(name), Some(("config", _)));
+    let found = entries(&directory)?
+        .iter()
+        .find(is_one)
+        .map(|name| directory.join(name));
+    Ok(found.unwrap_or(ours))
+}
+
+fn text(chars: &[c_char]) -> String {
+    String::from_utf8_lossy(&abi::text_of(chars)).into_owned()
 }
 
 /// Whether a device of the network namespace that the caller is in has the program.

@@ -12,12 +12,13 @@ use libbpf_rs::{Map, MapCore, MapFlags, MapHandle, Object, OpenObject, Program, 
 
 use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::banks::Kind;
-use super::bpffs::{At, mkdir, remove_tree};
+use super::bpffs::{At, entries, exists, mkdir, remove_file, remove_tree};
 use super::kernel_layout::{LinkLayout, NetnsLayout};
-use super::permissions::{group_of, share_pins_of};
+use super::permissions::{group_of, share_pin, share_pins_of};
 use super::ruleset::slots;
-use super::schema::{CONFIG, OWN, SHARED, Schema, pin_of};
+use super::schema::{CONFIG, OWN, SHARED, Schema, difference, pin_of};
 use super::state::has_state;
+use super::version::{VERSION, missing_maps};
 use super::{Pins, banks, ledger, policy, refusal, ruleset, sys};
 use crate::host::device::{self, Device};
 use crate::host::{netns, xdp};
@@ -41,23 +42,37 @@ pub struct Variant {
 /// The program with the interface's constants and its policy, on the namespace's maps; its own maps are
 /// pinned.
 pub fn load(pins: &Pins, device: &Device, variant: Variant, policy: &Policy) -> Result<OwnedFd> {
+    let own = Own::New(policy);
+    load_as(pins, device, variant, own)
+}
+
+/// The program that is to take the place of an interface's, on the same maps. Those that it has otherwise are pinned
+/// where `take_place` finds them.
+pub fn load_successor(pins: &Pins, device: &Device, variant: Variant) -> Result<OwnedFd> {
+    load_as(pins, device, variant, Own::Kept)
+}
+
+/// The maps that an interface has of its own.
+#[derive(Clone, Copy)]
+enum Own<'a> {
+    /// They are made, with this policy.
+    New(&'a Policy),
+    /// Another version has made them, and they are used as far as they have our schemas.
+    Kept,
+}
+
+fn load_as(pins: &Pins, device: &Device, variant: Variant, own: Own) -> Result<OwnedFd> {
     let mut storage = MaybeUninit::uninit();
     let wanted = (device, variant);
     match variant.mode {
-        Mode::Native | Mode::Skb => load_from(
-            XdpredirSkelBuilder::default(),
-            &mut storage,
-            pins,
-            wanted,
-            policy,
-        ),
-        Mode::Tc => load_from(
-            XdpredirTcSkelBuilder::default(),
-            &mut storage,
-            pins,
-            wanted,
-            policy,
-        ),
+        Mode::Native | Mode::Skb => {
+            let builder = XdpredirSkelBuilder::default();
+            load_from(builder, &mut storage, pins, wanted, own)
+        }
+        Mode::Tc => {
+            let builder = XdpredirTcSkelBuilder::default();
+            load_from(builder, &mut storage, pins, wanted, own)
+        }
     }
 }
 
@@ -66,13 +81,23 @@ fn load_from<'a>(
     storage: &'a mut MaybeUninit<OpenObject>,
     pins: &Pins,
     wanted: (&Device, Variant),
-    policy: &Policy,
+    own: Own,
 ) -> Result<OwnedFd> {
     let (device, variant) = wanted;
     let (mut open, banks) = open(builder, storage, device, variant)?;
     let state_is_there = has_state(pins)?;
+    // Another version may lack some of them.
+    let missing = match own {
+        Own::New(_) => Vec::new(),
+        Own::Kept => missing_maps(pins)?,
+    };
     if state_is_there {
-        reuse_shared(pins, open.open_object_mut())?;
+        reuse(&SHARED, &pins.state(), open.open_object_mut(), &missing)?;
+    }
+    if let Own::Kept = own {
+        let directory = pins.interface(device.ifindex);
+        let made = made_anew(&directory)?;
+        reuse(&OWN, &directory, open.open_object_mut(), &made)?;
     }
     let mut loaded = refusal::explain(|| open.load())?;
     let object = loaded.object_mut();
@@ -88,8 +113,16 @@ fn load_from<'a>(
         ledger::start(pins)?;
         tell_its_id(object, Program::id_from_fd(program.as_fd())?)?;
     }
-    policy::put(&map_of(object, "policy")?, policy, variant.purpose)?;
-    pin_interface(pins, device.ifindex, object)?;
+    match own {
+        Own::New(policy) => {
+            policy::put(&map_of(object, "policy")?, policy, variant.purpose)?;
+            pin_interface(pins, device.ifindex, object)?;
+        }
+        Own::Kept => {
+            pin_missing(pins, object, &missing)?;
+            pin_new_maps(pins, device.ifindex, object)?;
+        }
+    }
     Ok(program)
 }
 
@@ -219,17 +252,77 @@ fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
         config.netns = netns::inode()?;
     }
     abi::put_text(&mut config.name, &device.name);
+    abi::put_text(&mut config.version, VERSION);
     Ok(config)
 }
 
-fn reuse_shared(pins: &Pins, object: &mut OpenObject) -> Result<()> {
+/// Has the program use those of these maps that are pinned in a directory, but for some.
+fn reuse(
+    maps: &[Schema],
+    directory: &Path,
+    object: &mut OpenObject,
+    but_for: &[&str],
+) -> Result<()> {
     for mut map in object.maps_mut() {
-        if let Some(pin) = pin_of(&SHARED, &map.name().to_string_lossy()) {
-            let path = pins.state().join(pin);
+        let name = map.name().to_string_lossy().into_owned();
+        if let Some(pin) = pin_of(maps, &name).filter(|_| !but_for.contains(&&*name)) {
+            let path = directory.join(pin);
             map.reuse_pinned_map(&path).at("cannot use", &path)?;
         }
     }
     Ok(())
+}
+
+/// The maps of an interface that a successor has of its own: the constants, and what is of another schema.
+fn made_anew(directory: &Path) -> Result<Vec<&'static str>> {
+    let mut made = vec![CONFIG];
+    for (map, _) in OWN {
+        let pin = pin_of(&OWN, map).unwrap_or_default();
+        if !exists(&directory.join(pin))? {
+            made.push(map);
+        }
+    }
+    Ok(made)
+}
+
+/// Pins the shared maps that another version lacks.
+fn pin_missing(pins: &Pins, object: &mut Object, missing: &[&str]) -> Result<()> {
+    let state = pins.state();
+    for map in object.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if let Some(pin) = pin_of(&SHARED, &name).filter(|_| missing.contains(&&*name)) {
+            let path = state.join(pin);
+            sys::pin(map.as_fd(), &path)?;
+            group_of(&state).map_or(Ok(()), |gid| share_pin(&path, gid))?;
+        }
+    }
+    Ok(())
+}
+
+/// Pins what a successor has otherwise, until it is in its place.
+fn pin_new_maps(pins: &Pins, ifindex: u32, object: &mut Object) -> Result<()> {
+    let (directory, new) = (pins.interface(ifindex), pins.new_maps(ifindex));
+    let made = made_anew(&directory)?;
+    let is_made = |(map, _): &Schema| *map == "config" || made.contains(map);
+    let made: Vec<Schema> = OWN.into_iter().filter(is_made).collect();
+    remove_tree(&new)?;
+    pin_maps(&new, &made, object)?;
+    group_of(&directory).map_or(Ok(()), |gid| share_pins_of(&new, gid))
+}
+
+/// Has the maps of a successor take the place of those of its predecessor.
+pub fn take_place(pins: &Pins, ifindex: u32) -> Result<()> {
+    let (directory, new) = (pins.interface(ifindex), pins.new_maps(ifindex));
+    for pin in entries(&new)? {
+        let path = new.join(&pin);
+        fs::rename(&path, directory.join(&pin)).at("cannot rename", &path)?;
+    }
+    for pin in entries(&directory)? {
+        if difference(&OWN, &pin).is_some() {
+            remove_file(&directory.join(pin))?;
+        }
+    }
+    remove_tree(&new)
 }
 
 /// All shared maps at once: a directory in the making, then renamed.

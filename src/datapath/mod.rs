@@ -32,8 +32,10 @@ mod policy;
 mod refusal;
 mod ruleset;
 mod schema;
+mod signals;
 mod state;
 mod sys;
+mod upgrade;
 mod version;
 
 pub use answers::needed_for_answers;
@@ -58,4 +60,5 @@ pub use ruleset::locators::MAX_TEXT as MAX_LOCATOR;
 pub use ruleset::{Draft, RuleStore, Staged, Transaction};
 pub use state::{attached, has_state, not_attached, other_namespaces, read};
 pub use sys::wait_for_readers;
-pub use version::{OtherVersion, other_versions};
+pub use upgrade::upgrade;
+pub use version::{OtherVersion, VERSION, other_versions};

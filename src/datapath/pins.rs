@@ -76,6 +76,11 @@ impl Pins {
         self.interface(ifindex).join("link")
     }
 
+    /// Maps of an interface whose program is about to be replaced by that of another version.
+    pub(super) fn new_maps(&self, ifindex: u32) -> PathBuf {
+        self.interface(ifindex).join("new")
+    }
+
     /// The program of an interface's filter.
     pub(super) fn filter(&self, ifindex: u32) -> PathBuf {
         self.interface(ifindex).join("filter")

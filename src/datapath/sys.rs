@@ -72,6 +72,13 @@ fn link_create(
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Has a link attach another program, in one step (Linux 5.9; at the tc hook 6.6).
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let (link, program) = (link.as_raw_fd(), program.as_raw_fd());
+    // SAFETY: the descriptors are open, and there are no options.
+    check(unsafe { libbpf_sys::bpf_link_update(link, program, std::ptr::null()) }).map(drop)
+}
+
 /// Detaches what a link attaches, whoever holds it (Linux 5.10).
 pub fn detach_link(id: u32) -> io::Result<()> {
     // SAFETY: takes no pointer.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::Refusal;
+use crate::model::{Refusal, Remedy};
 
 #[derive(Default)]
 pub struct HostFacts {
@@ -36,7 +36,12 @@ pub enum Trial {
 
 /// Pins that serve nobody.
 pub enum StalePins {
-    OtherVersion(PathBuf),
+    OtherVersion {
+        path: PathBuf,
+        difference: String,
+        /// What helps.
+        remedy: Remedy,
+    },
     /// Of a network namespace that nobody can see.
     OtherNamespace(PathBuf),
 }
