@@ -22,6 +22,7 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
     let warn =
         |attached: &[Attached]| warnings::say(global, &control::check_attached(&pins, attached));
     if global.json {
+        upgrade::complain(&taken_over);
         if let Some(mounted) = mounted {
             view::complaint(format_args!("xdpredir: {mounted}"));
         }

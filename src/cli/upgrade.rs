@@ -25,16 +25,22 @@ pub fn run(global: &Global) -> Result<()> {
 
 /// Says which interfaces were taken over.
 pub fn say(taken_over: &[TakenOver]) -> Result<()> {
-    let mut all = taken_over.iter();
-    all.try_for_each(|interface| {
+    sentences(taken_over).try_for_each(view::sentence)
+}
+
+/// The same, where standard output is for something else.
+pub fn complain(taken_over: &[TakenOver]) {
+    sentences(taken_over).for_each(|line| view::complaint(format_args!("xdpredir: {line}")));
+}
+
+fn sentences(taken_over: &[TakenOver]) -> impl Iterator<Item = String> {
+    taken_over.iter().map(|interface| {
         let TakenOver { ifname, from, .. } = interface;
         let from = from.as_deref().unwrap_or("an earlier one");
         let restarted = match interface.counters_kept {
             true => "",
             false => "; its counters of outcomes begin at zero",
         };
-        view::sentence(format_args!(
-            "{ifname}: taken over by this version, {VERSION}, from {from}{restarted}"
-        ))
+        format!("{ifname}: taken over by this version, {VERSION}, from {from}{restarted}")
     })
 }

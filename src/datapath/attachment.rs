@@ -201,12 +201,10 @@ pub fn place(
     device: &Device,
     mode: Mode,
 ) -> Result<Placed, Refused> {
-    match mode::link(program, device, mode) {
-        Err(refused) if mode == Mode::Tc && refused.is_unsupported() => {
-            place_filter(pins, program, device.ifindex)
-        }
-        linked => linked.map(Placed::Link),
+    if mode == Mode::Tc && !sys::knows_tcx(device.ifindex) {
+        return place_filter(pins, program, device.ifindex);
     }
+    mode::link(program, device, mode).map(Placed::Link)
 }
 
 fn place_filter(pins: &Pins, program: &OwnedFd, ifindex: u32) -> Result<Placed, Refused> {

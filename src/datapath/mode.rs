@@ -113,10 +113,6 @@ impl Refused {
         Refused { exit, why }
     }
 
-    pub fn is_unsupported(&self) -> bool {
-        self.exit == Exit::Unsupported
-    }
-
     /// Why the other mode was taken.
     pub fn reason(&self) -> String {
         if self.why.contains(NO_NATIVE_MODE) {

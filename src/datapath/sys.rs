@@ -128,6 +128,12 @@ pub fn xdp_query(ifindex: u32) -> io::Result<XdpState> {
     Ok(state)
 }
 
+/// Whether this kernel has links of tc programs.
+pub fn knows_tcx(ifindex: u32) -> bool {
+    let asked = tcx_query(ifindex);
+    !asked.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
+}
+
 /// The tc programs that run on arrival at a device, but for those of filters (Linux 6.6).
 pub fn tcx_query(ifindex: u32) -> io::Result<Vec<u32>> {
     let mut programs = [0u32; MAX_TCX];

@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::{Context, Result};
 
 use super::attachment;
-use super::bpffs::exists;
+use super::bpffs::{exists, remove_file};
 use super::interface::{Interface, interfaces};
 use super::kernel_layout::LinkLayout;
 use super::load::{Variant, load_successor, take_place};
 use super::signals::Uninterrupted;
-use super::version::{VERSION, own_difference};
+use super::version::{VERSION, missing_maps, own_difference};
 use super::{Lock, Pins, detach, ledger};
 use crate::error::{Exit, failure};
 use crate::host::device;
@@ -52,10 +52,19 @@ fn out_of_reach(interface: &Interface) -> anyhow::Error {
 }
 
 fn replace_all(pins: &Pins, heirs: Vec<Interface>) -> Result<Vec<TakenOver>> {
-    let loaded: Vec<_> = heirs
-        .into_iter()
-        .map(|interface| Ok((load(pins, &interface)?, interface)))
-        .collect::<Result<_>>()?;
+    let missing = missing_maps(pins)?;
+    let loaded = heirs.into_iter();
+    let loaded = loaded.map(|interface| Ok((load(pins, &interface)?, interface)));
+    let loaded: Result<Vec<_>> = loaded.collect();
+    // The version that has them not would take them for those of another one.
+    let unload = |_: &_| {
+        drop(
+            missing
+                .iter()
+                .try_for_each(|map| remove_file(&pins.map(map))),
+        )
+    };
+    let loaded = loaded.inspect_err(unload)?;
     let _uninterrupted = Uninterrupted::new()?;
     let has_ledger = |(_, interface): &(OwnedFd, Interface)| interface.ledger == LedgerState::On;
     if loaded.iter().any(has_ledger) {
