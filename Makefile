@@ -18,7 +18,7 @@ GATE = 6.1 6.12
 KERNELS = 6.1 6.12 6.16 6.17 6.18 6.19 7.0 7.1 7.2 7.3
 C_SOURCES = $(wildcard bpf/*.c bpf/*.h bpf/abi/*.h benches/*.c benches/*.h vmlinux/*.h)
 
-.PHONY: help deps build demo demo-vm test unit fuzz kernels lint bench install clean
+.PHONY: help deps build demo demo-vm test unit fuzz upgrades kernels lint bench install clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ unit: ## Run the tests of the library and the command line alone; needs no root
 
 fuzz: deps ## Try damaged files, names, netlink answers and packets; TIME=600 seconds for each kind, 60 if not given
 	FUZZ_SECONDS=$(or $(TIME),60) $(CARGO) test --locked --test fuzz --test model $(AS_ROOT)
+
+upgrades: deps ## Build earlier releases, and have this version and them take over from each other under traffic
+	scripts/releases
+	XDPREDIR_RELEASES=$(abspath $(TARGET))/releases/binaries $(CARGO) test --locked $(AS_ROOT) --test upgrade
 
 kernels: deps ## Run the tests on other kernels, in QEMU; KERNELS="6.1 6.12" TESTS="ledger attach:mode" RECORD=1
 	scripts/kernels/run suite $(KERNELS)

@@ -3,6 +3,7 @@
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use libbpf_cargo::SkeletonBuilder;
@@ -27,15 +28,17 @@ fn main() {
         );
         return;
     };
+    let mut build = DefaultHasher::new();
     for source in sources {
         let source = Path::new(source);
         let name = source.file_name().expect("a file").to_string_lossy();
-        skeleton(
-            &clang,
-            &source.with_extension("bpf.c"),
-            &out.join(format!("{name}.skel.rs")),
-        );
+        let output = out.join(format!("{name}.skel.rs"));
+        skeleton(&clang, &source.with_extension("bpf.c"), &output);
+        fs::read(&output).unwrap_or_default().hash(&mut build);
     }
+    // What tells programs apart that one version of the command has had.
+    let build = build.finish() as u32;
+    println!("cargo::rustc-env=XDPREDIR_BUILD={build:08x}");
 
     fs::write(out.join("limits.rs"), limits(&abi_headers())).expect("OUT_DIR is writable");
 }

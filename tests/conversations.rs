@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::process::{Output, Stdio};
 
-use fixture::guest::{is_kernel, modes};
+use fixture::guest::{is_kernel, kernels_at_tc, modes_and_kernels};
 use fixture::lan::socket;
 use fixture::packet::{Checksum, UDP, sum};
 use fixture::program::{Server, dns_server, listens, program, snmp};
@@ -203,7 +203,7 @@ fn noise(size: usize, step: usize) -> Vec<u8> {
 }
 
 fn small_questions_are_answered(between: Between) {
-    for mode in [modes(), vec![AUTO]].concat() {
+    for (mode, _kernel) in modes_and_kernels().chain([(AUTO, None)]) {
         let bed = bed(between, mode);
         for family in &FAMILIES {
             dig_is_answered(&bed, family);
@@ -235,7 +235,7 @@ fn a_host_behind_a_gateway_answers() {
 #[test]
 fn the_hosts_own_address_answers_in_the_name_of_a_server() {
     let own = || [("192.168.122.1", V4), ("fd00:122::1", V6)];
-    for mode in [modes(), vec![AUTO]].concat() {
+    for (mode, _kernel) in modes_and_kernels().chain([(AUTO, None)]) {
         let bed = bed(Between::Veth, mode);
         if mode == AUTO || !is_kernel(6, 3) {
             bed.host.sysctl("net/ipv4/conf/wan/accept_local", "1");
@@ -315,16 +315,15 @@ fn bodies_of_ten_megabytes_are_whole_at_both_ends_of_http() {
         (Between::Bridge, "tc"),
         (Between::Gateway, "tc"),
     ] {
-        if mode == "tc" && !is_kernel(6, 6) {
-            continue; // no tcx
+        for _kernel in kernels_at_tc().take(if mode == "tc" { 2 } else { 1 }) {
+            let bed = bed(between, mode);
+            let web = Web::new(&bed.server);
+            for family in &FAMILIES {
+                serve(&bed, family, 80, 8080);
+                web.is_whole(&bed, family);
+            }
+            assert_answered(&bed, mode);
         }
-        let bed = bed(between, mode);
-        let web = Web::new(&bed.server);
-        for family in &FAMILIES {
-            serve(&bed, family, 80, 8080);
-            web.is_whole(&bed, family);
-        }
-        assert_answered(&bed, mode);
     }
 }
 
@@ -359,7 +358,7 @@ fn large_segments_of_answers_are_sent_on_by_the_stack_and_doctor_says_whose_they
 
 #[test]
 fn iperf3_measures_both_ways_over_tcp_and_udp() {
-    for mode in modes() {
+    for (mode, _kernel) in modes_and_kernels() {
         let bed = bed(Between::Veth, mode);
         let _server = Server::listening(&bed.server, "iperf3 --server", "tcp", 5201);
         for family in &FAMILIES {
@@ -387,7 +386,7 @@ fn iperf3_measures_both_ways_over_tcp_and_udp() {
 /// The fragments that the stack sends on, where the client's device takes none that are redirected.
 #[test]
 fn large_datagrams_are_answered_through_the_stack_as_well() {
-    for mode in modes() {
+    for (mode, _kernel) in modes_and_kernels() {
         let bed = bed(Between::Veth, mode);
         bed.client.exec("ethtool -K eth0 gro off");
         bed.tool().ok("detach lan --keep-rules");
@@ -440,7 +439,7 @@ fn is_udp(frame: &[u8]) -> bool {
 /// It leaves checksums to its device, as VMs do, or has none of that.
 #[test]
 fn a_vm_behind_a_tap_answers() {
-    for mode in modes() {
+    for (mode, _kernel) in modes_and_kernels() {
         for (offload, checksum) in [
             (false, Checksum::Full),
             (true, Checksum::Full),

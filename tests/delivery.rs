@@ -109,7 +109,7 @@ fn send_all(vm: &Ns, mut check: impl FnMut(usize, &[u8])) {
 
 #[test]
 fn datagrams_of_every_length_reach_a_container() {
-    for mode in guest::modes() {
+    for (mode, _kernel) in guest::modes_and_kernels() {
         for offload in [true, false] {
             let bed = Bed::new();
             let vm = sender(&bed, offload);
@@ -150,7 +150,7 @@ fn udp_checksum_errors(ns: &Ns) -> u64 {
 /// Datagrams that travel as fragments, the later ones without ports.
 #[test]
 fn fragmented_datagrams_reach_a_container_whole() {
-    for mode in guest::modes() {
+    for (mode, _kernel) in guest::modes_and_kernels() {
         let bed = Bed::new();
         let vm = sender(&bed, true);
         let (server, socket) = receiver(&bed, mode);
@@ -173,7 +173,7 @@ fn fragmented_datagrams_reach_a_container_whole() {
 #[test]
 fn jumbo_frames_reach_a_container() {
     guest::needs_kernel(6, 3, "native redirects of frames in several buffers");
-    for mode in guest::modes() {
+    for (mode, _kernel) in guest::modes_and_kernels() {
         for offload in [true, false] {
             let bed = Bed::new();
             let vm = sender(&bed, offload);
@@ -208,7 +208,7 @@ fn jumbo_frames_reach_a_container() {
 
 #[test]
 fn datagrams_of_every_length_reach_a_vm_behind_a_tap() {
-    for mode in guest::modes() {
+    for (mode, _kernel) in guest::modes_and_kernels() {
         for (sends_partial, takes_partial) in
             [(true, true), (true, false), (false, true), (false, false)]
         {
@@ -235,7 +235,7 @@ fn datagrams_of_every_length_reach_a_vm_behind_a_tap() {
 /// frames padded to Ethernet's 60 bytes, as a NIC delivers them.
 #[test]
 fn what_a_vm_sends_reaches_a_vm() {
-    for mode in guest::modes() {
+    for (mode, _kernel) in guest::modes_and_kernels() {
         for (sends_partial, takes_partial) in
             [(true, true), (true, false), (false, true), (false, false)]
         {
@@ -289,7 +289,7 @@ fn assert_arrived(frame: &[u8], proto: u8, payload: &[u8], what: &str) {
 /// TCP from a socket: the first segment of a connection, as the receiver's stack takes it.
 #[test]
 fn a_tcp_connection_attempt_arrives_with_a_right_checksum() {
-    for mode in guest::modes() {
+    for (mode, _kernel) in guest::modes_and_kernels() {
         for offload in [true, false] {
             let bed = Bed::new();
             let vm = sender(&bed, offload);
@@ -307,7 +307,7 @@ fn a_tcp_connection_attempt_arrives_with_a_right_checksum() {
 /// One in 65,536 datagrams has a full checksum that looks like a partial one. All of them arrive.
 #[test]
 fn no_checksum_value_is_unlucky() {
-    for mode in guest::modes() {
+    for (mode, _kernel) in guest::modes_and_kernels() {
         let bed = Bed::new();
         let mut from = Tap::new(&bed.host, "tap0", false);
         let mut to = Tap::new(&bed.host, "tap1", false);
@@ -329,7 +329,7 @@ fn no_checksum_value_is_unlucky() {
 /// What is not matched reaches the host's own stack as it was.
 #[test]
 fn what_is_not_matched_reaches_the_hosts_own_socket() {
-    for mode in guest::modes() {
+    for (mode, _kernel) in guest::modes_and_kernels() {
         let bed = Bed::new();
         let vm = sender(&bed, true);
         let _tap = Tap::new(&bed.host, "tap0", false);

@@ -52,6 +52,7 @@ fn every_key_is_documented() {
     run("rule add --in lan --proto icmp --pass");
     run("rule list");
     run("status");
+    run("upgrade");
     run("features");
     run("stats");
     run("doctor --fix --yes");

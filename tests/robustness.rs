@@ -437,15 +437,6 @@ fn state_whose_maps_have_the_same_schemas_is_taken_over_and_all_other_is_refused
 
     tool.ok("attach v0");
     assert_eq!(tool.json("rule list").as_array().unwrap().len(), 1);
-    let interface = format!("if-{}", bed.ns.ifindex("v0"));
-    let pins = std::fs::read_dir(state.join(&interface)).expect("the interface's pins");
-    let mut names = pins.map(|pin| pin.unwrap().file_name().into_string().unwrap());
-    let schema: u32 = names
-        .find_map(|name| name.strip_prefix("config-")?.parse().ok())
-        .expect("config has a schema");
-    let [config, newer] = [schema, schema + 1].map(|n| format!("{interface}/config-{n}"));
-    let said = format!("the map config has schema {}", schema + 1);
-    other(&config, &newer, &said);
     bed.clear();
 }
 

@@ -4,9 +4,14 @@
 
 #include "vmlinux.h"
 
-#define INTERFACE_NAME_LEN 16 /* IFNAMSIZ, with the final NUL */
+#define INTERFACE_NAME_LEN    16 /* IFNAMSIZ, with the final NUL */
+#define INTERFACE_VERSION_LEN 40 /* with the final NUL */
 
-/* Constants of each interface's own copy of the program, in its .rodata. */
+/*
+ * Constants of each interface's own copy of the program, in its .rodata. Other versions of the
+ * command read them when they take over: fields are added at the end, none is moved or removed, and
+ * all zero means what there was before.
+ */
 struct interface {
 	__u32 ifindex;
 	__u32 mode;		  /* MODE_* */
@@ -36,6 +41,7 @@ struct interface {
 	__u16 to_inum;
 	__u16 shows; /* 1: no packets arrive; what is decided is written down: see show.h */
 	__u32 netns; /* the number of the interface's own */
+	char version[INTERFACE_VERSION_LEN]; /* of the command that attached it, with its build */
 };
 #define MODE_NATIVE 1
 #define MODE_SKB    2
@@ -51,6 +57,6 @@ struct interface {
 #define LEDGER_UNWANTED	   1 /* attach --no-ledger */
 #define LEDGER_UNAVAILABLE 2 /* the kernel has no BTF, or refused the tracing programs */
 
-_Static_assert(sizeof(struct interface) == 72, "interface");
+_Static_assert(sizeof(struct interface) == 112, "interface");
 
 #endif

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::grammar::{self, Global, ModeChoice};
-use super::{pins, warnings};
+use super::{pins, upgrade, warnings};
 use xdpredir::control::{self, AttachReport, AttachRequest, Attached, Pins};
 use xdpredir::model::{Mode, Policy, TableSize};
 use xdpredir::view::{self, doctor::Row};
@@ -13,6 +13,7 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
     let report = control::attach(&pins, &args.into())?;
     let AttachReport {
         attached,
+        taken_over,
         mounted,
         for_answers,
         connections,
@@ -22,6 +23,7 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
     let warn =
         |attached: &[Attached]| warnings::say(global, &control::check_attached(&pins, attached));
     if global.json {
+        upgrade::complain(&taken_over);
         if let Some(mounted) = mounted {
             view::complaint(format_args!("xdpredir: {mounted}"));
         }
@@ -34,6 +36,7 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
     }
     warn(&attached);
     mounted.iter().try_for_each(view::sentence)?;
+    upgrade::say(&taken_over)?;
     let mut all = attached.iter();
     all.try_for_each(|attached| describe(global, &pins, attached))?;
     view::answers::say(&for_answers)?;

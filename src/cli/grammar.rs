@@ -68,6 +68,12 @@ pub enum Command {
     Policy(Policy),
     /// Detach the program from interfaces; after the last one, nothing is left behind
     Detach(Detach),
+    /// Take over what another version of this command attached, without losing a packet.
+    ///
+    /// The programs of all interfaces are replaced by those of this version, in one step for each, on the
+    /// same maps: rules, connections and counters stay. `attach` does so, too. It is refused where this
+    /// version would misread the maps.
+    Upgrade,
     /// Show the attached interfaces, their modes and program ids, and how many rules and connections there are
     Status,
     /// Show what devices can do with XDP and what they are connected to
@@ -172,7 +178,7 @@ pub enum ModeChoice {
     /// Generic XDP: in the network stack, on any Ethernet device
     Skb,
     /// tc: in the network stack, behind generic XDP, on any Ethernet device. Large segments of local
-    /// senders and VMs are redirected whole. Losses after the redirect are not counted. Linux 6.6
+    /// senders and VMs are redirected whole. Losses after the redirect are not counted
     Tc,
 }
 

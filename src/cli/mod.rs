@@ -21,6 +21,7 @@ mod rule;
 mod stats;
 mod status;
 mod suggest;
+mod upgrade;
 mod usage;
 mod warnings;
 
@@ -72,6 +73,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Attach(args) => attach::run(global, args)?,
         Command::Policy(args) => policy::run(global, args)?,
         Command::Detach(args) => return detach::run(global, args),
+        Command::Upgrade => upgrade::run(global)?,
         Command::Status => status::run(global)?,
         Command::Features(args) => features::run(global, args)?,
         Command::Doctor(args) => return doctor::run(global, args),

@@ -32,7 +32,7 @@ mod stats;
 mod trial;
 pub mod validate;
 
-pub use crate::datapath::{Attached, Pins, Report as AttachReport, locate};
+pub use crate::datapath::{Attached, Pins, Report as AttachReport, locate, upgrade};
 pub use crate::doctor::{Fixed, Reverted, fix, losses::reasons as loss_reasons};
 pub use add::{AddReport, AddRequest, add};
 pub use add_action::{ActionReport, ActionRequest, ActionSpec, add_action};

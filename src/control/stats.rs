@@ -82,6 +82,7 @@ pub fn status(pins: &Pins) -> Result<Status> {
     let (interfaces, rules, connections, snat_ports) = read.unwrap_or_default();
     Ok(Status {
         pin_dir: pins.root().to_path_buf(),
+        version: datapath::VERSION,
         interfaces,
         rules,
         connections,
@@ -102,8 +103,9 @@ fn attachment(pins: &Pins, store: &RuleStore, interface: &Interface) -> Result<I
         mode: interface.mode,
         purpose: interface.purpose,
         program_id: ids.as_ref().map(|ids| ids.program),
-        link_id: ids.map(|ids| ids.link),
+        link_id: ids.and_then(|ids| ids.link),
         state,
+        version: interface.version.clone(),
         ledger: interface.ledger,
         sees_links: interface.sees_links,
         policy: named_policy(store, interface.policy)?,

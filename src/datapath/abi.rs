@@ -223,7 +223,7 @@ plain! {
     flow_key = 40;
     flow_table = 16;
     flow_tags = 64;
-    interface = 72;
+    interface = 112;
     locator = LOCATOR_LEN;
     only_rule = 64;
     place = 8;

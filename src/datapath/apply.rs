@@ -8,10 +8,10 @@
 use std::collections::{BTreeSet, HashSet};
 
 use anyhow::{Error, Result};
-use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Gid;
 
 use super::attach::{Attached, Report};
+use super::attachment;
 use super::bpffs::remove_tree;
 use super::flow_table::{self, Resize};
 use super::foreign::Replaced;
@@ -22,8 +22,10 @@ use super::lock::Lock;
 use super::log::{Notice, say};
 use super::program::{Exchange, Loaded, Means};
 use super::ruleset::slots::Slots;
+use super::signals::Uninterrupted;
 use super::stances::{self, Stances, interfaces};
 use super::state::has_state;
+use super::upgrade::take_over;
 use super::{Pins, RuleStore, Transaction, detach, ledger, permissions, policy};
 use crate::error::{Exit, failure, one_line, refusal};
 use crate::host::device::Device;
@@ -88,6 +90,7 @@ pub fn apply<T>(
     };
     detach::sweep(pins)?;
     let (before, made_room) = make_room(pins, &wanted.wanted)?;
+    let taken_over = take_over(pins, &lock)?;
     let fresh = !has_state(pins)?;
     let change = Change {
         pins,
@@ -108,6 +111,7 @@ pub fn apply<T>(
         let has_its_place = |old: &Interface| has_place_of(&attached.device, old);
         attached.made_room = made_room.iter().any(has_its_place);
     }
+    report.taken_over = taken_over;
     report.mounted = mounted.and_then(Mounted::keep);
     change.clear_up();
     Ok((report, result))
@@ -177,6 +181,7 @@ impl<'a> Change<'a> {
         let report = Report {
             attached,
             detached: self.detached(&ended, &for_answers),
+            taken_over: Vec::new(),
             mounted: None,
             for_answers,
             connections: flow_table::size(pins)?,
@@ -353,7 +358,7 @@ fn make_room(pins: &Pins, wanted: &[Wanted]) -> Result<(Vec<Interface>, Vec<Inte
     for interface in interfaces(pins)? {
         let has_its_place = |wanted: &Wanted| has_place_of(&wanted.device, &interface);
         match interface.ids(pins)?.state {
-            LinkState::Gone => remove_tree(&pins.interface(interface.ifindex))?,
+            LinkState::Gone => attachment::clear(pins, interface.ifindex)?,
             LinkState::Moved if wanted.iter().any(has_its_place) => {
                 detach::detach(pins, &interface)?;
                 remove_tree(&pins.interface(interface.ifindex))?;
@@ -375,7 +380,7 @@ fn live<'a>(pins: &Pins, before: &'a [Interface], ifindex: u32) -> Result<Option
         return Ok(None);
     };
     if interface.ids(pins)?.state != LinkState::Attached {
-        remove_tree(&pins.interface(ifindex))?;
+        attachment::clear(pins, ifindex)?;
         return Ok(None);
     }
     Ok(Some(interface))
@@ -412,23 +417,4 @@ fn already(interface: &Interface, wanted: &Wanted, all: &Interfaces) -> Result<A
         policy_before: (!was_for_answers).then_some(interface.policy),
         ..attached
     })
-}
-
-/// Ctrl-C and its like wait for as long as this lives.
-struct Uninterrupted(SigSet);
-
-impl Uninterrupted {
-    fn new() -> Result<Self> {
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
-            .into_iter()
-            .collect();
-        signals.thread_block()?;
-        Ok(Uninterrupted(signals))
-    }
-}
-
-impl Drop for Uninterrupted {
-    fn drop(&mut self) {
-        let _ = self.0.thread_unblock();
-    }
 }

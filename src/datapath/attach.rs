@@ -13,7 +13,9 @@ use super::program::{Loaded, Means};
 use super::{Pins, RuleStore, Transaction, ledger, policy};
 use crate::error::refusal;
 use crate::host::device::Device;
-use crate::model::{ForAnswers, LedgerState, Mode, Plan, Policy, Purpose, Refusal, TableSize};
+use crate::model::{
+    ForAnswers, LedgerState, Mode, Plan, Policy, Purpose, Refusal, TableSize, TakenOver,
+};
 
 /// What became of one device of a request.
 pub struct Attached {
@@ -71,6 +73,8 @@ pub struct Report {
     pub attached: Vec<Attached>,
     /// The names of the others that were detached.
     pub detached: Vec<String>,
+    /// The interfaces that another version had attached.
+    pub taken_over: Vec<TakenOver>,
     /// Where a bpffs was mounted, because there was none.
     pub mounted: Option<&'static str>,
     /// What the rules need.

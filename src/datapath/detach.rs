@@ -3,31 +3,22 @@
 use std::fs;
 
 use anyhow::{Context, Error, Result};
-use libbpf_rs::Link;
 
-use super::bpffs::{At, exists, remove_directory, remove_tree};
+use super::bpffs::{exists, remove_directory, remove_tree};
 use super::interface::Interface;
 use super::permissions::close_members_door;
 use super::ruleset::slots::Slots;
 use super::stances::{attached, dormant_now, interfaces};
 use super::state::{has_state, interface_directories, linked};
-use super::{Pins, ledger};
+use super::{Pins, attachment, ledger};
 use crate::error::one_line;
 use crate::host::device;
 use crate::model::{LedgerState, Place, Refusal, Remedy, Tool};
 
 /// Takes the program off an interface, in whatever network namespace that is now.
 pub fn detach(pins: &Pins, interface: &Interface) -> Result<()> {
-    take_off(pins, interface.ifindex)
+    attachment::detach(pins, interface.ifindex)
         .with_context(|| format!("cannot detach from {}", interface.name()))
-}
-
-fn take_off(pins: &Pins, ifindex: u32) -> Result<()> {
-    let path = pins.link(ifindex);
-    let link = Link::open(&path).at("cannot open", &path)?;
-    // The pin first: should this run end here, the link goes with its last descriptor.
-    fs::remove_file(&path).at("cannot remove", &path)?;
-    Ok(link.detach()?)
 }
 
 /// Removes what detached interfaces leave; with the last one goes all state, unless it is to be kept.
@@ -58,6 +49,9 @@ pub(super) fn sweep(pins: &Pins) -> Result<()> {
     if !has_state(pins)? {
         return Ok(());
     }
+    for ifindex in interface_directories(pins)? {
+        attachment::settle(pins, ifindex)?;
+    }
     end_dormant(pins)?;
     let linked = linked(pins)?;
     if !is_ledger_wanted(pins) {
@@ -72,7 +66,8 @@ pub(super) fn sweep(pins: &Pins) -> Result<()> {
 fn end_dormant(pins: &Pins) -> Result<()> {
     for ifindex in dormant_now(pins)? {
         let name = || device::name_of(ifindex).unwrap_or_else(|| format!("ifindex {ifindex}"));
-        take_off(pins, ifindex).with_context(|| format!("cannot detach from {}", name()))?;
+        attachment::detach(pins, ifindex)
+            .with_context(|| format!("cannot detach from {}", name()))?;
     }
     Slots::open(pins)?.set_dormant(false)
 }

@@ -1,12 +1,16 @@
 //! The interfaces that the program is attached to.
 
-use anyhow::Result;
-use libbpf_rs::Link;
-use libbpf_rs::query::LinkTypeInfo;
+use std::ffi::c_char;
+use std::path::PathBuf;
 
-use super::bpffs::At;
+use anyhow::{Context, Result};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+
+use super::attachment::{self, Ids};
+use super::bpffs::{At, entries, exists};
 use super::maps::Counters;
-use super::{Pins, abi, load, policy, sys};
+use super::schema::schema_of;
+use super::{Pins, abi, policy, sys};
 use crate::host::device;
 use crate::model::{
     Actions, LedgerState, LinkState, Mac, Mode, Outcome, Outcomes, Policy, Purpose,
@@ -68,22 +72,15 @@ pub struct Interface {
     pub mac: Option<Mac>,
     /// Its device is in another network namespace. Who is not root can't tell.
     pub moved: bool,
+    /// The version of the command that attached it; None: one that said nothing of it.
+    pub version: Option<String>,
     name: String,
-}
-
-/// What only root may ask.
-pub struct Ids {
-    pub program: u32,
-    pub link: u32,
-    /// The device's index where it is now; 0 where it has the program no more.
-    pub ifindex: u32,
-    pub state: LinkState,
 }
 
 impl Interface {
     /// With what it does.
     pub(super) fn read(pins: &Pins, ifindex: u32, stance: abi::policy) -> Result<Self> {
-        let config = load::constants_of(pins, ifindex)?;
+        let config = constants_of(pins, ifindex)?;
         let mut interface = Interface {
             ifindex: config.ifindex,
             mode: match config.mode {
@@ -104,7 +101,8 @@ impl Interface {
             answers: config.answers != abi::ANSWERS_NONE,
             mac: Some(Mac(config.mac)).filter(|mac| mac.is_unicast()),
             moved: false,
-            name: String::from_utf8_lossy(&abi::text_of(&config.name)).into_owned(),
+            version: Some(text(&config.version)).filter(|version| !version.is_empty()),
+            name: text(&config.name),
         };
         let ids = interface.ids(pins);
         interface.moved = ids.is_ok_and(|ids| ids.state == LinkState::Moved);
@@ -128,27 +126,7 @@ impl Interface {
     }
 
     pub fn ids(&self, pins: &Pins) -> Result<Ids> {
-        let path = pins.link(self.ifindex);
-        let link = Link::open(&path).at("cannot open", &path)?;
-        let info = link.info()?;
-        // The kernel tells the index of the device where that is now, and 0 once the link has none.
-        let ifindex = match &info.info {
-            LinkTypeInfo::Xdp(xdp) => xdp.ifindex,
-            LinkTypeInfo::Tcx(tcx) => tcx.ifindex,
-            _ => 0,
-        };
-        let state = match ifindex {
-            0 if device::name_of(self.ifindex).is_some() => LinkState::Detached,
-            0 => LinkState::Gone,
-            _ if runs(info.prog_id, self.ifindex) => LinkState::Attached,
-            _ => LinkState::Moved,
-        };
-        Ok(Ids {
-            program: info.prog_id,
-            link: info.id,
-            ifindex,
-            state,
-        })
+        attachment::ids(pins, self.ifindex)
     }
 }
 
@@ -184,6 +162,36 @@ pub(super) fn outcomes_of(map: &Counters) -> Result<(Actions, Outcomes)> {
         });
     }
     Ok((actions, outcomes))
+}
+
+/// The constants of an interface's program. Other versions may have made them: what theirs lack is zero.
+pub(super) fn constants_of(pins: &Pins, ifindex: u32) -> Result<abi::interface> {
+    let path = find_config(pins, ifindex)?;
+    let map = MapHandle::from_pinned_path(&path).at("cannot open", &path)?;
+    let value = map.lookup(abi::bytes_of(&0u32), MapFlags::ANY)?;
+    let value = value.with_context(|| format!("{} is empty", path.display()))?;
+    let mut config = abi::zero();
+    let fields = abi::bytes_of_mut(&mut config).iter_mut();
+    fields.zip(value).for_each(|(to, from)| *to = from);
+    Ok(config)
+}
+
+fn find_config(pins: &Pins, ifindex: u32) -> Result<PathBuf> {
+    let ours = pins.interface_map(ifindex, "config");
+    if exists(&ours)? {
+        return Ok(ours);
+    }
+    let directory = pins.interface(ifindex);
+    let is_one = |name: &&String| matches!(schema_of(name), Some(("config", _)));
+    let found = entries(&directory)?
+        .iter()
+        .find(is_one)
+        .map(|name| directory.join(name));
+    Ok(found.unwrap_or(ours))
+}
+
+fn text(chars: &[c_char]) -> String {
+    String::from_utf8_lossy(&abi::text_of(chars)).into_owned()
 }
 
 /// Whether a device of the network namespace that the caller is in has the program.

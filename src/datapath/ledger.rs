@@ -37,9 +37,14 @@ pub fn require(pins: &Pins) -> Result<()> {
 
 /// Starts the tracing programs, unless they run.
 pub fn start(pins: &Pins) -> Result<()> {
-    if exists(&pins.ledger())? {
-        return Ok(());
+    match exists(&pins.ledger())? {
+        true => Ok(()),
+        false => restart(pins),
     }
+}
+
+/// Starts them, and ends others that run: a frame that is lost in between is counted by both.
+pub fn restart(pins: &Pins) -> Result<()> {
     Ledger::open(pins)?.make_room()?;
     let links = attach(Some(pins)).map_err(|error| {
         let (exit, why) = (exit_code(&error), one_line(&error));
@@ -52,6 +57,7 @@ pub fn start(pins: &Pins) -> Result<()> {
         let path = staged.join(name);
         link.pin(&path).at("cannot pin", &path)?;
     }
+    remove_tree(&pins.ledger())?;
     fs::rename(&staged, pins.ledger()).at("cannot make", &pins.ledger())
 }
 

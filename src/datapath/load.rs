@@ -12,13 +12,13 @@ use libbpf_rs::{Map, MapCore, MapFlags, MapHandle, Object, OpenObject, Program, 
 
 use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::banks::Kind;
-use super::bpffs::{At, mkdir, remove_tree};
+use super::bpffs::{At, entries, mkdir, remove_file, remove_tree};
 use super::kernel_layout::{LinkLayout, NetnsLayout};
-use super::maps::Map as PinnedMap;
-use super::permissions::{group_of, share_pins_of};
+use super::permissions::{group_of, share_pin, share_pins_of};
 use super::ruleset::slots;
-use super::schema::{CONFIG, OWN, SHARED, Schema, pin_of};
+use super::schema::{CONFIG, OWN, SHARED, Schema, difference, pin_of};
 use super::state::has_state;
+use super::version::{VERSION, missing_maps};
 use super::{Pins, banks, ledger, policy, refusal, ruleset, sys};
 use crate::host::device::{self, Device};
 use crate::host::{netns, xdp};
@@ -47,43 +47,34 @@ pub fn load(
     variant: Variant,
     stance: &abi::policy,
 ) -> Result<OwnedFd> {
-    let loaded = load_with(pins, &config(device, variant)?, Some(stance))?;
-    Ok(loaded.program)
+    load_with(pins, &config(device, variant)?, Own::New(stance))
 }
 
-/// The program of an interface once more, with other constants and on the maps that it has.
-pub fn load_again(pins: &Pins, constants: &abi::interface) -> Result<Loaded> {
-    load_with(pins, constants, None)
+/// The program that is to take the place of an interface's, with other constants and on the same maps. Those that it
+/// has otherwise are pinned where `take_place` finds them.
+pub fn load_successor(pins: &Pins, constants: &abi::interface) -> Result<OwnedFd> {
+    load_with(pins, constants, Own::Kept)
 }
 
-/// A program, and the map with its constants.
-pub struct Loaded {
-    pub program: OwnedFd,
-    pub constants: OwnedFd,
+/// The maps that an interface has of its own.
+#[derive(Clone, Copy)]
+enum Own<'a> {
+    /// They are made, and this is what the program is to do.
+    New(&'a abi::policy),
+    /// They are there, and are used as far as they have our schemas: another version may have made them.
+    Kept,
 }
 
-/// The constants with which the program of an interface was loaded.
-pub fn constants_of(pins: &Pins, ifindex: u32) -> Result<abi::interface> {
-    let path = pins.interface_map(ifindex, "config");
-    let constants = PinnedMap::<u32, abi::interface>::open(&path, "config")?.get(&0)?;
-    constants.with_context(|| format!("{} is empty", path.display()))
-}
-
-/// Without a stance, on the maps that the interface has.
-fn load_with(
-    pins: &Pins,
-    constants: &abi::interface,
-    stance: Option<&abi::policy>,
-) -> Result<Loaded> {
+fn load_with(pins: &Pins, constants: &abi::interface, own: Own) -> Result<OwnedFd> {
     let mut storage = MaybeUninit::uninit();
     match constants.mode {
         abi::MODE_TC => {
             let builder = XdpredirTcSkelBuilder::default();
-            load_from(builder, &mut storage, pins, constants, stance)
+            load_from(builder, &mut storage, pins, constants, own)
         }
         _ => {
             let builder = XdpredirSkelBuilder::default();
-            load_from(builder, &mut storage, pins, constants, stance)
+            load_from(builder, &mut storage, pins, constants, own)
         }
     }
 }
@@ -93,16 +84,23 @@ fn load_from<'a>(
     storage: &'a mut MaybeUninit<OpenObject>,
     pins: &Pins,
     constants: &abi::interface,
-    stance: Option<&abi::policy>,
-) -> Result<Loaded> {
+    own: Own,
+) -> Result<OwnedFd> {
     let (mut open, banks) = open(builder, storage, constants)?;
     let state_is_there = has_state(pins)?;
+    // Another version may lack some of them.
+    let missing = match own {
+        Own::New(_) => Vec::new(),
+        Own::Kept => missing_maps(pins)?,
+    };
     if state_is_there {
-        reuse(&pins.state(), &SHARED, open.open_object_mut())?;
+        let is_there = |(map, _): &Schema| !missing.contains(map);
+        let shared: Vec<Schema> = SHARED.into_iter().filter(is_there).collect();
+        reuse(&pins.state(), &shared, open.open_object_mut())?;
     }
-    if stance.is_none() {
-        let own = pins.interface(constants.ifindex);
-        reuse(&own, &OWN, open.open_object_mut())?;
+    if let Own::Kept = own {
+        let directory = pins.interface(constants.ifindex);
+        reuse(&directory, &kept(&directory)?, open.open_object_mut())?;
     }
     let mut loaded = refusal::explain(|| open.load())?;
     let object = loaded.object_mut();
@@ -116,18 +114,20 @@ fn load_from<'a>(
     let program = program_of(object)?;
     if constants.ledger == abi::LEDGER_ON {
         ledger::start(pins)?;
-        tell_its_id(
-            object,
-            constants.mode,
-            Program::id_from_fd(program.as_fd())?,
-        )?;
+        let id = Program::id_from_fd(program.as_fd())?;
+        tell_its_id(object, constants.mode, id)?;
     }
-    if let Some(stance) = stance {
-        policy::put(&map_of(object, "policy")?, stance)?;
-        pin_interface(pins, constants.ifindex, object)?;
+    match own {
+        Own::New(stance) => {
+            policy::put(&map_of(object, "policy")?, stance)?;
+            pin_interface(pins, constants.ifindex, object)?;
+        }
+        Own::Kept => {
+            pin_missing(pins, object, &missing)?;
+            pin_new_maps(pins, constants.ifindex, object)?;
+        }
     }
-    let constants = map_of(object, CONFIG)?.as_fd().try_clone_to_owned()?;
-    Ok(Loaded { program, constants })
+    Ok(program)
 }
 
 /// Where the program of a hook has its variables.
@@ -242,7 +242,8 @@ pub fn number_of(ledger: LedgerState) -> u32 {
     }
 }
 
-fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
+/// The constants of a device's program.
+pub fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
     let mut config = abi::interface {
         ifindex: device.ifindex,
         mode: match variant.mode {
@@ -269,6 +270,7 @@ fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
         config.netns = netns::inode()?;
     }
     abi::put_text(&mut config.name, &device.name);
+    abi::put_text(&mut config.version, VERSION);
     Ok(config)
 }
 
@@ -282,6 +284,55 @@ pub(super) fn reuse(directory: &Path, maps: &[Schema], object: &mut OpenObject) 
         }
     }
     Ok(())
+}
+
+/// Pins the shared maps that another version lacks.
+fn pin_missing(pins: &Pins, object: &mut Object, missing: &[&str]) -> Result<()> {
+    let state = pins.state();
+    for map in object.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if let Some(pin) = pin_of(&SHARED, &name).filter(|_| missing.contains(&&*name)) {
+            let path = state.join(pin);
+            sys::pin(map.as_fd(), &path)?;
+            group_of(&state).map_or(Ok(()), |gid| share_pin(&path, gid))?;
+        }
+    }
+    Ok(())
+}
+
+/// The maps of an interface that a successor uses, too: all but the constants, and what is of another schema.
+fn kept(directory: &Path) -> Result<Vec<Schema>> {
+    let names = entries(directory)?;
+    let is_there = |map: &str| pin_of(&OWN, map).is_some_and(|pin| names.contains(&pin));
+    let kept = OWN.into_iter();
+    Ok(kept
+        .filter(|(map, _)| *map != "config" && is_there(map))
+        .collect())
+}
+
+/// Pins what a successor has otherwise, until it is in its place.
+fn pin_new_maps(pins: &Pins, ifindex: u32, object: &mut Object) -> Result<()> {
+    let (directory, new) = (pins.interface(ifindex), pins.new_maps(ifindex));
+    let kept = kept(&directory)?;
+    let made: Vec<Schema> = OWN.into_iter().filter(|map| !kept.contains(map)).collect();
+    remove_tree(&new)?;
+    pin_maps(&new, &made, object)?;
+    group_of(&directory).map_or(Ok(()), |gid| share_pins_of(&new, gid))
+}
+
+/// Has the maps of a successor take the place of those of its predecessor.
+pub fn take_place(pins: &Pins, ifindex: u32) -> Result<()> {
+    let (directory, new) = (pins.interface(ifindex), pins.new_maps(ifindex));
+    for pin in entries(&new)? {
+        let path = new.join(&pin);
+        fs::rename(&path, directory.join(&pin)).at("cannot rename", &path)?;
+    }
+    for pin in entries(&directory)? {
+        if difference(&OWN, &pin).is_some() {
+            remove_file(&directory.join(pin))?;
+        }
+    }
+    remove_tree(&new)
 }
 
 /// All shared maps at once: a directory in the making, then renamed.

@@ -16,7 +16,7 @@ use super::bpffs::{At, mkdir, remove_directory, require_trusted};
 use super::cause::is_not_found;
 use super::log::{Notice, say};
 use super::state::{has_state, not_attached, nothing_attached};
-use super::version::require_our_version;
+use super::version::{require_heir, require_our_version};
 use super::{Pins, detach};
 use crate::error::{Exit, failure};
 use crate::host::locks::Holder;
@@ -34,7 +34,16 @@ pub struct Lock(#[allow(dead_code)] Flock<File>);
 impl Lock {
     /// Locks state that must be there already: exit code 3 where it isn't.
     pub fn take(pins: &Pins) -> Result<Self> {
-        match try_lock(pins)? {
+        Self::take_if(pins, require_our_version)
+    }
+
+    /// The same, where another version may have made it that this one can take over.
+    pub fn take_over(pins: &Pins) -> Result<Self> {
+        Self::take_if(pins, require_heir)
+    }
+
+    fn take_if(pins: &Pins, is_usable: fn(&Pins) -> Result<()>) -> Result<Self> {
+        match try_lock(pins, is_usable)? {
             Some(lock) if has_state(pins)? => Ok(lock),
             _ => Err(not_attached(pins)),
         }
@@ -42,7 +51,7 @@ impl Lock {
 
     /// As `take`; where there is no state, removes what a run that was killed half-way has left of it.
     pub fn take_to_detach(pins: &Pins) -> Result<Self> {
-        let _ = match try_lock(pins)? {
+        let _ = match try_lock(pins, require_heir)? {
             Some(lock) if has_state(pins)? => return Ok(lock),
             Some(_lock) => detach::remove(pins),
             // Without the lock nothing more than an empty directory.
@@ -68,7 +77,7 @@ impl Lock {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 made => made.at("cannot make", namespace)?,
             }
-            if let Some(lock) = try_lock(pins)? {
+            if let Some(lock) = try_lock(pins, require_heir)? {
                 return Ok(lock);
             }
         }
@@ -76,7 +85,7 @@ impl Lock {
 }
 
 /// None where the directory is missing.
-fn try_lock(pins: &Pins) -> Result<Option<Lock>> {
+fn try_lock(pins: &Pins, is_usable: fn(&Pins) -> Result<()>) -> Result<Option<Lock>> {
     let path = pins.namespace();
     loop {
         if !is_trusted(pins.root())? || !is_trusted(path)? {
@@ -92,7 +101,7 @@ fn try_lock(pins: &Pins) -> Result<Option<Lock>> {
         let is_same =
             |held: fs::Metadata| fs::metadata(path).is_ok_and(|now| now.ino() == held.ino());
         if lock.metadata().is_ok_and(is_same) {
-            require_our_version(pins)?;
+            is_usable(pins)?;
             return Ok(Some(Lock(lock)));
         }
     }

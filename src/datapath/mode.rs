@@ -24,8 +24,6 @@ pub fn flags(mode: Mode) -> XdpFlags {
     }
 }
 
-const NO_TCX: &str = "this kernel has no links of tc programs (Linux 6.6)";
-
 /// Its words where a device above, as a bridge above its port, has a program (the same file).
 const PROGRAM_ABOVE: &str = "an upper device already has a program";
 
@@ -111,6 +109,10 @@ pub struct Refused {
 }
 
 impl Refused {
+    pub fn new(exit: Exit, why: String) -> Self {
+        Refused { exit, why }
+    }
+
     /// Why the other mode was taken.
     pub fn reason(&self) -> String {
         if self.why.contains(NO_NATIVE_MODE) {
@@ -209,7 +211,6 @@ pub fn link(program: &OwnedFd, device: &Device, mode: Mode) -> Result<OwnedFd, R
             _ => Exit::Failed,
         };
         let why = match mode {
-            Mode::Tc if exit == Exit::Unsupported => NO_TCX.into(),
             Mode::Tc => error.to_string(),
             _ => driver_says(program, ifindex, mode).unwrap_or_else(|| error.to_string()),
         };

@@ -18,6 +18,9 @@ use crate::host::mounts::is_same_file;
 /// /sys/fs/bpf with mode 0700, which nobody but root can pass.
 pub const MEMBERS: &str = "/run/xdpredir";
 
+/// The pins that attach, which stay root's.
+const ATTACH: [&str; 3] = ["link", "filter", "filter-new"];
+
 /// Lets members of a group read and write the maps; links stay root's.
 pub fn open_to_group(pins: &Pins, gid: Gid) -> Result<()> {
     require_passable(pins)?;
@@ -83,11 +86,11 @@ pub fn close_members_door() {
     }
 }
 
-/// A directory and the maps in it for the group; what is named "link" stays as it is.
+/// A directory and the maps in it for the group; what attaches stays as it is.
 pub fn share_pins_of(directory: &Path, gid: Gid) -> Result<()> {
     for name in entries(directory)? {
         let path = directory.join(&name);
-        if name != "link" && !path.is_dir() {
+        if !ATTACH.contains(&&*name) && !path.is_dir() {
             share_pin(&path, gid)?;
         }
     }

@@ -10,7 +10,7 @@
 //!     state/ledger/                links of the tracing programs
 //!     state/journal/               the journal of doctor's fixes
 //!     state/passes/                links of the pass program, by network namespace and device
-//!     state/if-<ifindex>/          outcomes, config, link; attached if link is there, and policy says so
+//!     state/if-<ifindex>/          outcomes, config, policy; link or filter: attached by it, as far as policy says so
 //! ```
 //! An ifindex means something in one network namespace only, hence the cookie.
 
@@ -72,14 +72,23 @@ impl Pins {
         self.interface(ifindex).join(pin(&OWN, name))
     }
 
-    /// Where an interface's new constants are pinned, until they are renamed, and what they are then.
-    pub(super) fn configs(&self, ifindex: u32) -> (PathBuf, PathBuf) {
-        let new = self.interface(ifindex).join("config-new");
-        (new, self.interface_map(ifindex, "config"))
-    }
-
     pub(super) fn link(&self, ifindex: u32) -> PathBuf {
         self.interface(ifindex).join("link")
+    }
+
+    /// Maps of an interface whose program is about to be replaced by that of another version.
+    pub(super) fn new_maps(&self, ifindex: u32) -> PathBuf {
+        self.interface(ifindex).join("new")
+    }
+
+    /// The program of an interface's filter.
+    pub(super) fn filter(&self, ifindex: u32) -> PathBuf {
+        self.interface(ifindex).join("filter")
+    }
+
+    /// The same, where it is the filter that tells whether the interface is attached.
+    pub(super) fn new_filter(&self, ifindex: u32) -> PathBuf {
+        self.interface(ifindex).join("filter-new")
     }
 
     pub(super) fn ledger(&self) -> PathBuf {

@@ -1,21 +1,18 @@
 //! The program of one interface: loaded, and attached in the place of others.
 
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Result;
-use libbpf_rs::Link;
 
 use super::apply::Wanted;
 use super::attach::Attached;
-use super::bpffs::{At, remove_file};
+use super::attachment::{self, place};
 use super::foreign::{Foreign, Replaced};
-use super::interface::Interface;
+use super::interface::{Interface, constants_of};
 use super::kernel_layout::LinkLayout;
-use super::load::{self, Variant, load, number_of};
-use super::mode::{Choice, Refused, choose, link};
-use super::permissions::{group_of, share_pin};
-use super::{Pins, abi, policy, sys};
+use super::load::{Variant, load, load_successor, number_of, take_place};
+use super::mode::{Choice, Refused, choose};
+use super::{Pins, abi, policy};
 use crate::error::{Exit, failure, refusal};
 use crate::host::xdp;
 use crate::model::{ETHERNET_MTU, LedgerState, Mode, Purpose, Refusal, Remedy, Verb};
@@ -99,12 +96,12 @@ impl<'a> Loaded<'a> {
         let description = foreign.as_ref().map(Replaced::describe);
         replaced.extend(foreign);
         let mut reason = choice.reason;
-        let mut linked = link(&program, device, variant.mode);
+        let mut linked = place(pins, &program, device, variant.mode);
         if linked.is_err() && variant.mode == Mode::Native && device.mtu > ETHERNET_MTU {
             if xdp::is_reported()? {
                 variant.frags = true;
                 program = load(pins, device, variant, &stance)?;
-                linked = link(&program, device, variant.mode);
+                linked = place(pins, &program, device, variant.mode);
             } else {
                 linked = linked.map_err(Refused::of_several_buffers);
             }
@@ -117,11 +114,11 @@ impl<'a> Loaded<'a> {
             variant.mode = other;
             variant.frags = false;
             program = load(pins, device, variant, &stance)?;
-            linked = link(&program, device, variant.mode);
+            linked = place(pins, &program, device, variant.mode);
         }
         let policy = policy::named(policy.unwrap_or_default());
-        let link = linked.map_err(|refused| refused.failure(device, variant.mode, &policy))?;
-        sys::pin(link.as_fd(), &pins.link(device.ifindex))?;
+        let placed = linked.map_err(|refused| refused.failure(device, variant.mode, &policy))?;
+        placed.keep(pins, device.ifindex)?;
         Ok(Attached {
             replaced: description,
             no_ledger,
@@ -161,43 +158,45 @@ fn foreign(wanted: &Wanted, purpose: Purpose, chosen: Mode) -> Result<Option<For
 /// Another program for an interface that is attached, on the maps that it has.
 pub struct Exchange {
     ifindex: u32,
-    loaded: load::Loaded,
+    program: OwnedFd,
 }
 
 impl Exchange {
     /// One that can serve answers alone. It does what the other one does, until the interface's stance is another
     /// one.
     pub fn for_answers(pins: &Pins, ifindex: u32) -> Result<Self> {
-        Exchange::load(pins, ifindex, |constants| constants.for_answers = 1)
+        Exchange::changed(pins, ifindex, |constants| constants.for_answers = 1)
     }
 
     /// One with a ledger, or without.
     pub fn of_ledger(pins: &Pins, ifindex: u32, ledger: LedgerState) -> Result<Self> {
-        Exchange::load(pins, ifindex, |constants| {
+        Exchange::changed(pins, ifindex, |constants| {
             constants.ledger = number_of(ledger)
         })
     }
 
-    fn load(pins: &Pins, ifindex: u32, change: impl FnOnce(&mut abi::interface)) -> Result<Self> {
-        let mut constants = load::constants_of(pins, ifindex)?;
+    fn changed(
+        pins: &Pins,
+        ifindex: u32,
+        change: impl FnOnce(&mut abi::interface),
+    ) -> Result<Self> {
+        let mut constants = constants_of(pins, ifindex)?;
         change(&mut constants);
-        let loaded = load::load_again(pins, &constants)?;
-        Ok(Exchange { ifindex, loaded })
+        Exchange::with(pins, &constants)
     }
 
-    /// Has the interface run it, from one frame to the next. A run that is killed before the pin of the constants
-    /// is replaced leaves the other's, which the same change replaces.
+    /// One with these constants.
+    pub fn with(pins: &Pins, constants: &abi::interface) -> Result<Self> {
+        Ok(Exchange {
+            ifindex: constants.ifindex,
+            program: load_successor(pins, constants)?,
+        })
+    }
+
+    /// Has the interface run it, from one frame to the next. A run that is killed after the first of these steps
+    /// has replaced the program, and the next one that wants this change does so again.
     pub fn make(self, pins: &Pins) -> Result<()> {
-        let path = pins.link(self.ifindex);
-        let link = Link::open(&path).at("cannot open", &path)?;
-        sys::update_link(link.as_fd(), self.loaded.program.as_fd())
-            .at("cannot give another program to", &path)?;
-        let (new, config) = pins.configs(self.ifindex);
-        remove_file(&new)?;
-        sys::pin(self.loaded.constants.as_fd(), &new)?;
-        if let Some(gid) = group_of(&pins.state()) {
-            share_pin(&new, gid)?;
-        }
-        fs::rename(&new, &config).at("cannot replace", &config)
+        attachment::replace(pins, self.ifindex, self.program.as_fd())?;
+        take_place(pins, self.ifindex)
     }
 }

@@ -14,8 +14,8 @@ use libbpf_rs::{
 use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::bpffs::At;
 use super::flow_table::{Empty, FlowTable};
-use super::interface::outcomes_of;
-use super::load::{VARIABLES, constants_of, map_of, open, reuse, variables_of};
+use super::interface::{constants_of, outcomes_of};
+use super::load::{VARIABLES, map_of, open, reuse, variables_of};
 use super::maps::Counters;
 use super::schema::{SHARED, Schema};
 use super::{Interface, Pins, refusal};

@@ -33,8 +33,12 @@ pub const SHARED: [Schema; 21] = [
     ("paired", 1),
 ];
 
-/// An interface's own maps.
-pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 3), ("config", 6)];
+/// An interface's own maps. When another version takes over, `policy` stays, `outcomes` does if its schema is the same,
+/// and `config` is made anew from what the last one says, whose fields are those of the others as far as it goes.
+pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 3), ("config", 7)];
+
+/// The first schema of `config` whose fields are those of the later ones as far as it goes.
+pub const FIRST_CONFIG: u32 = 6;
 
 /// What `config` is called in the BPF objects of all hooks.
 pub const CONFIG: &str = "xdpredir.rodata";
@@ -49,10 +53,15 @@ pub fn pin_of(maps: &[Schema], map: &str) -> Option<String> {
     found.map(|(name, schema)| format!("{name}-{schema}"))
 }
 
+/// The map that a pin is of, and its schema; None where it is no map.
+pub fn schema_of(pin: &str) -> Option<(&str, u32)> {
+    let (name, schema) = pin.rsplit_once('-')?;
+    Some((name, schema.parse().ok()?))
+}
+
 /// How a pin differs from those that this version makes; None where it makes the same.
 pub fn difference(maps: &[Schema], pin: &str) -> Option<String> {
-    let (name, schema) = pin.rsplit_once('-')?;
-    let schema: u32 = schema.parse().ok()?;
+    let (name, schema) = schema_of(pin)?;
     match maps.iter().find(|(ours, _)| name == *ours) {
         Some((_, ours)) if schema == *ours => None,
         Some((_, ours)) => Some(format!(
@@ -69,7 +78,7 @@ mod tests {
     #[test]
     fn pins_of_other_schemas_are_told_apart() {
         assert_eq!(pin_of(&SHARED, "ports").as_deref(), Some("ports-1"));
-        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-6"));
+        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-7"));
         assert_eq!(pin_of(&OWN, "ports"), None);
         assert_eq!(difference(&SHARED, "ports-1"), None);
         assert_eq!(difference(&SHARED, "ledger"), None);

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use super::Pins;
 use super::bpffs::{At, entries, exists, require_trusted};
 use super::cause::is_not_found;
 use super::locate::{mounts_bpffs, no_bpffs};
 use super::version::require_our_version;
+use super::{Pins, attachment};
 use crate::error::{Exit, failure};
 use crate::model::{Refusal, Remedy, Verb};
 
@@ -71,7 +71,7 @@ pub fn has_state(pins: &Pins) -> Result<bool> {
 pub(super) fn linked(pins: &Pins) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for ifindex in interface_directories(pins)? {
-        if exists(&pins.link(ifindex))? {
+        if attachment::is_there(pins, ifindex)? {
             found.push(ifindex);
         }
     }

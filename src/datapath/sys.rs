@@ -72,6 +72,13 @@ fn link_create(
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Has a link attach another program, in one step (Linux 5.9; at the tc hook 6.6).
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let (link, program) = (link.as_raw_fd(), program.as_raw_fd());
+    // SAFETY: the descriptors are open, and there are no options.
+    check(unsafe { libbpf_sys::bpf_link_update(link, program, std::ptr::null()) }).map(drop)
+}
+
 /// Detaches what a link attaches, whoever holds it (Linux 5.10).
 pub fn detach_link(id: u32) -> io::Result<()> {
     // SAFETY: takes no pointer.
@@ -80,15 +87,6 @@ pub fn detach_link(id: u32) -> io::Result<()> {
     let link = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: the descriptor is open.
     check(unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) }).map(drop)
-}
-
-/// Has a link run another program, at one instant (Linux 5.9).
-pub fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: both descriptors are open, and there are no options.
-    check(unsafe {
-        libbpf_sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), std::ptr::null())
-    })
-    .map(drop)
 }
 
 pub fn pin(object: BorrowedFd<'_>, path: &Path) -> Result<()> {
@@ -131,9 +129,9 @@ pub fn xdp_query(ifindex: u32) -> io::Result<XdpState> {
 }
 
 /// Whether this kernel has links of tc programs.
-pub fn knows_tcx() -> bool {
-    const LO: u32 = 1; // in each network namespace
-    tcx_query(LO).is_ok()
+pub fn knows_tcx(ifindex: u32) -> bool {
+    let asked = tcx_query(ifindex);
+    !asked.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
 }
 
 /// The tc programs that run on arrival at a device, but for those of filters (Linux 6.6).

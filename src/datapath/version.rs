@@ -1,16 +1,22 @@
-//! Which version of this command made the state that is pinned.
+//! Which version of this command made the state that is pinned, and whether this one can take it over.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::Pins;
 use super::banks::is_bank;
 use super::bpffs::entries;
-use super::schema::{JOURNAL, OWN, SHARED, difference};
-use super::state::interface_directories;
+use super::schema::{FIRST_CONFIG, JOURNAL, OWN, SHARED, difference, pin_of, schema_of};
+use super::state::{inode, interface_directories};
+use super::{Pins, abi};
 use crate::error::{Coded, Exit, Failure};
+use crate::model::{Remedy, Verb};
+
+/// This version, and the build of its programs.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("XDPREDIR_BUILD"));
+
+const _: () = assert!(VERSION.len() < abi::INTERFACE_VERSION_LEN as usize);
 
 /// State that another version of this command made, and that this one can neither use nor change.
 #[derive(Debug)]
@@ -19,14 +25,15 @@ pub struct OtherVersion {
     pub path: PathBuf,
     /// What this version has otherwise.
     pub difference: String,
+    /// This version can take it over.
+    pub is_heir: bool,
 }
 
 impl fmt::Display for OtherVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} was made by another version of xdpredir ({}): detach with that version, or remove the \
-             directory to detach everything in it",
+            "{} was made by another version of xdpredir ({})",
             self.path.display(),
             self.difference
         )
@@ -36,6 +43,16 @@ impl fmt::Display for OtherVersion {
 impl Coded for OtherVersion {
     fn exit(&self) -> Exit {
         Exit::Conflict
+    }
+
+    fn remedy(&self) -> Remedy {
+        match self.is_heir {
+            true => Remedy::from(Verb::Plain("upgrade")) + " takes it over",
+            false => Remedy::from(
+                "with that version, save the rules (`rule list --json`) and detach, or remove the directory to detach \
+                 everything in it; then attach and load the rules with this one",
+            ),
+        }
     }
 }
 
@@ -48,37 +65,92 @@ pub fn other_versions(pins: &Pins) -> Result<Vec<OtherVersion>> {
         .map(|name| OtherVersion {
             path: pins.namespace().join(name),
             difference: "its maps have no schemas".into(),
+            is_heir: false,
         })
         .collect();
-    if let Some(difference) = first_difference(pins)? {
-        let path = pins.state();
-        others.push(OtherVersion { path, difference });
-    }
+    let path = pins.state();
+    let foreign = foreign_maps(pins)?.map(|difference| (difference, false));
+    let found = match foreign {
+        None => lacking_maps(pins)?.map(|difference| (difference, true)),
+        found => found,
+    };
+    others.extend(found.map(|(difference, is_heir)| OtherVersion {
+        path,
+        difference,
+        is_heir,
+    }));
     Ok(others)
 }
 
-fn first_difference(pins: &Pins) -> Result<Option<String>> {
-    let state = pins.state();
+/// A map that this version would misread, or does not know.
+fn foreign_maps(pins: &Pins) -> Result<Option<String>> {
     let is_shared = |name: &String| !name.starts_with("if-") && !is_bank(name);
-    let mut names = entries(&state)?;
+    let mut names = entries(&pins.state())?;
     names.retain(is_shared);
     let mut found = names.iter().find_map(|name| difference(&SHARED, name));
-    let own = |directory: &Path, maps| -> Result<Option<String>> {
-        let names = entries(directory)?;
-        Ok(names.iter().find_map(|name| difference(maps, name)))
-    };
     if let Some(journal) = pins.journal().parent() {
-        found = found.or(own(journal, &JOURNAL)?);
+        let names = entries(journal)?;
+        found = found.or_else(|| names.iter().find_map(|name| difference(&JOURNAL, name)));
     }
     for ifindex in interface_directories(pins)? {
-        found = found.or(own(&pins.interface(ifindex), &OWN)?);
+        let names = entries(&pins.interface(ifindex))?;
+        let mut kept = names.iter().filter(|name| !is_replaced(name));
+        found = found.or_else(|| kept.find_map(|name| difference(&OWN, name)));
     }
     Ok(found)
 }
 
-pub(super) fn require_our_version(pins: &Pins) -> Result<()> {
-    match other_versions(pins)?.pop() {
-        Some(other) => Err(Failure::new(other)),
-        None => Ok(()),
+/// Whether an interface's map is made anew if it is of another schema, or goes.
+fn is_replaced(pin: &str) -> bool {
+    match schema_of(pin) {
+        Some(("config", schema)) => schema >= FIRST_CONFIG,
+        Some((name, _)) => name != "policy",
+        None => true,
     }
+}
+
+/// What only interfaces have otherwise, and maps that this version has besides.
+fn lacking_maps(pins: &Pins) -> Result<Option<String>> {
+    for ifindex in interface_directories(pins)? {
+        if let Some(found) = own_difference(pins, ifindex)? {
+            return Ok(Some(found));
+        }
+    }
+    let Ok(before) = inode(pins) else {
+        return Ok(None);
+    };
+    let missing = missing_maps(pins)?;
+    // What another run is removing lacks maps, too.
+    let is_same = inode(pins).is_ok_and(|now| now == before);
+    let missing = missing.first().filter(|_| is_same);
+    Ok(missing.map(|map| format!("it has no map {map}")))
+}
+
+/// How the pins of an interface differ from those that this version makes.
+pub(super) fn own_difference(pins: &Pins, ifindex: u32) -> Result<Option<String>> {
+    let names = entries(&pins.interface(ifindex))?;
+    Ok(names.iter().find_map(|name| difference(&OWN, name)))
+}
+
+/// The shared maps that are not pinned.
+pub(super) fn missing_maps(pins: &Pins) -> Result<Vec<&'static str>> {
+    let names = entries(&pins.state())?;
+    let is_there = |map: &str| pin_of(&SHARED, map).is_some_and(|pin| names.contains(&pin));
+    let all = SHARED.iter().map(|(map, _)| *map);
+    Ok(all.filter(|map| !is_there(map)).collect())
+}
+
+pub(super) fn require_our_version(pins: &Pins) -> Result<()> {
+    refuse(other_versions(pins)?.pop())
+}
+
+/// That this version can take over what is there, if it is not its own.
+pub(super) fn require_heir(pins: &Pins) -> Result<()> {
+    let mut others = other_versions(pins)?;
+    others.retain(|other| !other.is_heir);
+    refuse(others.pop())
+}
+
+fn refuse(other: Option<OtherVersion>) -> Result<()> {
+    other.map_or(Ok(()), |other| Err(Failure::new(other)))
 }

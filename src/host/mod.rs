@@ -24,6 +24,7 @@ pub mod route;
 pub mod ssh;
 mod sys;
 pub mod sysctl;
+pub mod tc;
 pub mod timer;
 pub mod xdp;
 mod xdp_features_fallback;

@@ -52,6 +52,18 @@ impl fmt::Display for Purpose {
     }
 }
 
+/// An interface that another version of the command attached, and whose program this one has replaced.
+#[derive(Clone, Debug, Serialize)]
+pub struct TakenOver {
+    pub ifname: String,
+    pub ifindex: u32,
+    pub mode: Mode,
+    /// None: it said nothing of its version.
+    pub from: Option<String>,
+    /// Its counters of outcomes go on; else they begin at zero.
+    pub counters_kept: bool,
+}
+
 /// Whether the program still sees packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -52,7 +52,7 @@ pub use features::{
 pub use finding::{Diagnosis, Finding, Fix, LookedAt, Refreshed, Severity};
 pub use hash::HashOf;
 pub use interface::{
-    Actions, ETHERNET_MTU, LedgerState, LinkState, Mode, Outcome, Outcomes, Purpose,
+    Actions, ETHERNET_MTU, LedgerState, LinkState, Mode, Outcome, Outcomes, Purpose, TakenOver,
 };
 pub use locator::Locator;
 pub use mac::Mac;

@@ -49,6 +49,8 @@ pub struct EgressStats {
 #[derive(Serialize)]
 pub struct Status {
     pub pin_dir: PathBuf,
+    /// This version of the command, with its build.
+    pub version: &'static str,
     pub interfaces: Vec<InterfaceStatus>,
     pub rules: usize,
     /// None where no rule has remembered connections yet, and nobody has said how many.
@@ -69,6 +71,8 @@ pub struct InterfaceStatus {
     /// The link's number; None: only root may ask.
     pub link_id: Option<u32>,
     pub state: LinkState,
+    /// The version of the command that attached it, with its build; None: one that said nothing of it.
+    pub version: Option<String>,
     /// Whether lost frames are counted.
     pub ledger: LedgerState,
     /// Whether backends whose link is down are skipped.

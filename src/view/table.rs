@@ -49,8 +49,20 @@ pub fn status(status: &Status) -> String {
         .number("link", |interface| id(interface.link_id))
         .lines(&["link", "program", "ifindex"]);
     let lines = no_ledger(&status.interfaces).chain(no_links(&status.interfaces));
+    let lines = lines.chain(of_others(status));
     let lines = lines.chain(status.connections.map(in_use)).chain([summary]);
     table + &lines.map(|line| fit(&line)).collect::<String>()
+}
+
+/// The interfaces that another version attached.
+fn of_others(status: &Status) -> impl Iterator<Item = String> {
+    let all = status.interfaces.iter();
+    let others = all.filter(|interface| interface.version.as_deref() != Some(status.version));
+    others.map(|interface| {
+        let version = interface.version.as_deref().unwrap_or("an earlier one");
+        let (name, ours) = (&interface.ifname, status.version);
+        format!("{name}: attached by another version, {version}; this is {ours}, and `upgrade` takes it over")
+    })
 }
 
 fn in_use(connections: ConnectionsInUse) -> String {

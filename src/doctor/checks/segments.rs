@@ -210,9 +210,6 @@ fn instead(facts: &Facts, interface: &InterfaceFacts, features: &Features) -> Re
 
 /// The hook where such frames are redirected as they are.
 fn at_tc(facts: &Facts, interface: &InterfaceFacts) -> Remedy {
-    if !facts.host.knows_tcx {
-        return Remedy::default();
-    }
     let again = remedies::reattach(facts, &[&interface.name], Some(Mode::Tc));
     Remedy::from(", or, to have them redirected whole, ") + again
 }
@@ -318,6 +315,12 @@ mod tests {
         Check::Interface(check).run(&facts).pop()
     }
 
+    fn at_tc(name: &str) -> Remedy {
+        let facts = testing::attached_to(testing::nic(1), Mode::Skb);
+        Remedy::from(", or, to have them redirected whole, ")
+            + remedies::reattach(&facts, &[name], Some(Mode::Tc))
+    }
+
     #[test]
     fn above_a_nic_its_gro_is_named_and_the_nic_itself_to_attach_to() {
         let found = |gro, proto| {
@@ -331,7 +334,8 @@ mod tests {
         let finding = found(true, Proto::Tcp).expect("a finding");
         assert!(finding.evidence.ends_with("GRO of nic1 joins TCP segments"));
         let gro = Tool::new("ethtool -K nic1 gro off");
-        let remedy = Remedy::from(gro) + ", or attach to nic1, with rules for VLAN 100";
+        let remedy =
+            Remedy::from(gro) + ", or attach to nic1, with rules for VLAN 100" + at_tc("v2");
         assert_eq!(finding.remedy, remedy);
         assert_eq!(found(false, Proto::Tcp), None);
         assert_eq!(found(true, Proto::Udp), None);
@@ -372,7 +376,7 @@ mod tests {
         };
         assert_eq!(found(0), None);
         let tso = remedies::elsewhere(Tool::new("ethtool -K DEV tso off"));
-        let remedy = Remedy::from("at the tunnel's other end ") + tso;
+        let remedy = Remedy::from("at the tunnel's other end ") + tso + at_tc("nic1");
         assert_eq!(found(3).expect("a finding").remedy, remedy);
     }
 }

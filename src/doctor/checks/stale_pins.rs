@@ -9,12 +9,16 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 
 fn finding(remains: &StalePins) -> Finding {
     match remains {
-        StalePins::OtherVersion(path) => {
-            Finding::problem("other-version", path.display().to_string())
-                .consequence("this version can neither use nor change what is attached")
-                .evidence("another version of xdpredir made these pins")
-                .remedy("detach with that version, or remove the directory to detach all in it")
-        }
+        StalePins::OtherVersion {
+            path,
+            difference,
+            remedy,
+        } => Finding::problem("other-version", path.display().to_string())
+            .consequence("this version can neither use nor change what is attached")
+            .evidence(format!(
+                "another version of xdpredir made these pins: {difference}"
+            ))
+            .remedy(remedy.clone()),
         StalePins::OtherNamespace(path) => {
             let remove = Tool::new("rm -r").arg(path).at(Place::Anywhere);
             Finding::warning("other-namespace", path.display().to_string())

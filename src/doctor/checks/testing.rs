@@ -71,7 +71,6 @@ pub fn host() -> Facts {
         ledger: Trial::Loaded,
         links: Trial::Loaded,
         tells_features: true,
-        knows_tcx: false,
         ..HostFacts::default()
     };
     Facts {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::Refusal;
+use crate::model::{Refusal, Remedy};
 
 #[derive(Default)]
 pub struct HostFacts {
@@ -21,8 +21,6 @@ pub struct HostFacts {
     pub cpus: u32,
     /// The kernel tells what drivers can do with XDP.
     pub tells_features: bool,
-    /// It has links of tc programs.
-    pub knows_tcx: bool,
 }
 
 /// Whether the kernel loads a program.
@@ -38,7 +36,12 @@ pub enum Trial {
 
 /// Pins that serve nobody.
 pub enum StalePins {
-    OtherVersion(PathBuf),
+    OtherVersion {
+        path: PathBuf,
+        difference: String,
+        /// What helps.
+        remedy: Remedy,
+    },
     /// Of a network namespace that nobody can see.
     OtherNamespace(PathBuf),
 }

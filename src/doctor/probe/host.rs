@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::datapath::{self, Interface, Pins};
 use crate::doctor::facts::{HostFacts, StalePins, Trial};
-use crate::error::{Exit, refusal};
+use crate::error::{Coded, Exit, refusal};
 use crate::host::features::Survey;
 use crate::host::namespaces::Namespaces;
 use crate::host::{capability, kernel};
@@ -18,14 +18,17 @@ pub fn host(pins: &Pins, survey: &Survey) -> HostFacts {
         lacks_to_look: capability::missing(capability::ENTER),
         cpus: kernel::cpus(),
         tells_features: survey.is_reported(),
-        knows_tcx: datapath::knows_tcx(),
         ..HostFacts::default()
     }
 }
 
 pub fn stale_pins(pins: &Pins, host: &HostFacts) -> Result<Vec<StalePins>> {
     let others = datapath::other_versions(pins)?.into_iter();
-    let other = others.map(|other| StalePins::OtherVersion(other.path));
+    let other = others.map(|other| StalePins::OtherVersion {
+        remedy: other.remedy(),
+        path: other.path,
+        difference: other.difference,
+    });
     let mut stale: Vec<StalePins> = other.collect();
     let others = datapath::other_namespaces(pins)?;
     // A process that can't enter namespaces can't tell which of them live.

@@ -25,7 +25,7 @@ pub fn whole(pins: &Pins) -> Result<Facts> {
     let survey = Survey::take()?;
     let mut host = host::host(pins, &survey);
     let stale_pins = host::stale_pins(pins, &host)?;
-    let is_ours = |stale: &StalePins| matches!(stale, StalePins::OtherVersion(_));
+    let is_ours = |stale: &StalePins| matches!(stale, StalePins::OtherVersion { .. });
     let mut found = Facts::default();
     // Another version's pins can't be read.
     if !stale_pins.iter().any(is_ours) {

@@ -3,7 +3,10 @@
 
 #![expect(unsafe_code, reason = "calls that have no safe form")]
 
+#[path = "../fixture/mod.rs"]
 mod fixture;
+
+mod filter;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -27,7 +30,6 @@ const MEGABYTES: usize = 8 << 20;
 
 /// Both ends keep their offloads, as containers have them.
 fn bed(between: Between) -> Routed {
-    guest::needs_kernel(6, 6, "tcx");
     let bed = Routed::new(between);
     bed.tool().ok("attach lan --mode tc");
     bed
@@ -87,38 +89,40 @@ fn assert_no_errors(bed: &Routed) {
 /// A frame of XDP holds 1,514 bytes at most.
 #[test]
 fn large_segments_are_redirected_whole_both_ways() {
-    for between in [Between::Veth, Between::Bridge, Between::Gateway] {
-        let bed = bed(between);
-        let mut before = [(0, 0); 2];
-        for family in &FAMILIES {
-            serve(&bed, family, "tcp");
-            there_and_back(&bed, family);
-            let status = bed.tool().json("status");
-            let all = status["interfaces"].as_array().expect("interfaces");
-            assert!(all.iter().all(|i| i["mode"] == "tc"), "{all:?}");
-            let other = all.iter().find(|i| i["ifname"] != "lan");
-            let other = other.expect("it is attached for answers")["ifname"].clone();
-            let other = other.as_str().expect("a name");
-            let now = [
-                counted(&bed, "lan", "redirected"),
-                counted(&bed, other, "answered"),
-            ];
-            for (before, now) in before.iter().zip(now) {
-                let (packets, bytes) = (now.0 - before.0, now.1 - before.1);
-                assert!(bytes >= MEGABYTES as u64, "{bytes} bytes");
-                // An acknowledgement in the other direction is short.
-                assert!(
-                    bytes / packets > 1514,
-                    "{between:?}: {packets} packets of {bytes} bytes"
-                );
+    for _kernel in guest::kernels_at_tc() {
+        for between in [Between::Veth, Between::Bridge, Between::Gateway] {
+            let bed = bed(between);
+            let mut before = [(0, 0); 2];
+            for family in &FAMILIES {
+                serve(&bed, family, "tcp");
+                there_and_back(&bed, family);
+                let status = bed.tool().json("status");
+                let all = status["interfaces"].as_array().expect("interfaces");
+                assert!(all.iter().all(|i| i["mode"] == "tc"), "{all:?}");
+                let other = all.iter().find(|i| i["ifname"] != "lan");
+                let other = other.expect("it is attached for answers")["ifname"].clone();
+                let other = other.as_str().expect("a name");
+                let now = [
+                    counted(&bed, "lan", "redirected"),
+                    counted(&bed, other, "answered"),
+                ];
+                for (before, now) in before.iter().zip(now) {
+                    let (packets, bytes) = (now.0 - before.0, now.1 - before.1);
+                    assert!(bytes >= MEGABYTES as u64, "{bytes} bytes");
+                    // An acknowledgement in the other direction is short.
+                    assert!(
+                        bytes / packets > 1514,
+                        "{between:?}: {packets} packets of {bytes} bytes"
+                    );
+                }
+                before = now;
             }
-            before = now;
+            for outcome in ["answer_passed", "too_long", "too_big_sent"] {
+                assert_eq!(bed.counted(outcome), 0, "{between:?}: {outcome}");
+            }
+            assert_no_errors(&bed);
+            assert_eq!(bed.tool().json("doctor"), serde_json::json!([]));
         }
-        for outcome in ["answer_passed", "too_long", "too_big_sent"] {
-            assert_eq!(bed.counted(outcome), 0, "{between:?}: {outcome}");
-        }
-        assert_no_errors(&bed);
-        assert_eq!(bed.tool().json("doctor"), serde_json::json!([]));
     }
 }
 
@@ -140,25 +144,27 @@ fn segments_that_are_too_long_for_the_egress_device_are_answered_with_its_mtu() 
 
 #[test]
 fn datagrams_that_are_handed_over_together_arrive_one_by_one() {
-    for (family, any) in FAMILIES.iter().zip(["0.0.0.0:0", "[::]:0"]) {
-        let bed = bed(Between::Veth);
-        serve(&bed, family, "udp");
-        let server = socket(&bed.server, "[::]:8080");
-        let client = socket(&bed.client, any);
-        send_together(&client, (family.elsewhere, 80));
-        let mut buffer = [0; 2048];
-        for number in 0..10 {
-            let (size, from) = server.recv_from(&mut buffer).expect("it arrives");
-            assert_eq!(buffer[..size], [number; 1000]);
-            server.send_to(&buffer[..10], from).expect("it is sent");
-            let (size, from) = client.recv_from(&mut buffer).expect("the answer arrives");
-            assert_eq!(buffer[..size], [number; 10]);
-            assert_eq!(from.ip().to_string(), family.elsewhere);
+    for _kernel in guest::kernels_at_tc() {
+        for (family, any) in FAMILIES.iter().zip(["0.0.0.0:0", "[::]:0"]) {
+            let bed = bed(Between::Veth);
+            serve(&bed, family, "udp");
+            let server = socket(&bed.server, "[::]:8080");
+            let client = socket(&bed.client, any);
+            send_together(&client, (family.elsewhere, 80));
+            let mut buffer = [0; 2048];
+            for number in 0..10 {
+                let (size, from) = server.recv_from(&mut buffer).expect("it arrives");
+                assert_eq!(buffer[..size], [number; 1000]);
+                server.send_to(&buffer[..10], from).expect("it is sent");
+                let (size, from) = client.recv_from(&mut buffer).expect("the answer arrives");
+                assert_eq!(buffer[..size], [number; 10]);
+                assert_eq!(from.ip().to_string(), family.elsewhere);
+            }
+            let headers = ETHERNET as u64 + if family.host_length == 32 { 28 } else { 48 };
+            let arrived = counted(&bed, "lan", "redirected");
+            assert_eq!(arrived, (1, headers + 10_000));
+            assert_no_errors(&bed);
         }
-        let headers = ETHERNET as u64 + if family.host_length == 32 { 28 } else { 48 };
-        let arrived = counted(&bed, "lan", "redirected");
-        assert_eq!(arrived, (1, headers + 10_000));
-        assert_no_errors(&bed);
     }
 }
 
@@ -200,10 +206,9 @@ fn tagging(vlans: &[u16]) -> Vec<[u8; 8]> {
         .collect()
 }
 
-/// Attaches a program to a device, for as long as the descriptor is open.
-fn attach(ns: &Ns, device: &str, hook: u32, program: &[[u8; 8]]) -> OwnedFd {
+fn load(program: &[[u8; 8]]) -> OwnedFd {
     // SAFETY: the instructions, name and licence outlive the call, which reads as many as are told.
-    let program = unsafe {
+    unsafe {
         OwnedFd::from_raw_fd(libbpf_sys::bpf_prog_load(
             libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
             c"another".as_ptr(),
@@ -212,7 +217,12 @@ fn attach(ns: &Ns, device: &str, hook: u32, program: &[[u8; 8]]) -> OwnedFd {
             program.len() as libbpf_sys::size_t,
             std::ptr::null_mut(),
         ))
-    };
+    }
+}
+
+/// Attaches a program to a device, for as long as the descriptor is open.
+fn attach(ns: &Ns, device: &str, hook: u32, program: &[[u8; 8]]) -> OwnedFd {
+    let program = load(program);
     let (fd, ifindex) = (program.as_raw_fd(), ns.ifindex(device) as i32);
     // SAFETY: no options.
     let link = || unsafe { libbpf_sys::bpf_link_create(fd, ifindex, hook, std::ptr::null()) };
@@ -308,6 +318,7 @@ fn tags_beside_the_frame_are_matched_removed_given_and_replaced() {
 
 #[test]
 fn what_no_rule_takes_goes_on_to_the_next_program() {
+    guest::needs_kernel(6, 6, "tcx");
     let bed = bed(Between::Veth);
     serve(&bed, &V4, "udp");
     let client = socket(&bed.client, "0.0.0.0:0");
@@ -347,6 +358,7 @@ fn modes(tool: &Tool) -> Vec<String> {
 
 #[test]
 fn an_interface_has_the_program_at_one_hook_and_detaching_takes_it_off() {
+    guest::needs_kernel(6, 6, "tcx");
     let bed = bed(Between::Veth);
     let tool = bed.tool();
     assert_eq!(modes(&tool), ["tc"]);
@@ -377,7 +389,6 @@ fn tcx(ns: &Ns, device: &str) -> Vec<u32> {
 
 #[test]
 fn the_xdp_program_of_other_pins_is_in_the_way_unless_one_asks_for_both() {
-    guest::needs_kernel(6, 6, "tcx");
     let bed = Routed::new(Between::Veth);
     let others = Pins::new();
     let other = Tool {
@@ -420,27 +431,29 @@ fn sent_by(ns: &Ns, device: &str) -> u64 {
 /// What is handed to the other end does not go out by the host's own.
 #[test]
 fn the_other_end_in_another_namespace_gets_packets_at_once() {
-    let bed = bed(Between::Veth);
-    serve(&bed, &V4, "udp");
-    let server = socket(&bed.server, "0.0.0.0:8080");
-    let client = socket(&bed.client, "0.0.0.0:0");
-    let exchange = || {
-        let mut buffer = [0; 100];
-        for number in 0..50 {
-            client.send_to(&[number], (V4.elsewhere, 80)).expect("sent");
-            let (size, from) = server.recv_from(&mut buffer).expect("it arrives");
-            server.send_to(&buffer[..size], from).expect("sent");
-            let size = client.recv(&mut buffer).expect("the answer arrives");
-            assert_eq!(buffer[..size], [number]);
-        }
-    };
-    exchange(); // and neighbours know each other
-    let before = ["lan", "wan"].map(|device| sent_by(&bed.host, device));
-    exchange();
-    let now = ["lan", "wan"].map(|device| sent_by(&bed.host, device));
-    assert_eq!(before, now);
-    assert_eq!(bed.counted("redirected"), 100);
-    assert_eq!(bed.counted("answered"), 100);
+    for _kernel in guest::kernels_at_tc() {
+        let bed = bed(Between::Veth);
+        serve(&bed, &V4, "udp");
+        let server = socket(&bed.server, "0.0.0.0:8080");
+        let client = socket(&bed.client, "0.0.0.0:0");
+        let exchange = || {
+            let mut buffer = [0; 100];
+            for number in 0..50 {
+                client.send_to(&[number], (V4.elsewhere, 80)).expect("sent");
+                let (size, from) = server.recv_from(&mut buffer).expect("it arrives");
+                server.send_to(&buffer[..size], from).expect("sent");
+                let size = client.recv(&mut buffer).expect("the answer arrives");
+                assert_eq!(buffer[..size], [number]);
+            }
+        };
+        exchange(); // and neighbours know each other
+        let before = ["lan", "wan"].map(|device| sent_by(&bed.host, device));
+        exchange();
+        let now = ["lan", "wan"].map(|device| sent_by(&bed.host, device));
+        assert_eq!(before, now);
+        assert_eq!(bed.counted("redirected"), 100);
+        assert_eq!(bed.counted("answered"), 100);
+    }
 }
 
 #[test]
@@ -471,6 +484,7 @@ fn the_other_end_in_the_same_namespace_gets_them_as_well() {
 /// There, the indexes of devices that rules have are those of others.
 #[test]
 fn an_interface_that_was_moved_to_another_namespace_takes_nothing_until_it_is_back() {
+    guest::needs_kernel(6, 6, "tcx");
     let bed = bed(Between::Veth);
     bed.tool().ok(&format!(
         "rule add --port 9 --server {} --to-port 8080",
