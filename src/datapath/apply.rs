@@ -165,9 +165,6 @@ impl<'a> Change<'a> {
             open.extend(new.iter().map(|wanted| wanted.device.ifindex));
         }
         let mut transaction = store.begin_with(lock, &open, stances)?;
-        if self.is_first() {
-            transaction.see_all()?;
-        }
         let (plan, result) = edit(&mut transaction)?;
         let staged = transaction.stage(plan)?;
         resize.map_or(Ok(()), Resize::apply)?;
@@ -240,12 +237,6 @@ impl<'a> Change<'a> {
             .filter(ended)
             .map(Interface::name)
             .collect()
-    }
-
-    /// Whether no interface was attached that rules are for.
-    fn is_first(&self) -> bool {
-        let serves_rules = |interface: &Interface| interface.purpose == Purpose::Rules;
-        !self.wanted.wanted.is_empty() && !self.before.iter().any(serves_rules)
     }
 
     fn load(&self, new: &[&'a Wanted]) -> Result<Vec<Loaded<'a>>> {
