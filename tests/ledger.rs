@@ -104,7 +104,7 @@ fn receive_all(server: &UdpSocket) -> u64 {
 
 #[test]
 fn all_that_arrives_is_delivered() {
-    for mode in ["native", "skb"] {
+    for mode in guest::modes() {
         let lan = lan(mode);
         let (vm, server) = (lan.vm_socket(), lan.server_socket(0));
         send(&vm, ANYWHERE, 100);

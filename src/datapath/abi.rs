@@ -30,6 +30,10 @@ mod generated {
         include!(concat!(env!("OUT_DIR"), "/ledger.skel.rs"));
     }
 
+    pub mod ledger_tc {
+        include!(concat!(env!("OUT_DIR"), "/ledger_tc.skel.rs"));
+    }
+
     pub mod pass {
         include!(concat!(env!("OUT_DIR"), "/pass.skel.rs"));
     }
@@ -42,6 +46,7 @@ mod limits {
     include!(concat!(env!("OUT_DIR"), "/limits.rs"));
 }
 
+pub use generated::ledger_tc::{LedgerTcSkel, LedgerTcSkelBuilder};
 pub use generated::pass::PassSkelBuilder;
 pub use generated::tc::XdpredirTcSkelBuilder;
 pub use ledger::types::failure_key;

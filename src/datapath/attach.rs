@@ -12,12 +12,13 @@ use super::flow_table::{self, Resize};
 use super::foreign::{Foreign, Replaced};
 use super::interface::{Interface, interfaces};
 use super::kernel_layout::LinkLayout;
+use super::ledger::{self, Hook};
 use super::load::{Variant, load};
 use super::locate::Mounted;
 use super::lock::Lock;
 use super::mode::{Choice, Refused, choose, link};
 use super::state::has_state;
-use super::{Pins, RuleStore, answers, detach, ledger, permissions, policy, sys};
+use super::{Pins, RuleStore, answers, detach, permissions, policy, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::Device;
 use crate::host::xdp;
@@ -172,15 +173,6 @@ fn attach_locked(
     let connections = request.connections;
     let resize = connections.map(|size| Resize::prepare(pins, lock, size));
     let resize = resize.transpose()?.flatten();
-    let no_ledger = request
-        .ledger
-        .then(|| ledger::require(pins))
-        .and_then(Result::err);
-    let ledger = match (request.ledger, &no_ledger) {
-        (false, _) => LedgerState::Unwanted,
-        (true, None) => LedgerState::On,
-        (true, Some(_)) => LedgerState::Unavailable,
-    };
     let links = LinkLayout::of_kernel();
     let mut done = Vec::new();
     let mut loaded = Vec::new();
@@ -192,7 +184,6 @@ fn attach_locked(
                 pins,
                 device,
                 request,
-                ledger,
                 links.as_ref().ok(),
                 before,
             )?),
@@ -229,7 +220,6 @@ fn attach_locked(
     }
     for attachment in linked {
         done.push(Attached {
-            no_ledger: no_ledger.as_ref().map(crate::error::refusal),
             no_links: links.as_ref().err().map(crate::error::refusal),
             ..attachment.keep(pins)?
         });
@@ -365,6 +355,7 @@ struct Loaded {
     choice: Choice,
     program: OwnedFd,
     foreign: Option<Foreign>,
+    no_ledger: Option<Refusal>,
 }
 
 impl Loaded {
@@ -372,18 +363,22 @@ impl Loaded {
         pins: &Pins,
         device: &Device,
         request: &Request,
-        ledger: LedgerState,
         links: Option<&LinkLayout>,
         before: &[Interface],
     ) -> Result<Self> {
         let choice = choose(device, request.mode, request.purpose, before)?;
         let foreign = foreign(device, request, choice.mode)?;
+        let refused = request
+            .ledger
+            .then(|| ledger::require(pins, Hook::of(choice.mode)))
+            .and_then(Result::err);
         let variant = Variant {
             mode: choice.mode,
             frags: false,
-            ledger: match (choice.mode, ledger) {
-                (Mode::Tc, LedgerState::On) => LedgerState::Unavailable,
-                _ => ledger,
+            ledger: match (request.ledger, &refused) {
+                (false, _) => LedgerState::Unwanted,
+                (true, None) => LedgerState::On,
+                (true, Some(_)) => LedgerState::Unavailable,
             },
             purpose: request.purpose,
             links: links.copied(),
@@ -397,6 +392,7 @@ impl Loaded {
             choice,
             program,
             foreign,
+            no_ledger: refused.as_ref().map(crate::error::refusal),
         })
     }
 
@@ -409,6 +405,7 @@ impl Loaded {
             choice,
             mut program,
             foreign,
+            no_ledger,
         } = self;
         let replaced = foreign
             .map(|foreign| Replaced::new(foreign, &device))
@@ -440,6 +437,7 @@ impl Loaded {
         Ok(Attachment {
             attached: Attached {
                 replaced: replaced.as_ref().map(Replaced::describe),
+                no_ledger,
                 policy,
                 ..attached
             },

@@ -5,11 +5,12 @@ use std::fs;
 use anyhow::{Context, Error, Result};
 use libbpf_rs::Link;
 
+use super::Pins;
 use super::bpffs::{At, exists, remove_directory, remove_tree};
 use super::interface::{Interface, interfaces};
+use super::ledger::{self, Hook};
 use super::permissions::close_members_door;
 use super::state::{attached, interface_directories};
-use super::{Pins, ledger};
 use crate::error::one_line;
 use crate::model::{LedgerState, Place, Refusal, Remedy, Tool};
 
@@ -48,8 +49,10 @@ fn stays_empty(pins: &Pins, error: &Error) -> Refusal {
 pub(super) fn sweep(pins: &Pins) -> Result<()> {
     remove_tree(&pins.staged())?;
     let attached = attached(pins)?;
-    if !is_ledger_wanted(pins) {
-        ledger::end(pins)?;
+    for hook in Hook::ALL {
+        if !is_ledger_wanted(pins, hook) {
+            ledger::end(pins, hook)?;
+        }
     }
     let directories = interface_directories(pins)?.into_iter();
     let mut orphans = directories.filter(|ifindex| !attached.contains(ifindex));
@@ -57,8 +60,10 @@ pub(super) fn sweep(pins: &Pins) -> Result<()> {
 }
 
 /// An interface that cannot be read is no reason to end the ledger.
-fn is_ledger_wanted(pins: &Pins) -> bool {
-    let keeps_one = |interface: &Interface| interface.ledger == LedgerState::On;
+fn is_ledger_wanted(pins: &Pins, hook: Hook) -> bool {
+    let keeps_one = |interface: &Interface| {
+        interface.ledger == LedgerState::On && Hook::of(interface.mode) == hook
+    };
     interfaces(pins).map_or(true, |all| all.iter().any(keeps_one))
 }
 

@@ -14,11 +14,12 @@ use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::banks::Kind;
 use super::bpffs::{At, mkdir, remove_tree};
 use super::kernel_layout::{LinkLayout, NetnsLayout};
+use super::ledger::{self, Hook};
 use super::permissions::{group_of, share_pins_of};
 use super::ruleset::slots;
 use super::schema::{CONFIG, OWN, SHARED, Schema, pin_of};
 use super::state::has_state;
-use super::{Pins, banks, ledger, policy, refusal, ruleset, sys};
+use super::{Pins, banks, policy, refusal, ruleset, sys};
 use crate::host::device::{self, Device};
 use crate::host::{netns, xdp};
 use crate::model::{LedgerState, Mode, Policy, Purpose};
@@ -85,8 +86,10 @@ fn load_from<'a>(
     }
     let program = program_of(object)?;
     if variant.ledger == LedgerState::On {
-        ledger::start(pins)?;
-        tell_its_id(object, Program::id_from_fd(program.as_fd())?)?;
+        ledger::start(pins, Hook::of(variant.mode))?;
+        if variant.mode != Mode::Tc {
+            tell_its_id(object, Program::id_from_fd(program.as_fd())?)?;
+        }
     }
     policy::put(&map_of(object, "policy")?, policy, variant.purpose)?;
     pin_interface(pins, device.ifindex, object)?;
@@ -222,7 +225,8 @@ fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
     Ok(config)
 }
 
-fn reuse_shared(pins: &Pins, object: &mut OpenObject) -> Result<()> {
+/// Has an object use the namespace's maps, as far as it has them.
+pub(super) fn reuse_shared(pins: &Pins, object: &mut OpenObject) -> Result<()> {
     for mut map in object.maps_mut() {
         if let Some(pin) = pin_of(&SHARED, &map.name().to_string_lossy()) {
             let path = pins.state().join(pin);

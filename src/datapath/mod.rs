@@ -10,6 +10,7 @@ mod bpffs;
 mod cause;
 mod counters;
 mod detach;
+mod drop_reasons;
 mod error;
 mod flow_table;
 mod foreign;

@@ -12,7 +12,7 @@ use super::style::Tone;
 use super::{failures, flows, rules, terminal, units};
 use crate::model::{
     ConnectionsInUse, Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Mebibytes,
-    Mode, Policy, Purpose, Rate, Snapshot, Status,
+    Policy, Purpose, Rate, Snapshot, Status,
 };
 
 /// An earlier snapshot, and the time that has passed since.
@@ -86,9 +86,6 @@ fn no_ledger(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
         let why = match interface.ledger {
             LedgerState::On => return None,
             LedgerState::Unwanted => "attached without one",
-            LedgerState::Unavailable if interface.mode == Mode::Tc => {
-                "what the kernel loses behind the tc hook is not known"
-            }
             LedgerState::Unavailable => {
                 "this kernel refused the tracing programs; a verbose attach shows why"
             }
