@@ -120,6 +120,8 @@ fn what_a_server_does_with_a_packet_is_no_loss_of_the_redirect() {
     let vm = lan.vm_socket();
     let status = lan.tool().json("status");
     assert_eq!(status["interfaces"][0]["ledger"], "on");
+    let said = lan.tool().ok("status").out;
+    assert!(said.contains("lan: behind the tc hook"), "{said}");
 
     // Nobody listens at the second port, and the first one's socket is full soon.
     let server = lan.server_socket(0);

@@ -24,6 +24,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::abi::Plain;
 use super::bpffs::At;
+use crate::host::kernel;
 
 /// Linux uapi: linux/membarrier.h. Since 4.3; on return every CPU has left its RCU read section.
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
@@ -121,10 +122,13 @@ pub fn xdp_query(ifindex: u32) -> io::Result<XdpState> {
     Ok(state)
 }
 
-/// Whether this kernel has links of tc programs.
+/// Whether this kernel has links of tc programs. Who may not ask it goes by its version.
 pub fn knows_tcx() -> bool {
     const LO: u32 = 1; // in each network namespace
-    tcx_query(LO).is_ok()
+    match tcx_query(LO) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => kernel::is_at_least(6, 6),
+        asked => asked.is_ok(),
+    }
 }
 
 /// The tc programs that run on arrival at a device, but for those of filters (Linux 6.6).

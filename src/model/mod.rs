@@ -43,7 +43,7 @@ pub use counter::{Counter, Rate};
 pub use ephemeral::EphemeralPorts;
 pub use failures::{Failures, Loss, Reason};
 pub use features::{
-    FeatureSource, Features, Netns, Offloads, Peer, Related, Remote, RxQueues, XdpFeatures,
+    FeatureSource, Features, Netns, Offloads, Peer, Related, Remote, RxQueues, TcHook, XdpFeatures,
 };
 pub use finding::{Diagnosis, Finding, Fix, LookedAt, Refreshed, Severity};
 pub use hash::HashOf;

@@ -12,7 +12,7 @@ use super::style::Tone;
 use super::{failures, flows, rules, terminal, units};
 use crate::model::{
     ConnectionsInUse, Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Mebibytes,
-    Policy, Purpose, Rate, Snapshot, Status,
+    Mode, Policy, Purpose, Rate, Snapshot, Status,
 };
 
 /// An earlier snapshot, and the time that has passed since.
@@ -48,7 +48,9 @@ pub fn status(status: &Status) -> String {
         .number("program", |interface| id(interface.program_id))
         .number("link", |interface| id(interface.link_id))
         .lines(&["link", "program", "ifindex"]);
-    let lines = no_ledger(&status.interfaces).chain(no_links(&status.interfaces));
+    let lines = no_ledger(&status.interfaces)
+        .chain(not_known(&status.interfaces))
+        .chain(no_links(&status.interfaces));
     let lines = lines.chain(status.connections.map(in_use)).chain([summary]);
     table + &lines.map(|line| fit(&line)).collect::<String>()
 }
@@ -96,6 +98,19 @@ fn no_ledger(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
         ))
     };
     interfaces.iter().filter_map(line)
+}
+
+/// What the ledger does not know of an interface.
+fn not_known(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
+    let behind_tc = interfaces
+        .iter()
+        .filter(|interface| interface.ledger == LedgerState::On && interface.mode == Mode::Tc);
+    behind_tc.map(|interface| {
+        let name = &interface.ifname;
+        format!(
+            "{name}: behind the tc hook, the ledger does not see what bridges, tunnels and network cards lose"
+        )
+    })
 }
 
 fn no_links(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
