@@ -12,7 +12,13 @@ const ABI: &str = "bpf/abi";
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let mut sources = vec!["bpf/xdpredir", "bpf/xdpredir_tc", "bpf/ledger", "bpf/pass"];
+    let mut sources = vec![
+        "bpf/xdpredir",
+        "bpf/xdpredir_tc",
+        "bpf/ledger",
+        "bpf/ledger_tc",
+        "bpf/pass",
+    ];
     if env::var_os("CARGO_FEATURE_BENCH").is_some() {
         sources.extend(["benches/bench", "benches/tc"]);
         println!("cargo::rerun-if-changed=benches");

@@ -218,7 +218,7 @@ __noinline __u32 answer_arp(struct hook_ctx *ctx)
 	set_macs(&asked->macs, arp->target_mac);
 	store_bytes(ctx, 0, &asked->macs, sizeof(asked->macs));
 	store_bytes(ctx, mine->parsed.ip_offset, arp, sizeof(*arp));
-	prepare_answer();
+	prepare_answer(ctx);
 	return OUTCOME_ANNOUNCED;
 }
 
@@ -370,7 +370,7 @@ __noinline __u32 answer_solicitation(struct hook_ctx *ctx)
 	make_advertisement(asked);
 	store_bytes(ctx, 0, &asked->macs, sizeof(asked->macs));
 	store_bytes(ctx, pkt->ip_offset, &asked->neighbour, sizeof(asked->neighbour));
-	prepare_answer();
+	prepare_answer(ctx);
 	return OUTCOME_ANNOUNCED;
 }
 
@@ -458,7 +458,7 @@ __noinline __u32 answer_echo(struct hook_ctx *ctx)
 	set_macs(&asked->macs, asked->macs.from);
 	store_bytes(ctx, 0, &asked->macs, sizeof(asked->macs));
 	store_bytes(ctx, pkt->l4_offset, &asked->echo, sizeof(asked->echo));
-	prepare_answer();
+	prepare_answer(ctx);
 	return OUTCOME_ECHO_ANSWERED;
 }
 

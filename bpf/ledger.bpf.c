@@ -10,6 +10,7 @@
 #include <bpf/bpf_tracing.h>
 
 #include "abi/ledger.h"
+#include "ledger_failures.h"
 #include "ledger_maps.h"
 
 /* Errors of include/uapi/asm-generic/errno*.h */
@@ -24,8 +25,7 @@
 
 #define DEV_MAP_BULK_SIZE 16 /* kernel/bpf/devmap.c */
 
-const volatile __u32 netns = 0; /* inode number of the network namespace */
-__u32 egress_id = 0;		/* id of the egress map; 0: not yet known */
+__u32 egress_id = 0; /* id of the egress map; 0: not yet known */
 
 /*
  * Always 0, which no verifier knows. Verifiers before Linux 6.7 walk a callback of bpf_loop once,
@@ -33,11 +33,6 @@ __u32 egress_id = 0;		/* id of the egress map; 0: not yet known */
  * So each field of a context that a later step branches on starts with a value unknown to them.
  */
 __u32 unknown_zero = 0;
-
-static __always_inline bool is_in_our_netns(const struct net_device *dev)
-{
-	return dev->nd_net.net->ns.inum == netns;
-}
 
 static __always_inline __u16 reason_of_error(__u16 error)
 {
@@ -61,11 +56,6 @@ static __always_inline __u16 reason_of_error(__u16 error)
 	}
 }
 
-static __always_inline bool has_link(const struct net_device *dev)
-{
-	return dev->flags & IFF_UP && !(dev->state & 1UL << __LINK_STATE_NOCARRIER);
-}
-
 /*
  * Why a driver refused frames. Drivers answer ENXIO for a device or a peer that is down, but also
  * for one without a queue for redirected frames: no program runs there, or none for this CPU.
@@ -75,36 +65,6 @@ static __always_inline __u16 reason_of_driver(const struct net_device *dev, __u1
 	if (error == ENXIO && !has_link(dev))
 		return FAILURE_LINK_DOWN;
 	return reason_of_error(error);
-}
-
-/* False where the map is full. */
-static __always_inline bool add_failures(const struct failure_key *key, __u64 lost)
-{
-	__u64 *frames = bpf_map_lookup_elem(&failures, key);
-
-	if (!frames && bpf_map_update_elem(&failures, key, &lost, BPF_NOEXIST) == 0)
-		return true;
-	if (!frames) /* the map is full, or another CPU was faster */
-		frames = bpf_map_lookup_elem(&failures, key);
-	if (!frames)
-		return false;
-	__sync_fetch_and_add(frames, lost);
-	return true;
-}
-
-/*
- * Where the map is full, the frames are no backend's. The command has made room for those, by
- * reason alone.
- */
-static __always_inline void record_failures(__u32 counter, __u16 reason, __u16 error, __u64 lost)
-{
-	struct failure_key key = {.counter = counter, .reason = reason, .error = error};
-
-	if (add_failures(&key, lost))
-		return;
-	key.counter = UNATTRIBUTED;
-	key.error = 0;
-	add_failures(&key, lost);
 }
 
 /*

@@ -23,6 +23,7 @@
 #include "abi/outcomes.h"
 #include "abi/policy.h"
 #include "abi/ruleset.h"
+#include "common_maps.h"
 
 /* LIVE_*: the number of the slot whose rule set packets see. A write to it publishes the other's.
  */
@@ -32,13 +33,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } live SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 2);
-	__type(key, __u32);
-	__type(value, struct ruleset);
-} rulesets SEC(".maps");
 
 /* For each slot, class and port: the line of the service; 0: no rule takes such a packet. */
 struct {
@@ -200,13 +194,6 @@ struct {
 	__uint(key_size, 2 * sizeof(__u64));
 	__uint(value_size, HISTORY_CHUNK);
 } history SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
-	__uint(max_entries, MAX_EGRESS);
-	__type(key, __u32);
-	__type(value, __u32);
-} egress SEC(".maps");
 
 /*
  * Devices whose other end is in another network namespace: a device stands in the entry that its

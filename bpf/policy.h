@@ -81,7 +81,7 @@ __noinline __u32 prepare_forward(struct hook_ctx *ctx, __u32 ifindex, __u32 size
 		return OUTCOME_POLICY_NO_DEVICE;
 	if (size > sizeof(struct ethhdr) + 68 && len > device_mtu(ctx, ifindex))
 		return OUTCOME_POLICY_TOO_LONG;
-	record_redirect(ifindex, UNATTRIBUTED);
+	record_redirect(ctx, ifindex, UNATTRIBUTED);
 	return OUTCOME_POLICY_FORWARD;
 }
 

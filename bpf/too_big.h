@@ -196,12 +196,12 @@ static __always_inline void turn_around(__u8 *link)
 }
 
 /* Has the kernel send the frame back once the program returns the verdict for it. */
-static __always_inline void prepare_answer(void)
+static __always_inline void prepare_answer(struct hook_ctx *ctx)
 {
 	if (interface.answers != ANSWERS_REDIRECTED)
 		return;
 	bpf_redirect(interface.ifindex, 0);
-	record_redirect(interface.ifindex, UNATTRIBUTED);
+	record_redirect(ctx, interface.ifindex, UNATTRIBUTED);
 }
 
 /*
@@ -242,7 +242,7 @@ __noinline __u32 answer_too_big(struct hook_ctx *ctx)
 		write_answer6(ctx, mine, head + quoted, sum);
 	else
 		write_answer4(ctx, mine, head + quoted, sum);
-	prepare_answer();
+	prepare_answer(ctx);
 	return OUTCOME_TOO_BIG_SENT;
 }
 

@@ -203,7 +203,7 @@ static __always_inline __u32 finish(struct hook_ctx *ctx, const struct packet *p
 	if (outcome == OUTCOME_TOO_LONG)
 		return refuse_too_long(ctx, pkt, decision->action);
 	if (is_sent(outcome))
-		record_redirect(decision->action->ifindex, decision->counter);
+		record_redirect(ctx, decision->action->ifindex, decision->counter);
 	if (is_by_rule(outcome))
 		count_action(decision->counter, pkt->size);
 	return outcome;

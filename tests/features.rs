@@ -280,6 +280,25 @@ fn mtu_link_and_offloads_are_as_they_are_now() {
     assert!(out.contains("down, MTU 1400"), "{out}");
 }
 
+/// Root may ask the kernel, and others go by its version.
+#[test]
+fn a_device_with_ethernet_frames_has_a_tc_hook() {
+    let bed = Bed::new();
+    bed.ns.ip("tuntap add tun0 mode tun");
+    let hook = if guest::is_kernel(6, 6) {
+        "tcx"
+    } else {
+        "clsact"
+    };
+    assert_eq!(bed.features("v0")["tc"], hook);
+    assert_eq!(bed.features("lo")["tc"], hook);
+    assert_eq!(bed.features("tun0")["tc"], Value::Null);
+    let out = bed.tool().ok("features v0").out;
+    assert!(out.contains(&format!("yes ({hook})")), "{out}");
+    let out = bed.tool().ok("features tun0").out;
+    assert!(out.contains("no Ethernet header"), "{out}");
+}
+
 #[test]
 fn the_keys_of_the_json_are_these() {
     let bed = Bed::new();
@@ -288,7 +307,7 @@ fn the_keys_of_the_json_are_these() {
         keys(&features),
         [
             "bus", "driver", "ifindex", "ifname", "kind", "lower", "mac", "master", "mtu",
-            "offloads", "peer", "ports", "up", "upper", "vlan", "xdp"
+            "offloads", "peer", "ports", "tc", "up", "upper", "vlan", "xdp"
         ]
     );
     assert_eq!(

@@ -74,10 +74,12 @@ fn the_program_loads_in_generic_mode_on_lo() {
 #[test]
 fn the_program_loads_at_the_tc_hook() {
     let host = Host::new();
-    host.attach("lo", "tc", "").ok();
-    let link = host.tool().json("status")["interfaces"][0]["link_id"].clone();
-    assert_eq!(link.is_u64(), is_kernel(6, 6), "{link}");
-    host.report("lo", "tc");
+    for (ledger, words) in LEDGER {
+        host.attach("lo", "tc", words).ok();
+        let link = host.tool().json("status")["interfaces"][0]["link_id"].clone();
+        assert_eq!(link.is_u64(), is_kernel(6, 6), "{link}");
+        host.report("lo", &format!("tc,{ledger}"));
+    }
 }
 
 #[test]
@@ -134,17 +136,22 @@ fn knows_netdev_family() -> bool {
 
 #[test]
 fn the_ledgers_programs_load() {
-    let host = Host::new();
-    host.tool().ok("attach lo --mode skb");
-    for program in ["redirect_err", "devmap_xmit", "exception"] {
-        let link = host.pins.left().into_iter();
-        let mut link = link.filter(|path| path.ends_with(format!("ledger/{program}")));
-        let link = libbpf_rs::Link::open(link.next().expect("its link is pinned")).unwrap();
-        report(
-            program,
-            "ledger",
-            verified_insns(link.info().unwrap().prog_id),
-        );
+    let xdp = ["redirect_err", "devmap_xmit", "exception"];
+    let mut all = vec![("skb", "ledger", &xdp[..])];
+    if is_kernel(6, 6) {
+        all.push(("tc", "ledger-tc", &["skb_dropped"]));
+    }
+    for (mode, directory, programs) in all {
+        let host = Host::new();
+        host.attach("lo", mode, "").ok();
+        for program in programs {
+            let pin = format!("{directory}/{program}");
+            let mut links = host.pins.left().into_iter();
+            let link = links.find(|path| path.ends_with(&pin));
+            let link = libbpf_rs::Link::open(link.expect("its link is pinned")).unwrap();
+            let id = link.info().unwrap().prog_id;
+            report(program, "ledger", verified_insns(id));
+        }
     }
 }
 
@@ -259,7 +266,7 @@ fn packets_are_redirected_whole_in_each_mode() {
                 assert_eq!(proto_of(&frame), TCP, "{what}");
                 assert_checksums(&frame);
             }
-            let counted = if ledger == "ledger" && mode != "tc" {
+            let counted = if ledger == "ledger" {
                 4.into()
             } else {
                 serde_json::Value::Null
@@ -267,6 +274,25 @@ fn packets_are_redirected_whole_in_each_mode() {
             assert_eq!(bed.delivered(4), counted, "{mode}, {ledger}");
         }
     }
+}
+
+/// What the kernel calls the reason differs from kernel to kernel.
+#[test]
+fn what_a_device_drops_behind_the_tc_hook_is_counted() {
+    guest::needs_kernel(6, 6, "tcx");
+    let bed = Bed::new();
+    let tool = bed.host.tool();
+    tool.ok("attach lan --mode tc");
+    tool.ok("rule add --server 172.17.0.2 --mac 2:0:0:0:0:2 --dev tap0");
+    bed.host.ns.ip("link set tap0 down");
+    let Family { source, to, .. } = &FAMILIES[0];
+    let socket = bed.vm.enter(|| UdpSocket::bind(source)).expect("a socket");
+    socket.send_to(b"hello ebpf", to).expect("it is sent");
+    assert_eq!(bed.delivered(1), 0);
+    let failures = &tool.json("stats")["rules"][0]["failures"];
+    assert_eq!(failures["link_down"], 1, "{failures}");
+    let errors = &failures["errors"]["link_down"];
+    assert_eq!(*errors, serde_json::json!({ "QDISC_DROP": 1 }));
 }
 
 fn proto_of(frame: &[u8]) -> u8 {

@@ -38,7 +38,7 @@ struct ledger {
 /* Under which a lost frame is counted. */
 struct failure_key {
 	__u32 counter; /* of the backend, or UNATTRIBUTED */
-	__u16 reason;  /* FAILURE_* */
+	__u16 reason;  /* FAILURE_*, and whether it is BY_DROP_REASON */
 	__u16 error;   /* as the kernel gave it; 0: it gave none, or there was no room for it */
 };
 #define UNATTRIBUTED 2147483647 /* beyond all banks, so that it is no backend's counter */
@@ -50,6 +50,9 @@ struct failure_key {
 #define FAILURE_QUEUE_FULL    4 /* ENOSPC, ENOBUFS, or frames left over without an error */
 #define FAILURE_OTHER	      5
 #define FAILURES	      6
+
+/* Behind the tc hook: the error is a number of the kernel's enum skb_drop_reason. */
+#define BY_DROP_REASON 64
 
 _Static_assert(sizeof(struct ledger_entry) == 8, "ledger_entry");
 _Static_assert(sizeof(struct ledger) == 24 + 8 * LEDGER_FRAMES, "ledger");

@@ -1,12 +1,13 @@
-//! What devices can do with XDP.
+//! What devices can do with XDP, and at the tc hook.
 
 use std::collections::HashSet;
 
 use anyhow::Result;
 
+use crate::datapath;
 use crate::host::device;
 use crate::host::features::Survey;
-use crate::model::Features;
+use crate::model::{Features, TcHook};
 
 /// The features of the named devices, or of all devices where none is named.
 pub fn features(names: &[String]) -> Result<Vec<Features>> {
@@ -20,5 +21,18 @@ pub fn features(names: &[String]) -> Result<Vec<Features>> {
     } else {
         &named
     };
-    Ok(devices.iter().map(|d| survey.features(d)).collect())
+    let hook = tc_hook();
+    let features = devices.iter().map(|device| Features {
+        tc: device.require_ethernet_header().is_ok().then_some(hook),
+        ..survey.features(device)
+    });
+    Ok(features.collect())
+}
+
+fn tc_hook() -> TcHook {
+    const LO: u32 = 1; // in each network namespace
+    match datapath::knows_tcx(LO) {
+        true => TcHook::Tcx,
+        false => TcHook::Clsact,
+    }
 }

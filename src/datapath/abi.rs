@@ -30,6 +30,10 @@ mod generated {
         include!(concat!(env!("OUT_DIR"), "/ledger.skel.rs"));
     }
 
+    pub mod ledger_tc {
+        include!(concat!(env!("OUT_DIR"), "/ledger_tc.skel.rs"));
+    }
+
     pub mod pass {
         include!(concat!(env!("OUT_DIR"), "/pass.skel.rs"));
     }
@@ -42,6 +46,7 @@ mod limits {
     include!(concat!(env!("OUT_DIR"), "/limits.rs"));
 }
 
+pub use generated::ledger_tc::{LedgerTcSkel, LedgerTcSkelBuilder};
 pub use generated::pass::PassSkelBuilder;
 pub use generated::tc::XdpredirTcSkelBuilder;
 pub use ledger::types::failure_key;
@@ -53,23 +58,16 @@ pub use skel::types::{
     policy, port_lines, probe, probe_count, ruleset, shown,
 };
 
-/// Where a program has its variables, in bytes. The programs of the hooks differ in that.
-pub struct Variables {
-    /// Its own id.
-    pub program_id: usize,
-    /// What it has decided, if it `shows` that.
-    pub shown: usize,
+/// Where the XDP program has its own id among its variables.
+pub const PROGRAM_ID: usize = std::mem::offset_of!(skel::types::bss, program_id);
+
+/// Where the program of a mode has among its variables what it has decided, if it `shows` that.
+pub fn shown_at(mode: u32) -> usize {
+    match mode {
+        MODE_TC => std::mem::offset_of!(generated::tc::types::bss, shown),
+        _ => std::mem::offset_of!(skel::types::bss, shown),
+    }
 }
-
-pub const XDP_VARIABLES: Variables = Variables {
-    program_id: std::mem::offset_of!(skel::types::bss, program_id),
-    shown: std::mem::offset_of!(skel::types::bss, shown),
-};
-
-pub const TC_VARIABLES: Variables = Variables {
-    program_id: std::mem::offset_of!(generated::tc::types::bss, program_id),
-    shown: std::mem::offset_of!(generated::tc::types::bss, shown),
-};
 
 /// What lines and banks have, which no map's type says: see bpf/abi/rule.h, action.h, ruleset.h and connection.h.
 #[allow(non_camel_case_types)]

@@ -26,8 +26,8 @@ use super::signals::Uninterrupted;
 use super::stances::{self, Stances, interfaces};
 use super::state::has_state;
 use super::upgrade::take_over;
-use super::{Pins, RuleStore, Transaction, detach, ledger, permissions, policy};
-use crate::error::{Exit, failure, one_line, refusal};
+use super::{Pins, RuleStore, Transaction, detach, permissions, policy};
+use crate::error::{Exit, failure, one_line};
 use crate::host::device::Device;
 use crate::model::{
     Command, ForAnswers, LedgerState, LinkState, Mode, Plan, Policy, Purpose, Remedy, SourcePorts,
@@ -240,17 +240,11 @@ impl<'a> Change<'a> {
     }
 
     fn load(&self, new: &[&'a Wanted]) -> Result<Vec<Loaded<'a>>> {
-        let wants_ledger = new.iter().any(|wanted| wanted.ledger);
-        let no_ledger = match wants_ledger {
-            true => ledger::require(self.pins).err(),
-            false => None,
-        };
         let links = LinkLayout::of_kernel();
         let means = Means {
             pins: self.pins,
             purpose: Purpose::Rules,
             stance: stances::dormant(),
-            no_ledger: no_ledger.as_ref().map(refusal),
             links,
             before: self.before,
         };
@@ -395,9 +389,7 @@ fn already(interface: &Interface, wanted: &Wanted, all: &Interfaces) -> Result<A
     let reason = "already attached".into();
     let ledger = match (all.change_attached, interface.ledger) {
         (true, LedgerState::On) if !wanted.ledger => LedgerState::Unwanted,
-        (true, LedgerState::Unwanted) if wanted.ledger && interface.mode != Mode::Tc => {
-            LedgerState::On
-        }
+        (true, LedgerState::Unwanted) if wanted.ledger => LedgerState::On,
         (_, ledger) => ledger,
     };
     let attached = Attached::new(&wanted.device, interface.mode, reason, ledger);

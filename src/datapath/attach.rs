@@ -10,8 +10,7 @@ use super::interface::Interface;
 use super::kernel_layout::LinkLayout;
 use super::lock::Lock;
 use super::program::{Loaded, Means};
-use super::{Pins, RuleStore, Transaction, ledger, policy};
-use crate::error::refusal;
+use super::{Pins, RuleStore, Transaction, policy};
 use crate::host::device::Device;
 use crate::model::{
     ForAnswers, LedgerState, Mode, Plan, Policy, Purpose, Refusal, TableSize, TakenOver,
@@ -105,13 +104,10 @@ pub(super) fn attach_for_answers(
         policy: None,
         force: false,
     };
-    let no_ledger = wanted.ledger.then(|| ledger::require(pins));
-    let no_ledger = no_ledger.and_then(Result::err);
     let means = Means {
         pins,
         purpose: Purpose::Answers,
         stance: policy::encode(&Policy::Pass, Purpose::Answers),
-        no_ledger: no_ledger.as_ref().map(refusal),
         links: LinkLayout::of_kernel(),
         before,
     };

@@ -6,11 +6,12 @@ use anyhow::{Context, Error, Result};
 
 use super::bpffs::{exists, remove_directory, remove_tree};
 use super::interface::Interface;
+use super::ledger::{self, Hook};
 use super::permissions::close_members_door;
 use super::ruleset::slots::Slots;
 use super::stances::{attached, dormant_now, interfaces};
 use super::state::{has_state, interface_directories, linked};
-use super::{Pins, attachment, ledger};
+use super::{Pins, attachment};
 use crate::error::one_line;
 use crate::host::device;
 use crate::model::{LedgerState, Place, Refusal, Remedy, Tool};
@@ -54,8 +55,10 @@ pub(super) fn sweep(pins: &Pins) -> Result<()> {
     }
     end_dormant(pins)?;
     let linked = linked(pins)?;
-    if !is_ledger_wanted(pins) {
-        ledger::end(pins)?;
+    for hook in Hook::ALL {
+        if !is_ledger_wanted(pins, hook) {
+            ledger::end(pins, hook)?;
+        }
     }
     let directories = interface_directories(pins)?.into_iter();
     let mut orphans = directories.filter(|ifindex| !linked.contains(ifindex));
@@ -73,8 +76,10 @@ fn end_dormant(pins: &Pins) -> Result<()> {
 }
 
 /// An interface that cannot be read is no reason to end the ledger.
-fn is_ledger_wanted(pins: &Pins) -> bool {
-    let keeps_one = |interface: &Interface| interface.ledger == LedgerState::On;
+fn is_ledger_wanted(pins: &Pins, hook: Hook) -> bool {
+    let keeps_one = |interface: &Interface| {
+        interface.ledger == LedgerState::On && Hook::of(interface.mode) == hook
+    };
     interfaces(pins).map_or(true, |all| all.iter().any(keeps_one))
 }
 

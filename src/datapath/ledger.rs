@@ -1,9 +1,11 @@
 //! The ledger: tracing programs that count, by backend, reason and error, the frames that were lost after
-//! the XDP program had redirected them.
+//! the program had redirected them. Those for XDP and the one for the tc hook come and go apart, because the
+//! latter runs for every packet that the host drops.
 //!
-//! They run for as long as their links are pinned, in `<state>/ledger/`: from the first `attach` to the
-//! last `detach`.
+//! They run for as long as their links are pinned, in `<state>/ledger/` and `<state>/ledger-tc/`: from the first
+//! `attach` to the last `detach` of such an interface.
 
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::mem::MaybeUninit;
@@ -13,72 +15,102 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapHandle, OpenObject};
 use nix::errno::Errno;
 
-use super::abi::{self, LedgerSkel, LedgerSkelBuilder};
+use super::abi::{self, LedgerSkel, LedgerSkelBuilder, LedgerTcSkel, LedgerTcSkelBuilder};
 use super::bpffs::{At, exists, mkdir, remove_tree};
+use super::drop_reasons::DropReasons;
+use super::load::reuse_shared;
 use super::maps::Map;
 use super::{Error, Pins, exit_code, refusal};
 use crate::error::{Failure, one_line};
 use crate::host::netns;
-use crate::model::{Failures, Loss};
+use crate::model::{Failures, Loss, Mode};
 
-/// Ends the tracing programs, and removes what an interrupted run has left of them.
-pub(super) fn end(pins: &Pins) -> Result<()> {
-    remove_tree(&pins.staged_ledger())?;
-    remove_tree(&pins.ledger())
+/// Whose losses tracing programs count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    Xdp,
+    Tc,
+}
+
+impl Hook {
+    pub const ALL: [Hook; 2] = [Hook::Xdp, Hook::Tc];
+
+    pub fn of(mode: Mode) -> Self {
+        match mode {
+            Mode::Native | Mode::Skb => Hook::Xdp,
+            Mode::Tc => Hook::Tc,
+        }
+    }
+}
+
+/// Ends the tracing programs for a hook, and removes what an interrupted run has left of them.
+pub(super) fn end(pins: &Pins, hook: Hook) -> Result<()> {
+    remove_tree(&pins.staged_ledger(hook))?;
+    remove_tree(&pins.ledger(hook))
 }
 
 /// That this kernel runs the tracing programs.
-pub fn require(pins: &Pins) -> Result<()> {
-    if exists(&pins.ledger())? {
+pub fn require(pins: &Pins, hook: Hook) -> Result<()> {
+    if exists(&pins.ledger(hook))? {
         return Ok(());
     }
-    attach(None).map(drop)
+    attach(hook, None).map(drop)
 }
 
 /// Starts the tracing programs, unless they run.
-pub fn start(pins: &Pins) -> Result<()> {
-    match exists(&pins.ledger())? {
+pub fn start(pins: &Pins, hook: Hook) -> Result<()> {
+    match exists(&pins.ledger(hook))? {
         true => Ok(()),
-        false => restart(pins),
+        false => restart(pins, hook),
     }
 }
 
 /// Starts them, and ends others that run: a frame that is lost in between is counted by both.
-pub fn restart(pins: &Pins) -> Result<()> {
+pub fn restart(pins: &Pins, hook: Hook) -> Result<()> {
     Ledger::open(pins)?.make_room()?;
-    let links = attach(Some(pins)).map_err(|error| {
+    let links = attach(hook, Some(pins)).map_err(|error| {
         let (exit, why) = (exit_code(&error), one_line(&error));
         Failure::new(Error::Ledger { exit, why })
     })?;
-    let staged = pins.staged_ledger();
+    let staged = pins.staged_ledger(hook);
     remove_tree(&staged)?;
     mkdir(&staged, 0o700).at("cannot make", &staged)?;
     for (name, mut link) in links {
         let path = staged.join(name);
         link.pin(&path).at("cannot pin", &path)?;
     }
-    remove_tree(&pins.ledger())?;
-    fs::rename(&staged, pins.ledger()).at("cannot make", &pins.ledger())
+    remove_tree(&pins.ledger(hook))?;
+    fs::rename(&staged, pins.ledger(hook)).at("cannot make", &pins.ledger(hook))
 }
 
 /// That this kernel loads the tracing programs: on maps of their own, which go with them.
 pub fn try_out() -> Result<()> {
-    load(None, &mut MaybeUninit::uninit()).map(drop)
-}
-
-fn attach(pins: Option<&Pins>) -> Result<Vec<(&'static str, Link)>> {
-    let mut storage = MaybeUninit::uninit();
-    let skel = load(pins, &mut storage)?;
-    let programs = &skel.progs;
-    Ok(vec![
-        ("redirect_err", programs.redirect_err.attach_trace()?),
-        ("devmap_xmit", programs.devmap_xmit.attach_trace()?),
-        ("exception", programs.exception.attach_trace()?),
-    ])
+    load_xdp(None, &mut MaybeUninit::uninit())?;
+    load_tc(None, &mut MaybeUninit::uninit()).map(drop)
 }
 
 /// Without pins, on maps of their own.
-fn load<'a>(
+fn attach(hook: Hook, pins: Option<&Pins>) -> Result<Vec<(&'static str, Link)>> {
+    let mut storage = MaybeUninit::uninit();
+    match hook {
+        Hook::Xdp => {
+            let skel = load_xdp(pins, &mut storage)?;
+            let programs = &skel.progs;
+            Ok(vec![
+                ("redirect_err", programs.redirect_err.attach_trace()?),
+                ("devmap_xmit", programs.devmap_xmit.attach_trace()?),
+                ("exception", programs.exception.attach_trace()?),
+            ])
+        }
+        Hook::Tc => {
+            let skel = load_tc(pins, &mut storage)?;
+            let link = skel.progs.skb_dropped.attach_trace()?;
+            Ok(vec![("skb_dropped", link)])
+        }
+    }
+}
+
+fn load_xdp<'a>(
     pins: Option<&Pins>,
     storage: &'a mut MaybeUninit<OpenObject>,
 ) -> Result<LedgerSkel<'a>> {
@@ -86,8 +118,7 @@ fn load<'a>(
     let constants = open.maps.rodata_data.as_deref_mut();
     constants.context("the ledger has no constants")?.netns = netns::inode()?;
     if let Some(pins) = pins {
-        open.maps.ledgers.reuse_pinned_map(pins.map("ledgers"))?;
-        open.maps.failures.reuse_pinned_map(pins.map("failures"))?;
+        reuse_shared(pins, open.open_object_mut(), |_| true)?;
     }
     let mut skel = refusal::explain(|| open.load())?;
     if let Some(pins) = pins {
@@ -96,6 +127,19 @@ fn load<'a>(
         data.context("the ledger has no variables")?.egress_id = egress.info()?.info.id;
     }
     Ok(skel)
+}
+
+fn load_tc<'a>(
+    pins: Option<&Pins>,
+    storage: &'a mut MaybeUninit<OpenObject>,
+) -> Result<LedgerTcSkel<'a>> {
+    let mut open = LedgerTcSkelBuilder::default().open(storage)?;
+    let constants = open.maps.rodata_data.as_deref_mut();
+    constants.context("the ledger has no constants")?.netns = netns::inode()?;
+    if let Some(pins) = pins {
+        reuse_shared(pins, open.open_object_mut(), |_| true)?;
+    }
+    refusal::explain(|| open.load())
 }
 
 /// What was lost, by backend.
@@ -127,13 +171,14 @@ impl Ledger {
         if entries.is_empty() {
             return Ok(None);
         }
+        let reasons = LazyCell::new(DropReasons::of_kernel);
         let mut all: HashMap<u32, Failures> = HashMap::new();
-        for (key, frames) in entries {
-            if frames > 0 {
-                all.entry(key.counter)
-                    .or_default()
-                    .add(loss(&key), frames, error(&key));
-            }
+        for (key, frames) in entries.into_iter().filter(|(_, frames)| *frames > 0) {
+            let (loss, error) = match u32::from(key.reason) & abi::BY_DROP_REASON {
+                0 => (loss(&key), error(&key)),
+                _ => reasons.of(loss(&key), key.error),
+            };
+            all.entry(key.counter).or_default().add(loss, frames, error);
         }
         Ok(Some(all))
     }
@@ -154,7 +199,7 @@ impl Ledger {
 }
 
 fn loss(key: &abi::failure_key) -> Loss {
-    match u32::from(key.reason) {
+    match u32::from(key.reason) & !abi::BY_DROP_REASON {
         abi::FAILURE_NOT_SUPPORTED => Loss::NotSupported,
         abi::FAILURE_MTU => Loss::Mtu,
         abi::FAILURE_LINK_DOWN => Loss::LinkDown,

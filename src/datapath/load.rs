@@ -14,12 +14,13 @@ use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::banks::Kind;
 use super::bpffs::{At, entries, mkdir, remove_file, remove_tree};
 use super::kernel_layout::{LinkLayout, NetnsLayout};
+use super::ledger::{self, Hook};
 use super::permissions::{group_of, share_pin, share_pins_of};
 use super::ruleset::slots;
 use super::schema::{CONFIG, OWN, SHARED, Schema, difference, pin_of};
 use super::state::has_state;
 use super::version::{VERSION, missing_maps};
-use super::{Pins, banks, ledger, policy, refusal, ruleset, sys};
+use super::{Pins, banks, policy, refusal, ruleset, sys};
 use crate::host::device::{self, Device};
 use crate::host::{netns, xdp};
 use crate::model::{LedgerState, Mode, Purpose};
@@ -94,9 +95,7 @@ fn load_from<'a>(
         Own::Kept => missing_maps(pins)?,
     };
     if state_is_there {
-        let is_there = |(map, _): &Schema| !missing.contains(map);
-        let shared: Vec<Schema> = SHARED.into_iter().filter(is_there).collect();
-        reuse(&pins.state(), &shared, open.open_object_mut())?;
+        reuse_shared(pins, open.open_object_mut(), |map| !missing.contains(&map))?;
     }
     if let Own::Kept = own {
         let directory = pins.interface(constants.ifindex);
@@ -113,9 +112,11 @@ fn load_from<'a>(
     }
     let program = program_of(object)?;
     if constants.ledger == abi::LEDGER_ON {
-        ledger::start(pins)?;
-        let id = Program::id_from_fd(program.as_fd())?;
-        tell_its_id(object, constants.mode, id)?;
+        let is_tc = constants.mode == abi::MODE_TC;
+        ledger::start(pins, if is_tc { Hook::Tc } else { Hook::Xdp })?;
+        if !is_tc {
+            tell_its_id(object, Program::id_from_fd(program.as_fd())?)?;
+        }
     }
     match own {
         Own::New(stance) => {
@@ -130,14 +131,6 @@ fn load_from<'a>(
     Ok(program)
 }
 
-/// Where the program of a hook has its variables.
-pub(super) fn variables_of(mode: u32) -> &'static abi::Variables {
-    match mode {
-        abi::MODE_TC => &abi::TC_VARIABLES,
-        _ => &abi::XDP_VARIABLES,
-    }
-}
-
 /// The skeletons of all hooks have the same maps, by these names.
 pub(super) fn map_of<'o>(object: &'o Object, name: &str) -> Result<Map<'o>> {
     let found = object.maps().find(|map| map.name() == name);
@@ -150,8 +143,8 @@ fn program_of(object: &Object) -> Result<OwnedFd> {
 }
 
 /// Before it is attached: the variables are those with which it begins, all zero.
-fn tell_its_id(object: &Object, mode: u32, id: u32) -> Result<()> {
-    let first = variables_of(mode).program_id;
+fn tell_its_id(object: &Object, id: u32) -> Result<()> {
+    let first = abi::PROGRAM_ID;
     let variables = map_of(object, VARIABLES)?;
     let mut bytes = vec![0; variables.value_size() as usize];
     let place = bytes.get_mut(first..first + size_of_val(&id));
@@ -274,8 +267,18 @@ pub fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
     Ok(config)
 }
 
+/// Has an object use the namespace's maps, as far as it has them and is to use them.
+pub(super) fn reuse_shared(
+    pins: &Pins,
+    object: &mut OpenObject,
+    is_used: impl Fn(&str) -> bool,
+) -> Result<()> {
+    let used: Vec<Schema> = SHARED.into_iter().filter(|(map, _)| is_used(map)).collect();
+    reuse(&pins.state(), &used, object)
+}
+
 /// Has a program use maps that are pinned in a directory. Its constants are always its own.
-pub(super) fn reuse(directory: &Path, maps: &[Schema], object: &mut OpenObject) -> Result<()> {
+fn reuse(directory: &Path, maps: &[Schema], object: &mut OpenObject) -> Result<()> {
     for mut map in object.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         if let Some(pin) = pin_of(maps, &name).filter(|_| name != CONFIG) {

@@ -7,7 +7,8 @@
 //!     state/line-bank-<N>          the rules
 //!     state/counter-bank-<N>       the counters of backends
 //!     state/flows/<N>              banks of the entries of connections
-//!     state/ledger/                links of the tracing programs
+//!     state/ledger/                links of the tracing programs, for XDP
+//!     state/ledger-tc/             the same for the tc hook
 //!     state/journal/               the journal of doctor's fixes
 //!     state/passes/                links of the pass program, by network namespace and device
 //!     state/if-<ifindex>/          outcomes, config, policy; link or filter: attached by it, as far as policy says so
@@ -16,6 +17,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::ledger::Hook;
 use super::schema::{JOURNAL, OWN, SHARED, Schema, pin_of};
 
 /// The paths of one network namespace's state.
@@ -91,13 +93,20 @@ impl Pins {
         self.interface(ifindex).join("filter-new")
     }
 
-    pub(super) fn ledger(&self) -> PathBuf {
-        self.state().join("ledger")
+    /// The links of the tracing programs for a hook.
+    pub(super) fn ledger(&self, hook: Hook) -> PathBuf {
+        self.state().join(match hook {
+            Hook::Xdp => "ledger",
+            Hook::Tc => "ledger-tc",
+        })
     }
 
-    /// The ledger's links, until they are renamed to `ledger`.
-    pub(super) fn staged_ledger(&self) -> PathBuf {
-        self.state().join("ledger-new")
+    /// The same, until they are renamed.
+    pub(super) fn staged_ledger(&self, hook: Hook) -> PathBuf {
+        self.state().join(match hook {
+            Hook::Xdp => "ledger-new",
+            Hook::Tc => "ledger-tc-new",
+        })
     }
 
     /// The banks of the entries of connections.

@@ -10,6 +10,7 @@ use super::attachment::{self, place};
 use super::foreign::{Foreign, Replaced};
 use super::interface::{Interface, constants_of};
 use super::kernel_layout::LinkLayout;
+use super::ledger::{self, Hook};
 use super::load::{Variant, load, load_successor, number_of, take_place};
 use super::mode::{Choice, Refused, choose};
 use super::{Pins, abi, policy};
@@ -36,21 +37,20 @@ pub struct Means<'a> {
     pub purpose: Purpose,
     /// What the program does once it is attached.
     pub stance: abi::policy,
-    /// Why there is no ledger, though it was wanted.
-    pub no_ledger: Option<Refusal>,
     /// An error where backends whose link is down cannot be skipped.
     pub links: Result<LinkLayout>,
     /// The interfaces that there are.
     pub before: &'a [Interface],
 }
 
-impl Means<'_> {
-    fn ledger(&self, wanted: &Wanted, mode: Mode) -> LedgerState {
-        match (wanted.ledger, mode, &self.no_ledger) {
-            (false, ..) => LedgerState::Unwanted,
-            (true, Mode::Tc, _) | (true, _, Some(_)) => LedgerState::Unavailable,
-            (true, _, None) => LedgerState::On,
-        }
+/// Whether a program keeps a ledger; and why it doesn't, though that was wanted.
+fn ledger(pins: &Pins, wanted: &Wanted, mode: Mode) -> (LedgerState, Option<Refusal>) {
+    if !wanted.ledger {
+        return (LedgerState::Unwanted, None);
+    }
+    match ledger::require(pins, Hook::of(mode)) {
+        Ok(()) => (LedgerState::On, None),
+        Err(error) => (LedgerState::Unavailable, Some(refusal(&error))),
     }
 }
 
@@ -59,10 +59,11 @@ impl<'a> Loaded<'a> {
         let device = &wanted.device;
         let choice = choose(device, wanted.mode, means.purpose, means.before)?;
         let foreign = foreign(wanted, means.purpose, choice.mode)?;
+        let (ledger, no_ledger) = ledger(means.pins, wanted, choice.mode);
         let variant = Variant {
             mode: choice.mode,
             frags: false,
-            ledger: means.ledger(wanted, choice.mode),
+            ledger,
             purpose: means.purpose,
             links: means.links.as_ref().ok().copied(),
         };
@@ -71,7 +72,7 @@ impl<'a> Loaded<'a> {
             wanted,
             variant,
             stance: means.stance,
-            no_ledger: means.no_ledger.clone().filter(|_| wanted.ledger),
+            no_ledger,
             no_links: means.links.as_ref().err().map(refusal),
             choice,
             program,

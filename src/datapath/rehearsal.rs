@@ -15,9 +15,8 @@ use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::bpffs::At;
 use super::flow_table::{Empty, FlowTable};
 use super::interface::{constants_of, outcomes_of};
-use super::load::{VARIABLES, map_of, open, reuse, variables_of};
+use super::load::{VARIABLES, map_of, open, reuse_shared};
 use super::maps::Counters;
-use super::schema::{SHARED, Schema};
 use super::{Interface, Pins, refusal};
 use crate::error::{Exit, failure};
 use crate::model::{Connection, Mode};
@@ -111,11 +110,7 @@ where
         ..constants_of(pins, interface.ifindex)?
     };
     let (mut opened, _banks) = open(builder, storage, &constants)?;
-    let read: Vec<Schema> = SHARED
-        .into_iter()
-        .filter(|(name, _)| READ.contains(name))
-        .collect();
-    reuse(&pins.state(), &read, opened.open_object_mut())?;
+    reuse_shared(pins, opened.open_object_mut(), |name| READ.contains(&name))?;
     let mut loaded = refusal::explain(|| opened.load())?;
     run(&mut Rehearsal::of(pins, loaded.object_mut(), constants)?)
 }
@@ -233,7 +228,7 @@ impl<'o> Rehearsal<'o> {
         let variables = map_of(self.object, VARIABLES)?;
         let bytes = variables.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
         let bytes = bytes.context("the program has no variables")?;
-        let first = variables_of(self.constants.mode).shown;
+        let first = abi::shown_at(self.constants.mode);
         let shown = bytes.get(first..first + size_of::<abi::shown>());
         abi::from_bytes(shown.context("the program shows nothing")?)
     }

@@ -24,6 +24,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::abi::Plain;
 use super::bpffs::At;
+use crate::host::kernel;
 
 /// Linux uapi: linux/membarrier.h. Since 4.3; on return every CPU has left its RCU read section.
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
@@ -128,10 +129,12 @@ pub fn xdp_query(ifindex: u32) -> io::Result<XdpState> {
     Ok(state)
 }
 
-/// Whether this kernel has links of tc programs.
+/// Whether this kernel has links of tc programs. Who may not ask it goes by its version.
 pub fn knows_tcx(ifindex: u32) -> bool {
-    let asked = tcx_query(ifindex);
-    !asked.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
+    match tcx_query(ifindex) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => kernel::is_at_least(6, 6),
+        asked => !asked.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)),
+    }
 }
 
 /// The tc programs that run on arrival at a device, but for those of filters (Linux 6.6).

@@ -7,12 +7,13 @@ use super::attachment;
 use super::bpffs::{exists, remove_file};
 use super::interface::Interface;
 use super::kernel_layout::LinkLayout;
+use super::ledger::{self, Hook};
 use super::load::{Variant, config};
 use super::program::Exchange;
 use super::signals::Uninterrupted;
 use super::stances::interfaces;
 use super::version::{VERSION, missing_maps, own_difference};
-use super::{Lock, Pins, detach, ledger};
+use super::{Lock, Pins, detach};
 use crate::error::{Exit, failure};
 use crate::host::device;
 use crate::model::{LedgerState, LinkState, Refusal, Remedy, TakenOver, Verb};
@@ -66,9 +67,13 @@ fn replace_all(pins: &Pins, heirs: Vec<Interface>) -> Result<Vec<TakenOver>> {
     };
     let loaded = loaded.inspect_err(unload)?;
     let _uninterrupted = Uninterrupted::new()?;
-    let has_ledger = |(_, interface): &(Exchange, Interface)| interface.ledger == LedgerState::On;
-    if loaded.iter().any(has_ledger) {
-        ledger::restart(pins)?;
+    for hook in Hook::ALL {
+        let has_ledger = |(_, interface): &(Exchange, Interface)| {
+            interface.ledger == LedgerState::On && Hook::of(interface.mode) == hook
+        };
+        if loaded.iter().any(has_ledger) {
+            ledger::restart(pins, hook)?;
+        }
     }
     let replaced = loaded
         .into_iter()

@@ -58,6 +58,7 @@ impl Survey {
             mtu: device.mtu,
             up: device.up,
             xdp,
+            tc: None, // filled in by who knows the kernel's hooks
             offloads: self.ethtool.offloads(&device.name),
             master: self.master(device),
             ports: self.related(|other| other.master == Some(device.ifindex)),

@@ -20,6 +20,15 @@ pub fn release() -> String {
     release.unwrap_or_else(|| "of unknown version".into())
 }
 
+/// Whether it is that version or a newer one; false where that cannot be told.
+pub fn is_at_least(major: u32, minor: u32) -> bool {
+    let release = release();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|number| number.parse().ok());
+    numbers.next().zip(numbers.next()) >= Some((major, minor))
+}
+
 /// How many CPUs run; 1 where that cannot be told.
 pub fn cpus() -> u32 {
     let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);

@@ -21,7 +21,7 @@ pub struct Failures {
     /// The device left frames over: its queue was full, or its peer's MTU is smaller.
     pub queue_full: u64,
     pub other: u64,
-    /// Of these, the frames with which the kernel gave an error, by reason and by what C calls the error.
+    /// Of these, the frames with which the kernel gave an error or a drop reason, by reason and by its name.
     pub errors: BTreeMap<Loss, BTreeMap<String, u64>>,
 }
 
@@ -112,17 +112,24 @@ pub struct Reason {
     pub loss: Loss,
     pub frames: u64,
     pub why: &'static str,
-    /// The kernel's errors, as C calls them.
+    /// The kernel's errors, as C calls them, and its drop reasons.
     pub errors: Vec<String>,
     pub remedy: Remedy,
 }
 
 impl Reason {
-    /// Why, with the kernel's errors.
+    /// Why, with the kernel's errors and drop reasons.
     pub fn evidence(&self) -> String {
-        match self.errors.is_empty() {
-            true => self.why.into(),
-            false => format!("{}, errno {}", self.why, self.errors.join(" and ")),
-        }
+        let (errnos, reasons): (Vec<_>, Vec<_>) =
+            self.errors.iter().cloned().partition(|name| is_errno(name));
+        let all = [("errno", errnos), ("drop reason", reasons)];
+        let named = all.into_iter().filter(|(_, names)| !names.is_empty());
+        let named = named.map(|(word, names)| format!(", {word} {}", names.join(" and ")));
+        self.why.to_string() + &named.collect::<String>()
     }
+}
+
+/// What C calls errors begins so, and has no underscore.
+fn is_errno(name: &str) -> bool {
+    name.starts_with('E') && !name.contains('_')
 }

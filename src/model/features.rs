@@ -22,6 +22,8 @@ pub struct Features {
     /// Administratively up, and so is its link.
     pub up: bool,
     pub xdp: XdpFeatures,
+    /// How the program is attached to its tc hook; None where it has none: its frames have no Ethernet header.
+    pub tc: Option<TcHook>,
     pub offloads: Offloads,
     /// The bridge, bond or VRF that it is a port of.
     pub master: Option<Related>,
@@ -55,6 +57,16 @@ pub struct XdpFeatures {
     pub multi_buffer_tx: Option<bool>,
     /// AF_XDP without a copy.
     pub zero_copy: Option<bool>,
+}
+
+/// How a program is attached to the tc hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TcHook {
+    /// By a link of its own, beside other programs.
+    Tcx,
+    /// As a filter of a queueing discipline: before Linux 6.6.
+    Clsact,
 }
 
 /// Who says so.

@@ -47,7 +47,7 @@ pub use ephemeral::EphemeralPorts;
 pub use explanation::{Candidate, Check, Explanation};
 pub use failures::{Failures, Loss, Reason};
 pub use features::{
-    FeatureSource, Features, Netns, Offloads, Peer, Related, Remote, RxQueues, XdpFeatures,
+    FeatureSource, Features, Netns, Offloads, Peer, Related, Remote, RxQueues, TcHook, XdpFeatures,
 };
 pub use finding::{Diagnosis, Finding, Fix, LookedAt, Refreshed, Severity};
 pub use hash::HashOf;

@@ -6,7 +6,7 @@ use super::columns::Columns;
 use super::escape::escape;
 use super::style::Tone;
 use super::terminal;
-use crate::model::{FeatureSource, Features, Offloads, Peer, Related, XdpFeatures};
+use crate::model::{FeatureSource, Features, Offloads, Peer, Related, TcHook, XdpFeatures};
 
 /// Of kernels before 6.3.
 pub const GUESSED: &str = "this kernel (before Linux 6.3) doesn't tell what drivers do with XDP, which is \
@@ -64,6 +64,7 @@ fn block(features: &Features) -> String {
         ("redirect to it", redirect_target(features)),
         ("multi-buffer", multi_buffer(xdp).into()),
         ("zero-copy", answer(xdp.zero_copy).into()),
+        ("tc hook", tc_hook(features.tc).into()),
         ("offloads on", names(&offloads, true)),
         ("offloads off", names(&offloads, false)),
     ];
@@ -91,6 +92,14 @@ fn answer(known: Option<bool>) -> &'static str {
         Some(true) => "yes",
         Some(false) => "no",
         None => "?",
+    }
+}
+
+fn tc_hook(hook: Option<TcHook>) -> &'static str {
+    match hook {
+        Some(TcHook::Tcx) => "yes (tcx)",
+        Some(TcHook::Clsact) => "yes (clsact)",
+        None => "no: its frames have no Ethernet header",
     }
 }
 

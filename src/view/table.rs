@@ -48,7 +48,9 @@ pub fn status(status: &Status) -> String {
         .number("program", |interface| id(interface.program_id))
         .number("link", |interface| id(interface.link_id))
         .lines(&["link", "program", "ifindex"]);
-    let lines = no_ledger(&status.interfaces).chain(no_links(&status.interfaces));
+    let lines = no_ledger(&status.interfaces)
+        .chain(not_known(&status.interfaces))
+        .chain(no_links(&status.interfaces));
     let lines = lines.chain(of_others(status));
     let lines = lines.chain(status.connections.map(in_use)).chain([summary]);
     table + &lines.map(|line| fit(&line)).collect::<String>()
@@ -98,9 +100,6 @@ fn no_ledger(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
         let why = match interface.ledger {
             LedgerState::On => return None,
             LedgerState::Unwanted => "attached without one",
-            LedgerState::Unavailable if interface.mode == Mode::Tc => {
-                "what the kernel loses behind the tc hook is not known"
-            }
             LedgerState::Unavailable => {
                 "this kernel refused the tracing programs; a verbose attach shows why"
             }
@@ -111,6 +110,19 @@ fn no_ledger(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
         ))
     };
     interfaces.iter().filter_map(line)
+}
+
+/// What the ledger does not know of an interface.
+fn not_known(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
+    let behind_tc = interfaces
+        .iter()
+        .filter(|interface| interface.ledger == LedgerState::On && interface.mode == Mode::Tc);
+    behind_tc.map(|interface| {
+        let name = &interface.ifname;
+        format!(
+            "{name}: behind the tc hook, the ledger does not see what bridges, tunnels and network cards lose"
+        )
+    })
 }
 
 fn no_links(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {

@@ -407,19 +407,6 @@ fn the_xdp_program_of_other_pins_is_in_the_way_unless_one_asks_for_both() {
     );
 }
 
-#[test]
-fn losses_behind_the_hook_are_not_known_and_status_says_so() {
-    let bed = bed(Between::Veth);
-    let status = bed.tool().json("status");
-    assert_eq!(status["interfaces"][0]["ledger"], "unavailable");
-    let said = bed.tool().ok("status").out;
-    assert!(
-        said.contains("lan: no ledger") && said.contains("tc hook"),
-        "{said}"
-    );
-    assert_eq!(bed.tool().json("doctor"), serde_json::json!([]));
-}
-
 /// Packets that a device has sent.
 fn sent_by(ns: &Ns, device: &str) -> u64 {
     let link: Value = serde_json::from_str(&ns.ip(&format!("-s -j link show {device}"))).unwrap();

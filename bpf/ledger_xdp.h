@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * XDP: writes each redirected frame into the ledger. The tracing programs read it on the same CPU:
+ * before this program's next run where the kernel refuses the frame, and otherwise when the frame's
+ * queue is handed to the device, queue by queue in the order of the frames.
+ */
+#ifndef __LEDGER_XDP_H__
+#define __LEDGER_XDP_H__
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#include "abi/ledger.h"
+#include "hook.h"
+#include "interface.h"
+#include "ledger_maps.h"
+
+__u32 program_id = 0; /* of this program; the command writes it once the program is loaded */
+
+/* Entries of another program will never be reported as handed over: it has ended its poll. */
+static __always_inline void discard_entries(struct ledger *ledger)
+{
+	ledger->program = program_id;
+	ledger->ingress = interface.ifindex;
+	ledger->appended = 0;
+	ledger->retired = 0;
+}
+
+static __always_inline void record_redirect(struct hook_ctx *ctx, __u32 ifindex, __u32 counter)
+{
+	struct ledger_entry entry = {.ifindex = ifindex, .counter = counter};
+	struct ledger *ledger;
+
+	if (interface.ledger != LEDGER_ON)
+		return;
+	ledger = this_cpu_ledger();
+	if (!ledger)
+		return;
+	if (interface.mode == MODE_SKB) {
+		ledger->generic_counter = entry.counter;
+		ledger->generic_program = program_id;
+		return;
+	}
+	if (ledger->program != program_id)
+		discard_entries(ledger);
+	append(ledger, entry);
+}
+
+#endif
