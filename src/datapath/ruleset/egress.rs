@@ -24,6 +24,12 @@ impl RuleStore {
         Ok(self.egress.get(&ifindex)?.is_some())
     }
 
+    /// Whether frames are handed to a device's other end, past its queue, at the tc hook.
+    pub fn is_paired(&self, ifindex: u32) -> Result<bool> {
+        let entry = ifindex % abi::PAIRED_ENTRIES;
+        Ok(self.paired.get(&entry)? == Some(ifindex))
+    }
+
     /// Opens a device that no rule needs.
     pub fn open_device(&self, _: &Lock, ifindex: u32) -> Result<()> {
         self.open_egress(&BTreeSet::from([ifindex]))
