@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * What xdpredir does to a packet, written by hand for tc ingress. The service and the backend are
- * constants, and redirect_peer is the shortest path into the backend's namespace.
+ * redirect: what xdpredir does to a packet, written by hand for tc ingress. The service and the
+ * backend are constants, and redirect_peer is the shortest path into the backend's namespace. Hot:
+ * call_subject writes the frame and calls the program under test, over and over.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -13,7 +14,35 @@ const volatile __be32 service_source = 0;
 const volatile __be16 service_port = 0;
 const volatile __be32 server = 0;
 const volatile __u32 egress = 0;
+const volatile __u64 original[8] = {}; /* the frame of hot runs */
 const volatile __u8 macs[2 * ETH_ALEN] = {}; /* destination, source */
+
+/* The program under test of hot runs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} subject SEC(".maps");
+
+SEC("tc")
+int call_subject(struct __sk_buff *skb)
+{
+	__u64 *words = (void *)(long)skb->data;
+
+	if ((void *)words + sizeof(original) > (void *)(long)skb->data_end)
+		return TC_ACT_SHOT;
+	for (__u32 i = 0; i < sizeof(original) / sizeof(*words); i++)
+		words[i] = original[i];
+	bpf_tail_call(skb, &subject, 0);
+	return TC_ACT_SHOT;
+}
+
+SEC("tc")
+int pass(struct __sk_buff *skb)
+{
+	return TC_ACT_UNSPEC;
+}
 
 SEC("tc")
 int redirect(struct __sk_buff *skb)

@@ -66,6 +66,17 @@ static __always_inline __u32 tcp_header(struct hook_ctx *ctx, __u32 l4_offset)
 	return doff >> 4 << 2;
 }
 
+/*
+ * The IP headers of each segment, in bytes. Where all of them together are longer than IPv6 can
+ * say, the frame has one more: the option that says it (RFC 2675), which the kernel takes away.
+ */
+static __always_inline __u32 segment_headers(const struct packet *pkt)
+{
+	if (pkt->family == FAMILY_IPV6 && pkt->size - pkt->l4_offset > 0xffff)
+		return sizeof(struct ipv6hdr);
+	return pkt->l4_offset - pkt->ip_offset;
+}
+
 /* The length of the IP packet; where the frame holds several segments, of the longest of theirs. */
 static __always_inline __u32 packet_length(struct hook_ctx *ctx, const struct packet *pkt)
 {
@@ -73,7 +84,7 @@ static __always_inline __u32 packet_length(struct hook_ctx *ctx, const struct pa
 
 	if (!segment)
 		return pkt->size - pkt->ip_offset;
-	segment += pkt->l4_offset - pkt->ip_offset;
+	segment += segment_headers(pkt);
 	if (pkt->proto == IPPROTO_TCP)
 		return segment + tcp_header(ctx, pkt->l4_offset);
 	return segment + sizeof(struct udphdr);

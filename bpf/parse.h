@@ -211,7 +211,30 @@ static __always_inline void parse_ipv4_addresses(struct packet *pkt, const struc
 	pkt->not_unicast_src = is_special4(ip->saddr) | is_less(ip->saddr, 1);
 }
 
-static __always_inline __u32 parse_ipv4(struct packet *pkt, void *end)
+/*
+ * What a header says of its packet's length. It says 0 where the frame holds segments of more than
+ * 65,535 bytes together (BIG TCP): then the packet ends with the frame.
+ */
+static __always_inline __u32 stated_length(struct hook_ctx *ctx, const struct packet *pkt,
+					   __be16 length, __u32 begin)
+{
+	if (!length && segment_size(ctx) && pkt->size > begin)
+		return pkt->size - begin;
+	return bpf_ntohs(length);
+}
+
+/* Of the IP packet, in bytes, as its header says it. */
+static __always_inline __u32 ip_length(struct hook_ctx *ctx, const struct packet *pkt)
+{
+	const struct ipv6hdr *ip6 = pkt->ip;
+	__u32 header = sizeof(*ip6);
+
+	if (pkt->family == FAMILY_IPV4)
+		return stated_length(ctx, pkt, ((struct iphdr *)pkt->ip)->tot_len, pkt->ip_offset);
+	return header + stated_length(ctx, pkt, ip6->payload_len, pkt->ip_offset + header);
+}
+
+static __always_inline __u32 parse_ipv4(struct hook_ctx *ctx, struct packet *pkt, void *end)
 {
 	struct iphdr *ip = pkt->ip;
 	__u32 header, total;
@@ -219,7 +242,7 @@ static __always_inline __u32 parse_ipv4(struct packet *pkt, void *end)
 	if ((void *)(ip + 1) > end)
 		return OUTCOME_TRUNCATED;
 	header = ip->ihl * 4;
-	total = bpf_ntohs(ip->tot_len);
+	total = stated_length(ctx, pkt, ip->tot_len, pkt->ip_offset);
 	if (ip->version != 4 || header < sizeof(*ip) || total < header)
 		return OUTCOME_MALFORMED;
 	if (pkt->ip_offset + total > pkt->size)
@@ -355,7 +378,7 @@ static __always_inline __u32 parse_ipv6(struct hook_ctx *ctx, struct packet *pkt
 		return OUTCOME_MALFORMED;
 	pkt->l4 = ip + 1;
 	pkt->l4_offset = pkt->ip_offset + sizeof(*ip);
-	pkt->l4_len = bpf_ntohs(ip->payload_len);
+	pkt->l4_len = stated_length(ctx, pkt, ip->payload_len, pkt->l4_offset);
 	if (pkt->l4_offset + pkt->l4_len > pkt->size)
 		return OUTCOME_TRUNCATED;
 
@@ -379,7 +402,7 @@ static __always_inline __u32 parse(struct hook_ctx *ctx, struct packet *pkt, voi
 	if (outcome)
 		return outcome;
 	if (proto == bpf_htons(ETH_P_IP))
-		return parse_ipv4(pkt, end);
+		return parse_ipv4(ctx, pkt, end);
 	if (proto == bpf_htons(ETH_P_IPV6))
 		return parse_ipv6(ctx, pkt, data, end);
 	return OUTCOME_NOT_IP;

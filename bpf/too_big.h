@@ -286,6 +286,7 @@ __noinline __u32 is_left_to_stack(struct hook_ctx *ctx, __u32 ifindex, __u32 ip_
 {
 	__u32 mtu = longest_packet(ctx, ifindex, tags), len;
 	struct iphdr ip = {};
+	bool is_divided;
 
 	if (!interface.answers || !mtu ||
 	    size - ip_offset > longest_packet(ctx, interface.ifindex, tags))
@@ -293,10 +294,13 @@ __noinline __u32 is_left_to_stack(struct hook_ctx *ctx, __u32 ifindex, __u32 ip_
 	load_bytes(ctx, ip_offset, &ip, sizeof(ip));
 	if (ip.version == 4) {
 		len = bpf_ntohs(ip.tot_len);
-		return len <= mtu || !(ip.frag_off & bpf_htons(IP_DF));
+		is_divided = !(ip.frag_off & bpf_htons(IP_DF));
+	} else {
+		len = bpf_ntohs(((struct ipv6hdr *)&ip)->payload_len);
+		len += len ? sizeof(struct ipv6hdr) : 0;
+		is_divided = mtu < ANSWER6_MAX;
 	}
-	len = sizeof(struct ipv6hdr) + bpf_ntohs(((struct ipv6hdr *)&ip)->payload_len);
-	return len <= mtu || mtu < ANSWER6_MAX;
+	return is_divided || (len && len <= mtu); /* 0 stands for more than 65,535 bytes */
 }
 
 /* Writes down what the answer to a packet needs. */
@@ -334,11 +338,7 @@ static __always_inline __u32 refuse_too_long(struct hook_ctx *ctx, const struct 
 	if (action->too_long == TOO_LONG_PASS || !mine)
 		return OUTCOME_TOO_LONG;
 	mtu = longest_packet(ctx, action->ifindex, tags_after(pkt, action));
-	if (pkt->family == FAMILY_IPV4)
-		ip_len = bpf_ntohs(((struct iphdr *)pkt->ip)->tot_len);
-	else
-		ip_len = sizeof(struct ipv6hdr) +
-			 bpf_ntohs(((struct ipv6hdr *)pkt->ip)->payload_len);
+	ip_len = ip_length(ctx, pkt);
 	if (!has_answer(ctx, pkt, ip_len, mtu))
 		return OUTCOME_TOO_LONG;
 	describe(&mine->packet, pkt, ip_len, mtu);

@@ -357,17 +357,20 @@ fn large_segments_of_answers_are_sent_on_by_the_stack_and_doctor_says_whose_they
 }
 
 #[test]
-fn iperf3_measures_both_ways_over_tcp_and_udp() {
+fn iperf3_measures_parallel_streams_both_ways_over_tcp_and_udp() {
     for (mode, _kernel) in modes_and_kernels() {
         let bed = bed(Between::Veth, mode);
         let _server = Server::listening(&bed.server, "iperf3 --server", "tcp", 5201);
         for family in &FAMILIES {
             serve(&bed, family, 5201, 5201);
             for (how, sum) in [
-                ("--bytes 10M", "sum_received"),
-                ("--bytes 10M --reverse", "sum_received"),
-                ("--bytes 1M --udp --bitrate 100M", "sum"),
-                ("--bytes 1M --udp --bitrate 100M --reverse", "sum"),
+                ("--bytes 10M --parallel 8", "sum_received"),
+                ("--bytes 10M --parallel 8 --reverse", "sum_received"),
+                ("--bytes 1M --udp --bitrate 10M --parallel 8", "sum"),
+                (
+                    "--bytes 1M --udp --bitrate 10M --parallel 8 --reverse",
+                    "sum",
+                ),
             ] {
                 let words = format!(
                     "iperf3 --connect-timeout 5000 --client {} --json {how}",

@@ -8,6 +8,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use fixture::lan::{ANYWHERE, mac, socket};
+use fixture::routed::{Between, Routed, V4, V6};
 use fixture::{Ns, Pins, Tool, command, guest};
 use serde_json::Value;
 
@@ -208,6 +209,46 @@ impl Bed {
         self.tool().ok("detach --all");
     }
 
+    /// At the tc hook, where the kernel has it, all arrives that comes by the device, and all that leaves by it.
+    #[track_caller]
+    fn works_at_tc(&self, device: &str, at_client: &str) {
+        if !guest::is_kernel(6, 6) {
+            return;
+        }
+        self.works(device, "tc");
+        self.tool().ok(&format!("attach {device} --mode tc"));
+        self.add_rules();
+        self.converses(&format!("{device}, tc"));
+        self.tool().ok("detach --all");
+
+        self.tool().ok("attach wan0 --mode tc");
+        self.tool().ok(&format!(
+            "rule add --server 192.168.122.10 --mac {} --dev {device}",
+            mac(&self.client, at_client)
+        ));
+        let (from, to) = (
+            socket(&self.server, "172.17.0.2:0"),
+            socket(&self.client, "0.0.0.0:7999"),
+        );
+        for length in LENGTHS {
+            let sent: Vec<u8> = (0..length).map(|i| (i * 31 + length) as u8).collect();
+            from.send_to(&sent, "55.66.77.88:7999").expect("it is sent");
+            let mut heard = [0; 2048];
+            let got = to.recv(&mut heard);
+            assert_eq!(got.ok(), Some(length), "out of {device}: {length} bytes");
+            assert_eq!(heard[..length], sent);
+        }
+        // As QUIC sends them: the device divides them, or the kernel.
+        fixture::lan::send_together(&from, "55.66.77.88:7999");
+        for number in 0..10 {
+            let mut heard = [0; 2048];
+            assert_eq!(to.recv(&mut heard).ok(), Some(1000), "out of {device}");
+            assert_eq!(heard[..1000], [number; 1000]);
+        }
+        assert_eq!(checksum_errors(&self.client), 0, "out of {device}");
+        self.tool().ok("detach --all");
+    }
+
     #[track_caller]
     fn has_no_native_mode(&self, device: &str) {
         let refused = self.tool().run(&format!("attach {device} --mode native"));
@@ -261,6 +302,7 @@ fn on_card(number: u8) {
         bed.converses(&format!("{driver}, {mode}"));
         bed.tool().ok("detach --all");
     }
+    bed.works_at_tc("nic", "nic");
 }
 
 #[test]
@@ -335,6 +377,7 @@ fn a_vlan_device() {
     bed.route("v100", "v100");
     bed.has_no_native_mode("v100");
     bed.works("v100", "skb");
+    bed.works_at_tc("v100", "v100");
 }
 
 /// The tagged frames at the card itself.
@@ -347,7 +390,7 @@ fn the_card_below_a_vlan_device() {
     }
     bed.route("v100", "v100");
     let mac = mac(&bed.server, "eth0");
-    for mode in ["skb", "native"] {
+    for mode in guest::modes() {
         bed.tool().ok(&format!("attach nic --mode {mode}"));
         bed.tool().ok(&format!(
             "rule add --vlan 100 --pop-vlan --server {SERVER} --mac {mac} --dev wan0"
@@ -372,6 +415,7 @@ fn a_bond() {
     for mode in ["skb", "native"] {
         bed.works("bond0", mode);
     }
+    bed.works_at_tc("bond0", "nic");
 }
 
 #[test]
@@ -383,6 +427,7 @@ fn a_macvlan_device() {
     bed.route("nic", "mv0");
     bed.has_no_native_mode("mv0");
     bed.works("mv0", "skb");
+    bed.works_at_tc("mv0", "nic");
 }
 
 #[test]
@@ -401,6 +446,39 @@ fn a_vxlan_device() {
     bed.route("vx0", "vx0");
     bed.has_no_native_mode("vx0");
     bed.works("vx0", "skb");
+    bed.works_at_tc("vx0", "vx0");
+}
+
+/// Packets that a device has sent.
+fn sent_by(ns: &Ns, device: &str) -> u64 {
+    let link: Value = serde_json::from_str(&ns.ip(&format!("-s -j link show {device}"))).unwrap();
+    let packets = &link[0]["stats64"]["tx"]["packets"];
+    packets.as_u64().expect("a number")
+}
+
+/// Like veths, but that what is redirected goes to the other end at once.
+#[test]
+fn netkit_pairs() {
+    guest::needs_kernel(6, 7, "netkit");
+    let bed = Routed::new(Between::Netkit);
+    bed.tool().ok("attach lan --mode tc");
+    for family in [V4, V6] {
+        bed.tool().ok(&format!(
+            "rule add --dst {} --proto tcp --port 80 --reply nat --server {} --to-port 8080",
+            family.elsewhere, family.server
+        ));
+        bed.sends_there_and_back(&family, 1 << 20); // and neighbours know each other
+        let before = ["lan", "wan"].map(|device| sent_by(&bed.host, device));
+        bed.sends_there_and_back(&family, 8 << 20);
+        let now = ["lan", "wan"].map(|device| sent_by(&bed.host, device));
+        for (before, now) in before.iter().zip(now) {
+            assert!(now - before < 20, "{} went by the queue", now - before);
+        }
+    }
+    assert!(bed.counted_at("lan", "redirected").1 > 8 << 20);
+    assert!(bed.counted_at("wan", "answered").1 > 8 << 20);
+    let doctor = bed.tool().run("doctor");
+    assert_eq!(doctor.code, 0, "{doctor:?}");
 }
 
 #[test]

@@ -16,7 +16,11 @@ pub fn measure(setup: &Setup) -> Result<Section> {
     let mut storage = MaybeUninit::uninit();
     let programs = bed::load(&mut storage, 0)?;
     let relays = Relays::new(&ends, programs.progs.pass.as_fd())?;
-    lines.extend(echo::lines(&relays, &ends, setup).context("echo")?);
+    lines.extend(
+        echo::WITH_XDP
+            .lines(&relays, &ends, setup)
+            .context("echo")?,
+    );
     lines.extend(peers::lines(&relays, &ends, setup).context("peers")?);
     Ok(Section {
         name: "conversation",

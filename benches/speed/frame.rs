@@ -44,6 +44,22 @@ pub struct Layout {
     pub check_at: usize,
 }
 
+impl Layout {
+    /// The frame with these ports, as they lie in it. Its checksum is complete.
+    pub fn with_ports(self, ports: u32) -> Vec<u8> {
+        let Self {
+            mut bytes,
+            ports_at,
+            check_at,
+        } = self;
+        let ports = ports.to_ne_bytes();
+        let check = u16::from_be_bytes([bytes[check_at], bytes[check_at + 1]]);
+        put(&mut bytes, check_at, !sum(&ports, u32::from(!check)));
+        bytes[ports_at..ports_at + ports.len()].copy_from_slice(&ports);
+        bytes
+    }
+}
+
 impl Frame {
     pub fn layout(&self) -> Layout {
         let mut bytes = MACS.to_vec();

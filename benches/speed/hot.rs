@@ -146,25 +146,38 @@ impl Bed<'_> {
         map.update(&0u32.to_ne_bytes(), &fd, MapFlags::ANY)?;
         // Of struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         let mut context = [0, length as u32, 0, self.dut0 as u32, 0, 0].map(u32::to_ne_bytes);
-        let run = || -> Result<f64> {
-            run_on(&[self.cpu])?;
-            sys::take_precedence()?;
-            let frame = vec![0; length];
-            let start = cpu_time()?;
-            let output = self.skel.progs.call_subject.test_run(ProgramInput {
+        let frame = vec![0; length];
+        let run = || {
+            let input = ProgramInput {
                 context_in: Some(context.as_flattened_mut()),
                 data_in: Some(&frame),
                 repeat: REPEAT,
                 ..Default::default()
-            })?;
-            let elapsed = cpu_time()? - start;
-            let verdict = output.return_value;
-            ensure!(
-                verdict == expected,
-                "the verdict is {verdict}, not {expected}"
-            );
-            Ok(elapsed.as_nanos() as f64 / f64::from(REPEAT))
+            };
+            let output = self.skel.progs.call_subject.test_run(input)?;
+            Ok(output.return_value)
         };
-        thread::scope(|scope| scope.spawn(run).join().expect("no panic in a test run"))
+        test_runs(self.cpu, expected, run)
     }
+}
+
+/// Nanoseconds for each of the runs, which must return that.
+pub fn test_runs(
+    cpu: usize,
+    expected: u32,
+    run: impl FnOnce() -> libbpf_rs::Result<u32> + Send,
+) -> Result<f64> {
+    let timed = || -> Result<f64> {
+        run_on(&[cpu])?;
+        sys::take_precedence()?;
+        let start = cpu_time()?;
+        let verdict = run()?;
+        let elapsed = cpu_time()? - start;
+        ensure!(
+            verdict == expected,
+            "the verdict is {verdict}, not {expected}"
+        );
+        Ok(elapsed.as_nanos() as f64 / f64::from(REPEAT))
+    };
+    thread::scope(|scope| scope.spawn(timed).join().expect("no panic in a test run"))
 }

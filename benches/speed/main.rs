@@ -13,6 +13,7 @@ mod frame;
 mod generator;
 mod host;
 mod hot;
+mod iperf;
 mod means;
 mod peers;
 mod prefixes;
@@ -30,6 +31,7 @@ mod stack;
 mod subject;
 mod sys;
 mod tc;
+mod tc_hook;
 mod traffic;
 mod window;
 
@@ -75,6 +77,7 @@ enum Name {
     Rules,
     Cost,
     Conversation,
+    Tc,
 }
 
 /// What is the same for all sections.
@@ -122,6 +125,7 @@ impl Name {
             Self::Rules => ("rules", rules::measure),
             Self::Cost => ("cost", cost::measure),
             Self::Conversation => ("conversation", conversation::measure),
+            Self::Tc => ("tc", tc_hook::measure),
         };
         eprintln!("measuring {name}");
         measure(setup).context(name)

@@ -17,6 +17,7 @@ use crate::host::{ifindex, run, within};
 use crate::means::{Peer, nft};
 use crate::product::{Backend, Ledger, Product};
 use crate::subject::Programs;
+use crate::sys;
 use crate::traffic::{PORT, SERVICE};
 
 #[derive(Clone, Copy, PartialEq)]
@@ -25,6 +26,8 @@ pub enum Kind {
     Generic(Ledger),
     /// Generic where requests arrive, native where answers do: what is chosen on veths.
     Chosen(Ledger),
+    /// At the tc hook, without ledger.
+    Tc,
     NftDnat,
     /// The client asks the server itself.
     Routed,
@@ -48,6 +51,8 @@ pub struct Relays<'a> {
     /// With the ledger, and without.
     native: [Vec<Programs>; 2],
     generic: [Vec<Programs>; 2],
+    /// None where the kernel has no tcx.
+    tc: Option<Vec<Programs>>,
     proxy: Option<HaProxy>,
 }
 
@@ -79,14 +84,26 @@ impl<'a> Relays<'a> {
             pass,
             native,
             generic: programs("skb")?,
+            tc: product
+                .all_programs("tc", Ledger::Off)
+                .map_err(|error| eprintln!("left out: tc: {error:#}"))
+                .ok(),
             proxy: HaProxy::start()
                 .map_err(|error| eprintln!("left out: HAProxy: {error:#}"))
                 .ok(),
         })
     }
 
+    pub fn has_tc(&self) -> bool {
+        self.tc.is_some()
+    }
+
     pub fn has(&self, relay: &Relay) -> bool {
-        relay.kind != Kind::HaProxy || self.proxy.is_some()
+        match relay.kind {
+            Kind::HaProxy => self.proxy.is_some(),
+            Kind::Tc => self.has_tc(),
+            _ => true,
+        }
     }
 
     /// What `measure` returns while the relay is there. A proxy runs on those CPUs.
@@ -107,7 +124,7 @@ impl<'a> Relays<'a> {
         measured
     }
 
-    /// Where requests and where answers arrive. Empty where it is somebody else's.
+    /// Of XDP, where requests and where answers arrive. Empty where it is somebody else's.
     fn programs(&self, relay: &Relay) -> Vec<(&Programs, Hook)> {
         let native = |ledger| of(&self.native, ledger).iter().map(|it| (it, Hook::Native));
         let generic = |ledger| {
@@ -122,7 +139,7 @@ impl<'a> Relays<'a> {
                 .take(1)
                 .chain(native(ledger).skip(1))
                 .collect(),
-            Kind::NftDnat | Kind::Routed | Kind::HaProxy => Vec::new(),
+            Kind::Tc | Kind::NftDnat | Kind::Routed | Kind::HaProxy => Vec::new(),
         }
     }
 
@@ -139,6 +156,13 @@ impl<'a> Relays<'a> {
         }
         if relay.kind == Kind::HaProxy {
             self.proxy.as_ref().expect("it was found").run_on(cpus)?;
+        }
+        if relay.kind == Kind::Tc {
+            let programs = self.tc.iter().flatten().zip(DEVICES);
+            let attach = |(program, device): (&Programs, _)| -> Result<_> {
+                Ok(sys::attach_ingress(program.as_fd(), ifindex(device)?)?)
+            };
+            return programs.map(attach).collect();
         }
         let programs = self.programs(relay);
         for ((program, hook), device) in programs.iter().zip(DEVICES) {

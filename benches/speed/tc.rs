@@ -1,14 +1,18 @@
 //! A program of our own at tc ingress.
 
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result};
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
-use libbpf_rs::{OpenObject, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
+use libbpf_rs::{
+    MapCore as _, MapFlags, OpenObject, ProgramInput, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder,
+};
 
 use crate::bed::{self, Bed};
-use crate::traffic::{CLIENT, PORT};
+use crate::frame::SHORTEST;
+use crate::hot::{REPEAT, test_runs};
+use crate::traffic::{CLIENT, PORT, Traffic};
 
 #[allow(clippy::all, clippy::undocumented_unsafe_blocks, unsafe_code)]
 mod skel {
@@ -17,7 +21,7 @@ mod skel {
 
 pub struct Tc<'obj> {
     hook: TcHook,
-    _skel: skel::TcSkel<'obj>,
+    skel: skel::TcSkel<'obj>,
 }
 
 impl<'obj> Tc<'obj> {
@@ -30,12 +34,13 @@ impl<'obj> Tc<'obj> {
         globals.server = u32::from(bed::server(0)).to_be();
         globals.egress = bed.dut1;
         globals.macs = [2, 0, 0, 0, 0, 4, 2, 0, 0, 0, 0, 3];
+        globals.original = Traffic::flows(1).first_frame();
 
         let skel = skel.load()?;
         let mut builder = TcHookBuilder::new(skel.progs.redirect.as_fd());
         builder.ifindex(bed.dut0).handle(1).priority(1);
         let hook = builder.hook(TC_INGRESS);
-        Ok(Self { hook, _skel: skel })
+        Ok(Self { hook, skel })
     }
 
     pub fn attach(&mut self) -> Result<()> {
@@ -48,5 +53,30 @@ impl<'obj> Tc<'obj> {
     pub fn detach(&mut self) -> Result<()> {
         let mut qdisc = self.hook;
         Ok(qdisc.attach_point(TC_INGRESS | TC_EGRESS).destroy()?)
+    }
+
+    pub fn redirect(&self) -> BorrowedFd<'_> {
+        self.skel.progs.redirect.as_fd()
+    }
+
+    pub fn pass(&self) -> BorrowedFd<'_> {
+        self.skel.progs.pass.as_fd()
+    }
+
+    /// Nanoseconds for each call of a program in test runs, with writing the frame.
+    pub fn ns_per_call(&self, program: BorrowedFd<'_>, cpu: usize, expected: u32) -> Result<f64> {
+        let fd = program.as_raw_fd().to_ne_bytes();
+        let map = &self.skel.maps.subject;
+        map.update(&0u32.to_ne_bytes(), &fd, MapFlags::ANY)?;
+        let skel = &self.skel;
+        test_runs(cpu, expected, || {
+            let input = ProgramInput {
+                data_in: Some(&[0; SHORTEST]),
+                repeat: REPEAT,
+                ..Default::default()
+            };
+            let output = skel.progs.call_subject.test_run(input)?;
+            Ok(output.return_value)
+        })
     }
 }

@@ -149,6 +149,13 @@ impl Traffic {
         Self { frame, ..self }
     }
 
+    /// The shortest frame, in words as they lie in memory.
+    pub fn first_frame(&self) -> [u64; SHORTEST / 8] {
+        let bytes = self.frame.layout().with_ports(self.order()[0]);
+        let (words, _) = bytes.as_chunks();
+        std::array::from_fn(|i| u64::from_ne_bytes(words[i]))
+    }
+
     /// The ports of the frames, one after the other, as they lie in the frame.
     pub fn order(&self) -> Vec<u32> {
         let flow = |flow: u32| {

@@ -19,6 +19,9 @@ pub fn refresh(pins: &Pins, selector: &RuleSelector) -> Result<RefreshReport> {
     let read = Draft::read(pins, |store| selector.rules(store))?;
     let (mut draft, rules) = read.ok_or_else(|| datapath::not_attached(pins))?;
     selector.require(&rules)?;
+    let (lock, store) = draft.lock()?;
+    store.find_other_ends(&lock)?;
+    drop(lock);
     let locator = |backend: &Backend| backend.origin.clone().map(Source::Host);
     let rediscovery = Rediscovery::of(&rules, |backend| {
         locator(backend).filter(|_| selector.matches_backend(backend))

@@ -8,11 +8,7 @@ mod fixture;
 
 mod filter;
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::thread;
-use std::time::Duration;
 
 use fixture::guest;
 use fixture::lan::{send_together, socket};
@@ -44,40 +40,6 @@ fn serve(bed: &Routed, family: &Family, proto: &str) {
     ));
 }
 
-/// Packets and bytes of an outcome at an interface.
-fn counted(bed: &Routed, interface: &str, outcome: &str) -> (u64, u64) {
-    let stats = bed.tool().json("stats");
-    let all = stats["interfaces"].as_array().expect("interfaces");
-    let found = all.iter().find(|i| i["ifname"] == interface);
-    let count = &found.expect("it is attached")["outcomes"][outcome];
-    let number = |key: &str| count[key].as_u64().expect("a number");
-    (number("packets"), number("bytes"))
-}
-
-/// Sends much to a server, which sends it back.
-fn there_and_back(bed: &Routed, family: &Family) {
-    let at = SocketAddr::new(family.server.parse().unwrap(), 8080);
-    let listener = bed.server.enter(|| TcpListener::bind(at)).expect("a port");
-    let server = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("a client");
-        let mut all = Vec::new();
-        stream.read_to_end(&mut all).expect("all arrives");
-        stream.write_all(&all).expect("it is sent");
-    });
-    let to = SocketAddr::new(family.elsewhere.parse().unwrap(), 80);
-    let connect = || TcpStream::connect_timeout(&to, Duration::from_secs(5));
-    let mut stream = bed.client.enter(connect).expect("the server answers");
-    let minute = Some(Duration::from_secs(60));
-    stream.set_read_timeout(minute).expect("a timeout");
-    let sent: Vec<u8> = (0..MEGABYTES).map(|i| ((i % 65_521) >> 3) as u8).collect();
-    stream.write_all(&sent).expect("it is sent");
-    stream.shutdown(Shutdown::Write).expect("it is open");
-    let mut got = Vec::new();
-    stream.read_to_end(&mut got).expect("all comes back");
-    assert!(got == sent, "{} other bytes came back", got.len());
-    server.join().expect("a server");
-}
-
 fn assert_no_errors(bed: &Routed) {
     for ns in [&bed.client, &bed.server] {
         for proto in ["Tcp", "Udp"] {
@@ -95,7 +57,7 @@ fn large_segments_are_redirected_whole_both_ways() {
             let mut before = [(0, 0); 2];
             for family in &FAMILIES {
                 serve(&bed, family, "tcp");
-                there_and_back(&bed, family);
+                bed.sends_there_and_back(family, MEGABYTES);
                 let status = bed.tool().json("status");
                 let all = status["interfaces"].as_array().expect("interfaces");
                 assert!(all.iter().all(|i| i["mode"] == "tc"), "{all:?}");
@@ -103,8 +65,8 @@ fn large_segments_are_redirected_whole_both_ways() {
                 let other = other.expect("it is attached for answers")["ifname"].clone();
                 let other = other.as_str().expect("a name");
                 let now = [
-                    counted(&bed, "lan", "redirected"),
-                    counted(&bed, other, "answered"),
+                    bed.counted_at("lan", "redirected"),
+                    bed.counted_at(other, "answered"),
                 ];
                 for (before, now) in before.iter().zip(now) {
                     let (packets, bytes) = (now.0 - before.0, now.1 - before.1);
@@ -133,9 +95,9 @@ fn segments_that_are_too_long_for_the_egress_device_are_answered_with_its_mtu() 
         let bed = bed(Between::Veth);
         bed.host.ip("link set wan mtu 1300");
         serve(&bed, family, "tcp");
-        there_and_back(&bed, family);
+        bed.sends_there_and_back(family, MEGABYTES);
         assert!(bed.counted("too_big_sent") > 0);
-        let (packets, bytes) = counted(&bed, "lan", "redirected");
+        let (packets, bytes) = bed.counted_at("lan", "redirected");
         assert!(bytes / packets > 1514, "{packets} packets of {bytes} bytes");
         assert_eq!(bed.counted("too_long"), 0);
         assert_no_errors(&bed);
@@ -161,7 +123,7 @@ fn datagrams_that_are_handed_over_together_arrive_one_by_one() {
                 assert_eq!(from.ip().to_string(), family.elsewhere);
             }
             let headers = ETHERNET as u64 + if family.host_length == 32 { 28 } else { 48 };
-            let arrived = counted(&bed, "lan", "redirected");
+            let arrived = bed.counted_at("lan", "redirected");
             assert_eq!(arrived, (1, headers + 10_000));
             assert_no_errors(&bed);
         }
@@ -409,8 +371,16 @@ fn the_xdp_program_of_other_pins_is_in_the_way_unless_one_asks_for_both() {
 
 /// Packets that a device has sent.
 fn sent_by(ns: &Ns, device: &str) -> u64 {
+    packets_of(ns, device, "tx")
+}
+
+fn received_by(ns: &Ns, device: &str) -> u64 {
+    packets_of(ns, device, "rx")
+}
+
+fn packets_of(ns: &Ns, device: &str, direction: &str) -> u64 {
     let link: Value = serde_json::from_str(&ns.ip(&format!("-s -j link show {device}"))).unwrap();
-    link[0]["stats64"]["tx"]["packets"]
+    link[0]["stats64"][direction]["packets"]
         .as_u64()
         .expect("a number")
 }
@@ -508,4 +478,51 @@ fn an_interface_that_was_moved_to_another_namespace_takes_nothing_until_it_is_ba
     assert_eq!(&buffer[..size], b"two");
     bed.tool().ok("detach lan");
     assert!(tcx(&bed.host, "lan").is_empty());
+}
+
+/// Where the other end of a device is, is asked when rules change.
+#[test]
+fn an_end_that_comes_back_to_the_host_gets_packets_once_the_rules_are_refreshed() {
+    let bed = bed(Between::Veth);
+    let (host, mac) = (&bed.host, fixture::lan::mac(&bed.server, "eth0"));
+    bed.tool().ok(&format!(
+        "rule add --dst {} --server {} --mac {mac} --dev wan",
+        V4.elsewhere, V4.server
+    ));
+    bed.server
+        .ip(&format!("link set eth0 netns {} name back", host.name));
+    host.ip("link set back up");
+    let client = socket(&bed.client, "0.0.0.0:0");
+    let arrive = || {
+        let before = received_by(host, "back");
+        for _ in 0..10 {
+            client
+                .send_to(b"hello", (V4.elsewhere, 7999))
+                .expect("sent");
+        }
+        received_by(host, "back") - before >= 10
+    };
+    let doctor_knows = || {
+        let found = bed.tool().run("doctor --json").json();
+        let mut found = found.as_array().expect("findings").iter();
+        found.any(|finding| finding["check"] == "other-end" && finding["subject"] == "wan")
+    };
+    assert!(!arrive() && doctor_knows());
+    bed.tool().ok("rule refresh");
+    assert!(arrive() && !doctor_knows());
+
+    host.ip(&format!(
+        "link set back netns {} name eth0",
+        bed.server.name
+    ));
+    bed.server.ip("link set eth0 up");
+    bed.tool().ok("rule add --port 9 --drop");
+    let before = sent_by(host, "wan");
+    for _ in 0..50 {
+        client
+            .send_to(b"hello", (V4.elsewhere, 7999))
+            .expect("sent");
+    }
+    let sent = sent_by(host, "wan") - before;
+    assert!(sent < 50, "they are handed over again: {sent}");
 }

@@ -25,6 +25,12 @@ impl RuleStore {
         Ok(self.egress.get(&ifindex)?.is_some())
     }
 
+    /// Whether frames are handed to a device's other end, past its queue, at the tc hook.
+    pub fn is_paired(&self, ifindex: u32) -> Result<bool> {
+        let entry = ifindex % abi::PAIRED_ENTRIES;
+        Ok(self.paired.get(&entry)? == Some(ifindex))
+    }
+
     /// Opens a device that no rule needs.
     pub fn open_device(&self, _: &Lock, ifindex: u32) -> Result<()> {
         self.open_egress(&BTreeSet::from([ifindex]))
@@ -41,13 +47,10 @@ impl RuleStore {
     /// Opens devices that are not open yet. Actions and policies with an unregistered device that had the
     /// same index lose it, or their packets would go out by the new one.
     pub(super) fn open_egress(&self, wanted: &BTreeSet<u32>) -> Result<()> {
-        self.note_pairs(wanted)?;
-        let mut closed = BTreeSet::new();
-        for &ifindex in wanted.iter().filter(|&&ifindex| ifindex != 0) {
-            if !self.has_egress(ifindex)? {
-                closed.insert(ifindex);
-            }
-        }
+        let open = BTreeSet::from_iter(self.egress.keys()?);
+        self.note_pairs(&open.union(wanted).copied().collect())?;
+        let is_closed = |ifindex: &u32| *ifindex != 0 && !open.contains(ifindex);
+        let closed: BTreeSet<u32> = wanted.iter().copied().filter(is_closed).collect();
         if closed.is_empty() {
             return Ok(());
         }
@@ -60,6 +63,11 @@ impl RuleStore {
             opened.with_context(|| format!("ifindex {ifindex}"))?;
         }
         Ok(())
+    }
+
+    /// Looks again where the other ends of all open devices are.
+    pub fn find_other_ends(&self, _: &Lock) -> Result<()> {
+        self.open_egress(&BTreeSet::new())
     }
 
     /// Notes which devices have their other end in another network namespace, now.

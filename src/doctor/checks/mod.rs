@@ -28,6 +28,7 @@ mod mtu;
 mod multi_buffer;
 mod netdev;
 mod no_backend;
+mod other_end;
 mod peer_mtu;
 mod policy;
 mod redirect_target;
@@ -92,6 +93,7 @@ const WAY: &[Check] = &[
     Egress(peer_mtu::check),
     Whole(link::check),
     Whole(no_backend::check),
+    Whole(other_end::check),
     Backend(route::check),
     Backend(bridge_port::check),
     Backend(mac::check),

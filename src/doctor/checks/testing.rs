@@ -104,6 +104,7 @@ pub fn nic(ifindex: u32) -> DeviceFacts {
         enabled: true,
         promiscuous: false,
         in_service: true,
+        other_end_is_back: false,
         completes_checksum: true,
         rx_queues: None,
         peer_facts: None,

@@ -58,6 +58,8 @@ pub struct DeviceFacts {
     pub promiscuous: bool,
     /// Packets can be redirected to it.
     pub in_service: bool,
+    /// At the tc hook they are handed to its other end, which is in this network namespace again.
+    pub other_end_is_back: bool,
     /// Whether it completes partial checksums.
     pub completes_checksum: bool,
     /// None where that is not known.

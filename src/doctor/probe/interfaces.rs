@@ -128,6 +128,7 @@ pub fn device(device: &Device, store: &RuleStore, survey: &Survey) -> Result<Dev
         enabled: device.enabled,
         promiscuous: device.promiscuous,
         in_service: store.has_egress(device.ifindex)?,
+        other_end_is_back: device.link_nsid.is_none() && store.is_paired(device.ifindex)?,
         completes_checksum: device.completes_checksum()?,
         rx_queues: queues::of(&device.name),
         peer_facts: None,
