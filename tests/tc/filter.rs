@@ -218,6 +218,8 @@ fn programs_of_others_share_the_priority_and_another_pin_directory_has_one_of_it
     drop(other);
 }
 
+type Happens<'a> = &'a dyn Fn(&Bed);
+
 /// What others do to the filter, and what is then said of the interface.
 #[test]
 fn a_filter_that_somebody_removed_or_replaced_is_missed_and_attach_adds_it_again() {
@@ -235,7 +237,7 @@ fn a_filter_that_somebody_removed_or_replaced_is_missed_and_attach_adds_it_again
         bed.lan.host.ip("addr add 192.168.122.1/24 dev lan");
         bed.lan.host.ip("link set lan up");
     };
-    let cases: [(&str, &dyn Fn(&Bed)); 5] = [
+    let cases: [(&str, Happens); 5] = [
         ("removed", &remove),
         ("flushed", &flush),
         ("its qdisc is gone", &destroy),
@@ -313,6 +315,7 @@ fn an_attach_killed_at_any_instant_leaves_all_or_nothing() {
         assert!(!bed.qdiscs().contains("clsact"));
     });
     assert!(left.iter().all(|&count| count > 1), "{left:?}");
+    bed.tool().ok("attach lan --mode tc");
     bed.is_redirected();
     bed.tool().ok("detach --all");
     bed.is_clean();
