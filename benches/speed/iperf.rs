@@ -21,7 +21,7 @@ use crate::traffic::{PORT, SERVICE};
 
 /// Rounds, since each transfer takes longer than a window of the others.
 const ROUNDS: u32 = 9;
-const BYTES: &str = "1G";
+const BYTES: &str = "250M";
 
 const CASES: [(&str, &[&str]); 2] = [
     ("iperf3, TCP to the server", &[]),
@@ -99,20 +99,23 @@ struct Server {
 impl Server {
     /// On the CPUs of this thread.
     fn start(ends: &Ends) -> Result<Self> {
-        within(&ends.server, || {
+        let server = within(&ends.server, || {
             let mut command = Command::new("iperf3");
             command.args(["--server", "--port", &PORT.to_string()]);
             let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
             let child = quiet.spawn().context("cannot run iperf3")?;
-            let server = Self { child };
+            Ok(Self { child })
+        })?;
+        within(&ends.client, || {
             for _ in 0..100 {
                 if TcpStream::connect((self::server(0), PORT)).is_ok() {
-                    return Ok(server);
+                    return Ok(());
                 }
                 sleep(Duration::from_millis(20));
             }
             bail!("iperf3 does not listen");
-        })
+        })?;
+        Ok(server)
     }
 }
 
