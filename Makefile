@@ -72,7 +72,7 @@ lint: deps ## Check formats, dependencies and docs, run clippy, and compile each
 bench: deps ## Measure the program beside others, as root; ARGS="--json redirect hot stack rules cost conversation"
 	$(CARGO) bench --locked --features bench --bench speed $(AS_ROOT) -- $(ARGS)
 
-install: build ## Install the binary and shell completions under PREFIX, below DESTDIR
+install: build ## Install the binary, shell completions and systemd units under PREFIX, below DESTDIR
 	@set -e; prefix=$(DESTDIR)$(PREFIX); as=; \
 	mkdir -p $$prefix 2>/dev/null && [ -w $$prefix ] || as="$(SUDO)"; \
 	$$as install -Dm755 $(BINARY) $$prefix/bin/xdpredir; \
@@ -80,7 +80,11 @@ install: build ## Install the binary and shell completions under PREFIX, below D
 			fish:fish/vendor_completions.d/xdpredir.fish; do \
 		$(BINARY) completions $${file%%:*} | $$as install -Dm644 /dev/stdin $$prefix/share/$${file#*:}; \
 	done; \
-	echo "installed $$prefix/bin/xdpredir and shell completions"
+	for unit in units/*; do \
+		sed 's,/usr/local/bin/,$(PREFIX)/bin/,' $$unit | \
+			$$as install -Dm644 /dev/stdin $$prefix/lib/systemd/system/$${unit#units/}; \
+	done; \
+	echo "installed $$prefix/bin/xdpredir, shell completions and units of systemd"
 
 clean: ## Remove what was built
 	$(CARGO) clean

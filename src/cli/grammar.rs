@@ -184,6 +184,10 @@ pub struct Detach {
     /// Keep the rules and their counters after the last interface
     #[arg(long)]
     pub keep_rules: bool,
+
+    /// Nothing to detach from is no failure
+    #[arg(long)]
+    pub if_exists: bool,
 }
 
 #[derive(Args)]
