@@ -16,6 +16,7 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
         mounted,
         for_answers,
         connections,
+        ..
     } = report;
     let mounted = mounted.map(|at| format!("mounted a bpffs at {at}"));
     let warn =

@@ -8,11 +8,11 @@ use nix::unistd::{Gid, Group};
 use super::announce;
 use super::error::Error;
 use super::policy::PolicySpec;
-use crate::datapath::{self, Attached, Pins, Report, Request, RuleStore};
+use crate::datapath::{self, Attached, Interfaces, Pins, Report, RuleStore, Wanted};
 use crate::doctor::{self, checks};
 use crate::error::Failure;
 use crate::host::device;
-use crate::model::{Finding, Mode, Purpose, Rule, SourcePorts, TableSize};
+use crate::model::{Finding, Mode, Rule, SourcePorts, TableSize};
 
 /// How long a link may take to come back.
 const LINK_WITHIN: Duration = Duration::from_secs(5);
@@ -41,28 +41,27 @@ pub struct AttachRequest {
 pub fn attach(pins: &Pins, request: &AttachRequest) -> Result<Report> {
     let group = request.group.as_deref().map(gid).transpose()?;
     let devices = request.interfaces.iter().map(|name| device::by_name(name));
-    let mut devices = devices.collect::<Result<Vec<_>>>()?;
+    let devices = devices.collect::<Result<Vec<_>>>()?;
     for device in &devices {
         device.require_ethernet_header()?;
     }
     let policy = request.policy.as_ref();
     let policy = policy.map(PolicySpec::resolve).transpose()?;
-    // The kernel takes a program on a port and then on its bridge, but not the other way round.
-    devices.sort_by_key(|device| device.master.is_none());
-    let report = datapath::attach(
-        pins,
-        &Request {
-            devices: &devices,
-            mode: request.mode,
-            group,
-            force: request.force,
-            ledger: request.ledger,
-            policy,
-            purpose: Purpose::Rules,
-            connections: request.connections,
-            source_ports: request.source_ports,
-        },
-    )?;
+    let wanted = devices.into_iter().map(|device| Wanted {
+        device,
+        mode: request.mode,
+        ledger: request.ledger,
+        policy,
+        force: request.force,
+    });
+    let interfaces = Interfaces {
+        wanted: wanted.collect(),
+        group,
+        connections: request.connections,
+        source_ports: request.source_ports,
+        ..Interfaces::default()
+    };
+    let report = datapath::attach(pins, &interfaces)?;
     wait_for_links(&report.attached)?;
     announce_at(pins, &report.attached);
     Ok(report)

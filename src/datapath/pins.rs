@@ -10,7 +10,7 @@
 //!     state/ledger/                links of the tracing programs
 //!     state/journal/               the journal of doctor's fixes
 //!     state/passes/                links of the pass program, by network namespace and device
-//!     state/if-<ifindex>/          outcomes, config, link; attached if, and only if, link is there
+//!     state/if-<ifindex>/          outcomes, config, link; attached if link is there, and policy says so
 //! ```
 //! An ifindex means something in one network namespace only, hence the cookie.
 

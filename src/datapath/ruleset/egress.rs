@@ -10,7 +10,7 @@ use super::table::Table;
 use super::targets::actions_of;
 use super::words::{of_word, word_of};
 use super::{RuleStore, codec, room};
-use crate::datapath::state::attached;
+use crate::datapath::state::linked;
 use crate::datapath::{Lock, abi, policy};
 use crate::host::device;
 
@@ -143,7 +143,7 @@ impl RuleStore {
             used.insert(self.heap.read::<abi::action>(number)?.ifindex);
         }
         used.extend(policy::devices(&self.pins)?);
-        used.extend(attached(&self.pins)?); // answers leave there
+        used.extend(linked(&self.pins)?); // answers leave there
         used.remove(&0);
         room::EGRESS.require(used.len())?;
         let mut unused = open.difference(&used);

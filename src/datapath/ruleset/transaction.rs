@@ -1,7 +1,8 @@
 //! The one way to change rules: `begin`, `stage` a plan, then `publish` it or `discard` it.
 //!
 //! What is staged is written, and neither a packet nor another run sees it. Publishing is one write,
-//! whatever the plan: a run that is killed leaves the old rules or the new ones.
+//! whatever the plan, and whatever it makes of interfaces: a run that is killed leaves the old state or the new
+//! one.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,8 @@ use super::staging::Written;
 use super::undo::Undo;
 use super::{RuleStore, Trial};
 use crate::datapath::answers::{self, Attaching};
-use crate::datapath::state::attached;
+use crate::datapath::stances::Stances;
+use crate::datapath::state::linked;
 use crate::datapath::{Lock, flow_table, sys};
 use crate::host::device;
 use crate::model::{ForAnswers, Match, Plan, Rule};
@@ -35,7 +37,7 @@ pub struct Transaction<'a> {
 pub struct Staged<'a> {
     store: &'a RuleStore,
     live: Slot,
-    /// None where the plan changes nothing.
+    /// None where nothing changes.
     written: Option<Written>,
     /// What the plan replaces.
     undo: Undo,
@@ -50,10 +52,20 @@ impl RuleStore {
     /// Begins a change. Packets can be sent to the devices `egress` from now on; actions whose device was
     /// unregistered and had one of these indexes are read as without a device.
     pub fn begin<'a>(&'a self, lock: &'a Lock, egress: &BTreeSet<u32>) -> Result<Transaction<'a>> {
+        self.begin_with(lock, egress, Stances::default())
+    }
+
+    /// Begins a change that makes something of interfaces, too, when it is published.
+    pub(in crate::datapath) fn begin_with<'a>(
+        &'a self,
+        lock: &'a Lock,
+        egress: &BTreeSet<u32>,
+        stances: Stances,
+    ) -> Result<Transaction<'a>> {
         self.open_egress(egress)?;
         Ok(Transaction {
             store: self,
-            attaching: Attaching::new(&self.pins, lock),
+            attaching: Attaching::new(&self.pins, lock, stances),
             goes_back: false,
             trial: None,
         })
@@ -101,8 +113,8 @@ impl RuleStore {
         flow_table::require(&self.pins)?;
         // The kernel opens no device that is gone.
         let there = |ifindex: &u32| device::name_of(*ifindex).is_some();
-        let attached = attached(&self.pins)?.into_iter();
-        self.open_egress(&attached.filter(there).collect())
+        let linked = linked(&self.pins)?.into_iter();
+        self.open_egress(&linked.filter(there).collect())
     }
 
     /// Stores locators. If that fails, those from before are stored again.
@@ -120,6 +132,11 @@ impl RuleStore {
 }
 
 impl<'a> Transaction<'a> {
+    /// The rules as they are.
+    pub fn list(&self) -> Result<Vec<Rule>> {
+        self.store.list()
+    }
+
     /// A rule as it is.
     pub fn get(&self, matches: &Match) -> Result<Option<Rule>> {
         let live = self.store.slots.live()?;
@@ -142,6 +159,15 @@ impl<'a> Transaction<'a> {
         flow_table::require(&self.store.pins)
     }
 
+    /// Has the program see the answers that rules have translated which stay as they are. Where that fails, doctor
+    /// says so.
+    pub(in crate::datapath) fn see_all(&mut self) -> Result<()> {
+        for ifindex in self.store.answers_by()? {
+            self.see(ifindex, true)?;
+        }
+        Ok(())
+    }
+
     /// Attaches the program to a device where answers arrive that it has to see. Where that fails, a rule
     /// that had answers there before goes on as it was: somebody has detached there.
     fn see(&mut self, ifindex: u32, had_some: bool) -> Result<()> {
@@ -161,7 +187,7 @@ impl<'a> Transaction<'a> {
             .iter()
             .try_for_each(|ifindex| self.see(*ifindex, before.contains(ifindex)))?;
         let mut written = None;
-        if !job.is_empty() {
+        if !job.is_empty() || !self.attaching.stances.is_empty() {
             if !self.goes_back {
                 store.require_confirmed(&live)?;
             }
@@ -217,7 +243,10 @@ impl Staged<'_> {
             // replaces.
             store.store_locators(&written.locators)?;
             let revision = live.set.revision + 1;
-            store.slots.publish(&written.staged, revision)?;
+            let has_dormant = attaching.stances.stage(pins, written.staged.number)?;
+            store
+                .slots
+                .publish(&written.staged, revision, has_dormant)?;
         }
         let attached = attaching.keep();
         progress(count);
