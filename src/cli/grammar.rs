@@ -9,9 +9,8 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use xdpredir::control::PolicySpec;
 use xdpredir::lab;
-use xdpredir::model::{SourcePorts, TableSize};
+use xdpredir::model::{PolicySpec, SourcePorts, TableSize};
 
 pub use self::flow::{Flow, FlowDel, FlowFilter};
 pub use self::rule::{

@@ -7,12 +7,12 @@ use nix::unistd::{Gid, Group};
 
 use super::announce;
 use super::error::Error;
-use super::policy::PolicySpec;
+use super::policy;
 use crate::datapath::{self, Attached, Pins, Report, Request, RuleStore};
 use crate::doctor::{self, checks};
 use crate::error::Failure;
 use crate::host::device;
-use crate::model::{Finding, Mode, Purpose, Rule, SourcePorts, TableSize};
+use crate::model::{Finding, Mode, PolicySpec, Purpose, Rule, SourcePorts, TableSize};
 
 /// How long a link may take to come back.
 const LINK_WITHIN: Duration = Duration::from_secs(5);
@@ -45,8 +45,8 @@ pub fn attach(pins: &Pins, request: &AttachRequest) -> Result<Report> {
     for device in &devices {
         device.require_ethernet_header()?;
     }
-    let policy = request.policy.as_ref();
-    let policy = policy.map(PolicySpec::resolve).transpose()?;
+    let asked = request.policy.as_ref();
+    let policy = asked.map(policy::resolve).transpose()?;
     // The kernel takes a program on a port and then on its bridge, but not the other way round.
     devices.sort_by_key(|device| device.master.is_none());
     let report = datapath::attach(

@@ -41,7 +41,7 @@ pub use flow::{FlowSelector, Flows, end_flows};
 pub use inventory::list;
 pub use load::{LoadReport, load, parse};
 pub use mark::{MarkReport, mark};
-pub use policy::{PolicyReport, PolicySpec, check_policy, policy, set_policy};
+pub use policy::{PolicyReport, check_policy, policy, set_policy};
 pub use refresh::refresh;
 pub use resolve::{DeviceSpec, NamespaceSpec};
 pub use selector::{MatchSpec, RuleSelector, text as match_text};
