@@ -33,7 +33,7 @@ pub fn parse(text: &str) -> Result<Rules> {
 }
 
 /// This network namespace.
-struct Host;
+pub(super) struct Host;
 
 impl Devices for Host {
     fn egress(&self, ifindex: u32) -> Result<Egress> {
@@ -60,8 +60,11 @@ impl Devices for Host {
 }
 
 /// The rules that announce their destination, where those that they replace do not.
-fn newly_announced(pins: &Pins, rules: &[Rule]) -> Result<Vec<Rule>> {
-    let announced: Vec<&Rule> = rules.iter().filter(|rule| rule.announce).collect();
+pub(super) fn newly_announced<'a>(
+    pins: &Pins,
+    rules: impl IntoIterator<Item = &'a Rule>,
+) -> Result<Vec<Rule>> {
+    let announced: Vec<&Rule> = rules.into_iter().filter(|rule| rule.announce).collect();
     if announced.is_empty() {
         return Ok(Vec::new());
     }
@@ -91,7 +94,7 @@ pub fn load(pins: &Pins, rules: Rules, progress: impl FnMut(usize)) -> Result<Lo
     let forwards = rules.iter().filter_map(|rule| rule.action.ifindex());
     let egress = backends.chain(forwards).collect();
     let mut transaction = store.begin(&lock, &egress)?;
-    let mut asked = reply::Asked::new(&mut transaction);
+    let mut asked = reply::Asked::new(|ifindex| transaction.translate(ifindex));
     open.iter()
         .for_each(|&place| asked.decide(&mut rules[place]));
     let untranslated = asked.refused();

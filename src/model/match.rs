@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::{Ports, Prefix, VlanId};
 
 /// The protocols that a rule can match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Proto {
     Udp,

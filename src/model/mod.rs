@@ -6,6 +6,7 @@ mod answers;
 mod change;
 mod connection;
 mod counter;
+pub mod difference;
 mod ephemeral;
 mod failures;
 mod features;
@@ -41,6 +42,7 @@ pub use connection::{
     Connection, ConnectionFilter, ConnectionState, ConnectionStats, ConnectionsInUse,
 };
 pub use counter::{Counter, Rate};
+pub use difference::Unfound;
 pub use ephemeral::EphemeralPorts;
 pub use failures::{Failures, Loss, Reason};
 pub use features::{

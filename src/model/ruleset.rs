@@ -10,8 +10,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    ActionKind, HashOf, Locator, Mac, Mode, PolicySpec, Pops, Port, Ports, Prefix, Proto, Reply,
-    Snat, SourcePorts, TableSize, TooLong, VlanId, Weight,
+    Action, ActionKind, Backend, HashOf, Locator, Mac, Mode, PolicySpec, Pops, Port, Ports, Prefix,
+    Proto, Reply, Rule, Snat, SourcePorts, TableSize, TooLong, VlanId, Weight,
 };
 
 /// What a network namespace is to have.
@@ -23,11 +23,7 @@ pub struct RuleSet {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// How many connections are remembered, or a few more [default: 262144, or as it is]
-    #[serde(
-        default,
-        with = "connections",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, with = "connections", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<u32>", range(min = 1, max = 4194304))]
     pub connections: Option<TableSize>,
     /// The range of source ports that connections get, such as "10000-32767" [default: as it is]
@@ -231,16 +227,94 @@ impl From<Mode> for ModeEntry {
 }
 
 impl BackendEntry {
-    /// Says how it is found.
+    /// A backend as files have it: where it is found again, what was found is not said.
+    fn of(rule: &Rule, backend: &Backend, mut name: impl FnMut(u32) -> Option<String>) -> Self {
+        let rewrite = &backend.rewrite;
+        let is_direct = rule.translatable_by().next().is_none();
+        let mut entry = BackendEntry {
+            server: Some(backend.server),
+            weight: backend.weight,
+            marked_down: backend.marked_down,
+            to_port: rewrite.to_port,
+            keep_ip: Some(true).filter(|_| rewrite.keep_ip && !is_direct),
+            push_vlan: rewrite.push_vlan,
+            pop_vlans: rewrite.pops,
+            ..BackendEntry::default()
+        };
+        match &backend.origin {
+            Some(locator) => entry.set_locator(locator),
+            None => {
+                entry.mac = Some(backend.mac);
+                entry.device = name(backend.ifindex);
+                entry.ifindex = Some(backend.ifindex).filter(|_| entry.device.is_none());
+            }
+        }
+        entry
+    }
+
+    /// Says how it is found. By its route it is where nothing is said.
     pub fn set_locator(&mut self, locator: &Locator) {
         match locator {
-            Locator::Route => self.route = true,
+            Locator::Route => {}
             Locator::Device(name) => self.device = Some(name.clone()),
             Locator::Pid { pid, started } => {
                 (self.pid, self.started) = (Some(*pid), Some(*started));
             }
             Locator::Netns(name) => self.netns = Some(name.clone()),
             Locator::Container(name) => self.container = Some(name.clone()),
+        }
+    }
+}
+
+impl RuleEntry {
+    /// A rule as files have it. `name` tells how the device with an index is called.
+    pub fn of(rule: &Rule, mut name: impl FnMut(u32) -> Option<String>) -> Self {
+        let matches = &rule.matches;
+        let is_any = |prefix: &Prefix| prefix.prefix_len() == 0;
+        let ingress = matches
+            .ingress
+            .map(|ifindex| name(ifindex).unwrap_or_else(|| ifindex.to_string()));
+        let has_ports = !matches!(matches.proto, Proto::Icmp | Proto::Any);
+        let entry = RuleEntry {
+            dst: Some(matches.dst).filter(|dst| !is_any(dst)),
+            src: Some(matches.src).filter(|src| !is_any(src) || is_any(&matches.dst)),
+            proto: matches.proto,
+            port: Some(matches.ports).filter(|ports| has_ports || !ports.is_any()),
+            vlan: matches.vlan,
+            inner_vlan: matches.inner_vlan,
+            ingress,
+            action: rule.action.kind(),
+            too_long: rule.too_long,
+            ..RuleEntry::default()
+        };
+        match rule.action {
+            Action::Redirect => RuleEntry {
+                reply: Some(match rule.translatable_by().next() {
+                    Some(_) => rule.reply,
+                    None => Reply::Direct,
+                }),
+                snat: rule.snat,
+                sticky: rule.sticky,
+                announce: rule.announce,
+                hash: rule.hash,
+                decrement_ttl: rule.decrement_ttl,
+                backend: rule
+                    .backends
+                    .iter()
+                    .map(|backend| BackendEntry::of(rule, backend, &mut name))
+                    .collect(),
+                ..entry
+            },
+            Action::Forward { ifindex, macs, .. } => {
+                let device = name(ifindex);
+                RuleEntry {
+                    ifindex: Some(ifindex).filter(|_| device.is_none()),
+                    device,
+                    mac: macs.map(|macs| macs.destination),
+                    ..entry
+                }
+            }
+            Action::Pass | Action::Drop => entry,
         }
     }
 }

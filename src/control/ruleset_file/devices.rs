@@ -23,7 +23,7 @@ pub struct Egress {
 pub struct Asked<'a, D> {
     devices: &'a D,
     egress: HashMap<u32, Egress>,
-    /// The indexes of interfaces.
+    /// The indexes of devices.
     interfaces: HashMap<String, u32>,
     /// The addresses by which this host reaches servers.
     sources: HashMap<IpAddr, IpAddr>,
@@ -68,17 +68,34 @@ impl<'a, D: Devices> Asked<'a, D> {
         }
     }
 
+    /// The index of the device with this name.
+    pub fn ifindex(&mut self, name: &str) -> Result<u32> {
+        if let Some(&now) = self.interfaces.get(name) {
+            return Ok(now);
+        }
+        let now = self.devices.ifindex(name)?;
+        self.interfaces.insert(name.into(), now);
+        Ok(now)
+    }
+
+    /// An interface by its name; one that is gone by its index.
+    pub fn ifindex_or_number(&mut self, name: &str) -> Result<u32> {
+        let found = self.ifindex(name);
+        found.or_else(|error| name.parse().map_err(|_| error))
+    }
+
+    /// Whom it asks.
+    pub fn host(&self) -> &'a D {
+        self.devices
+    }
+
     /// The index of a record's interface. Where it has both, the index and the name must agree.
     pub fn ingress(&mut self, record: &RuleRecord) -> Result<Option<u32>> {
         let Some(name) = &record.ingress else {
             let there = record.in_ifindex.map(|ifindex| self.devices.name(ifindex));
             return there.transpose().map(|_| record.in_ifindex);
         };
-        let now = match self.interfaces.get(name) {
-            Some(now) => *now,
-            None => self.devices.ifindex(name)?,
-        };
-        self.interfaces.insert(name.clone(), now);
+        let now = self.ifindex(name)?;
         match record.in_ifindex.filter(|&before| before != now) {
             Some(before) => Err(bad(format!(
                 "in {name}: its ifindex is {now} now, not {before}"
