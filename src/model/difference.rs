@@ -50,12 +50,22 @@ pub struct Unfound {
     /// What it is, in words.
     pub what: String,
     pub error: String,
+    /// How often it is named.
+    pub times: usize,
 }
 
 impl fmt::Display for Unfound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Unfound { place, what, error } = self;
-        write!(f, "{place}: {what}: {error}")
+        write!(f, "{}: ", self.place)?;
+        let name = self.what.rsplit(' ').next();
+        if !name.is_some_and(|name| self.error.contains(name)) {
+            write!(f, "{}: ", self.what)?;
+        }
+        f.write_str(&self.error)?;
+        match self.times {
+            0 | 1 => Ok(()),
+            times => write!(f, " (named {times} times)"),
+        }
     }
 }
 

@@ -129,7 +129,15 @@ fn word(value: &Value) -> String {
     }
 }
 
+/// The keys of an object with their values; a server's address is what it is called by.
 fn words<'a>(keys: impl Iterator<Item = (&'a String, &'a Value)>) -> String {
-    let all = keys.map(|(key, value)| format!("{key} {}", word(value)));
+    let mut all: Vec<_> = keys.collect();
+    all.sort_by_key(|(key, _)| *key != "server");
+    let all = all
+        .into_iter()
+        .map(|(key, value)| match (key.as_str(), word(value)) {
+            ("ifindex", number) if number == "0" => "without a device".into(),
+            (key, value) => format!("{key} {value}"),
+        });
     all.collect::<Vec<_>>().join(", ")
 }

@@ -4,6 +4,7 @@ mod interfaces;
 mod live;
 mod rules;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -11,7 +12,7 @@ use anyhow::Result;
 pub use self::live::{Live, Names};
 use super::load::Host;
 use super::ruleset_file::bad;
-use super::wanted::{self, Missing, Sources, Wanted};
+use super::wanted::{self, Sources, Wanted};
 use super::{AttachReport, DetachReport, announce, load, reply};
 use crate::datapath::{self, Lock, Pins, RuleStore};
 use crate::doctor::{self, Sample, checks};
@@ -23,6 +24,9 @@ use crate::model::{Adjacency, Finding, ForAnswers, Prefix, Reply, Rule, Unfound}
 
 /// So many changes of rules are told of what was done.
 const TOLD: usize = 1000;
+
+/// So many missing things are told with line and column.
+const PLACES: usize = 64;
 
 /// What is to be.
 #[derive(Clone, Debug, Default)]
@@ -212,27 +216,38 @@ fn require_interface(wanted: &Wanted, interfaces: &interfaces::Difference) -> Re
     }
 }
 
-/// What is missing; an error where that stops all.
+/// What is missing, each once; an error where that stops all.
 fn missing(sources: &Sources, wanted: &Wanted, partial: bool) -> Result<Vec<Unfound>> {
-    let unfound = |missing: &Missing| Unfound {
-        place: sources.position_of(missing.place),
-        what: missing.what.clone(),
-        error: one_line(&missing.error),
-    };
-    let all: Vec<Unfound> = wanted.missing.iter().map(unfound).collect();
-    let Some((first, missing)) = all.first().zip(wanted.missing.first()).filter(|_| !partial)
-    else {
-        return Ok(all);
+    let mut all: Vec<(Exit, Unfound)> = Vec::new();
+    let mut known = HashMap::new();
+    for missing in &wanted.missing {
+        let error = one_line(&missing.error);
+        let at = known.entry((&missing.what, error.clone()));
+        let at = *at.or_insert(all.len());
+        if at < all.len() {
+            all[at].1.times += 1;
+            continue;
+        }
+        let unfound = Unfound {
+            place: match all.len() {
+                // Each is looked for in the text of its file.
+                ..PLACES => sources.position_of(missing.place),
+                _ => sources.name_of(missing.place).into(),
+            },
+            what: missing.what.clone(),
+            error,
+            times: 1,
+        };
+        all.push((exit_code(&missing.error), unfound));
+    }
+    let Some((code, first)) = all.first().filter(|_| !partial) else {
+        return Ok(all.into_iter().map(|(_, unfound)| unfound).collect());
     };
     let more = match all.len() - 1 {
         0 => String::new(),
         more => format!(", and {more} more can't be found"),
     };
-    let code = match exit_code(&missing.error) {
-        Exit::Usage => Exit::NotFound,
-        code => code,
-    };
-    Err(failure(code, format!("{first}{more}")))
+    Err(failure(*code, format!("{first}{more}")))
 }
 
 impl wanted::Host for Host {

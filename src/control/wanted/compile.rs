@@ -52,8 +52,6 @@ pub struct Compiler<'a, H, P> {
 struct Pending {
     rule: usize,
     place: Place,
-    /// Its number in the file's rule.
-    number: u32,
     backend: Backend,
     sought: Sought,
 }
@@ -112,7 +110,7 @@ impl<'a, H: Host, P: FnMut(usize)> Compiler<'a, H, P> {
                     continue;
                 }
                 Err(error) => {
-                    self.miss(place, "a backend".into(), error, None)?;
+                    self.miss(place, name_of(backend), error, None)?;
                     continue;
                 }
             };
@@ -125,7 +123,7 @@ impl<'a, H: Host, P: FnMut(usize)> Compiler<'a, H, P> {
                 }
                 Some(Err(error)) if alone => {
                     let error = failure(Exit::NotFound, error.clone());
-                    return self.miss(place, "a backend".into(), error, None);
+                    return self.miss(place, name_of(backend), error, None);
                 }
                 _ => {}
             }
@@ -255,11 +253,8 @@ impl<'a, H: Host, P: FnMut(usize)> Compiler<'a, H, P> {
         let row = is_row.then(|| entry.backend.iter().all(keeps_ip));
         let number = self.put_rule(place, row, rule, is_open)?;
         for (backend, at) in entry.backend.iter().zip(0..) {
-            let added = self.add_backend(place, number, at, entry, backend);
-            added.map_err(|fault| Fault {
-                backend: Some(at).filter(|_| !is_row),
-                ..fault
-            })?;
+            let place = if is_row { place } else { place.backend(at) };
+            self.add_backend(place, number, entry, backend)?;
         }
         Ok(())
     }
@@ -268,7 +263,6 @@ impl<'a, H: Host, P: FnMut(usize)> Compiler<'a, H, P> {
         &mut self,
         place: Place,
         rule: usize,
-        number: u32,
         entry: &RuleEntry,
         backend: &BackendEntry,
     ) -> Result<(), Fault> {
@@ -286,7 +280,6 @@ impl<'a, H: Host, P: FnMut(usize)> Compiler<'a, H, P> {
                 self.sought.push(Pending {
                     rule,
                     place,
-                    number,
                     backend: unreached,
                     sought,
                 });
@@ -308,28 +301,22 @@ impl<'a, H: Host, P: FnMut(usize)> Compiler<'a, H, P> {
         let Pending {
             rule,
             place,
-            number,
             mut backend,
             sought,
         } = pending;
-        let at_backend = |fault: Fault| Fault {
-            backend: Some(number),
-            ..fault
-        };
         match result {
             Some(Ok(adjacency)) => {
                 let wanted = &self.wanted.rules[rule].rule;
                 let fits = backend::fits(wanted, &backend.rewrite, adjacency.server);
-                fits.map_err(|error| at_backend(Fault::new(place, error)))?;
+                fits.map_err(|error| Fault::new(place, error))?;
                 backend.adjacency = adjacency;
-                self.put_backend(place, rule, backend).map_err(at_backend)
+                self.put_backend(place, rule, backend)
             }
             failed => {
                 let why = failed.and_then(Result::err).unwrap_or_default();
-                let what = match (&sought.locator, sought.server) {
-                    (Some(locator), None) => locator.to_string(),
-                    (_, Some(server)) => format!("server {server}"),
-                    _ => String::new(),
+                let what = match (sought.locator, sought.server) {
+                    (Some(locator), _) if locator.is_followed() => locator.to_string(),
+                    (_, server) => format!("server {}", server.unwrap_or(backend.server)),
                 };
                 let error = failure(Exit::NotFound, why);
                 self.miss(place, what, error, Some((rule, backend)))
@@ -436,11 +423,21 @@ impl<'a, H: Host, P: FnMut(usize)> Compiler<'a, H, P> {
 }
 
 fn name_of(backend: &BackendEntry) -> String {
-    match (backend.server, &backend.device) {
-        (Some(server), _) => format!("server {server}"),
-        (None, Some(device)) => format!("device {device}"),
-        (None, None) => "a backend".into(),
-    }
+    let BackendEntry {
+        server,
+        container,
+        netns,
+        pid,
+        device,
+        ..
+    } = backend;
+    let container = container.as_ref().map(|name| format!("container {name}"));
+    let netns = netns.as_ref().map(|name| format!("netns {name}"));
+    let pid = pid.map(|pid| format!("pid {pid}"));
+    let device = device.as_ref().map(|name| format!("device {name}"));
+    let server = server.map(|server| format!("server {server}"));
+    let name = container.or(netns).or(pid).or(device).or(server);
+    name.unwrap_or_else(|| "a backend".into())
 }
 
 impl<H: Host, P: FnMut(usize)> Sink for Compiler<'_, H, P> {

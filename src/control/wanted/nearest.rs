@@ -5,14 +5,12 @@ const ALIKE: f64 = 0.75;
 
 /// What is wrong, with the key that is nearest to one that nobody knows.
 pub fn explain(message: &str) -> String {
-    let Some(rest) = message.strip_prefix("unknown field ") else {
+    let Some(unknown) = unknown(message) else {
         return message
             .replace("missing field", "missing key")
             .replace('`', "");
     };
-    let mut words = rest.split('`').skip(1).step_by(2);
-    let unknown = words.next().unwrap_or_default();
-    let known: Vec<&str> = words.collect();
+    let known: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
     let alike = |word: &&str| strsim::jaro_winkler(unknown, word);
     let nearest = known
         .iter()
@@ -22,6 +20,12 @@ pub fn explain(message: &str) -> String {
         Some(nearest) => format!("unknown key {unknown}: did you mean {nearest}?"),
         None => format!("unknown key {unknown}: known are {}", known.join(", ")),
     }
+}
+
+/// The key that nobody knows.
+pub fn unknown(message: &str) -> Option<&str> {
+    let rest = message.strip_prefix("unknown field `")?;
+    rest.split('`').next()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::de::{
 };
 use serde_path_to_error::Segment;
 
-use super::place::{Entry, Fault, Place, Source, Sources, line_and_column};
+use super::place::{Entry, Fault, Place, Source, Sources, line_and_column, position};
 use super::row::{DemoRow, Row};
 use super::{compile, nearest};
 use crate::control::ruleset_file::bad;
@@ -101,10 +101,7 @@ fn is_demo(keys: &BTreeSet<String>) -> bool {
 }
 
 fn rule_set(number: u32, whole: RuleSet, to: &mut impl compile::Sink) -> Result<bool, Failed> {
-    let at = |entry| Place {
-        source: number,
-        entry,
-    };
+    let at = |entry| Place::new(number, entry);
     let key = |key| at(Entry::Key(key));
     let says_something = whole.rule.is_some() || whole.interface.is_some();
     if let Some(group) = whole.group {
@@ -136,10 +133,7 @@ fn lines<R: Row>(
 ) -> Result<bool, Failed> {
     let mut offset = 0;
     for line in source.text.split_inclusive('\n') {
-        let place = Place {
-            source: number,
-            entry: Entry::Line(offset),
-        };
+        let place = Place::new(number, Entry::Line(offset));
         if !line.trim().is_empty() {
             let row: R = serde_json::from_str(line)
                 .map_err(|error| json::<R>(source, offset, line, &error))?;
@@ -195,10 +189,7 @@ impl<'de, S: compile::Sink, R: Row> Visitor<'de> for Rows<'_, S, R> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<(), A::Error> {
         let mut count = 0;
         while let Some(row) = rows.next_element::<R>()? {
-            let place = Place {
-                source: self.number,
-                entry: Entry::Row(count),
-            };
+            let place = Place::new(self.number, Entry::Row(count));
             if let Err(fault) = give(row, place, self.to) {
                 *self.fault = Some(fault);
                 return Err(A::Error::custom("what the row says is wrong"));
@@ -267,13 +258,19 @@ fn json<R: DeserializeOwned>(
         .take(error.line().saturating_sub(1));
     let line_start: usize = lines.map(str::len).sum();
     // serde_json counts bytes of a line from 1; after a value it names its last one.
-    let offset = start + (line_start + error.column().saturating_sub(1)).min(text.len());
-    let key = || {
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        let read = serde_path_to_error::deserialize::<_, R>(&mut deserializer);
-        key(read.err()?.path())
+    let last = text.len().saturating_sub(1);
+    let offset = start + (line_start + error.column().saturating_sub(1)).min(last);
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read = serde_path_to_error::deserialize::<_, R>(&mut deserializer);
+    let path = read.err().map(|error| error.path().clone());
+    let what = what(message, || key(path.as_ref()?));
+    let at_key = || {
+        let key = format!("\"{}\"", nearest::unknown(message)?);
+        source.text[..=offset].strip_suffix(&key).map(str::len)
     };
-    Failed::Syntax(source.fault(offset, what(message, key)))
+    let at_value = || Some(start + position(text, path.as_ref()?)?);
+    let offset = at_key().or_else(at_value).unwrap_or(offset);
+    Failed::Syntax(source.fault(offset, what))
 }
 
 /// What is wrong, with the key whose value it is. That is asked for once something is wrong, because to follow

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use serde_path_to_error::Segment;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -30,6 +31,26 @@ pub struct Sources(pub Vec<Source>);
 pub struct Place {
     pub source: u32,
     pub entry: Entry,
+    /// The number of the rule's backend.
+    pub backend: Option<u32>,
+}
+
+impl Place {
+    pub fn new(source: u32, entry: Entry) -> Self {
+        Place {
+            source,
+            entry,
+            backend: None,
+        }
+    }
+
+    /// That of a backend of the rule.
+    pub fn backend(self, number: u32) -> Self {
+        Place {
+            backend: Some(number),
+            ..self
+        }
+    }
 }
 
 /// What of a text it is.
@@ -56,8 +77,6 @@ enum Step<'a> {
 #[derive(Debug)]
 pub struct Fault {
     pub place: Place,
-    /// The backend of the rule that it is.
-    pub backend: Option<u32>,
     /// Where the same is said first.
     pub first: Option<Place>,
     pub error: anyhow::Error,
@@ -67,7 +86,6 @@ impl Fault {
     pub fn new(place: Place, error: anyhow::Error) -> Self {
         Fault {
             place,
-            backend: None,
             first: None,
             error,
         }
@@ -84,7 +102,7 @@ impl Fault {
     /// The error that names the place.
     pub fn failure(self, sources: &Sources) -> anyhow::Error {
         let key = self.key();
-        let position = sources.position(self.place, self.backend, key.as_deref());
+        let position = sources.position(self.place, key.as_deref());
         let first = self.first.map(|first| sources.position_of(first));
         let first = first.map_or_else(String::new, |first| format!(", first at {first}"));
         if self.is_completed_above() {
@@ -133,7 +151,12 @@ impl fmt::Display for AtPlace {
 impl Sources {
     /// File, line and column, both counted from 1.
     pub fn position_of(&self, place: Place) -> String {
-        self.position(place, None, None)
+        self.position(place, None)
+    }
+
+    /// The file.
+    pub fn name_of(&self, place: Place) -> &str {
+        &self.0[place.source as usize].name
     }
 
     /// An error that names a place.
@@ -146,22 +169,25 @@ impl Sources {
         Fault::twice(place, first, what).failure(self)
     }
 
-    fn position(&self, place: Place, backend: Option<u32>, key: Option<&str>) -> String {
+    fn position(&self, place: Place, key: Option<&str>) -> String {
         let source = &self.0[place.source as usize];
-        let (line, column) = source.position(place.entry, backend, key);
+        let (line, column) = source.position(place, key);
         format!("{}:{line}:{column}", source.name)
     }
 }
 
 impl Source {
-    fn position(&self, entry: Entry, backend: Option<u32>, key: Option<&str>) -> (usize, usize) {
+    fn position(&self, place: Place, key: Option<&str>) -> (usize, usize) {
+        let entry = place.entry;
         let mut steps = match entry {
             Entry::Key(key) => vec![Step::Key(key)],
             Entry::Of(what, number) => vec![Step::Key(what), Step::Number(number)],
             Entry::Row(number) => vec![Step::Number(number)],
             Entry::Line(_) => Vec::new(),
         };
-        let inner = backend.map(|number| [Step::Key("backend"), Step::Number(number)]);
+        let inner = place
+            .backend
+            .map(|number| [Step::Key("backend"), Step::Number(number)]);
         let within = [inner.map(Vec::from), key.map(|key| vec![Step::Key(key)])];
         let start = match entry {
             Entry::Line(start) => start,
@@ -220,6 +246,17 @@ fn value_of<'a, 'i>(table: &'a DeTable<'i>, key: &str) -> Option<&'a Spanned<DeV
     let mut all = table.iter();
     all.find(|(name, _)| *name.get_ref() == key)
         .map(|(_, value)| value)
+}
+
+/// Where the value of a path begins in JSON; None where that can't be read, or is the whole.
+pub fn position(text: &str, path: &serde_path_to_error::Path) -> Option<usize> {
+    let step = |segment| match segment {
+        &Segment::Seq { index } => Some(Step::Number(u32::try_from(index).ok()?)),
+        Segment::Map { key } => Some(Step::Key(key)),
+        _ => None,
+    };
+    let steps: Vec<Step> = path.iter().map(step).collect::<Option<_>>()?;
+    (!steps.is_empty()).then(|| in_json(text, &steps))?
 }
 
 fn in_json(text: &str, steps: &[Step]) -> Option<usize> {
