@@ -1,5 +1,6 @@
 //! The grammar of the command line. The doc comments are the texts of `--help`.
 
+mod apply;
 mod flow;
 mod rule;
 
@@ -9,10 +10,10 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use xdpredir::control::PolicySpec;
 use xdpredir::lab;
-use xdpredir::model::{SourcePorts, TableSize};
+use xdpredir::model::{PolicySpec, SourcePorts, TableSize};
 
+pub use self::apply::{Apply, Export, Files, Format};
 pub use self::flow::{Flow, FlowDel, FlowFilter};
 pub use self::rule::{
     Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel, RuleDrain, RuleFilter, RuleMark,
@@ -70,6 +71,21 @@ pub enum Command {
     Status,
     /// Show what devices can do with XDP and what they are connected to
     Features(Features),
+    /// Make the network namespace what files say: its interfaces, their policies and its rules.
+    ///
+    /// Rules that are in no file are deleted. Where a file says which interfaces there are, others are detached; where
+    /// none does, interfaces stay as they are. All is checked and found before the first change, and packets see the
+    /// rules as they were or as they are to be. Counters and connections of backends that stay are kept. Prints what
+    /// has changed.
+    ///
+    /// A file is TOML or JSON: `export` prints one, `export --schema` its schema. What `rule list --json` prints is
+    /// taken, too, and arrays of objects with server, mac and ifindex. Backends are found again by their container,
+    /// network namespace or route, or by the name of their device, so that files outlive a reboot.
+    Apply(Apply),
+    /// Show what `apply` would change, and change nothing. If all is as the files say, the exit code is 0, otherwise 7
+    Diff(Files),
+    /// Print what there is as a file for `apply`
+    Export(Export),
     /// Find out why packets do not arrive.
     ///
     /// Each finding says what goes wrong, how doctor knows, and which command helps. A problem means

@@ -7,12 +7,12 @@ use nix::unistd::{Gid, Group};
 
 use super::announce;
 use super::error::Error;
-use super::policy::PolicySpec;
+use super::policy;
 use crate::datapath::{self, Attached, Interfaces, Pins, Report, RuleStore, Wanted};
 use crate::doctor::{self, checks};
 use crate::error::Failure;
 use crate::host::device;
-use crate::model::{Finding, Mode, Rule, SourcePorts, TableSize};
+use crate::model::{Finding, Mode, PolicySpec, Rule, SourcePorts, TableSize};
 
 /// How long a link may take to come back.
 const LINK_WITHIN: Duration = Duration::from_secs(5);
@@ -45,8 +45,8 @@ pub fn attach(pins: &Pins, request: &AttachRequest) -> Result<Report> {
     for device in &devices {
         device.require_ethernet_header()?;
     }
-    let policy = request.policy.as_ref();
-    let policy = policy.map(PolicySpec::resolve).transpose()?;
+    let asked = request.policy.as_ref();
+    let policy = asked.map(policy::resolve).transpose()?;
     let wanted = devices.into_iter().map(|device| Wanted {
         device,
         mode: request.mode,
