@@ -22,19 +22,21 @@ use xdpredir::model::{Plan, Policy, Rule};
 struct State<'a> {
     interfaces: &'a [(&'a str, Policy)],
     rules: &'a [Rule],
+    ledger: bool,
 }
 
 /// Nothing is attached.
 const NOTHING: State = State {
     interfaces: &[],
     rules: &[],
+    ledger: false,
 };
 
-fn wanted(name: &str, policy: Policy) -> Wanted {
+fn wanted(name: &str, policy: Policy, ledger: bool) -> Wanted {
     Wanted {
         device: device::by_name(name).expect("a device"),
         mode: None,
-        ledger: false,
+        ledger,
         policy: Some(policy),
         force: false,
     }
@@ -46,9 +48,11 @@ fn try_to_make(lan: &Lan, state: &State, fails: bool) -> Result<Report> {
         let pins = datapath::locate(Some(&lan.pins.dir())).expect("a pin directory");
         let all = state.interfaces.iter();
         let interfaces = Interfaces {
-            wanted: all.map(|&(name, policy)| wanted(name, policy)).collect(),
+            wanted: all
+                .map(|&(name, policy)| wanted(name, policy, state.ledger))
+                .collect(),
             only_these: true,
-            change_policies: true,
+            change_attached: true,
             ..Interfaces::default()
         };
         let backends = state.rules.iter().flat_map(|rule| &rule.backends);
@@ -148,10 +152,12 @@ fn no_packet_meets_the_rules_of_one_state_and_the_interfaces_of_another() {
     let redirected = State {
         interfaces: &[("lan", Policy::Drop)],
         rules: &rules,
+        ledger: false,
     };
     let passed = State {
         interfaces: &[("lan", Policy::Pass), ("wan0", Policy::Drop)],
         rules: &[],
+        ledger: false,
     };
     let (sent, received) = under_traffic(&vm, &to, || {
         for _ in 0..6 {
@@ -173,6 +179,7 @@ fn what_a_change_makes_of_interfaces_is_seen_with_its_rules() {
     let both = State {
         interfaces: &[("lan", Policy::Pass), ("wan0", Policy::Drop)],
         rules: &rules,
+        ledger: false,
     };
     let report = make(&lan, &both);
     assert_eq!(report.attached.len(), 2);
@@ -186,6 +193,7 @@ fn what_a_change_makes_of_interfaces_is_seen_with_its_rules() {
     let one = State {
         interfaces: &[("lan", Policy::Drop)],
         rules: &rules,
+        ledger: false,
     };
     let report = make(&lan, &one);
     assert_eq!(report.detached, ["wan0"]);
@@ -196,6 +204,22 @@ fn what_a_change_makes_of_interfaces_is_seen_with_its_rules() {
     let before = revision(&lan);
     make(&lan, &one);
     assert_eq!(revision(&lan), before, "nothing was to be changed");
+
+    let ledger = || lan.tool().json("status")["interfaces"][0]["ledger"].clone();
+    assert_eq!(ledger(), "unwanted");
+    for (wanted, state) in [(true, "on"), (false, "unwanted"), (true, "on")] {
+        make(
+            &lan,
+            &State {
+                ledger: wanted,
+                ..one
+            },
+        );
+        assert_eq!(ledger(), state);
+        lan.vm_socket().send_to(b"hello", ANYWHERE).unwrap();
+        assert_eq!(receive(&server).0, "hello");
+    }
+    assert_eq!(counted(), 4);
     lan.tool().ok("detach --all");
     assert_eq!(lan.pins.left(), Vec::<PathBuf>::new());
 }
@@ -216,6 +240,7 @@ fn a_change_that_is_given_up_leaves_everything_as_it_was() {
     let both = State {
         interfaces: &[("lan", Policy::Drop), ("wan0", Policy::Drop)],
         rules: &rules,
+        ledger: false,
     };
     let has_program = || lan.host.ip("link show").contains("prog/xdp");
     try_to_make(&lan, &both, true)

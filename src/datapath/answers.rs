@@ -10,8 +10,9 @@ use super::attach::attach_for_answers;
 use super::bpffs::remove_tree;
 use super::interface::Interface;
 use super::log::{Notice, say};
+use super::program::Exchange;
 use super::stances::{Stances, interfaces};
-use super::{Lock, Pins, RuleStore, detach, program};
+use super::{Lock, Pins, RuleStore, detach};
 use crate::error::{Exit, failure, one_line};
 use crate::host::capability;
 use crate::host::device::{self, Device};
@@ -69,7 +70,7 @@ impl<'a> Attaching<'a> {
         let all = interfaces(self.pins)?;
         let ended = all.iter().find(|i| i.ifindex == device.ifindex);
         let ended = ended.context("an interface that ends is attached")?;
-        program::exchange_for_answers(self.pins, ended)?;
+        Exchange::for_answers(self.pins, ended.ifindex)?.make(self.pins)?;
         self.stances
             .set(ended.ifindex, &Policy::Pass, Purpose::Answers);
         self.kept.push(AnswerInterface {

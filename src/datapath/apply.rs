@@ -20,7 +20,7 @@ use super::kernel_layout::LinkLayout;
 use super::locate::Mounted;
 use super::lock::Lock;
 use super::log::{Notice, say};
-use super::program::{Loaded, Means};
+use super::program::{Exchange, Loaded, Means};
 use super::ruleset::slots::Slots;
 use super::stances::{self, Stances, interfaces};
 use super::state::has_state;
@@ -28,8 +28,8 @@ use super::{Pins, RuleStore, Transaction, detach, ledger, permissions, policy};
 use crate::error::{Exit, failure, one_line, refusal};
 use crate::host::device::Device;
 use crate::model::{
-    Command, ForAnswers, LinkState, Mode, Plan, Policy, Purpose, Remedy, SourcePorts, TableSize,
-    Verb,
+    Command, ForAnswers, LedgerState, LinkState, Mode, Plan, Policy, Purpose, Remedy, SourcePorts,
+    TableSize, Verb,
 };
 
 /// An interface as it is to be.
@@ -55,8 +55,11 @@ pub struct Interfaces {
     /// The others that rules are for are detached. With the last one of all go those for answers, and the
     /// state, unless there are rules.
     pub only_these: bool,
-    /// Those that are attached already get the policy that is wanted; otherwise another one is a conflict.
-    pub change_policies: bool,
+    /// But for those with these indexes.
+    pub spared: BTreeSet<u32>,
+    /// Those that are attached already get the policy and the ledger that is wanted; otherwise another policy is
+    /// a conflict, and the ledger stays.
+    pub change_attached: bool,
     /// Whose members may change rules; None: as it is.
     pub group: Option<Gid>,
     /// How many connections are remembered; None: as many as usual, or as many as before.
@@ -138,7 +141,7 @@ impl<'a> Change<'a> {
         let resize = resize.transpose()?.flatten();
         let (mut attached, new) = self.look()?;
         let mut stances = self.stances(&attached);
-        let loaded = self.load(&new)?;
+        let (loaded, exchanges) = (self.load(&new)?, self.exchanges(&attached)?);
         if let Some(gid) = self.wanted.group {
             permissions::open_to_group(pins, gid)?;
         }
@@ -158,12 +161,12 @@ impl<'a> Change<'a> {
             open.extend(new.iter().map(|wanted| wanted.device.ifindex));
         }
         let mut transaction = store.begin_with(lock, &open, stances)?;
-        if self.is_first() {
-            transaction.see_all()?;
-        }
         let (plan, result) = edit(&mut transaction)?;
         let staged = transaction.stage(plan)?;
         resize.map_or(Ok(()), Resize::apply)?;
+        exchanges
+            .into_iter()
+            .try_for_each(|other| other.make(pins))?;
         if let Some(ports) = self.wanted.source_ports {
             flow_table::set_source_ports(pins, lock, ports)?;
         }
@@ -211,9 +214,12 @@ impl<'a> Change<'a> {
     /// Those for answers go with the last one that rules are for; otherwise the rules say whether they go.
     fn stays(&self, interface: &Interface) -> bool {
         let mut wanted = self.wanted.wanted.iter();
+        let (ifindex, spared) = (interface.ifindex, &self.wanted.spared);
         match interface.purpose {
-            Purpose::Rules => wanted.any(|wanted| wanted.device.ifindex == interface.ifindex),
-            Purpose::Answers => !self.wanted.wanted.is_empty(),
+            Purpose::Rules => {
+                wanted.any(|w| w.device.ifindex == ifindex) || spared.contains(&ifindex)
+            }
+            Purpose::Answers => !self.wanted.wanted.is_empty() || !spared.is_empty(),
         }
     }
 
@@ -226,12 +232,6 @@ impl<'a> Change<'a> {
             .filter(ended)
             .map(Interface::name)
             .collect()
-    }
-
-    /// Whether no interface was attached that rules are for.
-    fn is_first(&self) -> bool {
-        let serves_rules = |interface: &Interface| interface.purpose == Purpose::Rules;
-        !self.wanted.wanted.is_empty() && !self.before.iter().any(serves_rules)
     }
 
     fn load(&self, new: &[&'a Wanted]) -> Result<Vec<Loaded<'a>>> {
@@ -252,6 +252,19 @@ impl<'a> Change<'a> {
         new.iter()
             .map(|wanted| Loaded::new(wanted, &means))
             .collect()
+    }
+
+    /// Other programs for those that are to have a ledger, or none, from now on.
+    fn exchanges(&self, attached: &[Attached]) -> Result<Vec<Exchange>> {
+        let mut exchanges = Vec::new();
+        for done in attached {
+            let ifindex = done.device.ifindex;
+            let before = self.before.iter().find(|i| i.ifindex == ifindex);
+            if before.is_some_and(|before| before.ledger != done.ledger) {
+                exchanges.push(Exchange::of_ledger(self.pins, ifindex, done.ledger)?);
+            }
+        }
+        Ok(exchanges)
     }
 
     fn require_no_loop(
@@ -287,10 +300,10 @@ impl<'a> Change<'a> {
 
     /// Takes off what does nothing any more. The change is published: what fails is no failure of it.
     fn clear_up(&self) {
-        let swept = match self.wanted.only_these && self.wanted.wanted.is_empty() {
+        let swept = detach::sweep(self.pins).and_then(|()| match self.wanted.only_these {
             true => self.end(),
-            false => detach::sweep(self.pins),
-        };
+            false => Ok(()),
+        });
         if let Err(error) = swept {
             let why = one_line(&error);
             say(Notice::Warning(format!(
@@ -301,8 +314,11 @@ impl<'a> Change<'a> {
 
     /// The state goes with the last interface, unless there are rules.
     fn end(&self) -> Result<()> {
-        let keep_rules = RuleStore::open(self.pins)?.count()? > 0;
-        if let Some(stays) = detach::clear(self.pins, keep_rules)? {
+        let is_attached = !stances::attached(self.pins)?.is_empty();
+        if is_attached || RuleStore::open(self.pins)?.count()? > 0 {
+            return Ok(());
+        }
+        if let Some(stays) = detach::clear(self.pins, false)? {
             say(Notice::Warning(stays.why));
         }
         Ok(())
@@ -360,7 +376,7 @@ fn live<'a>(pins: &Pins, before: &'a [Interface], ifindex: u32) -> Result<Option
 fn already(interface: &Interface, wanted: &Wanted, all: &Interfaces) -> Result<Attached> {
     let (name, was_for_answers) = (&wanted.device.name, interface.purpose == Purpose::Answers);
     let policy = wanted.policy.unwrap_or(interface.policy);
-    if policy != interface.policy && !was_for_answers && !all.change_policies {
+    if policy != interface.policy && !was_for_answers && !all.change_attached {
         let is = interface.policy.name();
         let why = format!("{name} is attached with another policy, {is}");
         let change = Remedy::from(Command::Name("policy")) + " changes it";
@@ -372,7 +388,14 @@ fn already(interface: &Interface, wanted: &Wanted, all: &Interfaces) -> Result<A
         return Err(failure(Exit::Conflict, (why, detach)));
     }
     let reason = "already attached".into();
-    let attached = Attached::new(&wanted.device, interface.mode, reason, interface.ledger);
+    let ledger = match (all.change_attached, interface.ledger) {
+        (true, LedgerState::On) if !wanted.ledger => LedgerState::Unwanted,
+        (true, LedgerState::Unwanted) if wanted.ledger && interface.mode != Mode::Tc => {
+            LedgerState::On
+        }
+        (_, ledger) => ledger,
+    };
+    let attached = Attached::new(&wanted.device, interface.mode, reason, ledger);
     Ok(Attached {
         already: true,
         was_for_answers,

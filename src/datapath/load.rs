@@ -47,16 +47,19 @@ pub fn load(
     variant: Variant,
     stance: &abi::policy,
 ) -> Result<OwnedFd> {
-    load_with(pins, &config(device, variant)?, Some(stance))
+    let loaded = load_with(pins, &config(device, variant)?, Some(stance))?;
+    Ok(loaded.program)
 }
 
-/// The program of an interface once more, on the maps that it has, as one that can serve answers alone.
-pub fn load_for_answers(pins: &Pins, ifindex: u32) -> Result<OwnedFd> {
-    let constants = abi::interface {
-        for_answers: 1,
-        ..constants_of(pins, ifindex)?
-    };
-    load_with(pins, &constants, None)
+/// The program of an interface once more, with other constants and on the maps that it has.
+pub fn load_again(pins: &Pins, constants: &abi::interface) -> Result<Loaded> {
+    load_with(pins, constants, None)
+}
+
+/// A program, and the map with its constants.
+pub struct Loaded {
+    pub program: OwnedFd,
+    pub constants: OwnedFd,
 }
 
 /// The constants with which the program of an interface was loaded.
@@ -71,7 +74,7 @@ fn load_with(
     pins: &Pins,
     constants: &abi::interface,
     stance: Option<&abi::policy>,
-) -> Result<OwnedFd> {
+) -> Result<Loaded> {
     let mut storage = MaybeUninit::uninit();
     match constants.mode {
         abi::MODE_TC => {
@@ -91,7 +94,7 @@ fn load_from<'a>(
     pins: &Pins,
     constants: &abi::interface,
     stance: Option<&abi::policy>,
-) -> Result<OwnedFd> {
+) -> Result<Loaded> {
     let (mut open, banks) = open(builder, storage, constants)?;
     let state_is_there = has_state(pins)?;
     if state_is_there {
@@ -119,7 +122,8 @@ fn load_from<'a>(
         policy::put(&map_of(object, "policy")?, stance)?;
         pin_interface(pins, constants.ifindex, object)?;
     }
-    Ok(program)
+    let constants = map_of(object, CONFIG)?.as_fd().try_clone_to_owned()?;
+    Ok(Loaded { program, constants })
 }
 
 /// The skeletons of all hooks have the same maps, by these names.
@@ -216,6 +220,15 @@ fn answers(device: &Device, mode: Mode) -> Result<u32> {
     })
 }
 
+/// A ledger's state as the constants have it.
+pub fn number_of(ledger: LedgerState) -> u32 {
+    match ledger {
+        LedgerState::On => abi::LEDGER_ON,
+        LedgerState::Unwanted => abi::LEDGER_UNWANTED,
+        LedgerState::Unavailable => abi::LEDGER_UNAVAILABLE,
+    }
+}
+
 fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
     let mut config = abi::interface {
         ifindex: device.ifindex,
@@ -225,11 +238,7 @@ fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
             Mode::Tc => abi::MODE_TC,
         },
         frags: variant.frags.into(),
-        ledger: match variant.ledger {
-            LedgerState::On => abi::LEDGER_ON,
-            LedgerState::Unwanted => abi::LEDGER_UNWANTED,
-            LedgerState::Unavailable => abi::LEDGER_UNAVAILABLE,
-        },
+        ledger: number_of(variant.ledger),
         answers: answers(device, variant.mode)?,
         reachable: is_reachable(device)?.into(),
         completes_checksum: device.completes_checksum()?.into(),

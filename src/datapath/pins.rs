@@ -72,6 +72,12 @@ impl Pins {
         self.interface(ifindex).join(pin(&OWN, name))
     }
 
+    /// Where an interface's new constants are pinned, until they are renamed, and what they are then.
+    pub(super) fn configs(&self, ifindex: u32) -> (PathBuf, PathBuf) {
+        let new = self.interface(ifindex).join("config-new");
+        (new, self.interface_map(ifindex, "config"))
+    }
+
     pub(super) fn link(&self, ifindex: u32) -> PathBuf {
         self.interface(ifindex).join("link")
     }

@@ -1,5 +1,6 @@
 //! The program of one interface: loaded, and attached in the place of others.
 
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Result;
@@ -7,12 +8,13 @@ use libbpf_rs::Link;
 
 use super::apply::Wanted;
 use super::attach::Attached;
-use super::bpffs::At;
+use super::bpffs::{At, remove_file};
 use super::foreign::{Foreign, Replaced};
 use super::interface::Interface;
 use super::kernel_layout::LinkLayout;
-use super::load::{Variant, load, load_for_answers};
+use super::load::{self, Variant, load, number_of};
 use super::mode::{Choice, Refused, choose, link};
+use super::permissions::{group_of, share_pin};
 use super::{Pins, abi, policy, sys};
 use crate::error::{Exit, failure, refusal};
 use crate::host::xdp;
@@ -156,11 +158,46 @@ fn foreign(wanted: &Wanted, purpose: Purpose, chosen: Mode) -> Result<Option<For
     Err(failure(Exit::Conflict, (why, Remedy::from(or) + force)))
 }
 
-/// Has an interface run a program that can serve answers alone. It does what the other one does, until the
-/// interface's stance is another one.
-pub fn exchange_for_answers(pins: &Pins, interface: &Interface) -> Result<()> {
-    let program = load_for_answers(pins, interface.ifindex)?;
-    let path = pins.link(interface.ifindex);
-    let link = Link::open(&path).at("cannot open", &path)?;
-    sys::update_link(link.as_fd(), program.as_fd()).at("cannot give another program to", &path)
+/// Another program for an interface that is attached, on the maps that it has.
+pub struct Exchange {
+    ifindex: u32,
+    loaded: load::Loaded,
+}
+
+impl Exchange {
+    /// One that can serve answers alone. It does what the other one does, until the interface's stance is another
+    /// one.
+    pub fn for_answers(pins: &Pins, ifindex: u32) -> Result<Self> {
+        Exchange::load(pins, ifindex, |constants| constants.for_answers = 1)
+    }
+
+    /// One with a ledger, or without.
+    pub fn of_ledger(pins: &Pins, ifindex: u32, ledger: LedgerState) -> Result<Self> {
+        Exchange::load(pins, ifindex, |constants| {
+            constants.ledger = number_of(ledger)
+        })
+    }
+
+    fn load(pins: &Pins, ifindex: u32, change: impl FnOnce(&mut abi::interface)) -> Result<Self> {
+        let mut constants = load::constants_of(pins, ifindex)?;
+        change(&mut constants);
+        let loaded = load::load_again(pins, &constants)?;
+        Ok(Exchange { ifindex, loaded })
+    }
+
+    /// Has the interface run it, from one frame to the next. A run that is killed before the pin of the constants
+    /// is replaced leaves the other's, which the same change replaces.
+    pub fn make(self, pins: &Pins) -> Result<()> {
+        let path = pins.link(self.ifindex);
+        let link = Link::open(&path).at("cannot open", &path)?;
+        sys::update_link(link.as_fd(), self.loaded.program.as_fd())
+            .at("cannot give another program to", &path)?;
+        let (new, config) = pins.configs(self.ifindex);
+        remove_file(&new)?;
+        sys::pin(self.loaded.constants.as_fd(), &new)?;
+        if let Some(gid) = group_of(&pins.state()) {
+            share_pin(&new, gid)?;
+        }
+        fs::rename(&new, &config).at("cannot replace", &config)
+    }
 }

@@ -159,20 +159,20 @@ impl<'a> Transaction<'a> {
         flow_table::require(&self.store.pins)
     }
 
-    /// Has the program see the answers that rules have translated which stay as they are. Where that fails, doctor
-    /// says so.
-    pub(in crate::datapath) fn see_all(&mut self) -> Result<()> {
-        for ifindex in self.store.answers_by()? {
-            self.see(ifindex, true)?;
-        }
-        Ok(())
-    }
-
     /// Attaches the program to a device where answers arrive that it has to see. Where that fails, a rule
     /// that had answers there before goes on as it was: somebody has detached there.
     fn see(&mut self, ifindex: u32, had_some: bool) -> Result<()> {
         let seen = self.attaching.see(ifindex);
         if had_some { Ok(()) } else { seen }
+    }
+
+    /// Has the program see the answers of rules that stay as they are, too: interfaces come or go with this change.
+    /// Where that fails, doctor says so.
+    fn see_all(&mut self, staged: &Slot) -> Result<()> {
+        let needed = self.store.answers_in(staged)?;
+        needed
+            .iter()
+            .try_for_each(|&ifindex| self.see(ifindex, true))
     }
 
     /// Checks that a plan finds room, and writes it. A backend without a counter keeps that of its server
@@ -199,7 +199,11 @@ impl<'a> Transaction<'a> {
             if job.new.remembering > 0 {
                 store.prepare_connections()?;
             }
-            written = Some(store.write(&ports, &live, &job)?);
+            let now = store.write(&ports, &live, &job)?;
+            if !self.attaching.stances.is_empty() {
+                self.see_all(&now.staged)?;
+            }
+            written = Some(now);
         }
         Ok(Staged {
             store,
