@@ -53,7 +53,7 @@ pub use mark::{MarkReport, mark};
 pub use policy::{PolicyReport, check_policy, policy, set_policy};
 pub use refresh::refresh;
 pub use resolve::{DeviceSpec, NamespaceSpec};
-pub use rollback::{RollbackReport, RollbackTo, rollback};
+pub use rollback::{MissingInterface, RollbackReport, RollbackTo, rollback};
 pub use selector::{MatchSpec, RuleSelector, text as match_text};
 pub use stats::{snapshot, status};
 pub use trial::{TrialRequest, confirm, trial};

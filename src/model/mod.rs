@@ -65,7 +65,9 @@ pub use record::RuleRecord;
 pub use refresh::{FailedBackend, NamedAdjacency, RefreshReport, RefreshedBackend};
 pub use remedy::{Command, Part, Place, Refusal, Remedy, Tool, Verb};
 pub use reply::Reply;
-pub use revision::{Author, ChangedRule, Changes, How, NamedChange, PastRevision, Revision};
+pub use revision::{
+    Author, ChangedInterface, ChangedRule, Changes, How, NamedChange, PastRevision, Revision,
+};
 pub use rule::{Backend, MAX_BACKENDS, Rewrite, Rewriting, Rule};
 pub use ruleset::{BackendEntry, InterfaceEntry, ModeEntry, RuleEntry, RuleSet};
 pub use session::SshSession;

@@ -13,7 +13,7 @@ pub use self::live::{Live, Names};
 use super::load::Host;
 use super::ruleset_file::bad;
 use super::wanted::{self, Sources, Wanted};
-use super::{AttachReport, DetachReport, announce, load, reply};
+use super::{AttachReport, DetachReport, announce, reply};
 use crate::datapath::{self, Lock, Pins, RuleStore};
 use crate::doctor::{self, Sample, checks};
 use crate::error::{Exit, exit_code, failure, one_line};

@@ -18,7 +18,7 @@ use super::{RuleStore, Trial};
 use crate::datapath::answers::{self, Attaching};
 use crate::datapath::stances::Stances;
 use crate::datapath::state::linked;
-use crate::datapath::{Lock, flow_table, sys};
+use crate::datapath::{Lock, Unconfirmed, flow_table, sys};
 use crate::host::device;
 use crate::model::{ForAnswers, Match, Plan, Rule};
 
@@ -143,6 +143,16 @@ impl<'a> Transaction<'a> {
         self.store.read(&live, matches, &key_of(matches))
     }
 
+    /// The number of the rule set that there is.
+    pub fn revision(&self) -> Result<u64> {
+        self.store.revision()
+    }
+
+    /// Whether that ends unless somebody confirms it.
+    pub fn unconfirmed(&self) -> Result<Option<Unconfirmed>> {
+        self.store.unconfirmed()
+    }
+
     /// Takes the place of a revision that nobody has confirmed.
     pub fn go_back(&mut self) {
         self.goes_back = true;
@@ -181,7 +191,7 @@ impl<'a> Transaction<'a> {
         let store = self.store;
         let count = plan.put.len();
         let live = store.slots.live()?;
-        let job = Job::new(store, &live, plan)?;
+        let mut job = Job::new(store, &live, plan)?;
         let Answers { before, after } = &job.answers;
         after
             .iter()
@@ -202,6 +212,7 @@ impl<'a> Transaction<'a> {
             let now = store.write(&ports, &live, &job)?;
             if !self.attaching.stances.is_empty() {
                 self.see_all(&now.staged)?;
+                store.note_interfaces(&self.attaching.stances, &mut job.undo)?;
             }
             written = Some(now);
         }
