@@ -111,17 +111,18 @@ pub fn diff(
     require_interface(&wanted, &interfaces)?;
     let read = datapath::read(pins, || {
         let store = RuleStore::open(pins)?;
-        let mut rules = store.list()?;
+        let mut rules = store.list_unsorted()?;
         store.forget_gone(&mut rules)?;
         Ok(rules)
     })?;
     let seen = datapath::attached(pins).unwrap_or_default();
-    let rules = rules::compare(
+    let mut rules = rules::compare(
         wanted,
         read.unwrap_or_default(),
         request.keep_others,
         |rule, old| guess_reply(rule, old, &seen),
     );
+    rules.sort();
     Ok(Difference {
         whole: interfaces.changes,
         rules,
@@ -191,9 +192,12 @@ fn change_rules(
     let store = RuleStore::open(pins)?;
     let egress = rules::egress(wanted.rules.iter().map(|wanted| &wanted.rule));
     let mut transaction = store.begin(&lock, &egress)?;
-    let live = store.list()?;
+    let live = store.list_unsorted()?;
     let mut asked = reply::Asked::new(|ifindex| transaction.translate(ifindex));
-    let difference = rules::compare(wanted, live, keep_others, |rule, _| asked.decide(rule));
+    let mut difference = rules::compare(wanted, live, keep_others, |rule, _| asked.decide(rule));
+    if difference.count() <= TOLD {
+        difference.sort();
+    }
     report.untranslated = asked.refused();
     report.rules = difference.counts();
     let mut names = Names::default();
