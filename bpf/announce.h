@@ -116,15 +116,16 @@ __noinline __u32 is_announced(void)
 {
 	struct question *asked = this_cpu_question();
 	struct scratch *mine = this_cpu_scratch();
-	__u32 slot = read_live() & LIVE_SLOT, class, line;
 	const struct only_rule *only;
 	struct query query = {};
+	__u32 slot, class, line;
 
 	if (!asked || !mine) /* never; the verifier doesn't know */
 		return 0;
+	slot = mine->decided.slot & LIVE_SLOT;
 	class = asked->family == FAMILY_IPV6 ? PORTS_OTHER6 : PORTS_OTHER4;
 	line = service_line(slot, class, PORT_ANNOUNCED);
-	if (!line || answers_only())
+	if (!line || answers_only(slot))
 		return 0;
 	query.family = asked->family;
 	query.slot = slot;
@@ -461,16 +462,20 @@ __noinline __u32 answer_echo(struct hook_ctx *ctx)
 	return OUTCOME_ECHO_ANSWERED;
 }
 
-/* Once a packet is parsed, and before the rules are asked: what is said between neighbours alone is
- * no rule's, not even one of all protocols. */
-static __always_inline __u32 answer_neighbour(struct hook_ctx *ctx, __u32 outcome)
+/*
+ * Once a packet is parsed, and before the rules are asked: what is said between neighbours alone is
+ * no rule's, not even one of all protocols. The slot is noted for whoever decides from here on.
+ */
+static __always_inline __u32 answer_neighbour(struct hook_ctx *ctx, __u32 live, __u32 outcome)
 {
 	struct scratch *mine = this_cpu_scratch();
 
+	if (!mine) /* never; the verifier doesn't know */
+		return outcome;
+	mine->decided.slot = live & LIVE_SLOT;
 	if (outcome == OUTCOME_NOT_IP)
 		return answer_arp(ctx);
-	if (!outcome && mine && mine->parsed.fragment == WHOLE &&
-	    mine->parsed.proto == IPPROTO_ICMPV6)
+	if (!outcome && mine->parsed.fragment == WHOLE && mine->parsed.proto == IPPROTO_ICMPV6)
 		return answer_solicitation(ctx);
 	return outcome;
 }

@@ -214,7 +214,7 @@ __noinline __u32 find_connection(struct flow_key *flow, struct connection *found
 			   &found->number);
 	if (!entry)
 		return NOT_FOUND;
-	if (seen.way == WAY_REQUEST && answers_only())
+	if (seen.way == WAY_REQUEST && answers_only(slot))
 		return NOT_FOUND;
 	found->unattended = *(volatile __u32 *)&entry->tick != current_tick() ||
 			    may_change(seen.state, seen.way, flags);

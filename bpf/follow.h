@@ -314,7 +314,7 @@ static __always_inline __u32 decide_by_flow(const struct packet *pkt, const stru
 	kind = keep_up(kind, &found, pkt->tcp_flags);
 	if (!is_stale(kind, &found) && follow(pkt, eth, kind, &found, decision))
 		return 0;
-	if (answers_only())
+	if (answers_only(decision->slot))
 		return OUTCOME_NO_RULE;
 	return ask_rules(pkt, eth, &found, is_stale(kind, &found), decision);
 }

@@ -46,7 +46,7 @@ static __always_inline __u32 glance_at_request(struct flow_entry *entry,
 					       const struct seen_entry *seen, __u32 revision,
 					       __u32 size, struct decision *decision)
 {
-	if (answers_only())
+	if (answers_only(decision->slot))
 		return NOT_KNOWN;
 	if (is_newer(revision, seen->backend >> 32) ||
 	    *(volatile __u32 *)&entry->ifindex != interface.ifindex)

@@ -351,7 +351,7 @@ __noinline __u32 decide_by_quote(__u32 live)
 		kind = find_quoted(slot);
 	if (kind == FOUND_ANSWER)
 		return send_to_client(mine);
-	if (answers_only())
+	if (answers_only(slot))
 		return 0;
 	if (kind == FOUND_REQUEST && !is_newer(ruleset->revision, mine->quote.revision) &&
 	    send_to_backend(mine, mine->quote.line, mine->quote.counter))

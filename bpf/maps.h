@@ -218,9 +218,10 @@ struct {
 	__type(value, struct counter);
 } outcomes SEC(".maps");
 
+/* By slot. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, struct policy);
 } policy SEC(".maps");

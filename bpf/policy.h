@@ -37,10 +37,9 @@ static __always_inline bool is_unmatched(__u32 outcome)
 }
 
 /* One read of one word: the command may change the policy meanwhile. */
-static __always_inline struct policy current_policy(void)
+static __always_inline struct policy policy_of(__u32 slot)
 {
-	__u32 zero = 0;
-	volatile __u64 *value = bpf_map_lookup_elem(&policy, &zero);
+	volatile __u64 *value = bpf_map_lookup_elem(&policy, &slot);
 	__u64 word = value ? *value : POLICY_PASS;
 	struct policy now;
 
@@ -49,9 +48,18 @@ static __always_inline struct policy current_policy(void)
 }
 
 /* Whether rules take nothing here: see POLICY_ANSWERS_ONLY. */
-static __always_inline bool answers_only(void)
+static __always_inline bool answers_only(__u32 slot)
 {
-	return interface.for_answers && current_policy().flags & POLICY_ANSWERS_ONLY;
+	return interface.for_answers && policy_of(slot).flags & POLICY_ANSWERS_ONLY;
+}
+
+/*
+ * Whether the program has no part in what arrives here while this rule set is live: see
+ * POLICY_DORMANT. Neither static nor inlined, so that it takes no stack of the caller's.
+ */
+__noinline __u32 is_dormant(__u32 live)
+{
+	return policy_of(live & LIVE_SLOT).flags & POLICY_DORMANT;
 }
 
 /*
@@ -79,9 +87,9 @@ __noinline __u32 prepare_forward(struct hook_ctx *ctx, __u32 ifindex, __u32 size
 
 /* The outcome of a frame that no rule matched, by the interface's policy. */
 static __always_inline __u32 apply_policy(struct hook_ctx *ctx, const struct packet *pkt,
-					  __u32 outcome)
+					  __u32 outcome, __u32 slot)
 {
-	struct policy now = current_policy();
+	struct policy now = policy_of(slot);
 	__u32 prepared, beside;
 
 	if (now.kind == POLICY_DROP)

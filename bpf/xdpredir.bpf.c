@@ -63,7 +63,7 @@ static __always_inline __u32 decide_plain(const struct packet *pkt, struct decis
 		outcome = glance(pkt, decision);
 	if (outcome != NOT_KNOWN)
 		return outcome;
-	if (answers_only())
+	if (answers_only(decision->slot))
 		return OUTCOME_NO_RULE;
 	return decide_by_rules(pkt, &choice, decision);
 }
@@ -274,7 +274,7 @@ static __always_inline __u32 judge(struct hook_ctx *ctx, const struct packet *pk
 	outcome = decide_plain(pkt, &decision, live) ?: act(ctx, pkt, &decision);
 	if (outcome == BEGINS)
 		put_decision(&decision);
-	return is_unmatched(outcome) ? apply_policy(ctx, pkt, outcome) : outcome;
+	return is_unmatched(outcome) ? apply_policy(ctx, pkt, outcome, decision.slot) : outcome;
 }
 
 /* The outcome of what most packets are. */
@@ -394,7 +394,9 @@ __noinline __u32 settle_any(struct hook_ctx *ctx, __u32 outcome)
 		return outcome;
 	if (mine->parsed.fragment == FIRST && !is_by_rule(outcome))
 		forget_first();
-	return is_unmatched(outcome) ? apply_policy(ctx, &mine->parsed, outcome) : outcome;
+	return is_unmatched(outcome)
+		       ? apply_policy(ctx, &mine->parsed, outcome, mine->decided.slot & LIVE_SLOT)
+		       : outcome;
 }
 
 /* Sends an ICMP error on as decide_by_quote has decided, with what it quotes. */
@@ -420,7 +422,7 @@ static __always_inline __u32 parse_long(struct hook_ctx *ctx)
 /* The outcome of any packet but a plain one, as far as its connection stands. */
 static __always_inline __u32 judge_any(struct hook_ctx *ctx, __u32 live)
 {
-	__u32 outcome = answer_neighbour(ctx, parse_long(ctx));
+	__u32 outcome = answer_neighbour(ctx, live, parse_long(ctx));
 
 	if (outcome)
 		return outcome;
@@ -455,6 +457,8 @@ int xdpredir(struct hook_ctx *ctx)
 {
 	__u32 size = frame_size(ctx), live = read_live(), outcome;
 
+	if (live & LIVE_DORMANT && is_dormant(live))
+		return HOOK_PASS;
 	pull_headers(ctx, PLAIN4_L4 + sizeof(struct tcphdr), PLAIN6_L4 + sizeof(struct tcphdr));
 	outcome = is_away(ctx) ? OUTCOME_NO_DEVICE : judge_plain(ctx, live, size);
 	if (outcome >= OUTCOMES)

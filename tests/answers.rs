@@ -9,6 +9,8 @@ use fixture::lan::mac;
 use fixture::routed::{Between, Routed as Bed};
 use fixture::{Ns, Pins, Run, Tool, eventually, kill};
 use serde_json::Value;
+use xdpredir::datapath::{self, Interfaces, Wanted};
+use xdpredir::host::device;
 
 const VIP: &str = "203.0.113.53";
 const VIP6: &str = "2001:db8:53::53";
@@ -558,5 +560,37 @@ fn where_the_program_cannot_see_them_they_are_not_translated_and_that_is_said() 
 
     let added = bed.typed("rule add --vlan 5 --server 172.17.0.2 --pop-vlan --pop-vlan");
     is_said(&added, "answers get one tag back at most");
+    assert_eq!(bed.attached_to(), [LAN]);
+}
+
+/// From one instant to the next, rules take nothing there any more, and answers are seen all the time.
+#[test]
+fn an_interface_that_rules_are_for_no_longer_is_kept_where_answers_arrive() {
+    let bed = Bed::attached(Between::Veth);
+    bed.tool().ok("attach wan --policy drop");
+    let added = bed.add("wan");
+    assert!(!added.out.contains("for the answers"), "{added:?}");
+    assert_eq!(bed.attached_to(), [LAN, "wan skb rules"]);
+    let report = bed.host.enter(|| {
+        let pins = datapath::locate(Some(&bed.pins.dir())).unwrap();
+        let lan = Wanted {
+            device: device::by_name("lan").unwrap(),
+            mode: None,
+            ledger: true,
+            policy: None,
+            force: false,
+        };
+        let interfaces = Interfaces {
+            wanted: vec![lan],
+            only_these: true,
+            ..Interfaces::default()
+        };
+        datapath::attach(&pins, &interfaces).unwrap()
+    });
+    assert_eq!(report.for_answers.attached[0].ifname, "wan");
+    assert_eq!(report.detached, Vec::<String>::new());
+    assert_eq!(bed.attached_to(), [LAN, WAN]);
+    assert!(bed.answers());
+    bed.tool().ok(DEL);
     assert_eq!(bed.attached_to(), [LAN]);
 }

@@ -50,6 +50,7 @@ struct ruleset {
 /* Bits of the only entry of the map live. */
 #define LIVE_SLOT	 1
 #define LIVE_CONNECTIONS 2 /* a rule of that slot remembers connections */
+#define LIVE_DORMANT	 4 /* an interface may be dormant: see POLICY_DORMANT */
 
 /*
  * Classes of the map `ports`: a service's number is slot * SLOT_PORTS + class * PORTS + port. For

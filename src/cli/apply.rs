@@ -6,11 +6,11 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::grammar::{self, Global};
-use super::{load, pins, warnings};
-use xdpredir::control::{self, ApplyReport, ApplyRequest, Difference, Names, RuleCounts};
+use super::{attach, doctor, load, pins, warnings};
+use xdpredir::control::{self, ApplyReport, ApplyRequest, Difference, Names, Pins, RuleCounts};
 use xdpredir::error::Exit;
 use xdpredir::model::difference::{Change, Operation};
-use xdpredir::model::{AnswerInterface, Unfound};
+use xdpredir::model::{AnswerInterface, Change as Reverted, Unfound};
 use xdpredir::view::{self, doctor::Row};
 
 #[derive(Serialize)]
@@ -49,12 +49,18 @@ pub fn run(global: &Global, args: &grammar::Apply) -> Result<ExitCode> {
             detached: &report.for_answers.detached,
             warnings,
         })?,
-        false => tell(&report)?,
+        false => tell(global, &pins, &report)?,
     }
-    Ok(code(&report.missing))
+    let reverted = doctor::report_reverted(global, &report.reverted);
+    Ok(match report.missing.is_empty() {
+        true => reverted,
+        false => code(&report.missing),
+    })
 }
 
-fn tell(report: &ApplyReport) -> Result<()> {
+fn tell(global: &Global, pins: &Pins, report: &ApplyReport) -> Result<()> {
+    let mounted = report.mounted.map(|at| format!("mounted a bpffs at {at}"));
+    mounted.iter().try_for_each(view::sentence)?;
     view::difference::say(report.changes.iter().cloned())?;
     let RuleCounts {
         added,
@@ -70,10 +76,16 @@ fn tell(report: &ApplyReport) -> Result<()> {
     if left > 0 {
         view::sentence(format_args!("… and {}", view::count(left, "rule")))?;
     }
+    let mut new = report.attached.iter().filter(|attached| !attached.already);
+    new.try_for_each(|attached| attach::describe(global, pins, attached))?;
+    let reverted = report.reverted.changes.iter().map(Reverted::undone);
+    doctor::print_changes("reverted", reverted)?;
     let rules = view::count(same, "rule");
-    view::sentence(match (report.changes.is_empty(), same) {
-        (true, _) => format!("nothing to change: {rules}"),
-        _ => format!("{added} added, {changed} changed, {removed} removed; {rules} as before"),
+    view::sentence(match report.changes.is_empty() {
+        true => format!("nothing to change: {rules}"),
+        _ => {
+            format!("rules: {added} added, {changed} changed, {removed} removed, {same} as before")
+        }
     })?;
     view::answers::say(&report.for_answers)
 }

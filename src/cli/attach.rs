@@ -16,6 +16,7 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
         mounted,
         for_answers,
         connections,
+        ..
     } = report;
     let mounted = mounted.map(|at| format!("mounted a bpffs at {at}"));
     let warn =
@@ -62,7 +63,7 @@ impl From<&grammar::Attach> for AttachRequest {
     }
 }
 
-fn describe(global: &Global, pins: &Pins, attached: &Attached) -> Result<()> {
+pub fn describe(global: &Global, pins: &Pins, attached: &Attached) -> Result<()> {
     let (name, mode) = (&attached.device.name, attached.mode);
     if attached.made_room {
         view::sentence(format_args!(

@@ -37,7 +37,7 @@ pub struct PolicyReport {
 pub fn policy(pins: &Pins, interface: &str) -> Result<PolicyReport> {
     let report = datapath::read(pins, || {
         let interface = find(pins, interface)?;
-        let policy = interface.policy(pins)?;
+        let policy = interface.policy;
         report(pins, &interface, policy, false)
     })?;
     report.ok_or_else(|| datapath::not_attached(pins))
@@ -48,7 +48,7 @@ pub fn set_policy(pins: &Pins, interface: &str, wanted: &PolicySpec) -> Result<P
     let lock = Lock::take(pins)?;
     let interface = find(pins, interface)?;
     let wanted = resolve(wanted)?;
-    let before = interface.policy(pins)?;
+    let before = interface.policy;
     interface.set_policy(pins, &lock, &wanted)?;
     report(pins, &interface, wanted, before != wanted)
 }

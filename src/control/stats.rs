@@ -28,7 +28,7 @@ fn read(pins: &Pins, selector: &RuleSelector) -> Result<Snapshot> {
     let there = rules.iter().filter(|record| record.ifname.is_some());
     let mut egress: BTreeSet<u32> = there.filter_map(|record| record.ifindex).collect();
     for interface in &attached {
-        let policy = named_policy(&store, interface.policy(pins)?)?;
+        let policy = named_policy(&store, interface.policy)?;
         egress.extend(policy.policy.device().filter(|_| policy.ifname.is_some()));
     }
     let table = FlowTable::open(pins)?;
@@ -106,6 +106,6 @@ fn attachment(pins: &Pins, store: &RuleStore, interface: &Interface) -> Result<I
         state,
         ledger: interface.ledger,
         sees_links: interface.sees_links,
-        policy: named_policy(store, interface.policy(pins)?)?,
+        policy: named_policy(store, interface.policy)?,
     })
 }

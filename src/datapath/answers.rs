@@ -8,25 +8,36 @@ use anyhow::{Context, Error, Result};
 
 use super::attach::attach_for_answers;
 use super::bpffs::remove_tree;
-use super::interface::{Interface, interfaces};
+use super::interface::Interface;
 use super::log::{Notice, say};
+use super::program::Exchange;
+use super::stances::{Stances, interfaces};
 use super::{Lock, Pins, RuleStore, detach};
 use crate::error::{Exit, failure, one_line};
 use crate::host::capability;
 use crate::host::device::{self, Device};
-use crate::model::{AnswerInterface, ForAnswers, LinkState, Purpose, Refusal, Remedy, Verb};
+use crate::model::{AnswerInterface, LinkState, Policy, Purpose, Refusal, Remedy, Verb};
 
 /// What a change attaches. It is taken away again if the change is not published.
-pub struct Attaching<'a> {
+pub(super) struct Attaching<'a> {
     pins: &'a Pins,
     lock: &'a Lock,
+    /// What else the change makes of interfaces.
+    pub stances: Stances,
     new: Vec<AnswerInterface>,
+    /// Those where rules are for no longer, and answers still arrive.
+    kept: Vec<AnswerInterface>,
 }
 
 impl<'a> Attaching<'a> {
-    pub fn new(pins: &'a Pins, lock: &'a Lock) -> Self {
-        let new = Vec::new();
-        Attaching { pins, lock, new }
+    pub fn new(pins: &'a Pins, lock: &'a Lock, stances: Stances) -> Self {
+        Attaching {
+            pins,
+            lock,
+            stances,
+            new: Vec::new(),
+            kept: Vec::new(),
+        }
     }
 
     /// Has the program see the answers that arrive at a device. A device that is gone has none.
@@ -34,24 +45,48 @@ impl<'a> Attaching<'a> {
         let Some(device) = device::by_index(ifindex)? else {
             return Ok(());
         };
-        if is_seen(self.pins, &device)? {
+        let interfaces = self.stances.interfaces(self.pins)?;
+        if is_seen(self.pins, &interfaces, &device)? {
             return Ok(());
         }
-        let attached = may_attach(&device)
-            .and_then(|()| attach_for_answers(self.pins, self.lock, &device))
-            .with_context(|| format!("answers arrive at {}, unseen", device.name))?;
+        let unseen = || format!("answers arrive at {}, unseen", device.name);
+        if self.stances.ends(ifindex) {
+            return self.keep_seeing(&device).with_context(unseen);
+        }
+        let mode = may_attach(&device)
+            .and_then(|()| attach_for_answers(self.pins, self.lock, &device, &interfaces))
+            .with_context(unseen)?;
         self.new.push(AnswerInterface {
             ifname: device.name,
             ifindex,
-            mode: attached.mode,
-            reason: attached.reason,
+            mode: mode.0,
+            reason: mode.1,
+        });
+        Ok(())
+    }
+
+    /// Keeps an interface that the change would end, for answers alone.
+    fn keep_seeing(&mut self, device: &Device) -> Result<()> {
+        let all = interfaces(self.pins)?;
+        let ended = all.iter().find(|i| i.ifindex == device.ifindex);
+        let ended = ended.context("an interface that ends is attached")?;
+        Exchange::for_answers(self.pins, ended.ifindex)?.make(self.pins)?;
+        self.stances
+            .set(ended.ifindex, &Policy::Pass, Purpose::Answers);
+        self.kept.push(AnswerInterface {
+            ifname: device.name.clone(),
+            ifindex: ended.ifindex,
+            mode: ended.mode,
+            reason: "it was attached for rules before".into(),
         });
         Ok(())
     }
 
     /// Keeps what was attached.
     pub fn keep(mut self) -> Vec<AnswerInterface> {
-        std::mem::take(&mut self.new)
+        let mut all = std::mem::take(&mut self.new);
+        all.append(&mut self.kept);
+        all
     }
 }
 
@@ -70,9 +105,9 @@ impl Drop for Attaching<'_> {
 
 /// What comes in by a port of a bridge is seen on the bridge, too, where it is meant for this host. An
 /// interface that rules are for stays the user's, in whatever state it is.
-fn is_seen(pins: &Pins, device: &Device) -> Result<bool> {
+fn is_seen(pins: &Pins, interfaces: &[Interface], device: &Device) -> Result<bool> {
     let places = places(device);
-    for interface in interfaces(pins)? {
+    for interface in interfaces {
         if !places.contains(&interface.ifindex) {
             continue;
         }
@@ -181,20 +216,6 @@ fn still_attached(name: &str, error: &Error) -> Notice {
     Notice::Warning(format!(
         "{name} stays attached for answers, which no rule needs any more: {why}"
     ))
-}
-
-/// Attaches where the rules need it that were kept when nothing was attached any more. Where that fails,
-/// doctor says so.
-pub fn attach_again(pins: &Pins, lock: &Lock) -> Result<ForAnswers> {
-    let store = RuleStore::open(pins)?;
-    let needed = store.answers_by()?;
-    let mut attaching = Attaching::new(pins, lock);
-    for &ifindex in &needed {
-        let _ = attaching.see(ifindex);
-    }
-    let attached = attaching.keep();
-    let detached = settle(&store, pins, &needed);
-    Ok(ForAnswers { attached, detached })
 }
 
 /// The indexes of the interfaces where rules need the program for answers.

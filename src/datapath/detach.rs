@@ -6,21 +6,28 @@ use anyhow::{Context, Error, Result};
 use libbpf_rs::Link;
 
 use super::bpffs::{At, exists, remove_directory, remove_tree};
-use super::interface::{Interface, interfaces};
+use super::interface::Interface;
 use super::permissions::close_members_door;
-use super::state::{attached, interface_directories};
+use super::ruleset::slots::Slots;
+use super::stances::{attached, dormant_now, interfaces};
+use super::state::{has_state, interface_directories, linked};
 use super::{Pins, ledger};
 use crate::error::one_line;
+use crate::host::device;
 use crate::model::{LedgerState, Place, Refusal, Remedy, Tool};
 
 /// Takes the program off an interface, in whatever network namespace that is now.
 pub fn detach(pins: &Pins, interface: &Interface) -> Result<()> {
-    let path = pins.link(interface.ifindex);
+    take_off(pins, interface.ifindex)
+        .with_context(|| format!("cannot detach from {}", interface.name()))
+}
+
+fn take_off(pins: &Pins, ifindex: u32) -> Result<()> {
+    let path = pins.link(ifindex);
     let link = Link::open(&path).at("cannot open", &path)?;
     // The pin first: should this run end here, the link goes with its last descriptor.
     fs::remove_file(&path).at("cannot remove", &path)?;
-    link.detach()
-        .with_context(|| format!("cannot detach from {}", interface.name()))
+    Ok(link.detach()?)
 }
 
 /// Removes what detached interfaces leave; with the last one goes all state, unless it is to be kept.
@@ -44,16 +51,30 @@ fn stays_empty(pins: &Pins, error: &Error) -> Refusal {
     (one_line(error), remedy).into()
 }
 
-/// Removes what an interrupted run has left: staged state, interfaces without a link.
+/// Removes what an interrupted run has left: staged state, interfaces without a link, and programs of interfaces
+/// that are not attached yet, or no longer.
 pub(super) fn sweep(pins: &Pins) -> Result<()> {
     remove_tree(&pins.staged())?;
-    let attached = attached(pins)?;
+    if !has_state(pins)? {
+        return Ok(());
+    }
+    end_dormant(pins)?;
+    let linked = linked(pins)?;
     if !is_ledger_wanted(pins) {
         ledger::end(pins)?;
     }
     let directories = interface_directories(pins)?.into_iter();
-    let mut orphans = directories.filter(|ifindex| !attached.contains(ifindex));
+    let mut orphans = directories.filter(|ifindex| !linked.contains(ifindex));
     orphans.try_for_each(|ifindex| remove_tree(&pins.interface(ifindex)))
+}
+
+/// Takes the programs off that do nothing. Only then, no program has to look whether its interface is dormant.
+fn end_dormant(pins: &Pins) -> Result<()> {
+    for ifindex in dormant_now(pins)? {
+        let name = || device::name_of(ifindex).unwrap_or_else(|| format!("ifindex {ifindex}"));
+        take_off(pins, ifindex).with_context(|| format!("cannot detach from {}", name()))?;
+    }
+    Slots::open(pins)?.set_dormant(false)
 }
 
 /// An interface that cannot be read is no reason to end the ledger.

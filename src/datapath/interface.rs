@@ -1,15 +1,16 @@
 //! The interfaces that the program is attached to.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use libbpf_rs::Link;
 use libbpf_rs::query::LinkTypeInfo;
 
 use super::bpffs::At;
-use super::maps::{Counters, Map};
-use super::state::attached;
-use super::{Pins, abi, policy, sys};
+use super::maps::Counters;
+use super::{Pins, abi, load, policy, sys};
 use crate::host::device;
-use crate::model::{Actions, LedgerState, LinkState, Mac, Mode, Outcome, Outcomes, Purpose};
+use crate::model::{
+    Actions, LedgerState, LinkState, Mac, Mode, Outcome, Outcomes, Policy, Purpose,
+};
 
 /// The ways out of the program, by their names in JSON.
 const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
@@ -57,6 +58,8 @@ pub struct Interface {
     pub reachable: bool,
     /// As it is now.
     pub purpose: Purpose,
+    /// What becomes of the frames that no rule matches, now.
+    pub policy: Policy,
     /// Backends whose link is down are skipped.
     pub sees_links: bool,
     /// What the program sends back there arrives, as far as that was known.
@@ -78,11 +81,9 @@ pub struct Ids {
 }
 
 impl Interface {
-    fn read(pins: &Pins, ifindex: u32) -> Result<Self> {
-        let path = pins.interface_map(ifindex, "config");
-        let config = Map::<u32, abi::interface>::open(&path, "config")?
-            .get(&0)?
-            .with_context(|| format!("{} is empty", path.display()))?;
+    /// With what it does.
+    pub(super) fn read(pins: &Pins, ifindex: u32, stance: abi::policy) -> Result<Self> {
+        let config = load::constants_of(pins, ifindex)?;
         let mut interface = Interface {
             ifindex: config.ifindex,
             mode: match config.mode {
@@ -97,7 +98,8 @@ impl Interface {
             },
             frags: config.frags != 0,
             reachable: config.reachable != 0,
-            purpose: policy::purpose(pins, ifindex)?,
+            purpose: policy::purpose(&stance),
+            policy: policy::decode(stance),
             sees_links: config.to_device != 0,
             answers: config.answers != abi::ANSWERS_NONE,
             mac: Some(Mac(config.mac)).filter(|mac| mac.is_unicast()),
@@ -183,12 +185,4 @@ impl Interface {
 pub fn runs(program: u32, ifindex: u32) -> bool {
     sys::xdp_query(ifindex).is_ok_and(|state| state.programs().contains(&program))
         || sys::tcx_query(ifindex).is_ok_and(|programs| programs.contains(&program))
-}
-
-/// All attached interfaces, in the order of their indexes.
-pub fn interfaces(pins: &Pins) -> Result<Vec<Interface>> {
-    attached(pins)?
-        .into_iter()
-        .map(|ifindex| Interface::read(pins, ifindex))
-        .collect()
 }

@@ -14,6 +14,7 @@ use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::banks::Kind;
 use super::bpffs::{At, mkdir, remove_tree};
 use super::kernel_layout::{LinkLayout, NetnsLayout};
+use super::maps::Map as PinnedMap;
 use super::permissions::{group_of, share_pins_of};
 use super::ruleset::slots;
 use super::schema::{CONFIG, OWN, SHARED, Schema, pin_of};
@@ -21,7 +22,7 @@ use super::state::has_state;
 use super::{Pins, banks, ledger, policy, refusal, ruleset, sys};
 use crate::host::device::{self, Device};
 use crate::host::{netns, xdp};
-use crate::model::{LedgerState, Mode, Policy, Purpose};
+use crate::model::{LedgerState, Mode, Purpose};
 
 /// What the variables of the XDP program are called in the BPF object.
 const VARIABLES: &str = "xdpredir.bss";
@@ -38,26 +39,52 @@ pub struct Variant {
     pub links: Option<LinkLayout>,
 }
 
-/// The program with the interface's constants and its policy, on the namespace's maps; its own maps are
-/// pinned.
-pub fn load(pins: &Pins, device: &Device, variant: Variant, policy: &Policy) -> Result<OwnedFd> {
+/// The program with the interface's constants, on the namespace's maps; its own maps are pinned. What it is to do
+/// is given, whichever slot is live.
+pub fn load(
+    pins: &Pins,
+    device: &Device,
+    variant: Variant,
+    stance: &abi::policy,
+) -> Result<OwnedFd> {
+    let loaded = load_with(pins, &config(device, variant)?, Some(stance))?;
+    Ok(loaded.program)
+}
+
+/// The program of an interface once more, with other constants and on the maps that it has.
+pub fn load_again(pins: &Pins, constants: &abi::interface) -> Result<Loaded> {
+    load_with(pins, constants, None)
+}
+
+/// A program, and the map with its constants.
+pub struct Loaded {
+    pub program: OwnedFd,
+    pub constants: OwnedFd,
+}
+
+/// The constants with which the program of an interface was loaded.
+pub fn constants_of(pins: &Pins, ifindex: u32) -> Result<abi::interface> {
+    let path = pins.interface_map(ifindex, "config");
+    let constants = PinnedMap::<u32, abi::interface>::open(&path, "config")?.get(&0)?;
+    constants.with_context(|| format!("{} is empty", path.display()))
+}
+
+/// Without a stance, on the maps that the interface has.
+fn load_with(
+    pins: &Pins,
+    constants: &abi::interface,
+    stance: Option<&abi::policy>,
+) -> Result<Loaded> {
     let mut storage = MaybeUninit::uninit();
-    let wanted = (device, variant);
-    match variant.mode {
-        Mode::Native | Mode::Skb => load_from(
-            XdpredirSkelBuilder::default(),
-            &mut storage,
-            pins,
-            wanted,
-            policy,
-        ),
-        Mode::Tc => load_from(
-            XdpredirTcSkelBuilder::default(),
-            &mut storage,
-            pins,
-            wanted,
-            policy,
-        ),
+    match constants.mode {
+        abi::MODE_TC => {
+            let builder = XdpredirTcSkelBuilder::default();
+            load_from(builder, &mut storage, pins, constants, stance)
+        }
+        _ => {
+            let builder = XdpredirSkelBuilder::default();
+            load_from(builder, &mut storage, pins, constants, stance)
+        }
     }
 }
 
@@ -65,14 +92,17 @@ fn load_from<'a>(
     builder: impl SkelBuilder<'a>,
     storage: &'a mut MaybeUninit<OpenObject>,
     pins: &Pins,
-    wanted: (&Device, Variant),
-    policy: &Policy,
-) -> Result<OwnedFd> {
-    let (device, variant) = wanted;
-    let (mut open, banks) = open(builder, storage, device, variant)?;
+    constants: &abi::interface,
+    stance: Option<&abi::policy>,
+) -> Result<Loaded> {
+    let (mut open, banks) = open(builder, storage, constants)?;
     let state_is_there = has_state(pins)?;
     if state_is_there {
-        reuse_shared(pins, open.open_object_mut())?;
+        reuse(&pins.state(), &SHARED, open.open_object_mut())?;
+    }
+    if stance.is_none() {
+        let own = pins.interface(constants.ifindex);
+        reuse(&own, &OWN, open.open_object_mut())?;
     }
     let mut loaded = refusal::explain(|| open.load())?;
     let object = loaded.object_mut();
@@ -84,13 +114,16 @@ fn load_from<'a>(
         pin_state(pins, &banks, object)?;
     }
     let program = program_of(object)?;
-    if variant.ledger == LedgerState::On {
+    if constants.ledger == abi::LEDGER_ON {
         ledger::start(pins)?;
         tell_its_id(object, Program::id_from_fd(program.as_fd())?)?;
     }
-    policy::put(&map_of(object, "policy")?, policy, variant.purpose)?;
-    pin_interface(pins, device.ifindex, object)?;
-    Ok(program)
+    if let Some(stance) = stance {
+        policy::put(&map_of(object, "policy")?, stance)?;
+        pin_interface(pins, constants.ifindex, object)?;
+    }
+    let constants = map_of(object, CONFIG)?.as_fd().try_clone_to_owned()?;
+    Ok(Loaded { program, constants })
 }
 
 /// The skeletons of all hooks have the same maps, by these names.
@@ -126,7 +159,8 @@ pub fn try_out() -> Result<()> {
     };
     let mut storage = MaybeUninit::uninit();
     let builder = XdpredirSkelBuilder::default();
-    let (open, _banks) = open(builder, &mut storage, &device::by_name("lo")?, variant)?;
+    let constants = config(&device::by_name("lo")?, variant)?;
+    let (open, _banks) = open(builder, &mut storage, &constants)?;
     refusal::explain(|| open.load()).map(drop)
 }
 
@@ -140,25 +174,23 @@ struct FirstBanks {
 fn open<'a, B: SkelBuilder<'a>>(
     builder: B,
     storage: &'a mut MaybeUninit<OpenObject>,
-    device: &Device,
-    variant: Variant,
+    constants: &abi::interface,
 ) -> Result<(B::Output, FirstBanks)> {
     let mut open = builder.open(storage)?;
     let banks = FirstBanks {
         counters: Kind::Counters.create()?,
         lines: Kind::Lines.create()?,
     };
-    let constants = config(device, variant)?;
     for mut map in open.open_object_mut().maps_mut() {
         match &*map.name().to_string_lossy() {
-            CONFIG => map.set_initial_value(abi::bytes_of(&constants))?,
+            CONFIG => map.set_initial_value(abi::bytes_of(constants))?,
             // Tells the kernel how large a bank is.
             "counters" => map.set_inner_map_fd(banks.counters.as_fd())?,
             "lines" => map.set_inner_map_fd(banks.lines.as_fd())?,
             _ => {}
         }
     }
-    if variant.frags {
+    if constants.frags != 0 {
         for mut program in open.open_object_mut().progs_mut() {
             program.set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
         }
@@ -188,6 +220,15 @@ fn answers(device: &Device, mode: Mode) -> Result<u32> {
     })
 }
 
+/// A ledger's state as the constants have it.
+pub fn number_of(ledger: LedgerState) -> u32 {
+    match ledger {
+        LedgerState::On => abi::LEDGER_ON,
+        LedgerState::Unwanted => abi::LEDGER_UNWANTED,
+        LedgerState::Unavailable => abi::LEDGER_UNAVAILABLE,
+    }
+}
+
 fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
     let mut config = abi::interface {
         ifindex: device.ifindex,
@@ -197,11 +238,7 @@ fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
             Mode::Tc => abi::MODE_TC,
         },
         frags: variant.frags.into(),
-        ledger: match variant.ledger {
-            LedgerState::On => abi::LEDGER_ON,
-            LedgerState::Unwanted => abi::LEDGER_UNWANTED,
-            LedgerState::Unavailable => abi::LEDGER_UNAVAILABLE,
-        },
+        ledger: number_of(variant.ledger),
         answers: answers(device, variant.mode)?,
         reachable: is_reachable(device)?.into(),
         completes_checksum: device.completes_checksum()?.into(),
@@ -222,10 +259,12 @@ fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
     Ok(config)
 }
 
-fn reuse_shared(pins: &Pins, object: &mut OpenObject) -> Result<()> {
+/// Has a program use maps that are pinned in a directory. Its constants are always its own.
+fn reuse(directory: &Path, maps: &[Schema], object: &mut OpenObject) -> Result<()> {
     for mut map in object.maps_mut() {
-        if let Some(pin) = pin_of(&SHARED, &map.name().to_string_lossy()) {
-            let path = pins.state().join(pin);
+        let name = map.name().to_string_lossy().into_owned();
+        if let Some(pin) = pin_of(maps, &name).filter(|_| name != CONFIG) {
+            let path = directory.join(pin);
             map.reuse_pinned_map(&path).at("cannot use", &path)?;
         }
     }

@@ -10,7 +10,7 @@
 //!     state/ledger/                links of the tracing programs
 //!     state/journal/               the journal of doctor's fixes
 //!     state/passes/                links of the pass program, by network namespace and device
-//!     state/if-<ifindex>/          outcomes, config, link; attached if, and only if, link is there
+//!     state/if-<ifindex>/          outcomes, config, link; attached if link is there, and policy says so
 //! ```
 //! An ifindex means something in one network namespace only, hence the cookie.
 
@@ -70,6 +70,12 @@ impl Pins {
 
     pub(super) fn interface_map(&self, ifindex: u32, name: &str) -> PathBuf {
         self.interface(ifindex).join(pin(&OWN, name))
+    }
+
+    /// Where an interface's new constants are pinned, until they are renamed, and what they are then.
+    pub(super) fn configs(&self, ifindex: u32) -> (PathBuf, PathBuf) {
+        let new = self.interface(ifindex).join("config-new");
+        (new, self.interface_map(ifindex, "config"))
     }
 
     pub(super) fn link(&self, ifindex: u32) -> PathBuf {

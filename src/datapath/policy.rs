@@ -1,12 +1,14 @@
-//! The policies of the interfaces, in the kernel. Each is one word: a change is one write.
+//! The policies of the interfaces, in the kernel. Each is one word: a change of one is one write.
 
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags};
 
-use super::interface::{Interface, interfaces};
+use super::interface::Interface;
 use super::maps::Map;
+use super::ruleset::slots::Slots;
+use super::stances::interfaces;
 use super::{Lock, Pins, RuleStore, abi};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
@@ -14,60 +16,61 @@ use crate::model::policy::arrives_at;
 use crate::model::{NamedPolicy, Policy, Purpose, Remedy, Verb};
 
 impl Interface {
-    /// What becomes of the frames that no rule matches.
-    pub fn policy(&self, pins: &Pins) -> Result<Policy> {
-        Ok(decode(stored(pins, self.ifindex)?))
-    }
-
-    /// Changes that, at once. What it forwards to can be redirected to from now on. Exit 4 where the
-    /// interface serves answers alone: it would go with the rules that need it, and the policy with it.
+    /// Changes what becomes of the frames that no rule matches, at once. What it forwards to can be redirected
+    /// to from now on. Exit 4 where the interface serves answers alone: it would go with the rules that need
+    /// it, and the policy with it.
     pub fn set_policy(&self, pins: &Pins, lock: &Lock, policy: &Policy) -> Result<()> {
         if self.purpose == Purpose::Answers {
             let why = format!("{} is attached for answers alone", self.name());
             let attach = Remedy::from("run ") + Verb::attach(&self.name()) + " first";
             return Err(failure(Exit::Conflict, (why, attach)));
         }
-        self.serve_rules(pins, lock, policy)
-    }
-
-    /// Gives it a policy, and has rules take packets there from now on.
-    pub(super) fn serve_rules(&self, pins: &Pins, lock: &Lock, policy: &Policy) -> Result<()> {
-        require_no_loop(pins, policy, &[(self.ifindex, &self.name())])?;
+        require_no_loop(pins, &[(self.ifindex, self.name(), *policy)], |_| false)?;
         open_device(pins, lock, policy)?;
-        map(pins, self.ifindex)?.put(&0, &encode(policy, Purpose::Rules))
+        put_now(pins, self.ifindex, &encode(policy, Purpose::Rules))
     }
 
     /// Whether a change may have left it without a rule that needs it. That is asked of one that serves
     /// answers alone.
     pub(super) fn is_unsettled(&self, pins: &Pins) -> Result<bool> {
-        Ok(has(&stored(pins, self.ifindex)?, abi::POLICY_UNSETTLED))
+        Ok(has(&now(pins, self.ifindex)?, abi::POLICY_UNSETTLED))
     }
 
     /// Notes whether that is so.
     pub(super) fn set_unsettled(&self, pins: &Pins, unsettled: bool) -> Result<()> {
-        let before = stored(pins, self.ifindex)?;
+        let before = now(pins, self.ifindex)?;
         let others = before.flags & !(abi::POLICY_UNSETTLED as u16);
         let flags = match unsettled {
             true => others | abi::POLICY_UNSETTLED as u16,
             false => others,
         };
-        map(pins, self.ifindex)?.put(&0, &abi::policy { flags, ..before })
+        put_now(pins, self.ifindex, &abi::policy { flags, ..before })
     }
 }
 
 /// What an interface is attached for.
-pub(super) fn purpose(pins: &Pins, ifindex: u32) -> Result<Purpose> {
-    Ok(
-        match has(&stored(pins, ifindex)?, abi::POLICY_ANSWERS_ONLY) {
-            true => Purpose::Answers,
-            false => Purpose::Rules,
-        },
-    )
+pub(super) fn purpose(stance: &abi::policy) -> Purpose {
+    match has(stance, abi::POLICY_ANSWERS_ONLY) {
+        true => Purpose::Answers,
+        false => Purpose::Rules,
+    }
 }
 
-fn stored(pins: &Pins, ifindex: u32) -> Result<abi::policy> {
-    let policy = map(pins, ifindex)?.get(&0)?;
+/// What an interface does while a slot's rule set is live.
+pub(super) fn entry(pins: &Pins, ifindex: u32, slot: u32) -> Result<abi::policy> {
+    let policy = map(pins, ifindex)?.get(&slot)?;
     policy.context("an interface without a policy")
+}
+
+/// What it does now. The caller holds the lock.
+fn now(pins: &Pins, ifindex: u32) -> Result<abi::policy> {
+    entry(pins, ifindex, Slots::open(pins)?.live()?.number)
+}
+
+/// Changes that, in one write. The caller holds the lock.
+fn put_now(pins: &Pins, ifindex: u32, stance: &abi::policy) -> Result<()> {
+    let slot = Slots::open(pins)?.live()?.number;
+    map(pins, ifindex)?.put(&slot, stance)
 }
 
 fn has(policy: &abi::policy, flag: u32) -> bool {
@@ -90,28 +93,37 @@ pub(super) fn open_device(pins: &Pins, lock: &Lock, policy: &Policy) -> Result<(
     }
 }
 
-/// Exit 2 where what a policy of these interfaces forwards comes back to where it arrived: it would be
-/// forwarded again, without an end.
+/// Exit 2 where what these interfaces forward, by the policies that they are to have, comes back to where it
+/// arrived: it would be forwarded again, without an end. Some others may end with the same change.
 pub(super) fn require_no_loop(
     pins: &Pins,
-    policy: &Policy,
-    interfaces: &[(u32, &str)],
+    changed: &[(u32, String, Policy)],
+    ends: impl Fn(u32) -> bool,
 ) -> Result<()> {
-    let Some(leaves_by) = policy.device() else {
+    if changed.iter().all(|(.., policy)| policy.device().is_none()) {
         return Ok(());
-    };
-    let mut forwards: HashMap<u32, u32> = forwarding(pins)?.collect::<Result<_>>()?;
-    forwards.extend(interfaces.iter().map(|(ifindex, _)| (*ifindex, leaves_by)));
+    }
+    let mut forwards: HashMap<u32, u32> = forwarding(pins)?.collect();
+    forwards.retain(|ifindex, _| !ends(*ifindex));
+    for (ifindex, _, policy) in changed {
+        match policy.device() {
+            Some(leaves_by) => forwards.insert(*ifindex, leaves_by),
+            None => forwards.remove(ifindex),
+        };
+    }
     let peers: HashMap<u32, u32> = device::all()?.iter().filter_map(peer).collect();
     let other_end = |ifindex| peers.get(&ifindex).copied();
     let next = |ifindex| forwards.get(&ifindex).copied();
-    for &(ifindex, name) in interfaces {
-        if ifindex == leaves_by {
+    for (ifindex, name, policy) in changed {
+        let Some(leaves_by) = policy.device() else {
+            continue;
+        };
+        if *ifindex == leaves_by {
             let message =
                 format!("{name}: frames that arrive there cannot be forwarded to {name} itself");
             return Err(failure(Exit::Usage, message));
         }
-        if arrives_at(ifindex, leaves_by, other_end, next) {
+        if arrives_at(*ifindex, leaves_by, other_end, next) {
             let device = device::name_of(leaves_by).unwrap_or_else(|| leaves_by.to_string());
             let message = format!(
                 "{name}: frames that leave by {device} come back to {name}, and would be forwarded without an end"
@@ -130,26 +142,23 @@ fn peer(device: &Device) -> Option<(u32, u32)> {
     Some((device.ifindex, peer))
 }
 
-/// Into a map that is not pinned yet.
-pub(super) fn put(map: &impl MapCore, policy: &Policy, purpose: Purpose) -> Result<()> {
-    let value = encode(policy, purpose);
-    let written = map.update(abi::bytes_of(&0u32), abi::bytes_of(&value), MapFlags::ANY);
-    written.context("cannot write the policy")
+/// Into a map that is not pinned yet, for both slots.
+pub(super) fn put(map: &impl MapCore, stance: &abi::policy) -> Result<()> {
+    for slot in 0..map.max_entries() {
+        let written = map.update(abi::bytes_of(&slot), abi::bytes_of(stance), MapFlags::ANY);
+        written.context("cannot write the policy")?;
+    }
+    Ok(())
 }
 
 /// The devices that the policies forward to.
 pub(super) fn devices(pins: &Pins) -> Result<BTreeSet<u32>> {
-    let devices = forwarding(pins)?.map(|pair| Ok(pair?.1));
-    devices.collect()
+    Ok(forwarding(pins)?.map(|(_, device)| device).collect())
 }
 
 /// The interfaces whose policies forward, each with the device.
-fn forwarding(pins: &Pins) -> Result<impl Iterator<Item = Result<(u32, u32)>>> {
-    let of = |interface: Interface| {
-        let policy = interface.policy(pins);
-        let pair = policy.map(|policy| Some((interface.ifindex, policy.device()?)));
-        pair.transpose()
-    };
+fn forwarding(pins: &Pins) -> Result<impl Iterator<Item = (u32, u32)>> {
+    let of = |interface: Interface| Some((interface.ifindex, interface.policy.device()?));
     Ok(interfaces(pins)?.into_iter().filter_map(of))
 }
 
@@ -157,26 +166,20 @@ fn forwarding(pins: &Pins) -> Result<impl Iterator<Item = Result<(u32, u32)>>> {
 /// frames would go out by the new one.
 pub(super) fn disconnect(pins: &Pins, gone: &BTreeSet<u32>) -> Result<()> {
     for interface in interfaces(pins)? {
-        let stored = stored(pins, interface.ifindex)?;
-        if decode(stored)
-            .device()
-            .is_some_and(|device| gone.contains(&device))
-        {
-            let without = abi::policy {
-                ifindex: 0,
-                ..stored
-            };
-            map(pins, interface.ifindex)?.put(&0, &without)?;
+        let device = interface.policy.device();
+        if device.is_some_and(|device| gone.contains(&device)) {
+            let now = now(pins, interface.ifindex)?;
+            put_now(pins, interface.ifindex, &abi::policy { ifindex: 0, ..now })?;
         }
     }
     Ok(())
 }
 
-fn map(pins: &Pins, ifindex: u32) -> Result<Map<u32, abi::policy>> {
+pub(super) fn map(pins: &Pins, ifindex: u32) -> Result<Map<u32, abi::policy>> {
     Map::open(&pins.interface_map(ifindex, "policy"), "policy")
 }
 
-fn encode(policy: &Policy, purpose: Purpose) -> abi::policy {
+pub(super) fn encode(policy: &Policy, purpose: Purpose) -> abi::policy {
     let kind = match policy {
         Policy::Pass => abi::POLICY_PASS,
         Policy::Drop => abi::POLICY_DROP,
@@ -201,7 +204,7 @@ fn encode(policy: &Policy, purpose: Purpose) -> abi::policy {
     }
 }
 
-fn decode(policy: abi::policy) -> Policy {
+pub(super) fn decode(policy: abi::policy) -> Policy {
     match policy.kind.into() {
         abi::POLICY_DROP => Policy::Drop,
         abi::POLICY_FORWARD => Policy::Forward {

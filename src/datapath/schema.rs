@@ -9,7 +9,7 @@ pub type Schema = (&'static str, u32);
 
 /// The maps that all interfaces of a network namespace share.
 pub const SHARED: [Schema; 20] = [
-    ("live", 2),
+    ("live", 3),
     ("rulesets", 3),
     ("ports", 1),
     ("lines", 2),
@@ -32,7 +32,7 @@ pub const SHARED: [Schema; 20] = [
 ];
 
 /// An interface's own maps.
-pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 2), ("config", 6)];
+pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 3), ("config", 6)];
 
 /// What `config` is called in the BPF objects of all hooks.
 pub const CONFIG: &str = "xdpredir.rodata";

@@ -67,8 +67,8 @@ pub fn has_state(pins: &Pins) -> Result<bool> {
     exists(&pins.state())
 }
 
-/// The indexes of the attached interfaces.
-pub fn attached(pins: &Pins) -> Result<Vec<u32>> {
+/// The indexes of the interfaces that have a link; it may not be attached yet, or no longer (see `stances`).
+pub(super) fn linked(pins: &Pins) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for ifindex in interface_directories(pins)? {
         if exists(&pins.link(ifindex))? {

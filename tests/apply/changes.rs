@@ -38,7 +38,7 @@ fn diff_tells_what_apply_would_change_and_changes_nothing() {
     assert!(
         applied
             .out
-            .contains("1 added, 1 changed, 1 removed; 0 rules as before")
+            .contains("rules: 1 added, 1 changed, 1 removed, 0 as before")
     );
     let same = tool.run(&format!("diff {file}")).ok();
     assert_eq!(same.out, "no difference: 2 rules\n");

@@ -14,7 +14,7 @@ fn faults() -> Vec<(&'static str, String, &'static str, &'static str)> {
         ("a.toml", "[[rule]]\nsrc = \"10.0.0.1/8\"\n".into(), "2:7", "10.0.0.0/8"),
         ("a.toml", "[[rule]]\nport = -1\n".into(), "2:8", "a port, a range"),
         ("a.toml", "[[rule]]\nproto = \"quic\"\n".into(), "2:9", "unknown variant quic"),
-        ("a.toml", "[[rule]\n".into(), "1:7", ""),
+        ("a.toml", "[[rule]\n".into(), "1:8", ""),
         ("a.toml", backend("server = \"224.0.0.1\"\n"), "4:10", "server 224.0.0.1: not the unicast address"),
         ("a.toml", backend("server = \"fd00::1\"\n"), "2:7", "src 10.0.0.1/32: server fd00::1 has the other IP version"),
         ("a.toml", backend("container = \"a\"\nnetns = \"b\"\n"), "3:1", "container and netns: a backend is found in one way"),
@@ -67,7 +67,7 @@ fn a_broken_file_in_a_directory_keeps_the_others_from_being_applied() {
     let broken = bed.file("set/20.toml", "[[rule]]\nsrc = 10.0.0.2\n");
     bed.tool()
         .run(&apply)
-        .fails(2, &[&format!("{broken}:2:7: ")]);
+        .fails(2, &[&format!("{broken}:2:11: ")]);
     assert_eq!(bed.export(), before);
     bed.file("set/20.toml", &rule("10.0.0.1", "10.1.1.2"));
     let first = directory.join("10.toml").display().to_string();

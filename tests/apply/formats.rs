@@ -60,7 +60,7 @@ fn what_is_exported_changes_nothing_and_makes_the_same_again() {
         bed.tool().ok("rule del --all");
         let run = apply_text(&bed, &text, "").ok();
         assert!(
-            run.out.contains("11 added, 0 changed, 0 removed"),
+            run.out.contains("rules: 11 added, 0 changed, 0 removed"),
             "{run:?}"
         );
         assert_eq!(bed.rows(), before, "{format}");
@@ -156,7 +156,7 @@ fn files_of_a_directory_are_read_in_order_and_hidden_ones_and_copies_are_not() {
     let run = bed.tool().ok(&format!("{apply} {third}"));
     assert!(
         run.out
-            .contains("1 added, 0 changed, 0 removed; 2 rules as before"),
+            .contains("1 added, 0 changed, 0 removed, 2 as before"),
         "{run:?}"
     );
 }

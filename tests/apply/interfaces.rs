@@ -3,10 +3,19 @@
 use serde_json::Value;
 
 use crate::bed::{Bed, rule};
+use crate::fixture::Run;
 
 const BOTH: &str = "snat_ports = \"20000-30000\"\n\
     [[interface]]\nname = \"in0\"\nmode = \"skb\"\npolicy = \"drop\"\nledger = false\n\
     [[interface]]\nname = \"other0\"\nmode = \"skb\"\npolicy = \"forward:out0\"\n";
+
+/// How many lines name a place.
+pub fn said(run: &Run) -> usize {
+    run.err
+        .lines()
+        .filter(|line| line.contains(".toml:"))
+        .count()
+}
 
 fn interfaces(bed: &Bed) -> Vec<(String, String)> {
     let status = bed.tool().json("status");
@@ -52,7 +61,7 @@ fn a_file_attaches_changes_policies_and_detaches() {
         .replace("drop", "pass");
     let run = bed.apply(&(one + &rule("10.0.0.1", "10.1.1.1"))).ok();
     assert!(
-        run.out.contains("- interface other0: ") && run.out.contains("~   policy: drop"),
+        run.out.contains("- interface other0: ") && run.out.contains("-   policy: drop"),
         "{run:?}"
     );
     assert_eq!(interfaces(&bed), [pair("in0", "pass")]);
@@ -72,10 +81,7 @@ fn what_cannot_be_changed_in_place_is_refused_before_anything_changes() {
     let interface = |keys: &str| {
         format!("[[interface]]\nname = \"in0\"\n{keys}[[interface]]\nname = \"other0\"\n")
     };
-    for (keys, said) in [
-        ("mode = \"native\"\n", "in0 is attached in skb mode"),
-        ("ledger = false\n", "in0 is attached with a ledger"),
-    ] {
+    for (keys, said) in [("mode = \"native\"\n", "in0 is attached in skb mode")] {
         bed.apply(&interface(keys))
             .fails(4, &["rules.toml:1:1: ", said, "detach in0"]);
     }
@@ -83,8 +89,6 @@ fn what_cannot_be_changed_in_place_is_refused_before_anything_changes() {
         .fails(2, &["in0"]);
     bed.apply(&interface("policy = \"forward:none\"\n"))
         .fails(3, &["rules.toml:1:1: ", "none"]);
-    bed.apply("[[interface]]\nname = \"lo\"\n")
-        .fails(6, &["rules.toml:1:1: ", "lo"]);
     bed.ns.ip("link property add dev in0 altname uplink");
     bed.apply("[[interface]]\nname = \"in0\"\n[[interface]]\nname = \"uplink\"\n")
         .fails(
@@ -101,13 +105,13 @@ fn an_interface_that_is_missing_does_not_stop_the_rest_where_that_is_allowed() {
         + &rule("10.0.0.1", "10.1.1.1")
         + "[[rule]]\nin = \"late0\"\nproto = \"any\"\naction = \"drop\"\n";
     bed.apply(&text)
-        .fails(3, &["rules.toml:3:1: ", "late0", "and 1 more"]);
+        .fails(3, &["rules.toml:3:1: ", "late0", "named 2 times"]);
     assert!(bed.pins.left().is_empty());
     let file = bed.path("rules.toml");
     let apply = format!("apply --partial {}", file.display());
     for changed in [true, false] {
         let run = bed.tool().run(&apply);
-        assert_eq!((run.code, run.err.lines().count()), (1, 2), "{run:?}");
+        assert_eq!((run.code, said(&run)), (1, 1), "{run:?}");
         assert!(run.err.contains("late0"), "{run:?}");
         assert_eq!(run.out.starts_with('+'), changed, "{run:?}");
         assert_eq!((interfaces(&bed).len(), bed.rows().len()), (1, 1));

@@ -93,7 +93,7 @@ fn two_sets(bed: &Bed, rules: u32) -> [(String, Vec<Value>); 2] {
         let text: String = (0..rules)
             .map(|i| {
                 rule(
-                    &format!("10.{}.{}.0/24", number + i % 2, i / 2),
+                    &format!("10.{}.{}.0/24", 100 + number + i / 200, i % 200),
                     &format!("172.17.{number}.{}", 1 + i % 9),
                 )
             })

@@ -13,14 +13,14 @@ pub use self::live::{Live, Names};
 use super::load::Host;
 use super::ruleset_file::bad;
 use super::wanted::{self, Sources, Wanted};
-use super::{AttachReport, DetachReport, announce, load, reply};
-use crate::datapath::{self, Lock, Pins, RuleStore};
-use crate::doctor::{self, Sample, checks};
+use super::{announce, attach, load, reply};
+use crate::datapath::{self, Attached, Lock, Pins, RuleStore, Transaction};
+use crate::doctor::{self, Reverted, Sample, checks};
 use crate::error::{Exit, exit_code, failure, one_line};
 use crate::host::discovery::{AddressHint, Probe, Resolved, locate};
 use crate::host::process;
 use crate::model::difference::Change;
-use crate::model::{Adjacency, Finding, ForAnswers, Prefix, Reply, Rule, Unfound};
+use crate::model::{Adjacency, Finding, ForAnswers, Plan, Prefix, Reply, Rule, Unfound};
 
 /// So many changes of rules are told of what was done.
 const TOLD: usize = 1000;
@@ -47,14 +47,34 @@ pub struct ApplyReport {
     pub changes: Vec<Change>,
     pub rules: RuleCounts,
     pub missing: Vec<Unfound>,
-    pub attached: Vec<AttachReport>,
-    pub detached: Option<DetachReport>,
+    /// The interfaces that files name.
+    pub attached: Vec<Attached>,
+    /// Where a bpffs was mounted, because there was none.
+    pub mounted: Option<&'static str>,
+    /// What fixes had changed for the sake of rules, where nothing is attached any more.
+    pub reverted: Reverted,
     /// What was done so that answers are seen.
     pub for_answers: ForAnswers,
     /// Why answers are not translated, of rules that do not say how they come back.
     pub untranslated: Vec<anyhow::Error>,
     /// What keeps packets from arriving; an error where that could not be checked.
     pub warnings: Result<Vec<Finding>>,
+}
+
+impl Default for ApplyReport {
+    fn default() -> Self {
+        ApplyReport {
+            changes: Vec::new(),
+            rules: RuleCounts::default(),
+            missing: Vec::new(),
+            attached: Vec::new(),
+            mounted: None,
+            reverted: Reverted::default(),
+            for_answers: ForAnswers::default(),
+            untranslated: Vec::new(),
+            warnings: Ok(Vec::new()),
+        }
+    }
 }
 
 /// How many rules.
@@ -157,67 +177,75 @@ pub fn apply(
     let interfaces = interfaces::compare(&sources, &mut wanted, &live, request.keep_others)?;
     let missing = missing(&sources, &wanted, request.partial)?;
     require_interface(&wanted, &interfaces)?;
+    let mut report = ApplyReport {
+        changes: interfaces.changes,
+        missing,
+        ..ApplyReport::default()
+    };
+    let is_attached = datapath::has_state(pins)?;
+    if interfaces.leaves_none && !is_attached && wanted.rules.is_empty() {
+        return Ok(report);
+    }
+    if interfaces.leaves_none && is_attached {
+        // What was changed for the sake of rules goes with them.
+        report.reverted = doctor::undo(pins, &Lock::take(pins)?)?;
+    }
     let announced = wanted.rules.iter().map(|wanted| &wanted.rule);
     let announced = load::newly_announced(pins, announced)?;
     announce::require_free(pins, &announced)?;
-
-    let attached = interfaces.begin(pins)?;
-    let mut report = ApplyReport {
-        changes: interfaces.changes.clone(),
-        rules: RuleCounts::default(),
-        missing,
-        attached,
-        detached: None,
-        for_answers: ForAnswers::default(),
-        untranslated: Vec::new(),
-        warnings: Ok(Vec::new()),
-    };
-    if !interfaces.leaves_none() {
-        let sample = change_rules(pins, wanted, request.keep_others, &mut report)?;
-        announce::tell(pins, &announced);
-        let facts = sample.facts(pins);
-        report.warnings = facts.map(|facts| checks::of_backend(&facts));
-    }
-    report.detached = interfaces.end(pins)?;
+    let egress = rules::egress(wanted.rules.iter().map(|wanted| &wanted.rule));
+    let (done, sample) = datapath::apply(pins, &interfaces.wanted, &egress, |transaction| {
+        change(transaction, wanted, request.keep_others, &mut report)
+    })?;
+    report.attached = done.attached;
+    report.for_answers = done.for_answers;
+    report.mounted = done.mounted;
+    attach::wait_for_links(&report.attached)?;
+    attach::announce_at(pins, &report.attached);
+    announce::tell(pins, &announced);
+    report.warnings = warnings(pins, &report.attached, sample);
     Ok(report)
 }
 
-fn change_rules(
-    pins: &Pins,
+/// The change of the rules, and some of those that are new.
+fn change(
+    transaction: &mut Transaction,
     wanted: Wanted,
     keep_others: bool,
     report: &mut ApplyReport,
-) -> Result<Sample> {
-    let lock = Lock::take(pins)?;
-    let store = RuleStore::open(pins)?;
-    let egress = rules::egress(wanted.rules.iter().map(|wanted| &wanted.rule));
-    let mut transaction = store.begin(&lock, &egress)?;
-    let live = store.list_unsorted()?;
+) -> Result<(Plan, Sample)> {
+    let live = transaction.list()?;
     let mut asked = reply::Asked::new(|ifindex| transaction.translate(ifindex));
     let mut difference = rules::compare(wanted, live, keep_others, |rule, _| asked.decide(rule));
+    report.untranslated = asked.refused();
+    report.rules = difference.counts();
     if difference.count() <= TOLD {
         difference.sort();
     }
-    report.untranslated = asked.refused();
-    report.rules = difference.counts();
     let mut names = Names::default();
-    report
-        .changes
-        .extend(difference.changes(&mut names).take(TOLD));
+    let changes = difference.changes(&mut names).take(TOLD);
+    report.changes.extend(changes);
     let plan = difference.plan();
     let sample = Sample::of(&plan.put);
-    report.for_answers = transaction.stage(plan)?.publish()?;
-    Ok(sample)
+    Ok((plan, sample))
+}
+
+/// What keeps packets of the new interfaces and rules from arriving.
+fn warnings(pins: &Pins, attached: &[Attached], sample: Sample) -> Result<Vec<Finding>> {
+    let mut findings = attach::check_attached(pins, attached)?;
+    let facts = sample.facts(pins)?;
+    findings.extend(checks::of_backend(&facts));
+    Ok(findings)
 }
 
 /// Rules are where the program is.
 fn require_interface(wanted: &Wanted, interfaces: &interfaces::Difference) -> Result<()> {
-    let says_none = interfaces.detaches_all() && !wanted.rules.is_empty();
-    let why = "there are rules and no interface: give one, or no rules";
-    match says_none {
-        true => Err(bad(why.into())),
-        false => Ok(()),
+    let says_interfaces = interfaces.wanted.only_these;
+    if !says_interfaces || !interfaces.leaves_none || wanted.rules.is_empty() {
+        return Ok(());
     }
+    let why = "there are rules and no interface where they take packets";
+    Err(bad(format!("{why}: give one, or no rules")))
 }
 
 /// What is missing, each once; an error where that stops all.
@@ -244,6 +272,7 @@ fn missing(sources: &Sources, wanted: &Wanted, partial: bool) -> Result<Vec<Unfo
         };
         all.push((exit_code(&missing.error), unfound));
     }
+    all.sort_by_cached_key(|(_, unfound)| unfound.order());
     let Some((code, first)) = all.first().filter(|_| !partial) else {
         return Ok(all.into_iter().map(|(_, unfound)| unfound).collect());
     };

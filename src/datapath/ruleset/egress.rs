@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use anyhow::{Context, Result};
 
 use super::key::StoredRule;
+use super::slots::Slot;
 use super::table::Table;
 use super::targets::actions_of;
 use super::words::{of_word, word_of};
 use super::{RuleStore, codec, room};
-use crate::datapath::state::attached;
+use crate::datapath::state::linked;
 use crate::datapath::{Lock, abi, policy};
 use crate::host::device;
 use crate::model::{Action, Rule};
@@ -75,7 +76,7 @@ impl RuleStore {
         if closed.is_empty() {
             return Ok(());
         }
-        let actions = self.actions()?;
+        let actions = self.actions(&self.slots.live()?)?;
         self.require_egress_room(wanted, &actions)?;
         self.disconnect(&closed, &actions)?;
         policy::disconnect(&self.pins, &closed)?;
@@ -114,11 +115,16 @@ impl RuleStore {
 
     /// The devices where answers arrive that rules have translated. The caller holds the lock.
     pub fn answers_by(&self) -> Result<BTreeSet<u32>> {
+        self.answers_in(&self.slots.live()?)
+    }
+
+    /// The same for the rules of a slot.
+    pub(super) fn answers_in(&self, slot: &Slot) -> Result<BTreeSet<u32>> {
         let mut devices = BTreeSet::new();
-        if self.slots.live()?.set.remembering == 0 {
+        if slot.set.remembering == 0 {
             return Ok(devices);
         }
-        for number in self.actions()? {
+        for number in self.actions(slot)? {
             let action: abi::action = self.heap.read(number)?;
             if codec::translates(&action) && action.ifindex != 0 {
                 devices.insert(action.ifindex);
@@ -127,11 +133,10 @@ impl RuleStore {
         Ok(devices)
     }
 
-    /// The lines of all actions. The caller holds the lock.
-    fn actions(&self) -> Result<Vec<u32>> {
-        let live = self.slots.live()?;
+    /// The lines of all actions of a slot's rules. The caller holds the lock.
+    fn actions(&self, slot: &Slot) -> Result<Vec<u32>> {
         let mut targets = Vec::new();
-        for number in Table::of(&self.heap, &live.set).numbers(live.number)? {
+        for number in Table::of(&self.heap, &slot.set).numbers(slot.number)? {
             targets.push(StoredRule::read(&self.heap, number)?.target);
         }
         targets.sort_unstable();
@@ -168,7 +173,7 @@ impl RuleStore {
             used.insert(self.heap.read::<abi::action>(number)?.ifindex);
         }
         used.extend(policy::devices(&self.pins)?);
-        used.extend(attached(&self.pins)?); // answers leave there
+        used.extend(linked(&self.pins)?); // answers leave there
         used.remove(&0);
         room::EGRESS.require(used.len())?;
         let mut unused = open.difference(&used);

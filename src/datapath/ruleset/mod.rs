@@ -43,9 +43,9 @@ use self::table::Table;
 pub use self::transaction::{Staged, Transaction};
 use crate::datapath::banks::{Banks, Kind};
 use crate::datapath::counters::CounterBanks;
-use crate::datapath::interface::interfaces;
 use crate::datapath::ledger::Ledger;
 use crate::datapath::maps::Map;
+use crate::datapath::stances::interfaces;
 use crate::datapath::{Lock, Pins, abi, state};
 use crate::model::{Counter, Failures, LedgerState, Match, Rule};
 

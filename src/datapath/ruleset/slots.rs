@@ -59,7 +59,8 @@ impl Slots {
     }
 
     /// Makes the staged slot the live one. That is the moment at which packets and other runs see the change.
-    pub fn publish(&self, staged: &Slot, revision: u64) -> Result<()> {
+    /// `has_dormant`: an interface is dormant from then on.
+    pub fn publish(&self, staged: &Slot, revision: u64, has_dormant: bool) -> Result<()> {
         let set = abi::ruleset {
             revision,
             ..staged.set
@@ -67,12 +68,31 @@ impl Slots {
         self.rulesets.put(&staged.number, &set)?;
         // What the slot has is in memory before it is live.
         fence(Ordering::SeqCst);
-        let connections = match set.remembering {
-            0 => 0,
-            _ => abi::LIVE_CONNECTIONS,
-        };
-        self.live.put(&0, &(staged.number | connections))
+        let slot = Slot { set, ..*staged };
+        self.live.put(&0, &bits(&slot, has_dormant))
     }
+
+    /// Has programs look whether their interface is dormant, or no longer look. The caller holds the lock.
+    pub fn set_dormant(&self, has_dormant: bool) -> Result<()> {
+        let bits = bits(&self.live()?, has_dormant);
+        match self.live.get(&0)? == Some(bits) {
+            true => Ok(()),
+            false => self.live.put(&0, &bits),
+        }
+    }
+}
+
+/// What the map `live` has of the slot that is live.
+fn bits(slot: &Slot, has_dormant: bool) -> u32 {
+    let connections = match slot.set.remembering {
+        0 => 0,
+        _ => abi::LIVE_CONNECTIONS,
+    };
+    let dormant = match has_dormant {
+        true => abi::LIVE_DORMANT,
+        false => 0,
+    };
+    slot.number | connections | dormant
 }
 
 /// That of a rule set that nobody has published.

@@ -1,7 +1,8 @@
 //! The one way to change rules: `begin`, `stage` a plan, then `publish` it or `discard` it.
 //!
 //! What is staged is written, and neither a packet nor another run sees it. Publishing is one write,
-//! whatever the plan: a run that is killed leaves the old rules or the new ones.
+//! whatever the plan, and whatever it makes of interfaces: a run that is killed leaves the old state or the new
+//! one.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +15,8 @@ use super::ports::Ports;
 use super::slots::{FIRST_REVISION, Slot};
 use super::staging::Written;
 use crate::datapath::answers::{self, Attaching};
-use crate::datapath::state::attached;
+use crate::datapath::stances::Stances;
+use crate::datapath::state::linked;
 use crate::datapath::{Lock, flow_table, sys};
 use crate::host::device;
 use crate::model::{ForAnswers, Match, Plan, Rule};
@@ -30,7 +32,7 @@ pub struct Transaction<'a> {
 pub struct Staged<'a> {
     store: &'a RuleStore,
     live: Slot,
-    /// None where the plan changes nothing.
+    /// None where nothing changes.
     written: Option<Written>,
     answers: Answers,
     attaching: Attaching<'a>,
@@ -42,10 +44,20 @@ impl RuleStore {
     /// Begins a change. Packets can be sent to the devices `egress` from now on; actions whose device was
     /// unregistered and had one of these indexes are read as without a device.
     pub fn begin<'a>(&'a self, lock: &'a Lock, egress: &BTreeSet<u32>) -> Result<Transaction<'a>> {
+        self.begin_with(lock, egress, Stances::default())
+    }
+
+    /// Begins a change that makes something of interfaces, too, when it is published.
+    pub(in crate::datapath) fn begin_with<'a>(
+        &'a self,
+        lock: &'a Lock,
+        egress: &BTreeSet<u32>,
+        stances: Stances,
+    ) -> Result<Transaction<'a>> {
         self.open_egress(egress)?;
         Ok(Transaction {
             store: self,
-            attaching: Attaching::new(&self.pins, lock),
+            attaching: Attaching::new(&self.pins, lock, stances),
         })
     }
 
@@ -91,8 +103,8 @@ impl RuleStore {
         flow_table::require(&self.pins)?;
         // The kernel opens no device that is gone.
         let there = |ifindex: &u32| device::name_of(*ifindex).is_some();
-        let attached = attached(&self.pins)?.into_iter();
-        self.open_egress(&attached.filter(there).collect())
+        let linked = linked(&self.pins)?.into_iter();
+        self.open_egress(&linked.filter(there).collect())
     }
 
     /// Stores locators. If that fails, those from before are stored again.
@@ -110,6 +122,11 @@ impl RuleStore {
 }
 
 impl<'a> Transaction<'a> {
+    /// The rules as they are.
+    pub fn list(&self) -> Result<Vec<Rule>> {
+        self.store.list_unsorted()
+    }
+
     /// A rule as it is.
     pub fn get(&self, matches: &Match) -> Result<Option<Rule>> {
         let live = self.store.slots.live()?;
@@ -129,6 +146,15 @@ impl<'a> Transaction<'a> {
         if had_some { Ok(()) } else { seen }
     }
 
+    /// Has the program see the answers of rules that stay as they are, too: interfaces come or go with this change.
+    /// Where that fails, doctor says so.
+    fn see_all(&mut self, staged: &Slot) -> Result<()> {
+        let needed = self.store.answers_in(staged)?;
+        needed
+            .iter()
+            .try_for_each(|&ifindex| self.see(ifindex, true))
+    }
+
     /// Checks that a plan finds room, and writes it. A backend without a counter keeps that of its server
     /// in the rule, or gets a new one.
     pub fn stage(mut self, plan: Plan) -> Result<Staged<'a>> {
@@ -141,7 +167,7 @@ impl<'a> Transaction<'a> {
             .iter()
             .try_for_each(|ifindex| self.see(*ifindex, before.contains(ifindex)))?;
         let mut written = None;
-        if !job.is_empty() {
+        if !job.is_empty() || !self.attaching.stances.is_empty() {
             let ports = Ports::open(&store.pins)?;
             // The slot that is written into was the live one until the last change.
             if live.set.revision > FIRST_REVISION {
@@ -150,7 +176,11 @@ impl<'a> Transaction<'a> {
             if job.new.remembering > 0 {
                 store.prepare_connections()?;
             }
-            written = Some(store.write(&ports, &live, &job)?);
+            let now = store.write(&ports, &live, &job)?;
+            if !self.attaching.stances.is_empty() {
+                self.see_all(&now.staged)?;
+            }
+            written = Some(now);
         }
         Ok(Staged {
             store,
@@ -189,7 +219,10 @@ impl Staged<'_> {
             // replaces.
             store.store_locators(&written.locators)?;
             let revision = live.set.revision + 1;
-            store.slots.publish(&written.staged, revision)?;
+            let has_dormant = attaching.stances.stage(pins, written.staged.number)?;
+            store
+                .slots
+                .publish(&written.staged, revision, has_dormant)?;
         }
         let attached = attaching.keep();
         progress(count);

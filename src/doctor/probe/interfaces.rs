@@ -22,7 +22,7 @@ use crate::model::{Features, LinkState, Policy, Related, Remote, Rule, VlanId};
 
 pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Result<InterfaceFacts> {
     let (ifindex, name) = (interface.ifindex, interface.name());
-    let policy = interface.policy(pins)?;
+    let policy = interface.policy;
     // Members of a group can't ask.
     let ids = interface.ids(pins).ok();
     let state = ids.as_ref().map_or(LinkState::Attached, |ids| ids.state);

@@ -1,0 +1,203 @@
+//! The program of one interface: loaded, and attached in the place of others.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::Result;
+use libbpf_rs::Link;
+
+use super::apply::Wanted;
+use super::attach::Attached;
+use super::bpffs::{At, remove_file};
+use super::foreign::{Foreign, Replaced};
+use super::interface::Interface;
+use super::kernel_layout::LinkLayout;
+use super::load::{self, Variant, load, number_of};
+use super::mode::{Choice, Refused, choose, link};
+use super::permissions::{group_of, share_pin};
+use super::{Pins, abi, policy, sys};
+use crate::error::{Exit, failure, refusal};
+use crate::host::xdp;
+use crate::model::{ETHERNET_MTU, LedgerState, Mode, Purpose, Refusal, Remedy, Verb};
+
+/// A program that is loaded for a device, and the one that it is to replace.
+pub struct Loaded<'a> {
+    wanted: &'a Wanted,
+    variant: Variant,
+    /// What it does once it is attached.
+    stance: abi::policy,
+    no_ledger: Option<Refusal>,
+    no_links: Option<Refusal>,
+    choice: Choice,
+    program: OwnedFd,
+    foreign: Option<Foreign>,
+}
+
+/// How programs are loaded.
+pub struct Means<'a> {
+    pub pins: &'a Pins,
+    pub purpose: Purpose,
+    /// What the program does once it is attached.
+    pub stance: abi::policy,
+    /// Why there is no ledger, though it was wanted.
+    pub no_ledger: Option<Refusal>,
+    /// An error where backends whose link is down cannot be skipped.
+    pub links: Result<LinkLayout>,
+    /// The interfaces that there are.
+    pub before: &'a [Interface],
+}
+
+impl Means<'_> {
+    fn ledger(&self, wanted: &Wanted, mode: Mode) -> LedgerState {
+        match (wanted.ledger, mode, &self.no_ledger) {
+            (false, ..) => LedgerState::Unwanted,
+            (true, Mode::Tc, _) | (true, _, Some(_)) => LedgerState::Unavailable,
+            (true, _, None) => LedgerState::On,
+        }
+    }
+}
+
+impl<'a> Loaded<'a> {
+    pub fn new(wanted: &'a Wanted, means: &Means) -> Result<Self> {
+        let device = &wanted.device;
+        let choice = choose(device, wanted.mode, means.purpose, means.before)?;
+        let foreign = foreign(wanted, means.purpose, choice.mode)?;
+        let variant = Variant {
+            mode: choice.mode,
+            frags: false,
+            ledger: means.ledger(wanted, choice.mode),
+            purpose: means.purpose,
+            links: means.links.as_ref().ok().copied(),
+        };
+        let program = load(means.pins, device, variant, &means.stance)?;
+        Ok(Loaded {
+            wanted,
+            variant,
+            stance: means.stance,
+            no_ledger: means.no_ledger.clone().filter(|_| wanted.ledger),
+            no_links: means.links.as_ref().err().map(refusal),
+            choice,
+            program,
+            foreign,
+        })
+    }
+
+    /// Attaches, in the place of the foreign program, which `replaced` is given.
+    pub fn link(self, pins: &Pins, replaced: &mut Vec<Replaced>) -> Result<Attached> {
+        let Loaded {
+            wanted: Wanted { device, policy, .. },
+            mut variant,
+            stance,
+            no_ledger,
+            no_links,
+            choice,
+            mut program,
+            foreign,
+        } = self;
+        let foreign = foreign.map(|foreign| Replaced::new(foreign, device));
+        let foreign = foreign.transpose()?;
+        let description = foreign.as_ref().map(Replaced::describe);
+        replaced.extend(foreign);
+        let mut reason = choice.reason;
+        let mut linked = link(&program, device, variant.mode);
+        if linked.is_err() && variant.mode == Mode::Native && device.mtu > ETHERNET_MTU {
+            if xdp::is_reported()? {
+                variant.frags = true;
+                program = load(pins, device, variant, &stance)?;
+                linked = link(&program, device, variant.mode);
+            } else {
+                linked = linked.map_err(Refused::of_several_buffers);
+            }
+            if linked.is_ok() {
+                reason += ", in several buffers a frame";
+            }
+        }
+        if let (Err(refused), Some(other)) = (&linked, choice.otherwise) {
+            reason = refused.reason();
+            variant.mode = other;
+            variant.frags = false;
+            program = load(pins, device, variant, &stance)?;
+            linked = link(&program, device, variant.mode);
+        }
+        let policy = policy::named(policy.unwrap_or_default());
+        let link = linked.map_err(|refused| refused.failure(device, variant.mode, &policy))?;
+        sys::pin(link.as_fd(), &pins.link(device.ifindex))?;
+        Ok(Attached {
+            replaced: description,
+            no_ledger,
+            no_links,
+            policy: policy.policy,
+            ..Attached::new(device, variant.mode, reason, variant.ledger)
+        })
+    }
+}
+
+/// The program of others that ours is to replace. An XDP program and a tc program run one after the other;
+/// where both are of this command, packets would meet rules twice.
+fn foreign(wanted: &Wanted, purpose: Purpose, chosen: Mode) -> Result<Option<Foreign>> {
+    let beside = chosen == Mode::Tc;
+    let in_the_way = |foreign: &Foreign| !beside || foreign.redirects();
+    let foreign = Foreign::find(wanted.device.ifindex)?.filter(in_the_way);
+    let Some(found) = foreign.as_ref().filter(|_| !wanted.force) else {
+        return Ok(foreign.filter(|_| !beside));
+    };
+    // For the user, rules would be what the mode is chosen for.
+    let for_answers = purpose == Purpose::Answers;
+    let (name, whose) = (&wanted.device.name, found.describe());
+    let force = Verb::Attach {
+        interfaces: vec![name.clone()],
+        mode: wanted.mode.or(for_answers.then_some(chosen)),
+        force: true,
+        policy: policy::named(wanted.policy.unwrap_or_default()).option(),
+    };
+    let or = match beside {
+        true => "detach that, or have packets meet it first with ",
+        false => "detach that, or replace it with ",
+    };
+    let why = format!("{name} has another XDP {whose}");
+    Err(failure(Exit::Conflict, (why, Remedy::from(or) + force)))
+}
+
+/// Another program for an interface that is attached, on the maps that it has.
+pub struct Exchange {
+    ifindex: u32,
+    loaded: load::Loaded,
+}
+
+impl Exchange {
+    /// One that can serve answers alone. It does what the other one does, until the interface's stance is another
+    /// one.
+    pub fn for_answers(pins: &Pins, ifindex: u32) -> Result<Self> {
+        Exchange::load(pins, ifindex, |constants| constants.for_answers = 1)
+    }
+
+    /// One with a ledger, or without.
+    pub fn of_ledger(pins: &Pins, ifindex: u32, ledger: LedgerState) -> Result<Self> {
+        Exchange::load(pins, ifindex, |constants| {
+            constants.ledger = number_of(ledger)
+        })
+    }
+
+    fn load(pins: &Pins, ifindex: u32, change: impl FnOnce(&mut abi::interface)) -> Result<Self> {
+        let mut constants = load::constants_of(pins, ifindex)?;
+        change(&mut constants);
+        let loaded = load::load_again(pins, &constants)?;
+        Ok(Exchange { ifindex, loaded })
+    }
+
+    /// Has the interface run it, from one frame to the next. A run that is killed before the pin of the constants
+    /// is replaced leaves the other's, which the same change replaces.
+    pub fn make(self, pins: &Pins) -> Result<()> {
+        let path = pins.link(self.ifindex);
+        let link = Link::open(&path).at("cannot open", &path)?;
+        sys::update_link(link.as_fd(), self.loaded.program.as_fd())
+            .at("cannot give another program to", &path)?;
+        let (new, config) = pins.configs(self.ifindex);
+        remove_file(&new)?;
+        sys::pin(self.loaded.constants.as_fd(), &new)?;
+        if let Some(gid) = group_of(&pins.state()) {
+            share_pin(&new, gid)?;
+        }
+        fs::rename(&new, &config).at("cannot replace", &config)
+    }
+}
