@@ -1,16 +1,21 @@
 //! `xdpredir apply` and `xdpredir diff`
 
+use std::env;
+use std::ffi::OsString;
+use std::path::{self, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::grammar::{self, Global};
-use super::{load, pins, warnings};
-use xdpredir::control::{self, ApplyReport, ApplyRequest, Difference, Names, RuleCounts};
+use super::{attach, doctor, load, pins, warnings};
+use xdpredir::control::{
+    self, ApplyReport, ApplyRequest, Difference, Names, Pins, RuleCounts, TrialRequest,
+};
 use xdpredir::error::Exit;
 use xdpredir::model::difference::{Change, Operation};
-use xdpredir::model::{AnswerInterface, Unfound};
+use xdpredir::model::{AnswerInterface, Change as Reverted, Remedy, Unfound, Verb};
 use xdpredir::view::{self, doctor::Row};
 
 #[derive(Serialize)]
@@ -21,11 +26,15 @@ struct Applied<'a> {
     attached: &'a [AnswerInterface],
     detached: &'a [String],
     warnings: Option<Vec<Row>>,
+    on_trial: bool,
 }
 
 pub fn run(global: &Global, args: &grammar::Apply) -> Result<ExitCode> {
     let pins = pins(global)?;
-    let request = (&args.files).into();
+    if args.confirmed {
+        return confirm(global, &pins);
+    }
+    let request = request(&args.files, &args.reading);
     let bar = load::spinner("rules")?;
     let progress = |read: usize| bar.set_position(read as u64);
     if args.dry_run {
@@ -34,7 +43,12 @@ pub fn run(global: &Global, args: &grammar::Apply) -> Result<ExitCode> {
         show(global, &difference)?;
         return Ok(code(&difference.missing));
     }
-    let report = control::apply(&pins, &request, progress);
+    let take_back = |netns, token| take_back(global, netns, token);
+    let on_trial = args.confirm.map(|within| TrialRequest {
+        within,
+        take_back: &take_back,
+    });
+    let report = control::apply(&pins, &request, on_trial.as_ref(), progress);
     bar.finish_and_clear();
     let report = report?;
     complain(&report.missing);
@@ -48,13 +62,28 @@ pub fn run(global: &Global, args: &grammar::Apply) -> Result<ExitCode> {
             attached: &report.for_answers.attached,
             detached: &report.for_answers.detached,
             warnings,
+            on_trial: report.on_trial,
         })?,
-        false => tell(&report)?,
+        false => tell(global, &pins, &report)?,
     }
-    Ok(code(&report.missing))
+    if let Some(within) = args.confirm.filter(|_| report.on_trial) {
+        let within = humantime::format_duration(within);
+        let remedy = Remedy::from(Verb::Confirm) + " keeps it";
+        warnings::warn(
+            global,
+            &(format!("this is taken back in {within}"), remedy).into(),
+        );
+    }
+    let reverted = doctor::report_reverted(global, &report.reverted);
+    Ok(match report.missing.is_empty() {
+        true => reverted,
+        false => code(&report.missing),
+    })
 }
 
-fn tell(report: &ApplyReport) -> Result<()> {
+fn tell(global: &Global, pins: &Pins, report: &ApplyReport) -> Result<()> {
+    let mounted = report.mounted.map(|at| format!("mounted a bpffs at {at}"));
+    mounted.iter().try_for_each(view::sentence)?;
     view::difference::say(report.changes.iter().cloned())?;
     let RuleCounts {
         added,
@@ -70,19 +99,51 @@ fn tell(report: &ApplyReport) -> Result<()> {
     if left > 0 {
         view::sentence(format_args!("… and {}", view::count(left, "rule")))?;
     }
+    let mut new = report.attached.iter().filter(|attached| !attached.already);
+    new.try_for_each(|attached| attach::describe(global, pins, attached))?;
+    let reverted = report.reverted.changes.iter().map(Reverted::undone);
+    doctor::print_changes("reverted", reverted)?;
     let rules = view::count(same, "rule");
-    view::sentence(match (report.changes.is_empty(), same) {
-        (true, _) => format!("nothing to change: {rules}"),
-        _ => format!("{added} added, {changed} changed, {removed} removed; {rules} as before"),
+    view::sentence(match report.changes.is_empty() {
+        true => format!("nothing to change: {rules}"),
+        _ => {
+            format!("rules: {added} added, {changed} changed, {removed} removed, {same} as before")
+        }
     })?;
     view::answers::say(&report.for_answers)
 }
 
-pub fn diff(global: &Global, args: &grammar::Files) -> Result<ExitCode> {
+/// The command that takes a change back which nobody has confirmed.
+fn take_back(global: &Global, netns: Option<PathBuf>, token: u64) -> Result<Vec<OsString>> {
+    let program = env::current_exe().context("cannot find out where this program is")?;
+    let mut argv = vec![program.into_os_string()];
+    if let Some(netns) = netns {
+        argv.extend(["--netns".into(), netns.into()]);
+    }
+    if let Some(directory) = &global.pin_dir {
+        argv.extend(["--pin-dir".into(), path::absolute(directory)?.into()]);
+    }
+    argv.extend(["rollback", "--unless-confirmed"].map(OsString::from));
+    argv.push(token.to_string().into());
+    Ok(argv)
+}
+
+fn confirm(global: &Global, pins: &Pins) -> Result<ExitCode> {
+    let revision = control::confirm(pins)?;
+    match global.json {
+        true => view::json::print(&serde_json::json!({ "confirmed": revision }))?,
+        false => view::sentence(format_args!("revision {revision} stays"))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn diff(global: &Global, args: &grammar::Diff) -> Result<ExitCode> {
     let bar = load::spinner("rules")?;
-    let difference = control::diff(&pins(global)?, &args.into(), |read| {
-        bar.set_position(read as u64)
-    });
+    let difference = control::diff(
+        &pins(global)?,
+        &request(&args.files, &args.reading),
+        |read| bar.set_position(read as u64),
+    );
     bar.finish_and_clear();
     let difference = difference?;
     show(global, &difference)?;
@@ -120,13 +181,11 @@ fn code(missing: &[Unfound]) -> ExitCode {
     }
 }
 
-impl From<&grammar::Files> for ApplyRequest {
-    fn from(args: &grammar::Files) -> Self {
-        ApplyRequest {
-            files: args.files.clone(),
-            src: args.src,
-            partial: args.partial,
-            keep_others: args.keep_others,
-        }
+fn request(files: &[PathBuf], reading: &grammar::Reading) -> ApplyRequest {
+    ApplyRequest {
+        files: files.to_vec(),
+        src: reading.src,
+        partial: reading.partial,
+        keep_others: reading.keep_others,
     }
 }

@@ -13,7 +13,7 @@ use clap_complete::Shell;
 use xdpredir::lab;
 use xdpredir::model::{PolicySpec, SourcePorts, TableSize};
 
-pub use self::apply::{Apply, Export, Files, Format};
+pub use self::apply::{Apply, Diff, Export, Format, Reading};
 pub use self::flow::{Flow, FlowDel, FlowFilter};
 pub use self::rule::{
     Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel, RuleDrain, RuleFilter, RuleMark,
@@ -35,7 +35,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed at run time; 2 wrong usage; 3 not found or not attached; 4 conflict; \
-5 no permission; 6 not supported by this kernel, device or version; 7 doctor found problems; \
+5 no permission; 6 not supported by this kernel, device or version; 7 doctor found problems, or diff a difference; \
 130 Ctrl-C ended `rule drain`";
 
 #[derive(Args)]
@@ -83,7 +83,7 @@ pub enum Command {
     /// network namespace or route, or by the name of their device, so that files outlive a reboot.
     Apply(Apply),
     /// Show what `apply` would change, and change nothing. If all is as the files say, the exit code is 0, otherwise 7
-    Diff(Files),
+    Diff(Diff),
     /// Print what there is as a file for `apply`
     Export(Export),
     /// Find out why packets do not arrive.

@@ -45,8 +45,8 @@ pub fn attach(pins: &Pins, request: &AttachRequest) -> Result<Report> {
     for device in &devices {
         device.require_ethernet_header()?;
     }
-    let asked = request.policy.as_ref();
-    let policy = asked.map(policy::resolve).transpose()?;
+    let policy = request.policy.as_ref();
+    let policy = policy.map(policy::resolve).transpose()?;
     let wanted = devices.into_iter().map(|device| Wanted {
         device,
         mode: request.mode,
@@ -73,7 +73,7 @@ fn is_new(attached: &&Attached) -> bool {
 }
 
 /// Announces what the rules that are there announce.
-fn announce_at(pins: &Pins, attached: &[Attached]) {
+pub(super) fn announce_at(pins: &Pins, attached: &[Attached]) {
     let holds_there = |rule: &Rule| {
         let mut new = attached.iter().filter(is_new);
         let ingress = rule.matches.ingress;
@@ -108,14 +108,14 @@ pub fn check_attached(pins: &Pins, attached: &[Attached]) -> Result<Vec<Finding>
 
 /// Drivers that reset their device for a native program (igb, ixgbe, i40e, …) take its link away for
 /// a moment: what had one before is given time to have it again.
-fn wait_for_links(attached: &[Attached]) -> Result<()> {
+pub(super) fn wait_for_links(attached: &[Attached]) -> Result<()> {
     let deadline = Instant::now() + LINK_WITHIN;
     let reset = |new: &&Attached| !new.already && new.mode == Mode::Native && new.device.up;
     let mut reset = attached.iter().filter(reset);
     reset.try_for_each(|new| device::wait_for_link(new.device.ifindex, deadline))
 }
 
-fn gid(name: &str) -> Result<Gid> {
+pub(super) fn gid(name: &str) -> Result<Gid> {
     let group = Group::from_name(name)?;
     let none = || Failure::new(Error::NoGroup(name.into()));
     Ok(group.ok_or_else(none)?.gid)

@@ -86,7 +86,7 @@ fn go_back(pins: &Pins, request: RollbackTo, to: u64, back: Back) -> Result<Roll
         mut plan,
         interfaces,
     } = back;
-    let (interfaces, missing) = wanted(interfaces)?;
+    let (interfaces, missing) = wanted(interfaces, request)?;
     // Looking for backends may take seconds, in which other runs must not wait.
     let regained = regain_rules(pins, &mut plan.put)?;
     let announced = announce::new_ones(pins, &plan.put)?;
@@ -115,11 +115,16 @@ fn go_back(pins: &Pins, request: RollbackTo, to: u64, back: Back) -> Result<Roll
 }
 
 /// The interfaces as they were, and those whose device is gone.
-fn wanted(entries: Option<Vec<InterfaceEntry>>) -> Result<(Interfaces, Vec<MissingInterface>)> {
+fn wanted(
+    entries: Option<Vec<InterfaceEntry>>,
+    request: RollbackTo,
+) -> Result<(Interfaces, Vec<MissingInterface>)> {
     let Some(entries) = entries else {
         return Ok((Interfaces::default(), Vec::new()));
     };
-    if entries.is_empty() {
+    let has_none = entries.is_empty();
+    // With the last interface the history goes, too: nobody could go back from there.
+    if has_none && !matches!(request, RollbackTo::Unconfirmed(_)) {
         let why = "nothing was attached then";
         let detach = Remedy::from(Verb::Plain("detach --all")) + " makes it so again";
         return Err(failure(Exit::Conflict, (why, detach)));
@@ -144,7 +149,7 @@ fn wanted(entries: Option<Vec<InterfaceEntry>>) -> Result<(Interfaces, Vec<Missi
     }
     let interfaces = Interfaces {
         // Where none of them is there, those that are stay.
-        only_these: !wanted.is_empty(),
+        only_these: has_none || !wanted.is_empty(),
         change_attached: true,
         wanted,
         ..Interfaces::default()

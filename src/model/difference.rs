@@ -54,6 +54,19 @@ pub struct Unfound {
     pub times: usize,
 }
 
+impl Unfound {
+    /// The order of places: by their files, and the lines and columns there.
+    pub fn order(&self) -> (String, [usize; 2]) {
+        let mut parts = self.place.rsplitn(3, ':');
+        let number = |part: Option<&str>| part.and_then(|part| part.parse().ok());
+        match (number(parts.next()), number(parts.next()), parts.next()) {
+            (Some(column), Some(line), Some(file)) => (file.into(), [line, column]),
+            // Files that have more of them come last.
+            _ => (self.place.clone(), [usize::MAX; 2]),
+        }
+    }
+}
+
 impl fmt::Display for Unfound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
@@ -138,11 +151,11 @@ fn keys(path: String, old: Option<Value>, new: Option<Value>) -> Vec<Operation> 
         if before.as_ref() == Some(&value) {
             continue;
         }
-        let path = format!("{path}/{}", escaped(&key));
-        match key.as_str() {
-            "backend" => operations.extend(keys(path, before, Some(value))),
-            _ => operations.push(operation(path, before, Some(value))),
-        }
+        operations.extend(keys(
+            format!("{path}/{}", escaped(&key)),
+            before,
+            Some(value),
+        ));
     }
     let gone = old.into_iter();
     operations.extend(

@@ -87,7 +87,7 @@ pub struct RuleEntry {
     #[serde(default = "udp")]
     pub proto: Proto,
     /// Destination ports: one, a range such as "7000-7010", or "any" [default: 7999; any with icmp and any]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::ports")]
     pub port: Option<Ports>,
     /// VLAN identifier of the outer tag [default: untagged frames]
@@ -111,7 +111,7 @@ pub struct RuleEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ifindex: Option<u32>,
     /// With forward: the destination that frames get [default: MAC addresses stay]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::mac")]
     pub mac: Option<Mac>,
     /// What becomes of packets that are longer than the egress device's MTU [default: icmp]
@@ -173,7 +173,7 @@ pub struct BackendEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ifindex: Option<u32>,
     /// Its MAC address, or that of the next hop; a hint where it is found
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::mac")]
     pub mac: Option<Mac>,
     /// Share of the flows, relative to the rule's other backends [default: 1]

@@ -41,7 +41,7 @@ impl Live {
             let mut interfaces = datapath::interfaces(pins)?;
             interfaces.retain(|interface| interface.purpose == Purpose::Rules);
             let interfaces = interfaces.iter();
-            let interfaces = interfaces.map(|interface| of_interface(pins, &store, interface));
+            let interfaces = interfaces.map(|interface| of_interface(&store, interface));
             let in_use = datapath::connections_in_use(pins)?;
             Ok(Live {
                 group: group(pins),
@@ -61,7 +61,7 @@ fn group(pins: &Pins) -> Option<String> {
     Some(known.map_or_else(|| gid.to_string(), |group| group.name))
 }
 
-fn of_interface(pins: &Pins, store: &RuleStore, interface: &Interface) -> Result<LiveInterface> {
+fn of_interface(store: &RuleStore, interface: &Interface) -> Result<LiveInterface> {
     let policy = interface.policy;
     let named = named_policy(store, policy)?;
     Ok(LiveInterface {

@@ -13,14 +13,14 @@ pub use self::live::{Live, Names};
 use super::load::Host;
 use super::ruleset_file::bad;
 use super::wanted::{self, Sources, Wanted};
-use super::{AttachReport, DetachReport, announce, reply};
-use crate::datapath::{self, Lock, Pins, RuleStore};
-use crate::doctor::{self, Sample, checks};
+use super::{TrialRequest, announce, attach, reply, trial};
+use crate::datapath::{self, Attached, Lock, Pins, RuleStore, Transaction};
+use crate::doctor::{self, Reverted, Sample, checks};
 use crate::error::{Exit, exit_code, failure, one_line};
 use crate::host::discovery::{AddressHint, Probe, Resolved, locate};
 use crate::host::process;
 use crate::model::difference::Change;
-use crate::model::{Adjacency, Finding, ForAnswers, Prefix, Reply, Rule, Unfound};
+use crate::model::{Adjacency, Finding, ForAnswers, Plan, Prefix, Reply, Rule, Unfound};
 
 /// So many changes of rules are told of what was done.
 const TOLD: usize = 1000;
@@ -43,18 +43,41 @@ pub struct ApplyRequest {
 
 /// What was done.
 pub struct ApplyReport {
+    /// It ends unless somebody confirms it.
+    pub on_trial: bool,
     /// Its first changes, or all.
     pub changes: Vec<Change>,
     pub rules: RuleCounts,
     pub missing: Vec<Unfound>,
-    pub attached: Vec<AttachReport>,
-    pub detached: Option<DetachReport>,
+    /// The interfaces that files name.
+    pub attached: Vec<Attached>,
+    /// Where a bpffs was mounted, because there was none.
+    pub mounted: Option<&'static str>,
+    /// What fixes had changed for the sake of rules, where nothing is attached any more.
+    pub reverted: Reverted,
     /// What was done so that answers are seen.
     pub for_answers: ForAnswers,
     /// Why answers are not translated, of rules that do not say how they come back.
     pub untranslated: Vec<anyhow::Error>,
     /// What keeps packets from arriving; an error where that could not be checked.
     pub warnings: Result<Vec<Finding>>,
+}
+
+impl Default for ApplyReport {
+    fn default() -> Self {
+        ApplyReport {
+            on_trial: false,
+            changes: Vec::new(),
+            rules: RuleCounts::default(),
+            missing: Vec::new(),
+            attached: Vec::new(),
+            mounted: None,
+            reverted: Reverted::default(),
+            for_answers: ForAnswers::default(),
+            untranslated: Vec::new(),
+            warnings: Ok(Vec::new()),
+        }
+    }
 }
 
 /// How many rules.
@@ -111,17 +134,18 @@ pub fn diff(
     require_interface(&wanted, &interfaces)?;
     let read = datapath::read(pins, || {
         let store = RuleStore::open(pins)?;
-        let mut rules = store.list()?;
+        let mut rules = store.list_unsorted()?;
         store.forget_gone(&mut rules)?;
         Ok(rules)
     })?;
     let seen = datapath::attached(pins).unwrap_or_default();
-    let rules = rules::compare(
+    let mut rules = rules::compare(
         wanted,
         read.unwrap_or_default(),
         request.keep_others,
         |rule, old| guess_reply(rule, old, &seen),
     );
+    rules.sort();
     Ok(Difference {
         whole: interfaces.changes,
         rules,
@@ -145,10 +169,11 @@ fn guess_reply(rule: &mut Rule, old: Option<&Rule>, attached: &[u32]) {
     asked.decide(rule);
 }
 
-/// Makes the namespace what the request wants. `progress` hears how many rules were read.
+/// Makes the namespace what the request wants, for good or on trial. `progress` hears how many rules were read.
 pub fn apply(
     pins: &Pins,
     request: &ApplyRequest,
+    on_trial: Option<&TrialRequest>,
     progress: impl FnMut(usize),
 ) -> Result<ApplyReport> {
     let (sources, mut wanted) = understand(request, progress)?;
@@ -156,64 +181,95 @@ pub fn apply(
     let interfaces = interfaces::compare(&sources, &mut wanted, &live, request.keep_others)?;
     let missing = missing(&sources, &wanted, request.partial)?;
     require_interface(&wanted, &interfaces)?;
+    if interfaces.leaves_none && on_trial.is_some() {
+        let why =
+            "nothing would be attached, and what would take the change back goes with the rest";
+        return Err(bad(why.into()));
+    }
+    let on_trial = on_trial.map(|request| trial(pins, request)).transpose()?;
+    let token = on_trial.as_ref().map(|trial| trial.unconfirmed.token);
+    let mut report = ApplyReport {
+        changes: interfaces.changes,
+        missing,
+        ..ApplyReport::default()
+    };
+    let is_attached = datapath::has_state(pins)?;
+    if interfaces.leaves_none && !is_attached && wanted.rules.is_empty() {
+        return Ok(report);
+    }
+    if interfaces.leaves_none && is_attached {
+        // What was changed for the sake of rules goes with them.
+        report.reverted = doctor::undo(pins, &Lock::take(pins)?)?;
+    }
     let announced = wanted.rules.iter().map(|wanted| &wanted.rule);
     let announced = announce::new_ones(pins, announced)?;
     announce::require_free(pins, &announced)?;
-
-    let attached = interfaces.begin(pins)?;
-    let mut report = ApplyReport {
-        changes: interfaces.changes.clone(),
-        rules: RuleCounts::default(),
-        missing,
-        attached,
-        detached: None,
-        for_answers: ForAnswers::default(),
-        untranslated: Vec::new(),
-        warnings: Ok(Vec::new()),
-    };
-    if !interfaces.leaves_none() {
-        let sample = change_rules(pins, wanted, request.keep_others, &mut report)?;
-        announce::tell(pins, &announced);
-        let facts = sample.facts(pins);
-        report.warnings = facts.map(|facts| checks::of_backend(&facts));
-    }
-    report.detached = interfaces.end(pins)?;
+    let egress = rules::egress(wanted.rules.iter().map(|wanted| &wanted.rule));
+    let (done, sample) = datapath::apply(pins, &interfaces.wanted, &egress, |transaction| {
+        on_trial
+            .into_iter()
+            .for_each(|trial| transaction.try_out(trial));
+        change(transaction, wanted, request.keep_others, &mut report)
+    })?;
+    report.on_trial = is_on_trial(pins, token)?;
+    report.attached = done.attached;
+    report.for_answers = done.for_answers;
+    report.mounted = done.mounted;
+    attach::wait_for_links(&report.attached)?;
+    attach::announce_at(pins, &report.attached);
+    announce::tell(pins, &announced);
+    report.warnings = warnings(pins, &report.attached, sample);
     Ok(report)
 }
 
-fn change_rules(
-    pins: &Pins,
+/// Whether the live revision is that which ends with this token: not where nothing has changed.
+fn is_on_trial(pins: &Pins, token: Option<u64>) -> Result<bool> {
+    let Some(token) = token else {
+        return Ok(false);
+    };
+    let live = datapath::read(pins, || RuleStore::open(pins)?.unconfirmed())?;
+    Ok(live.flatten().is_some_and(|live| live.token == token))
+}
+
+/// The change of the rules, and some of those that are new.
+fn change(
+    transaction: &mut Transaction,
     wanted: Wanted,
     keep_others: bool,
     report: &mut ApplyReport,
-) -> Result<Sample> {
-    let lock = Lock::take(pins)?;
-    let store = RuleStore::open(pins)?;
-    let egress = rules::egress(wanted.rules.iter().map(|wanted| &wanted.rule));
-    let mut transaction = store.begin(&lock, &egress)?;
-    let live = store.list()?;
+) -> Result<(Plan, Sample)> {
+    let live = transaction.list()?;
     let mut asked = reply::Asked::new(|ifindex| transaction.translate(ifindex));
-    let difference = rules::compare(wanted, live, keep_others, |rule, _| asked.decide(rule));
+    let mut difference = rules::compare(wanted, live, keep_others, |rule, _| asked.decide(rule));
     report.untranslated = asked.refused();
     report.rules = difference.counts();
+    if difference.count() <= TOLD {
+        difference.sort();
+    }
     let mut names = Names::default();
-    report
-        .changes
-        .extend(difference.changes(&mut names).take(TOLD));
+    let changes = difference.changes(&mut names).take(TOLD);
+    report.changes.extend(changes);
     let plan = difference.plan();
     let sample = Sample::of(&plan.put);
-    report.for_answers = transaction.stage(plan)?.publish()?;
-    Ok(sample)
+    Ok((plan, sample))
+}
+
+/// What keeps packets of the new interfaces and rules from arriving.
+fn warnings(pins: &Pins, attached: &[Attached], sample: Sample) -> Result<Vec<Finding>> {
+    let mut findings = attach::check_attached(pins, attached)?;
+    let facts = sample.facts(pins)?;
+    findings.extend(checks::of_backend(&facts));
+    Ok(findings)
 }
 
 /// Rules are where the program is.
 fn require_interface(wanted: &Wanted, interfaces: &interfaces::Difference) -> Result<()> {
-    let says_none = interfaces.detaches_all() && !wanted.rules.is_empty();
-    let why = "there are rules and no interface: give one, or no rules";
-    match says_none {
-        true => Err(bad(why.into())),
-        false => Ok(()),
+    let says_interfaces = interfaces.wanted.only_these;
+    if !says_interfaces || !interfaces.leaves_none || wanted.rules.is_empty() {
+        return Ok(());
     }
+    let why = "there are rules and no interface where they take packets";
+    Err(bad(format!("{why}: give one, or no rules")))
 }
 
 /// What is missing, each once; an error where that stops all.
@@ -240,6 +296,7 @@ fn missing(sources: &Sources, wanted: &Wanted, partial: bool) -> Result<Vec<Unfo
         };
         all.push((exit_code(&missing.error), unfound));
     }
+    all.sort_by_cached_key(|(_, unfound)| unfound.order());
     let Some((code, first)) = all.first().filter(|_| !partial) else {
         return Ok(all.into_iter().map(|(_, unfound)| unfound).collect());
     };

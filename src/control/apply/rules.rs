@@ -115,6 +115,12 @@ impl Difference {
         self.added.len() + self.changed.len() + self.removed.len()
     }
 
+    /// Sorts what goes and changes, as rules are listed. What comes is in the order of the files.
+    pub fn sort(&mut self) {
+        self.removed.sort_by_key(|rule| rule.matches);
+        self.changed.sort_by_key(|(old, _)| old.matches);
+    }
+
     /// What differs, rule by rule.
     pub fn changes<'a>(&'a self, names: &'a mut Names) -> impl Iterator<Item = Change> + 'a {
         let removed = self.removed.iter().map(|old| (Some(old), None));

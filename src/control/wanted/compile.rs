@@ -28,6 +28,8 @@ pub trait Sink {
     fn group(&mut self, place: Place, group: String) -> Result<(), Fault>;
     fn connections(&mut self, place: Place, size: TableSize) -> Result<(), Fault>;
     fn snat_ports(&mut self, place: Place, ports: SourcePorts) -> Result<(), Fault>;
+    /// So many rules or rows come, more or less.
+    fn expect(&mut self, count: usize);
     /// Interfaces are said, be it none.
     fn interfaces(&mut self);
     fn interface(&mut self, place: Place, entry: InterfaceEntry) -> Result<(), Fault>;
@@ -455,6 +457,11 @@ impl<H: Host, P: FnMut(usize)> Sink for Compiler<'_, H, P> {
 
     fn snat_ports(&mut self, place: Place, ports: SourcePorts) -> Result<(), Fault> {
         once(&mut self.wanted.snat_ports, place, ports, "snat_ports")
+    }
+
+    fn expect(&mut self, count: usize) {
+        self.wanted.rules.reserve(count);
+        self.wanted.places.reserve(count);
     }
 
     fn interfaces(&mut self) {

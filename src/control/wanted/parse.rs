@@ -119,6 +119,7 @@ fn rule_set(number: u32, whole: RuleSet, to: &mut impl compile::Sink) -> Result<
             to.interface(at(Entry::Of("interface", place)), entry)?;
         }
     }
+    to.expect(whole.rule.as_ref().map_or(0, Vec::len));
     for (entry, place) in whole.rule.unwrap_or_default().into_iter().zip(0..) {
         to.rule(at(Entry::Of("rule", place)), entry)?;
     }
@@ -131,6 +132,7 @@ fn lines<R: Row>(
     number: u32,
     to: &mut impl compile::Sink,
 ) -> Result<bool, Failed> {
+    to.expect(source.text.bytes().filter(|&byte| byte == b'\n').count());
     let mut offset = 0;
     for line in source.text.split_inclusive('\n') {
         let place = Place::new(number, Entry::Line(offset));

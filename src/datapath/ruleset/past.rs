@@ -28,13 +28,13 @@ pub struct Back {
 }
 
 /// How a revision ends unless somebody confirms it.
-pub struct Trial<'a> {
+pub struct Trial {
     pub unconfirmed: Unconfirmed,
     /// Sees to it that the revision ends, before it is published.
-    pub begin: Box<dyn FnOnce(u64) -> Result<()> + 'a>,
+    pub begin: Box<dyn FnOnce(u64) -> Result<()>>,
 }
 
-impl Trial<'_> {
+impl Trial {
     fn begin(self, revision: u64) -> Result<Unconfirmed> {
         (self.begin)(revision)?;
         Ok(self.unconfirmed)

@@ -29,7 +29,7 @@ pub struct Transaction<'a> {
     /// It may take the place of a revision that nobody has confirmed.
     goes_back: bool,
     /// How it ends unless somebody confirms it.
-    trial: Option<Trial<'a>>,
+    trial: Option<Trial>,
 }
 
 /// A plan that found room, and is written.
@@ -41,7 +41,7 @@ pub struct Staged<'a> {
     written: Option<Written>,
     /// What the plan replaces.
     undo: Undo,
-    trial: Option<Trial<'a>>,
+    trial: Option<Trial>,
     answers: Answers,
     attaching: Attaching<'a>,
     /// How many rules the plan stores, with those that are already as they are to be.
@@ -134,7 +134,7 @@ impl RuleStore {
 impl<'a> Transaction<'a> {
     /// The rules as they are.
     pub fn list(&self) -> Result<Vec<Rule>> {
-        self.store.list()
+        self.store.list_unsorted()
     }
 
     /// A rule as it is.
@@ -159,7 +159,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// The revision ends unless somebody confirms it.
-    pub fn try_out(&mut self, trial: Trial<'a>) {
+    pub fn try_out(&mut self, trial: Trial) {
         self.trial = Some(trial);
     }
 
