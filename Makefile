@@ -7,8 +7,8 @@ BINARY = $(TARGET)/release/xdpredir
 
 # Debian and Ubuntu packages that a build, a test or the demo needs.
 PACKAGES = bind9-dnsutils busybox-static clang clang-format cpio curl debian-archive-keyring dnsmasq-base ethtool gcc \
-	iperf3 iproute2 kmod libc6-dev libelf-dev make netcat-openbsd nftables openssl pkg-config procps qemu-system-x86 \
-	socat tmux util-linux zlib1g-dev
+	iperf3 iproute2 kmod libc6-dev libelf-dev make netcat-openbsd nftables openssl pkg-config procps \
+	python3-jsonschema qemu-system-x86 socat tmux util-linux zlib1g-dev
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 # Cargo builds as the user, and runs what it built as root.
 RUNNER = 'target."cfg(all())".runner = ["sudo", "-E"]'
@@ -76,7 +76,7 @@ lint: deps ## Check formats, dependencies and docs, run clippy, and compile each
 bench: deps ## Measure the program beside others, as root; ARGS="--json redirect hot stack rules cost conversation tc"
 	$(CARGO) bench --locked --features bench --bench speed $(AS_ROOT) -- $(ARGS)
 
-install: build ## Install the binary and shell completions under PREFIX, below DESTDIR
+install: build ## Install the binary, shell completions and systemd units under PREFIX, below DESTDIR
 	@set -e; prefix=$(DESTDIR)$(PREFIX); as=; \
 	mkdir -p $$prefix 2>/dev/null && [ -w $$prefix ] || as="$(SUDO)"; \
 	$$as install -Dm755 $(BINARY) $$prefix/bin/xdpredir; \
@@ -84,7 +84,11 @@ install: build ## Install the binary and shell completions under PREFIX, below D
 			fish:fish/vendor_completions.d/xdpredir.fish; do \
 		$(BINARY) completions $${file%%:*} | $$as install -Dm644 /dev/stdin $$prefix/share/$${file#*:}; \
 	done; \
-	echo "installed $$prefix/bin/xdpredir and shell completions"
+	for unit in units/*; do \
+		sed 's,/usr/local/bin/,$(PREFIX)/bin/,' $$unit | \
+			$$as install -Dm644 /dev/stdin $$prefix/lib/systemd/system/$${unit#units/}; \
+	done; \
+	echo "installed $$prefix/bin/xdpredir, shell completions and units of systemd"
 
 clean: ## Remove what was built
 	$(CARGO) clean

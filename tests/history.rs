@@ -43,8 +43,13 @@ fn kept(lan: &Lan) -> MapHandle {
 fn each_change_is_in_the_history_with_who_made_it_and_what_changed() {
     let lan = lan(2);
     let tool = lan.tool();
-    assert_eq!(tool.ok("history").out, "no changes are kept\n");
-    assert_eq!(history(&tool), [] as [Value; 0]);
+    let first = history(&tool);
+    assert_eq!((first.len(), &first[0]["revision"]), (1, &json!(2)));
+    let attached = json!([{"how": "added", "ifname": "lan"}]);
+    assert_eq!(
+        (&first[0]["interfaces"], &first[0]["added"]),
+        (&attached, &json!(0))
+    );
     let mac = mac(&lan.servers[0], "eth0");
     let add = |more: &str| {
         let words = format!("rule add --server 172.17.0.2 --mac {mac} --dev wan0 --in lan {more}");
@@ -79,6 +84,7 @@ fn each_change_is_in_the_history_with_who_made_it_and_what_changed() {
         |row: &Value| ["added", "changed", "deleted"].map(|key| row[key].as_u64().unwrap());
     let all: Vec<[u64; 3]> = history.iter().rev().map(counts).collect();
     let expected = [
+        [0, 0, 0], // an interface
         [1, 0, 0], // add
         [0, 1, 0], // its weight
         [5, 0, 0], // load
@@ -91,10 +97,10 @@ fn each_change_is_in_the_history_with_who_made_it_and_what_changed() {
         [0, 0, 7],
     ];
     assert_eq!(all, expected);
-    let oldest = history.last().unwrap();
+    let oldest = &history[history.len() - 2];
     assert_eq!(
         (&oldest["revision"], &oldest["uid"], &oldest["user"]),
-        (&json!(2), &json!(1_234_567), &Value::Null)
+        (&json!(3), &json!(1_234_567), &Value::Null)
     );
     let changed = json!([{
         "how": "added", "dst": "0.0.0.0/0", "src": "0.0.0.0/0", "proto": "udp", "port": 7999, "vlan": null,
@@ -141,11 +147,11 @@ fn fixes_and_refreshes_are_changes() {
         .iter()
         .map(|row| row["command"].as_str().unwrap().to_string())
         .collect();
-    assert_eq!(commands.len(), 3, "{commands:?}");
+    assert_eq!(commands.len(), 4, "{commands:?}");
     assert!(commands[0].ends_with("doctor --fix --yes"));
     assert!(commands[1].ends_with("rule refresh"));
     assert_eq!(rows(&tool)[0]["mac"], "02:00:00:00:00:78");
-    tool.ok("rollback 3");
+    tool.ok("rollback 4");
     assert_eq!(rows(&tool)[0]["mac"], "02:00:00:00:00:77");
 }
 
@@ -154,8 +160,9 @@ fn the_rules_go_back_and_forth() {
     let lan = lan(2);
     let tool = lan.tool();
     lan.host.ip("addr add 172.17.0.1/16 dev wan1");
+    // Nothing was attached before.
     tool.run("rollback")
-        .fails(3, &["no change to go back from", "history"]);
+        .fails(4, &["nothing was attached then", "detach --all"]);
     let mut states = vec![rows(&tool)];
     let mut step = |words: &str| {
         tool.ok(words);
@@ -176,12 +183,12 @@ fn the_rules_go_back_and_forth() {
     step("rule add --port 53 --pass");
     step("rule del --server 172.17.0.2");
     step("rule del --all");
-    assert_eq!(last(&tool), 9);
-    let mut revision = 9;
+    assert_eq!(last(&tool), 10);
+    let mut revision = 10;
     // By steps of all lengths, forwards and backwards.
-    for to in [9, 1, 9, 2, 8, 3, 7, 4, 6, 5, 5] {
+    for to in [10, 2, 10, 3, 9, 4, 8, 6, 6] {
         let report = tool.json(&format!("rollback {to}"));
-        let want = &states[to - 1];
+        let want = &states[to - 2];
         assert_eq!(&rows(&tool), want, "revision {to}");
         let changed = ["added", "changed", "deleted"].map(|key| report[key].as_u64().unwrap());
         if changed != [0, 0, 0] {
@@ -201,7 +208,7 @@ fn the_rules_go_back_and_forth() {
     assert_eq!(
         said.lines().next().unwrap(),
         format!(
-            "the rules are those of revision {revision} again: 3 rules added; that is revision {}",
+            "all is as after revision {revision} again: 3 rules added; that is revision {}",
             revision + 2
         )
     );
@@ -213,12 +220,14 @@ fn the_rules_go_back_and_forth() {
     let said = tool.ok(&format!("rollback {revision}")).out;
     assert_eq!(
         said,
-        format!("the rules are those of revision {revision} already\n")
+        format!("all is as after revision {revision} already\n")
     );
     tool.run("rollback 99")
         .fails(3, &["revision 99: the last one is", "history"]);
     tool.run("rollback 0")
         .fails(3, &["revision 0", "the earliest that is kept is 1"]);
+    tool.run("rollback 1")
+        .fails(4, &["nothing was attached then"]);
     tool.run("rollback x").fails(2, &["x"]);
     assert_eq!(rows(&tool), before);
 }
@@ -350,7 +359,7 @@ fn a_run_that_is_killed_leaves_a_history_that_leads_back() {
         n += 1;
     }
     assert!(n > 5, "{n}");
-    tool.ok("rollback 1");
+    tool.ok("rollback 2");
     assert_eq!(rows(&tool), json!([]));
     let numbers = kept(&lan).keys().count();
     assert_eq!(
@@ -366,14 +375,14 @@ fn a_rollback_that_is_killed_leaves_the_old_rules_or_the_new() {
     let tool = lan.tool();
     tool.ok("rule add --port 1 --drop");
     tool.ok("rule add --port 1 --pass");
-    let states = [2, 3].map(|revision| {
+    let states = [3, 4].map(|revision| {
         tool.run(&format!("rollback {revision}"));
         rows(&tool)
     });
     let mut n = 0;
-    while kill::before_change(&mut tool.command("rollback 2"), n) {
+    while kill::before_change(&mut tool.command("rollback 3"), n) {
         assert!(states.contains(&rows(&tool)), "{n}");
-        tool.ok("rollback 3");
+        tool.ok("rollback 4");
         assert_eq!(rows(&tool), states[1]);
         n += 1;
     }
@@ -389,7 +398,7 @@ fn key(revision: u64) -> Vec<u8> {
 fn put_like(map: &MapHandle, first: &[u8], revision: u64, oldest: u64) {
     let word = |place: usize| first[8 * place..][..8].to_vec();
     let number = |place| u64::from_ne_bytes(word(place).try_into().unwrap()) as usize;
-    let (json, before) = first[40..].split_at(number(3));
+    let (json, before) = first[56..].split_at(number(3));
     let mut json: Value = serde_json::from_slice(json).unwrap();
     json["revision"] = revision.into();
     let json = json.to_string().into_bytes();
@@ -399,6 +408,8 @@ fn put_like(map: &MapHandle, first: &[u8], revision: u64, oldest: u64) {
         1,
         json.len() as u64,
         number(4) as u64,
+        0,
+        0,
     ];
     let words = words.map(u64::to_ne_bytes).concat();
     let mut bytes = [&words, &json, &before[..number(4)]].concat();
@@ -423,8 +434,8 @@ fn a_thousand_changes_are_kept_and_the_oldest_goes() {
     let tool = lan.tool();
     tool.ok("rule add --port 1 --drop");
     let map = kept(&lan);
-    let first = map.lookup(&key(2), MapFlags::ANY).unwrap().unwrap();
-    for revision in 3..=1001 {
+    let first = map.lookup(&key(3), MapFlags::ANY).unwrap().unwrap();
+    for revision in 4..=1001 {
         put_like(&map, &first, revision, 2);
     }
     set_revision(&lan, 1001);
@@ -448,7 +459,7 @@ fn what_others_wrote_into_the_history_is_refused_and_the_rules_still_change() {
     tool.ok("rule add --port 1 --drop");
     tool.ok("rule add --port 2 --drop");
     let map = kept(&lan);
-    let good = map.lookup(&key(3), MapFlags::ANY).unwrap().unwrap();
+    let good = map.lookup(&key(4), MapFlags::ANY).unwrap().unwrap();
     let before = rows(&tool);
 
     // What was before is damaged, or claims to be what it is not.
@@ -456,22 +467,22 @@ fn what_others_wrote_into_the_history_is_refused_and_the_rules_still_change() {
     for place in (end - 60..=end).step_by(6) {
         let mut damaged = good.clone();
         damaged[place] ^= 0x55;
-        map.update(&key(3), &damaged, MapFlags::ANY).unwrap();
+        map.update(&key(4), &damaged, MapFlags::ANY).unwrap();
         let run = tool.run("rollback");
         assert!(
             run.code == 0 || run.code == 1 && run.err.lines().count() == 1,
             "{run:?}"
         );
-        map.update(&key(3), &good, MapFlags::ANY).unwrap();
+        map.update(&key(4), &good, MapFlags::ANY).unwrap();
         if run.code == 0 {
-            tool.ok("rollback 3");
+            tool.ok("rollback 4");
         }
         assert_eq!(rows(&tool), before, "{place}");
     }
     // The numbers in front of it.
     let newest = key(last(&tool));
     let good = map.lookup(&newest, MapFlags::ANY).unwrap().unwrap();
-    for word in 0..5 {
+    for word in 0..7 {
         for value in [0, u64::MAX, 1 << 40] {
             let mut damaged = good.clone();
             damaged[8 * word..][..8].copy_from_slice(&u64::to_ne_bytes(value));
@@ -516,5 +527,47 @@ fn what_somebody_typed_is_cut_where_it_is_long_and_reaches_no_terminal() {
         assert!(!table.contains(bad), "{table}");
     }
     assert!(table.contains("/./.") && table.contains("…'"), "{table}");
-    assert_eq!(table.lines().count(), 7, "{table}");
+    assert_eq!(table.lines().count(), 8, "{table}");
+}
+
+#[test]
+fn interfaces_come_back_with_their_mode_and_their_policy() {
+    let lan = lan(2);
+    let tool = lan.tool();
+    let interfaces = || {
+        let status = tool.json("status");
+        let all = status["interfaces"].as_array().unwrap().clone();
+        let all = all
+            .iter()
+            .map(|i| json!([i["ifname"], i["mode"], i["policy"], i["policy_ifname"]]));
+        all.collect::<Vec<_>>()
+    };
+    let mut states = vec![(interfaces(), rows(&tool))];
+    for words in [
+        "attach wan0 --mode native --policy drop",
+        "rule add --port 1 --drop",
+        "attach wan1 --mode skb --policy forward:lan",
+        "rule del --all",
+    ] {
+        tool.ok(words);
+        states.push((interfaces(), rows(&tool)));
+    }
+    for to in [6, 2, 5, 3, 4, 3] {
+        tool.ok(&format!("rollback {to}"));
+        assert_eq!((interfaces(), rows(&tool)), states[to - 2], "revision {to}");
+    }
+    let table = tool.ok("history").out;
+    for words in [
+        "added interface wan0",
+        "deleted interface wan0",
+        "added interface wan1",
+    ] {
+        assert!(table.contains(words), "{words}: {table}");
+    }
+    tool.ok("rollback 3");
+    lan.host.ip("link del wan0");
+    eventually("it is gone", || !lan.host.ip("-br link").contains("wan0@"));
+    tool.ok("rollback 2");
+    let run = tool.run("rollback 3");
+    run.fails(1, &["wan0 is not attached again", "wan0"]);
 }

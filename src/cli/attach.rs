@@ -66,7 +66,7 @@ impl From<&grammar::Attach> for AttachRequest {
     }
 }
 
-fn describe(global: &Global, pins: &Pins, attached: &Attached) -> Result<()> {
+pub fn describe(global: &Global, pins: &Pins, attached: &Attached) -> Result<()> {
     let (name, mode) = (&attached.device.name, attached.mode);
     if attached.made_room {
         view::sentence(format_args!(

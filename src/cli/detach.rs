@@ -7,6 +7,8 @@ use anyhow::Result;
 use super::grammar::{self, Global};
 use super::{doctor, pins, warnings};
 use xdpredir::control::{self, DetachRequest, Left};
+use xdpredir::datapath::exit_code;
+use xdpredir::error::Exit;
 use xdpredir::model::{Change, Verb};
 use xdpredir::view;
 
@@ -15,8 +17,14 @@ pub fn run(global: &Global, args: &grammar::Detach) -> Result<ExitCode> {
     let request = DetachRequest {
         interfaces: (!args.all).then(|| args.interfaces.clone()),
         keep_rules: args.keep_rules,
+        if_exists: args.if_exists,
     };
-    let report = control::detach(&pins, &request)?;
+    let report = match control::detach(&pins, &request) {
+        Err(error) if args.if_exists && exit_code(&error) == Exit::NotFound => {
+            return nothing(global);
+        }
+        report => report?,
+    };
     let code = doctor::report_reverted(global, &report.reverted);
     let undone = report.reverted.changes.iter().map(Change::undone);
     if global.json {
@@ -45,4 +53,12 @@ pub fn run(global: &Global, args: &grammar::Detach) -> Result<ExitCode> {
         warnings::warn(global, &stays);
     }
     Ok(code)
+}
+
+/// Nothing is attached in this network namespace.
+fn nothing(global: &Global) -> Result<ExitCode> {
+    if global.json {
+        view::json::print(&serde_json::json!({ "detached": [], "undone": [] }))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -49,6 +49,7 @@ fn control(error: &control::Error) -> String {
         Error::WhichBackend => "which backend? --server ADDR is missing; --container, --pid, \
             --server-netns, or --dev of a veth find it"
             .into(),
+        Error::WhichSource => format!("{error}: give it with each server, or with --src"),
         Error::KeepsIp(proto) => {
             let why = control::why_not_rewritten(*proto);
             format!("--proto {proto}: {why}: redirect them with --keep-ip")
@@ -120,7 +121,10 @@ fn needs(command: &Command) -> Refusal {
         | Command::Flow(_)
         | Command::History
         | Command::Rollback(_)
-        | Command::Stats(_) => {
+        | Command::Stats(_)
+        | Command::Apply(_)
+        | Command::Diff(_)
+        | Command::Export(_) => {
             "needs root, or membership in the group that attach was given with --group".into()
         }
         Command::Features(_) => "needs root (CAP_SYS_ADMIN) to enter network namespaces".into(),

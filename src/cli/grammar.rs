@@ -1,5 +1,6 @@
 //! The grammar of the command line. The doc comments are the texts of `--help`.
 
+mod apply;
 mod explain;
 mod flow;
 mod rule;
@@ -10,10 +11,10 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use xdpredir::control::PolicySpec;
 use xdpredir::lab;
-use xdpredir::model::{SourcePorts, TableSize};
+use xdpredir::model::{PolicySpec, SourcePorts, TableSize};
 
+pub use self::apply::{Apply, Diff, Export, Format, Reading};
 pub use self::explain::{Explain, TcpFlag};
 pub use self::flow::{Flow, FlowDel, FlowFilter};
 pub use self::rule::{
@@ -36,7 +37,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed at run time; 2 wrong usage; 3 not found or not attached; 4 conflict; \
-5 no permission; 6 not supported by this kernel, device or version; 7 doctor found problems; \
+5 no permission; 6 not supported by this kernel, device or version; 7 doctor found problems, or diff a difference; \
 130 Ctrl-C ended `rule drain`";
 
 #[derive(Args)]
@@ -78,6 +79,21 @@ pub enum Command {
     Status,
     /// Show what devices can do with XDP and what they are connected to
     Features(Features),
+    /// Make the network namespace what files say: its interfaces, their policies and its rules.
+    ///
+    /// Rules that are in no file are deleted. Where a file says which interfaces there are, others are detached; where
+    /// none does, interfaces stay as they are. All is checked and found before the first change, and packets see the
+    /// rules as they were or as they are to be. Counters and connections of backends that stay are kept. Prints what
+    /// has changed.
+    ///
+    /// A file is TOML or JSON: `export` prints one, `export --schema` its schema. What `rule list --json` prints is
+    /// taken, too, and arrays of objects with server, mac and ifindex. Backends are found again by their container,
+    /// network namespace or route, or by the name of their device, so that files outlive a reboot.
+    Apply(Apply),
+    /// Show what `apply` would change, and change nothing. If all is as the files say, the exit code is 0, otherwise 7
+    Diff(Diff),
+    /// Print what there is as a file for `apply`
+    Export(Export),
     /// Find out why packets do not arrive.
     ///
     /// Each finding says what goes wrong, how doctor knows, and which command helps. A problem means
@@ -199,6 +215,10 @@ pub struct Detach {
     /// Keep the rules and their counters after the last interface
     #[arg(long)]
     pub keep_rules: bool,
+
+    /// Nothing to detach from is no failure
+    #[arg(long)]
+    pub if_exists: bool,
 }
 
 #[derive(Args)]

@@ -71,6 +71,12 @@ pub(super) fn read(file: &Path) -> Result<Vec<u8>> {
     fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
+/// Counts what is done on standard error, of which nobody knows yet how much there is.
+pub fn spinner(what: &str) -> Result<ProgressBar> {
+    let style = ProgressStyle::with_template(&format!("{{spinner}} {{human_pos}} {what}"))?;
+    Ok(ProgressBar::no_length().with_style(style))
+}
+
 /// Draws on standard error, and only on a terminal that can draw it.
 fn progress(total: usize) -> Result<ProgressBar> {
     // A bar on two lines could not be drawn over.

@@ -1,12 +1,14 @@
 //! The command line: its grammar, and one verb a file, from typed arguments to what is printed. Options
 //! have their names here and nowhere below.
 
+mod apply;
 mod attach;
 mod completions;
 mod detach;
 mod doctor;
 mod drain;
 mod explain;
+mod export;
 mod failed;
 mod features;
 mod flow;
@@ -74,6 +76,9 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Policy(args) => policy::run(global, args)?,
         Command::Detach(args) => return detach::run(global, args),
         Command::Upgrade => upgrade::run(global)?,
+        Command::Apply(args) => return apply::run(global, args),
+        Command::Diff(args) => return apply::diff(global, args),
+        Command::Export(args) => export::run(global, args)?,
         Command::Status => status::run(global)?,
         Command::Features(args) => features::run(global, args)?,
         Command::Doctor(args) => return doctor::run(global, args),

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::grammar::{self, Global};
 use super::pins;
-use xdpredir::control::{self, RollbackReport, RollbackTo};
+use xdpredir::control::{self, MissingInterface, RollbackReport, RollbackTo};
 use xdpredir::error::Exit;
 use xdpredir::view;
 
@@ -23,11 +23,16 @@ pub fn run(global: &Global, args: &grammar::Rollback) -> Result<ExitCode> {
     for failed in &report.refresh.failed {
         view::complaint(format_args!("xdpredir: {}", view::refresh::failed(failed)));
     }
+    for MissingInterface { ifname, error } in &report.missing {
+        view::complaint(format_args!(
+            "xdpredir: {ifname} is not attached again: {error}"
+        ));
+    }
     match global.json {
         true => json(&report)?,
         false => text(&report)?,
     }
-    let all = report.refresh.failed.is_empty();
+    let all = report.refresh.failed.is_empty() && report.missing.is_empty();
     Ok(ExitCode::from(if all { 0 } else { Exit::Failed as u8 }))
 }
 
@@ -46,6 +51,7 @@ fn json(report: &RollbackReport) -> Result<()> {
         revision,
         changes,
         refresh,
+        missing,
     } = report;
     let mut json = serde_json::json!({
         "to": to,
@@ -53,6 +59,9 @@ fn json(report: &RollbackReport) -> Result<()> {
         "added": changes.added,
         "changed": changes.changed,
         "deleted": changes.deleted,
+        "interfaces_changed": changes.interfaces_changed,
+        "interfaces": changes.interfaces,
+        "missing": missing,
     });
     view::json::extend(&mut json, refresh)?;
     view::json::print(&json)
@@ -60,12 +69,12 @@ fn json(report: &RollbackReport) -> Result<()> {
 
 fn text(report: &RollbackReport) -> Result<()> {
     let RollbackReport { to, revision, .. } = report;
-    if report.changes.count() == 0 {
-        return view::sentence(format_args!("the rules are those of revision {to} already"));
+    if report.changes.is_empty() {
+        return view::sentence(format_args!("all is as after revision {to} already"));
     }
     let changes = view::history::counts(&report.changes);
     view::sentence(format_args!(
-        "the rules are those of revision {to} again: {changes}; that is revision {revision}"
+        "all is as after revision {to} again: {changes}; that is revision {revision}"
     ))?;
     let mut refreshed = report
         .refresh

@@ -9,8 +9,8 @@ use crate::error::Failure;
 use crate::model::Rule;
 
 /// The rules that announce their destination, where those that they replace do not.
-pub fn new_ones(pins: &Pins, rules: &[Rule]) -> Result<Vec<Rule>> {
-    let announced: Vec<&Rule> = rules.iter().filter(|rule| rule.announce).collect();
+pub fn new_ones<'a>(pins: &Pins, rules: impl IntoIterator<Item = &'a Rule>) -> Result<Vec<Rule>> {
+    let announced: Vec<&Rule> = rules.into_iter().filter(|rule| rule.announce).collect();
     if announced.is_empty() {
         return Ok(Vec::new());
     }

@@ -7,12 +7,12 @@ use nix::unistd::{Gid, Group};
 
 use super::announce;
 use super::error::Error;
-use super::policy::PolicySpec;
+use super::policy;
 use crate::datapath::{self, Attached, Interfaces, Pins, Report, RuleStore, Wanted};
 use crate::doctor::{self, checks};
 use crate::error::Failure;
 use crate::host::device;
-use crate::model::{Finding, Mode, Rule, SourcePorts, TableSize};
+use crate::model::{Finding, Mode, PolicySpec, Rule, SourcePorts, TableSize};
 
 /// How long a link may take to come back.
 const LINK_WITHIN: Duration = Duration::from_secs(5);
@@ -46,7 +46,7 @@ pub fn attach(pins: &Pins, request: &AttachRequest) -> Result<Report> {
         device.require_ethernet_header()?;
     }
     let policy = request.policy.as_ref();
-    let policy = policy.map(PolicySpec::resolve).transpose()?;
+    let policy = policy.map(policy::resolve).transpose()?;
     let wanted = devices.into_iter().map(|device| Wanted {
         device,
         mode: request.mode,
@@ -73,7 +73,7 @@ fn is_new(attached: &&Attached) -> bool {
 }
 
 /// Announces what the rules that are there announce.
-fn announce_at(pins: &Pins, attached: &[Attached]) {
+pub(super) fn announce_at(pins: &Pins, attached: &[Attached]) {
     let holds_there = |rule: &Rule| {
         let mut new = attached.iter().filter(is_new);
         let ingress = rule.matches.ingress;
@@ -108,14 +108,14 @@ pub fn check_attached(pins: &Pins, attached: &[Attached]) -> Result<Vec<Finding>
 
 /// Drivers that reset their device for a native program (igb, ixgbe, i40e, …) take its link away for
 /// a moment: what had one before is given time to have it again.
-fn wait_for_links(attached: &[Attached]) -> Result<()> {
+pub(super) fn wait_for_links(attached: &[Attached]) -> Result<()> {
     let deadline = Instant::now() + LINK_WITHIN;
     let reset = |new: &&Attached| !new.already && new.mode == Mode::Native && new.device.up;
     let mut reset = attached.iter().filter(reset);
     reset.try_for_each(|new| device::wait_for_link(new.device.ifindex, deadline))
 }
 
-fn gid(name: &str) -> Result<Gid> {
+pub(super) fn gid(name: &str) -> Result<Gid> {
     let group = Group::from_name(name)?;
     let none = || Failure::new(Error::NoGroup(name.into()));
     Ok(group.ok_or_else(none)?.gid)

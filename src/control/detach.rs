@@ -15,6 +15,8 @@ pub struct DetachRequest {
     pub interfaces: Option<Vec<String>>,
     /// Rules and counters stay after the last interface.
     pub keep_rules: bool,
+    /// Those of the names that are attached are meant.
+    pub if_exists: bool,
 }
 
 /// What was done, whatever failed after it.
@@ -48,6 +50,10 @@ pub fn detach(pins: &Pins, request: &DetachRequest) -> Result<DetachReport> {
     let all = datapath::interfaces(pins)?;
     let mut which = match &request.interfaces {
         None => all.clone(),
+        Some(names) if request.if_exists => {
+            let names = names.iter().filter(|name| is_one_of(&all, name));
+            named(all.clone(), &names.cloned().collect::<Vec<_>>())?
+        }
         Some(names) => named(all.clone(), names)?,
     };
     let is_last = !all
@@ -113,15 +119,8 @@ fn revert(pins: &Pins, lock: &Lock) -> Reverted {
 
 /// The interfaces with these names, each of which has to be attached.
 pub(super) fn named(mut all: Vec<Interface>, names: &[String]) -> Result<Vec<Interface>> {
-    // attach takes any name of a device (`ip link property add … altname`), so this does, too.
-    let is_here = |interface: &Interface, name: &str| {
-        device::by_name(name).is_ok_and(|device| device.ifindex == interface.ifindex)
-    };
-    let named = |interface: &Interface, name: &str| {
-        interface.answers_to(name) || !interface.moved && is_here(interface, name)
-    };
     for name in names {
-        if !all.iter().any(|interface| named(interface, name)) {
+        if !is_one_of(&all, name) {
             let status = Remedy::from(Verb::Plain("status")) + " shows what is";
             return Err(failure(
                 Exit::NotFound,
@@ -129,6 +128,16 @@ pub(super) fn named(mut all: Vec<Interface>, names: &[String]) -> Result<Vec<Int
             ));
         }
     }
-    all.retain(|interface| names.iter().any(|name| named(interface, name)));
+    all.retain(|interface| names.iter().any(|name| is_named(interface, name)));
     Ok(all)
+}
+
+fn is_one_of(all: &[Interface], name: &str) -> bool {
+    all.iter().any(|interface| is_named(interface, name))
+}
+
+/// `attach` takes any name of a device (`ip link property add … altname`), so this does, too.
+fn is_named(interface: &Interface, name: &str) -> bool {
+    let is_here = || device::by_name(name).is_ok_and(|device| device.ifindex == interface.ifindex);
+    interface.answers_to(name) || !interface.moved && is_here()
 }

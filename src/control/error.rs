@@ -64,6 +64,8 @@ pub enum Error {
         why: String,
     },
     WhichBackend,
+    /// A backend of a rule whose source nobody has said.
+    WhichSource,
     /// Another host has an address that is to be announced.
     Taken(Taken),
     /// Packets of the protocol are redirected as they are, or not at all.
@@ -93,9 +95,11 @@ impl Error {
 impl Coded for Error {
     fn exit(&self) -> Exit {
         match self {
-            Error::Value { .. } | Error::WhichBackend | Error::KeepsIp(_) | Error::NoGroup(_) => {
-                Exit::Usage
-            }
+            Error::Value { .. }
+            | Error::WhichBackend
+            | Error::WhichSource
+            | Error::KeepsIp(_)
+            | Error::NoGroup(_) => Exit::Usage,
             Error::HasBackends(..) | Error::Taken(_) => Exit::Conflict,
             Error::NoDevice(_) | Error::NoRule(_) | Error::NoConnection(_) => Exit::NotFound,
         }
@@ -115,6 +119,7 @@ impl Coded for Error {
             Error::Taken(_) => "take the address from that host, or announce another one".into(),
             Error::Value { .. }
             | Error::WhichBackend
+            | Error::WhichSource
             | Error::KeepsIp(_)
             | Error::NoConnection(_) => Remedy::default(),
         }
@@ -134,6 +139,7 @@ impl fmt::Display for Error {
                 "announce {addr}: another host has this address, {mac} behind {interface}"
             ),
             Error::WhichBackend => f.write_str("which backend? Its address is missing"),
+            Error::WhichSource => f.write_str("for which source? src is missing"),
             Error::KeepsIp(proto) => write!(f, "proto {proto}: {}; set keep_ip", reason(*proto)),
             Error::HasBackends(_, rule) => {
                 write!(f, "{rule}: redirects to backends, which would be lost")

@@ -33,7 +33,7 @@ pub fn parse(text: &str) -> Result<Rules> {
 }
 
 /// This network namespace.
-struct Host;
+pub(super) struct Host;
 
 impl Devices for Host {
     fn egress(&self, ifindex: u32) -> Result<Egress> {
@@ -71,7 +71,7 @@ pub fn load(pins: &Pins, rules: Rules, progress: impl FnMut(usize)) -> Result<Lo
     let forwards = rules.iter().filter_map(|rule| rule.action.ifindex());
     let egress = backends.chain(forwards).collect();
     let mut transaction = store.begin(&lock, &egress)?;
-    let mut asked = reply::Asked::new(&mut transaction);
+    let mut asked = reply::Asked::new(|ifindex| transaction.translate(ifindex));
     open.iter()
         .for_each(|&place| asked.decide(&mut rules[place]));
     let untranslated = asked.refused();

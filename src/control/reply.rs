@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Error;
+use anyhow::{Error, Result};
 
 use super::validate;
 use crate::datapath::Transaction;
@@ -10,24 +10,25 @@ use crate::model::{HashOf, Reply, Rule};
 
 /// Has the answers of a rule translated. Why not, where that cannot be.
 pub fn by_default(transaction: &mut Transaction, rule: &mut Rule) -> Option<Error> {
-    let mut asked = Asked::new(transaction);
+    let mut asked = Asked::new(|ifindex| transaction.translate(ifindex));
     asked.decide(rule);
     asked.refused().pop()
 }
 
 /// What was asked of devices, each once.
-pub struct Asked<'a, 'b> {
-    transaction: &'a mut Transaction<'b>,
+pub struct Asked<F> {
+    /// Prepares that answers which arrive at a device are translated.
+    translate: F,
     /// Why answers that arrive there are not translated.
     devices: BTreeMap<u32, Option<Error>>,
     /// Why those of a rule are not, whatever the device.
     rule: Option<Error>,
 }
 
-impl<'a, 'b> Asked<'a, 'b> {
-    pub fn new(transaction: &'a mut Transaction<'b>) -> Self {
+impl<F: FnMut(u32) -> Result<()>> Asked<F> {
+    pub fn new(translate: F) -> Self {
         Asked {
-            transaction,
+            translate,
             devices: BTreeMap::new(),
             rule: None,
         }
@@ -48,16 +49,16 @@ impl<'a, 'b> Asked<'a, 'b> {
         }
         let seen = rule
             .translatable_by()
-            .filter(|ifindex| !self.sees(*ifindex));
+            // One that is not found yet has no device.
+            .filter(|&ifindex| ifindex != 0 && !self.sees(ifindex));
         if seen.count() > 0 {
             rule.reply = Reply::None;
         }
     }
 
     fn sees(&mut self, ifindex: u32) -> bool {
-        let transaction = &mut *self.transaction;
         let asked = self.devices.entry(ifindex);
-        let refused = asked.or_insert_with(|| transaction.translate(ifindex).err());
+        let refused = asked.or_insert_with(|| (self.translate)(ifindex).err());
         refused.is_none()
     }
 

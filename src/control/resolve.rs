@@ -198,7 +198,7 @@ impl NamespaceSpec {
 }
 
 /// A name as it is; a path so that it can be followed from anywhere.
-fn absolute(name: &str) -> Result<String> {
+pub(super) fn absolute(name: &str) -> Result<String> {
     if !name.contains('/') {
         return Ok(name.into());
     }

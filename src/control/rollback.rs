@@ -1,17 +1,21 @@
-//! Makes the rules what they were after an earlier change.
+//! Makes the rules and the interfaces what they were after an earlier change.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
+use serde::Serialize;
 
-use super::announce;
 use super::history::earliest;
 use super::refresh::report;
-use crate::datapath::{self, Back, Draft, Pins, RuleStore};
+use super::{announce, policy};
+use crate::datapath::{self, Back, Interfaces, Pins, RuleStore, Unconfirmed, Wanted};
 use crate::doctor::{Regained, regain};
-use crate::error::{Exit, failure};
+use crate::error::{Exit, failure, one_line};
 use crate::host::device;
-use crate::model::{Changes, FailedBackend, ForAnswers, RefreshReport, Remedy, Rule, Verb};
+use crate::model::{
+    Changes, FailedBackend, ForAnswers, InterfaceEntry, RefreshReport, Remedy, Rule, Verb,
+};
 
 /// How often this is tried while other runs change the rules.
 const ATTEMPTS: usize = 10;
@@ -36,58 +40,138 @@ pub struct RollbackReport {
     pub changes: Changes,
     /// Backends that have another adjacency than then, because their device is gone, and those that have none.
     pub refresh: RefreshReport,
+    /// Interfaces that are not attached again.
+    pub missing: Vec<MissingInterface>,
 }
 
-/// Makes the rules what they were. That is a change, too. None: somebody has confirmed what was to go, or it is gone.
+/// An interface whose device, or that of its policy, is gone.
+#[derive(Debug, Serialize)]
+pub struct MissingInterface {
+    pub ifname: String,
+    pub error: String,
+}
+
+/// Makes the rules and the interfaces what they were. That is a change, too. None: somebody has confirmed what was to
+/// go, or it is gone.
 pub fn rollback(pins: &Pins, request: RollbackTo) -> Result<Option<RollbackReport>> {
     for _ in 0..ATTEMPTS {
         if !stands(pins, request)? {
             return Ok(None);
         }
-        let read = Draft::read(pins, |store| back(store, request))?;
-        let (mut draft, (to, mut back)) = read.ok_or_else(|| datapath::not_attached(pins))?;
-        // Looking for backends may take seconds, in which other runs must not wait.
-        let regained = regain_rules(pins, &mut back.plan.put)?;
-        let announced = announce::new_ones(pins, &back.plan.put)?;
-        announce::require_free(pins, &announced)?;
-        let (lock, store) = draft.lock()?;
-        if store.revision()? != back.live || !is_meant(store, request)? {
-            continue;
+        let read = datapath::read(pins, || back(&RuleStore::open(pins)?, request))?;
+        let (to, back) = read.ok_or_else(|| datapath::not_attached(pins))?;
+        let done = go_back(pins, request, to, back);
+        if !done.as_ref().is_err_and(|error| error.is::<Overtaken>()) {
+            return done.map(Some);
         }
-        let egress = egress(&back.plan.put)?;
-        let mut transaction = store.begin(&lock, &egress)?;
-        transaction.go_back();
-        let for_answers = transaction.stage(back.plan)?.publish()?;
-        announce::tell(pins, &announced);
-        let revision = store.revision()?;
-        let last = store.past()?.into_iter().next();
-        let made = last.filter(|_| revision != back.live);
-        return Ok(Some(RollbackReport {
-            to,
-            revision,
-            changes: made.map_or_else(Changes::default, |past| past.revision.changes),
-            refresh: refresh_report(regained, for_answers),
-        }));
     }
-    bail!("the rules were changed by other runs all the time: try again")
+    bail!("other runs change the rules all the time: try again")
+}
+
+/// Another run has changed something since this one looked.
+#[derive(Debug)]
+struct Overtaken;
+
+impl fmt::Display for Overtaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("another run has changed the rules")
+    }
+}
+
+impl std::error::Error for Overtaken {}
+
+fn go_back(pins: &Pins, request: RollbackTo, to: u64, back: Back) -> Result<RollbackReport> {
+    let Back {
+        live,
+        mut plan,
+        interfaces,
+    } = back;
+    let (interfaces, missing) = wanted(interfaces, request)?;
+    // Looking for backends may take seconds, in which other runs must not wait.
+    let regained = regain_rules(pins, &mut plan.put)?;
+    let announced = announce::new_ones(pins, &plan.put)?;
+    announce::require_free(pins, &announced)?;
+    let egress = egress(&plan.put)?;
+    let (report, ()) = datapath::apply(pins, &interfaces, &egress, |transaction| {
+        let is_meant = is_it(transaction.unconfirmed()?, request);
+        ensure!(transaction.revision()? == live && is_meant, Overtaken);
+        transaction.go_back();
+        Ok((plan, ()))
+    })?;
+    announce::tell(pins, &announced);
+    let look = || {
+        let store = RuleStore::open(pins)?;
+        Ok((store.revision()?, store.past()?.into_iter().next()))
+    };
+    let (revision, last) = datapath::read(pins, look)?.unwrap_or_default();
+    let made = last.filter(|past| revision > live && past.revision.revision == revision);
+    Ok(RollbackReport {
+        to,
+        revision,
+        changes: made.map_or_else(Changes::default, |past| past.revision.changes),
+        refresh: refresh_report(regained, report.for_answers),
+        missing,
+    })
+}
+
+/// The interfaces as they were, and those whose device is gone.
+fn wanted(
+    entries: Option<Vec<InterfaceEntry>>,
+    request: RollbackTo,
+) -> Result<(Interfaces, Vec<MissingInterface>)> {
+    let Some(entries) = entries else {
+        return Ok((Interfaces::default(), Vec::new()));
+    };
+    let has_none = entries.is_empty();
+    // With the last interface the history goes, too: nobody could go back from there.
+    if has_none && !matches!(request, RollbackTo::Unconfirmed(_)) {
+        let why = "nothing was attached then";
+        let detach = Remedy::from(Verb::Plain("detach --all")) + " makes it so again";
+        return Err(failure(Exit::Conflict, (why, detach)));
+    }
+    let (mut wanted, mut missing) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let found = device::by_name(&entry.name)
+            .and_then(|device| Ok((device, policy::resolve(&entry.policy)?)));
+        match found {
+            Ok((device, policy)) => wanted.push(Wanted {
+                device,
+                mode: entry.mode.mode(),
+                ledger: entry.ledger,
+                policy: Some(policy),
+                force: false,
+            }),
+            Err(error) => missing.push(MissingInterface {
+                ifname: entry.name,
+                error: one_line(&error),
+            }),
+        }
+    }
+    let interfaces = Interfaces {
+        // Where none of them is there, those that are stay.
+        only_these: has_none || !wanted.is_empty(),
+        change_attached: true,
+        wanted,
+        ..Interfaces::default()
+    };
+    Ok((interfaces, missing))
 }
 
 /// Whether there is what is to go.
 fn stands(pins: &Pins, request: RollbackTo) -> Result<bool> {
-    let RollbackTo::Unconfirmed(_) = request else {
+    if !matches!(request, RollbackTo::Unconfirmed(_)) {
         return Ok(true);
-    };
-    let read = datapath::read(pins, || is_meant(&RuleStore::open(pins)?, request))?;
-    Ok(read.unwrap_or(false))
+    }
+    let read = datapath::read(pins, || RuleStore::open(pins)?.unconfirmed())?;
+    Ok(is_it(read.flatten(), request))
 }
 
-/// Whether the live revision is the one that is to go, where it is said which one.
-fn is_meant(store: &RuleStore, request: RollbackTo) -> Result<bool> {
-    let RollbackTo::Unconfirmed(token) = request else {
-        return Ok(true);
-    };
-    let unconfirmed = store.unconfirmed()?;
-    Ok(unconfirmed.is_some_and(|unconfirmed| unconfirmed.token == token))
+/// Whether that is the one that is to go, where it is said which one.
+fn is_it(live: Option<Unconfirmed>, request: RollbackTo) -> bool {
+    match request {
+        RollbackTo::Unconfirmed(token) => live.is_some_and(|live| live.token == token),
+        RollbackTo::Last | RollbackTo::Revision(_) => true,
+    }
 }
 
 /// The revision that is meant, and what leads there.

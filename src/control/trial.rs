@@ -24,7 +24,7 @@ pub struct TrialRequest<'a> {
 }
 
 /// Prepares that a change ends unless somebody confirms it. Fails where nothing would end it.
-pub fn trial<'a>(pins: &Pins, request: &TrialRequest<'a>) -> Result<Trial<'a>> {
+pub fn trial(pins: &Pins, request: &TrialRequest) -> Result<Trial> {
     if let Some(why) = timer::refusal() {
         return Err(unsupported(why));
     }

@@ -278,7 +278,8 @@ mod tests {
         };
         let mut changes = Changes::default();
         (0..3).for_each(|_| changes.note(How::Changed, &matches));
-        assert_eq!(changes.rules.len(), 3);
+        (0..3).for_each(|_| changes.note_interface(How::Changed, "\"".repeat(15)));
+        assert_eq!((changes.rules.len(), changes.interfaces.len()), (3, 3));
         let revision = Revision {
             revision: u64::MAX,
             time: u64::MAX,

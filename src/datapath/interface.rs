@@ -13,7 +13,8 @@ use super::schema::schema_of;
 use super::{Pins, abi, policy, sys};
 use crate::host::device;
 use crate::model::{
-    Actions, LedgerState, LinkState, Mac, Mode, Outcome, Outcomes, Policy, Purpose,
+    Actions, InterfaceEntry, LedgerState, LinkState, Mac, Mode, Outcome, Outcomes, Policy,
+    PolicySpec, Purpose,
 };
 
 /// The ways out of the program, by their names in JSON.
@@ -107,6 +108,23 @@ impl Interface {
         let ids = interface.ids(pins);
         interface.moved = ids.is_ok_and(|ids| ids.state == LinkState::Moved);
         Ok(interface)
+    }
+
+    /// As files have it.
+    pub fn entry(&self) -> InterfaceEntry {
+        InterfaceEntry {
+            name: self.name(),
+            mode: self.mode.into(),
+            policy: match self.policy {
+                Policy::Pass => PolicySpec::Pass,
+                Policy::Drop => PolicySpec::Drop,
+                Policy::Forward { ifindex, .. } => {
+                    let name = device::name_of(ifindex);
+                    PolicySpec::Forward(name.unwrap_or_else(|| ifindex.to_string()))
+                }
+            },
+            ledger: self.ledger != LedgerState::Unwanted,
+        }
     }
 
     /// The device's name now; if the device is gone or was moved, the name that it had.

@@ -63,6 +63,7 @@ pub use load::try_out as try_program;
 pub use locate::{locate, mounts_bpffs, no_bpffs};
 pub use lock::Lock;
 pub use log::{Notice, listen};
+pub use permissions::group;
 pub use pins::Pins;
 pub use rehearsal::{Rehearsal, Rehearsed, rehearse};
 pub use ruleset::locators::MAX_TEXT as MAX_LOCATOR;

@@ -108,6 +108,11 @@ fn share(path: &Path, gid: Gid, mode: u32) -> Result<()> {
         .at("cannot share", path)
 }
 
+/// The group whose members may change rules.
+pub fn group(pins: &Pins) -> Option<Gid> {
+    group_of(&pins.state())
+}
+
 /// The group that a directory of pins was opened to.
 pub fn group_of(directory: &Path) -> Option<Gid> {
     let metadata = fs::metadata(directory).ok()?;

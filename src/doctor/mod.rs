@@ -19,7 +19,7 @@ pub use facts::Facts;
 pub use fix::{Fixed, fix};
 pub use probe::{of_backend, of_interfaces, of_rules, whole};
 pub use rebind::{RULES_AT_ONCE, Rebind};
-pub use rediscover::{Rediscovery, Source, by_device};
+pub use rediscover::{Rediscovery, Source, by_device, find, find_all};
 pub use regain::{Regained, regain};
 pub use revert::{Reverted, undo};
 pub use sample::Sample;

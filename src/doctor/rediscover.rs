@@ -1,6 +1,7 @@
 //! The adjacencies of backends as the host finds them now.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::slice::Chunks;
 use std::sync::Mutex;
@@ -56,7 +57,7 @@ impl<F: Fn(&Backend) -> Option<Source>> Rediscovery<F> {
             }
             changing.extend(is_changing.then_some(rule.matches));
         }
-        let found = find_all(sought);
+        let found = find_all(sought, |(locator, server)| find(locator, *server));
         egress.extend(found.values().flatten().map(|new| new.ifindex));
         Rediscovery {
             source,
@@ -94,17 +95,20 @@ impl<F: Fn(&Backend) -> Option<Source>> Rediscovery<F> {
     }
 }
 
-/// Looks for backends, several at a time.
-pub fn find_all(sought: HashSet<Sought>) -> HashMap<Sought, Found> {
+/// Looks for each of these, many at a time. Why one was not found is text, for it may be told of many rules.
+pub fn find_all<S: Eq + Hash + Send>(
+    sought: HashSet<S>,
+    find: impl Fn(&S) -> Result<Adjacency> + Sync,
+) -> HashMap<S, Found> {
     let workers = sought.len().min(WORKERS);
     let queue = Mutex::new(sought.into_iter());
     let found = Mutex::new(HashMap::new());
     let next = || queue.lock().expect("no worker panics").next();
     let work = || {
-        while let Some((locator, server)) = next() {
-            let adjacency = find(&locator, server).map_err(|error| one_line(&error));
+        while let Some(sought) = next() {
+            let adjacency = find(&sought).map_err(|error| one_line(&error));
             let mut found = found.lock().expect("no worker panics");
-            found.insert((locator, server), adjacency);
+            found.insert(sought, adjacency);
         }
     };
     thread::scope(|scope| {
@@ -115,7 +119,8 @@ pub fn find_all(sought: HashSet<Sought>) -> HashMap<Sought, Found> {
     found.into_inner().expect("no worker panics")
 }
 
-fn find(locator: &Locator, server: IpAddr) -> Result<Adjacency> {
+/// Where a backend is now, by its locator.
+pub fn find(locator: &Locator, server: IpAddr) -> Result<Adjacency> {
     let path = locate(locator, AddressHint::Previous(server), Probe::Always)?;
     by_device(path.server, path.mac, &path.device)
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use anyhow::Result;
 
 use super::rebind::{Found, Rebind, rebind_one};
-use super::rediscover::find_all;
+use super::rediscover::{find, find_all};
 use crate::host::device;
 use crate::model::{Action, Backend, Mac, Match, Rule};
 
@@ -57,7 +57,7 @@ pub fn regain(
             }
         }
     }
-    let found = find_all(sought);
+    let found = find_all(sought, |(locator, server)| find(locator, *server));
     let adjacency = |matches: &Match, backend: &Backend| -> Option<Found> {
         lost.get(&(*matches, backend.server))?;
         let no_locator =

@@ -6,6 +6,7 @@ mod answers;
 mod change;
 mod connection;
 mod counter;
+pub mod difference;
 mod ephemeral;
 mod explanation;
 mod failures;
@@ -28,6 +29,7 @@ mod remedy;
 mod reply;
 mod revision;
 mod rule;
+mod ruleset;
 mod session;
 mod snat;
 mod source_ports;
@@ -43,6 +45,7 @@ pub use connection::{
     Connection, ConnectionFilter, ConnectionState, ConnectionStats, ConnectionsInUse,
 };
 pub use counter::{Counter, Rate};
+pub use difference::Unfound;
 pub use ephemeral::EphemeralPorts;
 pub use explanation::{Candidate, Check, Explanation};
 pub use failures::{Failures, Loss, Reason};
@@ -59,15 +62,18 @@ pub use mac::Mac;
 pub use r#match::{Match, Proto};
 pub use packet::{FlowPorts, Ip, Packet};
 pub use plan::Plan;
-pub use policy::{NamedPolicy, Policy};
+pub use policy::{NamedPolicy, Policy, PolicySpec};
 pub use ports::Ports;
 pub use ranges::{Pops, Port, Prefix, VlanId, Weight};
 pub use record::RuleRecord;
 pub use refresh::{FailedBackend, NamedAdjacency, RefreshReport, RefreshedBackend};
 pub use remedy::{Command, Part, Place, Refusal, Remedy, Tool, Verb};
 pub use reply::Reply;
-pub use revision::{Author, ChangedRule, Changes, How, NamedChange, PastRevision, Revision};
+pub use revision::{
+    Author, ChangedInterface, ChangedRule, Changes, How, NamedChange, PastRevision, Revision,
+};
 pub use rule::{Backend, MAX_BACKENDS, Rewrite, Rewriting, Rule};
+pub use ruleset::{BackendEntry, InterfaceEntry, ModeEntry, RuleEntry, RuleSet};
 pub use session::SshSession;
 pub use snat::Snat;
 pub use source_ports::SourcePorts;

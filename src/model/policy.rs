@@ -1,10 +1,12 @@
 //! What becomes of the frames that arrive at an interface and that no rule matches.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// An interface's action for frames that no rule matches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +40,54 @@ impl Policy {
             Policy::Drop => "drop",
             Policy::Forward { .. } => "forward",
         }
+    }
+}
+
+/// A policy that is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PolicySpec {
+    #[default]
+    Pass,
+    Drop,
+    /// To the device with this name, its own or an alternative one.
+    Forward(String),
+}
+
+impl FromStr for PolicySpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("forward:")) {
+            ("pass", _) => Ok(PolicySpec::Pass),
+            ("drop", _) => Ok(PolicySpec::Drop),
+            (_, Some("")) => Err("the device is missing".into()),
+            (_, Some(device)) => Ok(PolicySpec::Forward(device.into())),
+            _ => Err("it is one of pass, drop and forward:DEV".into()),
+        }
+    }
+}
+
+impl fmt::Display for PolicySpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PolicySpec::Pass => f.write_str("pass"),
+            PolicySpec::Drop => f.write_str("drop"),
+            PolicySpec::Forward(device) => write!(f, "forward:{device}"),
+        }
+    }
+}
+
+impl Serialize for PolicySpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PolicySpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let wrong = |why| de::Error::custom(format!("policy {text}: {why}"));
+        text.parse().map_err(wrong)
     }
 }
 
@@ -154,5 +204,17 @@ mod tests {
             "policy": "forward", "policy_ifindex": 7, "policy_ifname": null,
         });
         assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn a_policy_is_read_as_it_is_typed() {
+        let forward = |device: &str| Ok(PolicySpec::Forward(device.into()));
+        assert_eq!("pass".parse(), Ok(PolicySpec::Pass));
+        assert_eq!("drop".parse(), Ok(PolicySpec::Drop));
+        assert_eq!("forward:veth0".parse(), forward("veth0"));
+        assert_eq!("forward:pass".parse(), forward("pass"));
+        for bad in ["", "Pass", "forward", "forward:", "forward veth0", "reject"] {
+            assert!(bad.parse::<PolicySpec>().is_err(), "{bad}");
+        }
     }
 }

@@ -138,6 +138,14 @@ impl de::Visitor<'_> for NumberOrText {
         Port::try_from(number).map(Ports::from).map_err(E::custom)
     }
 
+    /// What TOML has: its numbers have signs.
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Ports, E> {
+        match u64::try_from(number) {
+            Ok(number) => self.visit_u64(number),
+            Err(_) => Err(E::invalid_value(de::Unexpected::Signed(number), &self)),
+        }
+    }
+
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Ports, E> {
         let ports = text.parse();
         ports.map_err(|why: String| E::custom(format!("port {text}: {why}")))

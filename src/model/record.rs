@@ -138,7 +138,8 @@ impl RuleRecord {
         let rewrite = &backend.rewrite;
         RuleRecord {
             server: Some(backend.server),
-            mac: Some(backend.mac),
+            // One that was not found yet has none.
+            mac: Some(backend.mac).filter(|mac| mac.is_unicast()),
             ifindex: Some(backend.ifindex),
             weight: backend.weight,
             marked_down: backend.marked_down,

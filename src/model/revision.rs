@@ -7,7 +7,7 @@ use super::Match;
 /// So many changed rules are named.
 const FEW: usize = 3;
 /// The bytes of JSON that the command line may take.
-const LONGEST: usize = 900;
+const LONGEST: usize = 700;
 
 /// A change that was published. Its JSON is what the history has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,17 @@ pub struct Changes {
     pub deleted: usize,
     /// Which ones; none where there are too many.
     pub rules: Vec<ChangedRule>,
+    /// How many interfaces were attached, changed and detached.
+    pub interfaces_changed: usize,
+    /// Which ones; none where there are too many.
+    pub interfaces: Vec<ChangedInterface>,
+}
+
+/// An interface that was attached (added), got another policy or ledger, or was detached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedInterface {
+    pub how: How,
+    pub ifname: String,
 }
 
 /// A rule that changed.
@@ -130,6 +141,21 @@ impl Changes {
         } else {
             self.rules.clear();
         }
+    }
+
+    /// Adds an interface.
+    pub fn note_interface(&mut self, how: How, ifname: String) {
+        self.interfaces_changed += 1;
+        if self.interfaces_changed <= FEW {
+            self.interfaces.push(ChangedInterface { how, ifname });
+        } else {
+            self.interfaces.clear();
+        }
+    }
+
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.count() + self.interfaces_changed == 0
     }
 
     /// How many rules.

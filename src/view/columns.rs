@@ -220,6 +220,7 @@ fn cell(column: &Column, row: usize) -> Cell {
     match (column.tone)(text) {
         Some(Tone::Bad) => cell.fg(Color::DarkRed),
         Some(Tone::Doubtful) => cell.fg(Color::DarkYellow),
+        Some(Tone::Good) => cell.fg(Color::DarkGreen),
         None => cell,
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::columns::Columns;
 use super::remedy::quoted;
 use super::units;
-use crate::model::{Changes, How, Match, NamedChange, PastRevision};
+use crate::model::{ChangedInterface, Changes, How, Match, NamedChange, PastRevision};
 
 /// A change as scripts read it.
 #[derive(Serialize)]
@@ -23,6 +23,8 @@ pub struct Row<'a> {
     changed: usize,
     deleted: usize,
     rules: Vec<RuleRow<'a>>,
+    interfaces_changed: usize,
+    interfaces: &'a [ChangedInterface],
     reachable: bool,
 }
 
@@ -53,6 +55,8 @@ impl<'a> Row<'a> {
             changed: changes.changed,
             deleted: changes.deleted,
             rules: past.rules.iter().map(rule).collect(),
+            interfaces_changed: changes.interfaces_changed,
+            interfaces: &changes.interfaces,
             reachable: past.reachable,
         }
     }
@@ -89,26 +93,44 @@ fn command(past: &PastRevision) -> String {
     quoted(words.map(OsString::from))
 }
 
-/// A line for each rule, or how many there are.
+/// A line for each interface and each rule, or how many there are.
 fn changes(past: &PastRevision) -> Vec<String> {
+    let changes = &past.revision.changes;
+    let interface = |i: &ChangedInterface| format!("{} interface {}", i.how.name(), i.ifname);
+    let mut lines: Vec<String> = changes.interfaces.iter().map(interface).collect();
+    if lines.is_empty() {
+        lines.extend(interface_count(changes));
+    }
     if past.rules.is_empty() {
-        return vec![counts(&past.revision.changes)];
+        lines.extend(rule_counts(changes));
     }
     let rule = |rule: &NamedChange| {
         let matches = rule.matches.named(rule.ingress.as_deref());
         format!("{} {matches}", rule.how.name())
     };
-    past.rules.iter().map(rule).collect()
+    lines.extend(past.rules.iter().map(rule));
+    lines
 }
 
-/// How many rules changed, in words.
-pub fn counts(changes: &Changes) -> String {
+fn interface_count(changes: &Changes) -> Option<String> {
+    let count = changes.interfaces_changed;
+    (count > 0).then(|| format!("{} changed", units::count(count, "interface")))
+}
+
+fn rule_counts(changes: &Changes) -> Vec<String> {
     let counts = [
         (changes.added, How::Added),
         (changes.changed, How::Changed),
         (changes.deleted, How::Deleted),
     ];
     let some = counts.into_iter().filter(|(count, _)| *count > 0);
-    let words = some.map(|(count, how)| format!("{} {}", units::count(count, "rule"), how.name()));
-    words.collect::<Vec<_>>().join(", ")
+    some.map(|(count, how)| format!("{} {}", units::count(count, "rule"), how.name()))
+        .collect()
+}
+
+/// How much changed, in words.
+pub fn counts(changes: &Changes) -> String {
+    let interfaces = interface_count(changes).into_iter();
+    let all: Vec<String> = interfaces.chain(rule_counts(changes)).collect();
+    all.join(", ")
 }

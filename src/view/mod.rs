@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod columns;
+pub mod difference;
 pub mod doctor;
 mod escape;
 pub mod explain;
@@ -14,6 +15,7 @@ mod out;
 pub mod refresh;
 pub mod remedy;
 pub mod rules;
+pub mod ruleset;
 mod style;
 pub mod table;
 pub mod terminal;

@@ -15,6 +15,8 @@ pub enum Tone {
     Bad,
     /// They may be.
     Doubtful,
+    /// Something comes.
+    Good,
 }
 
 impl Tone {
@@ -22,6 +24,7 @@ impl Tone {
         match self {
             Tone::Bad => AnsiColor::Red,
             Tone::Doubtful => AnsiColor::Yellow,
+            Tone::Good => AnsiColor::Green,
         }
     }
 }

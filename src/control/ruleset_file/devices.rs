@@ -1,12 +1,12 @@
 //! What a file's rules ask the host about devices.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::net::IpAddr;
 
 use anyhow::Result;
 
 use super::bad;
+use crate::error::{Exit, exit_code, failure, one_line};
 use crate::model::{Mac, RuleRecord};
 
 /// What the host says about an egress device.
@@ -22,11 +22,23 @@ pub struct Egress {
 /// Asks the host about devices, once about each: many rules share few.
 pub struct Asked<'a, D> {
     devices: &'a D,
-    egress: HashMap<u32, Egress>,
-    /// The indexes of interfaces.
-    interfaces: HashMap<String, u32>,
+    egress: HashMap<u32, Answer<Egress>>,
+    /// The indexes of devices.
+    interfaces: HashMap<String, Answer<u32>>,
     /// The addresses by which this host reaches servers.
-    sources: HashMap<IpAddr, IpAddr>,
+    sources: HashMap<IpAddr, Answer<IpAddr>>,
+}
+
+/// An answer, or why there is none.
+type Answer<T> = Result<T, (Exit, String)>;
+
+fn answer<T>(asked: Result<T>) -> Answer<T> {
+    asked.map_err(|error| (exit_code(&error), one_line(&error)))
+}
+
+fn told<T>(answer: &Answer<T>) -> Result<&T> {
+    let refused = |(code, why): &(Exit, String)| failure(*code, why.clone());
+    answer.as_ref().map_err(refused)
 }
 
 /// What a file's rules ask the host.
@@ -55,17 +67,33 @@ impl<'a, D: Devices> Asked<'a, D> {
     }
 
     pub fn egress(&mut self, ifindex: u32) -> Result<&Egress> {
-        match self.egress.entry(ifindex) {
-            Occupied(known) => Ok(known.into_mut()),
-            Vacant(new) => Ok(new.insert(self.devices.egress(ifindex)?)),
-        }
+        let asked = self.egress.entry(ifindex);
+        told(asked.or_insert_with(|| answer(self.devices.egress(ifindex))))
     }
 
     pub fn source(&mut self, server: IpAddr) -> Result<IpAddr> {
-        match self.sources.entry(server) {
-            Occupied(known) => Ok(*known.get()),
-            Vacant(new) => Ok(*new.insert(self.devices.source(server)?)),
+        let asked = self.sources.entry(server);
+        told(asked.or_insert_with(|| answer(self.devices.source(server)))).copied()
+    }
+
+    /// The index of the device with this name.
+    pub fn ifindex(&mut self, name: &str) -> Result<u32> {
+        if let Some(known) = self.interfaces.get(name) {
+            return told(known).copied();
         }
+        let now = answer(self.devices.ifindex(name));
+        told(self.interfaces.entry(name.into()).or_insert(now)).copied()
+    }
+
+    /// An interface by its name; one that is gone by its index.
+    pub fn ifindex_or_number(&mut self, name: &str) -> Result<u32> {
+        let found = self.ifindex(name);
+        found.or_else(|error| name.parse().map_err(|_| error))
+    }
+
+    /// Whom it asks.
+    pub fn host(&self) -> &'a D {
+        self.devices
     }
 
     /// The index of a record's interface. Where it has both, the index and the name must agree.
@@ -74,11 +102,7 @@ impl<'a, D: Devices> Asked<'a, D> {
             let there = record.in_ifindex.map(|ifindex| self.devices.name(ifindex));
             return there.transpose().map(|_| record.in_ifindex);
         };
-        let now = match self.interfaces.get(name) {
-            Some(now) => *now,
-            None => self.devices.ifindex(name)?,
-        };
-        self.interfaces.insert(name.clone(), now);
+        let now = self.ifindex(name)?;
         match record.in_ifindex.filter(|&before| before != now) {
             Some(before) => Err(bad(format!(
                 "in {name}: its ifindex is {now} now, not {before}"

@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 
 use self::action::without_backends;
 use self::backend::add_backend;
-use self::devices::Asked;
+pub(super) use self::devices::Asked;
 pub use self::devices::{Devices, Egress};
 pub use self::read::records;
 use super::validate;
@@ -76,7 +76,7 @@ impl fmt::Display for At {
     }
 }
 
-fn bad(message: String) -> anyhow::Error {
+pub(super) fn bad(message: String) -> anyhow::Error {
     failure(Exit::Usage, message)
 }
 

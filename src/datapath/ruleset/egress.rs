@@ -1,6 +1,6 @@
 //! The devices that packets can be sent to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::{Context, Result};
@@ -14,6 +14,7 @@ use super::{RuleStore, codec, room};
 use crate::datapath::state::linked;
 use crate::datapath::{Lock, abi, policy};
 use crate::host::device;
+use crate::model::{Action, Rule};
 
 /// So many devices are asked for one by one.
 const FEW: usize = 16;
@@ -29,6 +30,30 @@ impl RuleStore {
     pub fn is_paired(&self, ifindex: u32) -> Result<bool> {
         let entry = ifindex % abi::PAIRED_ENTRIES;
         Ok(self.paired.get(&entry)? == Some(ifindex))
+    }
+
+    /// Takes devices that were unregistered off rules, as a change would.
+    pub fn forget_gone(&self, rules: &mut [Rule]) -> Result<()> {
+        let mut there = HashMap::new();
+        for rule in rules {
+            let backends = rule.backends.iter_mut();
+            let backends = backends.map(|backend| &mut backend.adjacency.ifindex);
+            let own = match &mut rule.action {
+                Action::Forward { ifindex, .. } => Some(ifindex),
+                _ => None,
+            };
+            for ifindex in backends.chain(own) {
+                let is_there = match there.get(ifindex) {
+                    Some(&known) => known,
+                    None => self.has_egress(*ifindex)?,
+                };
+                there.insert(*ifindex, is_there);
+                if !is_there {
+                    *ifindex = 0;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Opens a device that no rule needs.

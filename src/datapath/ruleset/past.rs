@@ -12,33 +12,43 @@ use super::targets;
 use super::undo::{self, Undo};
 use crate::datapath::Lock;
 use crate::datapath::history::{New, Past, Unconfirmed};
+use crate::datapath::interface::Interface;
+use crate::datapath::stances::{Stances, interfaces};
 use crate::error::{Exit, failure};
 use crate::host::author;
-use crate::model::{Match, Plan, Remedy, Revision, Rule, Verb};
+use crate::model::{InterfaceEntry, Match, Plan, Purpose, Remedy, Revision, Rule, Verb};
 
 /// How the rules become what they were.
 pub struct Back {
     /// The revision that is live; the plan is for that.
     pub live: u64,
     pub plan: Plan,
+    /// The interfaces that rules were for; None: as they are.
+    pub interfaces: Option<Vec<InterfaceEntry>>,
 }
 
 /// How a revision ends unless somebody confirms it.
-pub struct Trial<'a> {
+pub struct Trial {
     pub unconfirmed: Unconfirmed,
     /// Sees to it that the revision ends, before it is published.
-    pub begin: Box<dyn FnOnce(u64) -> Result<()> + 'a>,
+    pub begin: Box<dyn FnOnce(u64) -> Result<()>>,
 }
 
-impl Trial<'_> {
+impl Trial {
     fn begin(self, revision: u64) -> Result<Unconfirmed> {
         (self.begin)(revision)?;
         Ok(self.unconfirmed)
     }
 }
 
-/// The rules that have changed since, by their matches, as they were; None: there was none.
-type Before = HashMap<Match, Option<Rule>>;
+/// What has changed since, as it was.
+#[derive(Default)]
+struct Before {
+    /// By their matches; None: there was none.
+    rules: HashMap<Match, Option<Rule>>,
+    /// None: they have not changed.
+    interfaces: Option<Vec<InterfaceEntry>>,
+}
 
 impl RuleStore {
     /// Writes down the revision that is about to take the place of the live one.
@@ -92,25 +102,42 @@ impl RuleStore {
         })
     }
 
-    /// What makes the rules what they were after a revision; None where that is not kept.
+    /// Notes the interfaces that rules are for where a change makes something of them.
+    pub(super) fn note_interfaces(&self, stances: &Stances, undo: &mut Undo) -> Result<()> {
+        let entries = |all: Vec<Interface>| -> Vec<InterfaceEntry> {
+            let ours = all.iter().filter(|i| i.purpose == Purpose::Rules);
+            ours.map(Interface::entry).collect()
+        };
+        let before = entries(interfaces(&self.pins)?);
+        let after = entries(stances.interfaces(&self.pins)?);
+        undo.note_interfaces(before, &after);
+        Ok(())
+    }
+
+    /// What makes the state what it was after a revision; None where that is not kept.
     pub fn back_to(&self, revision: u64) -> Result<Option<Back>> {
         let back = self.read_whole("the history", |live| self.before_all(live, revision))?;
         Ok(back.map(|(live, before)| Back {
             live,
-            plan: plan(before),
+            plan: plan(before.rules),
+            interfaces: before.interfaces,
         }))
     }
 
     fn before_all(&self, live: &Slot, revision: u64) -> Result<Option<(u64, Before)>> {
-        let mut before = Before::new();
+        let mut before = Before::default();
         let number = live.set.revision;
         for later in (revision + 1..=number).rev() {
             let Some(packed) = self.history.before(later)? else {
                 return Ok(None);
             };
-            let mut one = |matches, rule| self.go_back(live, &mut before, matches, rule);
-            let read = undo::read(&packed, &mut one);
-            read.with_context(|| format!("cannot read what was before revision {later}"))?;
+            let rules = &mut before.rules;
+            let read = undo::read(&packed, |matches, rule| {
+                self.go_back(live, rules, matches, rule)
+            });
+            let read =
+                read.with_context(|| format!("cannot read what was before revision {later}"))?;
+            before.interfaces = read.interfaces.or(before.interfaces);
         }
         Ok(Some((number, before)))
     }
@@ -120,7 +147,7 @@ impl RuleStore {
     fn go_back(
         &self,
         live: &Slot,
-        before: &mut Before,
+        before: &mut HashMap<Match, Option<Rule>>,
         matches: Match,
         mut rule: Option<Rule>,
     ) -> Result<()> {
@@ -148,7 +175,7 @@ fn counters(rule: &Rule) -> impl Iterator<Item = u32> {
     rule.backends.iter().filter_map(|backend| backend.counter)
 }
 
-fn plan(before: Before) -> Plan {
+fn plan(before: HashMap<Match, Option<Rule>>) -> Plan {
     let mut plan = Plan::default();
     for (matches, rule) in before {
         match rule {

@@ -18,7 +18,7 @@ use super::{RuleStore, Trial};
 use crate::datapath::answers::{self, Attaching};
 use crate::datapath::stances::Stances;
 use crate::datapath::state::linked;
-use crate::datapath::{Lock, flow_table, sys};
+use crate::datapath::{Lock, Unconfirmed, flow_table, sys};
 use crate::host::device;
 use crate::model::{ForAnswers, Match, Plan, Rule};
 
@@ -29,7 +29,7 @@ pub struct Transaction<'a> {
     /// It may take the place of a revision that nobody has confirmed.
     goes_back: bool,
     /// How it ends unless somebody confirms it.
-    trial: Option<Trial<'a>>,
+    trial: Option<Trial>,
 }
 
 /// A plan that found room, and is written.
@@ -41,7 +41,7 @@ pub struct Staged<'a> {
     written: Option<Written>,
     /// What the plan replaces.
     undo: Undo,
-    trial: Option<Trial<'a>>,
+    trial: Option<Trial>,
     answers: Answers,
     attaching: Attaching<'a>,
     /// How many rules the plan stores, with those that are already as they are to be.
@@ -134,7 +134,7 @@ impl RuleStore {
 impl<'a> Transaction<'a> {
     /// The rules as they are.
     pub fn list(&self) -> Result<Vec<Rule>> {
-        self.store.list()
+        self.store.list_unsorted()
     }
 
     /// A rule as it is.
@@ -143,13 +143,23 @@ impl<'a> Transaction<'a> {
         self.store.read(&live, matches, &key_of(matches))
     }
 
+    /// The number of the rule set that there is.
+    pub fn revision(&self) -> Result<u64> {
+        self.store.revision()
+    }
+
+    /// Whether that ends unless somebody confirms it.
+    pub fn unconfirmed(&self) -> Result<Option<Unconfirmed>> {
+        self.store.unconfirmed()
+    }
+
     /// Takes the place of a revision that nobody has confirmed.
     pub fn go_back(&mut self) {
         self.goes_back = true;
     }
 
     /// The revision ends unless somebody confirms it.
-    pub fn try_out(&mut self, trial: Trial<'a>) {
+    pub fn try_out(&mut self, trial: Trial) {
         self.trial = Some(trial);
     }
 
@@ -181,7 +191,7 @@ impl<'a> Transaction<'a> {
         let store = self.store;
         let count = plan.put.len();
         let live = store.slots.live()?;
-        let job = Job::new(store, &live, plan)?;
+        let mut job = Job::new(store, &live, plan)?;
         let Answers { before, after } = &job.answers;
         after
             .iter()
@@ -202,6 +212,7 @@ impl<'a> Transaction<'a> {
             let now = store.write(&ports, &live, &job)?;
             if !self.attaching.stances.is_empty() {
                 self.see_all(&now.staged)?;
+                store.note_interfaces(&self.attaching.stances, &mut job.undo)?;
             }
             written = Some(now);
         }

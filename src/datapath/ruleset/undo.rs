@@ -11,7 +11,7 @@ use lz4_flex::frame::{FrameDecoder, FrameEncoder};
 use super::codec::{match_of, rule_of, stored_action, stored_backend};
 use super::key::{Key, is_ipv6};
 use crate::datapath::abi::{self, Plain};
-use crate::model::{Changes, How, MAX_BACKENDS, Match, Rule};
+use crate::model::{Changes, How, InterfaceEntry, MAX_BACKENDS, Match, Rule};
 
 /// What comes after the last rule; no rule has such a probe.
 const END: [u64; 2] = [u64::MAX; 2];
@@ -24,6 +24,15 @@ const MOST: u64 = 512 << 20;
 pub struct Undo {
     packed: BufWriter<FrameEncoder<Vec<u8>>>,
     pub changes: Changes,
+    /// All interfaces that rules are for, where some of them change.
+    interfaces: Option<Vec<InterfaceEntry>>,
+}
+
+/// What was before a change.
+#[derive(Debug)]
+pub struct Before {
+    /// None: the interfaces stayed as they were.
+    pub interfaces: Option<Vec<InterfaceEntry>>,
 }
 
 impl Default for Undo {
@@ -31,6 +40,7 @@ impl Default for Undo {
         Undo {
             packed: BufWriter::with_capacity(BUFFER, FrameEncoder::new(Vec::new())),
             changes: Changes::default(),
+            interfaces: None,
         }
     }
 }
@@ -57,6 +67,26 @@ impl Undo {
         Ok(())
     }
 
+    /// Adds the interfaces as they are before, and as they are to be.
+    pub fn note_interfaces(&mut self, before: Vec<InterfaceEntry>, after: &[InterfaceEntry]) {
+        let named =
+            |all: &[InterfaceEntry], name: &str| all.iter().find(|i| i.name == name).cloned();
+        for old in &before {
+            match named(after, &old.name) {
+                None => self.changes.note_interface(How::Deleted, old.name.clone()),
+                Some(new) if new != *old => {
+                    self.changes.note_interface(How::Changed, new.name);
+                }
+                Some(_) => {}
+            }
+        }
+        let new = after
+            .iter()
+            .filter(|new| named(&before, &new.name).is_none());
+        new.for_each(|new| self.changes.note_interface(How::Added, new.name.clone()));
+        self.interfaces = (before != after).then_some(before);
+    }
+
     fn put<T: Plain>(&mut self, value: &T) -> Result<()> {
         Ok(self.packed.write_all(abi::bytes_of(value))?)
     }
@@ -64,6 +94,9 @@ impl Undo {
     /// What changed, and the rules as they were before.
     pub fn finish(mut self) -> Result<(Changes, Vec<u8>)> {
         self.put(&END)?;
+        let interfaces = serde_json::to_vec(&self.interfaces)?;
+        self.put(&(interfaces.len() as u32))?;
+        self.packed.write_all(&interfaces)?;
         let packed = self.packed.into_inner().map_err(|error| error.into_error());
         let packed = packed.map(FrameEncoder::finish);
         Ok((
@@ -82,13 +115,20 @@ fn actions_of(rule: &Rule) -> Vec<abi::action> {
 }
 
 /// Reads the rules as they were, one by one: a match, and its rule unless there was none.
-pub fn read(packed: &[u8], mut each: impl FnMut(Match, Option<Rule>) -> Result<()>) -> Result<()> {
+pub fn read(
+    packed: &[u8],
+    mut each: impl FnMut(Match, Option<Rule>) -> Result<()>,
+) -> Result<Before> {
     let packed = FrameDecoder::new(packed).take(MOST);
     let mut packed = BufReader::with_capacity(BUFFER, packed);
     loop {
         let words = take(&mut packed)?;
         if words == END {
-            return Ok(());
+            let length: u32 = take(&mut packed)?;
+            let mut json = Vec::new();
+            packed.take(length.into()).read_to_end(&mut json)?;
+            let interfaces = serde_json::from_slice(&json)?;
+            return Ok(Before { interfaces });
         }
         let [probe, place] = words;
         let [src, dst] = match is_ipv6(probe) {
@@ -157,6 +197,10 @@ mod tests {
         vec![several, drop]
     }
 
+    fn interface(name: &str) -> InterfaceEntry {
+        serde_json::from_value(serde_json::json!({ "name": name })).unwrap()
+    }
+
     fn packed(rules: &[Rule]) -> Vec<u8> {
         let mut undo = Undo::default();
         for rule in rules {
@@ -166,17 +210,20 @@ mod tests {
         }
         let new = Match::example(3);
         undo.note(How::Added, &new, &key_of(&new), None).unwrap();
+        undo.note_interfaces(vec![interface("lan")], &[interface("wan")]);
         let (changes, packed) = undo.finish().unwrap();
         assert_eq!((changes.added, changes.deleted), (1, rules.len()));
+        assert_eq!(changes.interfaces_changed, 2);
         packed
     }
 
     fn unpacked(packed: &[u8]) -> Result<Vec<(Match, Option<Rule>)>> {
         let mut all = Vec::new();
-        read(packed, |matches, rule| {
+        let before = read(packed, |matches, rule| {
             all.push((matches, rule));
             Ok(())
         })?;
+        assert_eq!(before.interfaces, Some(vec![interface("lan")]));
         Ok(all)
     }
 
@@ -199,7 +246,7 @@ mod tests {
         for place in 0..packed.len() {
             let mut damaged = packed.clone();
             damaged[place] ^= 0xff;
-            let _ = unpacked(&damaged);
+            let _ = read(&damaged, |_, _| Ok(()));
         }
         let frame = |bytes: &[u8]| {
             let mut frame = FrameEncoder::new(Vec::new());

@@ -1,0 +1,13 @@
+//! Files of rule sets: what they may say, what `apply` makes of them, and what packets see meanwhile.
+
+#[path = "../fixture/mod.rs"]
+mod fixture;
+
+mod bed;
+mod changes;
+mod faults;
+mod formats;
+mod interfaces;
+mod moved;
+mod packets;
+mod schema;
