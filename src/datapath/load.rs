@@ -87,9 +87,9 @@ fn load_from<'a>(
     let (mut open, banks) = open(builder, storage, device, variant)?;
     let state_is_there = has_state(pins)?;
     // Another version may lack some of them.
-    let missing = match own {
-        Own::New(_) => Vec::new(),
-        Own::Kept => missing_maps(pins)?,
+    let missing = match state_is_there {
+        true => missing_maps(pins)?,
+        false => Vec::new(),
     };
     if state_is_there {
         reuse(&SHARED, &pins.state(), open.open_object_mut(), &missing)?;
@@ -113,15 +113,13 @@ fn load_from<'a>(
         ledger::start(pins)?;
         tell_its_id(object, Program::id_from_fd(program.as_fd())?)?;
     }
+    pin_missing(pins, object, &missing)?;
     match own {
         Own::New(policy) => {
             policy::put(&map_of(object, "policy")?, policy, variant.purpose)?;
             pin_interface(pins, device.ifindex, object)?;
         }
-        Own::Kept => {
-            pin_missing(pins, object, &missing)?;
-            pin_new_maps(pins, device.ifindex, object)?;
-        }
+        Own::Kept => pin_new_maps(pins, device.ifindex, object)?,
     }
     Ok(program)
 }

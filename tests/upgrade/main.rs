@@ -393,6 +393,13 @@ fn maps_of_other_schemas_are_made_anew_or_the_upgrade_is_refused() {
     works();
     bed.other("upgrade").ok();
 
+    bed.this("detach --all --keep-rules").ok();
+    fs::remove_file(renamed("paired", "gone").0).expect("it is there");
+    bed.this("upgrade").fails(4, &["the map paired", "attach"]);
+    bed.this("attach lan wan --mode skb").ok();
+    works();
+    bed.other("upgrade").ok();
+
     let ids = [0, 1].map(|i: usize| bed.json("status")["interfaces"][i]["program_id"].clone());
     for (map, to) in [
         ("ports", "ports-99"),
