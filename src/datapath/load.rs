@@ -90,9 +90,9 @@ fn load_from<'a>(
     let (mut open, banks) = open(builder, storage, constants)?;
     let state_is_there = has_state(pins)?;
     // Another version may lack some of them.
-    let missing = match own {
-        Own::New(_) => Vec::new(),
-        Own::Kept => missing_maps(pins)?,
+    let missing = match state_is_there {
+        true => missing_maps(pins)?,
+        false => Vec::new(),
     };
     if state_is_there {
         reuse_shared(pins, open.open_object_mut(), |map| !missing.contains(&map))?;
@@ -118,15 +118,13 @@ fn load_from<'a>(
             tell_its_id(object, Program::id_from_fd(program.as_fd())?)?;
         }
     }
+    pin_missing(pins, object, &missing)?;
     match own {
         Own::New(stance) => {
             policy::put(&map_of(object, "policy")?, stance)?;
             pin_interface(pins, constants.ifindex, object)?;
         }
-        Own::Kept => {
-            pin_missing(pins, object, &missing)?;
-            pin_new_maps(pins, constants.ifindex, object)?;
-        }
+        Own::Kept => pin_new_maps(pins, constants.ifindex, object)?,
     }
     Ok(program)
 }

@@ -23,7 +23,18 @@ use crate::model::{LedgerState, LinkState, Refusal, Remedy, TakenOver, Verb};
 pub fn upgrade(pins: &Pins) -> Result<Vec<TakenOver>> {
     let lock = Lock::take_over(pins)?;
     detach::sweep(pins)?;
-    take_over(pins, &lock)
+    let taken_over = take_over(pins, &lock)?;
+    match missing_maps(pins)?.first() {
+        Some(map) => Err(needs_attach(map)),
+        None => Ok(taken_over),
+    }
+}
+
+/// Maps are made with a program, and there was none to load.
+fn needs_attach(map: &str) -> anyhow::Error {
+    let why = format!("the map {map}, which another version lacks, is made with an interface");
+    let attach = Remedy::from("run ") + Verb::Plain("attach IFACE");
+    failure(Exit::Conflict, Refusal::from((why, attach)))
 }
 
 /// Where nothing can be replaced because the program is not there, the interface stays as it is, or goes with its

@@ -25,6 +25,9 @@ use xdpredir::datapath::VERSION;
 const ECHO: u16 = 80;
 const ONE_WAY: u16 = 7999;
 
+/// So that traffic leaves a CPU to the versions.
+const PAUSE: Duration = Duration::from_micros(500);
+
 /// The program is attached where requests and where answers arrive.
 struct Bed {
     routed: Routed,
@@ -136,9 +139,12 @@ fn asks(client: &UdpSocket, number: u64) {
 #[test]
 fn programs_are_replaced_both_ways_under_traffic_and_no_packet_is_lost_or_misdelivered() {
     let others = || [Version::renamed()].into_iter().chain(Version::released());
-    for (mode, _kernel) in modes_and_kernels() {
+    for (mode, kernel) in modes_and_kernels() {
         for other in others() {
             let is_mutual = other.takes_over();
+            if !is_mutual && kernel.is_some() {
+                continue; // that release had no filters
+            }
             let bed = Bed::new(mode, other);
             let ids = |bed: &Bed| ["lan", "wan"].map(|name| id(&bed.json("status"), name));
             let (answering, taking) = (bed.server(ECHO), bed.server(ONE_WAY));
@@ -151,6 +157,7 @@ fn programs_are_replaced_both_ways_under_traffic_and_no_packet_is_lost_or_misdel
                 scope.spawn(|| {
                     while !done.load(Ordering::Relaxed) {
                         asks(&client, asked.fetch_add(1, Ordering::Relaxed));
+                        thread::sleep(PAUSE);
                     }
                     client.send(&[]).expect("sent");
                 });
@@ -158,15 +165,15 @@ fn programs_are_replaced_both_ways_under_traffic_and_no_packet_is_lost_or_misdel
                     let to = (V4.elsewhere, ONE_WAY);
                     while !done.load(Ordering::Relaxed) {
                         sender.send_to(b"one way", to).expect("sent");
-                        // Not so many that the versions have no CPU to run on.
-                        if sent.fetch_add(1, Ordering::Relaxed) % 50 == 0 {
-                            thread::sleep(Duration::from_millis(2));
+                        if sent.fetch_add(1, Ordering::Relaxed) % 20 == 0 {
+                            thread::sleep(PAUSE);
                         }
                     }
                     sender.send_to(b"", to).expect("sent");
                 });
+                let end = End(&done);
                 let mut before = None;
-                for _ in 0..2 {
+                for _ in 0..if is_mutual { 2 } else { 1 } {
                     bed.this("upgrade").ok();
                     let now = ids(&bed);
                     assert_ne!(before.replace(now), Some(now), "{mode}");
@@ -174,7 +181,7 @@ fn programs_are_replaced_both_ways_under_traffic_and_no_packet_is_lost_or_misdel
                     assert_eq!(again.code, if is_mutual { 0 } else { 4 }, "{again:?}");
                 }
                 bed.this("attach lan").ok();
-                done.store(true, Ordering::Relaxed);
+                drop(end);
                 taking.join().expect("it takes all")
             });
             let (asked, sent) = (asked.into_inner(), sent.into_inner());
@@ -192,6 +199,15 @@ fn programs_are_replaced_both_ways_under_traffic_and_no_packet_is_lost_or_misdel
             let flows = bed.json("flow list");
             assert_eq!(flows.as_array().expect("connections").len(), 1, "{flows}");
         }
+    }
+}
+
+/// Ends the traffic, and also where the test fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -374,6 +390,13 @@ fn maps_of_other_schemas_are_made_anew_or_the_upgrade_is_refused() {
     bed.this("status")
         .fails(4, &["another version", "it has no map paired", "upgrade"]);
     bed.this("upgrade").ok();
+    works();
+    bed.other("upgrade").ok();
+
+    bed.this("detach --all --keep-rules").ok();
+    fs::remove_file(renamed("paired", "gone").0).expect("it is there");
+    bed.this("upgrade").fails(4, &["the map paired", "attach"]);
+    bed.this("attach lan wan --mode skb").ok();
     works();
     bed.other("upgrade").ok();
 
