@@ -264,7 +264,7 @@ fn understand(name: &str, text: String) -> anyhow::Result<Vec<Rule>> {
     let name = name.to_string();
     let sources = Sources(vec![Source { name, text }]);
     let src = "10.0.0.0/8".parse().ok();
-    let wanted = wanted::understand(&sources, src, &Host, |_| ())?;
+    let wanted = wanted::understand(&sources, src, &Host, |_, _| ())?;
     Ok(wanted.rules.into_iter().map(|wanted| wanted.rule).collect())
 }
 
