@@ -102,7 +102,7 @@ pub fn compare(
         difference.wanted.wanted.clear();
         difference.wanted.only_these = false;
     }
-    difference.leaves_none = stay.is_empty() && !(keep_others && !live.interfaces.is_empty());
+    difference.leaves_none = stay.is_empty() && (!keep_others || live.interfaces.is_empty());
     Ok(difference)
 }
 
