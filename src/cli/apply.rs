@@ -35,8 +35,8 @@ pub fn run(global: &Global, args: &grammar::Apply) -> Result<ExitCode> {
         return confirm(global, &pins);
     }
     let request = request(&args.files, &args.reading);
-    let bar = load::spinner("rules")?;
-    let progress = |read: usize| bar.set_position(read as u64);
+    let bar = load::progress(0)?;
+    let progress = |read, of| load::show(&bar, read, of);
     if args.dry_run {
         let difference = control::diff(&pins, &request, progress)?;
         bar.finish_and_clear();
@@ -138,12 +138,11 @@ fn confirm(global: &Global, pins: &Pins) -> Result<ExitCode> {
 }
 
 pub fn diff(global: &Global, args: &grammar::Diff) -> Result<ExitCode> {
-    let bar = load::spinner("rules")?;
-    let difference = control::diff(
-        &pins(global)?,
-        &request(&args.files, &args.reading),
-        |read| bar.set_position(read as u64),
-    );
+    let bar = load::progress(0)?;
+    let request = request(&args.files, &args.reading);
+    let difference = control::diff(&pins(global)?, &request, |read, of| {
+        load::show(&bar, read, of)
+    });
     bar.finish_and_clear();
     let difference = difference?;
     show(global, &difference)?;

@@ -113,9 +113,9 @@ pub enum Command {
     /// List, count and end the connections that rules remember
     #[command(subcommand)]
     Flow(Flow),
-    /// Show the changes of the rules: when, who, and what; the last one first
+    /// Show the changes of rules and interfaces: when, who, and what; the last one first
     History,
-    /// Make the rules what they were after an earlier change, or before the last one
+    /// Make rules and interfaces what they were after an earlier change, or before the last one
     Rollback(Rollback),
     /// Show packets and bytes by interface, outcome and backend, and what became of connections
     Stats(Stats),
@@ -247,13 +247,13 @@ pub struct Doctor {
 
 #[derive(Args)]
 pub struct Rollback {
-    /// The change after which the rules were as they are to be again; `history` has the numbers. 1 is what was
-    /// before the first change [default: what was before the last change]
+    /// The change after which all was as it is to be again; `history` has the numbers [default: the one before the
+    /// last]
     #[arg(value_name = "REVISION")]
     pub revision: Option<u64>,
 
-    /// Take back the change that `apply --confirm` made with this TOKEN, unless somebody has confirmed it or taken it
-    /// back. The timer that it starts runs that
+    /// Take back the change that `apply --confirm` made with this TOKEN, unless somebody has confirmed it, or taken it
+    /// back. The timer that `apply` starts runs this
     #[arg(long, value_name = "TOKEN", conflicts_with = "revision")]
     pub unless_confirmed: Option<u64>,
 }

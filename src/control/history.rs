@@ -15,7 +15,12 @@ pub fn history(pins: &Pins) -> Result<Vec<PastRevision>> {
     let earliest = earliest(&all);
     let mut users = HashMap::new();
     let mut past = Vec::with_capacity(all.len());
-    for Past { revision, .. } in all {
+    for Past {
+        revision,
+        unconfirmed,
+        ..
+    } in all
+    {
         let uid = revision.author.uid;
         let user = users.entry(uid).or_insert_with(|| author::name_of(uid));
         let rules = revision.changes.rules.iter().map(|rule| NamedChange {
@@ -26,6 +31,7 @@ pub fn history(pins: &Pins) -> Result<Vec<PastRevision>> {
         past.push(PastRevision {
             user: user.clone(),
             rules: rules.collect(),
+            unconfirmed: unconfirmed.is_some(),
             reachable: Some(revision.revision) >= earliest,
             revision,
         });

@@ -74,6 +74,8 @@ pub struct PastRevision {
     pub rules: Vec<NamedChange>,
     /// The rules can be again as they were after it.
     pub reachable: bool,
+    /// It ends unless somebody confirms it.
+    pub unconfirmed: bool,
 }
 
 /// A rule that changed, with the name of the interface that it compares.

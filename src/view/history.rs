@@ -26,6 +26,7 @@ pub struct Row<'a> {
     interfaces_changed: usize,
     interfaces: &'a [ChangedInterface],
     reachable: bool,
+    unconfirmed: bool,
 }
 
 #[derive(Serialize)]
@@ -58,6 +59,7 @@ impl<'a> Row<'a> {
             interfaces_changed: changes.interfaces_changed,
             interfaces: &changes.interfaces,
             reachable: past.reachable,
+            unconfirmed: past.unconfirmed,
         }
     }
 }
@@ -109,6 +111,7 @@ fn changes(past: &PastRevision) -> Vec<String> {
         format!("{} {matches}", rule.how.name())
     };
     lines.extend(past.rules.iter().map(rule));
+    lines.extend(past.unconfirmed.then(|| "not confirmed yet".into()));
     lines
 }
 
