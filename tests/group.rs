@@ -181,6 +181,16 @@ fn members_use_the_default_pins_without_root_and_nobody_else_does() {
         let applied = member("apply /run/exported.toml").ok();
         assert_eq!(applied.out, "nothing to change: 1 rule\n");
 
+        // What a member changes is the member's, and a member takes it back.
+        member("rule add --port 1 --drop").ok();
+        let history = member("history --json").ok().json();
+        assert_eq!(
+            (&history[0]["uid"], &history[0]["added"]),
+            (&json!(65534), &json!(2))
+        );
+        member("rollback").ok();
+        assert_eq!(member("rule list --json").ok().json(), rules);
+
         for words in RULE_VERBS {
             outsider(words).fails(5, &["ermission"]);
         }

@@ -9,7 +9,9 @@ use serde::Serialize;
 use super::history::earliest;
 use super::refresh::report;
 use super::{announce, policy};
-use crate::datapath::{self, Back, Interfaces, Pins, RuleStore, Unconfirmed, Wanted};
+use crate::datapath::{
+    self, Back, Interfaces, Lock, Pins, RuleStore, Transaction, Unconfirmed, Wanted,
+};
 use crate::doctor::{Regained, regain};
 use crate::error::{Exit, failure, one_line};
 use crate::host::device;
@@ -92,12 +94,27 @@ fn go_back(pins: &Pins, request: RollbackTo, to: u64, back: Back) -> Result<Roll
     let announced = announce::new_ones(pins, &plan.put)?;
     announce::require_free(pins, &announced)?;
     let egress = egress(&plan.put)?;
-    let (report, ()) = datapath::apply(pins, &interfaces, &egress, |transaction| {
+    let edit = |transaction: &mut Transaction| {
         let is_meant = is_it(transaction.unconfirmed()?, request);
         ensure!(transaction.revision()? == live && is_meant, Overtaken);
         transaction.go_back();
         Ok((plan, ()))
-    })?;
+    };
+    let for_answers = match interfaces {
+        Some(interfaces) => {
+            datapath::apply(pins, &interfaces, &egress, edit)?
+                .0
+                .for_answers
+        }
+        // Members of a group may do that.
+        None => {
+            let lock = Lock::take(pins)?;
+            let store = RuleStore::open(pins)?;
+            let mut transaction = store.begin(&lock, &egress)?;
+            let (plan, ()) = edit(&mut transaction)?;
+            transaction.stage(plan)?.publish()?
+        }
+    };
     announce::tell(pins, &announced);
     let look = || {
         let store = RuleStore::open(pins)?;
@@ -109,18 +126,18 @@ fn go_back(pins: &Pins, request: RollbackTo, to: u64, back: Back) -> Result<Roll
         to,
         revision,
         changes: made.map_or_else(Changes::default, |past| past.revision.changes),
-        refresh: refresh_report(regained, report.for_answers),
+        refresh: refresh_report(regained, for_answers),
         missing,
     })
 }
 
-/// The interfaces as they were, and those whose device is gone.
+/// The interfaces as they were, where they have changed, and those whose device is gone.
 fn wanted(
     entries: Option<Vec<InterfaceEntry>>,
     request: RollbackTo,
-) -> Result<(Interfaces, Vec<MissingInterface>)> {
+) -> Result<(Option<Interfaces>, Vec<MissingInterface>)> {
     let Some(entries) = entries else {
-        return Ok((Interfaces::default(), Vec::new()));
+        return Ok((None, Vec::new()));
     };
     let has_none = entries.is_empty();
     // With the last interface the history goes, too: nobody could go back from there.
@@ -154,7 +171,7 @@ fn wanted(
         wanted,
         ..Interfaces::default()
     };
-    Ok((interfaces, missing))
+    Ok((Some(interfaces), missing))
 }
 
 /// Whether there is what is to go.

@@ -29,7 +29,7 @@ fn faults() -> Vec<(&'static str, String, &'static str, &'static str)> {
         ("a.toml", "[[rule]]\nproto = \"icmp\"\nport = 5\naction = \"drop\"\n".into(), "3:8", "ICMP has no ports"),
         ("a.toml", "[[rule]]\nreply = \"direct\"\nsnat = \"10.1.1.9\"\n[[rule.backend]]\n".to_string() + REACHED, "2:9", "reply direct: the packets keep"),
         ("a.toml", "[[rule]]\nproto = \"sctp\"\n[[rule.backend]]\n".to_string() + REACHED, "3:1", "SCTP packets are not rewritten"),
-        ("a.toml", format!("[[rule]]\nreply = \"nat\"\n[[rule.backend]]\n{REACHED}pop_vlans = 2\n"), "2:9", "two are removed from the packets"),
+        ("a.toml", format!("[[rule]]\nreply = \"nat\"\n[[rule.backend]]\n{REACHED}pop_vlans = 2\n"), "3:1", "two are removed from the packets"),
         ("a.toml", twice.clone() + &twice, "7:1", "rule src 10.0.0.1/32 udp port 7999 is said twice, first at "),
         ("a.toml", rule("10.0.0.1", "10.1.1.1") + "[[rule.backend]]\n" + REACHED, "7:1", "the rule has this backend twice"),
         ("a.toml", "[[interface]]\nname = \"in0\"\n[[interface]]\nname = \"in0\"\n".into(), "3:1", "interface in0 is said twice, first at "),

@@ -184,7 +184,7 @@ pub fn apply(
     let interfaces = interfaces::compare(&sources, &mut wanted, &live, request.keep_others)?;
     let missing = missing(&sources, &wanted, request.partial)?;
     require_interface(&wanted, &interfaces)?;
-    if interfaces.leaves_none && on_trial.is_some() {
+    if interfaces.wanted.only_these && interfaces.leaves_none && on_trial.is_some() {
         let why =
             "nothing would be attached, and what would take the change back goes with the rest";
         return Err(bad(why.into()));
@@ -192,7 +192,7 @@ pub fn apply(
     let on_trial = on_trial.map(|request| trial(pins, request)).transpose()?;
     let token = on_trial.as_ref().map(|trial| trial.unconfirmed.token);
     let mut report = ApplyReport {
-        changes: interfaces.changes,
+        changes: interfaces.changes.clone(),
         missing,
         ..ApplyReport::default()
     };
@@ -208,16 +208,28 @@ pub fn apply(
     let announced = announce::new_ones(pins, announced)?;
     announce::require_free(pins, &announced)?;
     let egress = rules::egress(wanted.rules.iter().map(|wanted| &wanted.rule));
-    let (done, sample) = datapath::apply(pins, &interfaces.wanted, &egress, |transaction| {
-        on_trial
-            .into_iter()
-            .for_each(|trial| transaction.try_out(trial));
-        change(transaction, wanted, request.keep_others, &mut report)
-    })?;
+    let keep_others = request.keep_others;
+    let edit = |transaction: &mut Transaction| {
+        if let Some(trial) = on_trial {
+            transaction.try_out(trial);
+        }
+        change(transaction, wanted, keep_others, &mut report)
+    };
+    let sample = if interfaces.has_work() {
+        let (done, sample) = datapath::apply(pins, &interfaces.wanted, &egress, edit)?;
+        (report.attached, report.mounted) = (done.attached, done.mounted);
+        report.for_answers = done.for_answers;
+        sample
+    } else {
+        // Members of a group may do that.
+        let lock = Lock::take(pins)?;
+        let store = RuleStore::open(pins)?;
+        let mut transaction = store.begin(&lock, &egress)?;
+        let (plan, sample) = edit(&mut transaction)?;
+        report.for_answers = transaction.stage(plan)?.publish()?;
+        sample
+    };
     report.on_trial = is_on_trial(pins, token)?;
-    report.attached = done.attached;
-    report.for_answers = done.for_answers;
-    report.mounted = done.mounted;
     attach::wait_for_links(&report.attached)?;
     attach::announce_at(pins, &report.attached);
     announce::tell(pins, &announced);
