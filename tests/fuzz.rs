@@ -16,10 +16,14 @@ use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use xdpredir::control::ruleset_file::{self, Devices, Egress};
+use xdpredir::control::wanted::{self, Sought, Source, Sources};
 use xdpredir::datapath::connection;
 use xdpredir::host::genetlink;
 use xdpredir::host::netlink::Answer;
-use xdpredir::model::{Change, ConnectionFilter, ConnectionState, Locator, Mac, Rule, RuleRecord};
+use xdpredir::model::{
+    Adjacency, Change, ConnectionFilter, ConnectionState, Locator, Mac, Rule, RuleEntry,
+    RuleRecord, RuleSet,
+};
 
 /// Tries inputs for `FUZZ_SECONDS`, one if that is not set. What fails is made as small as it gets, and printed.
 fn fuzz<S: Strategy>(inputs: &S, check: impl Fn(S::Value) -> TestCaseResult) {
@@ -233,6 +237,125 @@ fn rule_files() {
         let records = records.map(line);
         let again = read_rules(&records.collect::<Vec<_>>().join("\n"));
         prop_assert_eq!(rules, again.expect("what was written can be read"));
+        Ok(())
+    });
+}
+
+/// Each server is behind wan0.
+impl wanted::Host for Host {
+    fn find(&self, sought: &Sought) -> anyhow::Result<Adjacency> {
+        let egress = self.egress(25)?;
+        Ok(Adjacency {
+            server: sought.server.unwrap_or([192, 0, 2, 7].into()),
+            mac: sought.mac.unwrap_or(Mac([2, 0, 0, 0, 0, 7])),
+            source_mac: egress.source_mac,
+            ifindex: 25,
+            completes_checksum: egress.completes_checksum,
+        })
+    }
+
+    fn started(&self, _: u32) -> anyhow::Result<u64> {
+        Ok(9)
+    }
+}
+
+/// The rules that a text wants.
+fn understand(name: &str, text: String) -> anyhow::Result<Vec<Rule>> {
+    let name = name.to_string();
+    let sources = Sources(vec![Source { name, text }]);
+    let src = "10.0.0.0/8".parse().ok();
+    let wanted = wanted::understand(&sources, src, &Host, |_, _| ())?;
+    Ok(wanted.rules.into_iter().map(|wanted| wanted.rule).collect())
+}
+
+#[test]
+fn rule_sets_in_files() {
+    let toml = r#"group = "netops"
+connections = 9000
+snat_ports = "2000-3000"
+[[interface]]
+name = "wan0"
+mode = "skb"
+policy = "forward:wan0"
+[[rule]]
+dst = "fd00::/8"
+src = "::/0"
+proto = "tcp"
+port = "7000-7010"
+vlan = 5
+inner_vlan = 6
+in = "lan0"
+reply = "nat"
+snat = "auto"
+sticky = true
+[[rule.backend]]
+server = "fd00::2"
+container = "web"
+weight = 2
+to_port = 80
+[[rule.backend]]
+server = "fd00::3"
+mac = "02:42:ac:11:00:02"
+device = "wan0"
+[[rule]]
+action = "forward"
+device = "wan0"
+[[rule]]
+dst = "10.0.0.0/8"
+[[rule.backend]]
+pid = 5
+"#;
+    let json = r#"{"interface":[{"name":"a"}],"rule":[{"src":"10.0.0.0/8","backend":[{"server":"172.17.0.2","netns":"x"}],"reply":"direct"}]}"#;
+    let row = r#"{"src":"10.0.0.0/8","proto":"udp","port":7999,"server":"172.17.0.2","mac":"02:42:ac:11:00:02","ifindex":25,"origin":"pid 5 started 9"}"#;
+    let demo = r#"[{"server": "172.17.0.2", "mac": "02:42:ac:11:00:02", "ifindex": 25}]"#;
+    let rows = format!("{row}\n{}\n", row.replace("0.2", "0.3"));
+    let good = [toml, json, row, demo, &rows];
+    assert!(
+        good.iter()
+            .all(|text| understand("-", text.to_string()).is_ok())
+    );
+    let words = &[
+        "null",
+        "\n",
+        "[",
+        "[[rule]]",
+        "{",
+        "\"",
+        "-1",
+        "65536",
+        "/33",
+        "1e9",
+        "\\u001b",
+        "true",
+        "route = true",
+        "\u{fffd}",
+        "''",
+        "#",
+        "\"keep_ip\":true,",
+    ];
+    fuzz(&damaged_text(&good, words), |text| {
+        for name in ["a.toml", "a.json", "-"] {
+            let rules = match understand(name, text.clone()) {
+                Ok(rules) => rules,
+                Err(error) => {
+                    let line = format!("{error:#}");
+                    prop_assert!(line.starts_with(name), "{}", line);
+                    continue;
+                }
+            };
+            let device = |ifindex: u32| (ifindex == 25).then(|| "wan0".to_string());
+            let entries = rules.iter().map(|rule| RuleEntry::of(rule, device));
+            let whole = RuleSet {
+                rule: Some(entries.collect()),
+                ..RuleSet::default()
+            };
+            let toml = toml::to_string(&whole).expect("it can be written");
+            let json = serde_json::to_string(&whole).expect("it can be written");
+            for (name, text) in [("again.toml", toml), ("again.json", json)] {
+                let again = understand(name, text);
+                prop_assert_eq!(&rules, &again.expect("what was written can be read"));
+            }
+        }
         Ok(())
     });
 }

@@ -26,8 +26,8 @@ struct Applied<'a> {
 pub fn run(global: &Global, args: &grammar::Apply) -> Result<ExitCode> {
     let pins = pins(global)?;
     let request = (&args.files).into();
-    let bar = load::spinner("rules")?;
-    let progress = |read: usize| bar.set_position(read as u64);
+    let bar = load::progress(0)?;
+    let progress = |read, of| load::show(&bar, read, of);
     if args.dry_run {
         let difference = control::diff(&pins, &request, progress)?;
         bar.finish_and_clear();
@@ -91,9 +91,9 @@ fn tell(global: &Global, pins: &Pins, report: &ApplyReport) -> Result<()> {
 }
 
 pub fn diff(global: &Global, args: &grammar::Files) -> Result<ExitCode> {
-    let bar = load::spinner("rules")?;
-    let difference = control::diff(&pins(global)?, &args.into(), |read| {
-        bar.set_position(read as u64)
+    let bar = load::progress(0)?;
+    let difference = control::diff(&pins(global)?, &args.into(), |read, of| {
+        load::show(&bar, read, of)
     });
     bar.finish_and_clear();
     let difference = difference?;

@@ -35,7 +35,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed at run time; 2 wrong usage; 3 not found or not attached; 4 conflict; \
-5 no permission; 6 not supported by this kernel, device or version; 7 doctor found problems; \
+5 no permission; 6 not supported by this kernel, device or version; 7 doctor found problems, or diff a difference; \
 130 Ctrl-C ended `rule drain`";
 
 #[derive(Args)]

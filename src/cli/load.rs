@@ -71,14 +71,8 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-/// Counts what is done on standard error, of which nobody knows yet how much there is.
-pub fn spinner(what: &str) -> Result<ProgressBar> {
-    let style = ProgressStyle::with_template(&format!("{{spinner}} {{human_pos}} {what}"))?;
-    Ok(ProgressBar::no_length().with_style(style))
-}
-
 /// Draws on standard error, and only on a terminal that can draw it.
-fn progress(total: usize) -> Result<ProgressBar> {
+pub fn progress(total: usize) -> Result<ProgressBar> {
     // A bar on two lines could not be drawn over.
     let template = match view::terminal::width(&stderr()) {
         Some(..WIDE_ENOUGH) => "{human_pos} of {human_len} rules",
@@ -86,4 +80,10 @@ fn progress(total: usize) -> Result<ProgressBar> {
     };
     let style = ProgressStyle::with_template(template)?;
     Ok(ProgressBar::new(total as u64).with_style(style))
+}
+
+/// Shows how many rules were read, of how many that are known of.
+pub fn show(bar: &ProgressBar, read: usize, of: usize) {
+    bar.set_length(of as u64);
+    bar.set_position(read as u64);
 }

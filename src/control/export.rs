@@ -20,7 +20,9 @@ pub fn export(pins: &Pins) -> Result<(RuleSet, impl Iterator<Item = RuleEntry> +
         group: live.group,
         connections: live.connections,
         snat_ports: live.snat_ports,
-        interface: Some(live.interfaces.into_iter().map(|i| i.entry).collect()),
+        // Rules may be kept where nothing is attached any more.
+        interface: (rules.is_empty() || !live.interfaces.is_empty())
+            .then(|| live.interfaces.into_iter().map(|i| i.entry).collect()),
         rule: None,
     };
     let mut names = Names::default();

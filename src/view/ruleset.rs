@@ -7,32 +7,24 @@ use serde::Serialize;
 
 use crate::model::{RuleEntry, RuleSet};
 
+const CANNOT: &str = "cannot write to standard output";
+
 pub fn toml(whole: RuleSet, rules: impl Iterator<Item = RuleEntry>) -> Result<()> {
     let mut out = BufWriter::new(stdout().lock());
-    let mut separator = "";
-    let mut part = |part: &RuleSet| -> Result<()> {
-        let text = toml::to_string(part)?;
-        if !text.is_empty() {
-            write!(out, "{separator}{text}")
-                .and_then(|()| Ok(separator = "\n"))
-                .context(CANNOT)?;
-        }
-        Ok(())
-    };
-    let mut is_empty = true;
-    part(&whole)?;
+    let text = toml::to_string(&whole)?;
+    out.write_all(text.as_bytes()).context(CANNOT)?;
+    let mut separator = if text.is_empty() { "" } else { "\n" };
     for rule in rules {
-        is_empty = false;
-        part(&RuleSet {
+        let one = RuleSet {
             rule: Some(vec![rule]),
             ..RuleSet::default()
-        })?;
+        };
+        let text = toml::to_string(&one)?;
+        write!(out, "{separator}{text}").context(CANNOT)?;
+        separator = "\n";
     }
-    let _ = is_empty;
     out.flush().context(CANNOT)
 }
-
-const CANNOT: &str = "cannot write to standard output";
 
 /// One rule a line, so that what differs from an earlier one is lines.
 pub fn json(whole: RuleSet, rules: impl Iterator<Item = RuleEntry>) -> Result<()> {
@@ -52,9 +44,12 @@ fn write_json(
             write!(out, "\n  \"{key}\": {value},")?;
         }
     }
-    out.write_all(b"\n  \"interface\": ")?;
-    list(out, whole.interface.iter().flatten())?;
-    out.write_all(b",\n  \"rule\": ")?;
+    if let Some(interfaces) = &whole.interface {
+        out.write_all(b"\n  \"interface\": ")?;
+        list(out, interfaces.iter())?;
+        out.write_all(b",")?;
+    }
+    out.write_all(b"\n  \"rule\": ")?;
     list(out, rules)?;
     out.write_all(b"\n}\n")?;
     out.flush()

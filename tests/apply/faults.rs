@@ -16,7 +16,7 @@ fn faults() -> Vec<(&'static str, String, &'static str, &'static str)> {
         ("a.toml", "[[rule]]\nproto = \"quic\"\n".into(), "2:9", "unknown variant quic"),
         ("a.toml", "[[rule]\n".into(), "1:8", ""),
         ("a.toml", backend("server = \"224.0.0.1\"\n"), "4:10", "server 224.0.0.1: not the unicast address"),
-        ("a.toml", backend("server = \"fd00::1\"\n"), "2:7", "src 10.0.0.1/32: server fd00::1 has the other IP version"),
+        ("a.toml", backend("server = \"fd00::1\"\n"), "3:1", "src 10.0.0.1/32: server fd00::1 has the other IP version"),
         ("a.toml", backend("container = \"a\"\nnetns = \"b\"\n"), "3:1", "container and netns: a backend is found in one way"),
         ("a.toml", backend("started = 5\nserver = \"10.1.1.1\"\n"), "3:1", "pid is missing"),
         ("a.toml", backend(""), "3:1", "which backend?"),

@@ -21,6 +21,8 @@ pub struct Difference {
     pub changes: Vec<Change>,
     /// What is to be.
     pub wanted: Interfaces,
+    /// Files say which interfaces there are.
+    pub is_said: bool,
     /// Nothing is attached then.
     pub leaves_none: bool,
 }
@@ -38,6 +40,7 @@ pub fn compare(
         difference.leaves_none = live.interfaces.is_empty();
         return Ok(difference);
     };
+    difference.is_said = true;
     difference.wanted.only_these = !keep_others;
     difference.wanted.change_attached = true;
     let (mut stay, mut missing) = (BTreeSet::new(), Vec::new());
@@ -90,7 +93,16 @@ pub fn compare(
             old: Some(known.entry.clone()),
             new: None,
         }));
-    difference.leaves_none = stay.is_empty() && !(keep_others && !live.interfaces.is_empty());
+    if !difference
+        .changes
+        .iter()
+        .any(|change| matches!(change, Change::Interface { .. }))
+    {
+        // Members of a group may change rules, and no interfaces.
+        difference.wanted.wanted.clear();
+        difference.wanted.only_these = false;
+    }
+    difference.leaves_none = stay.is_empty() && (!keep_others || live.interfaces.is_empty());
     Ok(difference)
 }
 

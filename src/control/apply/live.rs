@@ -10,8 +10,8 @@ use crate::datapath::{self, Interface, Pins, RuleStore};
 use crate::host::device;
 use crate::model::difference::Change;
 use crate::model::{
-    InterfaceEntry, LedgerState, Policy, PolicySpec, Purpose, Rule, RuleEntry, SourcePorts,
-    TableSize,
+    InterfaceEntry, LedgerState, LinkState, Policy, PolicySpec, Purpose, Rule, RuleEntry,
+    SourcePorts, TableSize,
 };
 
 /// What a network namespace has but its rules.
@@ -39,7 +39,7 @@ impl Live {
         let read = datapath::read(pins, || {
             let store = RuleStore::open(pins)?;
             let mut interfaces = datapath::interfaces(pins)?;
-            interfaces.retain(|interface| interface.purpose == Purpose::Rules);
+            interfaces.retain(|interface| serves_rules(pins, interface));
             let interfaces = interfaces.iter();
             let interfaces = interfaces.map(|interface| of_interface(&store, interface));
             let in_use = datapath::connections_in_use(pins)?;
@@ -52,6 +52,13 @@ impl Live {
         })?;
         Ok(read.unwrap_or_default())
     }
+}
+
+/// Whether rules take packets there, as far as this process may ask.
+fn serves_rules(pins: &Pins, interface: &Interface) -> bool {
+    let ids = interface.ids(pins);
+    let is_attached = ids.map_or(true, |ids| ids.state == LinkState::Attached);
+    interface.purpose == Purpose::Rules && is_attached
 }
 
 /// The name of the group; its number, where it has none.

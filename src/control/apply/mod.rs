@@ -112,7 +112,10 @@ impl Difference {
 }
 
 /// What the request wants, checked and found. `progress` hears how many rules were read.
-fn understand(request: &ApplyRequest, progress: impl FnMut(usize)) -> Result<(Sources, Wanted)> {
+fn understand(
+    request: &ApplyRequest,
+    progress: impl FnMut(usize, usize),
+) -> Result<(Sources, Wanted)> {
     let sources = wanted::read(&request.files)?;
     let wanted = wanted::understand(&sources, request.src, &Host, progress)?;
     Ok((sources, wanted))
@@ -122,7 +125,7 @@ fn understand(request: &ApplyRequest, progress: impl FnMut(usize)) -> Result<(So
 pub fn diff(
     pins: &Pins,
     request: &ApplyRequest,
-    progress: impl FnMut(usize),
+    progress: impl FnMut(usize, usize),
 ) -> Result<Difference> {
     let (sources, mut wanted) = understand(request, progress)?;
     let live = Live::read(pins)?;
@@ -170,7 +173,7 @@ fn guess_reply(rule: &mut Rule, old: Option<&Rule>, attached: &[u32]) {
 pub fn apply(
     pins: &Pins,
     request: &ApplyRequest,
-    progress: impl FnMut(usize),
+    progress: impl FnMut(usize, usize),
 ) -> Result<ApplyReport> {
     let (sources, mut wanted) = understand(request, progress)?;
     let live = Live::read(pins)?;
@@ -186,7 +189,7 @@ pub fn apply(
     if interfaces.leaves_none && !is_attached && wanted.rules.is_empty() {
         return Ok(report);
     }
-    if interfaces.leaves_none && is_attached {
+    if interfaces.wanted.only_these && interfaces.leaves_none && is_attached {
         // What was changed for the sake of rules goes with them.
         report.reverted = doctor::undo(pins, &Lock::take(pins)?)?;
     }
@@ -240,8 +243,7 @@ fn warnings(pins: &Pins, attached: &[Attached], sample: Sample) -> Result<Vec<Fi
 
 /// Rules are where the program is.
 fn require_interface(wanted: &Wanted, interfaces: &interfaces::Difference) -> Result<()> {
-    let says_interfaces = interfaces.wanted.only_these;
-    if !says_interfaces || !interfaces.leaves_none || wanted.rules.is_empty() {
+    if !interfaces.is_said || !interfaces.leaves_none || wanted.rules.is_empty() {
         return Ok(());
     }
     let why = "there are rules and no interface where they take packets";

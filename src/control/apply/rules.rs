@@ -6,7 +6,7 @@ use super::RuleCounts;
 use super::live::Names;
 use crate::control::wanted::{Missing, Wanted};
 use crate::model::difference::Change;
-use crate::model::{Action, Backend, Plan, Rule};
+use crate::model::{Action, Backend, Plan, Reply, Rule};
 
 /// How rules differ.
 #[derive(Debug, Default)]
@@ -33,6 +33,7 @@ pub fn compare(
     let mut complete = |number: usize, wanted: &mut Wanted, old: Option<&Rule>| {
         let wanted = &mut wanted.rules[number];
         missing.complete(number, &mut wanted.rule, old);
+        forget_unused(&mut wanted.rule);
         if wanted.is_open {
             decide(&mut wanted.rule, old);
         }
@@ -60,6 +61,13 @@ pub fn compare(
         }
     }
     difference
+}
+
+/// What applies to no backend of a rule is not stored.
+fn forget_unused(rule: &mut Rule) {
+    if rule.translatable_by().next().is_none() {
+        (rule.snat, rule.reply) = (None, Reply::None);
+    }
 }
 
 /// Whether none of its backends is known.

@@ -39,7 +39,7 @@ pub fn unreached(rule: &Rule, entry: &RuleEntry, backend: &BackendEntry) -> Resu
     if backend.server.is_some() {
         fits(rule, &rewrite, server)?;
     }
-    Ok(Backend {
+    let unreached = Backend {
         weight: backend.weight,
         marked_down: backend.marked_down,
         rewrite,
@@ -50,7 +50,12 @@ pub fn unreached(rule: &Rule, entry: &RuleEntry, backend: &BackendEntry) -> Resu
             ifindex: 0,
             completes_checksum: false,
         })
-    })
+    };
+    validate::reply(rule.matches.proto, rule.reply_of(&unreached), &rewrite)?;
+    if rule.finds_snat_of(&unreached) {
+        validate::found_snat(rule.reply)?;
+    }
+    Ok(unreached)
 }
 
 fn unspecified(like: IpAddr) -> IpAddr {

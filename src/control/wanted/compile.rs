@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::backend::{self, Reached};
 use super::head::{self, agree};
@@ -15,7 +15,7 @@ use crate::control::ruleset_file::{Asked, bad};
 use crate::control::selector::both_families;
 use crate::control::{match_text, validate};
 use crate::doctor::find_all;
-use crate::error::{Exit, exit_code, failure};
+use crate::error::{Exit, exit_code, failure, one_line};
 use crate::model::{
     Action, ActionKind, Adjacency, Backend, BackendEntry, InterfaceEntry, MAX_BACKENDS, Macs,
     Prefix, Reply, Rule, RuleEntry, SourcePorts, TableSize,
@@ -43,6 +43,7 @@ pub struct Compiler<'a, H, P> {
     asked: Asked<'a, H>,
     src: Option<Prefix>,
     progress: P,
+    expected: usize,
     wanted: Wanted,
     /// Backends that have to be found.
     sought: Vec<Pending>,
@@ -60,12 +61,13 @@ struct Pending {
 
 type Found = HashMap<Sought, Result<Adjacency, String>>;
 
-impl<'a, H: Host, P: FnMut(usize)> Compiler<'a, H, P> {
+impl<'a, H: Host, P: FnMut(usize, usize)> Compiler<'a, H, P> {
     pub fn new(host: &'a H, src: Option<Prefix>, progress: P) -> Self {
         Compiler {
             asked: Asked::new(host),
             src,
             progress,
+            expected: 0,
             wanted: Wanted::default(),
             sought: Vec::new(),
             adrift: Vec::new(),
@@ -139,7 +141,7 @@ impl<'a, H: Host, P: FnMut(usize)> Compiler<'a, H, P> {
     fn entry(&mut self, place: Place, is_row: bool, entry: RuleEntry) -> Result<(), Fault> {
         let read = self.wanted.rules.len();
         if read.is_multiple_of(1024) {
-            (self.progress)(read);
+            (self.progress)(read, self.expected);
         }
         if entry.action != ActionKind::Redirect {
             return self.act(place, &entry);
@@ -352,24 +354,32 @@ impl<'a, H: Host, P: FnMut(usize)> Compiler<'a, H, P> {
         rule: usize,
         mut backend: Backend,
     ) -> Result<(), Fault> {
-        let fault = |error| Fault::new(place, error);
-        let rule = &mut self.wanted.rules[rule].rule;
         let server = backend.server;
-        let twice = || bad(format!("{server}: the rule has this backend twice"));
-        let is_new = rule.backend(server).is_none();
-        let many = || bad(format!("a rule has {MAX_BACKENDS} backends at most"));
-        let has_room = rule.backends.len() < MAX_BACKENDS;
-        if rule.finds_snat_of(&backend) {
-            backend.own_source = Some(self.asked.source(server).map_err(fault)?);
+        if self.wanted.rules[rule].rule.finds_snat_of(&backend) {
+            match self.asked.source(server) {
+                Ok(source) => backend.own_source = Some(source),
+                Err(error) => {
+                    backend.adjacency.ifindex = 0;
+                    let error = failure(Exit::NotFound, one_line(&error));
+                    return self.miss(
+                        place,
+                        format!("server {server}"),
+                        error,
+                        Some((rule, backend)),
+                    );
+                }
+            }
         }
-        let put = || {
-            ensure!(is_new, twice());
-            ensure!(has_room, many());
-            Ok(())
+        let rule = &mut self.wanted.rules[rule].rule;
+        let wrong = if rule.backend(server).is_some() {
+            format!("{server}: the rule has this backend twice")
+        } else if rule.backends.len() == MAX_BACKENDS {
+            format!("a rule has {MAX_BACKENDS} backends at most")
+        } else {
+            rule.put(backend);
+            return Ok(());
         };
-        put().map_err(fault)?;
-        rule.put(backend);
-        Ok(())
+        Err(Fault::new(place, bad(wrong)))
     }
 
     /// The number of a new rule, or of the one that a row belongs to.
@@ -442,7 +452,7 @@ fn name_of(backend: &BackendEntry) -> String {
     name.unwrap_or_else(|| "a backend".into())
 }
 
-impl<H: Host, P: FnMut(usize)> Sink for Compiler<'_, H, P> {
+impl<H: Host, P: FnMut(usize, usize)> Sink for Compiler<'_, H, P> {
     fn default_source(&self) -> Option<Prefix> {
         self.src
     }
@@ -460,6 +470,7 @@ impl<H: Host, P: FnMut(usize)> Sink for Compiler<'_, H, P> {
     }
 
     fn expect(&mut self, count: usize) {
+        self.expected += count;
         self.wanted.rules.reserve(count);
         self.wanted.places.reserve(count);
     }

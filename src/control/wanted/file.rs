@@ -67,5 +67,5 @@ fn is_meant(file: &Path) -> bool {
     let name = file.file_name().map(|name| name.to_string_lossy());
     let is_plain = name.is_some_and(|name| !name.starts_with(['.', '#']));
     let extension = file.extension().and_then(|extension| extension.to_str());
-    is_plain && matches!(extension, Some("toml" | "json")) && !file.is_dir()
+    is_plain && matches!(extension, Some("toml" | "json")) && file.is_file()
 }

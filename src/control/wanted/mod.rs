@@ -73,12 +73,13 @@ pub struct Missing {
     pub backend: Option<(usize, Backend)>,
 }
 
-/// Understands files, and looks for what they name. `progress` hears how many rules were read.
+/// Understands files, and looks for what they name. `progress` hears how many rules were read, of how many that
+/// are known of.
 pub fn understand(
     sources: &Sources,
     src: Option<Prefix>,
     host: &impl Host,
-    progress: impl FnMut(usize),
+    progress: impl FnMut(usize, usize),
 ) -> Result<Wanted> {
     let mut compiler = Compiler::new(host, src, progress);
     let mut says_something = false;

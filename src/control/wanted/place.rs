@@ -220,7 +220,9 @@ impl Source {
 
 /// The line and the column of a byte, both counted from 1.
 pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text[..text.floor_char_boundary(offset)];
+    let mut boundaries = (0..=offset.min(text.len())).rev();
+    let offset = boundaries.find(|&at| text.is_char_boundary(at));
+    let before = &text[..offset.unwrap_or(0)];
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
     (line, before[line_start..].chars().count() + 1)
