@@ -2,95 +2,106 @@
 
 mod fixture;
 
-use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
-
-use fixture::kill;
-use fixture::lan::{ANYWHERE, Lan, receive, socket};
+use fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
+use fixture::{Pins, Run, Tool, kill};
 use serde_json::{Value, json};
-use xdpredir::datapath::{self, Interfaces, Report, RuleStore, Transaction, Wanted};
-use xdpredir::host::device;
-use xdpredir::model::{Plan, Policy, Rule};
+use tempfile::TempDir;
 
-/// What a test makes of a network namespace: interfaces with their policies, and rules.
-struct State<'a> {
-    interfaces: &'a [(&'a str, Policy)],
-    rules: &'a [Rule],
-    ledger: bool,
+/// How often the states of a test take turns under traffic.
+const ROUNDS: usize = 6;
+
+/// Files that say what there is to be.
+struct Files {
+    lan: Lan,
+    directory: TempDir,
 }
 
-/// Nothing is attached.
-const NOTHING: State = State {
-    interfaces: &[],
-    rules: &[],
-    ledger: false,
-};
-
-fn wanted(name: &str, policy: Policy, ledger: bool) -> Wanted {
-    Wanted {
-        device: device::by_name(name).expect("a device"),
-        mode: None,
-        ledger,
-        policy: Some(policy),
-        force: false,
+impl Files {
+    fn new() -> Self {
+        Files {
+            lan: Lan::new(false, 1),
+            directory: tempfile::tempdir().expect("a directory"),
+        }
     }
-}
 
-/// As `apply` does it, in the network namespace of the host.
-fn try_to_make(lan: &Lan, state: &State, fails: bool) -> Result<Report> {
-    lan.host.enter(|| {
-        let pins = datapath::locate(Some(&lan.pins.dir())).expect("a pin directory");
-        let all = state.interfaces.iter();
-        let interfaces = Interfaces {
-            wanted: all
-                .map(|&(name, policy)| wanted(name, policy, state.ledger))
-                .collect(),
-            only_these: true,
-            change_attached: true,
-            ..Interfaces::default()
-        };
-        let backends = state.rules.iter().flat_map(|rule| &rule.backends);
-        let egress: BTreeSet<u32> = backends.map(|b| b.adjacency.ifindex).collect();
-        let edit = |transaction: &mut Transaction| {
-            let have = transaction.list()?;
-            match fails {
-                true => Err(anyhow!("it is given up")),
-                false => Ok((Plan::between(&have, state.rules), ())),
-            }
-        };
-        datapath::apply(&pins, &interfaces, &egress, edit).map(|(report, ())| report)
-    })
-}
+    /// The command line that makes a state of interfaces, each with its policy, and of rules.
+    fn state(&self, name: &str, interfaces: &[(&str, &str)], rules: &str) -> String {
+        let interfaces = interfaces.iter().map(|(name, policy)| {
+            format!(
+                "[[interface]]\nname = \"{name}\"\nmode = \"skb\"\npolicy = \"{policy}\"\nledger = false\n"
+            )
+        });
+        self.file(name, &(interfaces.collect::<String>() + rules))
+    }
 
-fn make(lan: &Lan, state: &State) -> Report {
-    try_to_make(lan, state, false).expect("it is applied")
-}
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.directory.path().join(format!("{name}.toml"));
+        std::fs::write(&path, text).expect("it is written");
+        format!("apply {}", path.display())
+    }
 
-/// The rule that leads to the first server, which is deleted again.
-fn rule(lan: &Lan) -> Rule {
-    lan.tool().ok("attach lan");
-    lan.add_backend(0, "");
-    let mut rules = lan.host.enter(|| {
-        let pins = datapath::locate(Some(&lan.pins.dir())).expect("a pin directory");
-        let store = RuleStore::open(&pins).expect("the maps");
-        store.list().expect("the rules")
-    });
-    lan.tool().ok("detach --all");
-    let mut rule = rules.remove(0);
-    rule.backends.iter_mut().for_each(|b| b.counter = None);
-    rule
-}
+    /// A rule that leads to the server, with more words.
+    fn rule(&self, more: &str) -> String {
+        let mac = mac(&self.lan.servers[0], "eth0");
+        format!(
+            "[[rule]]\nport = 7999\n{more}[[rule.backend]]\nserver = \"172.17.0.2\"\n\
+             mac = \"{mac}\"\ndevice = \"wan0\"\n"
+        )
+    }
 
-fn names(lan: &Lan) -> Vec<Value> {
-    let status = lan.tool().json("status");
-    let all = status["interfaces"].as_array().expect("interfaces");
-    all.iter().map(|i| i["ifname"].clone()).collect()
+    /// What the rule does not take is dropped by the policy that comes and goes with it.
+    fn redirected(&self) -> String {
+        let rule = self.rule("reply = \"none\"\n");
+        self.state("redirected", &[("lan", "drop")], &rule)
+    }
+
+    fn passed(&self) -> String {
+        self.state("passed", &[("lan", "pass"), ("wan0", "drop")], "")
+    }
+
+    fn nothing(&self) -> String {
+        self.file("nothing", "interface = []\n")
+    }
+
+    fn ok(&self, words: &str) -> Run {
+        self.lan.tool().ok(words)
+    }
+
+    /// Whether all is as `apply` would make it.
+    fn is(&self, apply: &str) -> bool {
+        let run = self.lan.tool().run(&apply.replacen("apply", "diff", 1));
+        assert!([0, 7].contains(&run.code), "{run:?}");
+        run.code == 0
+    }
+
+    fn names(&self) -> Vec<Value> {
+        let status = self.lan.tool().json("status");
+        let all = status["interfaces"].as_array().expect("interfaces");
+        all.iter().map(|i| i["ifname"].clone()).collect()
+    }
+
+    fn has_program(&self, device: &str) -> bool {
+        let link = self.lan.host.ip(&format!("link show {device}"));
+        link.contains("prog/xdp")
+    }
+
+    /// Nothing is left of anything.
+    fn is_clear(&self) -> bool {
+        let programs = ["lan", "wan0"].map(|device| self.has_program(device));
+        programs == [false, false] && self.lan.pins.left() == Vec::<PathBuf>::new()
+    }
+
+    fn hello(&self, server: &UdpSocket) {
+        let vm = self.lan.vm_socket();
+        vm.send_to(b"hello", ANYWHERE).expect("it is sent");
+        assert_eq!(receive(server).0, "hello");
+    }
 }
 
 /// So many datagrams are on their way at once: no queue overflows.
@@ -138,134 +149,145 @@ fn under_traffic(from: &UdpSocket, to: &[UdpSocket], work: impl FnOnce()) -> (u6
     })
 }
 
-/// What the rule does not take is dropped by the policy that comes and goes with it, so that each datagram that
-/// meets the one without the other is lost.
+/// A datagram that meets the policy without the rule is lost.
 #[test]
 fn no_packet_meets_the_rules_of_one_state_and_the_interfaces_of_another() {
-    let lan = Lan::new(false, 1);
-    let rules = [rule(&lan)];
+    let files = Files::new();
+    let lan = &files.lan;
     lan.host.ip("addr add 11.22.33.44/32 dev lo");
     let (vm, to) = (
         lan.vm_socket(),
         [socket(&lan.host, "0.0.0.0:7999"), lan.server_socket(0)],
     );
-    let redirected = State {
-        interfaces: &[("lan", Policy::Drop)],
-        rules: &rules,
-        ledger: false,
-    };
-    let passed = State {
-        interfaces: &[("lan", Policy::Pass), ("wan0", Policy::Drop)],
-        rules: &[],
-        ledger: false,
-    };
+    let redirected = files.redirected();
+    let states = [&redirected, &files.passed(), &redirected, &files.nothing()];
     let (sent, received) = under_traffic(&vm, &to, || {
-        for _ in 0..6 {
-            make(&lan, &redirected);
-            make(&lan, &passed);
-            make(&lan, &redirected);
-            make(&lan, &NOTHING);
+        for state in [states; ROUNDS].as_flattened() {
+            files.ok(state);
         }
     });
     assert!(sent > 1000, "{sent} packets test too little");
     assert_eq!(received, sent);
-    assert_eq!(lan.pins.left(), Vec::<PathBuf>::new());
+    assert!(files.is_clear());
 }
 
 #[test]
-fn what_a_change_makes_of_interfaces_is_seen_with_its_rules() {
-    let lan = Lan::new(false, 1);
-    let rules = [rule(&lan)];
-    let both = State {
-        interfaces: &[("lan", Policy::Pass), ("wan0", Policy::Drop)],
-        rules: &rules,
-        ledger: false,
-    };
-    let report = make(&lan, &both);
-    assert_eq!(report.attached.len(), 2);
-    assert_eq!(names(&lan), ["lan", "wan0"]);
-    let counted = || lan.tool().json("rule list")[0]["forward_packages"].clone();
-    let server = lan.server_socket(0);
-    lan.vm_socket().send_to(b"hello", ANYWHERE).unwrap();
-    assert_eq!(receive(&server).0, "hello");
-    assert_eq!(counted(), 1);
-
-    let one = State {
-        interfaces: &[("lan", Policy::Drop)],
-        rules: &rules,
-        ledger: false,
-    };
-    let report = make(&lan, &one);
-    assert_eq!(report.detached, ["wan0"]);
-    assert_eq!(names(&lan), ["lan"]);
-    assert!(!lan.host.ip("link show wan0").contains("prog/xdp"));
-    assert_eq!(lan.tool().json("policy lan")["policy"], "drop");
-    assert_eq!(counted(), 1, "what stays keeps its counter");
-    let before = revision(&lan);
-    make(&lan, &one);
-    assert_eq!(revision(&lan), before, "nothing was to be changed");
-
-    let ledger = || lan.tool().json("status")["interfaces"][0]["ledger"].clone();
-    assert_eq!(ledger(), "unwanted");
-    for (wanted, state) in [(true, "on"), (false, "unwanted"), (true, "on")] {
-        make(
-            &lan,
-            &State {
-                ledger: wanted,
-                ..one
-            },
-        );
-        assert_eq!(ledger(), state);
-        lan.vm_socket().send_to(b"hello", ANYWHERE).unwrap();
-        assert_eq!(receive(&server).0, "hello");
+fn an_apply_of_interfaces_and_rules_killed_at_any_instant_leaves_the_old_state_or_the_new() {
+    let files = Files::new();
+    let tool = files.lan.tool();
+    let (redirected, passed) = (files.redirected(), files.passed());
+    files.ok(&redirected);
+    for [old, new] in [[&redirected, &passed], [&passed, &redirected]] {
+        let (mut n, mut waiting) = (0, 0);
+        while kill::before_change(&mut tool.command(new), n) {
+            n += 1;
+            if !files.is(old) {
+                assert!(files.is(new), "{n} changes of {new}");
+                files.ok(old);
+            } else if files.names().len() == 1 {
+                waiting += usize::from(files.has_program("wan0"));
+            }
+        }
+        assert!(files.is(new));
+        assert!(n > 5, "{n}");
+        let is_attached = new == &passed;
+        assert_eq!(waiting > 0, is_attached, "wan0 waits, and lan does not");
     }
-    assert_eq!(counted(), 4);
-    lan.tool().ok("detach --all");
-    assert_eq!(lan.pins.left(), Vec::<PathBuf>::new());
+    files.ok(&files.nothing());
+    assert!(files.is_clear());
 }
 
-fn revision(lan: &Lan) -> u64 {
-    lan.host.enter(|| {
-        let pins = datapath::locate(Some(&lan.pins.dir())).expect("a pin directory");
-        let store = RuleStore::open(&pins).expect("the maps");
-        store.revision().expect("it is read")
-    })
-}
-
-/// The programs are attached by then.
 #[test]
-fn a_change_that_is_given_up_leaves_everything_as_it_was() {
-    let lan = Lan::new(false, 1);
-    let rules = [rule(&lan)];
-    let both = State {
-        interfaces: &[("lan", Policy::Drop), ("wan0", Policy::Drop)],
-        rules: &rules,
-        ledger: false,
-    };
-    let has_program = || lan.host.ip("link show").contains("prog/xdp");
-    try_to_make(&lan, &both, true)
-        .err()
-        .expect("it is given up");
-    assert!(!has_program());
-    assert_eq!(lan.pins.left(), Vec::<PathBuf>::new());
+fn files_that_are_applied_while_others_detach_everything_are_applied_whole() {
+    let files = &Files::new();
+    let (redirected, passed) = (&files.redirected(), &files.passed());
+    for _ in 0..6 {
+        let words = [redirected.as_str(), "detach --all", passed];
+        let runs = words.map(|words| (words, files.lan.tool().spawn(words)));
+        for (words, run) in runs {
+            let run = Run::from(run.wait_with_output().expect("it ends"));
+            assert!(run.code == 0 || words == "detach --all", "{run:?}");
+            assert!([0, 3].contains(&run.code), "{run:?}");
+        }
+        let left = files.lan.pins.left().is_empty();
+        assert!(left || files.is(redirected) || files.is(passed));
+    }
+    files.lan.tool().run("detach --all");
+    assert!(files.is_clear());
+}
 
-    lan.tool().ok("attach wan0");
-    let before = [lan.tool().json("status"), lan.tool().json("rule list")];
-    try_to_make(&lan, &both, true)
-        .err()
-        .expect("it is given up");
-    let after = [lan.tool().json("status"), lan.tool().json("rule list")];
-    assert_eq!(after, before);
-    assert!(!lan.host.ip("link show lan").contains("prog/xdp"));
-    lan.tool().ok("detach --all");
-    assert!(!has_program());
+#[test]
+fn what_a_file_makes_of_interfaces_is_seen_with_its_rules() {
+    let files = Files::new();
+    let tool = files.lan.tool();
+    let rule = files.rule("reply = \"none\"\n");
+    let server = files.lan.server_socket(0);
+    files.ok(&files.state("both", &[("lan", "pass"), ("wan0", "drop")], &rule));
+    assert_eq!(files.names(), ["lan", "wan0"]);
+    files.hello(&server);
+
+    let one = files.redirected();
+    files.ok(&one);
+    assert_eq!(files.names(), ["lan"]);
+    assert!(!files.has_program("wan0"));
+    assert_eq!(tool.json("policy lan")["policy"], "drop");
+    files.hello(&server);
+    assert_eq!(files.lan.forwarded(0).0, 2, "what stays keeps its counter");
+
+    // A ledger comes and goes without a frame that the program does not see.
+    let with = std::fs::read_to_string(files.directory.path().join("redirected.toml"));
+    let with = with
+        .expect("the file")
+        .replace("ledger = false", "ledger = true");
+    let with = files.file("with", &with);
+    for (words, state) in [(&with, "on"), (&one, "unwanted"), (&with, "on")] {
+        files.ok(words);
+        assert_eq!(tool.json("status")["interfaces"][0]["ledger"], state);
+        files.hello(&server);
+    }
+    assert_eq!(files.lan.forwarded(0).0, 5);
+    files.ok("detach --all");
+    assert!(files.is_clear());
+}
+
+/// The programs are attached by the time at which the rules are refused.
+#[test]
+fn a_file_that_is_refused_late_leaves_everything_as_it_was() {
+    let files = Files::new();
+    let tool = files.lan.tool();
+    // Answers arrive at wan0, where somebody else's program is.
+    let others = Pins::new();
+    let other = Tool {
+        ns: &files.lan.host,
+        pins: &others,
+    };
+    other.ok("attach wan0 --mode skb");
+    let file = files.state(
+        "refused",
+        &[("lan", "drop")],
+        &files.rule("reply = \"nat\"\n"),
+    );
+    tool.run(&file)
+        .fails(4, &["answers arrive at wan0, unseen"]);
+    assert!(!files.has_program("lan"));
+    assert!(files.lan.pins.left().is_empty());
+
+    tool.ok("attach lan");
+    files.lan.add_backend(0, "--port 1 --reply none");
+    let before = [tool.json("status"), tool.json("rule list")];
+    tool.run(&file)
+        .fails(4, &["answers arrive at wan0, unseen"]);
+    assert_eq!([tool.json("status"), tool.json("rule list")], before);
+    tool.ok("detach --all");
+    other.ok("detach --all");
+    assert!(files.is_clear());
 }
 
 /// A run that was killed may leave a program that does nothing yet. Rules that change meanwhile do not wake it.
 #[test]
 fn a_program_that_waits_for_a_change_that_never_came_does_nothing_and_goes() {
-    let lan = Lan::new(false, 1);
-    let tool = lan.tool();
+    let files = Files::new();
+    let (lan, tool) = (&files.lan, files.lan.tool());
     tool.ok("attach wan0 --no-ledger");
     // Which would take the packet.
     lan.add_backend(0, "");
@@ -278,9 +300,9 @@ fn a_program_that_waits_for_a_change_that_never_came_does_nothing_and_goes() {
     let words = "attach lan --policy drop --no-ledger";
     while kill::before_change(&mut tool.command(words), n) {
         n += 1;
-        if names(&lan) != [json!("wan0")] {
+        if files.names() != [json!("wan0")] {
             tool.ok("detach lan");
-        } else if lan.host.ip("link show lan").contains("prog/xdp") {
+        } else if files.has_program("lan") {
             waiting += 1;
             passes("it waits");
             if waiting % 4 == 1 {
@@ -292,6 +314,5 @@ fn a_program_that_waits_for_a_change_that_never_came_does_nothing_and_goes() {
     }
     assert!(waiting > 0, "no run was killed when its program was there");
     tool.ok("detach --all");
-    assert!(!lan.host.ip("link show").contains("prog/xdp"));
-    assert_eq!(lan.pins.left(), Vec::<PathBuf>::new());
+    assert!(files.is_clear());
 }
