@@ -40,7 +40,7 @@ struct interface {
 	__u16 to_net;
 	__u16 to_inum;
 	__u16 zero;
-	__u32 netns; /* the number of the interface's own */
+	__u32 netns;			     /* the number of the interface's own */
 	char version[INTERFACE_VERSION_LEN]; /* of the command that attached it, with its build */
 };
 #define MODE_NATIVE 1
