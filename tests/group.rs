@@ -176,6 +176,10 @@ fn members_use_the_default_pins_without_root_and_nobody_else_does() {
         let rules = member("rule list --json").ok().json();
         assert_eq!(rules[0]["forward_packages"], 1);
         assert_eq!(root("rule list --json").ok().json(), rules);
+        // A file that names the interfaces that there are, too.
+        std::fs::write("/run/exported.toml", member("export").ok().out).unwrap();
+        let applied = member("apply /run/exported.toml").ok();
+        assert_eq!(applied.out, "nothing to change: 1 rule\n");
 
         for words in RULE_VERBS {
             outsider(words).fails(5, &["ermission"]);

@@ -1,6 +1,8 @@
 //! What is wrong in files is named with its place, and nothing changes.
 
-use crate::bed::{Bed, MAC, rule};
+use crate::bed::{Bed, rule};
+
+const REACHED: &str = "server = \"10.1.1.1\"\nmac = \"02:00:00:00:00:01\"\ndevice = \"out0\"\n";
 
 /// A file of each kind of fault: its name, its text, and the place and the words that the error has.
 fn faults() -> Vec<(&'static str, String, &'static str, &'static str)> {
@@ -25,15 +27,17 @@ fn faults() -> Vec<(&'static str, String, &'static str, &'static str)> {
         ("a.toml", "[[rule]]\naction = \"drop\"\nsticky = true\n".into(), "1:1", "action drop: takes no backend"),
         ("a.toml", "[[rule]]\naction = \"drop\"\ndevice = \"out0\"\n".into(), "1:1", "action drop: takes no device"),
         ("a.toml", "[[rule]]\nproto = \"icmp\"\nport = 5\naction = \"drop\"\n".into(), "3:8", "ICMP has no ports"),
-        ("a.toml", format!("[[rule]]\nreply = \"direct\"\nsnat = \"10.1.1.9\"\n[[rule.backend]]\nserver = \"10.1.1.1\"\nmac = \"{MAC}\"\ndevice = \"out0\"\n"), "2:9", "reply direct: the packets keep"),
-        ("a.toml", twice.clone() + &twice, "7:1", "rule src 10.0.0.1/32 udp port 7999 is said twice, first at "),
-        ("a.toml", rule("10.0.0.1", "10.1.1.1") + &format!("[[rule.backend]]\nserver = \"10.1.1.1\"\nmac = \"{MAC}\"\ndevice = \"out0\"\n"), "7:1", "the rule has this backend twice"),
+        ("a.toml", "[[rule]]\nreply = \"direct\"\nsnat = \"10.1.1.9\"\n[[rule.backend]]\n".to_string() + REACHED, "2:9", "reply direct: the packets keep"),
+        ("a.toml", "[[rule]]\nproto = \"sctp\"\n[[rule.backend]]\n".to_string() + REACHED, "3:1", "SCTP packets are not rewritten"),
+        ("a.toml", format!("[[rule]]\nreply = \"nat\"\n[[rule.backend]]\n{REACHED}pop_vlans = 2\n"), "3:1", "two are removed from the packets"),
+        ("a.toml", twice.clone() + &twice, "8:1", "rule src 10.0.0.1/32 udp port 7999 is said twice, first at "),
+        ("a.toml", rule("10.0.0.1", "10.1.1.1") + "[[rule.backend]]\n" + REACHED, "8:1", "the rule has this backend twice"),
         ("a.toml", "[[interface]]\nname = \"in0\"\n[[interface]]\nname = \"in0\"\n".into(), "3:1", "interface in0 is said twice, first at "),
         ("a.toml", "[[interface]]\nname = \"in0\"\npolicy = \"reject\"\n".into(), "3:10", "policy reject: it is one of pass, drop and forward:DEV"),
         ("a.toml", "connections = 0\nrule = []\n".into(), "1:15", "a number from 1 to"),
         ("a.json", "{\"rule\": [{\"src\": \"10.0.0.1\",\n \"sorce\": 4}]}".into(), "2:2", "unknown key sorce: did you mean src?"),
-        ("a.json", "{\"rule\": [\n{\"src\": \"10.0.0.1\", \"port\": 99999}]}".into(), "2:28", "port 99999"),
-        ("a.json", "{\"rule\": [\n{\"src\": \"10.0.0.1\", \"action\": \"drop\"}\n".into(), "3:1", "EOF while parsing"),
+        ("a.json", "{\"rule\": [\n{\"src\": \"10.0.0.1\", \"port\": 99999}]}".into(), "2:29", "port 99999"),
+        ("a.json", "{\"rule\": [\n{\"src\": \"10.0.0.1\", \"action\": \"drop\"}\n".into(), "2:38", "EOF while parsing"),
         ("a.json", "{\"rule\": [{\"backend\": [{\"server\": \"10.1.1.1\"},\n {\"server\": \"224.1.1.1\"}]}]}".into(), "2:13", "server 224.1.1.1"),
         ("a.json", "[{\"src\":\"10.0.0.1\",\"proto\":\"udp\",\"port\":9,\n\"action\":\"drop\",\"server\":\"10.1.1.1\"}]".into(), "1:2", "action drop: takes no server"),
         ("a.json", "{\"src\":\"10.0.0.1\",\"proto\":\"udp\",\"port\":9,\"action\":\"drop\"}\n{\"src\":\"10.0.0.1\",\"prot\":\"udp\"}\n".into(), "2:19", "unknown key prot: did you mean proto?"),

@@ -115,7 +115,7 @@ fn an_apply_killed_at_any_instant_leaves_one_of_the_sets() {
         let killed = kill::before_change(&mut bed.tool().command(&new), n);
         let left = bed.rows();
         assert!(
-            left == before || left == after && killed || left == after,
+            left == after || killed && left == before,
             "killed before change {n}"
         );
     }

@@ -93,15 +93,6 @@ pub fn compare(
             old: Some(known.entry.clone()),
             new: None,
         }));
-    if !difference
-        .changes
-        .iter()
-        .any(|change| matches!(change, Change::Interface { .. }))
-    {
-        // Members of a group may change rules, and no interfaces.
-        difference.wanted.wanted.clear();
-        difference.wanted.only_these = false;
-    }
     difference.leaves_none = stay.is_empty() && (!keep_others || live.interfaces.is_empty());
     Ok(difference)
 }
@@ -132,6 +123,11 @@ fn require_mode(known: Option<&LiveInterface>, wanted: &InterfaceEntry) -> Resul
 }
 
 impl Difference {
+    /// Whether more than rules has to change.
+    pub fn has_work(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
     /// What is the namespace's as a whole.
     fn compare_whole(&mut self, sources: &Sources, wanted: &mut Wanted, live: &Live) -> Result<()> {
         if let Some((place, group)) = wanted.group.take() {

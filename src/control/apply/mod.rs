@@ -181,7 +181,7 @@ pub fn apply(
     let missing = missing(&sources, &wanted, request.partial)?;
     require_interface(&wanted, &interfaces)?;
     let mut report = ApplyReport {
-        changes: interfaces.changes,
+        changes: interfaces.changes.clone(),
         missing,
         ..ApplyReport::default()
     };
@@ -197,12 +197,23 @@ pub fn apply(
     let announced = load::newly_announced(pins, announced)?;
     announce::require_free(pins, &announced)?;
     let egress = rules::egress(wanted.rules.iter().map(|wanted| &wanted.rule));
-    let (done, sample) = datapath::apply(pins, &interfaces.wanted, &egress, |transaction| {
-        change(transaction, wanted, request.keep_others, &mut report)
-    })?;
-    report.attached = done.attached;
-    report.for_answers = done.for_answers;
-    report.mounted = done.mounted;
+    let keep_others = request.keep_others;
+    let edit =
+        |transaction: &mut Transaction| change(transaction, wanted, keep_others, &mut report);
+    let sample = if interfaces.has_work() {
+        let (done, sample) = datapath::apply(pins, &interfaces.wanted, &egress, edit)?;
+        (report.attached, report.mounted) = (done.attached, done.mounted);
+        report.for_answers = done.for_answers;
+        sample
+    } else {
+        // Members of a group may do that.
+        let lock = Lock::take(pins)?;
+        let store = RuleStore::open(pins)?;
+        let mut transaction = store.begin(&lock, &egress)?;
+        let (plan, sample) = edit(&mut transaction)?;
+        report.for_answers = transaction.stage(plan)?.publish()?;
+        sample
+    };
     attach::wait_for_links(&report.attached)?;
     attach::announce_at(pins, &report.attached);
     announce::tell(pins, &announced);

@@ -104,38 +104,39 @@ impl<'a, H: Host, P: FnMut(usize, usize)> Compiler<'a, H, P> {
         mut entry: RuleEntry,
         found: &mut Found,
     ) -> Result<(), Fault> {
-        let (mut first, alone) = (None, entry.backend.len() == 1);
+        let (mut first, mut missing) = (None, Vec::new());
         for backend in &mut entry.backend {
-            let mut sought = match backend::reached(backend, IpAddr::from([0; 4]), &mut self.asked)
-            {
-                Ok(Reached::Sought(sought)) => sought,
-                Ok(Reached::Given(given)) => {
-                    first = first.or(Some(given.server));
-                    continue;
-                }
+            let any = IpAddr::from([0; 4]);
+            let sought = match backend::reached(backend, any, &mut self.asked) {
+                Ok(Reached::Sought(sought)) => Sought {
+                    ipv6: None,
+                    ..sought
+                },
+                Ok(Reached::Given(_)) => continue,
                 Err(error) => {
-                    self.miss(place, name_of(backend), error, None)?;
+                    missing.push((name_of(backend), error));
                     continue;
                 }
             };
-            sought.ipv6 = None;
             self.find(HashSet::from([sought.clone()]), found);
             match found.get(&sought) {
                 Some(Ok(adjacency)) => {
                     backend.server = Some(adjacency.server);
-                    first = first.or(Some(adjacency.server));
+                    first = first.or(backend.server);
                 }
-                Some(Err(error)) if alone => {
-                    let error = failure(Exit::NotFound, error.clone());
-                    return self.miss(place, name_of(backend), error, None);
+                failed => {
+                    let why = failed.and_then(|failed| failed.clone().err());
+                    let error = failure(Exit::NotFound, why.unwrap_or_default());
+                    missing.push((name_of(backend), error));
                 }
-                _ => {}
             }
         }
-        match first {
-            Some(family) => self.add(place, is_row, &entry, family),
-            None => Ok(()),
+        if let Some(family) = first {
+            // Those that were not found are looked for again, and noted with their rule.
+            return self.add(place, is_row, &entry, family);
         }
+        let mut missing = missing.into_iter();
+        missing.try_for_each(|(what, error)| self.miss(place, what, error, None))
     }
 
     fn entry(&mut self, place: Place, is_row: bool, entry: RuleEntry) -> Result<(), Fault> {
@@ -148,9 +149,9 @@ impl<'a, H: Host, P: FnMut(usize, usize)> Compiler<'a, H, P> {
         }
         match head::family(&entry) {
             Some(family) => self.add(place, is_row, &entry, family),
+            // That is refused, whatever the IP version.
             None if entry.backend.is_empty() => {
-                let fault = self.add(place, is_row, &entry, IpAddr::from([0; 4]));
-                fault.and(Ok(()))
+                self.add(place, is_row, &entry, IpAddr::from([0; 4]))
             }
             None => {
                 self.adrift.push((place, is_row, entry));
