@@ -137,10 +137,10 @@ fn knows_netdev_family() -> bool {
 #[test]
 fn the_ledgers_programs_load() {
     let xdp = ["redirect_err", "devmap_xmit", "exception"];
-    let mut all = vec![("skb", "ledger", &xdp[..])];
-    if is_kernel(6, 6) {
-        all.push(("tc", "ledger-tc", &["skb_dropped"]));
-    }
+    let all = [
+        ("skb", "ledger", &xdp[..]),
+        ("tc", "ledger-tc", &["skb_dropped"]),
+    ];
     for (mode, directory, programs) in all {
         let host = Host::new();
         host.attach("lo", mode, "").ok();
@@ -279,7 +279,6 @@ fn packets_are_redirected_whole_in_each_mode() {
 /// What the kernel calls the reason differs from kernel to kernel.
 #[test]
 fn what_a_device_drops_behind_the_tc_hook_is_counted() {
-    guest::needs_kernel(6, 6, "tcx");
     let bed = Bed::new();
     let tool = bed.host.tool();
     tool.ok("attach lan --mode tc");

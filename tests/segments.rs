@@ -5,7 +5,6 @@ mod fixture;
 
 use std::net::IpAddr;
 
-use fixture::guest;
 use fixture::lan::socket;
 use fixture::model::{Addrs, octets};
 use fixture::packet::{Checksum, ETHERNET, TCP, UDP, assert_checksums, sum};
@@ -80,7 +79,6 @@ fn addrs(family: &Family) -> [Addrs; 2] {
 /// A VM hands over ten segments as one frame. A VM that takes such frames gets one, and others ten.
 #[test]
 fn what_a_vm_hands_over_together_reaches_another_vm_together_or_one_by_one() {
-    guest::needs_kernel(6, 6, "tcx");
     for takes_segments in [true, false] {
         let host = Host::new();
         let mut from = Tap::new(&host.ns, "vm0", true);
@@ -142,7 +140,6 @@ fn set_largest(ns: &Ns, device: &str, size: u32) {
 #[test]
 fn frames_of_more_than_65535_bytes_are_redirected_both_ways() {
     const MEGABYTES: usize = 32 << 20;
-    guest::needs_kernel(6, 6, "tcx");
     for family in &FAMILIES {
         let bed = Routed::new(Between::Veth);
         for (ns, device) in [
@@ -173,7 +170,6 @@ fn frames_of_more_than_65535_bytes_are_redirected_both_ways() {
 /// Their sender is told what fits, and then all arrives.
 #[test]
 fn segments_of_such_frames_that_are_too_long_are_answered_with_the_mtu() {
-    guest::needs_kernel(6, 6, "tcx");
     for family in &FAMILIES {
         let bed = Routed::new(Between::Veth);
         set_largest(&bed.client, "eth0", 200_000);
@@ -201,7 +197,6 @@ fn serve(bed: &Routed, family: &Family, words: &str) {
 /// Requests arrive at one hook and answers at the other.
 #[test]
 fn xdp_one_way_and_tc_the_other_way_are_one_conversation() {
-    guest::needs_kernel(6, 6, "tcx");
     for [requests, answers] in [
         ["native", "tc"],
         ["tc", "native"],

@@ -6,7 +6,6 @@ use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use fixture::guest;
 use fixture::lan::{ANYWHERE, Lan, send_together, socket};
 use fixture::packet::Frame;
 use fixture::run::{Loaded, XDP_REDIRECT};
@@ -22,7 +21,6 @@ const BURST: u64 = 100;
 
 /// A host with the interface `lan` attached, and servers behind veths.
 fn lan(servers: usize) -> Lan {
-    guest::needs_kernel(6, 6, "tcx");
     let lan = Lan::new(false, servers);
     lan.tool().ok("attach lan --mode tc");
     lan

@@ -197,7 +197,6 @@ fn attach(ns: &Ns, device: &str, hook: u32, program: &[[u8; 8]]) -> OwnedFd {
 /// What a VLAN device sends has its tag beside the frame, like what these programs send.
 #[test]
 fn tags_beside_the_frame_are_matched_removed_given_and_replaced() {
-    guest::needs_kernel(6, 6, "tcx");
     let (host, vm, pins) = (Ns::new("host"), Ns::new("vm"), Pins::new());
     host.veth("lan", &vm, "eth0");
     vm.ip("addr add 10.0.0.1/24 dev eth0");
