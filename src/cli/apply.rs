@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::grammar::{self, Global};
 use super::{attach, doctor, load, pins, warnings};
-use xdpredir::control::{self, ApplyReport, ApplyRequest, Difference, Names, Pins, RuleCounts};
+use xdpredir::control::{self, ApplyReport, ApplyRequest, Difference, Names, RuleCounts};
 use xdpredir::error::Exit;
 use xdpredir::model::difference::{Change, Operation};
 use xdpredir::model::{AnswerInterface, Change as Reverted, Unfound};
@@ -49,7 +49,7 @@ pub fn run(global: &Global, args: &grammar::Apply) -> Result<ExitCode> {
             detached: &report.for_answers.detached,
             warnings,
         })?,
-        false => tell(global, &pins, &report)?,
+        false => tell(global, &report)?,
     }
     let reverted = doctor::report_reverted(global, &report.reverted);
     Ok(match report.missing.is_empty() {
@@ -58,7 +58,7 @@ pub fn run(global: &Global, args: &grammar::Apply) -> Result<ExitCode> {
     })
 }
 
-fn tell(global: &Global, pins: &Pins, report: &ApplyReport) -> Result<()> {
+fn tell(global: &Global, report: &ApplyReport) -> Result<()> {
     let mounted = report.mounted.map(|at| format!("mounted a bpffs at {at}"));
     mounted.iter().try_for_each(view::sentence)?;
     view::difference::say(report.changes.iter().cloned())?;
@@ -77,7 +77,7 @@ fn tell(global: &Global, pins: &Pins, report: &ApplyReport) -> Result<()> {
         view::sentence(format_args!("… and {}", view::count(left, "rule")))?;
     }
     let mut new = report.attached.iter().filter(|attached| !attached.already);
-    new.try_for_each(|attached| attach::describe(global, pins, attached))?;
+    new.try_for_each(|attached| attach::describe(global, attached))?;
     let reverted = report.reverted.changes.iter().map(Reverted::undone);
     doctor::print_changes("reverted", reverted)?;
     let rules = view::count(same, "rule");

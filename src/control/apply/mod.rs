@@ -181,7 +181,7 @@ pub fn apply(
     let missing = missing(&sources, &wanted, request.partial)?;
     require_interface(&wanted, &interfaces)?;
     let mut report = ApplyReport {
-        changes: interfaces.changes.clone(),
+        changes: interfaces.changes,
         missing,
         ..ApplyReport::default()
     };
@@ -200,20 +200,9 @@ pub fn apply(
     let keep_others = request.keep_others;
     let edit =
         |transaction: &mut Transaction| change(transaction, wanted, keep_others, &mut report);
-    let sample = if interfaces.has_work() {
-        let (done, sample) = datapath::apply(pins, &interfaces.wanted, &egress, edit)?;
-        (report.attached, report.mounted) = (done.attached, done.mounted);
-        report.for_answers = done.for_answers;
-        sample
-    } else {
-        // Members of a group may do that.
-        let lock = Lock::take(pins)?;
-        let store = RuleStore::open(pins)?;
-        let mut transaction = store.begin(&lock, &egress)?;
-        let (plan, sample) = edit(&mut transaction)?;
-        report.for_answers = transaction.stage(plan)?.publish()?;
-        sample
-    };
+    let (done, sample) = datapath::apply(pins, &interfaces.wanted, &egress, edit)?;
+    (report.attached, report.mounted) = (done.attached, done.mounted);
+    report.for_answers = done.for_answers;
     attach::wait_for_links(&report.attached)?;
     attach::announce_at(pins, &report.attached);
     announce::tell(pins, &announced);
