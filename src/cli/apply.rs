@@ -64,7 +64,7 @@ pub fn run(global: &Global, args: &grammar::Apply) -> Result<ExitCode> {
             warnings,
             on_trial: report.on_trial,
         })?,
-        false => tell(global, &pins, &report)?,
+        false => tell(global, &report)?,
     }
     if let Some(within) = args.confirm.filter(|_| report.on_trial) {
         let within = humantime::format_duration(within);
@@ -81,7 +81,7 @@ pub fn run(global: &Global, args: &grammar::Apply) -> Result<ExitCode> {
     })
 }
 
-fn tell(global: &Global, pins: &Pins, report: &ApplyReport) -> Result<()> {
+fn tell(global: &Global, report: &ApplyReport) -> Result<()> {
     let mounted = report.mounted.map(|at| format!("mounted a bpffs at {at}"));
     mounted.iter().try_for_each(view::sentence)?;
     view::difference::say(report.changes.iter().cloned())?;
@@ -100,7 +100,7 @@ fn tell(global: &Global, pins: &Pins, report: &ApplyReport) -> Result<()> {
         view::sentence(format_args!("… and {}", view::count(left, "rule")))?;
     }
     let mut new = report.attached.iter().filter(|attached| !attached.already);
-    new.try_for_each(|attached| attach::describe(global, pins, attached))?;
+    new.try_for_each(|attached| attach::describe(global, attached))?;
     let reverted = report.reverted.changes.iter().map(Reverted::undone);
     doctor::print_changes("reverted", reverted)?;
     let rules = view::count(same, "rule");

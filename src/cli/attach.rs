@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::grammar::{self, Global, ModeChoice};
 use super::{pins, upgrade, warnings};
-use xdpredir::control::{self, AttachReport, AttachRequest, Attached, Pins};
+use xdpredir::control::{self, AttachReport, AttachRequest, Attached};
 use xdpredir::model::{Mode, Policy, TableSize};
 use xdpredir::view::{self, doctor::Row};
 
@@ -29,7 +29,7 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
         }
         let one = |attached| {
             let warnings = warn(std::slice::from_ref(attached));
-            json(&pins, attached, connections, warnings)
+            json(attached, connections, warnings)
         };
         let all = attached.iter().map(one).collect::<Result<Vec<_>>>()?;
         return view::json::print(&all);
@@ -38,7 +38,7 @@ pub fn run(global: &Global, args: &grammar::Attach) -> Result<()> {
     mounted.iter().try_for_each(view::sentence)?;
     upgrade::say(&taken_over)?;
     let mut all = attached.iter();
-    all.try_for_each(|attached| describe(global, &pins, attached))?;
+    all.try_for_each(|attached| describe(global, attached))?;
     view::answers::say(&for_answers)?;
     let room = args.connections.map(|_| connections);
     room.map_or(Ok(()), |room| {
@@ -66,7 +66,7 @@ impl From<&grammar::Attach> for AttachRequest {
     }
 }
 
-pub fn describe(global: &Global, pins: &Pins, attached: &Attached) -> Result<()> {
+pub fn describe(global: &Global, attached: &Attached) -> Result<()> {
     let (name, mode) = (&attached.device.name, attached.mode);
     if attached.made_room {
         view::sentence(format_args!(
@@ -84,9 +84,8 @@ pub fn describe(global: &Global, pins: &Pins, attached: &Attached) -> Result<()>
         ),
         false => format!("{name}: {verb}in {mode} mode ({reason})"),
     })?;
-    if attached.policy != Policy::Pass {
-        let policy = control::policy(pins, name)?.policy;
-        view::sentence(format_args!("  policy {policy}"))?;
+    if attached.policy.policy != Policy::Pass {
+        view::sentence(format_args!("  policy {}", attached.policy))?;
     }
     if mode == Mode::Native && attached.device.is_veth() {
         view::sentence(
@@ -105,12 +104,10 @@ pub fn describe(global: &Global, pins: &Pins, attached: &Attached) -> Result<()>
 }
 
 fn json(
-    pins: &Pins,
     attached: &Attached,
     connections: TableSize,
     warnings: Option<Vec<Row>>,
 ) -> Result<serde_json::Value> {
-    let policy = control::policy(pins, &attached.device.name)?.policy;
     let mut json = serde_json::json!({
         "ifname": attached.device.name,
         "ifindex": attached.device.ifindex,
@@ -121,6 +118,6 @@ fn json(
         "connections": connections,
         "warnings": warnings,
     });
-    view::json::extend(&mut json, &policy)?;
+    view::json::extend(&mut json, &attached.policy)?;
     Ok(json)
 }

@@ -13,6 +13,7 @@ use nix::unistd::Gid;
 use super::attach::{Attached, Report};
 use super::attachment;
 use super::bpffs::remove_tree;
+use super::cause::exit_code;
 use super::flow_table::{self, Resize};
 use super::foreign::Replaced;
 use super::interface::Interface;
@@ -88,7 +89,7 @@ pub fn apply<T>(
         None => Lock::take(pins)?,
         Some(_) => Lock::take_or_create(pins)?,
     };
-    detach::sweep(pins)?;
+    sweep(pins)?;
     let (before, made_room) = make_room(pins, &wanted.wanted)?;
     let taken_over = take_over(pins, &lock)?;
     let fresh = !has_state(pins)?;
@@ -160,7 +161,11 @@ impl<'a> Change<'a> {
         let ended = stances.clone();
         let store = RuleStore::open(pins)?;
         let mut open = egress.clone();
-        open.extend(attached.iter().filter_map(|done| done.policy.device()));
+        open.extend(
+            attached
+                .iter()
+                .filter_map(|done| done.policy.policy.device()),
+        );
         if store.remembers()? {
             open.extend(new.iter().map(|wanted| wanted.device.ifindex));
         }
@@ -207,7 +212,7 @@ impl<'a> Change<'a> {
     fn stances(&self, attached: &[Attached]) -> Stances {
         let mut stances = Stances::default();
         for done in attached.iter().filter(|done| done.is_changed()) {
-            stances.set(done.device.ifindex, &done.policy, Purpose::Rules);
+            stances.set(done.device.ifindex, &done.policy.policy, Purpose::Rules);
         }
         if self.wanted.only_these {
             let ended = self.before.iter().filter(|i| !self.stays(i));
@@ -273,7 +278,7 @@ impl<'a> Change<'a> {
         stances: &Stances,
     ) -> Result<()> {
         let changed = attached.iter().filter(|done| done.is_changed());
-        let changed = changed.map(|done| (&done.device, done.policy));
+        let changed = changed.map(|done| (&done.device, done.policy.policy));
         let new = new
             .iter()
             .map(|wanted| (&wanted.device, wanted.policy.unwrap_or_default()));
@@ -299,7 +304,7 @@ impl<'a> Change<'a> {
 
     /// Takes off what does nothing any more. The change is published: what fails is no failure of it.
     fn clear_up(&self) {
-        let swept = detach::sweep(self.pins).and_then(|()| match self.wanted.only_these {
+        let swept = sweep(self.pins).and_then(|()| match self.wanted.only_these {
             true => self.end(),
             false => Ok(()),
         });
@@ -324,6 +329,22 @@ impl<'a> Change<'a> {
     }
 }
 
+/// Members of a group may change rules, and not remove what a run that was killed has left.
+fn sweep(pins: &Pins) -> Result<()> {
+    match detach::sweep(pins) {
+        Err(error) if exit_code(&error) == Exit::Permission => Ok(()),
+        swept => swept,
+    }
+}
+
+/// What became of an interface. Members of a group can't ask for that, and take it as it is.
+fn state_of(pins: &Pins, interface: &Interface) -> Result<LinkState> {
+    match interface.ids(pins) {
+        Err(error) if exit_code(&error) == Exit::Permission => Ok(LinkState::Attached),
+        ids => Ok(ids?.state),
+    }
+}
+
 /// A failure, after what was done all the same.
 fn with_detached(error: Error, detached: &[Interface]) -> Error {
     if detached.is_empty() {
@@ -342,7 +363,7 @@ fn make_room(pins: &Pins, wanted: &[Wanted]) -> Result<(Vec<Interface>, Vec<Inte
     let (mut there, mut ended) = (Vec::new(), Vec::new());
     for interface in interfaces(pins)? {
         let has_its_place = |wanted: &Wanted| has_place_of(&wanted.device, &interface);
-        match interface.ids(pins)?.state {
+        match state_of(pins, &interface)? {
             LinkState::Gone => attachment::clear(pins, interface.ifindex)?,
             LinkState::Moved if wanted.iter().any(has_its_place) => {
                 detach::detach(pins, &interface)?;
@@ -364,7 +385,7 @@ fn live<'a>(pins: &Pins, before: &'a [Interface], ifindex: u32) -> Result<Option
     let Some(interface) = before.iter().find(|i| i.ifindex == ifindex) else {
         return Ok(None);
     };
-    if interface.ids(pins)?.state != LinkState::Attached {
+    if state_of(pins, interface)? != LinkState::Attached {
         attachment::clear(pins, ifindex)?;
         return Ok(None);
     }
@@ -396,7 +417,7 @@ fn already(interface: &Interface, wanted: &Wanted, all: &Interfaces) -> Result<A
     Ok(Attached {
         already: true,
         was_for_answers,
-        policy,
+        policy: policy::named(policy),
         policy_before: (!was_for_answers).then_some(interface.policy),
         ..attached
     })

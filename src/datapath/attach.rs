@@ -13,7 +13,8 @@ use super::program::{Loaded, Means};
 use super::{Pins, RuleStore, Transaction, policy};
 use crate::host::device::Device;
 use crate::model::{
-    ForAnswers, LedgerState, Mode, Plan, Policy, Purpose, Refusal, TableSize, TakenOver,
+    ForAnswers, LedgerState, Mode, NamedPolicy, Plan, Policy, Purpose, Refusal, TableSize,
+    TakenOver,
 };
 
 /// What became of one device of a request.
@@ -37,7 +38,7 @@ pub struct Attached {
     /// Why backends whose link is down are not skipped; None where they are, or nobody has looked.
     pub no_links: Option<Refusal>,
     /// What becomes of the frames that no rule matches.
-    pub policy: Policy,
+    pub policy: NamedPolicy,
     /// What it was, where it was attached for rules already.
     pub policy_before: Option<Policy>,
 }
@@ -55,14 +56,14 @@ impl Attached {
             ledger,
             no_ledger: None,
             no_links: None,
-            policy: Policy::Pass,
+            policy: NamedPolicy::default(),
             policy_before: None,
         }
     }
 
     /// Whether something else is done there than before.
     pub(super) fn is_changed(&self) -> bool {
-        self.policy_before != Some(self.policy)
+        self.policy_before != Some(self.policy.policy)
     }
 }
 

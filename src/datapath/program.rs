@@ -124,7 +124,7 @@ impl<'a> Loaded<'a> {
             replaced: description,
             no_ledger,
             no_links,
-            policy: policy.policy,
+            policy,
             ..Attached::new(device, variant.mode, reason, variant.ledger)
         })
     }

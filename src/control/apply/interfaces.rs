@@ -123,11 +123,6 @@ fn require_mode(known: Option<&LiveInterface>, wanted: &InterfaceEntry) -> Resul
 }
 
 impl Difference {
-    /// Whether more than rules has to change.
-    pub fn has_work(&self) -> bool {
-        !self.changes.is_empty()
-    }
-
     /// What is the namespace's as a whole.
     fn compare_whole(&mut self, sources: &Sources, wanted: &mut Wanted, live: &Live) -> Result<()> {
         if let Some((place, group)) = wanted.group.take() {

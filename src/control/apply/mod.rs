@@ -192,7 +192,7 @@ pub fn apply(
     let on_trial = on_trial.map(|request| trial(pins, request)).transpose()?;
     let token = on_trial.as_ref().map(|trial| trial.unconfirmed.token);
     let mut report = ApplyReport {
-        changes: interfaces.changes.clone(),
+        changes: interfaces.changes,
         missing,
         ..ApplyReport::default()
     };
@@ -215,20 +215,9 @@ pub fn apply(
         }
         change(transaction, wanted, keep_others, &mut report)
     };
-    let sample = if interfaces.has_work() {
-        let (done, sample) = datapath::apply(pins, &interfaces.wanted, &egress, edit)?;
-        (report.attached, report.mounted) = (done.attached, done.mounted);
-        report.for_answers = done.for_answers;
-        sample
-    } else {
-        // Members of a group may do that.
-        let lock = Lock::take(pins)?;
-        let store = RuleStore::open(pins)?;
-        let mut transaction = store.begin(&lock, &egress)?;
-        let (plan, sample) = edit(&mut transaction)?;
-        report.for_answers = transaction.stage(plan)?.publish()?;
-        sample
-    };
+    let (done, sample) = datapath::apply(pins, &interfaces.wanted, &egress, edit)?;
+    (report.attached, report.mounted) = (done.attached, done.mounted);
+    report.for_answers = done.for_answers;
     report.on_trial = is_on_trial(pins, token)?;
     attach::wait_for_links(&report.attached)?;
     attach::announce_at(pins, &report.attached);
