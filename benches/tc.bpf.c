@@ -14,7 +14,7 @@ const volatile __be32 service_source = 0;
 const volatile __be16 service_port = 0;
 const volatile __be32 server = 0;
 const volatile __u32 egress = 0;
-const volatile __u64 original[8] = {}; /* the frame of hot runs */
+const volatile __u64 original[8] = {};	     /* the frame of hot runs */
 const volatile __u8 macs[2 * ETH_ALEN] = {}; /* destination, source */
 
 /* The program under test of hot runs. */

@@ -25,8 +25,8 @@
 #define LINE_BANKS 4096 /* banks; the command makes one when the others are full */
 #define LINE_BYTES 64
 
-#define HISTORY_REVISIONS 1000  /* the most that are kept */
-#define HISTORY_CHUNK	  1952  /* bytes: with what the kernel adds, less than 2,048 */
+#define HISTORY_REVISIONS 1000	/* the most that are kept */
+#define HISTORY_CHUNK	  1952	/* bytes: with what the kernel adds, less than 2,048 */
 #define HISTORY_CHUNKS	  65536 /* of all revisions */
 #define HISTORY_KEPT	  32768 /* of all revisions, where there is more than one */
 

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::frame::FrameSpec;
 use super::frames;
 use super::inventory::{record, record_of};
-use crate::datapath::{self, Interface, Pins, Rehearsal, Rehearsed, RuleStore, rehearse};
+use crate::datapath::{self, Interface, Pins, Rehearsal, Rehearsed, RuleStore, VERSION, rehearse};
 use crate::doctor::{Sample, checks};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
@@ -50,6 +50,7 @@ pub fn explain(
     each: impl FnMut(Explanation) -> Result<()>,
 ) -> Result<()> {
     let interface = interface(pins, request.ingress.as_deref())?;
+    require_this_version(&interface)?;
     let frames = match &request.packets {
         PacketSpec::Headers(spec) => vec![spec.build(interface.mac)?],
         PacketSpec::File(bytes) => frames::read(bytes)?,
@@ -91,6 +92,19 @@ fn interface(pins: &Pins, name: Option<&str>) -> Result<Interface> {
         let status = Remedy::from(Verb::Plain("status")) + " shows the interfaces that are";
         failure(Exit::NotFound, (why, status))
     })
+}
+
+/// Another version's program may decide otherwise than this one's.
+fn require_this_version(interface: &Interface) -> Result<()> {
+    if interface.version.as_deref() == Some(VERSION) {
+        return Ok(());
+    }
+    let why = format!(
+        "{}: another version attached it, whose program cannot be tried out",
+        interface.name()
+    );
+    let upgrade = Remedy::from(Verb::Plain("upgrade")) + " takes it over";
+    Err(failure(Exit::Conflict, (why, upgrade)))
 }
 
 struct Explainer<'a> {
