@@ -7,6 +7,7 @@
 #define __SHOW_H__
 
 #include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
 
 #include "abi/shown.h"
 #include "interface.h"
