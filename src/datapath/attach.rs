@@ -6,11 +6,14 @@ use anyhow::Result;
 
 use super::apply::{Interfaces, Wanted, apply};
 use super::bpffs::remove_tree;
+use super::cause::exit_code;
 use super::interface::Interface;
 use super::kernel_layout::LinkLayout;
 use super::lock::Lock;
 use super::program::{Loaded, Means};
+use super::stances::interfaces;
 use super::{Pins, RuleStore, Transaction, policy};
+use crate::error::Exit;
 use crate::host::device::Device;
 use crate::model::{
     ForAnswers, LedgerState, Mode, NamedPolicy, Plan, Policy, Purpose, Refusal, TableSize,
@@ -85,9 +88,20 @@ pub struct Report {
 
 /// Attaches to all devices or to none. Mounts a bpffs where the default pin directory needs one.
 pub fn attach(pins: &Pins, wanted: &Interfaces) -> Result<Report> {
+    require_links(pins)?;
     let nothing = |_: &mut Transaction| Ok((Plan::default(), ()));
     let (report, ()) = apply(pins, wanted, &BTreeSet::new(), nothing)?;
     Ok(report)
+}
+
+/// Links are root's. Who may not open them attaches nothing, not even what is attached already.
+fn require_links(pins: &Pins) -> Result<()> {
+    let interfaces = interfaces(pins).unwrap_or_default();
+    let mut refused = interfaces
+        .iter()
+        .filter_map(|interface| interface.ids(pins).err());
+    let is_refusal = |error: &anyhow::Error| exit_code(error) == Exit::Permission;
+    refused.find(is_refusal).map_or(Ok(()), Err)
 }
 
 /// Attaches to a device for answers alone, beside other interfaces. The mode, and why it is that one.
