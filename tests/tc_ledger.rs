@@ -173,17 +173,25 @@ fn a_device_that_is_down_loses_all() {
     assert!(evidence.contains("drop reason QDISC_DROP"), "{findings}");
 }
 
+/// What kernels call it that a queueing discipline is full.
+const QUEUE_NAMES: [&str; 4] = [
+    "QDISC_DROP",
+    "QDISC_OVERLIMIT",
+    "FQ_BAND_LIMIT",
+    "FQ_FLOW_LIMIT",
+];
+
 /// The device's own, and one in front of it. fq_codel and fq write into the packets that they hold.
 #[test]
 fn full_queues_are_counted_for_the_backend_whose_packet_it_was() {
     let own = "tc qdisc replace dev tap0 root noqueue";
     let slow = "tc qdisc replace dev tap0 root handle 1: tbf rate 80kbit burst 1600 limit 100000";
-    let mut queues = vec![(own, None, "FULL_RING")];
+    let mut queues = vec![(own, None, &["FULL_RING"][..])];
     for kind in ["pfifo", "fq_codel", "fq"] {
         let inner = format!("tc qdisc replace dev tap0 parent 1: {kind} limit 10");
-        queues.push((slow, Some(inner), "QDISC_DROP"));
+        queues.push((slow, Some(inner), &QUEUE_NAMES[..]));
     }
-    for (outer, inner, error) in queues {
+    for (outer, inner, names) in queues {
         let lan = lan(0);
         let mut tap = Tap::new(&lan.host, "tap0", false);
         if inner.is_none() {
@@ -200,7 +208,12 @@ fn full_queues_are_counted_for_the_backend_whose_packet_it_was() {
         let arrived = read_all(&mut tap);
         let lost = minus(sent, arrived);
         assert!(lost[0] > 0 && lost[1] > 0, "{inner:?}: {lost:?}");
-        assert_lost(&lan.tool(), sent, lost, "queue_full", Some(error));
+        let errors = row(&lan.tool(), PORTS[0], sent[0])["failures"]["errors"].clone();
+        let name = names
+            .iter()
+            .find(|name| errors["queue_full"][**name].is_u64());
+        let name = name.unwrap_or_else(|| panic!("{inner:?}: {errors}"));
+        assert_lost(&lan.tool(), sent, lost, "queue_full", Some(name));
     }
 }
 

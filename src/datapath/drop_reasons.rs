@@ -26,12 +26,19 @@ impl DropReasons {
         let loss = match (loss, name.as_deref()) {
             // As natively: the device left the frame over, and the kernel does not say why.
             (Loss::Other, None) => Loss::QueueFull,
-            (Loss::Other, Some("QDISC_DROP" | "FULL_RING" | "CPU_BACKLOG")) => Loss::QueueFull,
+            (Loss::Other, Some(name)) if is_of_queue(name) => Loss::QueueFull,
             (Loss::Other, Some("PKT_TOO_BIG")) => Loss::Mtu,
             _ => loss,
         };
         (loss, name)
     }
+}
+
+/// Whether a queue was full. Queueing disciplines have got names of their own for that in time.
+fn is_of_queue(name: &str) -> bool {
+    let disciplines = ["QDISC_", "FQ_", "CAKE_"];
+    ["FULL_RING", "CPU_BACKLOG"].contains(&name)
+        || disciplines.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn names(btf: &Btf) -> HashMap<u16, String> {
@@ -64,6 +71,7 @@ mod tests {
         assert_eq!(of(Loss::LinkDown, "QDISC_DROP").0, Loss::LinkDown);
         assert_eq!(of(Loss::Other, "PKT_TOO_BIG").0, Loss::Mtu);
         assert_eq!(of(Loss::Other, "NOMEM").0, Loss::Other);
+        assert!(is_of_queue("FQ_BAND_LIMIT") && !is_of_queue("NOMEM"));
         assert_eq!(reasons.of(Loss::Other, 0), (Loss::QueueFull, None));
         let unknown = Some(u16::MAX.to_string());
         assert_eq!(reasons.of(Loss::Other, u16::MAX), (Loss::Other, unknown));
