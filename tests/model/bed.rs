@@ -124,7 +124,7 @@ impl<'a> Bed<'a> {
                 self.memory.compare(&self.model);
                 self.change(rng);
                 self.rules_changed();
-                if rng.u8(..4) == 0 {
+                if rng.u8(..12) == 0 {
                     let some = (0..EXPLAINED)
                         .map(|_| self.packet(rng, &mut packets))
                         .collect();

@@ -276,7 +276,7 @@ fn an_interface_whose_device_is_gone_is_detached_as_any_other() {
 }
 
 /// Kills runs of these words before their changes. After each, either lan is attached and the kernel has the filter, or
-/// neither is so; `back` is told which, and makes it as it was before. How many runs left the one and the other.
+/// lan is not attached, and a filter that is there does nothing; `back` is told which, and makes it as it was before. How many runs left the one and the other.
 fn kill_at_changes(bed: &Bed, words: &str, back: impl Fn(bool)) -> [usize; 2] {
     let run = || bed.tool().command(words);
     let (was, changes) = (bed.has_ours(), kill::count_changes(&mut run()));
@@ -288,7 +288,7 @@ fn kill_at_changes(bed: &Bed, words: &str, back: impl Fn(bool)) -> [usize; 2] {
         let status = bed.tool().json("status");
         let mut all = status["interfaces"].as_array().expect("interfaces").iter();
         let lan = all.find(|i| i["ifname"] == "lan");
-        assert_eq!(lan.is_some(), bed.has_ours(), "{n}: {status}");
+        assert!(lan.is_none() || bed.has_ours(), "{n}: {status}");
         assert!(
             lan.is_none_or(|lan| lan["state"] == "attached"),
             "{n}: {status}"
