@@ -284,10 +284,11 @@ fn kill_at_changes(bed: &Bed, words: &str, back: impl Fn(bool)) -> [usize; 2] {
     back(!was);
     let mut left = [0, 0];
     for n in kill::mostly_the_last(changes, 12) {
-        assert!(kill::before_change(&mut run(), n), "{n} of {changes}");
+        let killed = kill::before_change(&mut run(), n);
         let status = bed.tool().json("status");
         let mut all = status["interfaces"].as_array().expect("interfaces").iter();
         let lan = all.find(|i| i["ifname"] == "lan");
+        assert!(killed || lan.is_some() != was, "{n}: {status}");
         assert!(lan.is_none() || bed.has_ours(), "{n}: {status}");
         assert!(
             lan.is_none_or(|lan| lan["state"] == "attached"),
