@@ -194,7 +194,7 @@ pub enum ModeChoice {
     /// Generic XDP: in the network stack, on any Ethernet device
     Skb,
     /// tc: in the network stack, behind generic XDP, on any Ethernet device. Large segments of local
-    /// senders and VMs are redirected whole. Losses after the redirect are not counted
+    /// senders and VMs are redirected whole
     Tc,
 }
 

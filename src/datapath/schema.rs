@@ -34,10 +34,10 @@ pub const SHARED: [Schema; 21] = [
 ];
 
 /// An interface's own maps. When another version takes over, `policy` stays, `outcomes` does if its schema is the same,
-/// and `config` is made anew from what the last one says, whose fields are those of the others as far as it goes.
+/// and `config` is made from that of the other version. Later schemas of `config` only add fields at its end.
 pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 3), ("config", 7)];
 
-/// The first schema of `config` whose fields are those of the later ones as far as it goes.
+/// The first schema of `config` whose fields all later ones begin with.
 pub const FIRST_CONFIG: u32 = 6;
 
 /// What `config` is called in the BPF objects of all hooks.

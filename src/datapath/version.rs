@@ -100,7 +100,7 @@ fn foreign_maps(pins: &Pins) -> Result<Option<String>> {
     Ok(found)
 }
 
-/// Whether an interface's map is made anew if it is of another schema, or goes.
+/// Whether an upgrade replaces or removes an interface's map that is of another schema.
 fn is_replaced(pin: &str) -> bool {
     match schema_of(pin) {
         Some(("config", schema)) => schema >= FIRST_CONFIG,
