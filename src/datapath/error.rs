@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::{Coded, Exit};
+use crate::model::Refusal;
 
 /// Why something could not be attached or pinned.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub enum Error {
     /// Members of a group cannot reach the pin directory.
     Impassable { above: PathBuf, root: PathBuf },
     /// The ledger cannot be started.
-    Ledger { exit: Exit, why: String },
+    Ledger { exit: Exit, refusal: Refusal },
 }
 
 impl Coded for Error {
@@ -50,7 +51,9 @@ impl fmt::Display for Error {
                 above.display(),
                 root.display()
             ),
-            Error::Ledger { why, .. } => write!(f, "cannot start the ledger: {why}"),
+            Error::Ledger { refusal, .. } => {
+                write!(f, "cannot start the ledger: {}", refusal.why)
+            }
         }
     }
 }

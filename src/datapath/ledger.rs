@@ -20,8 +20,8 @@ use super::bpffs::{At, exists, mkdir, remove_tree};
 use super::drop_reasons::DropReasons;
 use super::load::reuse_shared;
 use super::maps::Map;
-use super::{Error, Pins, exit_code, refusal};
-use crate::error::{Failure, one_line};
+use super::{Error, Pins, exit_code};
+use crate::error::{Failure, refusal};
 use crate::host::netns;
 use crate::model::{Failures, Loss, Mode};
 
@@ -49,14 +49,6 @@ pub(super) fn end(pins: &Pins, hook: Hook) -> Result<()> {
     remove_tree(&pins.ledger(hook))
 }
 
-/// That this kernel runs the tracing programs.
-pub fn require(pins: &Pins, hook: Hook) -> Result<()> {
-    if exists(&pins.ledger(hook))? {
-        return Ok(());
-    }
-    attach(hook, None).map(drop)
-}
-
 /// Starts the tracing programs, unless they run.
 pub fn start(pins: &Pins, hook: Hook) -> Result<()> {
     match exists(&pins.ledger(hook))? {
@@ -68,9 +60,9 @@ pub fn start(pins: &Pins, hook: Hook) -> Result<()> {
 /// Starts them, and ends others that run: a frame that is lost in between is counted by both.
 pub fn restart(pins: &Pins, hook: Hook) -> Result<()> {
     Ledger::open(pins)?.make_room()?;
-    let links = attach(hook, Some(pins)).map_err(|error| {
-        let (exit, why) = (exit_code(&error), one_line(&error));
-        Failure::new(Error::Ledger { exit, why })
+    let links = attach(hook, pins).map_err(|error| {
+        let (exit, refusal) = (exit_code(&error), refusal(&error));
+        Failure::new(Error::Ledger { exit, refusal })
     })?;
     let staged = pins.staged_ledger(hook);
     remove_tree(&staged)?;
@@ -89,12 +81,11 @@ pub fn try_out() -> Result<()> {
     load_tc(None, &mut MaybeUninit::uninit()).map(drop)
 }
 
-/// Without pins, on maps of their own.
-fn attach(hook: Hook, pins: Option<&Pins>) -> Result<Vec<(&'static str, Link)>> {
+fn attach(hook: Hook, pins: &Pins) -> Result<Vec<(&'static str, Link)>> {
     let mut storage = MaybeUninit::uninit();
     match hook {
         Hook::Xdp => {
-            let skel = load_xdp(pins, &mut storage)?;
+            let skel = load_xdp(Some(pins), &mut storage)?;
             let programs = &skel.progs;
             Ok(vec![
                 ("redirect_err", programs.redirect_err.attach_trace()?),
@@ -103,13 +94,14 @@ fn attach(hook: Hook, pins: Option<&Pins>) -> Result<Vec<(&'static str, Link)>> 
             ])
         }
         Hook::Tc => {
-            let skel = load_tc(pins, &mut storage)?;
+            let skel = load_tc(Some(pins), &mut storage)?;
             let link = skel.progs.skb_dropped.attach_trace()?;
             Ok(vec![("skb_dropped", link)])
         }
     }
 }
 
+/// Without pins, on maps of its own.
 fn load_xdp<'a>(
     pins: Option<&Pins>,
     storage: &'a mut MaybeUninit<OpenObject>,
@@ -120,7 +112,7 @@ fn load_xdp<'a>(
     if let Some(pins) = pins {
         reuse_shared(pins, open.open_object_mut(), |_| true)?;
     }
-    let mut skel = refusal::explain(|| open.load())?;
+    let mut skel = super::refusal::explain(|| open.load())?;
     if let Some(pins) = pins {
         let egress = MapHandle::from_pinned_path(pins.map("egress"))?;
         let data = skel.maps.bss_data.as_deref_mut();
@@ -139,7 +131,7 @@ fn load_tc<'a>(
     if let Some(pins) = pins {
         reuse_shared(pins, open.open_object_mut(), |_| true)?;
     }
-    refusal::explain(|| open.load())
+    super::refusal::explain(|| open.load())
 }
 
 /// What was lost, by backend.

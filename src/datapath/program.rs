@@ -10,11 +10,10 @@ use super::attachment::{self, place};
 use super::foreign::{Foreign, Replaced};
 use super::interface::{Interface, constants_of};
 use super::kernel_layout::LinkLayout;
-use super::ledger::{self, Hook};
 use super::load::{Variant, load, load_successor, number_of, take_place};
 use super::mode::{Choice, Refused, choose};
-use super::{Pins, abi, policy};
-use crate::error::{Exit, failure, refusal};
+use super::{Error, Pins, abi, policy};
+use crate::error::{Exit, Failure, failure, refusal};
 use crate::host::xdp;
 use crate::model::{ETHERNET_MTU, LedgerState, Mode, Purpose, Refusal, Remedy, Verb};
 
@@ -43,14 +42,11 @@ pub struct Means<'a> {
     pub before: &'a [Interface],
 }
 
-/// Whether a program keeps a ledger; and why it doesn't, though that was wanted.
-fn ledger(pins: &Pins, wanted: &Wanted, mode: Mode) -> (LedgerState, Option<Refusal>) {
-    if !wanted.ledger {
-        return (LedgerState::Unwanted, None);
-    }
-    match ledger::require(pins, Hook::of(mode)) {
-        Ok(()) => (LedgerState::On, None),
-        Err(error) => (LedgerState::Unavailable, Some(refusal(&error))),
+/// Why the kernel does not run the ledger's programs, where an error says that.
+fn no_ledger(error: &anyhow::Error) -> Option<Refusal> {
+    match error.downcast_ref::<Failure>()?.typed()? {
+        Error::Ledger { refusal, .. } => Some(refusal.clone()),
+        _ => None,
     }
 }
 
@@ -59,20 +55,31 @@ impl<'a> Loaded<'a> {
         let device = &wanted.device;
         let choice = choose(device, wanted.mode, means.purpose, means.before)?;
         let foreign = foreign(wanted, means.purpose, choice.mode)?;
-        let (ledger, no_ledger) = ledger(means.pins, wanted, choice.mode);
-        let variant = Variant {
+        let mut variant = Variant {
             mode: choice.mode,
             frags: false,
-            ledger,
+            ledger: match wanted.ledger {
+                true => LedgerState::On,
+                false => LedgerState::Unwanted,
+            },
             purpose: means.purpose,
             links: means.links.as_ref().ok().copied(),
         };
-        let program = load(means.pins, device, variant, &means.stance)?;
+        let load = |variant| load(means.pins, device, variant, &means.stance);
+        let (mut loaded, mut refused) = (load(variant), None);
+        if let Err(error) = &loaded {
+            refused = no_ledger(error);
+        }
+        if refused.is_some() {
+            variant.ledger = LedgerState::Unavailable;
+            loaded = load(variant);
+        }
+        let program = loaded?;
         Ok(Loaded {
             wanted,
             variant,
             stance: means.stance,
-            no_ledger,
+            no_ledger: refused,
             no_links: means.links.as_ref().err().map(refusal),
             choice,
             program,
