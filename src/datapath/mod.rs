@@ -9,6 +9,7 @@ mod attachment;
 mod banks;
 mod bitmap;
 mod bpffs;
+mod capture;
 mod cause;
 mod counters;
 mod detach;
@@ -44,11 +45,15 @@ mod state;
 mod sys;
 mod upgrade;
 mod version;
+mod wanted;
 
 pub use answers::needed_for_answers;
 pub use apply::{Interfaces, Wanted, apply};
 pub use attach::{Attached, Report, attach};
 pub use attachment::Ids;
+pub use capture::{
+    Capture, MAX_SNAPLEN, RawSighting, Seen, Source, Wanted as WantedFrames, Watcher,
+};
 pub use cause::{exit_code, is_refused};
 pub use detach::{clear, detach};
 pub use error::Error;
@@ -56,7 +61,7 @@ pub use flow_table::source_ports;
 pub use flow_table::{FlowTable, connection, in_use as connections_in_use};
 pub use foreign::Foreign;
 pub use history::{Past, Unconfirmed};
-pub use interface::{Interface, runs};
+pub use interface::{Interface, outcome_names, runs};
 pub use journal_map::JournalMap;
 pub use kernel_layout::require as require_links;
 pub use ledger::try_out as try_ledger;
