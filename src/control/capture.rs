@@ -170,15 +170,14 @@ impl Capturing {
             is_over: false,
         };
         source.watch(&mut reader)?;
-        let report = CaptureReport {
+        reader.capture.end();
+        if !reader.has_enough() {
+            source.rest(&mut reader)?;
+        }
+        Ok(CaptureReport {
             packets: reader.packets,
             is_over: reader.is_over,
-            missed: 0,
-        };
-        self.capture.end();
-        Ok(CaptureReport {
-            missed: self.capture.missed()?,
-            ..report
+            missed: reader.capture.missed()?,
         })
     }
 }
@@ -289,6 +288,9 @@ impl Watcher for Reader<'_> {
 
     fn tick(&mut self) -> Result<bool> {
         self.names.clear();
+        if self.capture.is_over() {
+            return Ok(!(self.stop)()); // it is about what was told before
+        }
         let ended = self.capture.ended(self.pins)?;
         for (interface, end) in ended {
             let why = match end {

@@ -358,6 +358,15 @@ enum Pause {
 impl Source {
     /// Shows a watcher all that there is to see, until he has enough.
     pub fn watch(&self, watcher: &mut impl Watcher) -> Result<()> {
+        self.read(watcher, |_| false)
+    }
+
+    /// Shows him what was told before, once nothing more is told.
+    pub fn rest(&self, watcher: &mut impl Watcher) -> Result<()> {
+        self.read(watcher, |read| read == 0)
+    }
+
+    fn read(&self, watcher: &mut impl Watcher, is_all: fn(i32) -> bool) -> Result<()> {
         let state = RefCell::new((watcher, None, Instant::now()));
         let mut builder = RingBufferBuilder::new();
         builder.add(&self.sightings, |bytes| {
@@ -382,6 +391,7 @@ impl Source {
                     let error = std::io::Error::from_raw_os_error(-read);
                     return Err(error).context("cannot read what the program tells");
                 }
+                None if is_all(read) => return Ok(()),
                 None => {}
             }
             if last.elapsed() >= TICK {

@@ -22,14 +22,17 @@ pub fn line(sighting: &Sighting) -> String {
     format!("{time} {stage:<7} {device} {frame}; {fate}")
 }
 
-/// What became of it: "redirected to 10.0.0.2 by veth1", "no rule".
+/// What became of it: "redirected to 10.0.0.2 by veth1", "no rule: passed".
 fn fate(sighting: &Sighting) -> String {
     let mut fate = sighting.outcome.replace('_', " ");
-    if let Some(server) = sighting.server {
-        fate += &format!(" to {server}");
-    }
-    if let Some(egress) = &sighting.egress {
-        fate += &format!(" by {egress}");
+    let (server, egress) = (sighting.server, &sighting.egress);
+    let to = server.map_or_else(String::new, |server| format!(" to {server}"));
+    match (sighting.action, egress) {
+        ("redirect", Some(egress)) => fate += &format!("{to} by {egress}"),
+        ("tx", Some(egress)) => fate += &format!(": answered by {egress}"),
+        ("drop", _) if !fate.contains("drop") => fate += ": dropped",
+        ("pass", _) if !fate.contains("pass") => fate += ": passed",
+        _ => {}
     }
     match &sighting.loss {
         None => fate,
