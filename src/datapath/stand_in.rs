@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, OpenObject, Program};
@@ -21,6 +21,7 @@ use super::load::{open, program_of, reuse_all};
 use super::version::VERSION;
 use super::{Interface, Lock, Pins, abi, attachment, refusal};
 use crate::error::{Exit, failure};
+use crate::host::capability;
 use crate::model::{LinkState, Remedy, Verb};
 
 /// What the slots of a program are called, and the key of the only one.
@@ -169,14 +170,20 @@ fn slots_of(program: u32) -> Result<MapHandle> {
     let with_maps = ProgInfoQueryOptions::default().include_map_ids(true);
     let mut programs = ProgInfoIter::with_query_opts(with_maps);
     let found = programs.find(|info| info.id == program);
-    let found = found.context("its program has just been replaced")?;
+    let found = found.ok_or_else(|| match &capability::missing(capability::ENTER)[..] {
+        [] => anyhow!("its program has just been replaced"),
+        lacking => {
+            let why = format!("this process lacks {}", lacking.concat());
+            failure(Exit::Permission, (why, "run it as root"))
+        }
+    })?;
     for id in found.map_ids {
         let map = MapHandle::from_map_id(id)?;
         if map.name() == SLOTS {
             return Ok(map);
         }
     }
-    anyhow::bail!("its program has no slot for another one")
+    bail!("its program has no slot for another one")
 }
 
 /// The id of the program in the slot.
