@@ -15,8 +15,11 @@ fn main() {
     let mut sources = vec![
         "bpf/xdpredir",
         "bpf/xdpredir_tc",
+        "bpf/xdpredir_capture",
+        "bpf/xdpredir_capture_tc",
         "bpf/ledger",
         "bpf/ledger_tc",
+        "bpf/lost",
         "bpf/pass",
     ];
     if env::var_os("CARGO_FEATURE_BENCH").is_some() {

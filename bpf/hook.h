@@ -8,6 +8,7 @@
  *   frame_size		   in bytes, without a tag beside the frame
  *   segment_size	   of the segments that the frame holds; 0: it is one
  *   tag_beside		   whether the outer VLAN tag is not in the frame, and what it is
+ *   tag_type		   its TPID
  *   pull_headers	   lays more bytes of the frame between data and data_end
  *   load_bytes, store_bytes, store_answer
  *   make_room, undo_room  in front of the frame
@@ -19,6 +20,8 @@
  */
 #ifndef __HOOK_H__
 #define __HOOK_H__
+
+#define GO_ON (-1000) /* no verdict of any hook */
 
 #ifdef HOOK_TC
 #include "hook_tc.h"

@@ -46,6 +46,12 @@ static __always_inline bool tag_beside(struct hook_ctx *ctx, __u32 *tci)
 	return ctx->vlan_present;
 }
 
+/* What such a tag has in front, as it lies in a frame. */
+static __always_inline __u32 tag_type(struct hook_ctx *ctx)
+{
+	return ctx->vlan_proto;
+}
+
 /* Where fewer than `least` bytes lie there, and the frame has more, so that `count` do. */
 static __always_inline bool pull_headers(struct hook_ctx *ctx, __u32 least, __u32 count)
 {

@@ -36,6 +36,11 @@ static __always_inline bool tag_beside(struct hook_ctx *ctx, __u32 *tci)
 	return false;
 }
 
+static __always_inline __u32 tag_type(struct hook_ctx *ctx)
+{
+	return 0;
+}
+
 /* Only a frame's first buffer lies there, and it has all headers. */
 static __always_inline bool pull_headers(struct hook_ctx *ctx, __u32 least, __u32 count)
 {

@@ -10,7 +10,12 @@
 #include <bpf/bpf_tracing.h>
 
 #include "abi/ledger.h"
+#include "ledger_device.h"
+#ifdef RECORD_FAILURES
+#include RECORD_FAILURES
+#else
 #include "ledger_failures.h"
+#endif
 #include "ledger_maps.h"
 
 /* Errors of include/uapi/asm-generic/errno*.h */

@@ -10,18 +10,6 @@
 #include "abi/ledger.h"
 #include "ledger_maps.h"
 
-const volatile __u32 netns = 0; /* inode number of the network namespace */
-
-static __always_inline bool is_in_our_netns(const struct net_device *dev)
-{
-	return dev->nd_net.net->ns.inum == netns;
-}
-
-static __always_inline bool has_link(const struct net_device *dev)
-{
-	return dev->flags & IFF_UP && !(dev->state & 1UL << __LINK_STATE_NOCARRIER);
-}
-
 /* False where the map is full. */
 static __always_inline bool add_failures(const struct failure_key *key, __u64 lost)
 {

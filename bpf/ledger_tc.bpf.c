@@ -16,6 +16,7 @@
 #include "abi/ledger.h"
 #include "common_maps.h"
 #include "label.h"
+#include "ledger_device.h"
 #include "ledger_failures.h"
 
 #define SUBSYSTEM_SHIFT	 16 /* of a drop reason that is not in enum skb_drop_reason */

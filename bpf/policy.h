@@ -20,6 +20,7 @@
 #include "ledger.h"
 #include "maps.h"
 #include "parse.h"
+#include "show.h"
 
 /*
  * The outcomes that mean that no rule matched. What a rule matched and cannot be sent is not the
@@ -82,6 +83,8 @@ __noinline __u32 prepare_forward(struct hook_ctx *ctx, __u32 ifindex, __u32 size
 	if (size > sizeof(struct ethhdr) + 68 && len > device_mtu(ctx, ifindex))
 		return OUTCOME_POLICY_TOO_LONG;
 	record_redirect(ctx, ifindex, UNATTRIBUTED);
+	if (interface.shows)
+		write_down(UNATTRIBUTED, ifindex, 0, 0);
 	return OUTCOME_POLICY_FORWARD;
 }
 

@@ -68,6 +68,17 @@ fn every_key_is_documented() {
     });
     run("flow list");
     run("explain --in lan --src 192.168.122.10 --dst 11.22.33.44 --port 2");
+    let capture = "capture --sample 1/1 --count 1 --json";
+    let mut captured = tool.spawn(capture);
+    fixture::eventually("it captures", || {
+        let _ = lan.vm_socket().send_to(b"question", "11.22.33.44:2");
+        captured.try_wait().expect("it is ours").is_some()
+    });
+    let captured: fixture::Run = captured.wait_with_output().expect("it ends").into();
+    for line in captured.ok().out.lines() {
+        keys(&serde_json::from_str(line).expect("an object"), &mut found);
+    }
+    let mut run = |words: &str| keys(&tool.run(&format!("{words} --json")).json(), &mut found);
     run("flow count");
     run("stats");
     run("flow del --all");

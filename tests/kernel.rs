@@ -4,6 +4,7 @@
 
 mod fixture;
 
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -274,6 +275,36 @@ fn packets_are_redirected_whole_in_each_mode() {
             assert_eq!(bed.delivered(4), counted, "{mode}, {ledger}");
         }
     }
+}
+
+/// While packets are captured, another program stands in for the one that is attached.
+#[test]
+fn packets_are_captured_in_each_mode() {
+    for (mode, _kernel) in guest::modes_and_kernels() {
+        let mut bed = Bed::new();
+        let tool = bed.host.tool();
+        tool.ok(&format!("attach lan --mode {mode}"));
+        tool.ok("rule add --server 172.17.0.2 --mac 2:42:ac:11:0:2 --dev tap0");
+        let mut capture = tool.spawn("capture lan --proto udp --count 1");
+        let mut said = String::new();
+        let mut messages = BufReader::new(capture.stderr.take().expect("a pipe"));
+        messages.read_line(&mut said).expect("a line");
+        assert!(said.starts_with("capturing at lan"), "{mode}: {said}");
+        let Family { source, to, .. } = &FAMILIES[0];
+        let socket = bed.vm.enter(|| UdpSocket::bind(source)).expect("a socket");
+        socket.send_to(b"hello ebpf", to).expect("it is sent");
+        assert!(bed.arrived(mode).ends_with(b"hello ebpf"));
+        let run: Run = capture.wait_with_output().expect("it ends").into();
+        let stages: Vec<_> = run.ok().out.lines().map(stage_of).collect();
+        assert_eq!(stages, ["arrived lan", "left tap0"], "{mode}");
+        bed.delivered(1);
+    }
+}
+
+/// The stage and the device of a line.
+fn stage_of(line: &str) -> String {
+    let words: Vec<_> = line.split_whitespace().skip(1).take(2).collect();
+    words.join(" ")
 }
 
 /// What the kernel calls the reason differs from kernel to kernel.

@@ -3,6 +3,7 @@
 
 mod arrivals;
 mod bed;
+mod capture;
 mod cases;
 mod conversation;
 mod cost;
@@ -78,6 +79,7 @@ enum Name {
     Cost,
     Conversation,
     Tc,
+    Capture,
 }
 
 /// What is the same for all sections.
@@ -126,6 +128,7 @@ impl Name {
             Self::Cost => ("cost", cost::measure),
             Self::Conversation => ("conversation", conversation::measure),
             Self::Tc => ("tc", tc_hook::measure),
+            Self::Capture => ("capture", capture::measure),
         };
         eprintln!("measuring {name}");
         measure(setup).context(name)

@@ -132,11 +132,16 @@ impl Product {
         self.run(&rule.concat())
     }
 
+    /// Not yet run.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command.args(["--pin-dir", &self.pins]).args(args);
+        command
+    }
+
     /// Loads rules, one JSON object a line.
     pub fn load(&self, rules: File) -> Result<()> {
-        let mut command = Command::new(BINARY);
-        command.args(["--pin-dir", &self.pins, "rule", "load", "-"]);
-        let output = command.stdin(rules).output()?;
+        let output = self.command(&["rule", "load", "-"]).stdin(rules).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "rule load: {}", said.trim());
         Ok(())

@@ -1,6 +1,7 @@
 //! The grammar of the command line. The doc comments are the texts of `--help`.
 
 mod apply;
+mod capture;
 mod explain;
 mod flow;
 mod rule;
@@ -15,6 +16,7 @@ use xdpredir::lab;
 use xdpredir::model::{PolicySpec, SourcePorts, TableSize};
 
 pub use self::apply::{Apply, Diff, Export, Format, Reading};
+pub use self::capture::{Capture, Packets, Stage};
 pub use self::explain::{Explain, TcpFlag};
 pub use self::flow::{Flow, FlowDel, FlowFilter};
 pub use self::rule::{
@@ -107,6 +109,16 @@ pub enum Command {
     /// those before it would have begun. With --json, each is one object on a line. The exit code is 0 where
     /// packets would be redirected or forwarded, and 7 where one would not.
     Explain(Explain),
+    /// Show packets as they arrive at interfaces, as they leave, and which of those the kernel loses.
+    ///
+    /// tcpdump does not see redirected packets. Each line has the time, the stage, the device, the packet, and what
+    /// became of it; with --json it is an object. With --write, Wireshark shows the rest, too: the outcome, the rule
+    /// and the backend stand in each frame's comment, and devices have their stages in their names. `--write - |
+    /// tcpdump -r -` works, and so does `wireshark -k -i -`.
+    ///
+    /// Packets go their way as without a capture. It lasts until Ctrl-C, or --count, and nothing of it is left then, or
+    /// when it is killed. What comes faster than it is read is left out, and counted at the end.
+    Capture(Capture),
     /// Add, delete, list and load rules, and find their backends again
     #[command(subcommand)]
     Rule(Rule),

@@ -3,6 +3,7 @@
 
 mod apply;
 mod attach;
+mod capture;
 mod completions;
 mod detach;
 mod doctor;
@@ -82,6 +83,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Status => status::run(global)?,
         Command::Features(args) => features::run(global, args)?,
         Command::Doctor(args) => return doctor::run(global, args),
+        Command::Capture(args) => return capture::run(global, args),
         Command::Explain(args) => return explain::run(global, args),
         Command::Rule(verb) => return rule::run(global, verb),
         Command::Flow(verb) => flow::run(global, verb)?,

@@ -6,6 +6,7 @@ mod add_action;
 mod announce;
 mod apply;
 mod attach;
+mod capture;
 mod delete;
 mod detach;
 mod diagnose;
@@ -41,6 +42,9 @@ pub use add::{AddReport, AddRequest, add};
 pub use add_action::{ActionReport, ActionRequest, ActionSpec, add_action};
 pub use apply::{ApplyReport, ApplyRequest, Difference, Names, RuleCounts, apply, diff};
 pub use attach::{AttachRequest, attach, check_attached};
+pub use capture::{
+    CaptureReport, CaptureRequest, Capturing, MAX_SNAPLEN, Told, capture, outcome_names,
+};
 pub use delete::{DeleteReport, DeleteRequest, delete};
 pub use detach::{DetachReport, DetachRequest, Left, detach};
 pub use diagnose::{Recheck, diagnose, recheck, revert};

@@ -26,12 +26,24 @@ mod generated {
         include!(concat!(env!("OUT_DIR"), "/xdpredir_tc.skel.rs"));
     }
 
+    pub mod capture {
+        include!(concat!(env!("OUT_DIR"), "/xdpredir_capture.skel.rs"));
+    }
+
+    pub mod capture_tc {
+        include!(concat!(env!("OUT_DIR"), "/xdpredir_capture_tc.skel.rs"));
+    }
+
     pub mod ledger {
         include!(concat!(env!("OUT_DIR"), "/ledger.skel.rs"));
     }
 
     pub mod ledger_tc {
         include!(concat!(env!("OUT_DIR"), "/ledger_tc.skel.rs"));
+    }
+
+    pub mod lost {
+        include!(concat!(env!("OUT_DIR"), "/lost.skel.rs"));
     }
 
     pub mod pass {
@@ -46,7 +58,11 @@ mod limits {
     include!(concat!(env!("OUT_DIR"), "/limits.rs"));
 }
 
+pub use generated::capture::XdpredirCaptureSkelBuilder;
+pub use generated::capture::types::{capture, sighting, wanted};
+pub use generated::capture_tc::XdpredirCaptureTcSkelBuilder;
 pub use generated::ledger_tc::{LedgerTcSkel, LedgerTcSkelBuilder};
+pub use generated::lost::{LostSkel, LostSkelBuilder};
 pub use generated::pass::PassSkelBuilder;
 pub use generated::tc::XdpredirTcSkelBuilder;
 pub use ledger::types::failure_key;
@@ -60,14 +76,6 @@ pub use skel::types::{
 
 /// Where the XDP program has its own id among its variables.
 pub const PROGRAM_ID: usize = std::mem::offset_of!(skel::types::bss, program_id);
-
-/// Where the program of a mode has among its variables what it has decided, if it `shows` that.
-pub fn shown_at(mode: u32) -> usize {
-    match mode {
-        MODE_TC => std::mem::offset_of!(generated::tc::types::bss, shown),
-        _ => std::mem::offset_of!(skel::types::bss, shown),
-    }
-}
 
 /// What lines and banks have, which no map's type says: see bpf/abi/rule.h, action.h, ruleset.h and connection.h.
 #[allow(non_camel_case_types)]
@@ -211,6 +219,7 @@ plain! {
     u32 = 4;
     u64 = 8;
     action = 64;
+    capture = 24;
     bitmap = BITMAP_BYTES;
     bucket = 64;
     counter = 16;
@@ -221,7 +230,7 @@ plain! {
     flow_key = 40;
     flow_table = 16;
     flow_tags = 64;
-    interface = 112;
+    interface = 120;
     locator = LOCATOR_LEN;
     only_rule = 64;
     place = 8;
@@ -235,6 +244,8 @@ plain! {
     service = 64;
     set = 64;
     shown = 20;
+    sighting = 64;
+    wanted = 80;
 }
 
 // SAFETY: there is no padding between the elements of an array.

@@ -148,31 +148,56 @@ impl Interface {
     }
 }
 
+/// The XDP action that an outcome comes with.
+fn action_of(outcome: u32) -> &'static str {
+    match outcome {
+        abi::OUTCOME_REDIRECTED
+        | abi::OUTCOME_ANSWERED
+        | abi::OUTCOME_FORWARDED
+        | abi::OUTCOME_POLICY_FORWARD => "redirect",
+        abi::OUTCOME_TOO_BIG_SENT | abi::OUTCOME_ANNOUNCED | abi::OUTCOME_ECHO_ANSWERED => "tx",
+        abi::OUTCOME_NO_HEADROOM
+        | abi::OUTCOME_NO_CONNECTION
+        | abi::OUTCOME_NO_SOURCE_PORT
+        | abi::OUTCOME_TOO_LONG_DROPPED
+        | abi::OUTCOME_DROPPED_BY_RULE
+        | abi::OUTCOME_POLICY_DROP
+        | abi::OUTCOME_POLICY_NO_DEVICE
+        | abi::OUTCOME_POLICY_TOO_LONG => "drop",
+        _ => "pass",
+    }
+}
+
+/// The names of all outcomes.
+pub fn outcome_names() -> impl Iterator<Item = &'static str> {
+    OUTCOMES.iter().map(|(_, name)| *name)
+}
+
+/// The name of an outcome, and its XDP action; None where there is none of that number.
+pub(super) fn outcome(number: u32) -> Option<(&'static str, &'static str)> {
+    let found = OUTCOMES.iter().find(|(outcome, _)| *outcome == number);
+    found.map(|(_, name)| (*name, action_of(number)))
+}
+
+/// A bit for each of the named outcomes.
+pub(super) fn bits_of(names: &[&str]) -> u64 {
+    let named = OUTCOMES.iter().filter(|(_, name)| names.contains(name));
+    named.fold(0, |bits, (number, _)| bits | 1 << number)
+}
+
 /// What an interface's outcomes have counted.
 pub(super) fn outcomes_of(map: &Counters) -> Result<(Actions, Outcomes)> {
     let mut actions = Actions::default();
     let mut outcomes = Outcomes::default();
     for (number, name) in OUTCOMES {
         let counter = map.total(number)?.unwrap_or_default();
-        let (total, action) = match number {
-            abi::OUTCOME_REDIRECTED
-            | abi::OUTCOME_ANSWERED
-            | abi::OUTCOME_FORWARDED
-            | abi::OUTCOME_POLICY_FORWARD => (&mut actions.redirect, "redirect"),
-            abi::OUTCOME_TOO_BIG_SENT | abi::OUTCOME_ANNOUNCED | abi::OUTCOME_ECHO_ANSWERED => {
-                (&mut actions.tx, "tx")
-            }
-            abi::OUTCOME_NO_HEADROOM
-            | abi::OUTCOME_NO_CONNECTION
-            | abi::OUTCOME_NO_SOURCE_PORT
-            | abi::OUTCOME_TOO_LONG_DROPPED
-            | abi::OUTCOME_DROPPED_BY_RULE
-            | abi::OUTCOME_POLICY_DROP
-            | abi::OUTCOME_POLICY_NO_DEVICE
-            | abi::OUTCOME_POLICY_TOO_LONG => (&mut actions.drop, "drop"),
-            _ => (&mut actions.pass, "pass"),
-        };
-        *total += counter;
+        let action = action_of(number);
+        *match action {
+            "redirect" => &mut actions.redirect,
+            "tx" => &mut actions.tx,
+            "drop" => &mut actions.drop,
+            _ => &mut actions.pass,
+        } += counter;
         outcomes.0.push(Outcome {
             name,
             action,

@@ -114,9 +114,8 @@ fn load_xdp<'a>(
     }
     let mut skel = super::refusal::explain(|| open.load())?;
     if let Some(pins) = pins {
-        let egress = MapHandle::from_pinned_path(pins.map("egress"))?;
         let data = skel.maps.bss_data.as_deref_mut();
-        data.context("the ledger has no variables")?.egress_id = egress.info()?.info.id;
+        data.context("the ledger has no variables")?.egress_id = egress_id(pins)?;
     }
     Ok(skel)
 }
@@ -188,6 +187,22 @@ impl Ledger {
         let counters: HashSet<&u32> = counters.iter().collect();
         self.0.retain(|key| !counters.contains(&key.counter))
     }
+}
+
+/// A reason and an error of the XDP program's frames, in words.
+pub(super) fn in_words(reason: u16, error: u16) -> (Loss, Option<String>) {
+    let key = abi::failure_key {
+        reason,
+        error,
+        ..Default::default()
+    };
+    (loss(&key), self::error(&key))
+}
+
+/// By which the tracing programs know the devmap of redirects.
+pub(super) fn egress_id(pins: &Pins) -> Result<u32> {
+    let egress = MapHandle::from_pinned_path(pins.map("egress"))?;
+    Ok(egress.info()?.info.id)
 }
 
 fn loss(key: &abi::failure_key) -> Loss {

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The stages of a stand-in that captures: see stand_in.h. The bytes of a frame are kept when it
+ * arrives, and what became of it is known at the end: then both are told.
+ */
+#ifndef __CAPTURE_H__
+#define __CAPTURE_H__
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#include "abi/capture.h"
+#include "abi/outcomes.h"
+#include "hook.h"
+#include "interface.h"
+#include "parse.h"
+#include "ledger.h"
+#include "show.h"
+#include "sightings.h"
+#include "wanted.h"
+
+const volatile struct capture capture SEC(".rodata.capture") = {};
+
+/* A CPU's. */
+struct view {
+	__u64 missed;	    /* sightings that the ring buffer had no room for */
+	__u32 taken_before; /* frames */
+	__u32 skip;	    /* so many frames are not taken now */
+	__u32 taken;	    /* 1: the frame that is processed is */
+	__u32 unused;
+	struct sighting sighting;
+	__u8 bytes[MAX_SNAPLEN];
+};
+
+/* The command makes it as large as there may be CPUs. A per-CPU map has no room for such values. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct view);
+} views SEC(".maps");
+
+/* The counters of the rules whose packets are wanted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_WANTED);
+	__type(key, __u32);
+	__type(value, __u32);
+} wanted_counters SEC(".maps");
+
+static __always_inline struct view *this_cpu_view(void)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+
+	return bpf_map_lookup_elem(&views, &cpu);
+}
+
+/* Puts the frame as it is now into the view, and how long it is. */
+__noinline int look_at(struct hook_ctx *ctx)
+{
+	struct view *mine = this_cpu_view();
+	__u32 len, captured, tci = 0;
+
+	if (!mine) /* never; the verifier doesn't know */
+		return 0;
+	len = frame_size(ctx);
+	captured = len < capture.snaplen ? len : capture.snaplen;
+	if (captured > MAX_SNAPLEN)
+		captured = MAX_SNAPLEN;
+	barrier_var(captured);
+	if (!captured || captured > MAX_SNAPLEN || load_bytes(ctx, 0, mine->bytes, captured))
+		captured = 0;
+	mine->sighting.len = len;
+	mine->sighting.captured = captured;
+	mine->sighting.beside = tag_beside(ctx, &tci) ? TAG_BESIDE | (__u16)tci : 0;
+	mine->sighting.tag_type = tag_type(ctx);
+	return 0;
+}
+
+/* One frame of `sample` on average: how many are skipped is random, so that no pattern escapes. */
+static __always_inline __u32 next_skip(void)
+{
+	return capture.sample > 1 ? bpf_get_prandom_u32() % (2 * capture.sample - 1) : 0;
+}
+
+/* Of a packet: no two have the same, until they begin again. */
+static __always_inline __u32 next_number(struct view *mine)
+{
+	__u32 number = mine->taken_before++ << 10 | (bpf_get_smp_processor_id() & 1023);
+
+	return number & 0x7fffffff; /* below FLUSHED; UNATTRIBUTED stands for frames without one */
+}
+
+/* Neither static nor inlined, like the one below, so that other frames need no stack for it. */
+__noinline int take_frame(struct hook_ctx *ctx)
+{
+	struct view *mine = this_cpu_view();
+	struct shown *now = this_cpu_shown();
+
+	if (!mine || !now) /* never; the verifier doesn't know */
+		return 0;
+	if (!wanted.is_any) {
+		pull_headers(ctx, MAX_L4_OFFSET, MAX_L4_OFFSET + sizeof(struct tcphdr));
+		if (!is_wanted(ctx))
+			return 0;
+	}
+	if (mine->skip) {
+		mine->skip--;
+		return 0;
+	}
+	mine->skip = next_skip();
+	mine->taken = 1;
+	mine->sighting.number = next_number(mine);
+	mine->sighting.time = bpf_ktime_get_ns();
+	__builtin_memset(now, 0, sizeof(*now));
+	look_at(ctx);
+	return 0;
+}
+
+#ifndef HOOK_TC
+/* The ledger of the capture. A frame that is not told of stands in it, too: the kernel queues it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ledger);
+} captured SEC(".maps");
+
+/* Neither static nor inlined, so that the caller needs no stack for it. */
+__noinline int note_redirect(__u32 ifindex)
+{
+	struct view *mine = this_cpu_view();
+	__u32 zero = 0;
+	struct ledger *ledger = bpf_map_lookup_elem(&captured, &zero);
+
+	if (mine && ledger && capture.stages & 1 << STAGE_LOST)
+		put_redirect(ledger, ifindex, mine->taken ? mine->sighting.number : UNATTRIBUTED);
+	return 0;
+}
+#endif
+
+static __always_inline int step_in(struct hook_ctx *ctx)
+{
+	struct view *mine = this_cpu_view();
+
+	if (!mine) /* never; the verifier doesn't know */
+		return GO_ON;
+	mine->taken = 0;
+	if (wanted.is_any && mine->skip)
+		mine->skip--;
+	else
+		take_frame(ctx);
+	return GO_ON;
+}
+
+static __always_inline void tell(struct view *mine, __u32 stage)
+{
+	__u32 captured = mine->sighting.captured;
+
+	mine->sighting.stage = stage;
+	if (captured > MAX_SNAPLEN) /* never; the verifier doesn't know */
+		return;
+	if (bpf_ringbuf_output(&sightings, &mine->sighting, sizeof(mine->sighting) + captured, 0))
+		mine->missed++;
+}
+
+static __always_inline bool is_wanted_outcome(const struct shown *now, __u32 outcome)
+{
+	if (!(capture.outcomes >> (outcome & 63) & 1))
+		return false;
+	if (!capture.by_rule)
+		return true;
+	return now->decided && bpf_map_lookup_elem(&wanted_counters, &now->counter);
+}
+
+__noinline int tell_all(struct hook_ctx *ctx, __u32 outcome, __u32 leaves)
+{
+	struct view *mine = this_cpu_view();
+	struct shown *now = this_cpu_shown();
+
+	if (!mine || !now || !is_wanted_outcome(now, outcome))
+		return 0;
+	mine->sighting.ingress = interface.ifindex;
+	mine->sighting.outcome = outcome;
+	mine->sighting.decided = now->decided;
+	mine->sighting.counter = now->counter;
+	mine->sighting.ifindex = now->ifindex;
+	mine->sighting.follows = leaves && capture.stages & (1 << STAGE_LEFT | 1 << STAGE_LOST);
+	if (capture.stages & 1 << STAGE_ARRIVED)
+		tell(mine, STAGE_ARRIVED);
+	if (!mine->sighting.follows)
+		return 0;
+	mine->sighting.follows = 0;
+	mine->sighting.time = bpf_ktime_get_ns();
+	look_at(ctx);
+	tell(mine, STAGE_LEFT);
+	return 0;
+}
+
+/* What the program hands to the stack translated leaves, too. */
+static __always_inline void look_back(struct hook_ctx *ctx, __u32 outcome, int verdict)
+{
+	struct view *mine = this_cpu_view();
+
+	if (mine && mine->taken)
+		tell_all(ctx, outcome,
+			 verdict == HOOK_REDIRECT || verdict == HOOK_SEND_BACK ||
+				 outcome == OUTCOME_ANSWER_PASSED);
+}
+
+#endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Tells a capture which frames were lost, and why. */
+#ifndef __LOST_H__
+#define __LOST_H__
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#include "abi/capture.h"
+#include "abi/ledger.h"
+#include "sightings.h"
+
+__u64 missed = 0; /* lost frames that there was no room to tell of */
+
+/* One frame: the numbers of two are never the same. Those that were not captured have none. */
+static __always_inline void record_failures(__u32 number, __u16 reason, __u16 error, __u64 lost)
+{
+	struct sighting sighting = {
+		.time = bpf_ktime_get_ns(),
+		.number = number,
+		.stage = STAGE_LOST,
+		.outcome = reason,
+		.error = error,
+	};
+
+	if (number != UNATTRIBUTED &&
+	    bpf_ringbuf_output(&sightings, &sighting, sizeof(sighting), 0))
+		__sync_fetch_and_add(&missed, lost);
+}
+
+#endif

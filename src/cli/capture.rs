@@ -1,0 +1,157 @@
+//! `xdpredir capture`
+
+use std::fs::File;
+use std::io::{IsTerminal, Write, stdout};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use xdpredir::control::{self, CaptureReport, CaptureRequest, Capturing, RuleSelector, Told};
+use xdpredir::error::{Exit, failure};
+use xdpredir::model::{self, PacketFilter, Sighting};
+use xdpredir::view::{self, capture::CaptureFile, watch};
+
+use super::grammar::{self, Global, Packets};
+use super::{pins, warnings};
+
+pub fn run(global: &Global, args: &grammar::Capture) -> Result<ExitCode> {
+    require_readable(args)?;
+    // Before anything begins: Ctrl-C is to be heard from then on.
+    let stop = watch::on_interrupt()?;
+    let mut capturing = control::capture(&pins(global)?, request(args))?;
+    if let Some(why) = &capturing.no_lost {
+        warnings::warn(global, why);
+    }
+    let mut out = Out::new(global, args)?;
+    begun(&capturing);
+    let report = capturing.watch(&mut || stop.try_recv().is_ok(), &mut |told| match told {
+        Told::Sighting(sighting) => out.show(sighting),
+        Told::Ended(name, why) => {
+            view::notice(format_args!("{name}: {why}, so that its capture ends"));
+            Ok(())
+        }
+    })?;
+    ended(&report);
+    Ok(match report.is_over {
+        true => ExitCode::from(Exit::Failed as u8),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// A terminal shows no capture file.
+fn require_readable(args: &grammar::Capture) -> Result<()> {
+    if args.write.as_deref().is_some_and(is_stdout) && stdout().is_terminal() {
+        let why = "--write -: standard output is a terminal, which shows no capture file: name a file, or pipe it \
+                   into `tcpdump -r -` or `wireshark -k -i -`";
+        return Err(failure(Exit::Usage, why));
+    }
+    Ok(())
+}
+
+fn is_stdout(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn request(args: &grammar::Capture) -> CaptureRequest {
+    let packets = &args.packets;
+    CaptureRequest {
+        interfaces: args.interfaces.clone(),
+        packets: match packets.rule {
+            true => PacketFilter::default(),
+            false => packets.into(),
+        },
+        rules: packets.rule.then(|| packets.into()),
+        outcomes: (!args.outcome.is_empty()).then(|| args.outcome.clone()),
+        stages: args.stage.iter().copied().map(stage).collect(),
+        snaplen: args.snaplen,
+        sample: args.sample,
+        count: args.count,
+    }
+}
+
+impl From<&Packets> for PacketFilter {
+    fn from(args: &Packets) -> Self {
+        PacketFilter {
+            dst: args.dst,
+            src: args.src,
+            proto: args.proto,
+            ports: args.port,
+            vlan: args.vlan,
+            inner_vlan: args.inner_vlan,
+        }
+    }
+}
+
+impl From<&Packets> for RuleSelector {
+    fn from(args: &Packets) -> Self {
+        RuleSelector {
+            dst: args.dst,
+            src: args.src,
+            proto: args.proto,
+            ports: args.port,
+            vlan: args.vlan,
+            inner_vlan: args.inner_vlan,
+            ingress: None,
+            server: args.server,
+        }
+    }
+}
+
+fn stage(stage: grammar::Stage) -> model::Stage {
+    match stage {
+        grammar::Stage::Arrived => model::Stage::Arrived,
+        grammar::Stage::Left => model::Stage::Left,
+        grammar::Stage::Lost => model::Stage::Lost,
+    }
+}
+
+/// Where frames are shown.
+enum Out {
+    Lines,
+    Objects,
+    File(CaptureFile<Box<dyn Write>>),
+}
+
+impl Out {
+    fn new(global: &Global, args: &grammar::Capture) -> Result<Self> {
+        let Some(path) = &args.write else {
+            return Ok(match global.json {
+                true => Out::Objects,
+                false => Out::Lines,
+            });
+        };
+        let file: Box<dyn Write> = match is_stdout(path) {
+            true => Box::new(stdout()),
+            false => {
+                let created = File::create(path);
+                Box::new(created.with_context(|| format!("cannot write {}", path.display()))?)
+            }
+        };
+        Ok(Out::File(CaptureFile::new(file)?))
+    }
+
+    fn show(&mut self, sighting: &Sighting) -> Result<()> {
+        match self {
+            Out::Lines => view::line(view::capture::line(sighting)),
+            Out::Objects => view::line(view::capture::object(sighting)?),
+            Out::File(file) => file.add(sighting).context("cannot write the capture file"),
+        }
+    }
+}
+
+fn begun(capturing: &Capturing) {
+    let names = capturing.interfaces.join(", ");
+    view::notice(format_args!("capturing at {names}; Ctrl-C ends it"));
+}
+
+fn ended(report: &CaptureReport) {
+    let packets = view::count(report.packets as usize, "packet");
+    let missed = match report.missed {
+        0 => String::new(),
+        missed => format!(
+            "; {} came too fast to be shown",
+            view::count(missed as usize, "frame")
+        ),
+    };
+    view::notice(format_args!("captured {packets}{missed}"));
+}

@@ -1,0 +1,464 @@
+//! Captures: stand-ins that tell of the frames that they see, through one ring buffer, and tracing programs that tell
+//! which of those the kernel lost. All of them belong to this process, and go with it.
+
+use std::cell::RefCell;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Error, Result};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{
+    Link, MapCore, MapFlags, MapHandle, MapType, Object, OpenObject, RingBufferBuilder, libbpf_sys,
+};
+use nix::libc;
+use nix::time::{ClockId, clock_gettime};
+
+use super::abi::{
+    self, LostSkel, LostSkelBuilder, XdpredirCaptureSkelBuilder, XdpredirCaptureTcSkelBuilder,
+};
+use super::interface::{bits_of, outcome, outcome_names};
+use super::load::map_of;
+use super::{Interface, Pins, StandIn, Standing, ledger, refusal, wanted};
+use crate::host::{kernel, netns};
+use crate::model::{Loss, Mode, PacketFilter, Stage};
+
+/// The longest part of a frame that is captured.
+pub const MAX_SNAPLEN: u32 = abi::MAX_SNAPLEN;
+
+/// How often somebody who reads sightings is asked whether to go on.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What a capture is to see.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub packets: PacketFilter,
+    /// Only what the rules took whose counters `want` is given.
+    pub by_rule: bool,
+    /// None: all.
+    pub outcomes: Option<Vec<&'static str>>,
+    pub stages: Vec<Stage>,
+    /// So many bytes of each frame.
+    pub snaplen: u32,
+    /// One packet of so many.
+    pub sample: u32,
+}
+
+/// A frame at one stage.
+#[derive(Clone, Debug)]
+pub struct RawSighting {
+    pub time: SystemTime,
+    /// Of its packet, until numbers begin again.
+    pub number: u32,
+    pub ingress: u32,
+    pub seen: Seen,
+}
+
+#[derive(Clone, Debug)]
+pub enum Seen {
+    Frame {
+        stage: Stage,
+        outcome: &'static str,
+        action: &'static str,
+        /// The counter of the backend, or of the rule without one; None: neither.
+        counter: Option<u32>,
+        /// The egress device; None: no rule and no connection said one.
+        egress: Option<u32>,
+        bytes: Vec<u8>,
+        len: usize,
+        /// It is told of once more when it has left.
+        follows: bool,
+    },
+    /// The frame of this packet that left before.
+    Lost(Loss, Option<String>),
+}
+
+/// Who reads sightings. False ends that.
+pub trait Watcher {
+    fn see(&mut self, sighting: RawSighting) -> Result<bool>;
+    /// From time to time, whether or not there is anything to see.
+    fn tick(&mut self) -> Result<bool>;
+}
+
+/// A capture that goes on until this is dropped.
+pub struct Capture {
+    stand_ins: Vec<StandIn>,
+    views: Vec<MapHandle>,
+    maps: Maps,
+    lost: Option<Lost>,
+    clock: Clock,
+}
+
+/// What all programs of a capture share.
+struct Maps {
+    sightings: MapHandle,
+    counters: MapHandle,
+    captured: MapHandle,
+}
+
+impl Maps {
+    fn create() -> Result<Self> {
+        let ledger = size_of::<[u32; 6]>() as u32 + abi::LEDGER_FRAMES * size_of::<u64>() as u32;
+        Ok(Maps {
+            sightings: create(MapType::RingBuf, "sightings", [0, 0], abi::CAPTURE_ROOM, 0)?,
+            counters: create(
+                MapType::Hash,
+                "wanted_counters",
+                [4, 4],
+                abi::MAX_WANTED,
+                libbpf_sys::BPF_F_NO_PREALLOC,
+            )?,
+            captured: create(MapType::PercpuArray, "captured", [4, ledger], 1, 0)?,
+        })
+    }
+
+    /// Has an object use them.
+    fn share(&self, object: &mut OpenObject) -> Result<()> {
+        for mut map in object.maps_mut() {
+            let name = map.name().to_string_lossy().into_owned();
+            match name.as_str() {
+                "sightings" => map.reuse_fd(self.sightings.as_fd())?,
+                "wanted_counters" => map.reuse_fd(self.counters.as_fd())?,
+                "captured" => map.reuse_fd(self.captured.as_fd())?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn create(
+    kind: MapType,
+    name: &str,
+    [key, value]: [u32; 2],
+    entries: u32,
+    flags: u32,
+) -> Result<MapHandle> {
+    let options = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+        map_flags: flags,
+        ..Default::default()
+    };
+    MapHandle::create(kind, Some(name), key, value, entries, &options)
+        .map_err(|error| refusal::of_map(name, error).into())
+}
+
+impl Capture {
+    /// Begins at these interfaces; with the counters of the rules that are wanted.
+    pub fn begin(
+        pins: &Pins,
+        interfaces: &[Interface],
+        wanted: &Wanted,
+        counters: &[u32],
+    ) -> Result<Self> {
+        let mut capture = Capture {
+            stand_ins: Vec::new(),
+            views: Vec::new(),
+            maps: Maps::create()?,
+            lost: None,
+            clock: Clock::now()?,
+        };
+        capture.want(counters)?;
+        for interface in interfaces {
+            capture.add(pins, interface, wanted)?;
+        }
+        Ok(capture)
+    }
+
+    /// Has the kernel tell of frames, too, that it loses natively and in generic mode.
+    pub fn see_lost(&mut self, pins: &Pins) -> Result<()> {
+        self.lost = Some(Lost::begin(pins, &self.maps)?);
+        Ok(())
+    }
+
+    fn add(&mut self, pins: &Pins, interface: &Interface, wanted: &Wanted) -> Result<()> {
+        let cpus = kernel::cpu_numbers()?;
+        let prepare = |object: &mut OpenObject| {
+            self.maps.share(object)?;
+            for mut map in object.maps_mut() {
+                match &*map.name().to_string_lossy() {
+                    "views" => map.set_max_entries(cpus)?,
+                    ".rodata.wanted" => {
+                        let packets = wanted::encode(&wanted.packets);
+                        map.set_initial_value(abi::bytes_of(&packets))?;
+                    }
+                    ".rodata.capture" => {
+                        map.set_initial_value(abi::bytes_of(&encode(wanted)))?;
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        };
+        let take = |object: &Object| Ok(MapHandle::try_from(&map_of(object, "views")?)?);
+        let (stand_in, views) = match interface.mode {
+            Mode::Native | Mode::Skb => {
+                let builder = XdpredirCaptureSkelBuilder::default();
+                StandIn::place(pins, interface, builder, prepare, take)?
+            }
+            Mode::Tc => {
+                let builder = XdpredirCaptureTcSkelBuilder::default();
+                StandIn::place(pins, interface, builder, prepare, take)?
+            }
+        };
+        self.stand_ins.push(stand_in);
+        self.views.push(views);
+        Ok(())
+    }
+
+    /// Has the packets of these counters wanted, besides others.
+    pub fn want(&self, counters: &[u32]) -> Result<()> {
+        for counter in counters {
+            let (key, value) = (counter.to_ne_bytes(), 1u32.to_ne_bytes());
+            self.maps.counters.update(&key, &value, MapFlags::ANY)?;
+        }
+        Ok(())
+    }
+
+    /// The interfaces whose packets it sees no longer, since this was asked last.
+    pub fn ended(&mut self, pins: &Pins) -> Result<Vec<(Interface, Standing)>> {
+        let mut ended = Vec::new();
+        let mut standing = Vec::new();
+        for stand_in in self.stand_ins.drain(..) {
+            match stand_in.look(pins)? {
+                Standing::Stands => standing.push(stand_in),
+                end => ended.push((stand_in.interface().clone(), end)),
+            }
+        }
+        self.stand_ins = standing;
+        Ok(ended)
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.stand_ins.is_empty()
+    }
+
+    /// From now on there is nothing more to see but what was told already.
+    pub fn end(&mut self) {
+        self.stand_ins.clear();
+    }
+
+    /// How often the ring buffer had no room.
+    pub fn missed(&self) -> Result<u64> {
+        let mut missed = self.lost.as_ref().map_or(0, Lost::missed);
+        for views in &self.views {
+            for cpu in 0..views.max_entries() {
+                let view = views.lookup(&cpu.to_ne_bytes(), MapFlags::ANY)?;
+                let first = view.as_ref().and_then(|view| view.first_chunk());
+                missed += first.map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+            }
+        }
+        Ok(missed)
+    }
+
+    /// What `watch` reads.
+    pub fn source(&self) -> Result<Source> {
+        Ok(Source {
+            sightings: MapHandle::try_from(&self.maps.sightings)?,
+            clock: self.clock,
+        })
+    }
+}
+
+fn encode(wanted: &Wanted) -> abi::capture {
+    let bit = |stage: &Stage| {
+        1 << match stage {
+            Stage::Arrived => abi::STAGE_ARRIVED,
+            Stage::Left => abi::STAGE_LEFT,
+            Stage::Lost => abi::STAGE_LOST,
+        }
+    };
+    let all: Vec<&str>;
+    let outcomes = match &wanted.outcomes {
+        Some(outcomes) => outcomes,
+        None => {
+            all = outcome_names().collect();
+            &all
+        }
+    };
+    abi::capture {
+        outcomes: bits_of(outcomes),
+        stages: wanted.stages.iter().map(bit).fold(0, |all, bit| all | bit),
+        snaplen: wanted.snaplen,
+        sample: wanted.sample,
+        by_rule: wanted.by_rule.into(),
+    }
+}
+
+/// The tracing programs that tell which frames were lost.
+struct Lost {
+    skeleton: LostSkel<'static>,
+    _links: [Link; 3],
+}
+
+impl Lost {
+    fn begin(pins: &Pins, maps: &Maps) -> Result<Self> {
+        // It has to outlive the skeleton, and a run has one.
+        let storage: &'static mut MaybeUninit<OpenObject> =
+            Box::leak(Box::new(MaybeUninit::uninit()));
+        let mut open = LostSkelBuilder::default().open(storage)?;
+        let constants = open.maps.rodata_data.as_deref_mut();
+        constants.context("no constants")?.netns = netns::inode()?;
+        maps.share(open.open_object_mut())?;
+        let mut skeleton = refusal::explain(|| open.load())?;
+        let data = skeleton.maps.bss_data.as_deref_mut();
+        data.context("no variables")?.egress_id = ledger::egress_id(pins)?;
+        let programs = &skeleton.progs;
+        let links = [
+            programs.redirect_err.attach_trace()?,
+            programs.devmap_xmit.attach_trace()?,
+            programs.exception.attach_trace()?,
+        ];
+        Ok(Lost {
+            skeleton,
+            _links: links,
+        })
+    }
+
+    fn missed(&self) -> u64 {
+        let data = self.skeleton.maps.bss_data.as_deref();
+        data.map_or(0, |data| data.missed)
+    }
+}
+
+/// What time it is, by the clock of programs.
+#[derive(Clone, Copy)]
+struct Clock {
+    /// When that clock said 0.
+    zero: SystemTime,
+}
+
+impl Clock {
+    fn now() -> Result<Self> {
+        let since = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
+        let zero = SystemTime::now().checked_sub(since);
+        Ok(Clock {
+            zero: zero.unwrap_or(SystemTime::UNIX_EPOCH),
+        })
+    }
+
+    fn time(&self, nanoseconds: u64) -> SystemTime {
+        self.zero + Duration::from_nanos(nanoseconds)
+    }
+}
+
+/// Where sightings are read.
+pub struct Source {
+    sightings: MapHandle,
+    clock: Clock,
+}
+
+/// Why reading stops.
+enum Pause {
+    Tick,
+    End,
+    Failed(Error),
+}
+
+impl Source {
+    /// Shows a watcher all that there is to see, until he has enough.
+    pub fn watch(&self, watcher: &mut impl Watcher) -> Result<()> {
+        self.read(watcher, |_| false)
+    }
+
+    /// Shows him what was told before, once nothing more is told.
+    pub fn rest(&self, watcher: &mut impl Watcher) -> Result<()> {
+        self.read(watcher, |read| read == 0)
+    }
+
+    fn read(&self, watcher: &mut impl Watcher, is_all: fn(i32) -> bool) -> Result<()> {
+        let state = RefCell::new((watcher, None, Instant::now()));
+        let mut builder = RingBufferBuilder::new();
+        builder.add(&self.sightings, |bytes| {
+            let (watcher, pause, last) = &mut *state.borrow_mut();
+            *pause = match decode(bytes, &self.clock).and_then(|seen| watcher.see(seen)) {
+                Ok(true) if last.elapsed() < TICK => return 0,
+                Ok(true) => Some(Pause::Tick),
+                Ok(false) => Some(Pause::End),
+                Err(error) => Some(Pause::Failed(error)),
+            };
+            -1
+        })?;
+        let buffer = builder.build()?;
+        loop {
+            let read = buffer.poll_raw(TICK);
+            let (watcher, pause, last) = &mut *state.borrow_mut();
+            match pause.take() {
+                Some(Pause::End) => return Ok(()),
+                Some(Pause::Failed(error)) => return Err(error),
+                Some(Pause::Tick) => {}
+                None if read < 0 && read != -libc::EINTR => {
+                    let error = std::io::Error::from_raw_os_error(-read);
+                    return Err(error).context("cannot read what the program tells");
+                }
+                None if is_all(read) => return Ok(()),
+                None => {}
+            }
+            if last.elapsed() >= TICK {
+                *last = Instant::now();
+                if !watcher.tick()? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn decode(bytes: &[u8], clock: &Clock) -> Result<RawSighting> {
+    let (head, bytes) = bytes
+        .split_at_checked(size_of::<abi::sighting>())
+        .context("the program tells too little")?;
+    let head: abi::sighting = abi::from_bytes(head)?;
+    let stage = match head.stage {
+        abi::STAGE_LOST => None,
+        abi::STAGE_LEFT => Some(Stage::Left),
+        _ => Some(Stage::Arrived),
+    };
+    let seen = match stage {
+        None => {
+            let (loss, error) = ledger::in_words(head.outcome as u16, head.error as u16);
+            Seen::Lost(loss, error)
+        }
+        Some(stage) => frame(stage, &head, bytes)?,
+    };
+    Ok(RawSighting {
+        time: clock.time(head.time),
+        number: head.number,
+        ingress: head.ingress,
+        seen,
+    })
+}
+
+fn frame(stage: Stage, head: &abi::sighting, bytes: &[u8]) -> Result<Seen> {
+    let captured = bytes.get(..head.captured as usize);
+    let captured = captured.context("the program tells too little of a frame")?;
+    let (outcome, action) = outcome(head.outcome).context("an outcome that nobody knows")?;
+    let has = |value: u32, none: u32| (head.decided != 0 && value != none).then_some(value);
+    let (bytes, len) = with_tag(head, captured);
+    Ok(Seen::Frame {
+        stage,
+        outcome,
+        action,
+        counter: has(head.counter, abi::UNATTRIBUTED),
+        egress: has(head.ifindex, 0),
+        bytes,
+        len,
+        follows: head.follows != 0,
+    })
+}
+
+/// With the tag that was beside the frame where it belongs: behind the MAC addresses.
+fn with_tag(head: &abi::sighting, captured: &[u8]) -> (Vec<u8>, usize) {
+    const MACS: usize = 12;
+    const TAG: usize = 4;
+    let len = head.len as usize;
+    let Some((macs, rest)) = captured
+        .split_at_checked(MACS)
+        .filter(|_| head.beside & abi::TAG_BESIDE != 0)
+    else {
+        return (captured.to_vec(), len);
+    };
+    let tag_type = (head.tag_type as u16).to_ne_bytes(); // in network byte order already
+    let tci = (head.beside as u16).to_be_bytes();
+    ([macs, &tag_type, &tci, rest].concat(), len + TAG)
+}

@@ -1,0 +1,593 @@
+//! `capture`: packets as they arrive and as they leave, while they go their way as without it.
+
+mod fixture;
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::UdpSocket;
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use fixture::guest;
+use fixture::lan::{ANYWHERE, Lan, mac, receive};
+use fixture::packet::{Checksum, Frame, TCP};
+use fixture::tap::Tap;
+use fixture::{Run, Tool, command, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+const RULE: &str = "dst 11.22.33.0/24 src 0.0.0.0/0 udp port 7999";
+
+/// A server behind `wan0`, and the interface `lan` attached.
+fn lan(mode: &str) -> Lan {
+    let lan = Lan::new(false, 1);
+    lan.tool().ok(&format!("attach lan --mode {mode}"));
+    lan.add_backend(0, "--dst 11.22.33.0/24");
+    lan
+}
+
+/// A capture that has begun.
+struct Capture {
+    child: Child,
+    messages: BufReader<std::process::ChildStderr>,
+}
+
+impl Capture {
+    fn begin(tool: &Tool, words: &str) -> Self {
+        let mut child = tool.spawn(&format!("capture {words}"));
+        let mut messages = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut said = String::new();
+        while !said.contains("Ctrl-C ends it") {
+            let length = messages.read_line(&mut said).expect("a line");
+            assert!(length > 0, "it has not begun: {said}");
+        }
+        Capture { child, messages }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
+    }
+
+    /// What it has printed once it has ended by itself.
+    #[track_caller]
+    fn end(self) -> Run {
+        let mut messages = self.messages;
+        let messages = thread::spawn(move || {
+            let mut err = String::new();
+            messages.read_to_string(&mut err).map(|_| err)
+        });
+        let mut run: Run = self.child.wait_with_output().expect("it ends").into();
+        run.err = messages.join().expect("it ends").expect("text");
+        run
+    }
+
+    #[track_caller]
+    fn interrupt(self) -> Run {
+        self.signal(Signal::SIGINT);
+        self.end()
+    }
+}
+
+/// One object a line.
+#[track_caller]
+fn objects(run: &Run) -> Vec<Value> {
+    assert_eq!(run.code, 0, "{run:?}");
+    let lines = run.out.lines();
+    lines
+        .map(|line| serde_json::from_str(line).expect("an object"))
+        .collect()
+}
+
+/// The fields of each frame of a capture file, as Wireshark's dissectors read it; none is malformed.
+#[track_caller]
+fn dissected(file: &str, fields: &[&str]) -> Vec<Vec<String>> {
+    let read = |more: &[&str]| {
+        let mut args = vec!["-r", file, "-o", "ip.check_checksum:TRUE"];
+        args.extend(more);
+        command("tshark", &args)
+    };
+    assert_eq!(
+        read(&["-Y", "_ws.malformed || ip.checksum.status == 0"]),
+        ""
+    );
+    let mut args = vec!["-T", "fields", "-E", "separator=|"];
+    args.extend(fields.iter().flat_map(|field| ["-e", field]));
+    let rows = read(&args);
+    let row = |row: &str| row.split('|').map(String::from).collect();
+    rows.lines().map(row).collect()
+}
+
+fn temporary(name: &str) -> String {
+    let directory = std::env::temp_dir();
+    let file = directory.join(format!("xdpt-{}-{name}", std::process::id()));
+    file.to_str().expect("text").into()
+}
+
+#[test]
+fn a_packet_is_shown_as_it_arrives_and_as_it_leaves() {
+    for (mode, _kernel) in guest::modes_and_kernels() {
+        let lan = lan(mode);
+        let (vm, server) = (lan.vm_socket(), lan.server_socket(0));
+        let capture = Capture::begin(&lan.tool(), "lan --proto udp --count 1 --json");
+        vm.send_to(b"hello", ANYWHERE).expect("it is sent");
+        let run = capture.end();
+        let [arrived, left] = &objects(&run)[..] else {
+            panic!("{mode}: {run:?}");
+        };
+        for (seen, stage, dst, ttl) in [
+            (arrived, "arrived", "11.22.33.44", 64),
+            (left, "left", "172.17.0.2", 63),
+        ] {
+            assert_eq!(seen["stage"], stage, "{mode}");
+            for (key, value) in [
+                ("packet", json!(1)),
+                ("in", json!("lan")),
+                ("egress", json!("wan0")),
+                ("outcome", json!("redirected")),
+                ("action", json!("redirect")),
+                ("rule", json!(RULE)),
+                ("server", json!("172.17.0.2")),
+                ("len", json!(47)),
+            ] {
+                assert_eq!(seen[key], value, "{mode}: {key}");
+            }
+            let ip = &seen["parsed"]["ip"];
+            assert_eq!((&ip["dst"], &ip["ttl"]), (&json!(dst), &json!(ttl)));
+            assert_eq!(seen["frame"].as_str().unwrap().len(), 2 * 47);
+        }
+        assert!(run.err.contains("captured 1 packet\n"), "{run:?}");
+        assert_eq!(receive(&server).0, "hello");
+        // Nothing of it is left.
+        vm.send_to(b"again", ANYWHERE).expect("it is sent");
+        assert_eq!(receive(&server).0, "again");
+        assert_eq!(lan.forwarded(0).0, 2);
+    }
+}
+
+#[test]
+fn lines_say_what_became_of_packets() {
+    let lan = lan("skb");
+    let vm = lan.vm_socket();
+    lan.tool().ok("rule add --port 9 --drop");
+    let capture = Capture::begin(&lan.tool(), "--proto udp --count 3");
+    for to in [ANYWHERE, "11.22.33.44:9", "11.22.33.44:10"] {
+        vm.send_to(b"hello", to).expect("it is sent");
+    }
+    let run = capture.end().ok();
+    let port = vm.local_addr().expect("an address").port();
+    let from = format!("192.168.122.10.{port}");
+    let expected = [
+        format!(
+            "arrived lan IP {from} > 11.22.33.44.7999: UDP, length 5; redirected to 172.17.0.2 by wan0"
+        ),
+        format!(
+            "left    wan0 IP {from} > 172.17.0.2.7999: UDP, length 5; redirected to 172.17.0.2 by wan0"
+        ),
+        format!("arrived lan IP {from} > 11.22.33.44.9: UDP, length 5; dropped by rule"),
+        format!("arrived lan IP {from} > 11.22.33.44.10: UDP, length 5; no rule: passed"),
+    ];
+    let shown: Vec<&str> = run.out.lines().collect();
+    assert_eq!(shown.len(), expected.len(), "{run:?}");
+    for (line, expected) in shown.iter().zip(expected) {
+        let (time, rest) = line.split_once(' ').expect("a time");
+        assert!(time.ends_with('Z') && time.len() == 16, "{line}");
+        assert_eq!(rest, expected);
+    }
+}
+
+/// At the tc hook, the kernel has taken the tag out of the frame.
+#[test]
+fn wireshark_reads_capture_files_and_shows_what_became_of_packets() {
+    guest::not_in_guests("they have no Wireshark");
+    let file = temporary("stages.pcapng");
+    let tagged = frames()
+        .into_iter()
+        .find(|(name, _)| *name == "tag")
+        .expect("a frame");
+    for (mode, _kernel) in guest::modes_and_kernels() {
+        let lan = Lan::new(false, 1);
+        let mut tap = Tap::new(&lan.host, "nic", false);
+        lan.tool().ok(&format!("attach nic --mode {mode}"));
+        lan.add_backend(0, "--dst 11.22.33.0/24");
+        lan.add_backend(0, "--vlan 5 --pop-vlan");
+        let capture = Capture::begin(
+            &lan.tool(),
+            &format!("--proto udp --count 2 --write {file}"),
+        );
+        tap.write(&Frame::default().bytes(), Checksum::Full);
+        tap.write(&tagged.1, Checksum::Full);
+        let run = capture.end().ok();
+        assert_eq!(run.out, "");
+        let fields = ["frame.interface_name", "ip.dst", "vlan.id", "frame.comment"];
+        let rows = dissected(&file, &fields);
+        let to = "redirected to 172.17.0.2 by wan0";
+        let vlan = "src 0.0.0.0/0 udp port 7999 vlan 5";
+        let expected = [
+            [
+                "nic arrived",
+                "11.22.33.44",
+                "",
+                &format!("arrived: {to}; rule {RULE}; packet 1"),
+            ],
+            [
+                "wan0 left",
+                "172.17.0.2",
+                "",
+                &format!("left: {to}; rule {RULE}; arrived at nic; packet 1"),
+            ],
+            [
+                "nic arrived",
+                "11.22.33.44",
+                "5",
+                &format!("arrived: {to}; rule {vlan}; packet 2"),
+            ],
+            [
+                "wan0 left",
+                "172.17.0.2",
+                "",
+                &format!("left: {to}; rule {vlan}; arrived at nic; packet 2"),
+            ],
+        ];
+        assert_eq!(rows, expected, "{mode}");
+    }
+    std::fs::remove_file(file).expect("it is there");
+}
+
+#[test]
+fn a_capture_file_can_be_read_while_it_is_written() {
+    guest::not_in_guests("they have no Wireshark");
+    let lan = lan("skb");
+    let mut child = lan
+        .tool()
+        .command("capture --proto udp --count 2 --write -");
+    let mut capture = child
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it runs");
+    let reader = std::process::Command::new("tshark")
+        .args(["-r", "-", "-T", "fields", "-e", "ip.dst"])
+        .stdin(capture.stdout.take().expect("a pipe"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("tshark runs");
+    let vm = lan.vm_socket();
+    let sent = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !sent.load(Ordering::Relaxed) {
+                vm.send_to(b"hello", ANYWHERE).expect("it is sent");
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        assert!(capture.wait().expect("it ends").success());
+        sent.store(true, Ordering::Relaxed);
+    });
+    let output: Run = reader.wait_with_output().expect("it ends").into();
+    let [there, here] = ["11.22.33.44\n", "172.17.0.2\n"];
+    assert_eq!(output.ok().out, [there, here, there, here].concat());
+}
+
+#[test]
+fn what_the_kernel_loses_is_shown_once_more() {
+    let lan = lan("native");
+    let vm = lan.vm_socket();
+    lan.servers[0].ip("link set eth0 down");
+    let capture = Capture::begin(&lan.tool(), "--proto udp --count 3 --json");
+    for _ in 0..3 {
+        vm.send_to(b"hello", ANYWHERE).expect("it is sent");
+    }
+    let seen = objects(&capture.end());
+    let lost: Vec<_> = seen.iter().filter(|seen| seen["stage"] == "lost").collect();
+    assert_eq!(lost.len(), 3, "{seen:?}");
+    for (number, lost) in lost.iter().enumerate() {
+        assert_eq!(lost["packet"], number + 1);
+        assert_eq!(
+            (&lost["reason"], &lost["error"]),
+            (&json!("link_down"), &json!("ENXIO"))
+        );
+        assert_eq!(lost["parsed"]["ip"]["dst"], "172.17.0.2");
+    }
+    // The ledger counts as without a capture.
+    let rows = lan.tool().json("stats")["rules"].clone();
+    assert_eq!(rows[0]["failures"]["link_down"], 3, "{rows}");
+    // And what is lost can be all that is wanted.
+    let capture = Capture::begin(&lan.tool(), "--stage lost --count 2 --json");
+    for _ in 0..2 {
+        vm.send_to(b"hello", ANYWHERE).expect("it is sent");
+    }
+    let seen = objects(&capture.end());
+    assert!(seen.iter().all(|seen| seen["stage"] == "lost"), "{seen:?}");
+    assert_eq!(seen.len(), 2);
+}
+
+/// Frames of which each differs from the first one in what a filter looks at.
+fn frames() -> Vec<(&'static str, Vec<u8>)> {
+    let frame = |change: fn(&mut Frame)| {
+        let mut frame = Frame::default();
+        change(&mut frame);
+        frame.bytes()
+    };
+    let tagged = |frame: Vec<u8>| [&frame[..12], &[0x81, 0, 0, 5], &frame[12..]].concat();
+    vec![
+        ("plain", frame(|_| ())),
+        ("dst", frame(|f| f.dst = [11, 22, 34, 1].into())),
+        ("src", frame(|f| f.src = [10, 0, 0, 1].into())),
+        ("tcp", frame(|f| f.proto = TCP)),
+        ("port", frame(|f| f.dport = 53)),
+        ("tag", tagged(frame(|_| ()))),
+        ("ttl", frame(|f| f.ttl = 1)),
+        (
+            "arp",
+            [&[0xff; 6][..], &[2, 0, 0, 0, 0, 1, 8, 6], &[0; 46]].concat(),
+        ),
+    ]
+}
+
+/// A frame that is not shown would be the first of these where it came too soon, so each filter sees all of them.
+#[test]
+fn filters_choose_frames() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    let mut tap = Tap::new(&lan.host, "nic", false);
+    tool.ok("attach nic --mode skb");
+    lan.add_backend(0, "--dst 11.22.33.0/24");
+    tool.ok("rule add --proto tcp --dst 11.22.33.0/24 --port any --pass");
+    let frames = frames();
+    let all: Vec<&str> = frames.iter().map(|(name, _)| *name).collect();
+    for (words, expected) in [
+        ("", &all[..]),
+        ("--dst 11.22.34.0/24", &["dst"]),
+        ("--src 10.0.0.1", &["src"]),
+        ("--proto tcp", &["tcp"]),
+        ("--port 50-60", &["port"]),
+        ("--vlan 5", &["tag"]),
+        ("--outcome ttl_exceeded,not_ip", &["ttl", "arp"]),
+        ("--rule --proto tcp", &["tcp"]),
+        ("--rule --server 172.17.0.2", &["plain", "src", "ttl"]),
+        (
+            "--dst 11.22.33.44 --src 192.168.0.0/16 --proto udp --port 7999",
+            &["plain", "tag", "ttl"],
+        ),
+    ] {
+        let capture = Capture::begin(&tool, &format!("nic --stage arrived --json {words}"));
+        for (_, frame) in &frames {
+            tap.write(frame, Checksum::Full);
+        }
+        // The tap hands frames over before a write returns, and an interrupt is heard at the next tick.
+        let seen = objects(&capture.interrupt());
+        let name = |seen: &Value| {
+            let is = |bytes: &[u8]| seen["frame"] == hex(bytes).as_str();
+            let found = frames.iter().find(|(_, frame)| is(frame));
+            found.map(|(name, _)| *name).expect("one of the frames")
+        };
+        let names: Vec<&str> = seen.iter().map(name).collect();
+        assert_eq!(names, expected, "{words}");
+    }
+    let capture = Capture::begin(&tool, "--snaplen 20 --count 1 --json");
+    tap.write(&frames[0].1, Checksum::Full);
+    let seen = &objects(&capture.end())[1];
+    assert_eq!(seen["frame"].as_str().unwrap().len(), 40);
+    assert_eq!(seen["len"], frames[0].1.len());
+    let capture = Capture::begin(&tool, "--sample 1/10 --stage left --json");
+    for _ in 0..2000 {
+        tap.write(&frames[0].1, Checksum::Full);
+    }
+    let seen = objects(&capture.interrupt()).len();
+    assert!((100..=320).contains(&seen), "{seen} of 2000");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Sends until it is told to stop; how many.
+fn flood(socket: &UdpSocket, stop: &AtomicBool, payload: &[u8]) -> u64 {
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        sent += u64::from(socket.send_to(payload, ANYWHERE).is_ok());
+    }
+    sent
+}
+
+/// How many blocks a capture file has. The last one is as whole as the others.
+#[track_caller]
+fn whole_blocks(file: &str) -> usize {
+    let bytes = std::fs::read(file).expect("a file");
+    let (mut rest, mut blocks) = (&bytes[..], 0);
+    while !rest.is_empty() {
+        let length = rest[4..8].try_into().expect("four bytes");
+        rest = &rest[u32::from_le_bytes(length) as usize..];
+        blocks += 1;
+    }
+    blocks
+}
+
+/// The interface's outcomes that have counted anything.
+fn outcomes(tool: &Tool) -> Vec<(String, u64)> {
+    let stats = tool.json("stats");
+    let all = stats["interfaces"][0]["outcomes"]
+        .as_object()
+        .expect("outcomes");
+    let packets = |(name, counter): (&String, &Value)| {
+        (name.clone(), counter["packets"].as_u64().expect("a number"))
+    };
+    all.iter()
+        .map(packets)
+        .filter(|(_, packets)| *packets > 0)
+        .collect()
+}
+
+#[test]
+fn a_capture_that_is_killed_under_traffic_loses_no_packet_and_passes_none() {
+    let file = temporary("killed.pcapng");
+    for (mode, _kernel) in guest::modes_and_kernels() {
+        let lan = Lan::new(false, 1);
+        let here = mac(&lan.host, "lan");
+        lan.vm.ip(&format!(
+            "neigh replace 192.168.122.1 lladdr {here} dev eth0 nud permanent"
+        ));
+        lan.tool().ok(&format!("attach lan --mode {mode}"));
+        lan.add_backend(0, "--dst 11.22.33.0/24");
+        let (tool, socket) = (lan.tool(), lan.vm_socket());
+        let stop = AtomicBool::new(false);
+        let sent = thread::scope(|scope| {
+            let sender = scope.spawn(|| flood(&socket, &stop, b"flood"));
+            for _ in 0..3 {
+                let mut capture = Capture::begin(&tool, &format!("--write {file}"));
+                thread::sleep(Duration::from_millis(150));
+                capture.signal(Signal::SIGKILL);
+                capture.child.wait().expect("it has ended");
+            }
+            stop.store(true, Ordering::Relaxed);
+            sender.join().expect("it has sent")
+        });
+        eventually("all packets are counted", || lan.forwarded(0).0 == sent);
+        assert_eq!(
+            outcomes(&tool),
+            [("redirected".to_string(), sent)],
+            "{mode}"
+        );
+        assert!(whole_blocks(&file) > 100, "{mode}");
+        // The next one finds its place free.
+        let capture = Capture::begin(&tool, "--count 1");
+        socket.send_to(b"again", ANYWHERE).expect("it is sent");
+        capture.end().ok();
+    }
+    std::fs::remove_file(file).expect("it is there");
+}
+
+/// The ring buffer holds 32 MiB.
+#[test]
+fn what_comes_faster_than_it_is_read_is_counted() {
+    let lan = lan("skb");
+    let (tool, socket) = (lan.tool(), lan.vm_socket());
+    let mut capture = Capture::begin(&tool, "--proto udp --write -");
+    let payload = [0; 1400];
+    let sent = (0..20_000)
+        .filter(|_| socket.send_to(&payload, ANYWHERE).is_ok())
+        .count();
+    let mut out = capture.child.stdout.take().expect("a pipe");
+    let reader = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        out.read_to_end(&mut bytes).map(|_| bytes.len())
+    });
+    capture.signal(Signal::SIGINT);
+    let run = capture.end().ok();
+    assert!(run.err.contains(" came too fast to be shown"), "{run:?}");
+    assert!(reader.join().expect("it ends").expect("bytes") > 10 << 20);
+    assert_eq!(lan.forwarded(0).0, sent as u64);
+}
+
+#[test]
+fn a_capture_whose_reader_has_gone_ends() {
+    let lan = lan("skb");
+    let mut capture = Capture::begin(&lan.tool(), "--proto udp");
+    drop(capture.child.stdout.take());
+    let socket = lan.vm_socket();
+    eventually("it ends", || {
+        socket.send_to(b"hello", ANYWHERE).expect("it is sent");
+        capture.child.try_wait().expect("it is ours").is_some()
+    });
+}
+
+#[test]
+fn a_capture_ends_with_its_interface() {
+    let device = "lan: it was detached, or its device is gone, so that its capture ends";
+    for (mode, end, said) in [
+        ("native", "detach lan", device),
+        ("tc", "detach lan", device),
+        ("skb", "link", device),
+        (
+            "skb",
+            "apply",
+            "lan: its program was replaced, so that its capture ends",
+        ),
+    ] {
+        let lan = lan(mode);
+        let file = temporary("ended.pcapng");
+        let capture = Capture::begin(&lan.tool(), &format!("lan --write {file}"));
+        match end {
+            "link" => drop(lan.host.ip("link del lan")),
+            "apply" => {
+                let wanted = temporary("wanted.toml");
+                let text = "[[interface]]\nname = \"lan\"\nmode = \"skb\"\nledger = false\n";
+                std::fs::write(&wanted, text).expect("a file");
+                lan.tool().ok(&format!("apply {wanted}"));
+                std::fs::remove_file(wanted).expect("it is there");
+            }
+            words => drop(lan.tool().ok(words)),
+        }
+        let run = capture.end();
+        assert_eq!(run.code, 1, "{mode} {end}: {run:?}");
+        assert!(run.err.contains(said), "{run:?}");
+        assert!(std::fs::metadata(&file).expect("a file").len() >= 28);
+        std::fs::remove_file(file).expect("it is there");
+    }
+}
+
+#[test]
+fn rules_can_change_during_a_capture() {
+    let lan = lan("skb");
+    let (tool, vm) = (lan.tool(), lan.vm_socket());
+    let capture = Capture::begin(&tool, "--rule --json");
+    vm.send_to(b"hello", ANYWHERE).expect("it is sent");
+    tool.ok("rule add --port 53 --pass");
+    // It looks for changes ten times a second.
+    thread::sleep(Duration::from_millis(500));
+    vm.send_to(b"hello", "11.22.33.44:53").expect("it is sent");
+    let seen = objects(&capture.interrupt());
+    let rules: Vec<&str> = seen
+        .iter()
+        .map(|seen| seen["rule"].as_str().unwrap())
+        .collect();
+    assert_eq!(rules, [RULE, RULE, "src 0.0.0.0/0 udp port 53"]);
+}
+
+#[test]
+fn there_is_one_capture_at_an_interface() {
+    let lan = lan("skb");
+    let tool = lan.tool();
+    let capture = Capture::begin(&tool, "");
+    tool.run("capture lan").fails(
+        4,
+        &[
+            "lan: another run looks at its packets",
+            "end that one first",
+        ],
+    );
+    let status = tool.json("status");
+    assert_eq!(status["interfaces"][0]["mode"], "skb", "{status}");
+    capture.interrupt().ok();
+    Capture::begin(&tool, "lan").interrupt().ok();
+}
+
+#[test]
+fn what_cannot_be_captured_is_refused() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    tool.run("capture").fails(3, &["not attached"]);
+    tool.ok("attach lan --mode skb");
+    for (words, code, said) in [
+        ("wan0", 3, "wan0: not attached"),
+        ("la\u{1b}n", 3, "la\\x1bn: not attached"),
+        ("--rule --port 9", 3, "no such rule or backend"),
+        ("--src 10.0.0.1 --dst fd00::1", 2, "different IP versions"),
+        ("--sample 0", 2, "one packet of how many?"),
+        ("--snaplen 13", 2, "--snaplen"),
+        ("--count 0", 2, "--count"),
+        ("--outcome nonsense", 2, "no_rule"),
+        ("--server 10.0.0.1", 2, "--rule"),
+        ("--write /", 1, "cannot write /: Is a directory"),
+        (
+            "--write /nowhere/file",
+            1,
+            "cannot write /nowhere/file: No such file or directory",
+        ),
+    ] {
+        tool.run(&format!("capture {words}")).fails(code, &[said]);
+    }
+}
