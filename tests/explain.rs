@@ -89,10 +89,12 @@ fn each_option_is_in_the_packet() {
     assert_eq!(
         tcp["parsed"],
         json!({
-            "len": 100, "src_mac": "02:00:00:00:00:01", "dst_mac": "02:00:00:00:00:09", "vlans": [5, 6],
+            "len": 100, "src_mac": "02:00:00:00:00:01", "dst_mac": "02:00:00:00:00:09",
+            "ether_type": 0x0800, "vlans": [5, 6],
             "ip": {
                 "src": VM, "dst": "11.22.33.44", "proto": "tcp", "ttl": 9, "fragment": false,
                 "later_fragment": false, "ports": { "src": 4000, "dst": 80 }, "tcp_flags": ["syn", "ack"],
+                "icmp_type": null, "payload": 38,
             },
         })
     );

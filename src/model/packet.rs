@@ -23,6 +23,8 @@ const ICMPV6: u8 = 58;
 const DESTINATION: u8 = 60;
 const SCTP: u8 = 132;
 
+/// Where a TCP header has its own length in words of four bytes, in the upper half of the byte.
+const TCP_OFFSET: usize = 12;
 /// Where a TCP header has its flags, and their names, the lowest bit first (RFC 9293, section 3.1).
 const TCP_FLAGS: usize = 13;
 const TCP_FLAG_NAMES: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
@@ -34,6 +36,8 @@ pub struct Packet {
     pub len: usize,
     pub src_mac: Mac,
     pub dst_mac: Mac,
+    /// What is behind the tags (IEEE 802).
+    pub ether_type: u16,
     /// The identifiers of its VLAN tags, the outer one first.
     pub vlans: Vec<u16>,
     /// None: the frame has no IP packet that can be read.
@@ -58,6 +62,10 @@ pub struct Ip {
     pub ports: Option<FlowPorts>,
     /// Of TCP: the flags that are set.
     pub tcp_flags: Vec<&'static str>,
+    /// Of ICMP and ICMPv6: the type of the message.
+    pub icmp_type: Option<u8>,
+    /// Bytes behind the headers of UDP, TCP and SCTP, or behind those of IP.
+    pub payload: usize,
 }
 
 /// The ports of a packet.
@@ -70,6 +78,11 @@ pub struct FlowPorts {
 impl Packet {
     /// Reads a frame; None where it has no Ethernet header.
     pub fn read(frame: &[u8]) -> Option<Self> {
+        Packet::read_part(frame, frame.len())
+    }
+
+    /// Reads the first bytes of a frame that has so many.
+    pub fn read_part(frame: &[u8], len: usize) -> Option<Self> {
         let (dst_mac, rest) = frame.split_first_chunk()?;
         let (src_mac, rest) = rest.split_first_chunk()?;
         let (mut ether_type, mut rest) = rest.split_first_chunk::<2>()?;
@@ -81,12 +94,15 @@ impl Packet {
             vlans.push(u16::from_be_bytes([tag[0], tag[1]]) & 0x0fff);
             (ether_type, rest) = (tag.last_chunk()?, behind);
         }
+        let ether_type = u16::from_be_bytes(*ether_type);
+        let missing = len.saturating_sub(frame.len());
         Some(Packet {
-            len: frame.len(),
+            len,
             src_mac: Mac(*src_mac),
             dst_mac: Mac(*dst_mac),
+            ether_type,
             vlans,
-            ip: Ip::read(u16::from_be_bytes(*ether_type), rest),
+            ip: Ip::read(ether_type, rest, missing),
         })
     }
 
@@ -118,21 +134,23 @@ impl Packet {
 }
 
 impl Ip {
-    /// Reads an IP packet of a frame; None where it is neither IPv4 nor IPv6, or is cut off or contradicts itself.
-    fn read(ether_type: u16, bytes: &[u8]) -> Option<Self> {
+    /// Reads an IP packet of a frame; None where it is neither IPv4 nor IPv6, or is cut off or contradicts itself. So
+    /// many bytes of the frame are missing that it had.
+    fn read(ether_type: u16, bytes: &[u8], missing: usize) -> Option<Self> {
         match ether_type {
-            ETH_P_IP => Ip::read_ipv4(bytes),
-            ETH_P_IPV6 => Ip::read_ipv6(bytes),
+            ETH_P_IP => Ip::read_ipv4(bytes, missing),
+            ETH_P_IPV6 => Ip::read_ipv6(bytes, missing),
             _ => None,
         }
     }
 
-    fn read_ipv4(bytes: &[u8]) -> Option<Self> {
+    fn read_ipv4(bytes: &[u8], missing: usize) -> Option<Self> {
         let header: &[u8; 20] = bytes.first_chunk()?;
         let length = usize::from(header[0] & 15) * 4;
         let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
         let fragment = u16::from_be_bytes([header[6], header[7]]);
-        if header[0] >> 4 != 4 || length < header.len() || total < length {
+        let is_whole = total <= bytes.len() + missing;
+        if header[0] >> 4 != 4 || length < header.len() || total < length || !is_whole {
             return None;
         }
         let [.., a, b, c, d, e, f, g, h] = *header;
@@ -145,15 +163,17 @@ impl Ip {
             fragment: fragment & 0x3fff != 0,
             ports: None,
             tcp_flags: Vec::new(),
+            icmp_type: None,
+            payload: total - length,
         };
-        Some(ip.with_segment(bytes.get(length..total)?))
+        Some(ip.with_segment(bytes.get(length..total.min(bytes.len()))?))
     }
 
-    fn read_ipv6(bytes: &[u8]) -> Option<Self> {
+    fn read_ipv6(bytes: &[u8], missing: usize) -> Option<Self> {
         let (header, rest): (&[u8; 40], _) = bytes.split_first_chunk()?;
         let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
         let (src, dst) = header[8..].split_first_chunk::<16>()?;
-        if header[0] >> 4 != 6 {
+        if header[0] >> 4 != 6 || length > rest.len() + missing {
             return None;
         }
         let mut ip = Ip {
@@ -165,8 +185,12 @@ impl Ip {
             fragment: false,
             ports: None,
             tcp_flags: Vec::new(),
+            icmp_type: None,
+            payload: length,
         };
-        let segment = ip.skip_extensions(rest.get(..length)?)?;
+        let packet = &rest[..length.min(rest.len())];
+        let segment = ip.skip_extensions(packet)?;
+        ip.payload -= packet.len() - segment.len();
         Some(ip.with_segment(segment))
     }
 
@@ -207,7 +231,21 @@ impl Ip {
             let set = names.filter(|(bit, _)| flags >> bit & 1 == 1);
             self.tcp_flags = set.map(|(_, name)| *name).collect();
         }
+        if let (ICMP | ICMPV6, Some(kind)) = (self.proto, segment.first()) {
+            self.icmp_type = Some(*kind);
+        }
+        self.payload = self.payload.saturating_sub(self.header_of(segment));
         self
+    }
+
+    /// Bytes of the segment's own header, as far as it has one; of ICMP, all is payload.
+    fn header_of(&self, segment: &[u8]) -> usize {
+        match (self.proto, segment.get(TCP_OFFSET)) {
+            (UDP, _) => 8,
+            (SCTP, _) => 12,
+            (TCP, Some(offset)) => usize::from(offset >> 4) * 4,
+            _ => 0,
+        }
     }
 
     fn has_proto(&self, proto: Proto) -> bool {

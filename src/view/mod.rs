@@ -9,9 +9,11 @@ pub mod explain;
 pub mod failures;
 pub mod features;
 pub mod flows;
+mod frame_line;
 pub mod history;
 pub mod json;
 mod out;
+pub mod pcapng;
 pub mod refresh;
 pub mod remedy;
 pub mod rules;
@@ -23,5 +25,6 @@ mod units;
 pub mod watch;
 
 pub use escape::escape;
+pub use frame_line::{frame_line, time_of_day};
 pub use out::{complaint, line, notice, sentence, text, warning};
 pub use units::count;
