@@ -36,13 +36,9 @@ struct decision {
 
 static __always_inline void show_decision(const struct decision *decision)
 {
-	if (!interface.shows)
-		return;
-	shown.decided = 1;
-	shown.counter = decision->counter;
-	shown.ifindex = decision->action->ifindex;
-	shown.sport = decision->sport;
-	shown.known = decision->known;
+	if (interface.shows)
+		write_down(decision->counter, decision->action->ifindex, decision->sport,
+			   decision->known);
 }
 
 /* False where the action's device is gone, for a backend that takes no new flows, and for line 0,

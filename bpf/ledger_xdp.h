@@ -17,10 +17,16 @@
 
 __u32 program_id = 0; /* of this program; the command writes it once the program is loaded */
 
+/* As the kernel has it. */
+static __always_inline __u32 own_id(void)
+{
+	return interface.stands_for ? interface.stands_for : program_id;
+}
+
 /* Entries of another program will never be reported as handed over: it has ended its poll. */
 static __always_inline void discard_entries(struct ledger *ledger)
 {
-	ledger->program = program_id;
+	ledger->program = own_id();
 	ledger->ingress = interface.ifindex;
 	ledger->appended = 0;
 	ledger->retired = 0;
@@ -38,10 +44,10 @@ static __always_inline void record_redirect(struct hook_ctx *ctx, __u32 ifindex,
 		return;
 	if (interface.mode == MODE_SKB) {
 		ledger->generic_counter = entry.counter;
-		ledger->generic_program = program_id;
+		ledger->generic_program = own_id();
 		return;
 	}
-	if (ledger->program != program_id)
+	if (ledger->program != own_id())
 		discard_entries(ledger);
 	append(ledger, entry);
 }

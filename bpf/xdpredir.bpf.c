@@ -25,6 +25,7 @@
 #include "plain.h"
 #include "policy.h"
 #include "rewrite.h"
+#include "stand_in.h"
 #include "too_big.h"
 
 /* The outcome of a packet that no rule takes. */
@@ -263,7 +264,6 @@ __noinline __u32 follow_plain(struct hook_ctx *ctx, __u32 live)
 		return outcome;
 	if (!decision.action) /* never; the verifier doesn't know */
 		return OUTCOME_NO_DEVICE;
-	show_decision(&decision);
 	return finish(ctx, &pkt, &decision, redirect(ctx, &pkt, &decision));
 }
 
@@ -442,8 +442,8 @@ static __always_inline __u32 judge_closer(struct hook_ctx *ctx, __u32 live, __u3
 
 	if (outcome == NOT_PLAIN)
 		outcome = judge_by_type(ctx, live, size);
-	if (outcome == LOOK_CLOSER)
-		outcome = follow_plain(ctx, live);
+	if (outcome == LOOK_CLOSER) /* showing takes stack that follow_plain has not */
+		outcome = interface.shows ? NOT_PLAIN : follow_plain(ctx, live);
 	plain = is_judged(outcome);
 	if (!plain)
 		outcome = judge_any(ctx, live);
@@ -454,14 +454,11 @@ static __always_inline __u32 judge_closer(struct hook_ctx *ctx, __u32 live, __u3
 	return plain ? outcome : settle_any(ctx, outcome);
 }
 
-SEC(HOOK_SECTION)
-int xdpredir(struct hook_ctx *ctx)
+/* The outcome of a frame, which is counted under it. */
+static __always_inline __u32 process(struct hook_ctx *ctx, __u32 live)
 {
-	__u32 size = frame_size(ctx), live = read_live(), outcome;
+	__u32 size = frame_size(ctx), outcome;
 
-	/* That it is unlikely leaves the compiler the registers and the stack for what follows. */
-	if (__builtin_expect(live & LIVE_DORMANT, 0) && is_dormant(live))
-		return HOOK_PASS;
 	pull_headers(ctx, PLAIN4_L4 + sizeof(struct tcphdr), PLAIN6_L4 + sizeof(struct tcphdr));
 	outcome = is_away(ctx) ? OUTCOME_NO_DEVICE : judge_plain(ctx, live, size);
 	if (outcome >= OUTCOMES)
@@ -469,7 +466,25 @@ int xdpredir(struct hook_ctx *ctx)
 	if (outcome == OUTCOME_TOO_BIG_SENT)
 		outcome = answer_too_big(ctx);
 	count_outcome(outcome, size);
-	return verdict(outcome);
+	return outcome;
+}
+
+SEC(HOOK_SECTION)
+int xdpredir(struct hook_ctx *ctx)
+{
+	int taken = step_in(ctx), result;
+	__u32 live, outcome;
+
+	if (taken != GO_ON)
+		return taken;
+	live = read_live();
+	/* That it is unlikely leaves the compiler the registers and the stack for what follows. */
+	if (__builtin_expect(live & LIVE_DORMANT, 0) && is_dormant(live))
+		return HOOK_PASS;
+	outcome = process(ctx, live);
+	result = verdict(outcome);
+	look_back(ctx, outcome, result);
+	return result;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -39,9 +39,13 @@ struct interface {
 	__u16 to_skb_device;
 	__u16 to_net;
 	__u16 to_inum;
-	__u16 shows; /* 1: no packets arrive; what is decided is written down: see show.h */
-	__u32 netns; /* the number of the interface's own */
+	__u16 shows;			     /* 1: what is decided is written down: see show.h */
+	__u32 netns;			     /* the number of the interface's own */
 	char version[INTERFACE_VERSION_LEN]; /* of the command that attached it, with its build */
+	__u32 yields; /* 1: it has a slot for a stand-in; not where the kernel compiles no programs
+		       */
+	__u32 stands_for; /* of a stand-in: the id of the program in whose place it runs; see
+			     stand_in.h */
 };
 #define MODE_NATIVE 1
 #define MODE_SKB    2
@@ -57,6 +61,6 @@ struct interface {
 #define LEDGER_UNWANTED	   1 /* attach --no-ledger */
 #define LEDGER_UNAVAILABLE 2 /* the kernel has no BTF, or refused the tracing programs */
 
-_Static_assert(sizeof(struct interface) == 112, "interface");
+_Static_assert(sizeof(struct interface) == 120, "interface");
 
 #endif

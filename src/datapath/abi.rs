@@ -61,14 +61,6 @@ pub use skel::types::{
 /// Where the XDP program has its own id among its variables.
 pub const PROGRAM_ID: usize = std::mem::offset_of!(skel::types::bss, program_id);
 
-/// Where the program of a mode has among its variables what it has decided, if it `shows` that.
-pub fn shown_at(mode: u32) -> usize {
-    match mode {
-        MODE_TC => std::mem::offset_of!(generated::tc::types::bss, shown),
-        _ => std::mem::offset_of!(skel::types::bss, shown),
-    }
-}
-
 /// What lines and banks have, which no map's type says: see bpf/abi/rule.h, action.h, ruleset.h and connection.h.
 #[allow(non_camel_case_types)]
 mod lines {
@@ -221,7 +213,7 @@ plain! {
     flow_key = 40;
     flow_table = 16;
     flow_tags = 64;
-    interface = 112;
+    interface = 120;
     locator = LOCATOR_LEN;
     only_rule = 64;
     place = 8;

@@ -20,7 +20,7 @@ use super::ruleset::slots;
 use super::schema::{CONFIG, OWN, SHARED, Schema, difference, pin_of};
 use super::state::has_state;
 use super::version::{VERSION, missing_maps};
-use super::{Pins, banks, policy, refusal, ruleset, sys};
+use super::{Pins, banks, policy, refusal, ruleset, stand_in, sys};
 use crate::host::device::{self, Device};
 use crate::host::{netns, xdp};
 use crate::model::{LedgerState, Mode, Purpose};
@@ -135,7 +135,7 @@ pub(super) fn map_of<'o>(object: &'o Object, name: &str) -> Result<Map<'o>> {
     found.with_context(|| format!("the program has no map {name}"))
 }
 
-fn program_of(object: &Object) -> Result<OwnedFd> {
+pub(super) fn program_of(object: &Object) -> Result<OwnedFd> {
     let program = object.progs().next().context("the object has no program")?;
     Ok(program.as_fd().try_clone_to_owned()?)
 }
@@ -249,6 +249,7 @@ pub fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
         completes_checksum: device.completes_checksum()?.into(),
         mac: device.mac.map_or([0; 6], |mac| mac.0),
         for_answers: (variant.purpose == Purpose::Answers).into(),
+        yields: stand_in::has_slots().into(),
         ..Default::default()
     };
     if let Some(links) = variant.links {
@@ -273,6 +274,12 @@ pub(super) fn reuse_shared(
 ) -> Result<()> {
     let used: Vec<Schema> = SHARED.into_iter().filter(|(map, _)| is_used(map)).collect();
     reuse(&pins.state(), &used, object)
+}
+
+/// Has an object use all maps that an interface's program uses.
+pub(super) fn reuse_all(pins: &Pins, ifindex: u32, object: &mut OpenObject) -> Result<()> {
+    reuse_shared(pins, object, |_| true)?;
+    reuse(&pins.interface(ifindex), &OWN, object)
 }
 
 /// Has a program use maps that are pinned in a directory. Its constants are always its own.

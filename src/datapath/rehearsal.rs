@@ -38,6 +38,12 @@ const READ: [&str; 10] = [
 /// What the program remembers of fragmented datagrams.
 const FRAGMENTS: [&str; 2] = ["fragments", "passed_frags"];
 
+/// What the program has decided.
+const SHOWN: &str = "shown";
+
+/// The key of a map with one entry.
+const FIRST: [u8; 4] = [0; 4];
+
 /// Room for what a frame gets in front.
 const GROWTH: usize = 256;
 
@@ -221,16 +227,19 @@ impl<'o> Rehearsal<'o> {
     fn clear(&self) -> Result<()> {
         let variables = map_of(self.object, VARIABLES)?;
         let zeros = vec![0; variables.value_size() as usize];
-        Ok(variables.update(&0u32.to_ne_bytes(), &zeros, MapFlags::ANY)?)
+        variables.update(&FIRST, &zeros, MapFlags::ANY)?;
+        let shown = map_of(self.object, SHOWN)?;
+        let zeros = vec![vec![0; shown.value_size() as usize]; libbpf_rs::num_possible_cpus()?];
+        Ok(shown.update_percpu(&FIRST, &zeros, MapFlags::ANY)?)
     }
 
+    /// On whichever CPU it ran.
     fn shown(&self) -> Result<abi::shown> {
-        let variables = map_of(self.object, VARIABLES)?;
-        let bytes = variables.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
-        let bytes = bytes.context("the program has no variables")?;
-        let first = abi::shown_at(self.constants.mode);
-        let shown = bytes.get(first..first + size_of::<abi::shown>());
-        abi::from_bytes(shown.context("the program shows nothing")?)
+        let all = map_of(self.object, SHOWN)?.lookup_percpu(&FIRST, MapFlags::ANY)?;
+        let all = all.context("the program shows nothing")?;
+        let is_written = |bytes: &&Vec<u8>| bytes.iter().any(|&byte| byte != 0);
+        let written = all.iter().find(is_written);
+        written.map_or_else(|| Ok(abi::zero()), |bytes| abi::from_bytes(bytes))
     }
 }
 

@@ -35,7 +35,7 @@ pub const SHARED: [Schema; 21] = [
 
 /// An interface's own maps. When another version takes over, `policy` stays, `outcomes` does if its schema is the same,
 /// and `config` is made from that of the other version. Later schemas of `config` only add fields at its end.
-pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 3), ("config", 7)];
+pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 3), ("config", 8)];
 
 /// The first schema of `config` whose fields all later ones begin with.
 pub const FIRST_CONFIG: u32 = 6;
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn pins_of_other_schemas_are_told_apart() {
         assert_eq!(pin_of(&SHARED, "ports").as_deref(), Some("ports-1"));
-        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-7"));
+        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-8"));
         assert_eq!(pin_of(&OWN, "ports"), None);
         assert_eq!(difference(&SHARED, "ports-1"), None);
         assert_eq!(difference(&SHARED, "ledger"), None);
