@@ -15,8 +15,6 @@
 #ifndef __STAND_IN_H__
 #define __STAND_IN_H__
 
-#define GO_ON (-1000) /* no verdict of any hook */
-
 #ifdef STAND_IN
 #include STAND_IN
 #else

@@ -1,6 +1,7 @@
 //! The grammar of the command line. The doc comments are the texts of `--help`.
 
 mod apply;
+mod dump;
 mod explain;
 mod flow;
 mod rule;
@@ -15,6 +16,7 @@ use xdpredir::lab;
 use xdpredir::model::{PolicySpec, SourcePorts, TableSize};
 
 pub use self::apply::{Apply, Diff, Export, Format, Reading};
+pub use self::dump::{Dump, PacketFilter, Queue, XdpMode};
 pub use self::explain::{Explain, TcpFlag};
 pub use self::flow::{Flow, FlowDel, FlowFilter};
 pub use self::rule::{
@@ -107,6 +109,14 @@ pub enum Command {
     /// those before it would have begun. With --json, each is one object on a line. The exit code is 0 where
     /// packets would be redirected or forwarded, and 7 where one would not.
     Explain(Explain),
+    /// Take frames away from the host, and show them, until Ctrl-C.
+    ///
+    /// The frames that arrive at an interface, or those of them that options name, are taken by sockets (AF_XDP), one
+    /// for each queue, before any rule and the host's network stack see them. All others go their way, and once this
+    /// run has ended, in whatever way, all of them do. The interface may be attached or not. Each frame is a line
+    /// with the time when it was read, in UTC, and its queue. At the end it says how many frames came faster than they
+    /// were read: these are lost.
+    Dump(Dump),
     /// Add, delete, list and load rules, and find their backends again
     #[command(subcommand)]
     Rule(Rule),

@@ -7,6 +7,7 @@ mod completions;
 mod detach;
 mod doctor;
 mod drain;
+mod dump;
 mod explain;
 mod export;
 mod failed;
@@ -83,6 +84,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Features(args) => features::run(global, args)?,
         Command::Doctor(args) => return doctor::run(global, args),
         Command::Explain(args) => return explain::run(global, args),
+        Command::Dump(args) => dump::run(global, args)?,
         Command::Rule(verb) => return rule::run(global, verb),
         Command::Flow(verb) => flow::run(global, verb)?,
         Command::History => history::run(global)?,

@@ -4,7 +4,7 @@ use xdpredir::control::{
     ActionRequest, ActionSpec, AddRequest, DeleteRequest, DeviceSpec, FlowSelector, MatchSpec,
     NamespaceSpec, RuleSelector,
 };
-use xdpredir::model::{Pops, Port, Ports, Proto, Reply, Rewrite, Rewriting};
+use xdpredir::model::{PacketFilter, Pops, Port, Ports, Proto, Reply, Rewrite, Rewriting};
 
 use super::grammar;
 
@@ -141,6 +141,19 @@ impl From<&grammar::RuleDel> for DeleteRequest {
         DeleteRequest::Rule {
             matches: (&args.matches).into(),
             server: args.server,
+        }
+    }
+}
+
+impl From<&grammar::PacketFilter> for PacketFilter {
+    fn from(args: &grammar::PacketFilter) -> Self {
+        PacketFilter {
+            dst: args.dst,
+            src: args.src,
+            proto: args.proto,
+            ports: args.port,
+            vlan: args.vlan,
+            inner_vlan: args.inner_vlan,
         }
     }
 }

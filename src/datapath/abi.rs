@@ -34,6 +34,14 @@ mod generated {
         include!(concat!(env!("OUT_DIR"), "/ledger_tc.skel.rs"));
     }
 
+    pub mod dump {
+        include!(concat!(env!("OUT_DIR"), "/dump.skel.rs"));
+    }
+
+    pub mod xdpredir_dump {
+        include!(concat!(env!("OUT_DIR"), "/xdpredir_dump.skel.rs"));
+    }
+
     pub mod pass {
         include!(concat!(env!("OUT_DIR"), "/pass.skel.rs"));
     }
@@ -46,9 +54,12 @@ mod limits {
     include!(concat!(env!("OUT_DIR"), "/limits.rs"));
 }
 
+pub use generated::dump::DumpSkelBuilder;
+pub use generated::dump::types::{taking, wanted};
 pub use generated::ledger_tc::{LedgerTcSkel, LedgerTcSkelBuilder};
 pub use generated::pass::PassSkelBuilder;
 pub use generated::tc::XdpredirTcSkelBuilder;
+pub use generated::xdpredir_dump::XdpredirDumpSkelBuilder;
 pub use ledger::types::failure_key;
 pub use ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use limits::*;
@@ -227,6 +238,8 @@ plain! {
     service = 64;
     set = 64;
     shown = 20;
+    taking = 16;
+    wanted = 80;
 }
 
 // SAFETY: there is no padding between the elements of an array.

@@ -1,6 +1,7 @@
 //! All that touches BPF.
 
 mod abi;
+mod af_xdp;
 mod allocator;
 mod answers;
 mod apply;
@@ -13,6 +14,7 @@ mod cause;
 mod counters;
 mod detach;
 mod drop_reasons;
+mod dump;
 mod error;
 mod filter;
 mod flow_table;
@@ -33,6 +35,7 @@ mod permissions;
 mod pins;
 mod policy;
 mod program;
+mod queues;
 mod refusal;
 mod rehearsal;
 mod ruleset;
@@ -44,6 +47,7 @@ mod state;
 mod sys;
 mod upgrade;
 mod version;
+mod wanted;
 
 pub use answers::needed_for_answers;
 pub use apply::{Interfaces, Wanted, apply};
@@ -51,6 +55,7 @@ pub use attach::{Attached, Report, attach};
 pub use attachment::Ids;
 pub use cause::{exit_code, is_refused};
 pub use detach::{clear, detach};
+pub use dump::{Dump, DumpSpec};
 pub use error::Error;
 pub use flow_table::source_ports;
 pub use flow_table::{FlowTable, connection, in_use as connections_in_use};
