@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use xdpredir::control::{self, DumpRequest, Dumping, FrameSink};
+use xdpredir::control::{self, DumpRequest, DumpedFrames, Dumping, FrameSink};
 use xdpredir::error::{Exit, failure};
 use xdpredir::host::device::Device;
 use xdpredir::model::{Mode, Packet, ReadQueue, Taken, TakenFrame};
@@ -23,6 +23,7 @@ struct Row<'a> {
     ifname: &'a str,
     ifindex: u32,
     queue: u32,
+    len: usize,
     parsed: Option<Packet>,
     frame: String,
 }
@@ -30,12 +31,13 @@ struct Row<'a> {
 pub fn run(global: &Global, args: &Dump) -> Result<()> {
     let stop = watch::on_interrupt()?;
     let target = args.write.as_deref().map(open).transpose()?;
-    let dumping = control::dump(&pins(global)?, &request(args))?;
+    let mut dumping = control::dump(&pins(global)?, &request(args))?;
     let device = dumping.device.clone();
     let mut sink = Sink {
         form: Form::new(global, args, target, &device.name)?,
         device,
     };
+    dumping.begin()?;
     view::notice(begun(&dumping));
     let report = dumping.run(args.count, || stop.try_recv().is_ok(), &mut sink)?;
     view::notice(ended(&report.taken));
@@ -53,7 +55,10 @@ fn request(args: &Dump) -> DumpRequest {
             Queue::All => None,
             Queue::One(queue) => Some(queue),
         },
-        filter: (&args.filter).into(),
+        what: match args.rules {
+            true => DumpedFrames::OfRules,
+            false => DumpedFrames::Matching((&args.filter).into()),
+        },
     }
 }
 
@@ -158,6 +163,7 @@ fn row<'a>(device: &'a Device, frame: &TakenFrame) -> Row<'a> {
         ifname: &device.name,
         ifindex: device.ifindex,
         queue: frame.queue,
+        len: frame.bytes.len(),
         parsed: Packet::read(frame.bytes),
         frame: view::hex(frame.bytes),
     }

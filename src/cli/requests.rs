@@ -93,6 +93,7 @@ pub fn action(args: &grammar::RuleAdd) -> Option<ActionRequest> {
         forward,
         pass,
         drop,
+        socket,
     } = &args.action;
     let forward = forward.clone().map(|device| ActionSpec::Forward {
         device,
@@ -100,9 +101,10 @@ pub fn action(args: &grammar::RuleAdd) -> Option<ActionRequest> {
     });
     let pass = pass.then_some(ActionSpec::Pass);
     let drop = drop.then_some(ActionSpec::Drop);
+    let socket = socket.then_some(ActionSpec::Socket);
     Some(ActionRequest {
         matches: (&args.matches).into(),
-        action: forward.or(pass).or(drop)?,
+        action: forward.or(pass).or(drop).or(socket)?,
         too_long: args.too_long,
     })
 }

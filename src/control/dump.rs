@@ -8,7 +8,9 @@ use super::validate;
 use crate::datapath::{self, Dump, DumpSpec, Interface, Pins};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
-use crate::model::{Match, Mode, PacketFilter, Ports, Prefix, Proto, ReadQueue, Taken, TakenFrame};
+use crate::model::{
+    Match, Mode, PacketFilter, Ports, Prefix, Proto, ReadQueue, Remedy, Taken, TakenFrame, Verb,
+};
 
 /// How long nobody looks whether the run is to end.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -25,7 +27,15 @@ pub struct DumpRequest {
     pub mode: Option<Mode>,
     /// None: all.
     pub queue: Option<u32>,
-    pub filter: PacketFilter,
+    pub what: DumpedFrames,
+}
+
+/// Which frames are taken.
+#[derive(Clone, Debug)]
+pub enum DumpedFrames {
+    Matching(PacketFilter),
+    /// What rules of the interface take for sockets.
+    OfRules,
 }
 
 /// Who shows the frames.
@@ -43,31 +53,43 @@ pub struct DumpReport {
     pub broken: Option<Error>,
 }
 
-/// Frames that are about to be taken.
+/// Frames that are taken, once that has begun.
 pub struct Dumping {
     pub device: Device,
     dump: Dump,
 }
 
-/// Prepares all. The first frame is taken by `run`.
+/// Prepares all, and takes no frame yet.
 pub fn dump(pins: &Pins, request: &DumpRequest) -> Result<Dumping> {
-    validate_filter(&request.filter)?;
+    if let DumpedFrames::Matching(filter) = &request.what {
+        validate_filter(filter)?;
+    }
     let device = device::by_name(&request.interface)?;
     device.require_ethernet_header()?;
     let spec = DumpSpec {
         device: &device,
         mode: request.mode,
         queue: request.queue,
-        filter: &request.filter,
     };
-    let dump = match with_program(pins, &device)? {
-        Some(interface) => {
+    let interface = attached(pins, &device)?;
+    // Beside a program at the tc hook, there can be another.
+    let has_xdp = |interface: &Interface| interface.mode != Mode::Tc;
+    let dump = match (&request.what, interface) {
+        (DumpedFrames::OfRules, None) => return Err(not_attached(&device)),
+        (DumpedFrames::OfRules, Some(interface)) => Dump::of_rules(pins, &interface, &spec)?,
+        (DumpedFrames::Matching(filter), Some(interface)) if has_xdp(&interface) => {
             require_mode(&interface, request.mode)?;
-            Dump::stand_in(pins, &interface, &spec)?
+            Dump::stand_in(pins, &interface, &spec, filter)?
         }
-        None => Dump::attach(pins, &spec)?,
+        (DumpedFrames::Matching(filter), _) => Dump::attach(pins, &spec, filter)?,
     };
     Ok(Dumping { device, dump })
+}
+
+fn not_attached(device: &Device) -> Error {
+    let why = format!("{}: not attached", device.name);
+    let status = Remedy::from(Verb::Plain("status")) + " shows the interfaces that are";
+    failure(Exit::NotFound, (why, status))
 }
 
 fn validate_filter(filter: &PacketFilter) -> Result<()> {
@@ -85,12 +107,11 @@ fn validate_filter(filter: &PacketFilter) -> Result<()> {
     })
 }
 
-/// The interface, where it is attached and its XDP program is ours. Beside one at the tc hook, there can be another.
-fn with_program(pins: &Pins, device: &Device) -> Result<Option<Interface>> {
+/// The interface, where it is attached.
+fn attached(pins: &Pins, device: &Device) -> Result<Option<Interface>> {
     let interfaces = datapath::read(pins, || datapath::interfaces(pins))?;
     let mut interfaces = interfaces.unwrap_or_default().into_iter();
-    let is_it = |interface: &Interface| interface.ifindex == device.ifindex && !interface.moved;
-    Ok(interfaces.find(|interface| is_it(interface) && interface.mode != Mode::Tc))
+    Ok(interfaces.find(|interface| interface.ifindex == device.ifindex && !interface.moved))
 }
 
 fn require_mode(interface: &Interface, wanted: Option<Mode>) -> Result<()> {
@@ -114,7 +135,12 @@ impl Dumping {
         self.dump.queues()
     }
 
-    /// Takes frames until so many are shown, until it is over, or until no more can come.
+    /// From now on, frames are taken.
+    pub fn begin(&mut self) -> Result<()> {
+        self.dump.begin()
+    }
+
+    /// Shows frames until so many are shown, until it is over, or until no more can come.
     pub fn run(
         mut self,
         count: Option<u64>,
@@ -125,7 +151,6 @@ impl Dumping {
         let is_enough = |taken: &Taken| count.is_some_and(|count| taken.read >= count);
         let mut broken = None;
         let mut looked = Instant::now();
-        self.dump.begin()?;
         while !is_enough(&taken) && !is_over() && broken.is_none() {
             self.dump.wait(PATIENCE)?;
             self.show(count, &mut taken, sink)?;

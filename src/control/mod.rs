@@ -46,7 +46,7 @@ pub use delete::{DeleteReport, DeleteRequest, delete};
 pub use detach::{DetachReport, DetachRequest, Left, detach};
 pub use diagnose::{Recheck, diagnose, recheck, revert};
 pub use drain::{Drained, Draining, Progress, drain};
-pub use dump::{DumpReport, DumpRequest, Dumping, FrameSink, dump};
+pub use dump::{DumpReport, DumpRequest, DumpedFrames, Dumping, FrameSink, dump};
 pub use error::{Error, Field, reason as why_not_rewritten};
 pub use explain::{ExplainRequest, PacketSpec, explain};
 pub use export::{export, schema};

@@ -224,7 +224,7 @@ plain! {
     flow_key = 40;
     flow_table = 16;
     flow_tags = 64;
-    interface = 120;
+    interface = 124;
     locator = LOCATOR_LEN;
     only_rule = 64;
     place = 8;

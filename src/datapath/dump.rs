@@ -13,8 +13,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::abi::{self, DumpSkelBuilder, XdpredirDumpSkelBuilder};
 use super::af_xdp::{ONE_BUFFER, Socket};
+use super::bpffs::{At, exists};
 use super::foreign::Foreign;
-use super::load::{map_of, program_of};
+use super::load::{SOCKETS, map_of, program_of};
 use super::mode::{self, choose};
 use super::queues::bind_all;
 use super::wanted::encode;
@@ -35,14 +36,13 @@ const FIRST: [u8; 4] = [0; 4];
 /// Maps of the headers that the programs share, and that this one does without.
 const UNUSED: [&str; 2] = ["rulesets", "egress"];
 
-/// What is to be taken.
+/// Where frames are to be taken.
 pub struct DumpSpec<'a> {
     pub device: &'a Device,
     /// None: the one that pays.
     pub mode: Option<Mode>,
     /// None: all.
     pub queue: Option<u32>,
-    pub filter: &'a PacketFilter,
 }
 
 /// Frames that are taken, once that has begun.
@@ -52,7 +52,10 @@ pub struct Dump {
     pub mode: Mode,
     // In this order, so that no frame is handed to a socket that is gone.
     way: Option<Way>,
-    maps: Maps,
+    /// Where the program finds the sockets.
+    readers: MapHandle,
+    /// None: the program is the interface's own, and tells nothing.
+    taking: Option<Taking>,
     sockets: Vec<Socket>,
 }
 
@@ -61,24 +64,23 @@ enum Way {
     /// By a link that nothing pins.
     Link(#[expect(dead_code, reason = "is there to be dropped")] OwnedFd),
     StandIn(StandIn),
+    /// By rules of the interface.
+    Rules(Interface),
 }
 
-/// What a program and this process share.
-struct Maps {
-    readers: MapHandle,
-    taking: MapHandle,
-}
+/// What a program and this process tell each other.
+struct Taking(MapHandle);
 
 impl Dump {
     /// At a device where no XDP program is.
-    pub fn attach(pins: &Pins, spec: &DumpSpec) -> Result<Self> {
+    pub fn attach(pins: &Pins, spec: &DumpSpec, filter: &PacketFilter) -> Result<Self> {
         let device = spec.device;
         if let Some(foreign) = Foreign::find(device.ifindex)? {
             let (name, whose) = (&device.name, foreign.describe());
             let why = format!("{name} has another XDP {whose}");
             return Err(failure(Exit::Conflict, (why, "detach that first")));
         }
-        let wanted = encode(spec.filter);
+        let wanted = encode(filter);
         let choice = choose(device, spec.mode, Purpose::Rules, &[])?;
         let mut mode = choice.mode;
         let (mut program, mut maps) = load(&wanted, false)?;
@@ -96,23 +98,44 @@ impl Dump {
         }
         let what = format!("{} takes no program in {mode} mode", device.name);
         let link = link.map_err(|refused| refused.of(&what))?;
-        Dump::by(pins, spec, mode, Way::Link(link), maps)
+        let (readers, taking) = maps;
+        Dump::by(pins, spec, mode, Way::Link(link), readers, Some(taking))
     }
 
     /// Before the program of an interface, which meets what is not taken.
-    pub fn stand_in(pins: &Pins, interface: &Interface, spec: &DumpSpec) -> Result<Self> {
-        let wanted = encode(spec.filter);
-        let (stand_in, maps) = StandIn::place(
+    pub fn stand_in(
+        pins: &Pins,
+        interface: &Interface,
+        spec: &DumpSpec,
+        filter: &PacketFilter,
+    ) -> Result<Self> {
+        let wanted = encode(filter);
+        let (stand_in, (readers, taking)) = StandIn::place(
             pins,
             interface,
             XdpredirDumpSkelBuilder::default(),
             |object| prepare(object, &wanted),
-            Maps::of,
+            maps_of,
         )?;
-        Dump::by(pins, spec, interface.mode, Way::StandIn(stand_in), maps)
+        let (mode, way) = (interface.mode, Way::StandIn(stand_in));
+        Dump::by(pins, spec, mode, way, readers, Some(taking))
     }
 
-    fn by(pins: &Pins, spec: &DumpSpec, mode: Mode, way: Way, maps: Maps) -> Result<Self> {
+    /// What rules of an interface take for sockets.
+    pub fn of_rules(pins: &Pins, interface: &Interface, spec: &DumpSpec) -> Result<Self> {
+        let readers = sockets_of(pins, interface)?;
+        let (mode, way) = (interface.mode, Way::Rules(interface.clone()));
+        Dump::by(pins, spec, mode, way, readers, None)
+    }
+
+    fn by(
+        pins: &Pins,
+        spec: &DumpSpec,
+        mode: Mode,
+        way: Way,
+        readers: MapHandle,
+        taking: Option<Taking>,
+    ) -> Result<Self> {
         // Drivers want a program to be there before they hand over their buffers.
         let sockets = bind_all(spec.device, mode, spec.queue)?;
         Ok(Dump {
@@ -120,7 +143,8 @@ impl Dump {
             device: spec.device.name.clone(),
             mode,
             way: Some(way),
-            maps,
+            readers,
+            taking,
             sockets,
         })
     }
@@ -140,9 +164,15 @@ impl Dump {
             true => u64::MAX,
             false => ONE_BUFFER.into(),
         };
-        self.maps.limit(longest)?;
-        let mut sockets = self.sockets.iter();
-        sockets.try_for_each(|socket| self.maps.put(socket))
+        if let Some(taking) = &self.taking {
+            taking.limit(longest)?;
+        }
+        for socket in &self.sockets {
+            let descriptor = socket.as_fd().as_raw_fd().to_ne_bytes();
+            let queue = socket.queue.to_ne_bytes();
+            self.readers.update(&queue, &descriptor, MapFlags::ANY)?;
+        }
+        Ok(())
     }
 
     /// Waits until there is a frame, for so long at most.
@@ -179,13 +209,26 @@ impl Dump {
                 Standing::Replaced => ended("another run has replaced the interface's program"),
                 Standing::Detached => ended("the interface was detached"),
             },
+            Some(Way::Rules(interface)) => {
+                let is_same = || Ok(sockets_of(&self.pins, interface)?.info()?.info.id);
+                let (now, before): (Result<u32>, _) = (is_same(), self.readers.info()?.info.id);
+                match now.is_ok_and(|now| now == before) {
+                    true => Ok(()),
+                    false => ended("the interface was detached, or attached again"),
+                }
+            }
             _ => Ok(()),
         }
     }
 
     /// From now on, frames stay where they are. Those that were taken before can still be read.
     pub fn end(&mut self) {
-        self.way = None;
+        if let Some(Way::Rules(_)) = self.way.take() {
+            for socket in &self.sockets {
+                // It would go with its socket, too.
+                let _ = self.readers.delete(&socket.queue.to_ne_bytes());
+            }
+        }
         sys::wait_for_readers();
     }
 
@@ -198,12 +241,26 @@ impl Dump {
 
     /// How many frames were left to the stack, because they were too long.
     pub fn too_long(&self) -> Result<u64> {
-        self.maps.too_long()
+        self.taking.as_ref().map_or(Ok(0), Taking::too_long)
     }
 }
 
+/// Where an interface's own program finds sockets.
+fn sockets_of(pins: &Pins, interface: &Interface) -> Result<MapHandle> {
+    let path = pins.interface_map(interface.ifindex, SOCKETS);
+    if interface.mode != Mode::Tc && exists(&path)? {
+        return MapHandle::from_pinned_path(&path).at("cannot open", &path);
+    }
+    let name = interface.name();
+    let why = match interface.mode {
+        Mode::Tc => "in tc mode, rules hand no packets to sockets: attach it in native or skb mode",
+        _ => "rules hand no packets to sockets there, because the kernel has none (AF_XDP)",
+    };
+    Err(failure(Exit::Unsupported, format!("{name}: {why}")))
+}
+
 /// The program for a device that has none.
-fn load(wanted: &abi::wanted, frags: bool) -> Result<(OwnedFd, Maps)> {
+fn load(wanted: &abi::wanted, frags: bool) -> Result<(OwnedFd, (MapHandle, Taking))> {
     let mut storage = MaybeUninit::uninit();
     let mut open = DumpSkelBuilder::default().open(&mut storage)?;
     if frags {
@@ -222,7 +279,7 @@ fn load(wanted: &abi::wanted, frags: bool) -> Result<(OwnedFd, Maps)> {
     }
     prepare(object, wanted)?;
     let mut loaded = refusal::explain(|| open.load())?;
-    let maps = Maps::of(loaded.object())?;
+    let maps = maps_of(loaded.object())?;
     Ok((program_of(loaded.object_mut())?, maps))
 }
 
@@ -234,14 +291,13 @@ fn prepare(object: &mut OpenObject, wanted: &abi::wanted) -> Result<()> {
     Ok(constants.set_initial_value(abi::bytes_of(wanted))?)
 }
 
-impl Maps {
-    fn of(object: &Object) -> Result<Self> {
-        Ok(Maps {
-            readers: MapHandle::try_from(&map_of(object, READERS)?)?,
-            taking: MapHandle::try_from(&map_of(object, TAKING)?)?,
-        })
-    }
+fn maps_of(object: &Object) -> Result<(MapHandle, Taking)> {
+    let readers = MapHandle::try_from(&map_of(object, READERS)?)?;
+    let taking = MapHandle::try_from(&map_of(object, TAKING)?)?;
+    Ok((readers, Taking(taking)))
+}
 
+impl Taking {
     /// Before frames are taken.
     fn limit(&self, longest: u64) -> Result<()> {
         let taking = abi::taking {
@@ -249,18 +305,12 @@ impl Maps {
             too_long: 0,
         };
         let value = abi::bytes_of(&taking);
-        Ok(self.taking.update(&FIRST, value, MapFlags::ANY)?)
+        Ok(self.0.update(&FIRST, value, MapFlags::ANY)?)
     }
 
     fn too_long(&self) -> Result<u64> {
-        let bytes = self.taking.lookup(&FIRST, MapFlags::ANY)?;
+        let bytes = self.0.lookup(&FIRST, MapFlags::ANY)?;
         let taking: abi::taking = abi::from_bytes(&bytes.context("the program has no variables")?)?;
         Ok(taking.too_long)
-    }
-
-    fn put(&self, socket: &Socket) -> Result<()> {
-        let (key, value) = (socket.queue, socket.as_fd().as_raw_fd());
-        let (key, value) = (key.to_ne_bytes(), value.to_ne_bytes());
-        Ok(self.readers.update(&key, &value, MapFlags::ANY)?)
     }
 }

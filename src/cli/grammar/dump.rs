@@ -17,6 +17,10 @@ pub struct Dump {
     #[arg(long, value_name = "N|all", default_value = "all", value_parser = parse_queue)]
     pub queue: Queue,
 
+    /// Read what rules take for sockets there (`rule add --socket`), in place of other frames
+    #[arg(long, conflicts_with_all = ["mode", "dst", "src", "proto", "port", "vlan", "inner_vlan"])]
+    pub rules: bool,
+
     /// Where frames are taken, at an interface that is not attached [default: auto, as `attach` has it]
     #[arg(long, value_enum)]
     pub mode: Option<XdpMode>,
