@@ -21,6 +21,8 @@ fn main() {
         "bpf/ledger_tc",
         "bpf/lost",
         "bpf/pass",
+        "bpf/dump",
+        "bpf/xdpredir_dump",
     ];
     if env::var_os("CARGO_FEATURE_BENCH").is_some() {
         sources.extend(["benches/bench", "benches/tc"]);

@@ -21,7 +21,7 @@
 #ifndef __HOOK_H__
 #define __HOOK_H__
 
-#define GO_ON (-1000) /* no verdict of any hook */
+#define GO_ON (-1000) /* no verdict of any hook: see stand_in.h */
 
 #ifdef HOOK_TC
 #include "hook_tc.h"

@@ -6,8 +6,8 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 
+#include "common_maps.h"
 #include "interface.h"
-#include "maps.h"
 
 #define hook_ctx xdp_md
 

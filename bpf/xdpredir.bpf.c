@@ -24,6 +24,7 @@
 #include "parse.h"
 #include "plain.h"
 #include "policy.h"
+#include "reader.h"
 #include "rewrite.h"
 #include "stand_in.h"
 #include "too_big.h"
@@ -173,15 +174,19 @@ static __always_inline __u32 forward(struct hook_ctx *ctx, const struct packet *
 }
 
 /*
- * For a rule that passes or drops. The later fragments of a datagram follow the first one, or they
- * would meet another rule or the policy.
+ * For a rule that passes, drops, or takes packets for a socket. The later fragments of a datagram
+ * follow the first one, or they would meet another rule or the policy.
  */
-static __always_inline __u32 settle(const struct packet *pkt, const struct decision *decision)
+static __always_inline __u32 settle(struct hook_ctx *ctx, const struct packet *pkt,
+				    const struct decision *decision)
 {
 	if (pkt->fragment == FIRST)
 		remember_first(decision);
-	return decision->action->kind == ACTION_DROP ? OUTCOME_DROPPED_BY_RULE
-						     : OUTCOME_PASSED_BY_RULE;
+	if (decision->action->kind == ACTION_DROP)
+		return OUTCOME_DROPPED_BY_RULE;
+	if (!(decision->action->flags & REWRITE_TO_SOCKET))
+		return OUTCOME_PASSED_BY_RULE;
+	return hand_to_reader(ctx) ? OUTCOME_TO_SOCKET : OUTCOME_NO_READER;
 }
 
 static __always_inline bool is_sent(__u32 outcome)
@@ -194,7 +199,8 @@ static __always_inline bool is_sent(__u32 outcome)
 static __always_inline bool is_by_rule(__u32 outcome)
 {
 	return is_sent(outcome) || outcome == OUTCOME_PASSED_BY_RULE ||
-	       outcome == OUTCOME_DROPPED_BY_RULE || outcome == OUTCOME_ANSWER_PASSED;
+	       outcome == OUTCOME_DROPPED_BY_RULE || outcome == OUTCOME_ANSWER_PASSED ||
+	       outcome == OUTCOME_TO_SOCKET || outcome == OUTCOME_NO_READER;
 }
 
 /* What is left to do where an action had this outcome. */
@@ -222,7 +228,7 @@ static __always_inline __u32 act(struct hook_ctx *ctx, const struct packet *pkt,
 	else if (kind == ACTION_FORWARD)
 		outcome = forward(ctx, pkt, decision);
 	else
-		outcome = settle(pkt, decision);
+		outcome = settle(ctx, pkt, decision);
 	return finish(ctx, pkt, decision, outcome);
 }
 
@@ -230,7 +236,7 @@ static __always_inline __u32 act(struct hook_ctx *ctx, const struct packet *pkt,
  */
 static __always_inline int verdict(__u32 outcome)
 {
-	if (is_sent(outcome) || outcome == OUTCOME_POLICY_FORWARD)
+	if (is_sent(outcome) || outcome == OUTCOME_POLICY_FORWARD || outcome == OUTCOME_TO_SOCKET)
 		return HOOK_REDIRECT;
 	if (outcome == OUTCOME_TOO_BIG_SENT || outcome == OUTCOME_ANNOUNCED ||
 	    outcome == OUTCOME_ECHO_ANSWERED)

@@ -51,6 +51,7 @@ struct action {
 #define REWRITE_SNAT_AUTO	   1024 /* for the command: it has found the new source itself */
 #define REWRITE_STICKY		   512 /* the flow keeps its backend: the connection is remembered */
 #define REWRITE_ANNOUNCE	   4096 /* for the command: the rule announces its destination */
+#define REWRITE_TO_SOCKET	   2048 /* of a pass: a socket takes the packet, if one reads */
 
 /* What becomes of a packet that is longer than the egress device's MTU. */
 #define TOO_LONG_ICMP 0 /* its sender is told: RFC 1191, RFC 8201 */

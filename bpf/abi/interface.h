@@ -46,6 +46,7 @@ struct interface {
 		       */
 	__u32 stands_for; /* of a stand-in: the id of the program in whose place it runs; see
 			     stand_in.h */
+	__u32 sockets;	  /* 1: the kernel has sockets that take packets from rules (AF_XDP) */
 };
 #define MODE_NATIVE 1
 #define MODE_SKB    2
@@ -61,6 +62,6 @@ struct interface {
 #define LEDGER_UNWANTED	   1 /* attach --no-ledger */
 #define LEDGER_UNAVAILABLE 2 /* the kernel has no BTF, or refused the tracing programs */
 
-_Static_assert(sizeof(struct interface) == 120, "interface");
+_Static_assert(sizeof(struct interface) == 124, "interface");
 
 #endif

@@ -16,6 +16,7 @@
 #define MAX_LOCATORS	  65536	  /* backends with a locator */
 #define PAIRED_ENTRIES	  4096	  /* devices that the map `paired` tells apart */
 #define MAX_RULE_BACKENDS 255	  /* backends of one rule */
+#define MAX_SOCKETS	  1024	  /* queues of an interface that sockets can read from */
 
 /* Two rule sets have room: the live one, and the next, which may have nothing of it. */
 #define ROOM_LOCATORS 131072

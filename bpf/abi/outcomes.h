@@ -36,6 +36,8 @@
 #define OUTCOME_ANNOUNCED	  27 /* a question for an announced address was answered */
 #define OUTCOME_ECHO_ANSWERED	  28 /* an echo request to one was */
 #define OUTCOME_NO_SOURCE_PORT	  29 /* none is free for its connection; the packet is dropped */
-#define OUTCOMES		  30
+#define OUTCOME_TO_SOCKET	  30 /* by a rule, and read there */
+#define OUTCOME_NO_READER	  31 /* by a rule, and nobody reads; the packet passes */
+#define OUTCOMES		  32
 
 #endif

@@ -130,6 +130,8 @@ fn needs(command: &Command) -> Refusal {
         Command::Features(_) => "needs root (CAP_SYS_ADMIN) to enter network namespaces".into(),
         Command::Attach(_) => capability::refused_to_attach()
             .unwrap_or_else(|| "needs root, or write access to the pin directory".into()),
+        Command::Dump(_) => capability::refused_to_attach()
+            .unwrap_or_else(|| "needs root (CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF)".into()),
         Command::Lab(_) => "needs root (CAP_SYS_ADMIN, CAP_NET_ADMIN)".into(),
         _ => "needs root, or access to the pin directory".into(),
     }

@@ -2,6 +2,7 @@
 
 mod apply;
 mod capture;
+mod dump;
 mod explain;
 mod flow;
 mod rule;
@@ -17,6 +18,7 @@ use xdpredir::model::{PolicySpec, SourcePorts, TableSize};
 
 pub use self::apply::{Apply, Diff, Export, Format, Reading};
 pub use self::capture::{Capture, Packets, Stage};
+pub use self::dump::{Dump, PacketFilter, Queue, XdpMode};
 pub use self::explain::{Explain, TcpFlag};
 pub use self::flow::{Flow, FlowDel, FlowFilter};
 pub use self::rule::{
@@ -119,6 +121,14 @@ pub enum Command {
     /// Packets go their way as without a capture. It lasts until Ctrl-C, or --count, and nothing of it is left then, or
     /// when it is killed. What comes faster than it is read is left out, and counted at the end.
     Capture(Capture),
+    /// Take frames away from the host, and show them, until Ctrl-C.
+    ///
+    /// The frames that arrive at an interface, or those of them that options name, are taken by sockets (AF_XDP), one
+    /// for each queue, before any rule and the host's network stack see them. All others go their way, and once this
+    /// run has ended, in whatever way, all of them do. The interface may be attached or not. Each frame is a line
+    /// with the time when it was read, in UTC, and its queue. At the end it says how many frames came faster than they
+    /// were read: these are lost.
+    Dump(Dump),
     /// Add, delete, list and load rules, and find their backends again
     #[command(subcommand)]
     Rule(Rule),

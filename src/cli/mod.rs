@@ -8,6 +8,7 @@ mod completions;
 mod detach;
 mod doctor;
 mod drain;
+mod dump;
 mod explain;
 mod export;
 mod failed;
@@ -85,6 +86,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => return doctor::run(global, args),
         Command::Capture(args) => return capture::run(global, args),
         Command::Explain(args) => return explain::run(global, args),
+        Command::Dump(args) => dump::run(global, args)?,
         Command::Rule(verb) => return rule::run(global, verb),
         Command::Flow(verb) => flow::run(global, verb)?,
         Command::History => history::run(global)?,

@@ -4,7 +4,7 @@ use xdpredir::control::{
     ActionRequest, ActionSpec, AddRequest, DeleteRequest, DeviceSpec, FlowSelector, MatchSpec,
     NamespaceSpec, RuleSelector,
 };
-use xdpredir::model::{Pops, Port, Ports, Proto, Reply, Rewrite, Rewriting};
+use xdpredir::model::{PacketFilter, Pops, Port, Ports, Proto, Reply, Rewrite, Rewriting};
 
 use super::grammar;
 
@@ -93,6 +93,7 @@ pub fn action(args: &grammar::RuleAdd) -> Option<ActionRequest> {
         forward,
         pass,
         drop,
+        socket,
     } = &args.action;
     let forward = forward.clone().map(|device| ActionSpec::Forward {
         device,
@@ -100,9 +101,10 @@ pub fn action(args: &grammar::RuleAdd) -> Option<ActionRequest> {
     });
     let pass = pass.then_some(ActionSpec::Pass);
     let drop = drop.then_some(ActionSpec::Drop);
+    let socket = socket.then_some(ActionSpec::Socket);
     Some(ActionRequest {
         matches: (&args.matches).into(),
-        action: forward.or(pass).or(drop)?,
+        action: forward.or(pass).or(drop).or(socket)?,
         too_long: args.too_long,
     })
 }
@@ -141,6 +143,19 @@ impl From<&grammar::RuleDel> for DeleteRequest {
         DeleteRequest::Rule {
             matches: (&args.matches).into(),
             server: args.server,
+        }
+    }
+}
+
+impl From<&grammar::PacketFilter> for PacketFilter {
+    fn from(args: &grammar::PacketFilter) -> Self {
+        PacketFilter {
+            dst: args.dst,
+            src: args.src,
+            proto: args.proto,
+            ports: args.port,
+            vlan: args.vlan,
+            inner_vlan: args.inner_vlan,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Adds a rule that needs no backend: it forwards, passes or drops.
+//! Adds a rule that needs no backend: it forwards, passes, drops, or takes packets for a socket.
 
 use std::collections::BTreeSet;
 
@@ -33,6 +33,7 @@ pub enum ActionSpec {
     },
     Pass,
     Drop,
+    Socket,
 }
 
 /// What was added.
@@ -113,6 +114,7 @@ impl ActionSpec {
         let (name, mac) = match self {
             ActionSpec::Pass => return Ok(Action::Pass),
             ActionSpec::Drop => return Ok(Action::Drop),
+            ActionSpec::Socket => return Ok(Action::Socket),
             ActionSpec::Forward { device, mac } => (device, *mac),
         };
         let device = device::by_name(name)?;

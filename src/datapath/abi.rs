@@ -46,6 +46,14 @@ mod generated {
         include!(concat!(env!("OUT_DIR"), "/lost.skel.rs"));
     }
 
+    pub mod dump {
+        include!(concat!(env!("OUT_DIR"), "/dump.skel.rs"));
+    }
+
+    pub mod xdpredir_dump {
+        include!(concat!(env!("OUT_DIR"), "/xdpredir_dump.skel.rs"));
+    }
+
     pub mod pass {
         include!(concat!(env!("OUT_DIR"), "/pass.skel.rs"));
     }
@@ -61,10 +69,13 @@ mod limits {
 pub use generated::capture::XdpredirCaptureSkelBuilder;
 pub use generated::capture::types::{capture, sighting, wanted};
 pub use generated::capture_tc::XdpredirCaptureTcSkelBuilder;
+pub use generated::dump::DumpSkelBuilder;
+pub use generated::dump::types::taking;
 pub use generated::ledger_tc::{LedgerTcSkel, LedgerTcSkelBuilder};
 pub use generated::lost::{LostSkel, LostSkelBuilder};
 pub use generated::pass::PassSkelBuilder;
 pub use generated::tc::XdpredirTcSkelBuilder;
+pub use generated::xdpredir_dump::XdpredirDumpSkelBuilder;
 pub use ledger::types::failure_key;
 pub use ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use limits::*;
@@ -230,7 +241,7 @@ plain! {
     flow_key = 40;
     flow_table = 16;
     flow_tags = 64;
-    interface = 120;
+    interface = 124;
     locator = LOCATOR_LEN;
     only_rule = 64;
     place = 8;
@@ -245,6 +256,7 @@ plain! {
     set = 64;
     shown = 20;
     sighting = 64;
+    taking = 16;
     wanted = 80;
 }
 

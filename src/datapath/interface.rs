@@ -23,6 +23,8 @@ const OUTCOMES: [(u32, &str); abi::OUTCOMES as usize] = [
     (abi::OUTCOME_FORWARDED, "forwarded"),
     (abi::OUTCOME_PASSED_BY_RULE, "passed_by_rule"),
     (abi::OUTCOME_DROPPED_BY_RULE, "dropped_by_rule"),
+    (abi::OUTCOME_TO_SOCKET, "to_socket"),
+    (abi::OUTCOME_NO_READER, "no_reader"),
     (abi::OUTCOME_ANSWERED, "answered"),
     (abi::OUTCOME_ANSWER_PASSED, "answer_passed"),
     (abi::OUTCOME_NO_CONNECTION, "no_connection"),
@@ -154,6 +156,7 @@ fn action_of(outcome: u32) -> &'static str {
         abi::OUTCOME_REDIRECTED
         | abi::OUTCOME_ANSWERED
         | abi::OUTCOME_FORWARDED
+        | abi::OUTCOME_TO_SOCKET
         | abi::OUTCOME_POLICY_FORWARD => "redirect",
         abi::OUTCOME_TOO_BIG_SENT | abi::OUTCOME_ANNOUNCED | abi::OUTCOME_ECHO_ANSWERED => "tx",
         abi::OUTCOME_NO_HEADROOM

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{Map, MapCore, MapFlags, MapHandle, Object, OpenObject, Program, libbpf_sys};
+use libbpf_rs::{
+    Map, MapCore, MapFlags, MapHandle, MapType, Object, OpenObject, Program, libbpf_sys,
+};
 
 use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::banks::Kind;
@@ -24,6 +26,9 @@ use super::{Pins, banks, policy, refusal, ruleset, stand_in, sys};
 use crate::host::device::{self, Device};
 use crate::host::{netns, xdp};
 use crate::model::{LedgerState, Mode, Purpose};
+
+/// The map of the sockets that rules hand packets to. Some kernels have none.
+pub(super) const SOCKETS: &str = "sockets";
 
 /// What the variables of the XDP program are called in the BPF object.
 pub(super) const VARIABLES: &str = "xdpredir.bss";
@@ -191,6 +196,7 @@ pub(super) fn open<'a, B: SkelBuilder<'a>>(
             // Tells the kernel how large a bank is.
             "counters" => map.set_inner_map_fd(banks.counters.as_fd())?,
             "lines" => map.set_inner_map_fd(banks.lines.as_fd())?,
+            SOCKETS => map.set_autocreate(constants.sockets != 0)?,
             _ => {}
         }
     }
@@ -250,6 +256,7 @@ pub fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
         mac: device.mac.map_or([0; 6], |mac| mac.0),
         for_answers: (variant.purpose == Purpose::Answers).into(),
         yields: stand_in::has_slots().into(),
+        sockets: (variant.mode != Mode::Tc && MapType::Xskmap.is_supported()?).into(),
         ..Default::default()
     };
     if let Some(links) = variant.links {
@@ -276,6 +283,16 @@ pub(super) fn reuse_shared(
     reuse(&pins.state(), &used, object)
 }
 
+/// Has an object find the sockets of an interface.
+pub(super) fn reuse_sockets(pins: &Pins, ifindex: u32, object: &mut OpenObject) -> Result<()> {
+    let sockets = OWN.into_iter().filter(|(map, _)| *map == SOCKETS);
+    reuse(
+        &pins.interface(ifindex),
+        &sockets.collect::<Vec<_>>(),
+        object,
+    )
+}
+
 /// Has an object use all maps that an interface's program uses.
 pub(super) fn reuse_all(pins: &Pins, ifindex: u32, object: &mut OpenObject) -> Result<()> {
     reuse_shared(pins, object, |_| true)?;
@@ -286,7 +303,8 @@ pub(super) fn reuse_all(pins: &Pins, ifindex: u32, object: &mut OpenObject) -> R
 fn reuse(directory: &Path, maps: &[Schema], object: &mut OpenObject) -> Result<()> {
     for mut map in object.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
-        if let Some(pin) = pin_of(maps, &name).filter(|_| name != CONFIG) {
+        let is_used = name != CONFIG && map.autocreate();
+        if let Some(pin) = pin_of(maps, &name).filter(|_| is_used) {
             let path = directory.join(pin);
             map.reuse_pinned_map(&path).at("cannot use", &path)?;
         }
@@ -369,7 +387,7 @@ fn pin_interface(pins: &Pins, ifindex: u32, object: &mut Object) -> Result<()> {
 
 fn pin_maps(directory: &Path, maps: &[Schema], object: &mut Object) -> Result<()> {
     mkdir(directory, 0o700).at("cannot make", directory)?;
-    for map in object.maps_mut() {
+    for map in object.maps_mut().filter(|map| map.autocreate()) {
         if let Some(pin) = pin_of(maps, &map.name().to_string_lossy()) {
             sys::pin(map.as_fd(), &directory.join(pin))?;
         }

@@ -1,6 +1,7 @@
 //! All that touches BPF.
 
 mod abi;
+mod af_xdp;
 mod allocator;
 mod answers;
 mod apply;
@@ -14,6 +15,7 @@ mod cause;
 mod counters;
 mod detach;
 mod drop_reasons;
+mod dump;
 mod error;
 mod filter;
 mod flow_table;
@@ -34,6 +36,7 @@ mod permissions;
 mod pins;
 mod policy;
 mod program;
+mod queues;
 mod refusal;
 mod rehearsal;
 mod ruleset;
@@ -56,6 +59,7 @@ pub use capture::{
 };
 pub use cause::{exit_code, is_refused};
 pub use detach::{clear, detach};
+pub use dump::{Dump, DumpSpec};
 pub use error::Error;
 pub use flow_table::source_ports;
 pub use flow_table::{FlowTable, connection, in_use as connections_in_use};

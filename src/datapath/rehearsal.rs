@@ -15,7 +15,7 @@ use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::bpffs::At;
 use super::flow_table::{Empty, FlowTable};
 use super::interface::{constants_of, outcomes_of};
-use super::load::{VARIABLES, map_of, open, reuse_shared};
+use super::load::{VARIABLES, map_of, open, reuse_shared, reuse_sockets};
 use super::maps::Counters;
 use super::{Interface, Pins, refusal};
 use crate::error::{Exit, failure};
@@ -117,6 +117,7 @@ where
     };
     let (mut opened, _banks) = open(builder, storage, &constants)?;
     reuse_shared(pins, opened.open_object_mut(), |name| READ.contains(&name))?;
+    reuse_sockets(pins, interface.ifindex, opened.open_object_mut())?;
     let mut loaded = refusal::explain(|| opened.load())?;
     run(&mut Rehearsal::of(pins, loaded.object_mut(), constants)?)
 }

@@ -35,7 +35,12 @@ pub const SHARED: [Schema; 21] = [
 
 /// An interface's own maps. When another version takes over, `policy` stays, `outcomes` does if its schema is the same,
 /// and `config` is made from that of the other version. Later schemas of `config` only add fields at its end.
-pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 3), ("config", 8)];
+pub const OWN: [Schema; 4] = [
+    ("outcomes", 8),
+    ("policy", 3),
+    ("config", 8),
+    ("sockets", 1),
+];
 
 /// The first schema of `config` whose fields all later ones begin with.
 pub const FIRST_CONFIG: u32 = 6;

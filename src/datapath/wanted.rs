@@ -1,4 +1,4 @@
-//! Which packets a program of a capture looks at: see bpf/wanted.h.
+//! Which packets somebody wants to see, as programs have it: see bpf/wanted.h.
 
 use std::net::IpAddr;
 

@@ -56,6 +56,8 @@ pub struct Device {
     pub native_program: bool,
     /// Frames that it was given and dropped, since it was made.
     pub tx_dropped: u64,
+    /// How many queues it may receive by; it may use fewer.
+    pub rx_queues: u32,
 }
 
 impl Device {
@@ -227,6 +229,7 @@ fn read(link: &LinkMessage) -> Device {
                 device.vlan = infos.iter().find_map(vlan);
                 device.vnet_header = infos.iter().any(has_vnet_header);
             }
+            LinkAttribute::NumRxQueues(count) => device.rx_queues = *count,
             LinkAttribute::Stats64(stats) => device.tx_dropped = stats.tx_dropped,
             LinkAttribute::Xdp(xdp) => device.native_program = xdp.iter().any(is_native),
             _ => {}

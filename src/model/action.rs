@@ -25,6 +25,8 @@ pub enum Action {
     /// They go on to the host.
     Pass,
     Drop,
+    /// A socket takes them, as long as somebody reads; otherwise they go on to the host.
+    Socket,
 }
 
 /// The MAC addresses of a frame.
@@ -44,6 +46,7 @@ pub enum ActionKind {
     Forward,
     Pass,
     Drop,
+    Socket,
 }
 
 impl Action {
@@ -54,6 +57,7 @@ impl Action {
             Action::Forward { .. } => ActionKind::Forward,
             Action::Pass => ActionKind::Pass,
             Action::Drop => ActionKind::Drop,
+            Action::Socket => ActionKind::Socket,
         }
     }
 
@@ -74,6 +78,7 @@ impl ActionKind {
             ActionKind::Forward => "forward",
             ActionKind::Pass => "pass",
             ActionKind::Drop => "drop",
+            ActionKind::Socket => "socket",
         }
     }
 }

@@ -73,6 +73,7 @@ impl Explanation {
             "answered",
             "answer_passed",
             "policy_forward",
+            "to_socket",
         ]
         .contains(&self.outcome)
     }

@@ -156,7 +156,7 @@ impl Rule {
     pub fn too_long_of(&self, action: Action) -> TooLong {
         match action {
             Action::Redirect | Action::Forward { .. } => self.too_long,
-            Action::Pass | Action::Drop => TooLong::default(),
+            Action::Pass | Action::Drop | Action::Socket => TooLong::default(),
         }
     }
 

@@ -314,7 +314,7 @@ impl RuleEntry {
                     ..entry
                 }
             }
-            Action::Pass | Action::Drop => entry,
+            Action::Pass | Action::Drop | Action::Socket => entry,
         }
     }
 }

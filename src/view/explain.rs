@@ -244,6 +244,8 @@ fn because(outcome: &str) -> Option<&'static str> {
         }
         "no_connection" => "its connection cannot be remembered: there is no room",
         "no_source_port" => "no source port is free for its connection",
+        "to_socket" => "`dump --rules` reads it",
+        "no_reader" => "no `dump --rules` reads there",
         "not_ip" => "it is neither IPv4 nor IPv6",
         "not_udp_tcp" => "no rule matches, and its protocol has no ports",
         "not_unicast" => "it is broadcast, multicast or link-local, and no rule names its address",

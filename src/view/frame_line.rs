@@ -21,6 +21,21 @@ pub fn frame_line(bytes: &[u8], len: usize) -> String {
     }
 }
 
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The same on several lines, sixteen bytes each.
+pub fn hex_lines(bytes: &[u8]) -> String {
+    let pairs = |row: &[u8]| row.iter().map(|byte| format!("{byte:02x} ")).collect();
+    let rows = bytes
+        .chunks(16)
+        .map(pairs)
+        .map(|row: String| row.trim_end().to_string() + "\n");
+    rows.collect()
+}
+
 fn line(packet: &Packet) -> String {
     let tags = packet.vlans.iter().map(|id| format!("vlan {id}, "));
     let tags: String = tags.collect();
@@ -180,6 +195,13 @@ mod tests {
     fn the_time_of_day_is_that_of_utc() {
         let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_micros(90_061_000_001);
         assert_eq!(time_of_day(time), "01:01:01.000001Z");
+    }
+
+    #[test]
+    fn bytes_are_digits() {
+        assert_eq!(hex(&[0, 0xab]), "00ab");
+        let rows = "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00\n07\n";
+        assert_eq!(hex_lines(&[[0; 16].as_slice(), &[7]].concat()), rows);
     }
 
     #[test]

@@ -26,6 +26,6 @@ mod units;
 pub mod watch;
 
 pub use escape::escape;
-pub use frame_line::{frame_line, time_of_day};
+pub use frame_line::{frame_line, hex, hex_lines, time_of_day};
 pub use out::{complaint, line, notice, sentence, text, warning};
 pub use units::count;

@@ -12,7 +12,8 @@ use xdpredir::model::{
 
 #[derive(Subcommand)]
 pub enum Rule {
-    /// Add a backend to the rule for a match, or update it; or add a rule that forwards, passes or drops.
+    /// Add a backend to the rule for a match, or update it; or add a rule that forwards, passes, drops or takes
+    /// packets for `dump`.
     ///
     /// Of several rules that match a packet, the most specific one takes it. Matches are compared by
     /// destination prefix, source prefix, port (one, a range, any), protocol, inner VLAN and interface, in
@@ -25,7 +26,7 @@ pub enum Rule {
     /// that --snat, --announce and --keep-ttl of the rule's other backends hold for this one, too; --reply nat and
     /// --reply none alone change nothing else. A rule has up to 255 backends.
     ///
-    /// With --forward, --pass or --drop the rule has no backends. If neither address is given, it is added
+    /// With --forward, --pass, --drop or --socket the rule has no backends. If neither address is given, it is added
     /// for IPv4 and for IPv6. A rule with backends does not become such a rule: delete it first.
     Add(RuleAdd),
     /// Delete one backend, a rule with all its backends, or all rules.
@@ -162,7 +163,7 @@ pub struct RuleAdd {
 
     /// What becomes of packets that are longer than the egress device's MTU [default: icmp, or as the
     /// rule has it]
-    #[arg(long, value_name = "ACTION", value_parser = too_long(), conflicts_with_all = ["pass", "drop"])]
+    #[arg(long, value_name = "ACTION", value_parser = too_long(), conflicts_with_all = ["pass", "drop", "socket"])]
     pub too_long: Option<TooLong>,
 
     #[command(flatten)]
@@ -188,6 +189,11 @@ pub struct Action {
     /// Drop the packets
     #[arg(long, group = "action", conflicts_with = "mac")]
     pub drop: bool,
+
+    /// Take the packets away from the host as long as `dump --rules` reads them at the interface where they
+    /// arrive; otherwise they pass
+    #[arg(long, group = "action", conflicts_with = "mac")]
+    pub socket: bool,
 }
 
 /// What only a backend has.

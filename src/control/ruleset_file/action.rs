@@ -40,6 +40,7 @@ pub fn without_backends(
     let action = match kind {
         ActionKind::Forward => forward(record, asked)?,
         ActionKind::Drop => Action::Drop,
+        ActionKind::Socket => Action::Socket,
         _ => Action::Pass,
     };
     Ok(Rule {

@@ -174,7 +174,7 @@ impl<'a, H: Host, P: FnMut(usize, usize)> Compiler<'a, H, P> {
         }
     }
 
-    /// A rule that forwards, passes or drops.
+    /// A rule without backends.
     fn act(&mut self, place: Place, entry: &RuleEntry) -> Result<(), Fault> {
         let fault = |error| Fault::new(place, error);
         head::require_no_backends(entry).map_err(fault)?;
@@ -203,6 +203,7 @@ impl<'a, H: Host, P: FnMut(usize, usize)> Compiler<'a, H, P> {
         match entry.action {
             ActionKind::Forward => {}
             ActionKind::Drop => return Ok(Action::Drop),
+            ActionKind::Socket => return Ok(Action::Socket),
             _ => return Ok(Action::Pass),
         }
         let fault = |error| Fault::new(place, error);

@@ -199,6 +199,7 @@ pub fn stored_backend(rule: &Rule, backend: &Backend, counter: u32) -> abi::acti
 
 /// What a rule without backends does; None where it needs some.
 pub fn stored_action(rule: &Rule) -> Option<abi::action> {
+    // Versions that know no sockets let the packets pass.
     let (kind, ifindex, macs, completes) = match rule.action {
         Action::Redirect => return None,
         Action::Forward {
@@ -206,13 +207,14 @@ pub fn stored_action(rule: &Rule) -> Option<abi::action> {
             macs,
             completes_checksum,
         } => (abi::ACTION_FORWARD, ifindex, macs, completes_checksum),
-        Action::Pass => (abi::ACTION_PASS, 0, None, false),
+        Action::Pass | Action::Socket => (abi::ACTION_PASS, 0, None, false),
         Action::Drop => (abi::ACTION_DROP, 0, None, false),
     };
     let flags = [
         (completes, abi::REWRITE_COMPLETES_CHECKSUM),
         (rule.decrement_ttl, abi::REWRITE_DECREMENT_TTL),
         (macs.is_some(), abi::REWRITE_MAC),
+        (rule.action == Action::Socket, abi::REWRITE_TO_SOCKET),
     ];
     Some(abi::action {
         kind: kind as u8,
@@ -246,6 +248,7 @@ pub fn rule_of(matches: Match, actions: &[(abi::action, u32)]) -> Rule {
             macs: has(first, abi::REWRITE_MAC).then(|| macs_of(first.frame)),
             completes_checksum: has(first, abi::REWRITE_COMPLETES_CHECKSUM),
         }),
+        abi::ACTION_PASS if has(first, abi::REWRITE_TO_SOCKET) => without_backends(Action::Socket),
         abi::ACTION_PASS => without_backends(Action::Pass),
         abi::ACTION_DROP => without_backends(Action::Drop),
         _ => Rule {
@@ -369,6 +372,7 @@ mod tests {
             forward(Some(macs)),
             Action::Pass,
             Action::Drop,
+            Action::Socket,
         ];
         for (action, too_long) in all.into_iter().zip(TooLong::ALL.into_iter().cycle()) {
             let rule = Rule {

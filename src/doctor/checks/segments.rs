@@ -12,7 +12,7 @@ const QUIC: [u16; 5] = [443, 784, 853, 4433, 8443];
 /// Of rules that send packets on. Most senders of UDP hand over each datagram alone: their rules count on QUIC's ports, and where
 /// frames that were too long have passed.
 fn rules(facts: &Facts, passed: bool) -> Protos {
-    let sends = |rule: &&Rule| !matches!(rule.action, Action::Pass | Action::Drop);
+    let sends = |rule: &&Rule| matches!(rule.action, Action::Redirect | Action::Forward { .. });
     let any = |wanted: &dyn Fn(&Match) -> bool| {
         let rules = facts.rules.iter().filter(sends);
         rules.map(|rule| &rule.matches).any(wanted)

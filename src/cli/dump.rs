@@ -1,0 +1,214 @@
+//! `xdpredir dump`
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, IsTerminal, Stdout, Write, stdout};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use xdpredir::control::{self, DumpRequest, DumpedFrames, Dumping, FrameSink};
+use xdpredir::error::{Exit, failure};
+use xdpredir::host::device::Device;
+use xdpredir::model::{Mode, Packet, ReadQueue, Taken, TakenFrame};
+use xdpredir::view::{self, pcapng, watch};
+
+use super::grammar::{Dump, Global, Queue, XdpMode};
+use super::pins;
+
+/// A frame as scripts read it.
+#[derive(Serialize)]
+struct Row<'a> {
+    time: String,
+    ifname: &'a str,
+    ifindex: u32,
+    queue: u32,
+    len: usize,
+    parsed: Option<Packet>,
+    frame: String,
+}
+
+pub fn run(global: &Global, args: &Dump) -> Result<()> {
+    let stop = watch::on_interrupt()?;
+    let target = args.write.as_deref().map(open).transpose()?;
+    let mut dumping = control::dump(&pins(global)?, &request(args))?;
+    let device = dumping.device.clone();
+    let mut sink = Sink {
+        form: Form::new(global, args, target, &device.name)?,
+        device,
+    };
+    dumping.begin()?;
+    view::notice(begun(&dumping));
+    let report = dumping.run(args.count, || stop.try_recv().is_ok(), &mut sink)?;
+    view::notice(ended(&report.taken));
+    report.broken.map_or(Ok(()), Err)
+}
+
+fn request(args: &Dump) -> DumpRequest {
+    DumpRequest {
+        interface: args.interface.clone(),
+        mode: args.mode.map(|mode| match mode {
+            XdpMode::Native => Mode::Native,
+            XdpMode::Skb => Mode::Skb,
+        }),
+        queue: match args.queue {
+            Queue::All => None,
+            Queue::One(queue) => Some(queue),
+        },
+        what: match args.rules {
+            true => DumpedFrames::OfRules,
+            false => DumpedFrames::Matching((&args.filter).into()),
+        },
+    }
+}
+
+/// Where frames are written. What a file has stays until the first frame may come.
+struct Target {
+    file: File,
+    /// None: it is standard output.
+    name: Option<String>,
+}
+
+fn open(path: &Path) -> Result<Target> {
+    if path == Path::new("-") {
+        let why =
+            "standard output is a terminal: write to a file, or to a program that reads pcapng";
+        ensure!(!stdout().is_terminal(), failure(Exit::Usage, why));
+        let file = File::from(stdout().as_fd().try_clone_to_owned()?);
+        return Ok(Target { file, name: None });
+    }
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).open(path);
+    let name = path.display().to_string();
+    let file = file.with_context(|| format!("cannot write {name}"))?;
+    Ok(Target {
+        file,
+        name: Some(name),
+    })
+}
+
+impl Target {
+    /// Begins a capture file in place of what is there.
+    fn begin(self) -> Result<pcapng::Writer<File>> {
+        let is_file = self.name.is_some() && self.file.metadata()?.is_file();
+        if is_file {
+            self.file.set_len(0)?;
+        }
+        pcapng::Writer::new(self.file)
+    }
+}
+
+/// Shows frames.
+struct Sink {
+    device: Device,
+    form: Form,
+}
+
+enum Form {
+    Lines(BufWriter<Stdout>),
+    Hex(BufWriter<Stdout>),
+    Json(BufWriter<Stdout>),
+    Pcapng(pcapng::Writer<File>, pcapng::InterfaceId),
+}
+
+impl Form {
+    fn new(global: &Global, args: &Dump, target: Option<Target>, name: &str) -> Result<Self> {
+        let out = BufWriter::new(stdout());
+        Ok(match target {
+            Some(target) => {
+                let mut writer = target.begin()?;
+                let interface = writer.interface(name)?;
+                Form::Pcapng(writer, interface)
+            }
+            None if global.json => Form::Json(out),
+            None if args.hex => Form::Hex(out),
+            None => Form::Lines(out),
+        })
+    }
+}
+
+impl FrameSink for Sink {
+    fn frame(&mut self, frame: &TakenFrame) -> Result<()> {
+        let (bytes, len) = (frame.bytes, frame.bytes.len());
+        match &mut self.form {
+            Form::Lines(out) => {
+                let time = view::time_of_day(frame.time);
+                let line = view::frame_line(bytes, len);
+                writeln!(out, "{time} queue {} {line}", frame.queue)?;
+            }
+            Form::Hex(out) => writeln!(out, "{}", view::hex_lines(bytes))?,
+            Form::Json(out) => writeln!(out, "{}", view::json::line(&row(&self.device, frame))?)?,
+            Form::Pcapng(writer, interface) => writer.frame(&pcapng::Frame {
+                interface: *interface,
+                time: frame.time,
+                bytes,
+                len,
+                comment: None,
+            })?,
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        match &mut self.form {
+            Form::Lines(out) | Form::Hex(out) | Form::Json(out) => Ok(out.flush()?),
+            Form::Pcapng(..) => Ok(()),
+        }
+    }
+}
+
+fn row<'a>(device: &'a Device, frame: &TakenFrame) -> Row<'a> {
+    Row {
+        time: humantime::format_rfc3339_nanos(frame.time).to_string(),
+        ifname: &device.name,
+        ifindex: device.ifindex,
+        queue: frame.queue,
+        len: frame.bytes.len(),
+        parsed: Packet::read(frame.bytes),
+        frame: view::hex(frame.bytes),
+    }
+}
+
+/// Which queues are read, and how their frames get here.
+fn begun(dumping: &Dumping) -> String {
+    let queues = dumping.queues();
+    let same = |a: &ReadQueue, b: &ReadQueue| a.zero_copy == b.zero_copy;
+    let groups = queues.chunk_by(same).map(|group| {
+        let how = match group[0].zero_copy {
+            true => "zero copy",
+            false => "copy",
+        };
+        match group {
+            [one] => format!("queue {}: {how}", one.number),
+            [first, .., last] => format!("queues {} to {}: {how}", first.number, last.number),
+            [] => String::new(),
+        }
+    });
+    let groups: Vec<String> = groups.collect();
+    format!(
+        "taking frames from {} ({} mode), {}; Ctrl-C ends",
+        dumping.device.name,
+        dumping.mode(),
+        groups.join(", ")
+    )
+}
+
+fn ended(taken: &Taken) -> String {
+    let frames = |count: u64| view::count(count as usize, "frame");
+    let mut said = format!("{} taken", frames(taken.read));
+    let others = [
+        (taken.beyond, "taken after that, and not shown"),
+        (
+            taken.lost,
+            "lost, because they came faster than they were read",
+        ),
+        (
+            taken.too_long,
+            "too long for a buffer, and left to the host",
+        ),
+    ];
+    for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+        said += &format!("; {} {what}", frames(count));
+    }
+    said
+}
