@@ -18,6 +18,7 @@ fn main() {
         "bpf/ledger",
         "bpf/ledger_tc",
         "bpf/pass",
+        "bpf/chain",
     ];
     if env::var_os("CARGO_FEATURE_BENCH").is_some() {
         sources.extend(["benches/bench", "benches/tc"]);

@@ -15,7 +15,11 @@
 #include "interface.h"
 #include "ledger_maps.h"
 
-__u32 program_id = 0; /* of this program; the command writes it once the program is loaded */
+/*
+ * Of the program that is attached, this one or the entry of a chain: the command writes it before
+ * that is attached.
+ */
+__u32 program_id = 0;
 
 /* Entries of another program will never be reported as handed over: it has ended its poll. */
 static __always_inline void discard_entries(struct ledger *ledger)

@@ -37,6 +37,10 @@ mod generated {
     pub mod pass {
         include!(concat!(env!("OUT_DIR"), "/pass.skel.rs"));
     }
+
+    pub mod chain {
+        include!(concat!(env!("OUT_DIR"), "/chain.skel.rs"));
+    }
 }
 
 use generated::{ledger, skel};
@@ -46,6 +50,8 @@ mod limits {
     include!(concat!(env!("OUT_DIR"), "/limits.rs"));
 }
 
+pub use generated::chain::ChainSkelBuilder;
+pub use generated::chain::types::{chain, chain_counters, chain_program};
 pub use generated::ledger_tc::{LedgerTcSkel, LedgerTcSkelBuilder};
 pub use generated::pass::PassSkelBuilder;
 pub use generated::tc::XdpredirTcSkelBuilder;
@@ -213,6 +219,9 @@ plain! {
     action = 64;
     bitmap = BITMAP_BYTES;
     bucket = 64;
+    chain = 8200;
+    chain_counters = 48;
+    chain_program = 256;
     counter = 16;
     entry = 8;
     failure_key = 8;

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{Map, MapCore, MapFlags, MapHandle, Object, OpenObject, Program, libbpf_sys};
+use libbpf_rs::{
+    Map, MapCore, MapFlags, MapHandle, Object, OpenObject, Program, ProgramAttachType, libbpf_sys,
+};
 
 use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::banks::Kind;
@@ -48,13 +50,44 @@ pub fn load(
     variant: Variant,
     stance: &abi::policy,
 ) -> Result<OwnedFd> {
-    load_with(pins, &config(device, variant)?, Own::New(stance))
+    load_first(pins, &config(device, variant)?, stance, None)
+}
+
+/// The same with these constants, for whoever calls it.
+pub fn load_first(
+    pins: &Pins,
+    constants: &abi::interface,
+    stance: &abi::policy,
+    caller: Option<Caller>,
+) -> Result<OwnedFd> {
+    load_with(pins, constants, Own::New(stance), caller)
 }
 
 /// The program that is to take the place of an interface's, with other constants and on the same maps. Those that it
 /// has otherwise are pinned where `take_place` finds them.
-pub fn load_successor(pins: &Pins, constants: &abi::interface) -> Result<OwnedFd> {
-    load_with(pins, constants, Own::Kept)
+pub fn load_successor(
+    pins: &Pins,
+    constants: &abi::interface,
+    caller: Option<Caller>,
+) -> Result<OwnedFd> {
+    load_with(pins, constants, Own::Kept, caller)
+}
+
+/// The program that is attached in the place of ours, and calls it.
+#[derive(Clone, Copy)]
+pub struct Caller {
+    /// The kernel names this one where it tells of frames that it has lost.
+    pub number: u32,
+    /// Ours has to have the same.
+    pub has_attach_type: bool,
+}
+
+/// The attach type of an XDP program that was loaded with one, or without: zero is that of another type.
+pub fn attach_type(has_one: bool) -> ProgramAttachType {
+    match has_one {
+        true => ProgramAttachType::Xdp,
+        false => ProgramAttachType::CgroupInetIngress,
+    }
 }
 
 /// The maps that an interface has of its own.
@@ -66,16 +99,21 @@ enum Own<'a> {
     Kept,
 }
 
-fn load_with(pins: &Pins, constants: &abi::interface, own: Own) -> Result<OwnedFd> {
+fn load_with(
+    pins: &Pins,
+    constants: &abi::interface,
+    own: Own,
+    caller: Option<Caller>,
+) -> Result<OwnedFd> {
     let mut storage = MaybeUninit::uninit();
     match constants.mode {
         abi::MODE_TC => {
             let builder = XdpredirTcSkelBuilder::default();
-            load_from(builder, &mut storage, pins, constants, own)
+            load_from(builder, &mut storage, pins, constants, own, caller)
         }
         _ => {
             let builder = XdpredirSkelBuilder::default();
-            load_from(builder, &mut storage, pins, constants, own)
+            load_from(builder, &mut storage, pins, constants, own, caller)
         }
     }
 }
@@ -86,8 +124,14 @@ fn load_from<'a>(
     pins: &Pins,
     constants: &abi::interface,
     own: Own,
+    caller: Option<Caller>,
 ) -> Result<OwnedFd> {
     let (mut open, banks) = open(builder, storage, constants)?;
+    if let Some(caller) = caller {
+        for mut program in open.open_object_mut().progs_mut() {
+            program.set_attach_type(attach_type(caller.has_attach_type));
+        }
+    }
     let state_is_there = has_state(pins)?;
     // Another version may lack some of them.
     let missing = match state_is_there {
@@ -115,7 +159,9 @@ fn load_from<'a>(
         let is_tc = constants.mode == abi::MODE_TC;
         ledger::start(pins, if is_tc { Hook::Tc } else { Hook::Xdp })?;
         if !is_tc {
-            tell_its_id(object, Program::id_from_fd(program.as_fd())?)?;
+            let own = || Ok(Program::id_from_fd(program.as_fd())?);
+            let attached: Result<u32> = caller.map_or_else(own, |caller| Ok(caller.number));
+            tell_its_id(object, attached?)?;
         }
     }
     pin_missing(pins, object, &missing)?;
@@ -140,7 +186,7 @@ fn program_of(object: &Object) -> Result<OwnedFd> {
     Ok(program.as_fd().try_clone_to_owned()?)
 }
 
-/// Before it is attached: the variables are those with which it begins, all zero.
+/// The number of the program that is attached: this one, or the one that calls it. Before it is attached: the variables are those with which it begins, all zero.
 fn tell_its_id(object: &Object, id: u32) -> Result<()> {
     let first = abi::PROGRAM_ID;
     let variables = map_of(object, VARIABLES)?;

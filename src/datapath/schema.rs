@@ -37,6 +37,9 @@ pub const SHARED: [Schema; 21] = [
 /// and `config` is made from that of the other version. Later schemas of `config` only add fields at its end.
 pub const OWN: [Schema; 3] = [("outcomes", 7), ("policy", 3), ("config", 7)];
 
+/// What is pinned of a chain, beside its `slots`.
+pub const CHAIN: [Schema; 2] = [("programs", 1), ("verdicts", 1)];
+
 /// The first schema of `config` whose fields all later ones begin with.
 pub const FIRST_CONFIG: u32 = 6;
 

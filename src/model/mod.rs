@@ -3,6 +3,7 @@
 mod action;
 mod adjacency;
 mod answers;
+mod chain;
 mod change;
 mod connection;
 mod counter;
@@ -40,6 +41,7 @@ mod table_size;
 pub use action::{Action, ActionKind, Macs, TooLong};
 pub use adjacency::Adjacency;
 pub use answers::{AnswerInterface, AnswerWay, ForAnswers, Way};
+pub use chain::{ChainProgram, ChainStats, Verdict, VerdictCounts, Verdicts};
 pub use change::{Change, DeviceRef};
 pub use connection::{
     Connection, ConnectionFilter, ConnectionState, ConnectionStats, ConnectionsInUse,

@@ -1,6 +1,7 @@
 //! Tables and JSON.
 
 pub mod answers;
+pub mod chain;
 pub mod columns;
 pub mod difference;
 pub mod doctor;
