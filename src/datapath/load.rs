@@ -8,9 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{
-    Map, MapCore, MapFlags, MapHandle, Object, OpenObject, Program, ProgramAttachType, libbpf_sys,
-};
+use libbpf_rs::{Map, MapCore, MapFlags, MapHandle, Object, OpenObject, Program, libbpf_sys};
 
 use super::abi::{self, XdpredirSkelBuilder, XdpredirTcSkelBuilder};
 use super::banks::Kind;
@@ -73,22 +71,10 @@ pub fn load_successor(
     load_with(pins, constants, Own::Kept, caller)
 }
 
-/// The program that is attached in the place of ours, and calls it.
+/// The number of the program that is attached in the place of ours, and calls it: the kernel names that where it tells
+/// of frames that it has lost.
 #[derive(Clone, Copy)]
-pub struct Caller {
-    /// The kernel names this one where it tells of frames that it has lost.
-    pub number: u32,
-    /// Ours has to have the same.
-    pub has_attach_type: bool,
-}
-
-/// The attach type of an XDP program that was loaded with one, or without: zero is that of another type.
-pub fn attach_type(has_one: bool) -> ProgramAttachType {
-    match has_one {
-        true => ProgramAttachType::Xdp,
-        false => ProgramAttachType::CgroupInetIngress,
-    }
-}
+pub struct Caller(pub u32);
 
 /// The maps that an interface has of its own.
 #[derive(Clone, Copy)]
@@ -127,11 +113,6 @@ fn load_from<'a>(
     caller: Option<Caller>,
 ) -> Result<OwnedFd> {
     let (mut open, banks) = open(builder, storage, constants)?;
-    if let Some(caller) = caller {
-        for mut program in open.open_object_mut().progs_mut() {
-            program.set_attach_type(attach_type(caller.has_attach_type));
-        }
-    }
     let state_is_there = has_state(pins)?;
     // Another version may lack some of them.
     let missing = match state_is_there {
@@ -159,9 +140,11 @@ fn load_from<'a>(
         let is_tc = constants.mode == abi::MODE_TC;
         ledger::start(pins, if is_tc { Hook::Tc } else { Hook::Xdp })?;
         if !is_tc {
-            let own = || Ok(Program::id_from_fd(program.as_fd())?);
-            let attached: Result<u32> = caller.map_or_else(own, |caller| Ok(caller.number));
-            tell_its_id(object, attached?)?;
+            let attached = match caller {
+                Some(Caller(number)) => number,
+                None => Program::id_from_fd(program.as_fd())?,
+            };
+            tell_its_id(object, attached)?;
         }
     }
     pin_missing(pins, object, &missing)?;

@@ -12,7 +12,7 @@ use libbpf_rs::{
 use super::object::Opened;
 use super::{Chain, SLOTS, directory, pin, text};
 use crate::datapath::bpffs::{At, mkdir};
-use crate::datapath::load::{Caller, attach_type};
+use crate::datapath::load::Caller;
 use crate::datapath::permissions::{group_of, share_pins_of};
 use crate::datapath::{Pins, abi, refusal, sys};
 use crate::error::{Exit, failure};
@@ -31,26 +31,6 @@ pub enum Code {
     Object(Opened),
 }
 
-/// What two programs must have in common so that one can call the other. (Kernels before Linux 6.18 do not look at
-/// the attach type.)
-#[derive(Clone, Copy)]
-struct Traits {
-    /// Frames in several buffers come along.
-    frags: bool,
-    has_attach_type: bool,
-}
-
-impl Traits {
-    /// The best ones first.
-    fn all(frags: bool) -> [Traits; 4] {
-        let of = |frags, has_attach_type| Traits {
-            frags,
-            has_attach_type,
-        };
-        [of(frags, true), of(frags, false), of(!frags, true), of(!frags, false)]
-    }
-}
-
 /// The program that calls the others.
 struct Entry {
     program: OwnedFd,
@@ -61,7 +41,7 @@ struct Entry {
 }
 
 impl Entry {
-    fn load(chain: &abi::chain, traits: Traits, verdicts: Option<&MapHandle>) -> Result<Self> {
+    fn load(chain: &abi::chain, frags: bool, verdicts: Option<&MapHandle>) -> Result<Self> {
         let mut storage: MaybeUninit<OpenObject> = MaybeUninit::uninit();
         let mut open = abi::ChainSkelBuilder::default().open(&mut storage)?;
         let constants = open.maps.rodata_data.as_deref_mut();
@@ -70,8 +50,7 @@ impl Entry {
             open.maps.verdicts.reuse_fd(verdicts.as_fd())?;
         }
         for mut program in open.open_object_mut().progs_mut() {
-            program.set_attach_type(attach_type(traits.has_attach_type));
-            if traits.frags {
+            if frags {
                 program.set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
             }
         }
@@ -86,7 +65,7 @@ impl Entry {
         })
     }
 
-    /// Has it call a program. The kernel refuses one of other traits.
+    /// Has it call a program. Both have to take frames in several buffers, or neither.
     fn put(&self, slot: u32, program: &OwnedFd) -> libbpf_rs::Result<()> {
         let program = program.as_raw_fd().to_ne_bytes();
         self.slots.update(&slot.to_ne_bytes(), &program, MapFlags::ANY)
@@ -124,7 +103,7 @@ pub fn stage(
     before: Option<&Chain>,
     load_ours: impl FnOnce(&abi::interface, Caller) -> Result<OwnedFd>,
 ) -> Result<OwnedFd> {
-    let traits = traits_of(constants, &members)?;
+    let frags = frags_of(constants, &members)?;
     let mut chain: abi::chain = abi::zero();
     let mut programs = Vec::new();
     let mut fresh = Vec::new();
@@ -133,7 +112,7 @@ pub fn stage(
         *place = member.about;
         programs.push(match member.code {
             Code::Loaded(program) => program,
-            Code::Object(object) => object.load(attach_type(traits.has_attach_type))?,
+            Code::Object(object) => object.load()?,
         });
         chain.count += 1;
     }
@@ -145,7 +124,7 @@ pub fn stage(
         }
     }
     let verdicts = before.map(|before| before.verdicts_handle()).transpose()?;
-    let entry = Entry::load(&chain, traits, verdicts.as_ref())?;
+    let entry = Entry::load(&chain, frags, verdicts.as_ref())?;
     fresh.into_iter().try_for_each(|counters| entry.reset(counters))?;
     let all = chain.program.iter().zip(&programs).zip(0..);
     for ((about, program), slot) in all {
@@ -153,12 +132,8 @@ pub fn stage(
         put.with_context(|| format!("{} cannot be called", text(&about.name)))?;
     }
     let mut constants = *constants;
-    constants.frags = traits.frags.into();
-    let caller = Caller {
-        number: entry.number,
-        has_attach_type: traits.has_attach_type,
-    };
-    let ours = load_ours(&constants, caller)?;
+    constants.frags = frags.into();
+    let ours = load_ours(&constants, Caller(entry.number))?;
     entry.put(abi::CHAIN_PROGRAMS, &ours)?;
     entry.pin(pins, constants.ifindex)?;
     Ok(entry.program)
@@ -172,25 +147,29 @@ fn free_counters(chain: &abi::chain, before: Option<&Chain>) -> Result<u32> {
     free.context("a chain has no counters left")
 }
 
-/// The traits that all programs share, and the entry and ours are to have, too.
-fn traits_of(constants: &abi::interface, members: &[Member]) -> Result<Traits> {
-    let frags = constants.frags != 0;
+/// Whether frames in several buffers come to the programs, and so to the entry and ours: to all or to none.
+fn frags_of(constants: &abi::interface, members: &[Member]) -> Result<bool> {
+    let before = constants.frags != 0;
     let mut accepted = Vec::new();
-    for traits in Traits::all(frags) {
-        let entry = Entry::load(&abi::zero(), traits, None)?;
+    for frags in [before, !before] {
+        let entry = Entry::load(&abi::zero(), frags, None)?;
         let accepts = |member: &Member| match &member.code {
             Code::Loaded(program) => entry.put(0, program).is_ok(),
-            Code::Object(object) => object.frags() == traits.frags,
+            Code::Object(object) => object.frags() == frags,
         };
         let accepts: Vec<bool> = members.iter().map(accepts).collect();
         if !accepts.iter().all(|accepts| *accepts) {
-            accepted.push((traits, accepts));
+            accepted.push(accepts);
             continue;
         }
-        if frags && !traits.frags {
+        if before && !frags {
             require_one_buffer(constants, members)?;
         }
-        return Ok(traits);
+        return Ok(frags);
+    }
+    // Those that were tried with one buffer first.
+    if before {
+        accepted.reverse();
     }
     Err(differ(members, &accepted))
 }
@@ -212,29 +191,27 @@ fn require_one_buffer(constants: &abi::interface, members: &[Member]) -> Result<
     Err(failure(Exit::Unsupported, (why, remedy)))
 }
 
-/// Why there are no traits that all programs share.
-fn differ(members: &[Member], accepted: &[(Traits, Vec<bool>)]) -> anyhow::Error {
+/// Why the programs cannot be in one chain, of which only some are accepted in either way.
+fn differ(members: &[Member], accepted: &[Vec<bool>]) -> anyhow::Error {
     let name = |index: usize| text(&members[index].about.name);
-    let takes = |index: usize, frags: bool| {
-        let mut all = accepted.iter();
-        all.any(|(traits, accepts)| traits.frags == frags && accepts[index])
-    };
-    let all = 0..members.len();
-    if let Some(none) = all.clone().find(|i| !takes(*i, false) && !takes(*i, true)) {
-        let why = format!("no other program can call {} on this kernel", name(none));
-        return failure(Exit::Unsupported, why);
+    let refuses = |way: usize| (0..members.len()).find(|index| !accepted[way][*index]);
+    let never = (0..members.len()).find(|index| accepted.iter().all(|way| !way[*index]));
+    match (never, refuses(0), refuses(1)) {
+        (None, Some(with), Some(without)) => {
+            let why = format!(
+                "{} takes frames in several buffers (its section is xdp.frags), and {} does not",
+                name(with),
+                name(without)
+            );
+            failure(Exit::Conflict, (why, "load both in the same way"))
+        }
+        (never, ..) => {
+            let why = format!(
+                "{} was loaded without the attach type of XDP, or for one device alone: this kernel lets no other \
+                 program call it",
+                never.map(name).unwrap_or_default()
+            );
+            failure(Exit::Unsupported, (why, "load it with libbpf, or give its object file"))
+        }
     }
-    let with = all.clone().find(|i| !takes(*i, false));
-    let without = all.clone().find(|i| !takes(*i, true));
-    if let (Some(with), Some(without)) = (with, without) {
-        let why = format!(
-            "{} takes frames in several buffers (its section is xdp.frags), and {} does not",
-            name(with),
-            name(without)
-        );
-        return failure(Exit::Conflict, (why, "load both in the same way"));
-    }
-    let why = "the programs of the chain were loaded with different attach types, some with none";
-    let remedy = "load all of them with libbpf, or give their object files in place of pins";
-    failure(Exit::Conflict, (why.to_string(), remedy))
 }

@@ -208,13 +208,13 @@ impl Opened {
     }
 
     /// Loads the program alone. Its maps live as long as it does.
-    pub fn load(mut self, attach_type: ProgramAttachType) -> Result<OwnedFd> {
+    pub fn load(mut self) -> Result<OwnedFd> {
         for mut program in self.object.progs_mut() {
             let is_it = program.name().to_string_lossy() == *self.name;
             program.set_autoload(is_it);
             if is_it {
                 program.set_prog_type(ProgramType::Xdp);
-                program.set_attach_type(attach_type.clone());
+                program.set_attach_type(ProgramAttachType::Xdp);
             }
         }
         let object = refusal::explain_foreign(|| self.object.load())?;
