@@ -49,7 +49,12 @@ fn list(global: &Global, pins: &Pins, interface: Option<&str>) -> Result<()> {
     }
     let rows: Vec<_> = reports
         .iter()
-        .flat_map(|report| report.programs.iter().map(|program| (&*report.ifname, program)))
+        .flat_map(|report| {
+            report
+                .programs
+                .iter()
+                .map(|program| (&*report.ifname, program))
+        })
         .collect();
     match rows[..] {
         [] => view::sentence("no program is asked before ours"),

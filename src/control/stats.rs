@@ -51,7 +51,11 @@ fn of_interface(pins: &Pins, interface: &Interface) -> Result<InterfaceStats> {
         purpose: interface.purpose,
         actions,
         outcomes,
-        chain: interface.chain_per_cpu(pins)?.into_iter().map(|(stats, _)| stats).collect(),
+        chain: interface
+            .chain_per_cpu(pins)?
+            .into_iter()
+            .map(|(stats, _)| stats)
+            .collect(),
         not_reached: interface.not_reached(pins)?,
     })
 }

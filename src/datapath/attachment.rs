@@ -16,9 +16,9 @@ use libbpf_rs::query::LinkTypeInfo;
 use libbpf_rs::{Link, Program};
 
 use super::bpffs::{At, exists, remove_file, remove_tree};
+use super::foreign::Foreign;
 use super::interface::runs;
 use super::mode::{self, Refused};
-use super::foreign::Foreign;
 use super::{Pins, chain, filter, holder, sys};
 use crate::error::{Exit, one_line};
 use crate::host::device::{self, Device};
@@ -86,7 +86,9 @@ pub fn ids(pins: &Pins, ifindex: u32) -> Result<Ids> {
 pub fn program(pins: &Pins, ifindex: u32) -> Result<Option<u32>> {
     Ok(match find(pins, ifindex)? {
         None => None,
-        Some(Pinned::Link(path)) => Some(Link::open(&path).at("cannot open", &path)?.info()?.prog_id),
+        Some(Pinned::Link(path)) => {
+            Some(Link::open(&path).at("cannot open", &path)?.info()?.prog_id)
+        }
         Some(Pinned::Filter(path)) => Some(Program::id_from_fd(open(&path)?.as_fd())?),
     })
 }
@@ -120,7 +122,11 @@ fn ids_of_filter(path: &Path, at: u32) -> Result<Ids> {
         program: Program::id_from_fd(program.as_fd())?,
         link: None,
         ifindex: if has { at } else { 0 },
-        state: if has { LinkState::Attached } else { without_program(at) },
+        state: if has {
+            LinkState::Attached
+        } else {
+            without_program(at)
+        },
     })
 }
 

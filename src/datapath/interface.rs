@@ -14,8 +14,8 @@ use super::schema::schema_of;
 use super::{Pins, abi, policy, sys};
 use crate::host::device;
 use crate::model::{
-    Actions, ChainProgram, ChainStats, InterfaceEntry, LedgerState, LinkState, Mac, Mode, Outcome, Outcomes, Policy,
-    PolicySpec, Purpose, VerdictCounts,
+    Actions, ChainProgram, ChainStats, InterfaceEntry, LedgerState, LinkState, Mac, Mode, Outcome,
+    Outcomes, Policy, PolicySpec, Purpose, VerdictCounts,
 };
 
 /// The ways out of the program, by their names in JSON.

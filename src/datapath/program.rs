@@ -18,9 +18,7 @@ use super::{Pins, abi, policy};
 use crate::error::{Exit, failure, refusal};
 use crate::host::device::Device;
 use crate::host::xdp;
-use crate::model::{
-    ETHERNET_MTU, LedgerState, Mode, Purpose, Refusal, Remedy, Verb, Verdicts,
-};
+use crate::model::{ETHERNET_MTU, LedgerState, Mode, Purpose, Refusal, Remedy, Verb, Verdicts};
 
 /// A program that is loaded for a device, and the one that it is to replace, or to ask.
 pub struct Loaded<'a> {
@@ -194,7 +192,10 @@ fn foreign(wanted: &Wanted, purpose: Purpose, chosen: Mode) -> Result<Option<For
 fn beside(wanted: &Wanted, foreign: &Foreign) -> Result<Choice> {
     let (name, mode) = (&wanted.device.name, foreign.mode());
     if wanted.mode.is_some_and(|wanted| wanted != mode) {
-        let why = format!("{name} has another XDP {}, and ours joins it in that mode", foreign.describe());
+        let why = format!(
+            "{name} has another XDP {}, and ours joins it in that mode",
+            foreign.describe()
+        );
         return Err(failure(Exit::Conflict, why));
     }
     Ok(Choice {

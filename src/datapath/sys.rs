@@ -190,9 +190,8 @@ pub fn netlink_replace(
     };
     let new = new.map_or(-1, |new| new.as_raw_fd());
     // SAFETY: the descriptors are open, and `opts` outlives the call.
-    let result = unsafe {
-        libbpf_sys::bpf_xdp_attach(ifindex as i32, new, flags.bits(), &raw const opts)
-    };
+    let result =
+        unsafe { libbpf_sys::bpf_xdp_attach(ifindex as i32, new, flags.bits(), &raw const opts) };
     check(result).map(drop)
 }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{
-    Actions, ChainProgram, ChainStats, ConnectionStats, ConnectionsInUse, Failures, LedgerState, LinkState, Mode,
-    NamedPolicy, Outcomes, Purpose, RuleRecord, SourcePorts,
+    Actions, ChainProgram, ChainStats, ConnectionStats, ConnectionsInUse, Failures, LedgerState,
+    LinkState, Mode, NamedPolicy, Outcomes, Purpose, RuleRecord, SourcePorts,
 };
 
 /// All counters at one moment.

@@ -70,7 +70,9 @@ impl Bed {
         let mut left = ports.to_vec();
         for port in ports.iter().chain([&OPEN]) {
             let to = ("11.22.33.44", *port);
-            self.vm.send_to(&port.to_be_bytes(), to).expect("it is sent");
+            self.vm
+                .send_to(&port.to_be_bytes(), to)
+                .expect("it is sent");
         }
         let mut bytes = [0; 2];
         loop {
@@ -93,7 +95,10 @@ impl Bed {
     /// What was counted of the programs, by their names: dropped, passed and skipped.
     pub fn counted(&self, name: &str) -> [u64; 3] {
         let stats = self.tool().json("stats");
-        let mut all = stats["interfaces"][0]["chain"].as_array().expect("a chain").iter();
+        let mut all = stats["interfaces"][0]["chain"]
+            .as_array()
+            .expect("a chain")
+            .iter();
         let found = all.find(|program| program["name"] == name);
         let found = found.expect("it is in the chain");
         ["drop", "pass", "skipped"].map(|verdict| found[verdict].as_u64().expect("a number"))

@@ -38,14 +38,22 @@ fn five_programs_decide_in_the_order_of_their_priorities() {
             assert!(pass - before[seen][1] >= 6 - seen as u64, "{mode}: {name}");
         }
         let status = bed.tool().json("status");
-        assert_eq!(status["interfaces"][0]["program_id"].as_u64(), bed.program());
-        let programs = status["interfaces"][0]["chain"].as_array().expect("a chain");
+        assert_eq!(
+            status["interfaces"][0]["program_id"].as_u64(),
+            bed.program()
+        );
+        let programs = status["interfaces"][0]["chain"]
+            .as_array()
+            .expect("a chain");
         assert_eq!(programs.len(), 5);
         assert_eq!(programs[0]["on"], json!(["pass"]));
         let text = bed.tool().ok("status").out;
         assert!(text.contains("lan: asks drop_7001, drop_7002"), "{text}");
         let text = bed.tool().ok("stats").out;
-        assert!(text.contains("asked before") && text.contains("drop_7003"), "{text}");
+        assert!(
+            text.contains("asked before") && text.contains("drop_7003"),
+            "{text}"
+        );
 
         bed.tool().ok("chain del lan drop_7003");
         bed.tool().ok("chain del lan 50");
@@ -146,9 +154,7 @@ fn conversations_go_on_through_chains_on_both_sides() {
         }
         routed.tool().ok(&format!("attach lan wan --mode {mode}"));
         let words = format!("--dst {} --port 80 --server {}", V4.elsewhere, V4.server);
-        routed
-            .tool()
-            .ok(&format!("rule add {words} --reply nat"));
+        routed.tool().ok(&format!("rule add {words} --reply nat"));
         let server = fixture::lan::socket(&routed.server, "0.0.0.0:80");
         let client = fixture::lan::socket(&routed.client, "192.168.122.10:40000");
         client.connect((V4.elsewhere, 80)).expect("an address");

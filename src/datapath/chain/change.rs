@@ -128,7 +128,9 @@ fn find(interface: &Interface, chain: &[abi::chain_program], which: &str) -> Res
     let is_it = |program: &abi::chain_program| {
         priority.map_or_else(|| text(&program.name) == which, |p| program.priority == p)
     };
-    let found: Vec<usize> = (0..chain.len()).filter(|slot| is_it(&chain[*slot])).collect();
+    let found: Vec<usize> = (0..chain.len())
+        .filter(|slot| is_it(&chain[*slot]))
+        .collect();
     let name = interface.name();
     match found[..] {
         [slot] => Ok(slot),

@@ -5,9 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{
-    MapCore, MapFlags, MapHandle, OpenObject, Program, libbpf_sys, num_possible_cpus,
-};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenObject, Program, libbpf_sys, num_possible_cpus};
 
 use super::object::Opened;
 use super::{Chain, SLOTS, directory, pin, text};
@@ -68,7 +66,8 @@ impl Entry {
     /// Has it call a program. Both have to take frames in several buffers, or neither.
     fn put(&self, slot: u32, program: &OwnedFd) -> libbpf_rs::Result<()> {
         let program = program.as_raw_fd().to_ne_bytes();
-        self.slots.update(&slot.to_ne_bytes(), &program, MapFlags::ANY)
+        self.slots
+            .update(&slot.to_ne_bytes(), &program, MapFlags::ANY)
     }
 
     /// Counts of a program that was there before are not those of another one.
@@ -125,7 +124,9 @@ pub fn stage(
     }
     let verdicts = before.map(|before| before.verdicts_handle()).transpose()?;
     let entry = Entry::load(&chain, frags, verdicts.as_ref())?;
-    fresh.into_iter().try_for_each(|counters| entry.reset(counters))?;
+    fresh
+        .into_iter()
+        .try_for_each(|counters| entry.reset(counters))?;
     let all = chain.program.iter().zip(&programs).zip(0..);
     for ((about, program), slot) in all {
         let put = entry.put(slot, program);
@@ -180,7 +181,10 @@ fn require_one_buffer(constants: &abi::interface, members: &[Member]) -> Result<
     let Some(device) = device.filter(|device| device.mtu > ETHERNET_MTU) else {
         return Ok(());
     };
-    let names: Vec<_> = members.iter().map(|member| text(&member.about.name)).collect();
+    let names: Vec<_> = members
+        .iter()
+        .map(|member| text(&member.about.name))
+        .collect();
     let why = format!(
         "{} has an MTU of {}, so that frames come in several buffers, which {} does not take",
         device.name,
@@ -207,11 +211,14 @@ fn differ(members: &[Member], accepted: &[Vec<bool>]) -> anyhow::Error {
         }
         (never, ..) => {
             let why = format!(
-                "{} was loaded without the attach type of XDP, or for one device alone: this kernel lets no other \
-                 program call it",
+                "this kernel lets no other program call {}, which others extend (as libxdp's dispatcher), or which was \
+                 loaded without the attach type of XDP or for one device alone",
                 never.map(name).unwrap_or_default()
             );
-            failure(Exit::Unsupported, (why, "load it with libbpf, or give its object file"))
+            failure(
+                Exit::Unsupported,
+                (why, "give object files of programs, loaded by this command"),
+            )
         }
     }
 }

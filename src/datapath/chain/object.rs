@@ -58,7 +58,8 @@ pub fn about(name: &str, source: &str) -> abi::chain_program {
     abi::put_text(&mut about.name, name);
     let room = about.source.len() - 1;
     // The end tells more than the beginning.
-    let start = (0..source.len()).find(|&at| source.is_char_boundary(at) && source.len() - at <= room);
+    let start =
+        (0..source.len()).find(|&at| source.is_char_boundary(at) && source.len() - at <= room);
     abi::put_text(&mut about.source, &source[start.unwrap_or(source.len())..]);
     about
 }
@@ -82,7 +83,9 @@ fn pinned(path: &Path) -> Result<(String, Code)> {
         return Err(failure(Exit::Usage, format!("{shown}: is a directory")));
     }
     let opened = ProgramHandle::from_pinned_path(path).map_err(|error| match error.kind() {
-        ErrorKind::InvalidData => failure(Exit::Usage, format!("{shown}: no program is pinned there")),
+        ErrorKind::InvalidData => {
+            failure(Exit::Usage, format!("{shown}: no program is pinned there"))
+        }
         _ => anyhow::Error::from(error).context(format!("cannot open {shown}")),
     })?;
     let name = opened.name().to_string_lossy().into_owned();
@@ -143,7 +146,10 @@ fn object(path: &Path, section: Option<&str>) -> Result<(String, Code)> {
         return Err(behind(&shown, &name));
     }
     // The kernel empties it when nobody has a descriptor or a pin of it, as after this run.
-    if object.maps().any(|map| map.map_type() == MapType::ProgArray) {
+    if object
+        .maps()
+        .any(|map| map.map_type() == MapType::ProgArray)
+    {
         let why = format!("{shown}: it calls programs by a prog array, which has to be kept");
         let remedy = "load and pin it with its own tool, and give the pinned program";
         return Err(failure(Exit::Unsupported, (why, remedy)));
@@ -190,7 +196,10 @@ fn choose(shown: &str, object: &OpenObject, section: Option<&str>) -> Result<(St
         }
         (Some(section), [], _) => {
             let names: Vec<_> = all.iter().map(name_of).collect();
-            let why = format!("{shown}: has no program {section}, but {}", names.join(", "));
+            let why = format!(
+                "{shown}: has no program {section}, but {}",
+                names.join(", ")
+            );
             Err(failure(Exit::NotFound, why))
         }
         (Some(_), [other, ..], _) => Err(no_xdp(shown, &name_of(other))),
