@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use libbpf_rs::query::LinkTypeInfo;
-use libbpf_rs::{Link, Program};
+use libbpf_rs::{Link, Program, ProgramHandle};
 
 use super::bpffs::{At, exists, remove_file, remove_tree};
-use super::foreign::Foreign;
+use super::foreign::{Foreign, is_ours};
 use super::interface::runs;
 use super::mode::{self, Refused};
 use super::{Pins, chain, filter, holder, sys};
@@ -103,6 +103,7 @@ fn ids_of_link(path: &Path, at: u32) -> Result<Ids> {
     };
     let state = match ifindex {
         0 => without_program(at),
+        _ if !has_ours(info.prog_id) => LinkState::Detached,
         _ if runs(info.prog_id, at) => LinkState::Attached,
         _ => LinkState::Moved,
     };
@@ -145,9 +146,10 @@ pub fn detach(pins: &Pins, ifindex: u32) -> Result<()> {
             if let Some(program) = chain::taken_in(pins, ifindex)? {
                 return give_back(&link, &path, &program);
             }
+            let is_ours = has_ours(link.info()?.prog_id);
             // The pin first: should this run end here, the link goes with its last descriptor.
             fs::remove_file(&path).at("cannot remove", &path)?;
-            Ok(link.detach()?)
+            if is_ours { Ok(link.detach()?) } else { Ok(()) }
         }
         Pinned::Filter(path) => {
             let new = pins.new_filter(ifindex);
@@ -156,6 +158,13 @@ pub fn detach(pins: &Pins, ifindex: u32) -> Result<()> {
             take_off(pins, ifindex)
         }
     }
+}
+
+/// Whether a link's program is ours. The owner of a link that was taken in may have had it run another one since.
+/// Who may not ask takes it that it is.
+fn has_ours(program: u32) -> bool {
+    let program = ProgramHandle::from_prog_id(program);
+    program.map_or(true, |program| is_ours(&program.name().to_string_lossy()))
 }
 
 /// Has the link of others attach their program again. A run that is killed before the pin is removed is followed by

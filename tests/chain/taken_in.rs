@@ -76,6 +76,31 @@ fn a_program_that_is_there_is_taken_in_and_put_back_without_a_gap() {
     }
 }
 
+#[test]
+fn a_link_that_its_owner_updates_is_left_to_the_owner() {
+    let bed = Bed::without_rules();
+    attach(&bed, By::Link, "skb");
+    bed.tool().ok("attach lan --chain-foreign");
+    let newer = Foreign::of_port("newer", 7002, DROP);
+    newer.update(&link(&bed));
+    assert_eq!(bed.program(), Some(newer.id().into()));
+    let status = bed.tool().json("status");
+    assert_eq!(status["interfaces"][0]["state"], "detached");
+    let pin = bed.pin(7003);
+    let run = bed.tool().run(&format!("chain add lan {pin}"));
+    run.fails(4, &["lan: the program is no longer there", "detach lan"]);
+    bed.tool().ok("detach lan");
+    assert_eq!(bed.program(), Some(newer.id().into()));
+    // And again, with the one that is there now.
+    bed.tool().ok("attach lan --chain-foreign");
+    assert_eq!(bed.chain(), ["newer"]);
+    newer.update(&link(&bed));
+    bed.tool().ok("attach lan --chain-foreign");
+    assert_eq!(bed.chain(), ["newer"]);
+    bed.tool().ok("detach lan");
+    assert_eq!(bed.program(), Some(newer.id().into()));
+}
+
 /// Sends to two ports of the host until `work` is done: what goes to the one that the other program drops never
 /// arrives, and all that goes to the next one does.
 fn under_traffic(bed: &Bed, work: impl FnOnce()) {

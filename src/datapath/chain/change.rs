@@ -9,6 +9,8 @@ use crate::datapath::{Interface, Lock, Pins, VERSION, abi, detach};
 use crate::error::{Exit, failure};
 use crate::model::{ChainProgram, LinkState, Mode, Remedy, Verb, Verdicts};
 
+const MAX_NAME: usize = abi::CHAIN_NAME_LEN as usize - 1;
+
 /// How far apart priorities are that nobody has said, so that there is room between them.
 const STEP: u32 = 10;
 
@@ -125,24 +127,26 @@ fn free_priority(
 /// Where in the chain the program stands that is meant.
 fn find(interface: &Interface, chain: &[abi::chain_program], which: &str) -> Result<usize> {
     let priority: Option<u32> = which.parse().ok();
+    // The kernel keeps so much of a name.
+    let name: String = which.chars().take(MAX_NAME).collect();
     let is_it = |program: &abi::chain_program| {
-        priority.map_or_else(|| text(&program.name) == which, |p| program.priority == p)
+        priority.map_or_else(|| text(&program.name) == name, |p| program.priority == p)
     };
     let found: Vec<usize> = (0..chain.len())
         .filter(|slot| is_it(&chain[*slot]))
         .collect();
-    let name = interface.name();
+    let ifname = interface.name();
     match found[..] {
         [slot] => Ok(slot),
         [] => {
-            let why = format!("{name}: no program {which} is in its chain");
+            let why = format!("{ifname}: no program {which} is in its chain");
             let list = Remedy::from(Verb::ChainList) + " shows those that are";
             Err(failure(Exit::NotFound, (why, list)))
         }
         _ => {
             let priorities = found.iter().map(|slot| chain[*slot].priority.to_string());
             let priorities: Vec<_> = priorities.collect();
-            let why = format!("{name}: several programs of its chain are called {which}");
+            let why = format!("{ifname}: several programs of its chain are called {which}");
             let remedy = format!("name one by its priority: {}", priorities.join(", "));
             Err(failure(Exit::Usage, (why, remedy)))
         }
