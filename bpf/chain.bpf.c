@@ -34,8 +34,8 @@ struct {
 
 /*
  * Has a program decide about the packet: the tail call returns its verdict to the caller of this
- * function. It has to be a global function, which the verifier walks alone. With a static one, older
- * verifiers take it that nothing but a failed call returns, and remove what handles verdicts.
+ * function. It has to be a global function, which the verifier walks alone. With a static one,
+ * older verifiers take it that nothing but a failed call returns, and remove what handles verdicts.
  */
 __noinline int ask(struct xdp_md *ctx, __u32 slot)
 {

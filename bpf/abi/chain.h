@@ -5,8 +5,8 @@
 
 #include "vmlinux.h"
 
-#define CHAIN_PROGRAMS	 32 /* the kernel allows 33 tail calls for a packet, and the last is to ours */
-#define CHAIN_NAME_LEN	 16 /* BPF_OBJ_NAME_LEN, with the final NUL */
+#define CHAIN_PROGRAMS	 32  /* the kernel allows 33 tail calls, and the last is to ours */
+#define CHAIN_NAME_LEN	 16  /* BPF_OBJ_NAME_LEN, with the final NUL */
 #define CHAIN_SOURCE_LEN 224 /* with the final NUL; of a longer one, the end */
 
 /* A program of a chain. They stand in the order in which they are asked. */

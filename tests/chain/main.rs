@@ -115,6 +115,41 @@ fn verdicts_of_all_kinds_hold_and_are_counted() {
 }
 
 #[test]
+fn programs_that_use_up_the_calls_are_told_and_each_packet_is_counted() {
+    let bed = Bed::new("skb");
+    let path = bed.path("itself");
+    let (itself, _slots) = Foreign::calling_itself("itself");
+    itself.pin(&path);
+    bed.tool().ok(&format!("chain add lan {}", path.display()));
+    bed.add(7001, "");
+    let vm = bed.lan.vm_socket();
+    let counts = || {
+        let stats = bed.tool().json("stats");
+        let reached = &stats["interfaces"][0]["outcomes"]["redirected"]["packets"];
+        let not_reached = &stats["interfaces"][0]["not_reached"];
+        [reached, not_reached].map(|count| count.as_u64().expect("a number"))
+    };
+    for _ in 0..20 {
+        vm.send_to(b"x", ("11.22.33.44", OPEN)).expect("it is sent");
+    }
+    // ARP comes the same way; not all kernels count the calls of one program for the others.
+    fixture::eventually("each packet is counted", || {
+        counts().iter().sum::<u64>() >= 20
+    });
+    let [reached, _] = counts();
+    assert!(reached == 0 || reached == 20, "{reached}");
+    assert_eq!(bed.counted("drop_7001")[2] > 0, reached == 0);
+    let findings = bed.tool().run("doctor --json").json();
+    let mut findings = findings.as_array().expect("findings").iter();
+    let found = findings.any(|finding| finding["check"] == "chain");
+    assert_eq!(found, reached == 0);
+    if guest::is_kernel(6, 12) {
+        assert_eq!(reached, 0);
+        assert!(bed.tool().ok("stats").out.contains("skipped"));
+    }
+}
+
+#[test]
 fn what_the_kernel_loses_behind_a_chain_is_the_backend_s() {
     for mode in MODES {
         let bed = Bed::new(mode);
