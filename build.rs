@@ -23,6 +23,7 @@ fn main() {
         "bpf/pass",
         "bpf/dump",
         "bpf/xdpredir_dump",
+        "bpf/chain",
     ];
     if env::var_os("CARGO_FEATURE_BENCH").is_some() {
         sources.extend(["benches/bench", "benches/tc"]);

@@ -20,7 +20,11 @@
 int note_redirect(__u32 ifindex);
 #endif
 
-__u32 program_id = 0; /* of this program; the command writes it once the program is loaded */
+/*
+ * Of the program that is attached, this one or the entry of a chain: the command writes it before
+ * that is attached.
+ */
+__u32 program_id = 0;
 
 /* As the kernel has it. */
 static __always_inline __u32 own_id(void)

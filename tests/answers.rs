@@ -578,7 +578,7 @@ fn an_interface_that_rules_are_for_no_longer_is_kept_where_answers_arrive() {
             mode: None,
             ledger: true,
             policy: None,
-            force: false,
+            others: Default::default(),
         };
         let interfaces = Interfaces {
             wanted: vec![lan],

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use fixture::foreign::{Foreign, XDP};
 use fixture::lan::{ANYWHERE, Lan, receive};
 use fixture::{Run, Tool, chmod, install};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -350,6 +351,41 @@ fn members_list_and_end_connections() {
             root("detach --all").ok();
         });
     }
+}
+
+#[test]
+fn members_see_chains_and_change_none() {
+    let lan = Lan::new(false, 1);
+    let vm = lan.vm_socket();
+    lan.host.enter(|| {
+        let _mounts = Mounts::new();
+        root("attach lan --mode skb").ok();
+        let pin = Path::new(BPFFS).join("pass");
+        Foreign::returning("pass", 2, XDP).pin(&pin);
+        let add = format!("chain add lan {}", pin.display());
+        root(&add).ok();
+        // Opened to them when it is there, and then made anew.
+        for _ in 0..2 {
+            root(&format!("attach lan --group {GROUP}")).ok();
+            vm.send_to(b"hello", ANYWHERE).unwrap();
+            let list = member("chain list --json").ok().json();
+            let program = &list[0]["programs"][0];
+            assert_eq!(
+                (&program["name"], &program["program_id"]),
+                (&json!("pass"), &json!(null))
+            );
+            let status = member("status --json").ok().json();
+            assert_eq!(status["interfaces"][0]["chain"], list[0]["programs"]);
+            let stats = member("stats --json").ok().json();
+            assert!(stats["interfaces"][0]["chain"][0]["pass"].as_u64() > Some(0));
+            for words in [&add, "chain del lan pass"] {
+                member(words).fails(5, &["ermission"]);
+            }
+            root("chain del lan pass").ok();
+            root(&add).ok();
+        }
+        root("detach --all").ok();
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod fixture;
 use std::collections::BTreeSet;
 
 use fixture::Ns;
+use fixture::foreign::{Foreign, XDP};
 use fixture::lan::Lan;
 use serde_json::Value;
 
@@ -67,7 +68,14 @@ fn every_key_is_documented() {
         tool.json("flow count")["connections"] == 1
     });
     run("flow list");
+    let pin = lan.pins.dir().with_file_name("pass");
+    Foreign::returning("pass", 2, XDP).pin(&pin);
+    run(&format!("chain add lan {}", pin.display()));
+    run("chain list");
+    run("status");
+    run("stats");
     run("explain --in lan --src 192.168.122.10 --dst 11.22.33.44 --port 2");
+    run("chain del lan pass");
     let capture = "capture --sample 1/1 --count 1 --json";
     let mut captured = tool.spawn(capture);
     fixture::eventually("it captures", || {

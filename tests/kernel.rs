@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use fixture::foreign::{Foreign, XDP};
 use fixture::guest::{self, is_kernel};
 use fixture::packet::{ETHERNET, TCP, UDP, assert_checksums};
 use fixture::run::{on_interface, verified_insns};
@@ -69,6 +70,25 @@ fn the_program_loads_in_generic_mode_on_lo() {
     // The verifier took it, and the driver says no.
     host.attach("lo", "native", "")
         .fails(6, &["lo cannot run XDP in native mode"]);
+}
+
+/// Whatever its length, the entry of a chain is walked once for each program.
+#[test]
+fn the_entry_of_a_chain_loads() {
+    let host = Host::new();
+    host.ns.veth("lan", &host.ns, "peer");
+    let pin = host.pins.dir().with_file_name("pass");
+    Foreign::returning("pass", 2, XDP).pin(&pin);
+    for mode in ["skb", "native"] {
+        host.attach("lan", mode, "").ok();
+        for _ in 0..2 {
+            let add = format!("chain add lan {}", pin.display());
+            host.tool().ok(&add);
+        }
+        let id = on_interface(&host.tool().json("status"), "lan");
+        report("xdpredir_chain", mode, verified_insns(id));
+        host.tool().ok("detach --all");
+    }
 }
 
 /// Before 6.6, it is attached by a filter.

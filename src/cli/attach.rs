@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::grammar::{self, Global, ModeChoice};
 use super::{pins, upgrade, warnings};
-use xdpredir::control::{self, AttachReport, AttachRequest, Attached};
+use xdpredir::control::{self, AttachReport, AttachRequest, Attached, Others};
 use xdpredir::model::{Mode, Policy, TableSize};
 use xdpredir::view::{self, doctor::Row};
 
@@ -57,7 +57,11 @@ impl From<&grammar::Attach> for AttachRequest {
                 ModeChoice::Tc => Some(Mode::Tc),
             },
             group: args.group.clone(),
-            force: args.force,
+            others: match (args.force, args.chain_foreign) {
+                (true, _) => Others::Replace,
+                (_, true) => Others::Chain,
+                _ => Others::Refuse,
+            },
             ledger: !args.no_ledger,
             policy: args.policy.clone(),
             connections: args.connections,
@@ -75,6 +79,9 @@ pub fn describe(global: &Global, attached: &Attached) -> Result<()> {
     }
     if let Some(program) = &attached.replaced {
         view::sentence(format_args!("{name}: replaced {program}"))?;
+    }
+    if let Some(program) = &attached.taken_in {
+        view::sentence(format_args!("{name}: {program} is asked before ours"))?;
     }
     let verb = if attached.already { "" } else { "attached " };
     let reason = &attached.reason;

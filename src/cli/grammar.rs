@@ -3,6 +3,7 @@
 mod apply;
 mod capture;
 mod dump;
+mod chain;
 mod explain;
 mod flow;
 mod rule;
@@ -19,6 +20,7 @@ use xdpredir::model::{PolicySpec, SourcePorts, TableSize};
 pub use self::apply::{Apply, Diff, Export, Format, Reading};
 pub use self::capture::{Capture, Packets, Stage};
 pub use self::dump::{Dump, PacketFilter, Queue, XdpMode};
+pub use self::chain::{Chain, ChainAdd};
 pub use self::explain::{Explain, TcpFlag};
 pub use self::flow::{Flow, FlowDel, FlowFilter};
 pub use self::rule::{
@@ -139,6 +141,12 @@ pub enum Command {
     History,
     /// Make rules and interfaces what they were after an earlier change, or before the last one
     Rollback(Rollback),
+    /// Have other people's XDP programs asked before ours on an interface.
+    ///
+    /// A packet that one passes is handed on to the next one, and at last to ours; anything else is its verdict. They
+    /// are called by an entry program that takes our program's place while there are some, in one step.
+    #[command(subcommand)]
+    Chain(Chain),
     /// Show packets and bytes by interface, outcome and backend, and what became of connections
     Stats(Stats),
     /// Make, show and remove a test bed of network namespaces.
@@ -170,6 +178,11 @@ pub struct Attach {
     /// Replace an XDP program of somebody else that is attached there
     #[arg(long)]
     pub force: bool,
+
+    /// Have an XDP program of somebody else that is attached there asked before ours, as `chain add` does. Ours takes
+    /// its place in one step, so that packets meet it all the time, and `detach` puts it back in one step
+    #[arg(long, conflicts_with = "force")]
+    pub chain_foreign: bool,
 
     /// Do not count the frames that the kernel loses after the redirect
     #[arg(long)]

@@ -4,6 +4,7 @@
 mod apply;
 mod attach;
 mod capture;
+mod chain;
 mod completions;
 mod detach;
 mod doctor;
@@ -91,6 +92,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Flow(verb) => flow::run(global, verb)?,
         Command::History => history::run(global)?,
         Command::Rollback(args) => return rollback::run(global, args),
+        Command::Chain(verb) => chain::run(global, verb)?,
         Command::Stats(args) => stats::run(global, args)?,
         Command::Lab(verb) => return lab::run(global, verb),
         Command::Completions { shell } => completions::run(*shell)?,

@@ -35,6 +35,13 @@ fn words(verb: &Verb) -> Vec<OsString> {
             words.option("--mode", *mode).flag("--force", *force);
             words.option("--policy", policy.as_ref());
         }
+        Verb::ChainForeign(interface) => {
+            words.add("attach").names(std::slice::from_ref(interface));
+            words.flag("--chain-foreign", true);
+        }
+        Verb::ChainList => {
+            words.add("chain list");
+        }
         Verb::Detach(interfaces) => {
             words.add("detach").names(interfaces).add("--keep-rules");
         }
@@ -265,6 +272,8 @@ mod tests {
             attach(Some(Mode::Native)),
             attach(Some(Mode::Skb)),
             attach(None),
+            Verb::ChainForeign("-c".into()),
+            Verb::ChainList,
             Verb::Detach(interfaces()),
             Verb::SourcePorts("-c".into(), SourcePorts::DEFAULT),
             Verb::Policy("-c".into(), "forward:a;b".into()),

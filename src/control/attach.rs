@@ -8,7 +8,7 @@ use nix::unistd::{Gid, Group};
 use super::announce;
 use super::error::Error;
 use super::policy;
-use crate::datapath::{self, Attached, Interfaces, Pins, Report, RuleStore, Wanted};
+use crate::datapath::{self, Attached, Interfaces, Others, Pins, Report, RuleStore, Wanted};
 use crate::doctor::{self, checks};
 use crate::error::Failure;
 use crate::host::device;
@@ -26,7 +26,8 @@ pub struct AttachRequest {
     pub mode: Option<Mode>,
     /// The group whose members may change rules.
     pub group: Option<String>,
-    pub force: bool,
+    /// What becomes of another XDP program that is there.
+    pub others: Others,
     /// Count the frames that the kernel loses after the redirect.
     pub ledger: bool,
     /// What becomes of the frames that no rule matches.
@@ -52,7 +53,7 @@ pub fn attach(pins: &Pins, request: &AttachRequest) -> Result<Report> {
         mode: request.mode,
         ledger: request.ledger,
         policy,
-        force: request.force,
+        others: request.others,
     });
     let interfaces = Interfaces {
         wanted: wanted.collect(),

@@ -57,10 +57,12 @@ pub fn explain(
     };
     let store = RuleStore::open(pins)?;
     let rules = store.list()?;
+    let chain = interface.chain(pins)?.into_iter();
     let explainer = Explainer {
         pins,
         store,
         rules,
+        chain: chain.map(|program| program.name).collect(),
         interface,
         findings: RefCell::default(),
     };
@@ -112,6 +114,8 @@ struct Explainer<'a> {
     store: RuleStore,
     rules: Vec<Rule>,
     interface: Interface,
+    /// The names of the programs that are asked before ours.
+    chain: Vec<String>,
     /// What doctor finds, by the backends' counters.
     findings: RefCell<HashMap<Option<u32>, Option<Vec<Finding>>>>,
 }
@@ -157,6 +161,7 @@ impl Explainer<'_> {
             ifname: self.interface.name(),
             ifindex: self.interface.ifindex,
             mode: self.interface.mode,
+            chain: self.chain.clone(),
             begins: after.filter(|_| before.is_none()),
             connection: before,
             rules: self.candidates(&matching, winner)?,

@@ -7,6 +7,7 @@ mod announce;
 mod apply;
 mod attach;
 mod capture;
+mod chain;
 mod delete;
 mod detach;
 mod diagnose;
@@ -37,7 +38,7 @@ mod trial;
 pub mod validate;
 pub mod wanted;
 
-pub use crate::datapath::{Attached, Pins, Report as AttachReport, locate, upgrade};
+pub use crate::datapath::{Attached, Others, Pins, Report as AttachReport, locate, upgrade};
 pub use crate::doctor::{Fixed, Reverted, fix, losses::reasons as loss_reasons};
 pub use add::{AddReport, AddRequest, add};
 pub use add_action::{ActionReport, ActionRequest, ActionSpec, add_action};
@@ -46,6 +47,7 @@ pub use attach::{AttachRequest, attach, check_attached};
 pub use capture::{
     CaptureReport, CaptureRequest, Capturing, MAX_SNAPLEN, Told, capture, outcome_names,
 };
+pub use chain::{ChainReport, ChainRequest, chain_add, chain_delete, chain_list};
 pub use delete::{DeleteReport, DeleteRequest, delete};
 pub use detach::{DetachReport, DetachRequest, Left, detach};
 pub use diagnose::{Recheck, diagnose, recheck, revert};

@@ -86,7 +86,8 @@ fn report(
     })
 }
 
-fn find(pins: &Pins, name: &str) -> Result<Interface> {
+/// The interface with this name, which has to be attached.
+pub(super) fn find(pins: &Pins, name: &str) -> Result<Interface> {
     let found = named(datapath::interfaces(pins)?, &[name.to_string()])?;
     let found = found.into_iter().next();
     found.ok_or_else(|| datapath::not_attached(pins))

@@ -10,7 +10,7 @@ use super::history::earliest;
 use super::refresh::report;
 use super::{announce, policy};
 use crate::datapath::{
-    self, Back, Interfaces, Lock, Pins, RuleStore, Transaction, Unconfirmed, Wanted,
+    self, Back, Interfaces, Lock, Others, Pins, RuleStore, Transaction, Unconfirmed, Wanted,
 };
 use crate::doctor::{Regained, regain};
 use crate::error::{Exit, failure, one_line};
@@ -156,7 +156,7 @@ fn wanted(
                 mode: entry.mode.mode(),
                 ledger: entry.ledger,
                 policy: Some(policy),
-                force: false,
+                others: Others::Refuse,
             }),
             Err(error) => missing.push(MissingInterface {
                 ifname: entry.name,

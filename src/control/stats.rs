@@ -51,6 +51,12 @@ fn of_interface(pins: &Pins, interface: &Interface) -> Result<InterfaceStats> {
         purpose: interface.purpose,
         actions,
         outcomes,
+        chain: interface
+            .chain_per_cpu(pins)?
+            .into_iter()
+            .map(|(stats, _)| stats)
+            .collect(),
+        not_reached: interface.not_reached(pins)?,
     })
 }
 
@@ -109,5 +115,6 @@ fn attachment(pins: &Pins, store: &RuleStore, interface: &Interface) -> Result<I
         ledger: interface.ledger,
         sees_links: interface.sees_links,
         policy: named_policy(store, interface.policy)?,
+        chain: interface.chain(pins)?,
     })
 }

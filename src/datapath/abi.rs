@@ -57,6 +57,10 @@ mod generated {
     pub mod pass {
         include!(concat!(env!("OUT_DIR"), "/pass.skel.rs"));
     }
+
+    pub mod chain {
+        include!(concat!(env!("OUT_DIR"), "/chain.skel.rs"));
+    }
 }
 
 use generated::{ledger, skel};
@@ -69,6 +73,8 @@ mod limits {
 pub use generated::capture::XdpredirCaptureSkelBuilder;
 pub use generated::capture::types::{capture, sighting, wanted};
 pub use generated::capture_tc::XdpredirCaptureTcSkelBuilder;
+pub use generated::chain::ChainSkelBuilder;
+pub use generated::chain::types::{chain, chain_counters, chain_program};
 pub use generated::dump::DumpSkelBuilder;
 pub use generated::dump::types::taking;
 pub use generated::ledger_tc::{LedgerTcSkel, LedgerTcSkelBuilder};
@@ -233,6 +239,9 @@ plain! {
     capture = 24;
     bitmap = BITMAP_BYTES;
     bucket = 64;
+    chain = 8200;
+    chain_counters = 48;
+    chain_program = 256;
     counter = 16;
     entry = 8;
     failure_key = 8;

@@ -7,12 +7,11 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Error, Result};
 
 use super::attach::attach_for_answers;
-use super::bpffs::remove_tree;
 use super::interface::Interface;
 use super::log::{Notice, say};
 use super::program::Exchange;
 use super::stances::{Stances, interfaces};
-use super::{Lock, Pins, RuleStore, detach};
+use super::{Lock, Pins, RuleStore, attachment, detach};
 use crate::error::{Exit, failure, one_line};
 use crate::host::capability;
 use crate::host::device::{self, Device};
@@ -232,5 +231,5 @@ fn serving(pins: &Pins) -> Result<Vec<Interface>> {
 
 fn take_away(pins: &Pins, interface: &Interface) -> Result<()> {
     detach::detach(pins, interface)?;
-    remove_tree(&pins.interface(interface.ifindex))
+    attachment::remove_pins(pins, interface.ifindex)
 }

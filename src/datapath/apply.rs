@@ -12,7 +12,6 @@ use nix::unistd::Gid;
 
 use super::attach::{Attached, Report};
 use super::attachment;
-use super::bpffs::remove_tree;
 use super::cause::exit_code;
 use super::flow_table::{self, Resize};
 use super::foreign::Replaced;
@@ -46,8 +45,18 @@ pub struct Wanted {
     /// What becomes of the frames that no rule matches; None: they pass, or what it is where the program
     /// is attached already.
     pub policy: Option<Policy>,
-    /// Replace other people's programs.
-    pub force: bool,
+    pub others: Others,
+}
+
+/// What becomes of another XDP program that is attached there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Others {
+    /// It stays, and ours is not attached.
+    #[default]
+    Refuse,
+    Replace,
+    /// It is asked before ours.
+    Chain,
 }
 
 /// What the interfaces of a network namespace are to be.
@@ -367,7 +376,7 @@ fn make_room(pins: &Pins, wanted: &[Wanted]) -> Result<(Vec<Interface>, Vec<Inte
             LinkState::Gone => attachment::clear(pins, interface.ifindex)?,
             LinkState::Moved if wanted.iter().any(has_its_place) => {
                 detach::detach(pins, &interface)?;
-                remove_tree(&pins.interface(interface.ifindex))?;
+                attachment::remove_pins(pins, interface.ifindex)?;
                 ended.push(interface);
             }
             _ => there.push(interface),

@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::apply::{Interfaces, Wanted, apply};
-use super::bpffs::remove_tree;
+use super::apply::{Interfaces, Others, Wanted, apply};
 use super::cause::exit_code;
 use super::interface::Interface;
 use super::kernel_layout::LinkLayout;
 use super::lock::Lock;
 use super::program::{Loaded, Means};
 use super::stances::interfaces;
-use super::{Pins, RuleStore, Transaction, policy};
+use super::{Pins, RuleStore, Transaction, attachment, policy};
 use crate::error::Exit;
 use crate::host::device::Device;
 use crate::model::{
@@ -32,6 +31,8 @@ pub struct Attached {
     pub was_for_answers: bool,
     /// The program that was replaced.
     pub replaced: Option<String>,
+    /// The program that was there, and is asked before ours from now on.
+    pub taken_in: Option<String>,
     /// The program was taken off the device that had its name or index before, and is in another
     /// network namespace.
     pub made_room: bool,
@@ -55,6 +56,7 @@ impl Attached {
             already: false,
             was_for_answers: false,
             replaced: None,
+            taken_in: None,
             made_room: false,
             ledger,
             no_ledger: None,
@@ -117,7 +119,7 @@ pub(super) fn attach_for_answers(
         mode: None,
         ledger: !before.iter().any(unwanted),
         policy: None,
-        force: false,
+        others: Others::Refuse,
     };
     let means = Means {
         pins,
@@ -133,7 +135,7 @@ pub(super) fn attach_for_answers(
     match attached {
         Ok(attached) => Ok((attached.mode, attached.reason)),
         Err(error) => {
-            let _ = remove_tree(&pins.interface(device.ifindex));
+            let _ = attachment::remove_pins(pins, device.ifindex);
             Err(error)
         }
     }

@@ -1,10 +1,11 @@
 //! What keeps the program at an interface when the command has ended: a link or, at the tc hook of kernels that have
-//! no links there (before Linux 6.6), a filter.
+//! no links there (before Linux 6.6), a filter; or nothing but the device, where ours has taken the place of an XDP
+//! program that netlink had attached.
 //!
 //! A pinned link attaches, and the interface is attached if, and only if, `link` is there. A filter attaches whatever
-//! is pinned. So its program is pinned first, as `filter-new`, and last: then the interface is attached if, and only
-//! if, the kernel has a filter with that program. Under the name `filter`, it was attached. What a killed run has left
-//! under the other name, the next one brings to its end.
+//! is pinned, and so does netlink. So the program is pinned first, as `filter-new`, and last: then the interface is
+//! attached if, and only if, its device has that program. Under the name `filter`, it was attached. What a killed run
+//! has left under the other name, the next one brings to its end.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,12 +13,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use libbpf_rs::query::LinkTypeInfo;
-use libbpf_rs::{Link, Program};
+use libbpf_rs::{Link, Program, ProgramHandle};
 
 use super::bpffs::{At, exists, remove_file, remove_tree};
+use super::foreign::{Foreign, is_ours};
 use super::interface::runs;
 use super::mode::{self, Refused};
-use super::{Pins, filter, sys};
+use super::{Pins, chain, filter, holder, sys};
 use crate::error::{Exit, one_line};
 use crate::host::device::{self, Device};
 use crate::model::{LinkState, Mode};
@@ -25,7 +27,7 @@ use crate::model::{LinkState, Mode};
 /// What only root may ask.
 pub struct Ids {
     pub program: u32,
-    /// None: it is a filter.
+    /// None: there is none.
     pub link: Option<u32>,
     /// The device's index where it is now; 0 where it has the program no more.
     pub ifindex: u32,
@@ -35,6 +37,7 @@ pub struct Ids {
 /// What is pinned of an attachment.
 enum Pinned {
     Link(PathBuf),
+    /// The program.
     Filter(PathBuf),
 }
 
@@ -56,8 +59,7 @@ fn find(pins: &Pins, ifindex: u32) -> Result<Option<Pinned>> {
 
 /// Members of a group can't tell.
 fn is_filtered(pin: &Path, ifindex: u32) -> bool {
-    let found = open(pin).and_then(|program| filter::find(ifindex, program.as_fd()));
-    found.is_ok_and(|filter| filter.is_some())
+    open(pin).is_ok_and(|program| holder::has(ifindex, program.as_fd()).unwrap_or(false))
 }
 
 fn open(pin: &Path) -> Result<OwnedFd> {
@@ -80,6 +82,17 @@ pub fn ids(pins: &Pins, ifindex: u32) -> Result<Ids> {
     }
 }
 
+/// The number of the program that is attached; None where none is.
+pub fn program(pins: &Pins, ifindex: u32) -> Result<Option<u32>> {
+    Ok(match find(pins, ifindex)? {
+        None => None,
+        Some(Pinned::Link(path)) => {
+            Some(Link::open(&path).at("cannot open", &path)?.info()?.prog_id)
+        }
+        Some(Pinned::Filter(path)) => Some(Program::id_from_fd(open(&path)?.as_fd())?),
+    })
+}
+
 fn ids_of_link(path: &Path, at: u32) -> Result<Ids> {
     let info = Link::open(path).at("cannot open", path)?.info()?;
     // The kernel tells the index of the device where that is now, and 0 once the link has none.
@@ -90,6 +103,7 @@ fn ids_of_link(path: &Path, at: u32) -> Result<Ids> {
     };
     let state = match ifindex {
         0 => without_program(at),
+        _ if !has_ours(info.prog_id) => LinkState::Detached,
         _ if runs(info.prog_id, at) => LinkState::Attached,
         _ => LinkState::Moved,
     };
@@ -104,12 +118,16 @@ fn ids_of_link(path: &Path, at: u32) -> Result<Ids> {
 /// A device that is moved to another network namespace leaves its filters behind.
 fn ids_of_filter(path: &Path, at: u32) -> Result<Ids> {
     let program = open(path)?;
-    let found = filter::find(at, program.as_fd())?;
+    let has = holder::has(at, program.as_fd())?;
     Ok(Ids {
         program: Program::id_from_fd(program.as_fd())?,
         link: None,
-        ifindex: found.as_ref().map_or(0, |_| at),
-        state: found.map_or_else(|| without_program(at), |_| LinkState::Attached),
+        ifindex: if has { at } else { 0 },
+        state: if has {
+            LinkState::Attached
+        } else {
+            without_program(at)
+        },
     })
 }
 
@@ -125,9 +143,13 @@ pub fn detach(pins: &Pins, ifindex: u32) -> Result<()> {
     match require(pins, ifindex)? {
         Pinned::Link(path) => {
             let link = Link::open(&path).at("cannot open", &path)?;
+            if let Some(program) = chain::taken_in(pins, ifindex)? {
+                return give_back(&link, &path, &program);
+            }
+            let is_ours = has_ours(link.info()?.prog_id);
             // The pin first: should this run end here, the link goes with its last descriptor.
             fs::remove_file(&path).at("cannot remove", &path)?;
-            Ok(link.detach()?)
+            if is_ours { Ok(link.detach()?) } else { Ok(()) }
         }
         Pinned::Filter(path) => {
             let new = pins.new_filter(ifindex);
@@ -135,6 +157,39 @@ pub fn detach(pins: &Pins, ifindex: u32) -> Result<()> {
             remove_file(&pins.filter(ifindex))?;
             take_off(pins, ifindex)
         }
+    }
+}
+
+/// Whether a link's program is ours. The owner of a link that was taken in may have had it run another one since.
+/// Who may not ask takes it that it is.
+fn has_ours(program: u32) -> bool {
+    let program = ProgramHandle::from_prog_id(program);
+    program.map_or(true, |program| is_ours(&program.name().to_string_lossy()))
+}
+
+/// Has the link of others attach their program again. A run that is killed before the pin is removed is followed by
+/// one that does this again.
+fn give_back(link: &Link, path: &Path, program: &OwnedFd) -> Result<()> {
+    // A link whose device is gone attaches nothing more.
+    let is_there = matches!(link.info()?.info, LinkTypeInfo::Xdp(xdp) if xdp.ifindex != 0);
+    if is_there {
+        sys::link_update(link.as_fd(), program.as_fd())?;
+    }
+    fs::remove_file(path).at("cannot remove", path)
+}
+
+/// Has a program take the place of another one's, which it asks, in one step. The interface's maps are pinned, and
+/// say that it does nothing yet: the next run after one that is killed puts the other one back.
+pub fn take_in(pins: &Pins, ifindex: u32, foreign: &Foreign, entry: BorrowedFd<'_>) -> Result<()> {
+    let new = pins.new_filter(ifindex);
+    sys::pin(entry, &new)?;
+    let pin_link = |link: BorrowedFd<'_>| {
+        remove_file(&new)?;
+        sys::pin(link, &pins.link(ifindex))
+    };
+    match foreign.hand_over(entry, pin_link)? {
+        true => Ok(()),
+        false => fs::rename(&new, pins.filter(ifindex)).at("cannot rename", &new),
     }
 }
 
@@ -148,16 +203,18 @@ pub fn replace(pins: &Pins, ifindex: u32, by: BorrowedFd<'_>) -> Result<()> {
         Pinned::Filter(path) => {
             let (program, new) = (open(&path)?, pins.new_filter(ifindex));
             sys::pin(by, &new)?;
-            filter::replace(ifindex, program.as_fd(), by)?;
+            holder::replace(ifindex, program.as_fd(), by)?;
             fs::rename(&new, &path).at("cannot rename", &new)
         }
     }
 }
 
-/// Removes a filter whose program is pinned as `filter-new`, and that pin.
+/// Takes a program off that is pinned as `filter-new`, and removes that pin.
 fn take_off(pins: &Pins, ifindex: u32) -> Result<()> {
     let new = pins.new_filter(ifindex);
-    filter::remove(pins, ifindex, open(&new)?.as_fd())?;
+    let back = chain::taken_in(pins, ifindex)?;
+    let back = back.as_ref().map(AsFd::as_fd);
+    holder::remove(pins, ifindex, open(&new)?.as_fd(), back)?;
     remove_file(&new)
 }
 
@@ -171,6 +228,7 @@ pub fn settle(pins: &Pins, ifindex: u32) -> Result<bool> {
             false => take_off(pins, ifindex)?,
         }
     }
+    chain::settle(pins, ifindex)?;
     is_there(pins, ifindex)
 }
 
@@ -179,6 +237,12 @@ pub fn clear(pins: &Pins, ifindex: u32) -> Result<()> {
     if let Some(Pinned::Filter(_)) = find(pins, ifindex)? {
         detach(pins, ifindex)?;
     }
+    remove_pins(pins, ifindex)
+}
+
+/// Removes the pins of an interface that is not attached any more.
+pub fn remove_pins(pins: &Pins, ifindex: u32) -> Result<()> {
+    chain::clear(pins, ifindex)?;
     remove_tree(&pins.interface(ifindex))
 }
 

@@ -62,7 +62,7 @@ pub(super) fn sweep(pins: &Pins) -> Result<()> {
     }
     let directories = interface_directories(pins)?.into_iter();
     let mut orphans = directories.filter(|ifindex| !linked.contains(ifindex));
-    orphans.try_for_each(|ifindex| remove_tree(&pins.interface(ifindex)))
+    orphans.try_for_each(|ifindex| attachment::remove_pins(pins, ifindex))
 }
 
 /// Takes the programs off that do nothing. Only then, no program has to look whether its interface is dormant.

@@ -1,7 +1,7 @@
 //! Other people's XDP programs.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Error, Result};
 use libbpf_rs::query::{LinkInfoIter, LinkTypeInfo, ProgInfoIter};
@@ -17,8 +17,16 @@ use crate::model::Mode;
 /// What the program of this command is called that redirects.
 const REDIRECTS: &str = "xdpredir";
 
+/// What the one is called that asks others before it.
+const CHAINS: &str = "xdpredir_chain";
+
 /// What the one is called that passes all.
 const PASSES: &str = "xdpredir_pass";
+
+/// Whether a program with this name is one of this command that redirects.
+pub fn is_ours(name: &str) -> bool {
+    name == REDIRECTS || name == CHAINS
+}
 
 /// Another program's attachment, held so that it can be put back.
 pub struct Foreign {
@@ -32,7 +40,7 @@ pub struct Foreign {
 impl Foreign {
     /// Whether it is a program of this command, attached from other pins or in another namespace.
     pub fn redirects(&self) -> bool {
-        self.name == REDIRECTS
+        is_ours(&self.name)
     }
 
     /// Whether it is what a fix of this command puts at peers.
@@ -79,20 +87,56 @@ impl Foreign {
         }
     }
 
-    /// A link tells its program and its ifindex, but not which network namespace that is meant in.
     fn remove_link(&self) -> Result<()> {
+        Ok(sys::detach_link(self.link()?.as_fd())?)
+    }
+
+    /// The link that holds it. A link tells its program and its ifindex, but not which network namespace that is
+    /// meant in.
+    fn link(&self) -> Result<OwnedFd> {
         let mut links = LinkInfoIter::default().filter(|link| {
             link.prog_id == self.id
                 && matches!(&link.info, LinkTypeInfo::Xdp(xdp) if xdp.ifindex == self.ifindex)
         });
         let (link, other) = (links.next(), links.next());
         match (link, other) {
-            (Some(link), None) => Ok(sys::detach_link(link.id)?),
+            (Some(link), None) => Ok(sys::link_by_id(link.id)?),
             _ => Err(failure(
                 Exit::Conflict,
                 "its link cannot be told from others: detach it with the program that attached it",
             )),
         }
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub fn program(&self) -> &OwnedFd {
+        &self.program
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Has another program take its place, in one step: over netlink, or by the link that holds it, which is kept
+    /// first. True where there is one.
+    pub fn hand_over(
+        &self,
+        by: BorrowedFd<'_>,
+        keep: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+    ) -> Result<bool> {
+        let mode = flags(self.mode);
+        match sys::netlink_replace(self.ifindex, mode, self.program.as_fd(), Some(by)) {
+            // A link holds it.
+            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {}
+            replaced => return Ok(replaced.map(|()| false)?),
+        }
+        let link = self.link()?;
+        keep(link.as_fd())?;
+        sys::link_update(link.as_fd(), by)?;
+        Ok(true)
     }
 
     /// Puts it back, over netlink.

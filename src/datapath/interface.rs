@@ -8,13 +8,14 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use super::attachment::{self, Ids};
 use super::bpffs::{At, entries, exists};
+use super::chain::Chain;
 use super::maps::Counters;
 use super::schema::schema_of;
 use super::{Pins, abi, policy, sys};
 use crate::host::device;
 use crate::model::{
-    Actions, InterfaceEntry, LedgerState, LinkState, Mac, Mode, Outcome, Outcomes, Policy,
-    PolicySpec, Purpose,
+    Actions, ChainProgram, ChainStats, InterfaceEntry, LedgerState, LinkState, Mac, Mode, Outcome,
+    Outcomes, Policy, PolicySpec, Purpose, VerdictCounts,
 };
 
 /// The ways out of the program, by their names in JSON.
@@ -143,6 +144,24 @@ impl Interface {
     pub fn outcomes(&self, pins: &Pins) -> Result<(Actions, Outcomes)> {
         let path = pins.interface_map(self.ifindex, "outcomes");
         outcomes_of(&Counters::open(&path, "outcomes")?)
+    }
+
+    /// The programs that are asked before ours.
+    pub fn chain(&self, pins: &Pins) -> Result<Vec<ChainProgram>> {
+        let chain = Chain::live(pins, self.ifindex)?;
+        chain.map_or_else(|| Ok(Vec::new()), |chain| chain.programs())
+    }
+
+    /// What was counted of each program of the chain, in all and by CPU.
+    pub fn chain_per_cpu(&self, pins: &Pins) -> Result<Vec<(ChainStats, Vec<VerdictCounts>)>> {
+        let chain = Chain::live(pins, self.ifindex)?;
+        chain.map_or_else(|| Ok(Vec::new()), |chain| chain.stats_per_cpu())
+    }
+
+    /// How many packets did not get through the chain to our program; None where there is no chain.
+    pub fn not_reached(&self, pins: &Pins) -> Result<Option<u64>> {
+        let chain = Chain::live(pins, self.ifindex)?;
+        chain.map(|chain| chain.not_reached()).transpose()
     }
 
     pub fn ids(&self, pins: &Pins) -> Result<Ids> {

@@ -53,14 +53,33 @@ pub fn load(
     variant: Variant,
     stance: &abi::policy,
 ) -> Result<OwnedFd> {
-    load_with(pins, &config(device, variant)?, Own::New(stance))
+    load_first(pins, &config(device, variant)?, stance, None)
+}
+
+/// The same with these constants, for whoever calls it.
+pub fn load_first(
+    pins: &Pins,
+    constants: &abi::interface,
+    stance: &abi::policy,
+    caller: Option<Caller>,
+) -> Result<OwnedFd> {
+    load_with(pins, constants, Own::New(stance), caller)
 }
 
 /// The program that is to take the place of an interface's, with other constants and on the same maps. Those that it
 /// has otherwise are pinned where `take_place` finds them.
-pub fn load_successor(pins: &Pins, constants: &abi::interface) -> Result<OwnedFd> {
-    load_with(pins, constants, Own::Kept)
+pub fn load_successor(
+    pins: &Pins,
+    constants: &abi::interface,
+    caller: Option<Caller>,
+) -> Result<OwnedFd> {
+    load_with(pins, constants, Own::Kept, caller)
 }
+
+/// The number of the program that is attached in the place of ours, and calls it: the kernel names that where it tells
+/// of frames that it has lost.
+#[derive(Clone, Copy)]
+pub struct Caller(pub u32);
 
 /// The maps that an interface has of its own.
 #[derive(Clone, Copy)]
@@ -71,16 +90,21 @@ enum Own<'a> {
     Kept,
 }
 
-fn load_with(pins: &Pins, constants: &abi::interface, own: Own) -> Result<OwnedFd> {
+fn load_with(
+    pins: &Pins,
+    constants: &abi::interface,
+    own: Own,
+    caller: Option<Caller>,
+) -> Result<OwnedFd> {
     let mut storage = MaybeUninit::uninit();
     match constants.mode {
         abi::MODE_TC => {
             let builder = XdpredirTcSkelBuilder::default();
-            load_from(builder, &mut storage, pins, constants, own)
+            load_from(builder, &mut storage, pins, constants, own, caller)
         }
         _ => {
             let builder = XdpredirSkelBuilder::default();
-            load_from(builder, &mut storage, pins, constants, own)
+            load_from(builder, &mut storage, pins, constants, own, caller)
         }
     }
 }
@@ -91,6 +115,7 @@ fn load_from<'a>(
     pins: &Pins,
     constants: &abi::interface,
     own: Own,
+    caller: Option<Caller>,
 ) -> Result<OwnedFd> {
     let (mut open, banks) = open(builder, storage, constants)?;
     let state_is_there = has_state(pins)?;
@@ -120,7 +145,11 @@ fn load_from<'a>(
         let is_tc = constants.mode == abi::MODE_TC;
         ledger::start(pins, if is_tc { Hook::Tc } else { Hook::Xdp })?;
         if !is_tc {
-            tell_its_id(object, Program::id_from_fd(program.as_fd())?)?;
+            let attached = match caller {
+                Some(Caller(number)) => number,
+                None => Program::id_from_fd(program.as_fd())?,
+            };
+            tell_its_id(object, attached)?;
         }
     }
     pin_missing(pins, object, &missing)?;
@@ -145,7 +174,7 @@ pub(super) fn program_of(object: &Object) -> Result<OwnedFd> {
     Ok(program.as_fd().try_clone_to_owned()?)
 }
 
-/// Before it is attached: the variables are those with which it begins, all zero.
+/// The number of the program that is attached: this one, or the one that calls it. Before it is attached: the variables are those with which it begins, all zero.
 fn tell_its_id(object: &Object, id: u32) -> Result<()> {
     let first = abi::PROGRAM_ID;
     let variables = map_of(object, VARIABLES)?;

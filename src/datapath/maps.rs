@@ -235,6 +235,17 @@ impl Map<u32, u64> {
     }
 }
 
+impl<V: Plain> Map<u32, V> {
+    /// The values of a per-CPU map, one for each CPU.
+    pub fn per_cpu(&self, key: u32) -> Result<Vec<V>> {
+        let per_cpu = self
+            .handle
+            .lookup_percpu(abi::bytes_of(&key), MapFlags::ANY)?;
+        let values = per_cpu.into_iter().flatten();
+        values.map(|bytes| abi::from_bytes(&bytes)).collect()
+    }
+}
+
 /// A per-CPU map of counters; read as the sum over all CPUs.
 pub type Counters = Map<u32, abi::counter>;
 

@@ -12,6 +12,7 @@ mod bitmap;
 mod bpffs;
 mod capture;
 mod cause;
+mod chain;
 mod counters;
 mod detach;
 mod drop_reasons;
@@ -21,6 +22,7 @@ mod filter;
 mod flow_table;
 mod foreign;
 mod history;
+mod holder;
 mod interface;
 mod journal_map;
 mod kernel_layout;
@@ -51,13 +53,14 @@ mod version;
 mod wanted;
 
 pub use answers::needed_for_answers;
-pub use apply::{Interfaces, Wanted, apply};
+pub use apply::{Interfaces, Others, Wanted, apply};
 pub use attach::{Attached, Report, attach};
 pub use attachment::Ids;
 pub use capture::{
     Capture, MAX_SNAPLEN, RawSighting, Seen, Source, Wanted as WantedFrames, Watcher,
 };
 pub use cause::{exit_code, is_refused};
+pub use chain::{add as add_to_chain, delete as delete_from_chain};
 pub use detach::{clear, detach};
 pub use dump::{Dump, DumpSpec};
 pub use error::Error;

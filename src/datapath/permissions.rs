@@ -10,7 +10,7 @@ use nix::unistd::{Gid, chown};
 
 use super::bpffs::{At, entries, is_bpffs, mkdir, passable};
 use super::state::interface_directories;
-use super::{Error, Pins};
+use super::{Error, Pins, chain};
 use crate::error::Failure;
 use crate::host::mounts::is_same_file;
 
@@ -19,7 +19,7 @@ use crate::host::mounts::is_same_file;
 pub const MEMBERS: &str = "/run/xdpredir";
 
 /// The pins that attach, which stay root's.
-const ATTACH: [&str; 3] = ["link", "filter", "filter-new"];
+const ATTACH: [&str; 4] = ["link", "filter", "filter-new", "slots"];
 
 /// Lets members of a group read and write the maps; links stay root's.
 pub fn open_to_group(pins: &Pins, gid: Gid) -> Result<()> {
@@ -30,8 +30,10 @@ pub fn open_to_group(pins: &Pins, gid: Gid) -> Result<()> {
     let state = pins.state();
     let mut directories = vec![pins.namespace().to_path_buf(), state.clone()];
     // Also those of interfaces that have no link yet, because this run is attaching them.
-    let interfaces = interface_directories(pins)?.into_iter();
-    directories.extend(interfaces.map(|ifindex| pins.interface(ifindex)));
+    for ifindex in interface_directories(pins)? {
+        directories.push(pins.interface(ifindex));
+        directories.extend(chain::directories(pins, ifindex)?);
+    }
     directories.extend(Some(pins.flows()).filter(|path| path.is_dir()));
     for directory in directories {
         share_pins_of(&directory, gid)?;

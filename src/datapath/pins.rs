@@ -11,6 +11,7 @@
 //!     state/ledger-tc/             the same for the tc hook
 //!     state/journal/               the journal of doctor's fixes
 //!     state/passes/                links of the pass program, by network namespace and device
+//!     state/if-<ifindex>/chain/<N> other people's programs that are asked before ours; N is the entry program's number
 //!     state/if-<ifindex>/          outcomes, config, policy; link or filter: attached by it, as far as policy says so
 //! ```
 //! An ifindex means something in one network namespace only, hence the cookie.
@@ -83,12 +84,17 @@ impl Pins {
         self.interface(ifindex).join("new")
     }
 
-    /// The program of an interface's filter.
+    /// The chains of an interface: the one whose entry program is attached, and what killed runs have left.
+    pub(super) fn chains(&self, ifindex: u32) -> PathBuf {
+        self.interface(ifindex).join("chain")
+    }
+
+    /// The program of an interface's filter, or the one that netlink attached there.
     pub(super) fn filter(&self, ifindex: u32) -> PathBuf {
         self.interface(ifindex).join("filter")
     }
 
-    /// The same, where it is the filter that tells whether the interface is attached.
+    /// The same, where it is the device that tells whether the interface is attached.
     pub(super) fn new_filter(&self, ifindex: u32) -> PathBuf {
         self.interface(ifindex).join("filter-new")
     }

@@ -2,22 +2,24 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::apply::Wanted;
+use super::apply::{Others, Wanted};
 use super::attach::Attached;
 use super::attachment::{self, place};
+use super::chain::{self, Chain, Code, Member};
 use super::foreign::{Foreign, Replaced};
 use super::interface::{Interface, constants_of};
 use super::kernel_layout::LinkLayout;
-use super::load::{Variant, load, load_successor, number_of, take_place};
+use super::load::{Variant, config, load, load_first, load_successor, number_of, take_place};
 use super::mode::{Choice, Refused, choose};
 use super::{Error, Pins, abi, policy};
 use crate::error::{Exit, Failure, failure, refusal};
+use crate::host::device::Device;
 use crate::host::xdp;
-use crate::model::{ETHERNET_MTU, LedgerState, Mode, Purpose, Refusal, Remedy, Verb};
+use crate::model::{ETHERNET_MTU, LedgerState, Mode, Purpose, Refusal, Remedy, Verb, Verdicts};
 
-/// A program that is loaded for a device, and the one that it is to replace.
+/// A program that is loaded for a device, and the one that it is to replace, or to ask.
 pub struct Loaded<'a> {
     wanted: &'a Wanted,
     variant: Variant,
@@ -53,8 +55,12 @@ fn no_ledger(error: &anyhow::Error) -> Option<Refusal> {
 impl<'a> Loaded<'a> {
     pub fn new(wanted: &'a Wanted, means: &Means) -> Result<Self> {
         let device = &wanted.device;
-        let choice = choose(device, wanted.mode, means.purpose, means.before)?;
+        let mut choice = choose(device, wanted.mode, means.purpose, means.before)?;
         let foreign = foreign(wanted, means.purpose, choice.mode)?;
+        let taken_in = foreign.as_ref().filter(|_| wanted.others == Others::Chain);
+        if let Some(foreign) = taken_in {
+            choice = beside(wanted, foreign)?;
+        }
         let mut variant = Variant {
             mode: choice.mode,
             frags: false,
@@ -65,7 +71,10 @@ impl<'a> Loaded<'a> {
             purpose: means.purpose,
             links: means.links.as_ref().ok().copied(),
         };
-        let load = |variant| load(means.pins, device, variant, &means.stance);
+        let load = |variant| match taken_in {
+            None => load(means.pins, device, variant, &means.stance),
+            Some(foreign) => load_chain(means, device, variant, foreign),
+        };
         let (mut loaded, mut refused) = (load(variant), None);
         if let Err(error) = &loaded {
             refused = no_ledger(error);
@@ -90,7 +99,7 @@ impl<'a> Loaded<'a> {
     /// Attaches, in the place of the foreign program, which `replaced` is given.
     pub fn link(self, pins: &Pins, replaced: &mut Vec<Replaced>) -> Result<Attached> {
         let Loaded {
-            wanted: Wanted { device, policy, .. },
+            wanted: wanted @ Wanted { device, policy, .. },
             mut variant,
             stance,
             no_ledger,
@@ -99,6 +108,19 @@ impl<'a> Loaded<'a> {
             mut program,
             foreign,
         } = self;
+        let policy = policy::named(policy.unwrap_or_default());
+        if let (Some(foreign), Others::Chain) = (&foreign, wanted.others) {
+            let taken = attachment::take_in(pins, device.ifindex, foreign, program.as_fd());
+            let name = &device.name;
+            taken.with_context(|| format!("cannot take in {} at {name}", foreign.describe()))?;
+            return Ok(Attached {
+                taken_in: Some(foreign.describe()),
+                no_ledger,
+                no_links,
+                policy,
+                ..Attached::new(device, variant.mode, choice.reason, variant.ledger)
+            });
+        }
         let foreign = foreign.map(|foreign| Replaced::new(foreign, device));
         let foreign = foreign.transpose()?;
         let description = foreign.as_ref().map(Replaced::describe);
@@ -124,7 +146,6 @@ impl<'a> Loaded<'a> {
             program = load(pins, device, variant, &stance)?;
             linked = place(pins, &program, device, variant.mode);
         }
-        let policy = policy::named(policy.unwrap_or_default());
         let placed = linked.map_err(|refused| refused.failure(device, variant.mode, &policy))?;
         placed.keep(pins, device.ifindex)?;
         Ok(Attached {
@@ -143,7 +164,13 @@ fn foreign(wanted: &Wanted, purpose: Purpose, chosen: Mode) -> Result<Option<For
     let beside = chosen == Mode::Tc;
     let in_the_way = |foreign: &Foreign| !beside || foreign.redirects();
     let foreign = Foreign::find(wanted.device.ifindex)?.filter(in_the_way);
-    let Some(found) = foreign.as_ref().filter(|_| !wanted.force) else {
+    let stays = |found: &&Foreign| match wanted.others {
+        Others::Refuse => true,
+        Others::Replace => false,
+        // It would take packets by rules before ours.
+        Others::Chain => found.redirects(),
+    };
+    let Some(found) = foreign.as_ref().filter(stays) else {
         return Ok(foreign.filter(|_| !beside));
     };
     // For the user, rules would be what the mode is chosen for.
@@ -159,8 +186,53 @@ fn foreign(wanted: &Wanted, purpose: Purpose, chosen: Mode) -> Result<Option<For
         true => "detach that, or have packets meet it first with ",
         false => "detach that, or replace it with ",
     };
+    let mut remedy = Remedy::from(or) + force;
+    if !beside && !for_answers && !found.redirects() {
+        let chain = Verb::ChainForeign(name.clone());
+        remedy = remedy + ", or have it asked first with " + chain;
+    }
     let why = format!("{name} has another XDP {whose}");
-    Err(failure(Exit::Conflict, (why, Remedy::from(or) + force)))
+    Err(failure(Exit::Conflict, (why, remedy)))
+}
+
+/// The mode of a program that ours is to ask first: a device has one mode for both.
+fn beside(wanted: &Wanted, foreign: &Foreign) -> Result<Choice> {
+    let (name, mode) = (&wanted.device.name, foreign.mode());
+    if wanted.mode.is_some_and(|wanted| wanted != mode) {
+        let why = format!(
+            "{name} has another XDP {}, and ours joins it in that mode",
+            foreign.describe()
+        );
+        return Err(failure(Exit::Conflict, why));
+    }
+    Ok(Choice {
+        mode,
+        reason: "as the program that is asked first".into(),
+        otherwise: None,
+    })
+}
+
+/// A chain of another program, which is attached alone now, and ours.
+fn load_chain(
+    means: &Means,
+    device: &Device,
+    variant: Variant,
+    foreign: &Foreign,
+) -> Result<OwnedFd> {
+    let about = abi::chain_program {
+        on: Verdicts::default().bits(),
+        priority: chain::FIRST_PRIORITY,
+        taken_in: 1,
+        ..chain::about(foreign.name(), "")
+    };
+    let member = Member {
+        about,
+        code: Code::Loaded(foreign.program().try_clone()?),
+    };
+    let load_ours =
+        |constants: &_, caller| load_first(means.pins, constants, &means.stance, Some(caller));
+    let constants = config(device, variant)?;
+    chain::stage(means.pins, &constants, vec![member], None, load_ours)
 }
 
 /// Another program for an interface that is attached, on the maps that it has.
@@ -195,9 +267,32 @@ impl Exchange {
 
     /// One with these constants.
     pub fn with(pins: &Pins, constants: &abi::interface) -> Result<Self> {
+        let chain = Chain::live(pins, constants.ifindex)?;
+        let members = chain.as_ref().map(Chain::members).transpose()?;
+        Exchange::of_members(pins, constants, chain.as_ref(), members.unwrap_or_default())
+    }
+
+    /// One that asks these programs first.
+    pub fn of_chain(pins: &Pins, ifindex: u32, members: Vec<Member>) -> Result<Self> {
+        let chain = Chain::live(pins, ifindex)?;
+        let constants = constants_of(pins, ifindex)?;
+        Exchange::of_members(pins, &constants, chain.as_ref(), members)
+    }
+
+    fn of_members(
+        pins: &Pins,
+        constants: &abi::interface,
+        before: Option<&Chain>,
+        members: Vec<Member>,
+    ) -> Result<Self> {
+        let load_ours = |constants: &_, caller| load_successor(pins, constants, Some(caller));
+        let program = match members[..] {
+            [] => load_successor(pins, constants, None)?,
+            _ => chain::stage(pins, constants, members, before, load_ours)?,
+        };
         Ok(Exchange {
             ifindex: constants.ifindex,
-            program: load_successor(pins, constants)?,
+            program,
         })
     }
 
@@ -205,6 +300,7 @@ impl Exchange {
     /// has replaced the program, and the next one that wants this change does so again.
     pub fn make(self, pins: &Pins) -> Result<()> {
         attachment::replace(pins, self.ifindex, self.program.as_fd())?;
-        take_place(pins, self.ifindex)
+        take_place(pins, self.ifindex)?;
+        chain::settle(pins, self.ifindex)
     }
 }

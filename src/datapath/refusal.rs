@@ -28,6 +28,28 @@ pub fn explain<T>(load: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<T> {
     })
 }
 
+/// Loads somebody else's program, and says why the kernel refused it.
+pub fn explain_foreign<T>(load: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<T> {
+    log::take_said();
+    load().map_err(|error| match log::take_said() {
+        Said { map: Some(map), .. } => of_map(&map, error),
+        Said {
+            program: Some((program, errno)),
+            verifier,
+            ..
+        } => match verifier.as_deref().and_then(last_words) {
+            Some(why) if errno != "-EPERM" => {
+                let why = format!(
+                    "the kernel's verifier refused the program {program}: {why} (-v shows its log)"
+                );
+                failure(Exit::Unsupported, why)
+            }
+            _ => of_program(&program, &errno, None, error),
+        },
+        _ => Error::from(error).context("the program cannot be loaded"),
+    })
+}
+
 pub fn no_btf() -> Error {
     let why = format!("this kernel ({}) has no BTF ({BTF})", release());
     failure(

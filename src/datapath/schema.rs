@@ -42,6 +42,9 @@ pub const OWN: [Schema; 4] = [
     ("sockets", 1),
 ];
 
+/// What is pinned of a chain, beside its `slots`.
+pub const CHAIN: [Schema; 2] = [("programs", 1), ("verdicts", 1)];
+
 /// The first schema of `config` whose fields all later ones begin with.
 pub const FIRST_CONFIG: u32 = 6;
 

@@ -80,12 +80,16 @@ pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
     check(unsafe { libbpf_sys::bpf_link_update(link, program, std::ptr::null()) }).map(drop)
 }
 
-/// Detaches what a link attaches, whoever holds it (Linux 5.10).
-pub fn detach_link(id: u32) -> io::Result<()> {
+/// A link, whoever holds it.
+pub fn link_by_id(id: u32) -> io::Result<OwnedFd> {
     // SAFETY: takes no pointer.
     let fd = check(unsafe { libbpf_sys::bpf_link_get_fd_by_id(id) })?;
     // SAFETY: libbpf returned a new descriptor, and nobody else has it.
-    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Detaches what a link attaches (Linux 5.10).
+pub fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the descriptor is open.
     check(unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) }).map(drop)
 }
@@ -169,6 +173,26 @@ pub fn netlink_detach(ifindex: u32, flags: XdpFlags) -> io::Result<()> {
     // SAFETY: no options.
     check(unsafe { libbpf_sys::bpf_xdp_detach(ifindex as i32, flags.bits(), std::ptr::null()) })
         .map(drop)
+}
+
+/// Has netlink attach a program, or none, in the place of another one, in one step (Linux 5.7). An error where the
+/// other one is not there, or where a link holds it (EBUSY).
+pub fn netlink_replace(
+    ifindex: u32,
+    flags: XdpFlags,
+    old: BorrowedFd<'_>,
+    new: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let opts = libbpf_sys::bpf_xdp_attach_opts {
+        sz: size_of::<libbpf_sys::bpf_xdp_attach_opts>() as libbpf_sys::size_t,
+        old_prog_fd: old.as_raw_fd(),
+        ..Default::default()
+    };
+    let new = new.map_or(-1, |new| new.as_raw_fd());
+    // SAFETY: the descriptors are open, and `opts` outlives the call.
+    let result =
+        unsafe { libbpf_sys::bpf_xdp_attach(ifindex as i32, new, flags.bits(), &raw const opts) };
+    check(result).map(drop)
 }
 
 /// Waits until no packet is in a program with what was looked up before the call. What is freed or

@@ -11,6 +11,8 @@ pub struct Explanation {
     pub ifname: String,
     pub ifindex: u32,
     pub mode: Mode,
+    /// The programs of others that are asked before ours, which nobody has tried out.
+    pub chain: Vec<String>,
     /// None: the frame has no Ethernet header.
     pub parsed: Option<Packet>,
     /// The connection that it belongs to.

@@ -4,6 +4,7 @@ mod action;
 mod adjacency;
 mod answers;
 mod capture;
+mod chain;
 mod change;
 mod connection;
 mod counter;
@@ -44,6 +45,7 @@ pub use action::{Action, ActionKind, Macs, TooLong};
 pub use adjacency::Adjacency;
 pub use answers::{AnswerInterface, AnswerWay, ForAnswers, Way};
 pub use capture::{PacketFilter, Sighting, Stage};
+pub use chain::{ChainProgram, ChainStats, Verdict, VerdictCounts, Verdicts};
 pub use change::{Change, DeviceRef};
 pub use connection::{
     Connection, ConnectionFilter, ConnectionState, ConnectionStats, ConnectionsInUse,

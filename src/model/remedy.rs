@@ -60,6 +60,9 @@ pub enum Verb {
         /// As it is typed; None: the one that is the default.
         policy: Option<String>,
     },
+    /// Has another XDP program at this interface asked before ours.
+    ChainForeign(String),
+    ChainList,
     /// Keeps the rules.
     Detach(Vec<String>),
     /// An attached interface, and from which connections get source ports.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{
-    Actions, ConnectionStats, ConnectionsInUse, Failures, LedgerState, LinkState, Mode,
-    NamedPolicy, Outcomes, Purpose, RuleRecord, SourcePorts,
+    Actions, ChainProgram, ChainStats, ConnectionStats, ConnectionsInUse, Failures, LedgerState,
+    LinkState, Mode, NamedPolicy, Outcomes, Purpose, RuleRecord, SourcePorts,
 };
 
 /// All counters at one moment.
@@ -34,6 +34,11 @@ pub struct InterfaceStats {
     pub actions: Actions,
     /// Counters by what became of the packets.
     pub outcomes: Outcomes,
+    /// What the programs that are asked before ours made of packets.
+    pub chain: Vec<ChainStats>,
+    /// Packets that went to the stack from there, because the kernel allowed no more tail calls. None: there is no
+    /// chain.
+    pub not_reached: Option<u64>,
 }
 
 /// What a backend's device says of itself.
@@ -80,4 +85,6 @@ pub struct InterfaceStatus {
     /// What becomes of the frames that no rule matches.
     #[serde(flatten)]
     pub policy: NamedPolicy,
+    /// The programs that are asked before ours.
+    pub chain: Vec<ChainProgram>,
 }

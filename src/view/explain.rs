@@ -25,6 +25,10 @@ pub fn explanation(explained: &Explanation, shell: &Shell) -> String {
         "frame",
         &format!("{} bytes at {name} ({mode})", explained.before.len()),
     );
+    if !explained.chain.is_empty() {
+        let names = explained.chain.join(", ");
+        text.line("chain", &format!("as if all of these pass it on: {names}"));
+    }
     text.line("parsed as", &parsed(explained.parsed.as_ref()));
     text.line("connection", &connection(explained));
     rules(&mut text, explained);

@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod capture;
+pub mod chain;
 pub mod columns;
 pub mod difference;
 pub mod doctor;

@@ -9,7 +9,7 @@ use super::columns::Columns;
 use super::escape::escape;
 use super::failures::Advice;
 use super::style::Tone;
-use super::{failures, flows, rules, terminal, units};
+use super::{chain, failures, flows, rules, terminal, units};
 use crate::model::{
     ConnectionsInUse, Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Mebibytes,
     Mode, Policy, Purpose, Rate, Snapshot, Status,
@@ -51,9 +51,17 @@ pub fn status(status: &Status) -> String {
     let lines = no_ledger(&status.interfaces)
         .chain(not_known(&status.interfaces))
         .chain(no_links(&status.interfaces));
+    let lines = lines.chain(status.interfaces.iter().filter_map(chained));
     let lines = lines.chain(of_others(status));
     let lines = lines.chain(status.connections.map(in_use)).chain([summary]);
     table + &lines.map(|line| fit(&line)).collect::<String>()
+}
+
+/// Which programs are asked before ours.
+fn chained(interface: &InterfaceStatus) -> Option<String> {
+    let names: Vec<_> = interface.chain.iter().map(|p| &*p.name).collect();
+    let say = || format!("{}: asks {} first", interface.ifname, names.join(", "));
+    (!names.is_empty()).then(say)
 }
 
 /// The interfaces that another version attached.
@@ -138,6 +146,10 @@ pub fn stats(snapshot: &Snapshot, earlier: Earlier, advice: &Advice) -> String {
     let mut text = format!("{}\n", snapshot.timestamp);
     if !snapshot.interfaces.is_empty() {
         text += &format!("\n{}", interfaces(snapshot, earlier));
+    }
+    let chains = chain::stats(&snapshot.interfaces);
+    if !chains.is_empty() {
+        text += &format!("\n{chains}");
     }
     if !snapshot.rules.is_empty() {
         text += &format!("\n{}", rules::backends(snapshot, earlier));

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use fixture::foreign::{Foreign, XDP};
 use fixture::guest::{modes_and_kernels, without_tcx};
 use fixture::lan::socket;
 use fixture::other_kernel::Kernel;
@@ -24,6 +25,7 @@ use xdpredir::datapath::VERSION;
 
 const ECHO: u16 = 80;
 const ONE_WAY: u16 = 7999;
+const XDP_DROP: i32 = 1;
 
 /// So that traffic leaves a CPU to the versions.
 const PAUSE: Duration = Duration::from_micros(500);
@@ -273,6 +275,50 @@ fn status_says_which_version_attached_what_and_attach_takes_over_as_well() {
     bed.this("detach --all").ok();
     assert!(bed.routed.pins.left().is_empty());
     bed.this("upgrade").fails(3, &["not attached", "attach"]);
+}
+
+/// Also where a program of others was taken in, whose link is theirs.
+#[test]
+fn a_chain_stays_where_another_version_takes_over() {
+    let bed = Bed::new("skb", Version::renamed());
+    bed.other("detach lan --keep-rules").ok();
+    let theirs = bed.routed.pins.dir().with_file_name("theirs");
+    Foreign::of_port("taken_in", 7001, XDP_DROP).link(bed.host(), "lan", "skb", &theirs);
+    bed.other("attach lan --chain-foreign").ok();
+    let path = bed.routed.pins.dir().with_file_name("pass");
+    Foreign::returning("pass", 2, XDP).pin(&path);
+    bed.other(&format!("chain add lan {}", path.display())).ok();
+    let server = bed.server(ECHO);
+    let client = bed.client();
+    let chain = |bed: &Bed| {
+        let list = bed.json("chain list lan");
+        let all = list[0]["programs"].as_array().expect("programs").clone();
+        all.into_iter()
+            .map(|p| p["name"].clone())
+            .collect::<Vec<_>>()
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| echo(&server));
+        let mut passed = 0;
+        for turn in 0..4 {
+            asks(&client, turn);
+            match turn % 2 {
+                0 => bed.this("upgrade").ok(),
+                _ => bed.other("upgrade").ok(),
+            };
+            assert_eq!(chain(&bed), ["taken_in", "pass"]);
+            let stats = bed.json("stats");
+            let now = stats["interfaces"][0]["chain"][1]["pass"].as_u64();
+            assert!(now > Some(passed), "counts go on: {stats:#}");
+            passed = now.expect("a number");
+        }
+        client.send(&[]).expect("sent");
+    });
+    bed.this("upgrade").ok();
+    bed.this("detach --all").ok();
+    let link = bed.host().ip("-d link show lan");
+    assert!(link.contains("taken_in"), "{link}");
+    assert_eq!(bed.routed.pins.left(), [path, theirs]);
 }
 
 /// Each interface has a whole program, on the same maps: by a filter the one, by a link the other.

@@ -9,7 +9,7 @@ use super::live::{Live, LiveInterface};
 use crate::control::attach::gid;
 use crate::control::policy::resolve;
 use crate::control::wanted::{Missing, Place, Sources, Wanted};
-use crate::datapath::{self, Interfaces};
+use crate::datapath::{self, Interfaces, Others};
 use crate::error::{Exit, exit_code, failure};
 use crate::host::device::{self, Device};
 use crate::model::difference::Change;
@@ -80,7 +80,7 @@ pub fn compare(
             mode: entry.mode.mode(),
             ledger: entry.ledger,
             policy: Some(policy),
-            force: false,
+            others: Others::Refuse,
         });
     }
     wanted.missing.splice(0..0, missing);

@@ -9,6 +9,7 @@ mod bridge;
 mod bridge_entry;
 mod bridge_port;
 mod capabilities;
+mod chain;
 mod checksum;
 mod device;
 mod ephemeral_ports;
@@ -155,6 +156,7 @@ const STATE: &[Check] = &[
     Whole(shadowed_rule::check),
     Whole(bridge_entry::check),
     Whole(losses::check),
+    Interface(chain::check),
     Interface(fragments::check),
     Interface(source_ports::check),
 ];

@@ -35,6 +35,7 @@ pub fn attach(facts: &mut Facts, device: DeviceFacts, mode: Mode) {
         reachable: true,
         frags: false,
         sees_links: true,
+        skipped: Vec::new(),
         state: LinkState::Attached,
         successor: None,
         foreign: None,

@@ -19,6 +19,8 @@ pub struct InterfaceFacts {
     pub frags: bool,
     /// Backends whose link is down are skipped.
     pub sees_links: bool,
+    /// The programs of its chain that were not asked about packets, and of how many.
+    pub skipped: Vec<(String, u64)>,
     pub state: LinkState,
     /// The index of the device that has its name now.
     pub successor: Option<u32>,

@@ -38,6 +38,7 @@ pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Result<
         reachable: interface.reachable,
         frags: interface.frags,
         sees_links: interface.sees_links,
+        skipped: skipped(interface, pins)?,
         answers: interface.answers,
         mac: interface.mac,
         state,
@@ -52,6 +53,18 @@ pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Result<
         policy,
         name,
     })
+}
+
+/// The programs of the chain, and ours at its end, that were not asked about packets.
+fn skipped(interface: &Interface, pins: &Pins) -> Result<Vec<(String, u64)>> {
+    let stats = interface.chain_per_cpu(pins)?.into_iter();
+    let others = stats.map(|(stats, _)| (stats.name, stats.counts.skipped));
+    let ours = interface.not_reached(pins)?;
+    let ours = ours.map(|packets| ("ours".to_string(), packets));
+    Ok(others
+        .chain(ours)
+        .filter(|(_, packets)| *packets > 0)
+        .collect())
 }
 
 /// Those of an interface, and of the bridge above it, which has them in its stead.
