@@ -264,6 +264,10 @@ pub struct Stats {
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "1s", value_parser = parse_interval)]
     pub watch: Option<Duration>,
 
+    /// Show what each CPU has counted, too
+    #[arg(long)]
+    pub per_cpu: bool,
+
     #[command(flatten)]
     pub filter: Filter,
 }

@@ -12,15 +12,20 @@ use crate::model::{Action, Backend, Failures, Rule, RuleRecord};
 
 /// The selected backends.
 pub fn list(pins: &Pins, selector: &RuleSelector) -> Result<Vec<RuleRecord>> {
-    let records = datapath::read(pins, || records(&RuleStore::open(pins)?, selector))?;
+    let records = datapath::read(pins, || records(&RuleStore::open(pins)?, selector, false))?;
     let records = records.ok_or_else(|| datapath::not_attached(pins))?;
     selector.require(&records)?;
     Ok(records)
 }
 
-/// The selected backends of a store.
-pub(super) fn records(store: &RuleStore, selector: &RuleSelector) -> Result<Vec<RuleRecord>> {
+/// The selected backends of a store, with what each CPU has counted where that is wanted.
+pub(super) fn records(
+    store: &RuleStore,
+    selector: &RuleSelector,
+    by_cpu: bool,
+) -> Result<Vec<RuleRecord>> {
     let mut inventory = Inventory::new(store)?;
+    inventory.by_cpu = by_cpu;
     let mut records = Vec::new();
     for rule in selector.rules(store)? {
         if rule.action != Action::Redirect {
@@ -50,6 +55,7 @@ struct Inventory<'store> {
     states: States<'store>,
     /// Read before the counters, so that no more are lost than were redirected. None: no ledger is kept.
     failures: Option<HashMap<u32, Failures>>,
+    by_cpu: bool,
     /// Names of interfaces, by index; None: it is gone.
     interfaces: HashMap<u32, Option<String>>,
 }
@@ -60,6 +66,7 @@ impl<'store> Inventory<'store> {
             store,
             states: States::new(store)?,
             failures: store.failures()?,
+            by_cpu: false,
             interfaces: HashMap::new(),
         })
     }
@@ -69,7 +76,7 @@ impl<'store> Inventory<'store> {
         (record.state, record.ifname) = self.states.of(backend)?;
         record.ingress = self.interface(rule);
         let failures = self.failures(backend.counter);
-        record.count(self.store.counter(backend.counter)?, failures);
+        self.count(&mut record, backend.counter, failures)?;
         Ok(record)
     }
 
@@ -81,8 +88,25 @@ impl<'store> Inventory<'store> {
             failures = self.failures(rule.counter);
         }
         record.ingress = self.interface(rule);
-        record.count(self.store.counter(rule.counter)?, failures);
+        self.count(&mut record, rule.counter, failures)?;
         Ok(record)
+    }
+
+    fn count(
+        &self,
+        record: &mut RuleRecord,
+        counter: Option<u32>,
+        failures: Option<Failures>,
+    ) -> Result<()> {
+        if !self.by_cpu {
+            record.count(self.store.counter(counter)?, failures);
+            return Ok(());
+        }
+        // Read once, so that they add up.
+        let cpus = self.store.counter_by_cpu(counter)?;
+        record.count(cpus.iter().map(|cpu| cpu.counter).sum(), failures);
+        record.cpus = Some(cpus);
+        Ok(())
     }
 
     fn failures(&self, counter: Option<u32>) -> Option<Failures> {

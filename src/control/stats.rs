@@ -12,19 +12,19 @@ use crate::error::Exit;
 use crate::host::device;
 use crate::model::{EgressStats, InterfaceStats, InterfaceStatus, LinkState, Snapshot, Status};
 
-/// The counters of all interfaces, and of the selected backends.
-pub fn snapshot(pins: &Pins, selector: &RuleSelector) -> Result<Snapshot> {
-    let snapshot = datapath::read(pins, || read(pins, selector))?;
+/// The counters of all interfaces, and of the selected backends; with what each CPU has counted where that is wanted.
+pub fn snapshot(pins: &Pins, selector: &RuleSelector, by_cpu: bool) -> Result<Snapshot> {
+    let snapshot = datapath::read(pins, || read(pins, selector, by_cpu))?;
     snapshot.ok_or_else(|| datapath::not_attached(pins))
 }
 
-fn read(pins: &Pins, selector: &RuleSelector) -> Result<Snapshot> {
+fn read(pins: &Pins, selector: &RuleSelector, by_cpu: bool) -> Result<Snapshot> {
     let attached = datapath::interfaces(pins)?;
     let interfaces = attached.iter();
-    let interfaces = interfaces.map(|interface| of_interface(pins, interface));
+    let interfaces = interfaces.map(|interface| of_interface(pins, interface, by_cpu));
     let interfaces = interfaces.collect::<Result<_>>()?;
     let store = RuleStore::open(pins)?;
-    let rules = inventory::records(&store, selector)?;
+    let rules = inventory::records(&store, selector, by_cpu)?;
     let there = rules.iter().filter(|record| record.ifname.is_some());
     let mut egress: BTreeSet<u32> = there.filter_map(|record| record.ifindex).collect();
     for interface in &attached {
@@ -42,8 +42,8 @@ fn read(pins: &Pins, selector: &RuleSelector) -> Result<Snapshot> {
     })
 }
 
-fn of_interface(pins: &Pins, interface: &Interface) -> Result<InterfaceStats> {
-    let (actions, outcomes) = interface.outcomes(pins)?;
+fn of_interface(pins: &Pins, interface: &Interface, by_cpu: bool) -> Result<InterfaceStats> {
+    let (actions, outcomes, cpus) = interface.outcomes_by_cpu(pins)?;
     Ok(InterfaceStats {
         ifname: interface.name(),
         ifindex: interface.ifindex,
@@ -51,6 +51,7 @@ fn of_interface(pins: &Pins, interface: &Interface) -> Result<InterfaceStats> {
         purpose: interface.purpose,
         actions,
         outcomes,
+        cpus: by_cpu.then_some(cpus),
     })
 }
 

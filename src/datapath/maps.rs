@@ -235,22 +235,19 @@ impl Map<u32, u64> {
     }
 }
 
-/// A per-CPU map of counters; read as the sum over all CPUs.
+/// A per-CPU map of counters.
 pub type Counters = Map<u32, abi::counter>;
 
 impl Counters {
-    pub fn total(&self, key: u32) -> Result<Option<Counter>> {
+    /// One for each CPU that there can be, in the order of their numbers; none where there is no such key.
+    pub fn by_cpu(&self, key: u32) -> Result<Vec<Counter>> {
         let per_cpu = self
             .handle
             .lookup_percpu(abi::bytes_of(&key), MapFlags::ANY)?;
-        let Some(per_cpu) = per_cpu else {
-            return Ok(None);
-        };
-        let mut total = Counter::default();
-        for bytes in per_cpu {
+        let counters = per_cpu.into_iter().flatten().map(|bytes| {
             let abi::counter { packets, bytes } = abi::from_bytes(&bytes)?;
-            total += Counter { packets, bytes };
-        }
-        Ok(Some(total))
+            Ok(Counter { packets, bytes })
+        });
+        counters.collect()
     }
 }

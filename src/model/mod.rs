@@ -44,7 +44,7 @@ pub use change::{Change, DeviceRef};
 pub use connection::{
     Connection, ConnectionFilter, ConnectionState, ConnectionStats, ConnectionsInUse,
 };
-pub use counter::{Counter, Rate};
+pub use counter::{Counter, CpuCounter, Rate};
 pub use difference::Unfound;
 pub use ephemeral::EphemeralPorts;
 pub use explanation::{Candidate, Check, Explanation};
@@ -78,5 +78,5 @@ pub use session::SshSession;
 pub use snat::Snat;
 pub use source_ports::SourcePorts;
 pub use state::BackendState;
-pub use stats::{EgressStats, InterfaceStats, InterfaceStatus, Snapshot, Status};
+pub use stats::{CpuStats, EgressStats, InterfaceStats, InterfaceStatus, Snapshot, Status};
 pub use table_size::{Mebibytes, TableSize};

@@ -34,6 +34,17 @@ pub struct InterfaceStats {
     pub actions: Actions,
     /// Counters by what became of the packets.
     pub outcomes: Outcomes,
+    /// The same by CPU, but for those that have counted nothing; None: nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<Vec<CpuStats>>,
+}
+
+/// What one CPU has counted of that.
+#[derive(Serialize)]
+pub struct CpuStats {
+    pub cpu: u32,
+    pub actions: Actions,
+    pub outcomes: Outcomes,
 }
 
 /// What a backend's device says of itself.
