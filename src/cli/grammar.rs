@@ -260,7 +260,8 @@ pub struct Rollback {
 
 #[derive(Args)]
 pub struct Stats {
-    /// Repeat every second, or at an interval such as 500ms, and show rates per second
+    /// Repeat every second, or at an interval such as 500ms, and show rates per second. On a terminal, backends that
+    /// lose packets come first, then the busiest; / filters rows, s sorts them, arrows scroll, and q ends it
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "1s", value_parser = parse_interval)]
     pub watch: Option<Duration>,
 

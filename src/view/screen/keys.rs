@@ -97,8 +97,8 @@ fn sequence(bytes: &[u8]) -> Parsed {
             Some(last) => Parsed::Whole(last + 3, named(&rest[..=last])),
             None => Parsed::Part,
         },
-        // Another key, with Alt held down.
-        _ => Parsed::Whole(2, None),
+        // Another key came with it.
+        _ => Parsed::Whole(1, Some(Key::Escape)),
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_means_nothing_here_is_passed_over() {
-        let typed = b"\x1b[1;5C\x1bx\x01\xff\xc3(\x1b[200~a";
+        let typed = b"\x1b[1;5C\x01\xff\xc3(\x1b[200~a";
         assert_eq!(keys(&[typed]), [Key::Char('('), Key::Char('a')]);
     }
 
@@ -163,6 +163,9 @@ mod tests {
         keys.add(b"\x1b");
         assert_eq!((keys.next(), keys.is_open()), (None, true));
         assert_eq!(keys.close(), Some(Key::Escape));
+        keys.add(b"\x1b/");
+        let both = [keys.next(), keys.next()];
+        assert_eq!(both, [Some(Key::Escape), Some(Key::Char('/'))]);
         keys.add(b"\x1b[");
         assert_eq!((keys.next(), keys.close()), (None, None));
     }
