@@ -101,7 +101,9 @@ mod tests {
     use super::*;
 
     fn typed(state: &mut State, text: &str) {
-        text.chars().for_each(|c| drop(state.press(Key::Char(c))));
+        for c in text.chars() {
+            state.press(Key::Char(c));
+        }
     }
 
     #[test]
