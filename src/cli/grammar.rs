@@ -15,7 +15,7 @@ use xdpredir::lab;
 use xdpredir::model::{PolicySpec, SourcePorts, TableSize};
 
 pub use self::apply::{Apply, Diff, Export, Format, Reading};
-pub use self::explain::{Explain, TcpFlag};
+pub use self::explain::Explain;
 pub use self::flow::{Flow, FlowDel, FlowFilter};
 pub use self::rule::{
     Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel, RuleDrain, RuleFilter, RuleMark,
