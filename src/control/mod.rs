@@ -22,6 +22,7 @@ mod inventory;
 mod load;
 mod mark;
 mod merge;
+mod nearest;
 mod policy;
 mod refresh;
 mod reply;
