@@ -66,7 +66,7 @@ pub use policy::{NamedPolicy, Policy, PolicySpec};
 pub use ports::Ports;
 pub use ranges::{Pops, Port, Prefix, VlanId, Weight};
 pub use record::RuleRecord;
-pub use refresh::{FailedBackend, NamedAdjacency, RefreshReport, RefreshedBackend};
+pub use refresh::{FailedBackend, NamedAdjacency, OtherEnd, RefreshReport, RefreshedBackend};
 pub use remedy::{Command, Part, Place, Refusal, Remedy, Tool, Verb};
 pub use reply::Reply;
 pub use revision::{
