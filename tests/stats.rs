@@ -247,6 +247,32 @@ fn watched_json_is_one_flushed_object_a_line() {
 }
 
 #[test]
+fn a_watch_follows_rules_and_interfaces_that_come_and_go() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    let mut child = tool.spawn("stats --watch 20ms --json");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut wait_for = |wanted: (usize, &[&str])| {
+        let is_so = lines.by_ref().take(500).any(|line| {
+            let stats: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let servers = stats["rules"].as_array().unwrap().iter();
+            let servers: Vec<&str> = servers.map(|row| row["server"].as_str().unwrap()).collect();
+            (stats["interfaces"].as_array().unwrap().len(), &*servers) == wanted
+        });
+        assert!(is_so, "{wanted:?}");
+    };
+    wait_for((2, &["10.1.1.1"]));
+    tool.ok("rule add --port 1 --server 10.1.1.2 --mac 02:00:00:00:00:02 --dev v1");
+    wait_for((2, &["10.1.1.2", "10.1.1.1"]));
+    tool.ok("rule del --server 10.1.1.1");
+    wait_for((2, &["10.1.1.2"]));
+    tool.ok("detach v0");
+    wait_for((1, &["10.1.1.2"]));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn watched_into_a_pipe_is_plain_blocks() {
     let bed = Bed::new();
     let mut child = bed.tool().spawn("stats --watch 100ms");

@@ -61,5 +61,5 @@ pub use refresh::refresh;
 pub use resolve::{DeviceSpec, NamespaceSpec};
 pub use rollback::{MissingInterface, RollbackReport, RollbackTo, rollback};
 pub use selector::{MatchSpec, RuleSelector, text as match_text};
-pub use stats::{snapshot, status};
+pub use stats::{Sampler, status};
 pub use trial::{TrialRequest, confirm, trial};

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// All counters at one moment.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Snapshot {
     /// RFC 3339, UTC.
     pub timestamp: String,
@@ -25,7 +25,7 @@ pub struct Snapshot {
 }
 
 /// What became of the packets that arrived at an interface.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub struct InterfaceStats {
     pub ifname: String,
     pub ifindex: u32,
@@ -40,7 +40,7 @@ pub struct InterfaceStats {
 }
 
 /// What one CPU has counted of that.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub struct CpuStats {
     pub cpu: u32,
     pub actions: Actions,

@@ -79,7 +79,7 @@ pub fn states(counted: &BTreeMap<ConnectionState, u64>) -> String {
 
 /// What became of connections, with rates where there is an earlier snapshot.
 pub fn stats(stats: &ConnectionStats, earlier: Option<&Earlier>) -> String {
-    let before = earlier.and_then(|earlier| earlier.snapshot.connections);
+    let before = earlier.and_then(|earlier| earlier.connections);
     let rows = counted(stats)
         .into_iter()
         .zip(counted(before.as_ref().unwrap_or(stats)));

@@ -112,6 +112,11 @@ impl RuleStore {
         Ok(self.slots.live()?.set.revision)
     }
 
+    /// What is another number after each change, and after another first `attach`.
+    pub fn version(&self) -> Result<(u64, u64)> {
+        Ok((self.inode, self.revision()?))
+    }
+
     /// How many matches have a rule.
     pub fn count(&self) -> Result<usize> {
         Ok(self.slots.live()?.set.rules as usize)

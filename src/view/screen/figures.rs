@@ -1,7 +1,9 @@
-//! What is to be shown: the last two snapshots, how fast they differ, and which rows come first.
+//! What is to be shown: the counters, how fast they grow, and which rows come first.
 
 use std::cmp::Reverse;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use anyhow::Result;
 
 use super::state::{Order, State};
 use crate::model::{RuleRecord, Snapshot};
@@ -12,7 +14,7 @@ use crate::view::trends::{Key, Trends};
 pub struct Figures {
     pub now: Snapshot,
     at: Instant,
-    before: Option<(Snapshot, Duration)>,
+    pub earlier: Option<Earlier>,
     /// One for each row of rules.
     speeds: Vec<Speed>,
     pub trends: Trends,
@@ -24,7 +26,7 @@ impl Figures {
     pub fn new(first: Snapshot) -> Self {
         Figures {
             at: Instant::now(),
-            before: None,
+            earlier: None,
             speeds: vec![Speed::default(); first.rules.len()],
             trends: Trends::default(),
             order: (0..first.rules.len()).collect(),
@@ -32,22 +34,17 @@ impl Figures {
         }
     }
 
-    pub fn earlier(&self) -> Option<Earlier<'_>> {
-        let before = self.before.as_ref();
-        before.map(|(snapshot, elapsed)| Earlier::new(snapshot, *elapsed))
-    }
-
-    /// Takes over what was counted now.
-    pub fn add(&mut self, snapshot: Snapshot) {
-        let elapsed = self.at.elapsed();
-        self.at += elapsed;
-        let before = std::mem::replace(&mut self.now, snapshot);
-        self.before = Some((before, elapsed));
-        let earlier = self.earlier();
+    /// Takes over what is counted now.
+    pub fn renew(&mut self, renew: impl FnOnce(&mut Snapshot) -> Result<()>) -> Result<()> {
+        let mut earlier = Earlier::of(&self.now);
+        renew(&mut self.now)?;
+        earlier.elapsed = self.at.elapsed();
+        self.at += earlier.elapsed;
+        let earlier = &*self.earlier.insert(earlier);
         let rows = self.now.rules.iter().enumerate();
-        let speeds = rows.map(|(place, row)| Speed::of(place, row, earlier.as_ref()));
+        let speeds = rows.map(|(place, row)| Speed::of(place, row, Some(earlier)));
         let speeds: Vec<Speed> = speeds.collect();
-        let lines = interfaces::lines(&self.now, earlier.as_ref());
+        let lines = interfaces::lines(&self.now, Some(earlier));
         let lines = lines
             .iter()
             .map(|line| (line.key(), line.speed().rate.packets));
@@ -57,6 +54,7 @@ impl Figures {
         let rows = busy.map(|(row, speed)| (Key::of_backend(row), speed.rate.packets));
         self.trends.add(lines.into_iter().chain(rows));
         self.speeds = speeds;
+        Ok(())
     }
 
     /// Puts the rows in order that the filter lets through.
@@ -77,7 +75,7 @@ impl Figures {
 
     /// The lines of interfaces that the filter lets through, those that come first before the others.
     pub fn lines(&self, state: &State) -> Vec<Line<'_>> {
-        let mut lines = interfaces::lines(&self.now, self.earlier().as_ref());
+        let mut lines = interfaces::lines(&self.now, self.earlier.as_ref());
         lines.retain(|line| state.lets(|| line.words()));
         lines
     }

@@ -23,7 +23,7 @@ pub fn watch(
     first: Snapshot,
     interval: Duration,
     advice: &Advice,
-    mut next: impl FnMut() -> Result<Snapshot>,
+    mut renew: impl FnMut(&mut Snapshot) -> Result<()>,
 ) -> Result<()> {
     let mut tty = Tty::enter()?;
     let mut figures = Figures::new(first);
@@ -39,13 +39,18 @@ pub fn watch(
         match tty.wait(due)? {
             Event::End => break,
             Event::Resized => {}
-            Event::Key(key) => match state.press(key) {
-                Next::End => break,
-                Next::Choose => figures.choose(&state),
-                Next::Draw => {}
-            },
+            Event::Keys(keys) => {
+                // Among a million rules it takes time to choose, and meanwhile more keys are pressed.
+                let next: Vec<Next> = keys.into_iter().map(|key| state.press(key)).collect();
+                if next.contains(&Next::End) {
+                    break;
+                }
+                if next.contains(&Next::Choose) {
+                    figures.choose(&state);
+                }
+            }
             Event::Due => {
-                figures.add(next()?);
+                figures.renew(&mut renew)?;
                 figures.choose(&state);
                 // The next multiple of the interval from the start, so that delays don't add up.
                 due = (due + interval).max(Instant::now());

@@ -27,12 +27,12 @@ pub fn lines(
     has_keys: bool,
 ) -> Vec<String> {
     let mut room = rows.saturating_sub(2);
-    let earlier = figures.earlier();
+    let earlier = figures.earlier.as_ref();
     let mut below = Vec::new();
     let losses = failures::lines(&figures.now, advice);
     below.extend(losses.lines().take(room / 4).map(String::from));
     if let Some(connections) = &figures.now.connections {
-        let table = flows::stats(connections, earlier.as_ref());
+        let table = flows::stats(connections, earlier);
         let table: Vec<String> = under_a_blank(&table).collect();
         if table.len() <= room / 3 {
             below.splice(0..0, table);
@@ -72,12 +72,12 @@ fn of_interfaces(figures: &Figures, state: &State, room: usize) -> Part {
 }
 
 fn of_backends(figures: &Figures, state: &State, room: usize) -> Part {
-    let earlier = figures.earlier();
+    let earlier = figures.earlier.as_ref();
     let all = &figures.order;
     fitting(all.len(), room, |fit| {
         let above = state.above(all.len(), fit);
         let shown = all[above..][..fit].iter().copied();
-        let rows = backends::rows(&figures.now, shown, earlier.as_ref());
+        let rows = backends::rows(&figures.now, shown, earlier);
         backends::table(&rows, true, Some(&figures.trends))
     })
 }

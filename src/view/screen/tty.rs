@@ -26,7 +26,8 @@ const ENDING: [Signal; 4] = [
 ];
 
 pub enum Event {
-    Key(Key),
+    /// Those that were pressed since.
+    Keys(Vec<Key>),
     /// The size may be another one.
     Resized,
     /// It is time.
@@ -113,8 +114,9 @@ impl Tty {
     /// What comes first.
     pub fn wait(&mut self, due: Instant) -> Result<Event> {
         loop {
-            if let Some(key) = self.keys.next() {
-                return Ok(Event::Key(key));
+            let keys: Vec<Key> = std::iter::from_fn(|| self.keys.next()).collect();
+            if !keys.is_empty() {
+                return Ok(Event::Keys(keys));
             }
             let is_open = self.keys.is_open();
             let left = due.saturating_duration_since(Instant::now());
@@ -128,7 +130,7 @@ impl Tty {
             }
             if !signal && !typed {
                 match self.keys.close() {
-                    Some(key) => return Ok(Event::Key(key)),
+                    Some(key) => return Ok(Event::Keys(vec![key])),
                     None if is_open => {}
                     None => return Ok(Event::Due),
                 }

@@ -15,15 +15,12 @@ impl Speed {
             return Speed::default();
         };
         let before = earlier.row(place, row);
-        let counter = before.map_or(Counter::default(), RuleRecord::counter);
-        let lost = |row: &RuleRecord| Counter {
-            packets: row.lost(),
-            bytes: 0,
-        };
-        let lost_before = before.map_or(Counter::default(), lost);
+        let counter = before.map_or(Counter::default(), |before| before.counter);
+        let lost = |packets| Counter { packets, bytes: 0 };
+        let lost_before = before.map_or(0, |before| before.lost);
         Speed {
             rate: earlier.rate(row.counter(), counter),
-            losing: earlier.rate(lost(row), lost_before).packets,
+            losing: earlier.rate(lost(row.lost()), lost(lost_before)).packets,
         }
     }
 }
@@ -67,7 +64,7 @@ pub fn rows<'a>(
 fn of_cpu<'a>(
     record: &'a RuleRecord,
     now: &CpuCounter,
-    before: Option<&RuleRecord>,
+    before: Option<&super::Row>,
     earlier: Option<&Earlier>,
 ) -> Row<'a> {
     let mut cpus = before.into_iter().flat_map(|row| &row.cpus).flatten();

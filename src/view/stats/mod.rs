@@ -11,44 +11,67 @@ use std::time::Duration;
 use super::columns::Columns;
 use super::failures::Advice;
 use super::{failures, flows, units};
-use crate::model::{Counter, InterfaceStats, Match, Rate, RuleRecord, Snapshot};
+use crate::model::{
+    ConnectionStats, Counter, CpuCounter, InterfaceStats, Match, Rate, RuleRecord, Snapshot,
+};
 
-/// An earlier snapshot.
-pub struct Earlier<'a> {
-    pub snapshot: &'a Snapshot,
+/// The counters of an earlier snapshot.
+pub struct Earlier {
+    interfaces: Vec<InterfaceStats>,
+    pub connections: Option<ConnectionStats>,
+    rows: Vec<Row>,
     /// The time that has passed since.
-    elapsed: Duration,
+    pub elapsed: Duration,
     /// Where it has its rows; only asked where it has others than there are now.
-    places: OnceCell<HashMap<(Match, Option<IpAddr>), usize>>,
+    places: OnceCell<HashMap<Identity, usize>>,
 }
 
-impl<'a> Earlier<'a> {
-    pub fn new(snapshot: &'a Snapshot, elapsed: Duration) -> Self {
-        let places = OnceCell::new();
+/// What tells a backend from all others.
+type Identity = (Match, Option<IpAddr>);
+
+/// The counters of a backend.
+struct Row {
+    identity: Identity,
+    counter: Counter,
+    lost: u64,
+    cpus: Option<Vec<CpuCounter>>,
+}
+
+impl Earlier {
+    /// Keeps what a snapshot says, which is brought up to date then.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let row = |row: &RuleRecord| Row {
+            identity: row.identity(),
+            counter: row.counter(),
+            lost: row.lost(),
+            cpus: row.cpus.clone(),
+        };
         Earlier {
-            snapshot,
-            elapsed,
-            places,
+            interfaces: snapshot.interfaces.clone(),
+            connections: snapshot.connections,
+            rows: snapshot.rules.iter().map(row).collect(),
+            elapsed: Duration::ZERO,
+            places: OnceCell::new(),
         }
     }
 
-    fn interface(&self, now: &InterfaceStats) -> Option<&'a InterfaceStats> {
-        let mut all = self.snapshot.interfaces.iter();
+    fn interface(&self, now: &InterfaceStats) -> Option<&InterfaceStats> {
+        let mut all = self.interfaces.iter();
         all.find(|interface| interface.ifindex == now.ifindex)
     }
 
     /// The row as it was. Where no rules came or went, it is at the same place.
-    fn row(&self, place: usize, now: &RuleRecord) -> Option<&'a RuleRecord> {
-        let rows = &self.snapshot.rules;
+    fn row(&self, place: usize, now: &RuleRecord) -> Option<&Row> {
         let identity = now.identity();
-        if let Some(row) = rows.get(place).filter(|row| row.identity() == identity) {
+        let same = self.rows.get(place);
+        if let Some(row) = same.filter(|row| row.identity == identity) {
             return Some(row);
         }
         let places = self.places.get_or_init(|| {
-            let identities = rows.iter().map(RuleRecord::identity);
+            let identities = self.rows.iter().map(|row| row.identity);
             identities.zip(0..).collect()
         });
-        places.get(&identity).map(|&place| &rows[place])
+        places.get(&identity).map(|&place| &self.rows[place])
     }
 
     pub fn rate(&self, now: Counter, before: Counter) -> Rate {
