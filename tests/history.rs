@@ -548,11 +548,14 @@ fn interfaces_come_back_with_their_mode_and_their_policy() {
         "rule add --port 1 --drop",
         "attach wan1 --mode skb --policy forward:lan",
         "rule del --all",
+        "policy wan0 forward:wan1",
     ] {
         tool.ok(words);
         states.push((interfaces(), rows(&tool)));
     }
-    for to in [6, 2, 5, 3, 4, 3] {
+    tool.ok("policy wan0 forward:wan1");
+    assert_eq!(last(&tool), 7, "what is so already is no change");
+    for to in [6, 2, 7, 5, 3, 4, 3] {
         tool.ok(&format!("rollback {to}"));
         assert_eq!((interfaces(), rows(&tool)), states[to - 2], "revision {to}");
     }
@@ -560,6 +563,7 @@ fn interfaces_come_back_with_their_mode_and_their_policy() {
     for words in [
         "added interface wan0",
         "deleted interface wan0",
+        "changed interface wan0",
         "added interface wan1",
     ] {
         assert!(table.contains(words), "{words}: {table}");

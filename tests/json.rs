@@ -58,7 +58,7 @@ fn every_key_is_documented() {
     run("status");
     run("upgrade");
     run("features");
-    run("stats");
+    run("stats --per-cpu");
     run("doctor --fix --yes");
     run("rule add --port 2 --server 172.17.0.2 --reply nat");
     lan.vm_socket()
@@ -118,6 +118,7 @@ fn every_key_is_documented() {
         "error",
         "undone",
         "tx_dropped",
+        "cpus",
         "netns",
         "mend",
         "how",

@@ -252,6 +252,7 @@ fn a_policy_is_shown_and_changed_at_once() {
     let expected = json!({
         "ifname": "nic", "ifindex": wire.host.ifindex("nic"), "policy": "forward",
         "policy_ifindex": veth0, "policy_ifname": "veth0", "changed": true, "warnings": [],
+        "attached": [], "detached": [],
     });
     assert_eq!(changed, expected);
     assert_eq!(tool.json("policy nic forward:veth0")["changed"], false);

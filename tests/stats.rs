@@ -5,6 +5,7 @@ mod fixture;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use fixture::lan::{ANYWHERE, Lan, receive};
 use fixture::terminal::{Terminal, environment};
 use fixture::{Ns, Pins, Tool};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -125,6 +127,96 @@ fn stats_for_people_name_every_interface_action_and_backend() {
     assert!(!out.contains('\x1b'), "{out:?}");
 }
 
+/// Sends a datagram from each CPU that this test may run on, and returns their numbers.
+fn send_from_each_cpu(socket: &UdpSocket) -> Vec<u64> {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this).expect("a set of CPUs");
+    let cpus = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap());
+    let cpus: Vec<usize> = cpus.collect();
+    for &cpu in &cpus {
+        let mut only = CpuSet::new();
+        only.set(cpu).expect("it is in the set");
+        sched_setaffinity(this, &only).expect("this thread runs there");
+        socket.send_to(b"hello", ANYWHERE).expect("it is sent");
+    }
+    sched_setaffinity(this, &allowed).expect("this thread runs anywhere");
+    cpus.into_iter().map(|cpu| cpu as u64).collect()
+}
+
+#[test]
+fn stats_per_cpu_say_which_cpu_counted_what_and_add_up() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    tool.ok("attach lan --mode skb");
+    lan.add_backend(0, "");
+    let (server, vm) = (lan.server_socket(0), lan.vm_socket());
+    // The address of the next hop is asked for first.
+    vm.send_to(b"hello", ANYWHERE).unwrap();
+    receive(&server);
+    let before = tool.json("stats --per-cpu");
+    let cpus = send_from_each_cpu(&vm);
+    cpus.iter().for_each(|_| drop(receive(&server)));
+    let stats = tool.json("stats --per-cpu");
+    let redirected = |stats: &Value, cpu: u64| {
+        let all = stats["interfaces"][0]["cpus"].as_array().unwrap();
+        let of_cpu = all.iter().find(|of| of["cpu"] == cpu);
+        let counter = of_cpu.map(|of| of["outcomes"]["redirected"]["packets"].as_u64().unwrap());
+        counter.unwrap_or(0)
+    };
+    for &cpu in &cpus {
+        assert_eq!(
+            redirected(&stats, cpu),
+            redirected(&before, cpu) + 1,
+            "{cpu}"
+        );
+    }
+    let interface = &stats["interfaces"][0];
+    for key in ["packets", "bytes"] {
+        let sum = |of: &dyn Fn(&Value) -> Value, all: &Value| -> u64 {
+            let all = all["cpus"].as_array().unwrap().iter();
+            all.map(|cpu| of(cpu).as_u64().unwrap()).sum()
+        };
+        for (action, total) in interface["actions"].as_object().unwrap() {
+            let of = |cpu: &Value| cpu["actions"][action][key].clone();
+            assert_eq!(
+                sum(&of, interface),
+                total[key].as_u64().unwrap(),
+                "{action}"
+            );
+        }
+        for (outcome, total) in interface["outcomes"].as_object().unwrap() {
+            let of = |cpu: &Value| cpu["outcomes"][outcome][key].clone();
+            assert_eq!(
+                sum(&of, interface),
+                total[key].as_u64().unwrap(),
+                "{outcome}"
+            );
+        }
+        let row = &stats["rules"][0];
+        let total = &row[["forward_packages", "forward_bytes"][usize::from(key == "bytes")]];
+        assert_eq!(sum(&|cpu| cpu[key].clone(), row), total.as_u64().unwrap());
+    }
+    let text = tool.ok("stats --per-cpu").out;
+    let redirect = text.lines().find(|line| line.contains(" redirect "));
+    assert!(
+        redirect.is_some_and(|line| line.contains(" all ")),
+        "{text}"
+    );
+    assert!(!tool.ok("stats").out.contains(" cpu "));
+    assert!(tool.json("stats")["rules"][0].get("cpus").is_none());
+}
+
+#[test]
+fn what_stats_per_cpu_print_of_rules_can_be_loaded() {
+    let bed = Bed::new();
+    let rows = bed.tool().json("stats --per-cpu")["rules"].to_string();
+    assert!(rows.contains("cpus"), "{rows}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), rows).unwrap();
+    bed.tool()
+        .ok(&format!("rule load {}", file.path().display()));
+}
+
 #[test]
 fn stats_without_rules_or_interfaces_still_print() {
     let bed = Bed::new();
@@ -150,6 +242,32 @@ fn watched_json_is_one_flushed_object_a_line() {
     // What was being printed when the packet came may be older than it.
     let counted = (0..100).any(|_| next()["rules"][0]["forward_packages"] == 1);
     assert!(counted, "a later line counts the packet");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_watch_follows_rules_and_interfaces_that_come_and_go() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    let mut child = tool.spawn("stats --watch 20ms --json");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut wait_for = |wanted: (usize, &[&str])| {
+        let is_so = lines.by_ref().take(500).any(|line| {
+            let stats: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let servers = stats["rules"].as_array().unwrap().iter();
+            let servers: Vec<&str> = servers.map(|row| row["server"].as_str().unwrap()).collect();
+            (stats["interfaces"].as_array().unwrap().len(), &*servers) == wanted
+        });
+        assert!(is_so, "{wanted:?}");
+    };
+    wait_for((2, &["10.1.1.1"]));
+    tool.ok("rule add --port 1 --server 10.1.1.2 --mac 02:00:00:00:00:02 --dev v1");
+    wait_for((2, &["10.1.1.2", "10.1.1.1"]));
+    tool.ok("rule del --server 10.1.1.1");
+    wait_for((2, &["10.1.1.2"]));
+    tool.ok("detach v0");
+    wait_for((1, &["10.1.1.2"]));
     child.kill().unwrap();
     child.wait().unwrap();
 }

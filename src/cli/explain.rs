@@ -9,7 +9,7 @@ use xdpredir::error::Exit;
 use xdpredir::model::Explanation;
 use xdpredir::view::{self, doctor::Row, remedy::Shell};
 
-use super::grammar::{Explain, Global, TcpFlag};
+use super::grammar::{Explain, Global};
 use super::load::read;
 use super::{pins, suggest};
 
@@ -79,18 +79,7 @@ fn packets(args: &Explain) -> Result<PacketSpec> {
         src_port: args.sport,
         port: args.port,
         ttl: args.ttl,
-        tcp_flags: args.tcp_flags.iter().map(flag).collect(),
+        tcp_flags: args.tcp_flags.clone(),
         len: args.len,
     }))
-}
-
-fn flag(flag: &TcpFlag) -> control::TcpFlag {
-    match flag {
-        TcpFlag::Fin => control::TcpFlag::Fin,
-        TcpFlag::Syn => control::TcpFlag::Syn,
-        TcpFlag::Rst => control::TcpFlag::Rst,
-        TcpFlag::Psh => control::TcpFlag::Psh,
-        TcpFlag::Ack => control::TcpFlag::Ack,
-        TcpFlag::Urg => control::TcpFlag::Urg,
-    }
 }

@@ -19,9 +19,9 @@ use xdpredir::model::{PolicySpec, SourcePorts, TableSize};
 
 pub use self::apply::{Apply, Diff, Export, Format, Reading};
 pub use self::capture::{Capture, Packets, Stage};
-pub use self::dump::{Dump, PacketFilter, Queue, XdpMode};
 pub use self::chain::{Chain, ChainAdd};
-pub use self::explain::{Explain, TcpFlag};
+pub use self::dump::{Dump, PacketFilter, Queue, XdpMode};
+pub use self::explain::Explain;
 pub use self::flow::{Flow, FlowDel, FlowFilter};
 pub use self::rule::{
     Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel, RuleDrain, RuleFilter, RuleMark,
@@ -295,9 +295,14 @@ pub struct Rollback {
 
 #[derive(Args)]
 pub struct Stats {
-    /// Repeat every second, or at an interval such as 500ms, and show rates per second
+    /// Repeat every second, or at an interval such as 500ms, and show rates per second. On a terminal, backends that
+    /// lose packets come first, then the busiest; / filters rows, s sorts them, arrows scroll, and q ends it
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "1s", value_parser = parse_interval)]
     pub watch: Option<Duration>,
+
+    /// Show what each CPU has counted, too
+    #[arg(long)]
+    pub per_cpu: bool,
 
     #[command(flatten)]
     pub filter: Filter,

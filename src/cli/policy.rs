@@ -15,12 +15,14 @@ pub fn run(global: &Global, args: &grammar::Policy) -> Result<()> {
     let report = control::set_policy(&pins, &args.interface, wanted)?;
     let warnings = warnings::say(global, &control::check_policy(&pins, report.ifindex));
     if !global.json {
-        return sentence(&report);
+        sentence(&report)?;
+        return view::answers::say(&report.for_answers);
     }
     let changed = report.changed;
     let mut json = json(&report)?;
     let more = serde_json::json!({"changed": changed, "warnings": warnings});
     view::json::extend(&mut json, &more)?;
+    view::json::extend(&mut json, &report.for_answers)?;
     view::json::print(&json)
 }
 

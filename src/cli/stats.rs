@@ -1,40 +1,66 @@
 //! `xdpredir stats`
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::grammar::{self, Global};
 use super::suggest;
-use xdpredir::control::{self, RuleSelector};
+use xdpredir::control::{self, RuleSelector, Sampler};
+use xdpredir::model::Snapshot;
 use xdpredir::view::failures::Advice;
-use xdpredir::view::{self, watch};
+use xdpredir::view::stats::Earlier;
+use xdpredir::view::{self, screen, terminal, watch};
 
 pub fn run(global: &Global, args: &grammar::Stats) -> Result<()> {
     let pins = super::pins(global)?;
     let selector = RuleSelector::from(&args.filter);
-    let take = || control::snapshot(&pins, &selector);
-    let first = take()?;
+    let mut sampler = Sampler::new(&pins, &selector, args.per_cpu);
+    let mut first = Snapshot::default();
+    sampler.renew(&mut first)?;
     // Later, what is selected may come and go.
     selector.require(&first.rules)?;
+    let renew = |snapshot: &mut Snapshot| sampler.renew(snapshot);
     let advice = Advice {
         reasons: control::loss_reasons,
         shell: suggest::shell(global),
     };
-    let Some(interval) = args.watch else {
-        if global.json {
-            return view::json::print(&first);
+    match args.watch {
+        None if global.json => view::json::print(&first),
+        None => view::text(view::stats::text(&first, None, &advice)),
+        Some(interval) if global.json => objects(first, interval, renew),
+        Some(interval) if terminal::has_a_screen() => {
+            screen::watch(first, interval, &advice, renew)
         }
-        return view::text(view::table::stats(&first, None, &advice));
-    };
-    if global.json {
-        return watch::lines(interval, || view::json::line(&take()?));
+        Some(interval) => blocks(first, interval, &advice, renew),
     }
-    let mut before = (first, Instant::now());
-    watch::screen(interval, || {
-        let now = (take()?, Instant::now());
-        let text = view::table::stats(&now.0, Some((&before.0, now.1 - before.1)), &advice);
-        before = now;
-        Ok(text)
+}
+
+/// Prints one object a line.
+fn objects(
+    mut snapshot: Snapshot,
+    interval: Duration,
+    mut renew: impl FnMut(&mut Snapshot) -> Result<()>,
+) -> Result<()> {
+    watch::lines(interval, || {
+        renew(&mut snapshot)?;
+        view::json::line(&snapshot)
+    })
+}
+
+/// Prints block after block where the cursor cannot be moved.
+fn blocks(
+    mut snapshot: Snapshot,
+    interval: Duration,
+    advice: &Advice,
+    mut renew: impl FnMut(&mut Snapshot) -> Result<()>,
+) -> Result<()> {
+    let mut at = Instant::now();
+    watch::lines(interval, || {
+        let mut earlier = Earlier::of(&snapshot);
+        renew(&mut snapshot)?;
+        earlier.elapsed = at.elapsed();
+        at += earlier.elapsed;
+        Ok(view::stats::text(&snapshot, Some(&earlier), advice))
     })
 }

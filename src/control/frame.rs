@@ -48,6 +48,29 @@ pub enum TcpFlag {
     Urg,
 }
 
+impl TcpFlag {
+    pub const ALL: [TcpFlag; 6] = [
+        TcpFlag::Fin,
+        TcpFlag::Syn,
+        TcpFlag::Rst,
+        TcpFlag::Psh,
+        TcpFlag::Ack,
+        TcpFlag::Urg,
+    ];
+
+    /// Its name in options.
+    pub fn name(self) -> &'static str {
+        match self {
+            TcpFlag::Fin => "fin",
+            TcpFlag::Syn => "syn",
+            TcpFlag::Rst => "rst",
+            TcpFlag::Psh => "psh",
+            TcpFlag::Ack => "ack",
+            TcpFlag::Urg => "urg",
+        }
+    }
+}
+
 impl FrameSpec {
     /// The frame, for an interface with this MAC address.
     pub fn build(&self, interface: Option<Mac>) -> Result<Vec<u8>> {

@@ -6,7 +6,7 @@ use super::detach::named;
 use crate::datapath::{self, Interface, Lock, Pins, RuleStore};
 use crate::doctor::{self, checks};
 use crate::host::device;
-use crate::model::{Finding, NamedPolicy, Policy, PolicySpec};
+use crate::model::{Finding, ForAnswers, NamedPolicy, Policy, PolicySpec};
 
 /// The policy that is asked for, with the device as it is now.
 pub(super) fn resolve(spec: &PolicySpec) -> Result<Policy> {
@@ -31,6 +31,8 @@ pub struct PolicyReport {
     pub policy: NamedPolicy,
     /// It was another one before.
     pub changed: bool,
+    /// What rules need, where somebody had detached it.
+    pub for_answers: ForAnswers,
 }
 
 /// The policy of an interface.
@@ -43,14 +45,18 @@ pub fn policy(pins: &Pins, interface: &str) -> Result<PolicyReport> {
     report.ok_or_else(|| datapath::not_attached(pins))
 }
 
-/// Changes the policy of an interface, at once.
+/// Changes the policy of an interface, as a revision.
 pub fn set_policy(pins: &Pins, interface: &str, wanted: &PolicySpec) -> Result<PolicyReport> {
     let lock = Lock::take(pins)?;
     let interface = find(pins, interface)?;
     let wanted = resolve(wanted)?;
     let before = interface.policy;
-    interface.set_policy(pins, &lock, &wanted)?;
-    report(pins, &interface, wanted, before != wanted)
+    let for_answers = interface.set_policy(pins, &lock, &wanted)?;
+    let report = report(pins, &interface, wanted, before != wanted)?;
+    Ok(PolicyReport {
+        for_answers,
+        ..report
+    })
 }
 
 /// What the interface would lose by its policy.
@@ -83,6 +89,7 @@ fn report(
         ifindex: interface.ifindex,
         policy: named_policy(&RuleStore::open(pins)?, policy)?,
         changed,
+        for_answers: ForAnswers::default(),
     })
 }
 

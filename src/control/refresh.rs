@@ -20,13 +20,16 @@ pub fn refresh(pins: &Pins, selector: &RuleSelector) -> Result<RefreshReport> {
     let (mut draft, rules) = read.ok_or_else(|| datapath::not_attached(pins))?;
     selector.require(&rules)?;
     let (lock, store) = draft.lock()?;
-    store.find_other_ends(&lock)?;
+    let other_ends = store.find_other_ends(&lock)?;
     drop(lock);
     let locator = |backend: &Backend| backend.origin.clone().map(Source::Host);
     let rediscovery = Rediscovery::of(&rules, |backend| {
         locator(backend).filter(|_| selector.matches_backend(backend))
     });
-    let mut report = RefreshReport::default();
+    let mut report = RefreshReport {
+        other_ends,
+        ..RefreshReport::default()
+    };
     for rules in rediscovery.batches() {
         let (lock, store) = draft.lock()?;
         let (rebinds, for_answers) = rediscovery.rebind(store, &lock, rules, |_| Ok(()))?;

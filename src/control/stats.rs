@@ -10,40 +10,79 @@ use super::{RuleSelector, inventory};
 use crate::datapath::{self, FlowTable, Interface, Pins, RuleStore};
 use crate::error::Exit;
 use crate::host::device;
-use crate::model::{EgressStats, InterfaceStats, InterfaceStatus, LinkState, Snapshot, Status};
+use crate::model::{
+    EgressStats, InterfaceStats, InterfaceStatus, LinkState, Rule, RuleRecord, Snapshot, Status,
+};
 
-/// The counters of all interfaces, and of the selected backends.
-pub fn snapshot(pins: &Pins, selector: &RuleSelector) -> Result<Snapshot> {
-    let snapshot = datapath::read(pins, || read(pins, selector))?;
-    snapshot.ok_or_else(|| datapath::not_attached(pins))
+/// Takes snapshots, one after another: the counters of all interfaces, and of the selected backends. Rules are read
+/// again only when they have changed, because there may be a million.
+pub struct Sampler<'a> {
+    pins: &'a Pins,
+    selector: &'a RuleSelector,
+    /// What each CPU has counted is wanted, too.
+    by_cpu: bool,
+    rules: Vec<Rule>,
+    /// That of the rules; None: they were not read yet.
+    version: Option<(u64, u64)>,
 }
 
-fn read(pins: &Pins, selector: &RuleSelector) -> Result<Snapshot> {
-    let attached = datapath::interfaces(pins)?;
-    let interfaces = attached.iter();
-    let interfaces = interfaces.map(|interface| of_interface(pins, interface));
-    let interfaces = interfaces.collect::<Result<_>>()?;
-    let store = RuleStore::open(pins)?;
-    let rules = inventory::records(&store, selector)?;
-    let there = rules.iter().filter(|record| record.ifname.is_some());
-    let mut egress: BTreeSet<u32> = there.filter_map(|record| record.ifindex).collect();
-    for interface in &attached {
-        let policy = named_policy(&store, interface.policy)?;
-        egress.extend(policy.policy.device().filter(|_| policy.ifname.is_some()));
+impl<'a> Sampler<'a> {
+    pub fn new(pins: &'a Pins, selector: &'a RuleSelector, by_cpu: bool) -> Self {
+        Sampler {
+            pins,
+            selector,
+            by_cpu,
+            rules: Vec::new(),
+            version: None,
+        }
     }
-    let table = FlowTable::open(pins)?;
-    Ok(Snapshot {
-        timestamp: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-        interfaces,
-        egress: stats_of(egress)?,
-        unattributed: store.unattributed()?,
-        connections: table.as_ref().map(FlowTable::stats).transpose()?,
-        rules,
-    })
+
+    /// Brings the snapshot up to date that it gets each time, which is empty at first.
+    pub fn renew(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        let pins = self.pins;
+        let read = datapath::read(pins, || self.read(snapshot))?;
+        read.ok_or_else(|| datapath::not_attached(pins))
+    }
+
+    fn read(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        let pins = self.pins;
+        let attached = datapath::interfaces(pins)?;
+        let interfaces = attached.iter();
+        let interfaces = interfaces.map(|interface| of_interface(pins, interface, self.by_cpu));
+        snapshot.interfaces = interfaces.collect::<Result<_>>()?;
+        let store = RuleStore::open(pins)?;
+        self.read_rules(&store, &mut snapshot.rules)?;
+        let rules = snapshot.rules.iter();
+        let there = rules.filter(|record| record.ifname.is_some());
+        let mut egress: BTreeSet<u32> = there.filter_map(|record| record.ifindex).collect();
+        for interface in &attached {
+            let policy = named_policy(&store, interface.policy)?;
+            egress.extend(policy.policy.device().filter(|_| policy.ifname.is_some()));
+        }
+        let table = FlowTable::open(pins)?;
+        snapshot.timestamp = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        snapshot.egress = stats_of(egress)?;
+        snapshot.unattributed = store.unattributed()?;
+        snapshot.connections = table.as_ref().map(FlowTable::stats).transpose()?;
+        Ok(())
+    }
+
+    fn read_rules(&mut self, store: &RuleStore, records: &mut Vec<RuleRecord>) -> Result<()> {
+        let version = Some(store.version()?);
+        if version == self.version {
+            return inventory::renew(store, &self.rules, self.selector, records);
+        }
+        // If this fails, they are read again.
+        self.version = None;
+        self.rules = self.selector.rules(store)?;
+        *records = inventory::records(store, &self.rules, self.selector, self.by_cpu)?;
+        self.version = version;
+        Ok(())
+    }
 }
 
-fn of_interface(pins: &Pins, interface: &Interface) -> Result<InterfaceStats> {
-    let (actions, outcomes) = interface.outcomes(pins)?;
+fn of_interface(pins: &Pins, interface: &Interface, by_cpu: bool) -> Result<InterfaceStats> {
+    let (actions, outcomes, cpus) = interface.outcomes_by_cpu(pins)?;
     Ok(InterfaceStats {
         ifname: interface.name(),
         ifindex: interface.ifindex,
@@ -51,12 +90,9 @@ fn of_interface(pins: &Pins, interface: &Interface) -> Result<InterfaceStats> {
         purpose: interface.purpose,
         actions,
         outcomes,
-        chain: interface
-            .chain_per_cpu(pins)?
-            .into_iter()
-            .map(|(stats, _)| stats)
-            .collect(),
+        chain: interface.chain_stats(pins, by_cpu)?,
         not_reached: interface.not_reached(pins)?,
+        cpus: by_cpu.then_some(cpus),
     })
 }
 

@@ -34,17 +34,15 @@ impl CounterBanks {
         })
     }
 
-    /// The sum over all CPUs; zero where there is no such bank, as in a rule that this command did not write.
-    pub fn total(&self, counter: u32) -> Result<Counter> {
-        let mut total = Counter::default();
+    /// What each CPU has counted, by its number; none where there is no such bank, as in a rule that this command
+    /// did not write.
+    pub fn by_cpu(&self, counter: u32) -> Result<impl Iterator<Item = Counter>> {
         let bank = self.banks.memory(counter / abi::BANK_COUNTERS)?;
-        for cell in bank.into_iter().flat_map(|bank| cells(bank, counter)) {
-            total += Counter {
-                packets: cell[0].load(Relaxed),
-                bytes: cell[1].load(Relaxed),
-            };
-        }
-        Ok(total)
+        let cells = bank.into_iter().flat_map(move |bank| cells(bank, counter));
+        Ok(cells.map(|cell| Counter {
+            packets: cell[0].load(Relaxed),
+            bytes: cell[1].load(Relaxed),
+        }))
     }
 
     /// Begins a change: only what is stored is taken.

@@ -12,10 +12,10 @@ use super::chain::Chain;
 use super::maps::Counters;
 use super::schema::schema_of;
 use super::{Pins, abi, policy, sys};
-use crate::host::device;
+use crate::host::{device, kernel};
 use crate::model::{
-    Actions, ChainProgram, ChainStats, InterfaceEntry, LedgerState, LinkState, Mac, Mode, Outcome,
-    Outcomes, Policy, PolicySpec, Purpose, VerdictCounts,
+    Actions, ChainProgram, ChainStats, Counter, CpuStats, InterfaceEntry, LedgerState, LinkState,
+    Mac, Mode, Outcome, Outcomes, Policy, PolicySpec, Purpose,
 };
 
 /// The ways out of the program, by their names in JSON.
@@ -152,16 +152,34 @@ impl Interface {
         chain.map_or_else(|| Ok(Vec::new()), |chain| chain.programs())
     }
 
-    /// What was counted of each program of the chain, in all and by CPU.
-    pub fn chain_per_cpu(&self, pins: &Pins) -> Result<Vec<(ChainStats, Vec<VerdictCounts>)>> {
+    /// What was counted of each program of the chain; `by_cpu`: also by each CPU.
+    pub fn chain_stats(&self, pins: &Pins, by_cpu: bool) -> Result<Vec<ChainStats>> {
         let chain = Chain::live(pins, self.ifindex)?;
-        chain.map_or_else(|| Ok(Vec::new()), |chain| chain.stats_per_cpu())
+        chain.map_or_else(|| Ok(Vec::new()), |chain| chain.stats(by_cpu))
     }
 
     /// How many packets did not get through the chain to our program; None where there is no chain.
     pub fn not_reached(&self, pins: &Pins) -> Result<Option<u64>> {
         let chain = Chain::live(pins, self.ifindex)?;
         chain.map(|chain| chain.not_reached()).transpose()
+    }
+
+    /// The same, and what each CPU has counted of it; those that have counted nothing are left out.
+    pub fn outcomes_by_cpu(&self, pins: &Pins) -> Result<(Actions, Outcomes, Vec<CpuStats>)> {
+        let path = pins.interface_map(self.ifindex, "outcomes");
+        let cells = Cells::read(&Counters::open(&path, "outcomes")?)?;
+        let (actions, outcomes) = cells.sum();
+        let of = |(place, cpu)| {
+            let (actions, outcomes) = cells.of_cpu(place);
+            let any = outcomes.0.iter().any(|outcome| outcome.counter.packets > 0);
+            any.then_some(CpuStats {
+                cpu,
+                actions,
+                outcomes,
+            })
+        };
+        let cpus = kernel::possible_cpus()?.into_iter().enumerate();
+        Ok((actions, outcomes, cpus.filter_map(of).collect()))
     }
 
     pub fn ids(&self, pins: &Pins) -> Result<Ids> {
@@ -209,10 +227,33 @@ pub(super) fn bits_of(names: &[&str]) -> u64 {
 
 /// What an interface's outcomes have counted.
 pub(super) fn outcomes_of(map: &Counters) -> Result<(Actions, Outcomes)> {
+    Ok(Cells::read(map)?.sum())
+}
+
+/// What was counted: by outcome, and by the CPUs that there can be.
+struct Cells(Vec<Vec<Counter>>);
+
+impl Cells {
+    fn read(map: &Counters) -> Result<Self> {
+        let cells = OUTCOMES.iter().map(|(number, _)| map.by_cpu(*number));
+        Ok(Cells(cells.collect::<Result<_>>()?))
+    }
+
+    fn sum(&self) -> (Actions, Outcomes) {
+        by_action(|row| self.0[row].iter().copied().sum())
+    }
+
+    fn of_cpu(&self, place: usize) -> (Actions, Outcomes) {
+        by_action(|row| self.0[row].get(place).copied().unwrap_or_default())
+    }
+}
+
+/// Counters by their rows in `OUTCOMES`, with their actions.
+fn by_action(counted: impl Fn(usize) -> Counter) -> (Actions, Outcomes) {
     let mut actions = Actions::default();
     let mut outcomes = Outcomes::default();
-    for (number, name) in OUTCOMES {
-        let counter = map.total(number)?.unwrap_or_default();
+    for (row, (number, name)) in OUTCOMES.into_iter().enumerate() {
+        let counter = counted(row);
         let action = action_of(number);
         *match action {
             "redirect" => &mut actions.redirect,
@@ -226,7 +267,7 @@ pub(super) fn outcomes_of(map: &Counters) -> Result<(Actions, Outcomes)> {
             counter,
         });
     }
-    Ok((actions, outcomes))
+    (actions, outcomes)
 }
 
 /// The constants of an interface's program. Other versions may have made them: what theirs lack is zero.

@@ -236,7 +236,8 @@ impl Map<u32, u64> {
 }
 
 impl<V: Plain> Map<u32, V> {
-    /// The values of a per-CPU map, one for each CPU.
+    /// The values of a per-CPU map: one for each CPU that there can be, in the order of their numbers; none where there
+    /// is no such key.
     pub fn per_cpu(&self, key: u32) -> Result<Vec<V>> {
         let per_cpu = self
             .handle
@@ -246,22 +247,14 @@ impl<V: Plain> Map<u32, V> {
     }
 }
 
-/// A per-CPU map of counters; read as the sum over all CPUs.
+/// A per-CPU map of counters.
 pub type Counters = Map<u32, abi::counter>;
 
 impl Counters {
-    pub fn total(&self, key: u32) -> Result<Option<Counter>> {
-        let per_cpu = self
-            .handle
-            .lookup_percpu(abi::bytes_of(&key), MapFlags::ANY)?;
-        let Some(per_cpu) = per_cpu else {
-            return Ok(None);
-        };
-        let mut total = Counter::default();
-        for bytes in per_cpu {
-            let abi::counter { packets, bytes } = abi::from_bytes(&bytes)?;
-            total += Counter { packets, bytes };
-        }
-        Ok(Some(total))
+    /// One for each CPU that there can be, in the order of their numbers.
+    pub fn by_cpu(&self, key: u32) -> Result<Vec<Counter>> {
+        let per_cpu = self.per_cpu(key)?.into_iter();
+        let counters = per_cpu.map(|abi::counter { packets, bytes }| Counter { packets, bytes });
+        Ok(counters.collect())
     }
 }

@@ -1,4 +1,4 @@
-//! The policies of the interfaces, in the kernel. Each is one word: a change of one is one write.
+//! The policies of the interfaces, in the kernel. Each is one word, for each of the two slots.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,26 +8,32 @@ use libbpf_rs::{MapCore, MapFlags};
 use super::interface::Interface;
 use super::maps::Map;
 use super::ruleset::slots::Slots;
-use super::stances::interfaces;
+use super::stances::{Stances, interfaces};
 use super::{Lock, Pins, RuleStore, abi};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
 use crate::model::policy::arrives_at;
-use crate::model::{NamedPolicy, Policy, Purpose, Remedy, Verb};
+use crate::model::{ForAnswers, NamedPolicy, Plan, Policy, Purpose, Remedy, Verb};
 
 impl Interface {
-    /// Changes what becomes of the frames that no rule matches, at once. What it forwards to can be redirected
+    /// Changes what becomes of the frames that no rule matches, as a revision. What it forwards to can be redirected
     /// to from now on. Exit 4 where the interface serves answers alone: it would go with the rules that need
     /// it, and the policy with it.
-    pub fn set_policy(&self, pins: &Pins, lock: &Lock, policy: &Policy) -> Result<()> {
+    pub fn set_policy(&self, pins: &Pins, lock: &Lock, policy: &Policy) -> Result<ForAnswers> {
         if self.purpose == Purpose::Answers {
             let why = format!("{} is attached for answers alone", self.name());
             let attach = Remedy::from("run ") + Verb::attach(&self.name()) + " first";
             return Err(failure(Exit::Conflict, (why, attach)));
         }
         require_no_loop(pins, &[(self.ifindex, self.name(), *policy)], |_| false)?;
-        open_device(pins, lock, policy)?;
-        put_now(pins, self.ifindex, &encode(policy, Purpose::Rules))
+        let mut stances = Stances::default();
+        if *policy != self.policy {
+            stances.set(self.ifindex, policy, Purpose::Rules);
+        }
+        let store = RuleStore::open(pins)?;
+        let opened = policy.device().into_iter().collect();
+        let change = store.begin_with(lock, &opened, stances)?;
+        change.stage(Plan::default())?.publish()
     }
 
     /// Whether a change may have left it without a rule that needs it. That is asked of one that serves
@@ -82,14 +88,6 @@ pub(super) fn named(policy: Policy) -> NamedPolicy {
     NamedPolicy {
         policy,
         ifname: policy.device().and_then(device::name_of),
-    }
-}
-
-/// Lets frames be redirected to the device of a policy.
-pub(super) fn open_device(pins: &Pins, lock: &Lock, policy: &Policy) -> Result<()> {
-    match policy.device() {
-        Some(ifindex) => RuleStore::open(pins)?.open_device(lock, ifindex),
-        None => Ok(()),
     }
 }
 

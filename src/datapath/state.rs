@@ -19,7 +19,7 @@ const READS: usize = 10;
 
 /// Reads what is pinned; None where nothing is. What was read is of one state, from its `attach` to
 /// its `detach`.
-pub fn read<T>(pins: &Pins, read: impl Fn() -> Result<T>) -> Result<Option<T>> {
+pub fn read<T>(pins: &Pins, mut read: impl FnMut() -> Result<T>) -> Result<Option<T>> {
     for last in (0..READS).map(|attempt| attempt + 1 == READS) {
         let Some(before) = identity(pins)? else {
             return Ok(None);

@@ -31,9 +31,7 @@ pub struct Message {
 impl Message {
     /// The value of the first attribute of this kind.
     pub fn attribute(&self, wanted: u16) -> Option<&[u8]> {
-        let mut all = self.attributes.iter();
-        all.find(|(kind, _)| *kind == wanted)
-            .map(|(_, value)| value.as_slice())
+        netlink::attribute(&self.attributes, wanted)
     }
 
     fn nlas(&self) -> Vec<DefaultNla> {

@@ -40,11 +40,35 @@ pub fn cpus() -> u32 {
 
 /// One more than the highest number that a CPU can have, now or once it is plugged in.
 pub fn cpu_numbers() -> Result<u32> {
+    Ok(possible_cpus()?.last().map_or(0, |highest| highest + 1))
+}
+
+/// The numbers that CPUs can have, in order: numbers between them may be missing.
+pub fn possible_cpus() -> Result<Vec<u32>> {
     let ranges = fs::read_to_string(POSSIBLE_CPUS)
         .with_context(|| format!("cannot read {POSSIBLE_CPUS}"))?;
-    let highest = ranges.trim().rsplit([',', '-']).next();
-    let highest: u32 = highest
-        .and_then(|number| number.parse().ok())
-        .with_context(|| format!("cannot understand {POSSIBLE_CPUS}"))?;
-    Ok(highest + 1)
+    numbers(ranges.trim()).with_context(|| format!("cannot understand {POSSIBLE_CPUS}"))
+}
+
+/// Of a list such as 0-3,8.
+fn numbers(ranges: &str) -> Option<Vec<u32>> {
+    let mut all = Vec::new();
+    for range in ranges.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        all.extend(first..=last);
+    }
+    Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_cpus_may_have_gaps() {
+        assert_eq!(numbers("0"), Some(vec![0]));
+        assert_eq!(numbers("0-2,8,10-11"), Some(vec![0, 1, 2, 8, 10, 11]));
+        assert_eq!(numbers(""), None);
+    }
 }

@@ -30,6 +30,12 @@ impl Message for RouteNetlinkMessage {
     const PROTOCOL: isize = NETLINK_ROUTE;
 }
 
+/// The value of the first attribute of a kind.
+pub fn attribute(attributes: &[(u16, Vec<u8>)], wanted: u16) -> Option<&[u8]> {
+    let found = attributes.iter().find(|(kind, _)| *kind == wanted);
+    found.map(|(_, value)| value.as_slice())
+}
+
 /// A socket to the kernel. It belongs to the network namespace in which its thread was when it was
 /// opened, wherever the thread goes.
 struct Netlink {

@@ -7,7 +7,7 @@ use netlink_packet_core::{
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::libc::{RTM_GETQDISC, RTM_GETTFILTER, TCA_KIND, TCA_OPTIONS};
 
-use super::netlink;
+use super::netlink::{self, attribute};
 
 /// Linux uapi: linux/rtnetlink.h, linux/pkt_sched.h, linux/pkt_cls.h.
 const TCA_CHAIN: u16 = 11;
@@ -76,7 +76,7 @@ struct Message {
 
 impl Message {
     fn attribute(&self, wanted: u16) -> Option<&[u8]> {
-        value(&self.attributes, wanted)
+        attribute(&self.attributes, wanted)
     }
 
     fn filter(&self) -> Filter {
@@ -88,7 +88,7 @@ impl Message {
         Filter {
             priority: (self.info >> 16) as u16,
             handle: self.handle,
-            program: value(&options, TCA_BPF_ID).and_then(number),
+            program: attribute(&options, TCA_BPF_ID).and_then(number),
             is_bpf_for_all: is_bpf && protocol == ETH_P_ALL,
             is_of_first_chain: self.attribute(TCA_CHAIN).and_then(number).unwrap_or(0) == 0,
         }
@@ -100,11 +100,6 @@ fn attributes(bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
     readable
         .map(|nla| (nla.kind(), nla.value().to_vec()))
         .collect()
-}
-
-fn value(attributes: &[(u16, Vec<u8>)], wanted: u16) -> Option<&[u8]> {
-    let found = attributes.iter().find(|(kind, _)| *kind == wanted);
-    found.map(|(_, value)| value.as_slice())
 }
 
 impl netlink::Message for Message {

@@ -157,6 +157,17 @@ pub struct ChainStats {
     pub priority: u32,
     #[serde(flatten)]
     pub counts: VerdictCounts,
+    /// The same by CPU, but for those that have counted nothing; None: nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<Vec<CpuVerdicts>>,
+}
+
+/// What one CPU has counted of that.
+#[derive(Clone, Debug, Serialize)]
+pub struct CpuVerdicts {
+    pub cpu: u32,
+    #[serde(flatten)]
+    pub counts: VerdictCounts,
 }
 
 #[cfg(test)]

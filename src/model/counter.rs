@@ -1,5 +1,6 @@
 //! Packets and bytes, and by how much they grow.
 
+use std::iter::Sum;
 use std::ops::AddAssign;
 use std::time::Duration;
 
@@ -25,6 +26,23 @@ impl AddAssign for Counter {
         self.packets += other.packets;
         self.bytes += other.bytes;
     }
+}
+
+impl Sum for Counter {
+    fn sum<I: Iterator<Item = Self>>(counters: I) -> Self {
+        counters.fold(Counter::default(), |mut sum, counter| {
+            sum += counter;
+            sum
+        })
+    }
+}
+
+/// What one CPU has counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CpuCounter {
+    pub cpu: u32,
+    #[serde(flatten)]
+    pub counter: Counter,
 }
 
 impl Counter {

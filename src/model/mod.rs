@@ -45,12 +45,12 @@ pub use action::{Action, ActionKind, Macs, TooLong};
 pub use adjacency::Adjacency;
 pub use answers::{AnswerInterface, AnswerWay, ForAnswers, Way};
 pub use capture::{PacketFilter, Sighting, Stage};
-pub use chain::{ChainProgram, ChainStats, Verdict, VerdictCounts, Verdicts};
+pub use chain::{ChainProgram, ChainStats, CpuVerdicts, Verdict, VerdictCounts, Verdicts};
 pub use change::{Change, DeviceRef};
 pub use connection::{
     Connection, ConnectionFilter, ConnectionState, ConnectionStats, ConnectionsInUse,
 };
-pub use counter::{Counter, Rate};
+pub use counter::{Counter, CpuCounter, Rate};
 pub use difference::Unfound;
 pub use dump::{ReadQueue, Taken, TakenFrame};
 pub use ephemeral::EphemeralPorts;
@@ -74,7 +74,7 @@ pub use policy::{NamedPolicy, Policy, PolicySpec};
 pub use ports::Ports;
 pub use ranges::{Pops, Port, Prefix, VlanId, Weight};
 pub use record::RuleRecord;
-pub use refresh::{FailedBackend, NamedAdjacency, RefreshReport, RefreshedBackend};
+pub use refresh::{FailedBackend, NamedAdjacency, OtherEnd, RefreshReport, RefreshedBackend};
 pub use remedy::{Command, Part, Place, Refusal, Remedy, Tool, Verb};
 pub use reply::Reply;
 pub use revision::{
@@ -86,5 +86,5 @@ pub use session::SshSession;
 pub use snat::Snat;
 pub use source_ports::SourcePorts;
 pub use state::BackendState;
-pub use stats::{EgressStats, InterfaceStats, InterfaceStatus, Snapshot, Status};
+pub use stats::{CpuStats, EgressStats, InterfaceStats, InterfaceStatus, Snapshot, Status};
 pub use table_size::{Mebibytes, TableSize};

@@ -6,8 +6,8 @@ use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Action, ActionKind, Backend, BackendState, Counter, Failures, HashOf, Locator, Mac, Match,
-    Pops, Port, Ports, Prefix, Proto, Reply, Rule, Snat, TooLong, VlanId, Weight,
+    Action, ActionKind, Backend, BackendState, Counter, CpuCounter, Failures, HashOf, Locator, Mac,
+    Match, Pops, Port, Ports, Prefix, Proto, Reply, Rule, Snat, TooLong, VlanId, Weight,
 };
 
 /// A backend with its rule, or a rule that has no backends. The counters have the names of the demo that
@@ -68,6 +68,13 @@ pub struct RuleRecord {
     /// Redirected packets that were lost. None: no ledger is kept.
     #[serde(default, deserialize_with = "ignored")]
     pub failures: Option<Failures>,
+    /// What was redirected, by CPU, but for those that redirected nothing; None: nobody asked.
+    #[serde(
+        default,
+        deserialize_with = "ignored",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub cpus: Option<Vec<CpuCounter>>,
     #[serde(default, deserialize_with = "ignored")]
     pub state: BackendState,
     /// How the backend is found again; None: the user gave its MAC address.
@@ -186,6 +193,7 @@ impl RuleRecord {
             pop_vlans: Some(Pops::default()),
             delivered: None,
             failures: None,
+            cpus: None,
             state: BackendState::default(),
             origin: None,
             dst: Some(matches.dst),

@@ -13,8 +13,19 @@ pub struct RefreshReport {
     pub refreshed: Vec<RefreshedBackend>,
     /// The backends that stay as they were.
     pub failed: Vec<FailedBackend>,
+    /// The devices whose other end has moved.
+    pub other_ends: Vec<OtherEnd>,
     #[serde(flatten)]
     pub for_answers: ForAnswers,
+}
+
+/// Where the other end of a device is now.
+#[derive(Debug, Serialize)]
+pub struct OtherEnd {
+    pub ifname: String,
+    pub ifindex: u32,
+    /// It is in another network namespace.
+    pub in_other_netns: bool,
 }
 
 /// A backend that has a new adjacency.

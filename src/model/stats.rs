@@ -10,7 +10,7 @@ use super::{
 };
 
 /// All counters at one moment.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Snapshot {
     /// RFC 3339, UTC.
     pub timestamp: String,
@@ -25,7 +25,7 @@ pub struct Snapshot {
 }
 
 /// What became of the packets that arrived at an interface.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub struct InterfaceStats {
     pub ifname: String,
     pub ifindex: u32,
@@ -34,11 +34,22 @@ pub struct InterfaceStats {
     pub actions: Actions,
     /// Counters by what became of the packets.
     pub outcomes: Outcomes,
+    /// The same by CPU, but for those that have counted nothing; None: nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<Vec<CpuStats>>,
     /// What the programs that are asked before ours made of packets.
     pub chain: Vec<ChainStats>,
     /// Packets that went to the stack from there, because the kernel allowed no more tail calls. None: there is no
     /// chain.
     pub not_reached: Option<u64>,
+}
+
+/// What one CPU has counted of that.
+#[derive(Clone, Serialize)]
+pub struct CpuStats {
+    pub cpu: u32,
+    pub actions: Actions,
+    pub outcomes: Outcomes,
 }
 
 /// What a backend's device says of itself.

@@ -30,25 +30,63 @@ pub(super) fn stats(interfaces: &[InterfaceStats]) -> String {
     if rows.is_empty() {
         return String::new();
     }
+    let has_cpus = rows.iter().any(|row| row.cpu.is_some());
     Columns::of(&rows)
-        .text("interface", |([interface, _], ..)| interface.clone())
-        .text("asked before", |([_, program], ..)| program.clone())
-        .text("verdict", |(_, verdict, _)| verdict.to_string())
-        .number("packets", |(.., packets)| units::number(*packets as f64))
+        .text("interface", |row| row.interface.clone())
+        .text("asked before", |row| row.program.clone())
+        .text("verdict", |row| row.verdict.into())
+        .when(has_cpus, |table| {
+            table.number("cpu", |row| row.cpu.clone().unwrap_or_default())
+        })
+        .number("packets", |row| units::number(row.packets as f64))
         .lines(&[])
 }
 
+/// A line of the table: a verdict of all CPUs, or of one.
+struct Row {
+    interface: String,
+    program: String,
+    verdict: &'static str,
+    /// None: nobody asked for CPUs.
+    cpu: Option<String>,
+    packets: u64,
+}
+
 /// A line for each verdict that packets had. The first one has the interface's name and the program's, too.
-fn verdicts(interface: &InterfaceStats) -> Vec<([String; 2], &'static str, u64)> {
+fn verdicts(interface: &InterfaceStats) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut ifname = interface.ifname.clone();
     for program in &interface.chain {
-        let mut title = [take(&mut ifname), program.name.clone()];
-        let counts = program.counts.all().into_iter();
-        let seen = counts.filter(|(name, packets)| *packets > 0 || *name == "pass");
-        rows.extend(seen.map(|(verdict, packets)| (take(&mut title), verdict, packets)));
+        let mut name = program.name.clone();
+        let counts = program.counts.all().into_iter().enumerate();
+        let seen = counts.filter(|(_, (verdict, packets))| *packets > 0 || *verdict == "pass");
+        for (place, (verdict, packets)) in seen {
+            rows.push(Row {
+                interface: take(&mut ifname),
+                program: take(&mut name),
+                verdict,
+                cpu: program.cpus.as_ref().map(|_| "all".into()),
+                packets,
+            });
+            let cpus = program.cpus.iter().flatten();
+            let of_cpus = cpus.map(|cpu| (cpu.cpu, cpu.counts.all()[place].1));
+            let seen = of_cpus.filter(|(_, packets)| *packets > 0);
+            rows.extend(seen.map(|(cpu, packets)| Row {
+                interface: String::new(),
+                program: String::new(),
+                verdict: "",
+                cpu: Some(cpu.to_string()),
+                packets,
+            }));
+        }
     }
     let lost = interface.not_reached.filter(|packets| *packets > 0);
-    rows.extend(lost.map(|packets| ([ifname, "xdpredir".into()], "skipped", packets)));
+    rows.extend(lost.map(|packets| Row {
+        interface: ifname,
+        program: "xdpredir".into(),
+        verdict: "skipped",
+        cpu: None,
+        packets,
+    }));
     rows
 }

@@ -84,6 +84,13 @@ impl<'a, T> Columns<'a, T> {
         if wanted { more(self) } else { self }
     }
 
+    /// How many columns of the screen are left beside those that there are; none where lines can be of any length.
+    pub fn left(&self) -> usize {
+        let most = terminal::width(&stdout()).map_or(0, usize::from);
+        let widths = self.columns.iter().map(Column::width);
+        most.saturating_sub(sum(widths) + GAP)
+    }
+
     /// The table's lines. Where they don't fit the terminal, cells are broken between words; then
     /// the dispensable columns go, in their order, and a last line names them. Where a word still
     /// doesn't fit, each row is a block of lines.

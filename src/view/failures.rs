@@ -21,7 +21,9 @@ pub struct Advice {
 pub fn lines(snapshot: &Snapshot, advice: &Advice) -> String {
     let mut lost: BTreeMap<String, Failures> = BTreeMap::new();
     for row in &snapshot.rules {
-        if let (Some(device), Some(failures)) = (row.device(), &row.failures) {
+        if row.lost() > 0
+            && let (Some(device), Some(failures)) = (row.device(), &row.failures)
+        {
             *lost.entry(device).or_default() += failures;
         }
     }

@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::Result;
 
 use super::columns::Columns;
-use super::table::{Earlier, is_marked, rate};
+use super::stats::Earlier;
+use super::table::is_marked;
 use super::units;
 use crate::model::{Connection, ConnectionState, ConnectionStats, Counter, VlanId};
 
@@ -77,8 +78,8 @@ pub fn states(counted: &BTreeMap<ConnectionState, u64>) -> String {
 }
 
 /// What became of connections, with rates where there is an earlier snapshot.
-pub fn stats(stats: &ConnectionStats, earlier: Earlier) -> String {
-    let before = earlier.and_then(|(snapshot, _)| snapshot.connections);
+pub fn stats(stats: &ConnectionStats, earlier: Option<&Earlier>) -> String {
+    let before = earlier.and_then(|earlier| earlier.connections);
     let rows = counted(stats)
         .into_iter()
         .zip(counted(before.as_ref().unwrap_or(stats)));
@@ -87,9 +88,10 @@ pub fn stats(stats: &ConnectionStats, earlier: Earlier) -> String {
         .text("connections", |((what, _, _), _)| what.to_string())
         .number("count", |((_, count, _), _)| units::number(*count as f64))
         .when(earlier.is_some(), |table| {
-            table.number("/s", |((_, now, grows), (_, before, _))| match grows {
-                true => units::rate(rate(packets(*now), packets(*before), earlier).packets),
-                false => String::new(),
+            table.number("/s", |((_, now, grows), (_, before, _))| {
+                let rate = earlier.filter(|_| *grows);
+                let rate = rate.map(|earlier| earlier.rate(packets(*now), packets(*before)));
+                rate.map_or_else(String::new, |rate| units::rate(rate.packets))
             })
         })
         .lines(&[])

@@ -20,9 +20,12 @@ pub mod refresh;
 pub mod remedy;
 pub mod rules;
 pub mod ruleset;
+pub mod screen;
+pub mod stats;
 mod style;
 pub mod table;
 pub mod terminal;
+mod trends;
 mod units;
 pub mod watch;
 

@@ -1,13 +1,25 @@
 //! What `rule refresh` has done, for people.
 
-use crate::model::{FailedBackend, NamedAdjacency, RefreshReport, RefreshedBackend};
+use crate::model::{FailedBackend, NamedAdjacency, OtherEnd, RefreshReport, RefreshedBackend};
 
-/// A line for each backend that was refreshed.
+/// A line for each backend that was refreshed, and for each device whose other end has moved.
 pub fn lines(report: &RefreshReport) -> Vec<String> {
-    if report.refreshed.is_empty() && report.failed.is_empty() {
+    let backends = report.refreshed.iter().map(refreshed);
+    let lines: Vec<String> = backends
+        .chain(report.other_ends.iter().map(other_end))
+        .collect();
+    if lines.is_empty() && report.failed.is_empty() {
         return vec!["nothing to refresh".into()];
     }
-    report.refreshed.iter().map(refreshed).collect()
+    lines
+}
+
+fn other_end(end: &OtherEnd) -> String {
+    let place = match end.in_other_netns {
+        true => "another network namespace",
+        false => "this network namespace",
+    };
+    format!("refreshed {}: its other end is in {place} now", end.ifname)
 }
 
 /// A backend that was refreshed.

@@ -2,11 +2,9 @@
 
 use super::columns::Columns;
 use super::style::Tone;
-use super::table::{Earlier, bytes, is_marked, packets, rate, with_rates};
+use super::table::is_marked;
 use super::units;
-use crate::model::{
-    ActionKind, BackendState, Counter, HashOf, Pops, Proto, Reply, RuleRecord, Snapshot, TooLong,
-};
+use crate::model::{ActionKind, BackendState, HashOf, Pops, Proto, Reply, RuleRecord, TooLong};
 
 /// One backend a row.
 pub fn table(rows: &[RuleRecord]) -> String {
@@ -21,9 +19,12 @@ pub fn table(rows: &[RuleRecord]) -> String {
         .text("device", |row| or_dash(row.device()))
         .color(is_marked)
         .number("weight", |row| or_dash(row.server.map(|_| row.weight)))
-        .number("packets", |row| packets(row.counter()))
-        .number("bytes", |row| bytes(row.counter()))
-        .when(any_lost(rows), with_lost)
+        .number("packets", |row| units::number(row.forward_packages as f64))
+        .number("bytes", |row| units::bytes(row.forward_bytes as f64))
+        .when(rows.iter().any(|row| row.lost() > 0), |table| {
+            let lost = |row: &RuleRecord| units::number(row.lost() as f64);
+            table.number("lost", lost).color(is_lost)
+        })
         .when(has_state, |table| {
             table
                 .text("state", |row| row.state.to_string())
@@ -33,34 +34,47 @@ pub fn table(rows: &[RuleRecord]) -> String {
         .lines(&["mac", "weight", "bytes"])
 }
 
+impl AsRef<RuleRecord> for RuleRecord {
+    fn as_ref(&self) -> &RuleRecord {
+        self
+    }
+}
+
 /// What rules match, and their actions; of what few rules say, a column only where some rule says it.
-fn with_match<'a>(table: Columns<'a, RuleRecord>, rows: &[RuleRecord]) -> Columns<'a, RuleRecord> {
-    let any = |says: fn(&RuleRecord) -> bool| rows.iter().any(says);
+pub(super) fn with_match<'a, T: AsRef<RuleRecord>>(
+    table: Columns<'a, T>,
+    rows: &[T],
+) -> Columns<'a, T> {
+    let any = |says: fn(&RuleRecord) -> bool| rows.iter().any(|row| says(row.as_ref()));
     let has_interface = any(|row| row.in_ifindex.is_some());
     let has_dst = any(|row| row.matches().dst.prefix_len() > 0);
     let has_action = any(|row| row.action != ActionKind::Redirect);
     table
         .when(has_interface, |table| {
             table
-                .text("in", |row| row.interface().unwrap_or_else(|| "any".into()))
+                .text("in", |row| {
+                    let interface = row.as_ref().interface();
+                    interface.unwrap_or_else(|| "any".into())
+                })
                 .color(is_marked)
         })
         .when(has_dst, |table| {
-            table.text("destination", |row| row.matches().dst.to_string())
+            table.text("destination", |row| row.as_ref().matches().dst.to_string())
         })
-        .text("source", |row| row.src.to_string())
-        .text("port", port)
+        .text("source", |row| row.as_ref().src.to_string())
+        .text("port", |row| port(row.as_ref()))
         .when(has_action, |table| {
-            table.text("action", |row| row.action.to_string())
+            table.text("action", |row| row.as_ref().action.to_string())
         })
 }
 
-fn or_dash(value: Option<impl ToString>) -> String {
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".into(), |value| value.to_string())
 }
 
-fn is_some(number: &str) -> Option<Tone> {
-    (number != "0").then_some(Tone::Bad)
+/// Where nothing is lost, or that is not known, the cell has no colour.
+pub(super) fn is_lost(number: &str) -> Option<Tone> {
+    (!["", "0"].contains(&number)).then_some(Tone::Bad)
 }
 
 /// What somebody has chosen is nothing bad.
@@ -70,42 +84,6 @@ fn is_not_up(state: &str) -> Option<Tone> {
         "draining" => Some(Tone::Doubtful),
         _ => Some(Tone::Bad),
     }
-}
-
-fn any_lost(rows: &[RuleRecord]) -> bool {
-    rows.iter().any(|row| row.lost() > 0)
-}
-
-fn with_lost(table: Columns<RuleRecord>) -> Columns<RuleRecord> {
-    let lost = |row: &RuleRecord| units::number(row.lost() as f64);
-    table.number("lost", lost).color(is_some)
-}
-
-/// The backends of a snapshot, with rates where there is an earlier one.
-pub fn backends(snapshot: &Snapshot, earlier: Earlier) -> String {
-    let rate = |row: &RuleRecord| {
-        let same = |other: &&RuleRecord| other.identity() == row.identity();
-        let before = earlier.and_then(|(snapshot, _)| snapshot.rules.iter().find(same));
-        let before = before.map_or(Counter::default(), RuleRecord::counter);
-        rate(row.counter(), before, earlier)
-    };
-    with_match(Columns::of(&snapshot.rules), &snapshot.rules)
-        .text("server", |row| or_dash(row.server))
-        .text("device", |row| or_dash(row.device()))
-        .color(is_marked)
-        .number("packets", |row| packets(row.counter()))
-        .number("bytes", |row| bytes(row.counter()))
-        .when(any_lost(&snapshot.rules), with_lost)
-        .when(earlier.is_some(), |table| with_rates(table, rate))
-        .lines(&[
-            "device",
-            "bytes",
-            "bytes/s",
-            "source",
-            "port",
-            "destination",
-            "in",
-        ])
 }
 
 /// udp/53, tcp/7000-7010, udp/any, icmp; with tags, udp/53@5 or udp/53@5.6.

@@ -1,22 +1,17 @@
 //! Tables for people.
 
 use std::io::stdout;
-use std::time::Duration;
 
 use indicatif::HumanCount;
 
 use super::columns::Columns;
 use super::escape::escape;
-use super::failures::Advice;
 use super::style::Tone;
-use super::{chain, failures, flows, rules, terminal, units};
+use super::{chain, terminal, units};
 use crate::model::{
-    ConnectionsInUse, Counter, InterfaceStats, InterfaceStatus, LedgerState, LinkState, Mebibytes,
-    Mode, Policy, Purpose, Rate, Snapshot, Status,
+    ConnectionsInUse, InterfaceStatus, LedgerState, LinkState, Mebibytes, Mode, Policy, Purpose,
+    Status,
 };
-
-/// An earlier snapshot, and the time that has passed since.
-pub(super) type Earlier<'a> = Option<(&'a Snapshot, Duration)>;
 
 /// What is attached.
 pub fn status(status: &Status) -> String {
@@ -139,111 +134,4 @@ fn no_links(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
         let name = &interface.ifname;
         format!("{name}: links are not seen: backends whose link is down get new flows, too")
     })
-}
-
-/// Counters of interfaces and backends; with an earlier snapshot, rates as well.
-pub fn stats(snapshot: &Snapshot, earlier: Earlier, advice: &Advice) -> String {
-    let mut text = format!("{}\n", snapshot.timestamp);
-    if !snapshot.interfaces.is_empty() {
-        text += &format!("\n{}", interfaces(snapshot, earlier));
-    }
-    let chains = chain::stats(&snapshot.interfaces);
-    if !chains.is_empty() {
-        text += &format!("\n{chains}");
-    }
-    if !snapshot.rules.is_empty() {
-        text += &format!("\n{}", rules::backends(snapshot, earlier));
-    }
-    if let Some(connections) = &snapshot.connections {
-        text += &format!("\n{}", flows::stats(connections, earlier));
-    }
-    text + &failures::lines(snapshot, advice)
-}
-
-fn interfaces(snapshot: &Snapshot, earlier: Earlier) -> String {
-    let all = snapshot.interfaces.iter();
-    let lines: Vec<_> = all
-        .flat_map(|interface| action_lines(interface, earlier))
-        .collect();
-    Columns::of(&lines)
-        .text("interface", |([name, _], ..)| name.clone())
-        .text("mode", |([_, mode], ..)| mode.clone())
-        .text("action", |(_, action, ..)| action.clone())
-        .number("packets", |(.., counter, _)| packets(*counter))
-        .number("bytes", |(.., counter, _)| bytes(*counter))
-        .when(earlier.is_some(), |table| {
-            with_rates(table, |(.., rate)| *rate)
-        })
-        .lines(&["mode", "bytes", "bytes/s"])
-}
-
-/// A line for each action. The first one has the interface's name and mode, too.
-fn action_lines(
-    interface: &InterfaceStats,
-    earlier: Earlier,
-) -> impl Iterator<Item = ([String; 2], String, Counter, Rate)> {
-    let mut title = [interface.ifname.clone(), interface.mode.to_string()];
-    let before = earlier.and_then(|(snapshot, _)| {
-        let mut all = snapshot.interfaces.iter();
-        all.find(|other| other.ifindex == interface.ifindex)
-    });
-    actions(interface)
-        .into_iter()
-        .map(move |(action, counter)| {
-            let before = before.map_or(counter, |interface| earlier_of(interface, &action));
-            let rate = rate(counter, before, earlier);
-            (std::mem::take(&mut title), action, counter, rate)
-        })
-}
-
-/// Zero where there is no earlier snapshot.
-pub(super) fn rate(counter: Counter, before: Counter, earlier: Earlier) -> Rate {
-    let since = |(_, elapsed)| counter.rate_since(before, elapsed);
-    earlier.map_or(Rate::default(), since)
-}
-
-pub(super) fn with_rates<T>(table: Columns<T>, rate: impl Fn(&T) -> Rate) -> Columns<T> {
-    table
-        .number("packets/s", |row| units::rate(rate(row).packets))
-        .number("bytes/s", |row| units::bytes(rate(row).bytes))
-}
-
-/// The actions, each followed by the outcomes that led to it.
-fn actions(interface: &InterfaceStats) -> Vec<(String, Counter)> {
-    let actions = &interface.actions;
-    let all = [
-        ("redirect", actions.redirect),
-        ("pass", actions.pass),
-        ("drop", actions.drop),
-        ("tx", actions.tx),
-        ("aborted", actions.aborted),
-    ];
-    let outcomes = |action| {
-        let of = interface
-            .outcomes
-            .0
-            .iter()
-            .filter(move |o| o.action == action);
-        of.filter(|o| o.name != "redirected" && o.counter.packets > 0)
-            .map(|o| (format!("- {}", o.name.replace('_', " ")), o.counter))
-    };
-    all.into_iter()
-        .flat_map(|(action, counter)| {
-            std::iter::once((action.to_string(), counter)).chain(outcomes(action))
-        })
-        .collect()
-}
-
-/// The counter at that time; zero for an outcome that no packet had yet.
-fn earlier_of(interface: &InterfaceStats, name: &str) -> Counter {
-    let found = actions(interface).into_iter().find(|(n, _)| n == name);
-    found.map_or(Counter::default(), |(_, counter)| counter)
-}
-
-pub(super) fn packets(counter: Counter) -> String {
-    units::number(counter.packets as f64)
-}
-
-pub(super) fn bytes(counter: Counter) -> String {
-    units::bytes(counter.bytes as f64)
 }

@@ -507,7 +507,12 @@ fn an_end_that_comes_back_to_the_host_gets_packets_once_the_rules_are_refreshed(
         found.any(|finding| finding["check"] == "other-end" && finding["subject"] == "wan")
     };
     assert!(!arrive() && doctor_knows());
-    bed.tool().ok("rule refresh");
+    let refreshed = bed.tool().ok("rule refresh").out;
+    assert_eq!(
+        refreshed,
+        "refreshed wan: its other end is in this network namespace now\n"
+    );
+    assert_eq!(bed.tool().ok("rule refresh").out, "nothing to refresh\n");
     assert!(arrive() && !doctor_knows());
 
     host.ip(&format!(

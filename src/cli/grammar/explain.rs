@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, ValueEnum, ValueHint};
+use clap::{ArgGroup, Args, ValueHint};
+use xdpredir::control::TcpFlag;
 use xdpredir::model::{Mac, Proto, VlanId};
 
-use super::rule::proto;
+use super::rule::{one_of, proto};
 
 /// The options that describe a packet.
 const HEADERS: [&str; 11] = [
@@ -72,20 +73,10 @@ pub struct Explain {
     pub len: Option<usize>,
 
     /// Flags of the TCP segment
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "syn")]
+    #[arg(long, value_parser = one_of(TcpFlag::ALL, TcpFlag::name), value_delimiter = ',', default_value = "syn")]
     pub tcp_flags: Vec<TcpFlag>,
 
     /// Destination MAC address [default: that of the interface]
     #[arg(long, value_name = "MAC")]
     pub dst_mac: Option<Mac>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum TcpFlag {
-    Fin,
-    Syn,
-    Rst,
-    Psh,
-    Ack,
-    Urg,
 }

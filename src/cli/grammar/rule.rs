@@ -382,9 +382,7 @@ pub struct RuleFilter {
 
 /// Takes the names of the protocols, and no others; help and completions list them.
 pub(super) fn proto() -> impl TypedValueParser<Value = Proto> {
-    let named = |name: String| Proto::ALL.into_iter().find(|proto| proto.name() == name);
-    let names = PossibleValuesParser::new(Proto::ALL.map(Proto::name));
-    names.map(move |name| named(name).expect("clap takes no other name"))
+    one_of(Proto::ALL, Proto::name)
 }
 
 /// Takes the names of the ways in which answers come back.
@@ -431,7 +429,23 @@ fn choice<T: Copy + Send + Sync + 'static, const N: usize>(
     about: fn(T) -> &'static str,
 ) -> impl TypedValueParser<Value = T> {
     let value = |choice: T| PossibleValue::new(name(choice)).help(about(choice));
-    let names = PossibleValuesParser::new(all.map(value));
+    values(all, name, all.map(value))
+}
+
+/// The same where the names say enough.
+pub(super) fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    values(all, name, all.map(name).map(PossibleValue::new))
+}
+
+fn values<T: Copy + Send + Sync + 'static, const N: usize>(
+    all: [T; N],
+    name: fn(T) -> &'static str,
+    values: [PossibleValue; N],
+) -> impl TypedValueParser<Value = T> {
+    let names = PossibleValuesParser::new(values);
     let named = move |given: String| all.into_iter().find(|choice| name(*choice) == given);
     names.map(move |given| named(given).expect("clap takes no other name"))
 }

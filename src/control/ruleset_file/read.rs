@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
 use super::{Records, bad};
+use crate::control::nearest;
 use crate::model::RuleRecord;
 
 /// Reads the records of a file.
@@ -32,8 +33,12 @@ fn syntax<T: DeserializeOwned>(
     let what = text
         .rsplit_once(" at line ")
         .map_or(&*text, |split| split.0);
+    let what = match nearest::unknown(what) {
+        Some(_) => nearest::explain(what),
+        None => what.into(),
+    };
     let column = error.column();
-    let is_named = |key: &String| words(what).any(|word| word == key);
+    let is_named = |key: &String| words(&what).any(|word| word == key);
     let key = key::<T>(json).filter(|key| !is_named(key));
     let key = key.map_or_else(String::new, |key| format!("{key}: "));
     bad(format!("line {line}, column {column}: {key}{what}"))

@@ -4,7 +4,6 @@ mod backend;
 mod compile;
 mod file;
 mod head;
-mod nearest;
 mod parse;
 mod place;
 mod row;

@@ -8,9 +8,10 @@ use serde::de::{
 };
 use serde_path_to_error::Segment;
 
+use super::compile;
 use super::place::{Entry, Fault, Place, Source, Sources, line_and_column, position};
 use super::row::{DemoRow, Row};
-use super::{compile, nearest};
+use crate::control::nearest;
 use crate::control::ruleset_file::bad;
 use crate::error::join_lines;
 use crate::model::{RuleRecord, RuleSet};

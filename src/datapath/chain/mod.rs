@@ -22,7 +22,8 @@ use super::maps::Map;
 use super::schema::{CHAIN, pin_of};
 use super::{Pins, abi, attachment, sys};
 use crate::error::Exit;
-use crate::model::{ChainProgram, ChainStats, VerdictCounts, Verdicts};
+use crate::host::kernel;
+use crate::model::{ChainProgram, ChainStats, CpuVerdicts, VerdictCounts, Verdicts};
 
 pub use change::{add, delete};
 pub use entry::{Code, Member, stage};
@@ -131,20 +132,26 @@ impl Chain {
         MapHandle::from_pinned_path(&path).at("cannot open", &path)
     }
 
-    /// What was counted of each program, by CPU.
-    pub fn stats_per_cpu(&self) -> Result<Vec<(ChainStats, Vec<VerdictCounts>)>> {
+    /// What was counted of each program; `by_cpu`: also by each CPU that has counted something.
+    pub fn stats(&self, by_cpu: bool) -> Result<Vec<ChainStats>> {
         let verdicts = self.verdicts()?;
+        let numbers = kernel::possible_cpus()?;
         let all = self.programs.iter();
         all.map(|program| {
-            let per_cpu = verdicts.per_cpu(program.counters)?;
-            let per_cpu: Vec<_> = per_cpu.into_iter().map(counts).collect();
-            let total = per_cpu.iter().fold(VerdictCounts::default(), |a, b| a + *b);
-            let stats = ChainStats {
+            let counted = verdicts.per_cpu(program.counters)?.into_iter().map(counts);
+            let counted: Vec<_> = counted.collect();
+            let cpus = || {
+                let cpus = numbers.iter().zip(&counted);
+                let cpus = cpus.map(|(&cpu, &counts)| CpuVerdicts { cpu, counts });
+                cpus.filter(|cpu| cpu.counts != VerdictCounts::default())
+                    .collect()
+            };
+            Ok(ChainStats {
                 name: text(&program.name),
                 priority: program.priority,
-                counts: total,
-            };
-            Ok((stats, per_cpu))
+                counts: counted.iter().fold(Default::default(), |a, b| a + *b),
+                cpus: by_cpu.then(cpus),
+            })
         })
         .collect()
     }

@@ -14,7 +14,7 @@ use super::{RuleStore, codec, room};
 use crate::datapath::state::linked;
 use crate::datapath::{Lock, abi, policy};
 use crate::host::device;
-use crate::model::{Action, Rule};
+use crate::model::{Action, OtherEnd, Rule};
 
 /// So many devices are asked for one by one.
 const FEW: usize = 16;
@@ -56,11 +56,6 @@ impl RuleStore {
         Ok(())
     }
 
-    /// Opens a device that no rule needs.
-    pub fn open_device(&self, _: &Lock, ifindex: u32) -> Result<()> {
-        self.open_egress(&BTreeSet::from([ifindex]))
-    }
-
     /// Opens interfaces that are newly attached to the answers of connections, where some are remembered.
     pub fn open_to_answers(&self, _: &Lock, interfaces: &BTreeSet<u32>) -> Result<()> {
         if !self.remembers()? {
@@ -90,13 +85,15 @@ impl RuleStore {
         Ok(())
     }
 
-    /// Looks again where the other ends of all open devices are.
-    pub fn find_other_ends(&self, _: &Lock) -> Result<()> {
-        self.open_egress(&BTreeSet::new())
+    /// Looks again where the other ends of all open devices are. Returns those that are elsewhere than was known.
+    pub fn find_other_ends(&self, _: &Lock) -> Result<Vec<OtherEnd>> {
+        self.note_pairs(&BTreeSet::from_iter(self.egress.keys()?))
     }
 
-    /// Notes which devices have their other end in another network namespace, now.
-    fn note_pairs(&self, wanted: &BTreeSet<u32>) -> Result<()> {
+    /// Notes which devices have their other end in another network namespace, now; returns those of which something
+    /// else was known.
+    fn note_pairs(&self, wanted: &BTreeSet<u32>) -> Result<Vec<OtherEnd>> {
+        let mut moved = Vec::new();
         let mut devices = match wanted.len() {
             0..=FEW => Vec::new(),
             _ => device::all()?,
@@ -116,9 +113,14 @@ impl RuleStore {
             };
             if now != before {
                 self.paired.put(&entry, &now)?;
+                moved.push(OtherEnd {
+                    ifname: device.name.clone(),
+                    ifindex: device.ifindex,
+                    in_other_netns: now == device.ifindex,
+                });
             }
         }
-        Ok(())
+        Ok(moved)
     }
 
     /// The devices where answers arrive that rules have translated. The caller holds the lock.

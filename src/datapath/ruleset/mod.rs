@@ -51,7 +51,7 @@ use crate::datapath::ledger::Ledger;
 use crate::datapath::maps::Map;
 use crate::datapath::stances::interfaces;
 use crate::datapath::{Lock, Pins, abi, state};
-use crate::model::{Counter, Failures, LedgerState, Match, Rule};
+use crate::model::{Counter, CpuCounter, Failures, LedgerState, Match, Rule};
 
 /// How often rules are read again that others change meanwhile.
 const READS: usize = 100;
@@ -110,6 +110,11 @@ impl RuleStore {
     /// The number of the rule set that packets see; each change gives another one.
     pub fn revision(&self) -> Result<u64> {
         Ok(self.slots.live()?.set.revision)
+    }
+
+    /// What is another number after each change, and after another first `attach`.
+    pub fn version(&self) -> Result<(u64, u64)> {
+        Ok((self.inode, self.revision()?))
     }
 
     /// How many matches have a rule.
@@ -207,8 +212,22 @@ impl RuleStore {
 
     /// What was counted under the key of a backend's or a rule's counter.
     pub fn counter(&self, counter: Option<u32>) -> Result<Counter> {
-        let total = counter.map(|counter| self.counters.total(counter));
-        total.unwrap_or_else(|| Ok(Counter::default()))
+        Ok(match counter {
+            Some(counter) => self.counters.by_cpu(counter)?.sum(),
+            None => Counter::default(),
+        })
+    }
+
+    /// The same by CPU; those that have counted nothing are left out.
+    pub fn counter_by_cpu(&self, counter: Option<u32>) -> Result<Vec<CpuCounter>> {
+        let Some(counter) = counter else {
+            return Ok(Vec::new());
+        };
+        let cpus = (0..).zip(self.counters.by_cpu(counter)?);
+        let some = cpus.filter(|(_, counter)| counter.packets > 0);
+        Ok(some
+            .map(|(cpu, counter)| CpuCounter { cpu, counter })
+            .collect())
     }
 
     /// What was lost after it was redirected, by the backends' counters; None where no interface keeps a
