@@ -7,10 +7,11 @@
  * instruction or two, and a packet meets the stand-in from its first stage to its last one, or none
  * of it.
  *
- * The entry file of a stand-in defines STAND_IN as the header that has these two:
+ * The entry file of a stand-in defines STAND_IN as the header that has these:
  *
- *   step_in	before all else: the verdict that ends the run, or GO_ON
- *   look_back	what became of the packet: its outcome and verdict. The frame is as it leaves
+ *   step_in        before all else: the verdict that ends the run, or GO_ON
+ *   note_redirect  a frame is redirected; neither static nor inlined, and for XDP alone
+ *   look_back      what became of the packet: outcome, verdict, and the frame as it leaves
  */
 #ifndef __STAND_IN_H__
 #define __STAND_IN_H__

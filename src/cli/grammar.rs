@@ -2,8 +2,8 @@
 
 mod apply;
 mod capture;
-mod dump;
 mod chain;
+mod dump;
 mod explain;
 mod flow;
 mod rule;

@@ -16,6 +16,7 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, OpenObject, Program};
 
 use super::bpffs::exists;
+use super::chain::Chain;
 use super::interface::constants_of;
 use super::load::{open, program_of, reuse_all};
 use super::version::VERSION;
@@ -35,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// A program in the place of an interface's, until this is dropped.
 pub struct StandIn {
     interface: Interface,
-    /// The program that it stands for.
+    /// The program that is attached: the one that it stands for, or the entry of a chain that asks that one.
     live: u32,
     program: OwnedFd,
     id: u32,
@@ -64,6 +65,9 @@ impl StandIn {
     ) -> Result<(Self, T)> {
         require_place(pins, interface)?;
         let live = interface.ids(pins)?.program;
+        // What is attached is the entry of a chain, where there is one, and has no slot.
+        let chain = Chain::live(pins, interface.ifindex)?;
+        let ours = chain.map_or(Ok(live), |chain| chain.ours())?;
         let constants = abi::interface {
             shows: 1,
             yields: 0,
@@ -83,7 +87,7 @@ impl StandIn {
             live,
             id: Program::id_from_fd(program.as_fd())?,
             program,
-            slots: slots_of(live).with_context(|| interface.name())?,
+            slots: slots_of(ours).with_context(|| interface.name())?,
         };
         // Two runs would take the slot from each other.
         let _lock = Lock::take(pins)?;

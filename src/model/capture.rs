@@ -3,21 +3,7 @@
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use super::{Loss, Ports, Prefix, Proto, VlanId};
-
-/// Which packets somebody wants to see: those that have all that is given. Unlike a rule, it takes what is for
-/// everybody, too, and frames with whatever tags where none is given.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PacketFilter {
-    pub dst: Option<Prefix>,
-    /// Of the same IP version.
-    pub src: Option<Prefix>,
-    pub proto: Option<Proto>,
-    pub ports: Option<Ports>,
-    pub vlan: Option<VlanId>,
-    /// With `vlan`.
-    pub inner_vlan: Option<VlanId>,
-}
+use super::Loss;
 
 /// Where a frame was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -44,7 +44,7 @@ mod table_size;
 pub use action::{Action, ActionKind, Macs, TooLong};
 pub use adjacency::Adjacency;
 pub use answers::{AnswerInterface, AnswerWay, ForAnswers, Way};
-pub use capture::{PacketFilter, Sighting, Stage};
+pub use capture::{Sighting, Stage};
 pub use chain::{ChainProgram, ChainStats, CpuVerdicts, Verdict, VerdictCounts, Verdicts};
 pub use change::{Change, DeviceRef};
 pub use connection::{

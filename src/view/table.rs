@@ -7,7 +7,7 @@ use indicatif::HumanCount;
 use super::columns::Columns;
 use super::escape::escape;
 use super::style::Tone;
-use super::{chain, terminal, units};
+use super::{terminal, units};
 use crate::model::{
     ConnectionsInUse, InterfaceStatus, LedgerState, LinkState, Mebibytes, Mode, Policy, Purpose,
     Status,

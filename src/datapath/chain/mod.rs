@@ -90,13 +90,19 @@ impl Chain {
     }
 
     fn program_numbers(&self) -> Result<Vec<u32>> {
+        let slots = self.slots()?;
+        let all = 0..self.programs.len() as u32;
+        all.map(|slot| in_slot(&slots, slot)).collect()
+    }
+
+    /// The number of our program, which is asked last.
+    pub fn ours(&self) -> Result<u32> {
+        in_slot(&self.slots()?, abi::CHAIN_PROGRAMS)
+    }
+
+    fn slots(&self) -> Result<MapHandle> {
         let path = self.directory.join(SLOTS);
-        let slots = MapHandle::from_pinned_path(&path).at("cannot open", &path)?;
-        let number = |slot: u32| {
-            let number = slots.lookup(&slot.to_ne_bytes(), MapFlags::ANY)?;
-            abi::from_bytes(&number.with_context(|| format!("slot {slot} of a chain is empty"))?)
-        };
-        (0..self.programs.len() as u32).map(number).collect()
+        MapHandle::from_pinned_path(&path).at("cannot open", &path)
     }
 
     /// The programs, for another chain.
@@ -161,6 +167,12 @@ impl Chain {
         let per_cpu = self.verdicts()?.per_cpu(abi::CHAIN_OURS)?;
         Ok(per_cpu.iter().map(|counters| counters.skipped).sum())
     }
+}
+
+/// The number of the program in a slot.
+fn in_slot(slots: &MapHandle, slot: u32) -> Result<u32> {
+    let number = slots.lookup(&slot.to_ne_bytes(), MapFlags::ANY)?;
+    abi::from_bytes(&number.with_context(|| format!("slot {slot} of a chain is empty"))?)
 }
 
 fn counts(counters: abi::chain_counters) -> VerdictCounts {

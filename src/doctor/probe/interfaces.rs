@@ -57,8 +57,8 @@ pub fn interface(interface: &Interface, pins: &Pins, survey: &Survey) -> Result<
 
 /// The programs of the chain, and ours at its end, that were not asked about packets.
 fn skipped(interface: &Interface, pins: &Pins) -> Result<Vec<(String, u64)>> {
-    let stats = interface.chain_per_cpu(pins)?.into_iter();
-    let others = stats.map(|(stats, _)| (stats.name, stats.counts.skipped));
+    let stats = interface.chain_stats(pins, false)?.into_iter();
+    let others = stats.map(|stats| (stats.name, stats.counts.skipped));
     let ours = interface.not_reached(pins)?;
     let ours = ours.map(|packets| ("ours".to_string(), packets));
     Ok(others
