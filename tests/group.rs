@@ -191,6 +191,13 @@ fn members_use_the_default_pins_without_root_and_nobody_else_does() {
         );
         member("rollback").ok();
         assert_eq!(member("rule list --json").ok().json(), rules);
+        // So is a policy, which is a change, too.
+        let policy = || member("policy lan --json").ok().json()["policy"].clone();
+        let before = policy();
+        member("policy lan drop").ok();
+        assert_eq!(policy(), "drop");
+        member("rollback").ok();
+        assert_eq!(policy(), before);
 
         for words in RULE_VERBS {
             outsider(words).fails(5, &["ermission"]);

@@ -198,6 +198,16 @@ fn one_bad_line_is_named_and_nothing_is_loaded() {
 }
 
 #[test]
+fn a_key_that_nobody_knows_is_refused_with_the_nearest_one() {
+    let bed = Bed::new();
+    let line = bed.line("10.0.0.0/8", "10.1.1.1").to_string();
+    let file = bed.file(&line.replace("\"server\"", "\"sever\""));
+    bed.tool()
+        .run(&format!("rule load {file}"))
+        .fails(2, &["line 1", "unknown key sever: did you mean server?"]);
+}
+
+#[test]
 fn backends_that_disagree_on_the_source_are_refused() {
     let bed = Bed::new();
     let mut other = bed.line("10.0.0.0/8", "10.1.1.2");

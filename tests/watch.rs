@@ -3,8 +3,11 @@
 
 mod fixture;
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use fixture::lan::Lan;
 use fixture::{Host, Tool, command, eventually};
@@ -71,9 +74,18 @@ impl Screen {
         self.tmux(&["capture-pane", "-p"])
     }
 
+    /// What is shown as soon as it is so, within ten seconds.
     #[track_caller]
     fn wait_until(&self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
-        eventually_shown(self, what, is_so)
+        let give_up = Instant::now() + Duration::from_secs(10);
+        loop {
+            let text = self.shows();
+            if is_so(&text) {
+                return text;
+            }
+            assert!(Instant::now() < give_up, "{what} is not shown:\n{text}");
+            sleep(Duration::from_millis(20));
+        }
     }
 
     #[track_caller]
@@ -104,20 +116,6 @@ impl Screen {
             "{shown}"
         );
     }
-}
-
-#[track_caller]
-fn eventually_shown(screen: &Screen, what: &str, is_so: impl Fn(&str) -> bool) -> String {
-    let mut text = String::new();
-    let give_up = std::time::Instant::now() + Duration::from_secs(10);
-    while std::time::Instant::now() < give_up {
-        text = screen.shows();
-        if is_so(&text) {
-            return text;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("{what} is not shown:\n{text}");
 }
 
 impl Drop for Screen {
@@ -304,7 +302,7 @@ fn a_terminal_that_goes_away_takes_the_watch_with_it() {
     let process = foreground(&screen);
     screen.tmux(&["kill-server"]);
     eventually("it has ended", || {
-        !std::path::Path::new(&format!("/proc/{process}")).exists()
+        !Path::new(&format!("/proc/{process}")).exists()
     });
 }
 
@@ -346,7 +344,7 @@ fn names_of_devices_break_no_screen() {
             .sum::<usize>()
     };
     let columns = text.lines().filter(|line| line.contains(" skb "));
-    let columns: std::collections::BTreeSet<usize> = columns.map(column).collect();
+    let columns: BTreeSet<usize> = columns.map(column).collect();
     assert_eq!(columns.len(), 1, "{text}");
     assert!(
         text.starts_with("20") && text.trim_end().ends_with("scroll"),

@@ -43,10 +43,11 @@ pub(super) fn renew(
     store: &RuleStore,
     rules: &[Rule],
     selector: &RuleSelector,
+    by_cpu: bool,
     records: &mut [RuleRecord],
 ) -> Result<()> {
     let mut inventory = Inventory::new(store)?;
-    inventory.by_cpu = records.iter().any(|record| record.cpus.is_some());
+    inventory.by_cpu = by_cpu;
     let mut pairs = rows(rules, selector).zip(records);
     pairs.try_for_each(|((rule, backend), record)| match backend {
         Some(backend) => inventory.observe(record, rule, backend),

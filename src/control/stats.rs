@@ -70,7 +70,7 @@ impl<'a> Sampler<'a> {
     fn read_rules(&mut self, store: &RuleStore, records: &mut Vec<RuleRecord>) -> Result<()> {
         let version = Some(store.version()?);
         if version == self.version {
-            return inventory::renew(store, &self.rules, self.selector, records);
+            return inventory::renew(store, &self.rules, self.selector, self.by_cpu, records);
         }
         // If this fails, they are read again.
         self.version = None;

@@ -1,7 +1,7 @@
 //! What became of the packets that arrived at interfaces.
 
 use super::{Earlier, Speed, bytes, cpu, packets, with_rates};
-use crate::model::{Actions, Counter, InterfaceStats, Outcomes, Rate, Snapshot};
+use crate::model::{Actions, Counter, CpuStats, InterfaceStats, Outcome, Outcomes, Rate, Snapshot};
 use crate::view::columns::Columns;
 use crate::view::trends::{Key, Trends};
 
@@ -49,80 +49,74 @@ pub fn lines<'a>(snapshot: &'a Snapshot, earlier: Option<&Earlier>) -> Vec<Line<
 }
 
 fn lines_of<'a>(interface: &'a InterfaceStats, earlier: Option<&Earlier>) -> Vec<Line<'a>> {
-    let before = earlier.and_then(|earlier| earlier.interface(interface));
-    let rate = |now, before| earlier.map_or(Rate::default(), |earlier| earlier.rate(now, before));
-    // All have the same places.
-    let now = counted(&interface.actions, &interface.outcomes);
-    let then = before.map(|before| counted(&before.actions, &before.outcomes));
-    let by_cpu = |interface: &InterfaceStats| -> Vec<(u32, Vec<Counted>)> {
-        let cpus = interface.cpus.iter().flatten();
-        cpus.map(|cpu| (cpu.cpu, counted(&cpu.actions, &cpu.outcomes)))
-            .collect()
-    };
-    let cpus = by_cpu(interface);
-    let cpus_then = before.map(by_cpu);
-    let of_cpus = |place: usize| {
-        let counter = |(number, counted): &(u32, Vec<Counted>)| (*number, counted[place].counter);
-        let some = cpus.iter().map(counter);
-        some.filter(|(_, now)| now.packets > 0)
-            .map(|(number, now)| {
-                let before = cpus_then.as_ref().map_or(now, |then| {
-                    let found = then.iter().map(counter).find(|(cpu, _)| *cpu == number);
-                    found.map_or(Counter::default(), |(_, counter)| counter)
-                });
-                (number, now, rate(now, before))
-            })
-            .collect()
-    };
-    let line = |(place, now): (usize, &Counted)| {
-        let before = then
-            .as_ref()
-            .map_or(now.counter, |then| then[place].counter);
-        Line {
-            interface,
-            action: now.action,
-            outcome: now.outcome,
-            counter: now.counter,
-            rate: rate(now.counter, before),
-            cpus: of_cpus(place),
-        }
-    };
-    let is_shown = |(_, now): &(usize, &Counted)| {
-        now.outcome.is_none() || now.outcome != Some("redirected") && now.counter.packets > 0
-    };
-    now.iter().enumerate().filter(is_shown).map(line).collect()
+    let shown = |of: &Outcome| of.name != "redirected" && of.counter.packets > 0;
+    let mut lines = Vec::new();
+    for (action, _) in by_name(&interface.actions) {
+        lines.push(line(interface, action, None, earlier));
+        let outcomes = interface.outcomes.0.iter();
+        let outcomes = outcomes.filter(|of| of.action == action && shown(of));
+        lines.extend(outcomes.map(|of| line(interface, action, Some(of.name), earlier)));
+    }
+    lines
 }
 
-/// The counter of an action, or of an outcome.
-struct Counted {
+fn line<'a>(
+    interface: &'a InterfaceStats,
     action: &'static str,
     outcome: Option<&'static str>,
-    counter: Counter,
+    earlier: Option<&Earlier>,
+) -> Line<'a> {
+    let before = earlier.and_then(|earlier| earlier.interface(interface));
+    let of = |all: &InterfaceStats| counter(&all.actions, &all.outcomes, action, outcome);
+    let of_cpu = |cpu: &CpuStats| counter(&cpu.actions, &cpu.outcomes, action, outcome);
+    let rate = |now, then: Option<Counter>| {
+        let both = earlier.zip(then);
+        both.map_or(Rate::default(), |(earlier, then)| earlier.rate(now, then))
+    };
+    let cpu = |cpu: &CpuStats| {
+        let then = before.map(|before| {
+            let mut cpus = before.cpus.iter().flatten();
+            let same = cpus.find(|other| other.cpu == cpu.cpu);
+            same.map_or(Counter::default(), of_cpu)
+        });
+        let now = of_cpu(cpu);
+        (cpu.cpu, now, rate(now, then))
+    };
+    let cpus = interface.cpus.iter().flatten().map(cpu);
+    Line {
+        interface,
+        action,
+        outcome,
+        counter: of(interface),
+        rate: rate(of(interface), before.map(of)),
+        cpus: cpus.filter(|(_, now, _)| now.packets > 0).collect(),
+    }
 }
 
-/// The actions, each followed by the outcomes that lead to it.
-fn counted(actions: &Actions, outcomes: &Outcomes) -> Vec<Counted> {
-    let all = [
+/// What was counted of an action, or of an outcome that led to it.
+fn counter(actions: &Actions, outcomes: &Outcomes, action: &str, outcome: Option<&str>) -> Counter {
+    let found = match outcome {
+        Some(name) => {
+            let found = outcomes.0.iter().find(|outcome| outcome.name == name);
+            found.map(|outcome| outcome.counter)
+        }
+        None => {
+            let mut all = by_name(actions).into_iter();
+            let found = all.find(|(name, _)| *name == action);
+            found.map(|(_, counter)| counter)
+        }
+    };
+    found.unwrap_or_default()
+}
+
+fn by_name(actions: &Actions) -> [(&'static str, Counter); 5] {
+    [
         ("redirect", actions.redirect),
         ("pass", actions.pass),
         ("drop", actions.drop),
         ("tx", actions.tx),
         ("aborted", actions.aborted),
-    ];
-    let outcomes_of = |action| {
-        let of = outcomes.0.iter().filter(move |of| of.action == action);
-        of.map(move |of| (action, Some(of.name), of.counter))
-    };
-    all.into_iter()
-        .flat_map(|(action, counter)| {
-            std::iter::once((action, None, counter)).chain(outcomes_of(action))
-        })
-        .map(|(action, outcome, counter)| Counted {
-            action,
-            outcome,
-            counter,
-        })
-        .collect()
+    ]
 }
 
 /// A line of the table: of all CPUs, or of one.
