@@ -23,13 +23,32 @@ const CASE: &str = "1 flow, 1 backend";
 /// Of the rate without a capture.
 const SAMPLED: f64 = 0.97;
 
-/// The options of each, and the rate that it is to have beside none.
-const SUBJECTS: [(&str, Option<&[&str]>, Option<f64>); 4] = [
-    ("not captured", None, None),
-    ("1 in 1,000", Some(&["--sample", "1/1000"]), Some(SAMPLED)),
-    ("of another port", Some(&["--port", "9"]), None),
-    ("all", Some(&[]), None),
+struct Subject {
+    name: &'static str,
+    /// None: no capture.
+    options: Option<&'static [&'static str]>,
+    /// The rate that it is to have beside no capture.
+    goal: Option<f64>,
+}
+
+const SUBJECTS: [Subject; 4] = [
+    subject("not captured", None, None),
+    subject("1 in 1,000", Some(&["--sample", "1/1000"]), Some(SAMPLED)),
+    subject("of another port", Some(&["--port", "9"]), None),
+    subject("all", Some(&[]), None),
 ];
+
+const fn subject(
+    name: &'static str,
+    options: Option<&'static [&'static str]>,
+    goal: Option<f64>,
+) -> Subject {
+    Subject {
+        name,
+        options,
+        goal,
+    }
+}
 
 pub fn measure(setup: &Setup) -> Result<Section> {
     let mut storage = MaybeUninit::uninit();
@@ -38,15 +57,17 @@ pub fn measure(setup: &Setup) -> Result<Section> {
     product.attach("native")?;
     product.add_rule(&["--src", &CLIENT.to_string()], &Backend::first(&bed))?;
     let ns = bed.transmitting(&Traffic::flows(1), |bed| {
-        take_turns(setup.rounds, &SUBJECTS, |(name, options, _)| {
-            let _capture = options.map(|options| Capture::begin(&product, options));
-            let _capture = _capture.transpose()?;
+        take_turns(setup.rounds, &SUBJECTS, |subject| {
+            let capture = subject.options;
+            let _capture = capture
+                .map(|options| Capture::begin(&product, options))
+                .transpose()?;
             sleep(SETTLE);
-            bed.ns_per_packet(Check::Rewritten(1)).context(*name)
+            bed.ns_per_packet(Check::Rewritten(1)).context(subject.name)
         })
     })?;
     let mut lines = Vec::new();
-    for ((name, _, goal), times) in SUBJECTS.iter().zip(&ns) {
+    for (Subject { name, goal, .. }, times) in SUBJECTS.iter().zip(&ns) {
         lines.push(Line::new(CASE, name, Spread::mpps(times), "Mpps"));
         let ratio = Spread::rate_ratio(times, &ns[0]);
         let line = Line::new(CASE, name, ratio, "× not captured");

@@ -167,6 +167,7 @@ impl Capturing {
             pending: HashMap::new(),
             left: Left::default(),
             packets: 0,
+            had_enough: false,
             is_over: false,
         };
         source.watch(&mut reader)?;
@@ -251,6 +252,7 @@ struct Reader<'a> {
     pending: HashMap<u32, u64>,
     left: Left,
     packets: u64,
+    had_enough: bool,
     is_over: bool,
 }
 
@@ -304,7 +306,10 @@ impl Watcher for Reader<'_> {
             return Ok(false);
         }
         self.follow_changes()?;
-        Ok(!self.has_enough())
+        // One more, in which the last packets can leave, or be lost.
+        let has_enough = self.has_enough();
+        let is_last = std::mem::replace(&mut self.had_enough, has_enough);
+        Ok(!is_last)
     }
 }
 
@@ -319,7 +324,7 @@ impl Reader<'_> {
         self.request.stages.contains(&Stage::Lost)
     }
 
-    /// Whether nothing more can come of the packets that were to be seen. The next tick has waited for lost ones.
+    /// Whether nothing more can come of the packets that were to be seen. Ticks wait for those that are lost.
     fn is_done(&self) -> bool {
         self.has_enough() && self.pending.is_empty() && !self.wants_lost()
     }

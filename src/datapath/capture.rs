@@ -140,7 +140,7 @@ fn create(
         ..Default::default()
     };
     MapHandle::create(kind, Some(name), key, value, entries, &options)
-        .map_err(|error| refusal::of_map(name, error).into())
+        .map_err(|error| refusal::of_map(name, error))
 }
 
 impl Capture {
