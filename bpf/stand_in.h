@@ -7,10 +7,11 @@
  * instruction or two, and a packet meets the stand-in from its first stage to its last one, or none
  * of it.
  *
- * The entry file of a stand-in defines STAND_IN as the header that has these two:
+ * The entry file of a stand-in defines STAND_IN as the header that has these:
  *
  *   step_in	before all else: the verdict that ends the run, or GO_ON
  *   look_back	what became of the packet: its outcome and verdict. The frame is as it leaves
+ *   note_redirect	that the frame is redirected to a device; for XDP alone: see ledger_xdp.h
  */
 #ifndef __STAND_IN_H__
 #define __STAND_IN_H__
