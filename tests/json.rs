@@ -53,6 +53,7 @@ fn every_key_is_documented() {
     lan.host.ip("link del more");
     run("rule refresh --port 1");
     run("rule add --in lan --proto icmp --pass");
+    run("rule add --in lan --port 3 --socket");
     run("rule list");
     run("status");
     run("upgrade");
@@ -67,6 +68,14 @@ fn every_key_is_documented() {
         tool.json("flow count")["connections"] == 1
     });
     run("flow list");
+    let mut dump = tool.spawn("dump lan --port 9 --count 1 --json");
+    fixture::eventually("a frame is taken", || {
+        let sent = lan.vm_socket().send_to(b"taken", "11.22.33.44:9");
+        sent.is_ok() && dump.try_wait().unwrap().is_some()
+    });
+    let taken: fixture::Run = dump.wait_with_output().unwrap().into();
+    keys(&taken.ok().json(), &mut found);
+    let mut run = |words: &str| keys(&tool.run(&format!("{words} --json")).json(), &mut found);
     run("explain --in lan --src 192.168.122.10 --dst 11.22.33.44 --port 2");
     run("flow count");
     run("stats");
