@@ -25,7 +25,7 @@ static __always_inline bool hand_to_reader(struct hook_ctx *ctx)
 struct sockets sockets SEC(".maps");
 
 /* False where nobody reads. Neither static nor inlined, so that callers need no stack for it. */
-__noinline bool hand_to_reader(struct hook_ctx *ctx)
+__noinline __u32 hand_to_reader(struct hook_ctx *ctx)
 {
 	return interface.sockets && hand_to_socket(ctx, &sockets);
 }

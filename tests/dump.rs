@@ -8,6 +8,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, ChildStdout, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use fixture::lan::socket;
 use fixture::packet::{Checksum, Frame, TCP, fragments};
@@ -80,6 +82,7 @@ impl Dump {
     #[track_caller]
     fn start(tool: &Tool, words: &str) -> Self {
         let mut child = tool.spawn(&format!("dump {words}"));
+        end_after_a_while(child.id());
         let out = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut err = BufReader::new(child.stderr.take().expect("a pipe"));
         let mut begun = String::new();
@@ -136,6 +139,14 @@ impl Dump {
         assert_eq!(run.err.trim(), said, "{run:?}");
         run
     }
+}
+
+/// So that a test fails that waits for frames in vain.
+fn end_after_a_while(process: u32) {
+    thread::spawn(move || {
+        thread::sleep(Duration::from_secs(60));
+        kill(Pid::from_raw(process as i32), Signal::SIGTERM)
+    });
 }
 
 /// Whether a datagram has come.
@@ -263,6 +274,27 @@ fn a_long_frame_is_taken_whole() {
         assert!(frame["frame"].as_str().expect("digits").ends_with(&digits));
         dump.interrupt("1 frame taken");
     }
+}
+
+#[test]
+fn frames_that_come_faster_than_they_are_read_are_counted() {
+    const SENT: u64 = 6000; // of a queue that has 4,096 buffers
+    let bed = Bed::new();
+    let dump = Dump::start(&bed.tool(), "lan --port 7000 --write /dev/null");
+    let pid = Pid::from_raw(dump.child.id() as i32);
+    kill(pid, Signal::SIGSTOP).expect("it is there");
+    let far = socket(&bed.far, &format!("{FAR}:0"));
+    for _ in 0..SENT {
+        far.send_to(b"hello", (HOST, 7000)).expect("it is sent");
+    }
+    kill(pid, Signal::SIGCONT).expect("it is there");
+    let run = dump.signal(Signal::SIGINT).ok();
+    let (taken, lost) = run.err.split_once(" frames taken; ").expect("both");
+    let lost = lost.strip_suffix(" frames lost, because they came faster than they were read\n");
+    let numbers = [taken, lost.expect("the losses")].map(|count| count.replace(',', ""));
+    let [taken, lost] = numbers.map(|count| count.parse::<u64>().expect("a number"));
+    assert_eq!(taken + lost, SENT, "{run:?}");
+    assert!(lost > 0);
 }
 
 /// A frame with a VLAN tag.
@@ -496,14 +528,12 @@ fn it_ends_with_what_it_reads_from() {
 fn what_cannot_be_taken_is_refused_and_changes_nothing() {
     let bed = Bed::new();
     let tool = bed.tool();
-    bed.host.ip("link add down type veth peer name up");
     let directory = tempfile::tempdir().unwrap();
     let kept = directory.path().join("kept");
     fs::write(&kept, "kept").unwrap();
     let (directory, kept_name) = (directory.path().display(), kept.display());
     for (words, code, said) in [
         ("dump none".into(), 3, &["none"][..]),
-        ("dump down".into(), 1, &["down", "set it up"]),
         ("dump lan --rules".into(), 3, &["lan: not attached"]),
         (
             "dump lan --rules --proto udp".into(),
@@ -532,7 +562,9 @@ fn what_cannot_be_taken_is_refused_and_changes_nothing() {
         ),
         (format!("dump none --write {kept_name}"), 3, &["none"]),
     ] {
-        let run = tool.run(&words);
+        let mut child = tool.spawn(&words);
+        eventually(&words, || child.try_wait().expect("a child").is_some());
+        let run: Run = child.wait_with_output().expect("it has ended").into();
         assert_eq!(run.code, code, "{words}: {run:?}");
         assert!(
             said.iter().all(|said| run.err.contains(said)),

@@ -54,6 +54,7 @@ fn every_key_is_documented() {
     lan.host.ip("link del more");
     run("rule refresh --port 1");
     run("rule add --in lan --proto icmp --pass");
+    run("rule add --in lan --port 3 --socket");
     run("rule list");
     run("status");
     run("upgrade");
@@ -68,6 +69,14 @@ fn every_key_is_documented() {
         tool.json("flow count")["connections"] == 1
     });
     run("flow list");
+    let mut dump = tool.spawn("dump lan --port 9 --count 1 --json");
+    fixture::eventually("a frame is taken", || {
+        let sent = lan.vm_socket().send_to(b"taken", "11.22.33.44:9");
+        sent.is_ok() && dump.try_wait().unwrap().is_some()
+    });
+    let taken: fixture::Run = dump.wait_with_output().unwrap().into();
+    keys(&taken.ok().json(), &mut found);
+    let mut run = |words: &str| keys(&tool.run(&format!("{words} --json")).json(), &mut found);
     let pin = lan.pins.dir().with_file_name("pass");
     Foreign::returning("pass", 2, XDP).pin(&pin);
     run(&format!("chain add lan {}", pin.display()));

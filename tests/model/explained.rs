@@ -81,6 +81,7 @@ fn is_reasonable(explained: &Value) {
         "forwarded",
         "passed_by_rule",
         "dropped_by_rule",
+        "no_reader",
     ];
     let outcome = explained["outcome"].as_str().expect("a name");
     let is_later = explained["parsed"]["ip"]["later_fragment"] == true;

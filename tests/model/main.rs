@@ -36,7 +36,7 @@ const PACKETS_PER_ROUND: u64 = 15_000;
 const CHANGES_PER_ROUND: u64 = 20;
 
 /// By their numbers. All happen here, but for those of `ELSEWHERE`.
-const OUTCOMES: [Outcome; 30] = [
+const OUTCOMES: [Outcome; 32] = [
     "redirected",
     "no_rule",
     "not_ip",
@@ -67,10 +67,13 @@ const OUTCOMES: [Outcome; 30] = [
     "announced",
     "echo_answered",
     "no_source_port",
+    "to_socket",
+    "no_reader",
 ];
 
-/// A lack of headroom, and of room in the table of connections: tests/flow_table.rs has that.
-const ELSEWHERE: [Outcome; 2] = ["no_headroom", "no_connection"];
+/// A lack of headroom, and of room in the table of connections: tests/flow_table.rs has that. Packets that are read:
+/// tests/dump.rs.
+const ELSEWHERE: [Outcome; 3] = ["no_headroom", "no_connection", "to_socket"];
 
 fn from_env(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))

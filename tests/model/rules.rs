@@ -128,7 +128,7 @@ fn new(rng: &mut Rng, matches: Match) -> Rule {
     let action = action(rng, &matches);
     let too_long = match action {
         Action::Redirect | Action::Forward(..) => too_long(rng),
-        Action::Pass | Action::Drop => TooLong::Icmp,
+        Action::Pass | Action::Drop | Action::Socket => TooLong::Icmp,
     };
     Rule {
         matches,
@@ -154,6 +154,7 @@ pub fn action(rng: &mut Rng, matches: &Match) -> Action {
     match rng.u8(..14) {
         0 => Action::Pass,
         1 => Action::Drop,
+        4 => Action::Socket,
         2 | 3 => {
             let devices = ["on", "off", INTERFACES[1].0];
             let mut devices = devices

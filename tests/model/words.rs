@@ -55,6 +55,7 @@ pub fn acting(rule: &Rule) -> String {
         Action::Redirect => String::new(),
         Action::Pass => " --pass".into(),
         Action::Drop => " --drop".into(),
+        Action::Socket => " --socket".into(),
         Action::Forward(device, to) => {
             let to = to.map(|to| format!(" --mac {}", mac(to)));
             let to = to.unwrap_or_default();
@@ -150,6 +151,7 @@ pub fn rows(rule: &Rule, ifindexes: &HashMap<&str, u32>) -> Vec<Value> {
     match rule.action {
         Action::Pass => act("pass"),
         Action::Drop => act("drop"),
+        Action::Socket => act("socket"),
         Action::Forward(device, to) => vec![with(json!({
             "action": "forward", "ifindex": ifindexes[device], "mac": to.map(mac),
         }))],
