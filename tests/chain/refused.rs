@@ -121,6 +121,14 @@ fn files_without_a_program_that_fits_are_refused() {
         &["no BPF object file"],
     );
     fails("/nowhere.o", 3, &["/nowhere.o: there is no such file"]);
+    // Sections that libbpf does not know have to be named.
+    let old = compile(
+        "old",
+        "SEC(\"prog\") int old(struct xdp_md *ctx) { return XDP_PASS; }",
+    );
+    fails(&old, 2, &["old.o: has no XDP program"]);
+    bed.tool().ok(&format!("chain add lan {old}:prog"));
+    bed.tool().ok("chain del lan old");
     // Frames in several buffers come to all of a chain, or to none.
     let frags = compile(
         "frags",

@@ -9,7 +9,6 @@ mod change;
 mod entry;
 mod object;
 
-use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -231,13 +230,15 @@ pub fn settle(pins: &Pins, ifindex: u32) -> Result<()> {
     if all.is_empty() || !attachment::is_there(pins, ifindex)? {
         return Ok(());
     }
-    let standing: HashSet<u32> = standing(pins, ifindex)?.into_iter().collect();
-    let ended: Vec<u32> = all.into_iter().filter(|n| !standing.contains(n)).collect();
-    if ended.is_empty() {
-        return Ok(());
+    let standing = match standing(pins, ifindex) {
+        // Members of a group may not ask, nor remove anything.
+        Err(error) if exit_code(&error) == Exit::Permission => return Ok(()),
+        standing => standing?,
+    };
+    if standing.len() < all.len() {
+        sys::wait_for_readers();
     }
-    sys::wait_for_readers();
-    let mut ended = ended.into_iter();
+    let mut ended = all.into_iter().filter(|number| !standing.contains(number));
     ended.try_for_each(|number| remove_tree(&directory(pins, ifindex, number)))
 }
 
