@@ -151,19 +151,19 @@ impl Chain {
     /// How many packets did not get to our program, because the kernel allowed no more tail calls.
     pub fn not_reached(&self) -> Result<u64> {
         let per_cpu = self.verdicts()?.per_cpu(abi::CHAIN_OURS)?;
-        Ok(per_cpu.iter().map(|counters| counters.skipped).sum())
+        Ok(per_cpu.into_iter().map(|all| counts(all).skipped).sum())
     }
 }
 
 fn counts(counters: abi::chain_counters) -> VerdictCounts {
-    let [aborted, drop, pass, tx, redirect] = counters.verdict;
+    let [aborted, drop, pass, tx, redirect, skipped] = counters.packets;
     VerdictCounts {
         aborted,
         drop,
         pass,
         tx,
         redirect,
-        skipped: counters.skipped,
+        skipped,
     }
 }
 
