@@ -26,12 +26,14 @@ struct chain {
 	struct chain_program program[CHAIN_PROGRAMS];
 };
 
-#define CHAIN_VERDICTS 5 /* XDP_ABORTED, DROP, PASS, TX and REDIRECT */
+/* XDP_ABORTED, DROP, PASS, TX and REDIRECT */
+#define CHAIN_VERDICTS 5
+/* Behind them: the program was not asked, because its tail call failed. */
+#define CHAIN_SKIPPED 5
 
-/* What became of packets. */
+/* What became of packets. What is no verdict of XDP is counted as ABORTED. */
 struct chain_counters {
-	__u64 verdict[CHAIN_VERDICTS]; /* what is no verdict of XDP is counted as ABORTED */
-	__u64 skipped;		       /* the program was not asked, because its tail call failed */
+	__u64 packets[CHAIN_VERDICTS + 1];
 };
 
 /*

@@ -7,9 +7,9 @@ use anyhow::Result;
 
 use super::banks::is_bank;
 use super::bpffs::entries;
-use super::schema::{FIRST_CONFIG, JOURNAL, OWN, SHARED, difference, pin_of, schema_of};
+use super::schema::{CHAIN, FIRST_CONFIG, JOURNAL, OWN, SHARED, difference, pin_of, schema_of};
 use super::state::{inode, interface_directories};
-use super::{Pins, abi};
+use super::{Pins, abi, chain};
 use crate::error::{Coded, Exit, Failure};
 use crate::model::{Remedy, Verb};
 
@@ -96,6 +96,10 @@ fn foreign_maps(pins: &Pins) -> Result<Option<String>> {
         let names = entries(&pins.interface(ifindex))?;
         let mut kept = names.iter().filter(|name| !is_replaced(name));
         found = found.or_else(|| kept.find_map(|name| difference(&OWN, name)));
+        for directory in chain::directories(pins, ifindex)? {
+            let names = entries(&directory)?;
+            found = found.or_else(|| names.iter().find_map(|name| difference(&CHAIN, name)));
+        }
     }
     Ok(found)
 }

@@ -53,14 +53,14 @@ fn a_change_killed_at_any_instant_leaves_the_chain_as_it_was_or_is_to_be() {
     let changes = kill::count_changes(&mut bed.tool().command(&add));
     bed.tool().ok(del);
     // From when the chain is pinned on.
-    for n in changes - 13..changes {
+    for n in changes - 12..changes {
         let _ = kill::before_change(&mut bed.tool().command(&add), n);
         if is_new(&format!("add killed before {n}")) {
             bed.tool().ok(del);
         }
     }
     bed.tool().ok(&add);
-    for n in (changes - 13..changes).step_by(2) {
+    for n in (changes - 12..changes).step_by(3) {
         let _ = kill::before_change(&mut bed.tool().command(del), n);
         if !is_new(&format!("del killed before {n}")) {
             bed.tool().ok(&add);

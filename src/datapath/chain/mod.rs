@@ -9,7 +9,6 @@ mod change;
 mod entry;
 mod object;
 
-use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -165,7 +164,7 @@ impl Chain {
     /// How many packets did not get to our program, because the kernel allowed no more tail calls.
     pub fn not_reached(&self) -> Result<u64> {
         let per_cpu = self.verdicts()?.per_cpu(abi::CHAIN_OURS)?;
-        Ok(per_cpu.iter().map(|counters| counters.skipped).sum())
+        Ok(per_cpu.into_iter().map(|all| counts(all).skipped).sum())
     }
 }
 
@@ -176,14 +175,14 @@ fn in_slot(slots: &MapHandle, slot: u32) -> Result<u32> {
 }
 
 fn counts(counters: abi::chain_counters) -> VerdictCounts {
-    let [aborted, drop, pass, tx, redirect] = counters.verdict;
+    let [aborted, drop, pass, tx, redirect, skipped] = counters.packets;
     VerdictCounts {
         aborted,
         drop,
         pass,
         tx,
         redirect,
-        skipped: counters.skipped,
+        skipped,
     }
 }
 
@@ -250,13 +249,15 @@ pub fn settle(pins: &Pins, ifindex: u32) -> Result<()> {
     if all.is_empty() || !attachment::is_there(pins, ifindex)? {
         return Ok(());
     }
-    let standing: HashSet<u32> = standing(pins, ifindex)?.into_iter().collect();
-    let ended: Vec<u32> = all.into_iter().filter(|n| !standing.contains(n)).collect();
-    if ended.is_empty() {
-        return Ok(());
+    let standing = match standing(pins, ifindex) {
+        // Members of a group may not ask, nor remove anything.
+        Err(error) if exit_code(&error) == Exit::Permission => return Ok(()),
+        standing => standing?,
+    };
+    if standing.len() < all.len() {
+        sys::wait_for_readers();
     }
-    sys::wait_for_readers();
-    let mut ended = ended.into_iter();
+    let mut ended = all.into_iter().filter(|number| !standing.contains(number));
     ended.try_for_each(|number| remove_tree(&directory(pins, ifindex, number)))
 }
 

@@ -116,8 +116,8 @@ fn behind(source: &str, name: &str) -> anyhow::Error {
 }
 
 /// Whether a program is for entries of a devmap or cpumap. One for a devmap reads the device by which a packet leaves,
-/// and where a packet arrives there is none: before Linux 6.18, the kernel would let it, and crash. No question tells,
-/// but such a map takes these programs alone.
+/// and where a packet arrives there is none: kernels before 6.18 that lack its check of attach types would let it, and
+/// crash. No question tells, but such a map takes these programs alone.
 fn runs_behind(program: &OwnedFd) -> Result<bool> {
     let options = libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,

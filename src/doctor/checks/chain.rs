@@ -28,10 +28,11 @@ pub fn check(_: &Facts, interface: &InterfaceFacts, _: &DeviceFacts) -> Option<F
 mod tests {
     use super::super::testing;
     use super::*;
+    use crate::model::Mode;
 
     #[test]
     fn programs_that_were_not_asked_are_named() {
-        let mut facts = testing::host();
+        let mut facts = testing::attached_to(testing::nic(1), Mode::Native);
         let check = |facts: &Facts| facts.ingress().find_map(|(i, d)| check(facts, i, d));
         assert!(check(&facts).is_none());
         facts.interfaces[0].skipped = vec![("firewall".into(), 7)];
