@@ -225,7 +225,9 @@ fn the_first_attachment_can_be_taken_back_too() {
     );
     host.exec("xdpredir apply --confirm 1s /etc/xdpredir");
     eventually("nothing is attached", || host.attached().is_empty());
-    assert_eq!(host.exec("ls /sys/fs/bpf"), "maps.debug\nprogs.debug\n");
+    eventually("nothing is left", || {
+        host.exec("ls /sys/fs/bpf") == "maps.debug\nprogs.debug\n"
+    });
     host.write("/etc/xdpredir/rules.toml", "interface = []\n");
     host.exec("xdpredir attach lan");
     host.try_exec("xdpredir apply --confirm 1s /etc/xdpredir")

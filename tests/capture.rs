@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use fixture::foreign::Foreign;
 use fixture::guest;
 use fixture::lan::{ANYWHERE, Lan, mac, receive};
 use fixture::packet::{Checksum, Frame, TCP};
@@ -545,6 +546,31 @@ fn rules_can_change_during_a_capture() {
         .map(|seen| seen["rule"].as_str().unwrap())
         .collect();
     assert_eq!(rules, [RULE, RULE, "src 0.0.0.0/0 udp port 53"]);
+}
+
+/// The program that is attached is the entry of the chain then.
+#[test]
+fn behind_a_chain_what_others_pass_is_captured_and_what_is_lost() {
+    let lan = lan("native");
+    let vm = lan.vm_socket();
+    let pin = lan.pins.dir().with_file_name("foreign");
+    Foreign::of_port("foreign", 9, 1).pin(&pin);
+    lan.tool().ok(&format!("chain add lan {}", pin.display()));
+    lan.host.ip("link set wan0 down");
+    let capture = Capture::begin(&lan.tool(), "--proto udp --count 1");
+    for to in ["11.22.33.44:9", ANYWHERE] {
+        vm.send_to(b"hello", to).expect("it is sent");
+    }
+    let run = capture.end().ok();
+    assert!(!run.out.contains("11.22.33.44.9:"), "{run:?}");
+    let stages = ["arrived lan", "left    wan0", "lost    wan0"];
+    let lines: Vec<&str> = run.out.lines().collect();
+    assert_eq!(lines.len(), stages.len(), "{run:?}");
+    for (line, stage) in lines.iter().zip(stages) {
+        assert!(line.contains(stage), "{line}");
+    }
+    let rows = lan.tool().json("rule list");
+    assert_eq!(rows[0]["failures"]["link_down"], 1, "{rows:#}");
 }
 
 #[test]

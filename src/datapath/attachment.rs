@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use libbpf_rs::query::LinkTypeInfo;
+use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 use libbpf_rs::{Link, Program, ProgramHandle};
 
 use super::bpffs::{At, exists, remove_file, remove_tree};
@@ -93,8 +93,21 @@ pub fn program(pins: &Pins, ifindex: u32) -> Result<Option<u32>> {
     })
 }
 
+/// Another run may have the link run another program between the questions: then they are asked again.
 fn ids_of_link(path: &Path, at: u32) -> Result<Ids> {
-    let info = Link::open(path).at("cannot open", path)?.info()?;
+    let link = Link::open(path).at("cannot open", path)?;
+    let mut ids = ids_from(&link.info()?, at);
+    while ids.state == LinkState::Moved {
+        let again = link.info()?;
+        if again.prog_id == ids.program {
+            break;
+        }
+        ids = ids_from(&again, at);
+    }
+    Ok(ids)
+}
+
+fn ids_from(info: &LinkInfo, at: u32) -> Ids {
     // The kernel tells the index of the device where that is now, and 0 once the link has none.
     let ifindex = match &info.info {
         LinkTypeInfo::Xdp(xdp) => xdp.ifindex,
@@ -107,12 +120,12 @@ fn ids_of_link(path: &Path, at: u32) -> Result<Ids> {
         _ if runs(info.prog_id, at) => LinkState::Attached,
         _ => LinkState::Moved,
     };
-    Ok(Ids {
+    Ids {
         program: info.prog_id,
         link: Some(info.id),
         ifindex,
         state,
-    })
+    }
 }
 
 /// A device that is moved to another network namespace leaves its filters behind.
