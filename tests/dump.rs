@@ -59,13 +59,15 @@ impl Bed {
 
     /// Sends a datagram from each of so many ports, and tells which these are.
     fn send(&self, count: usize, port: u16) -> BTreeSet<u16> {
-        let send = |_| {
-            let socket = socket(&self.far, &format!("{FAR}:0"));
+        // All at once, so that no two have the same port.
+        let sockets = (0..count).map(|_| socket(&self.far, &format!("{FAR}:0")));
+        let sockets: Vec<UdpSocket> = sockets.collect();
+        let send = |socket: &UdpSocket| {
             let sent = socket.send_to(b"hello", (HOST, port));
             sent.expect("it is sent");
             socket.local_addr().expect("it is bound").port()
         };
-        (0..count).map(send).collect()
+        sockets.iter().map(send).collect()
     }
 }
 

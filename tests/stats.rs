@@ -71,7 +71,14 @@ fn assert_shape(stats: &Value) {
         assert_eq!(
             keys(interface),
             BTreeSet::from([
-                "ifname", "ifindex", "mode", "purpose", "actions", "outcomes"
+                "ifname",
+                "ifindex",
+                "mode",
+                "purpose",
+                "actions",
+                "outcomes",
+                "chain",
+                "not_reached"
             ])
         );
         let actions = &interface["actions"];

@@ -1,6 +1,8 @@
 //! One socket for each queue of a device.
 
 use std::io;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result};
 use nix::libc;
@@ -16,6 +18,10 @@ use crate::model::Mode;
 const MOST_BUFFERS: u32 = 4096;
 const ALL_BUFFERS: u32 = 32768;
 const LEAST_BUFFERS: u32 = 256;
+
+/// The kernel releases a queue a moment after the process that read it has ended.
+const RELEASED_WITHIN: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Bytes in front of an IP packet: Ethernet's header and two tags.
 const LINK_HEADERS: u32 = 14 + 2 * 4;
@@ -70,6 +76,7 @@ fn means(device: &Device, mode: Mode) -> Result<Vec<Means>> {
 
 /// By the first of these means that works; those before it are not tried again.
 fn bind(device: &Device, queue: u32, buffers: u32, means: &mut Vec<Means>) -> io::Result<Socket> {
+    let start = Instant::now();
     loop {
         let [first, others @ ..] = &means[..] else {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -78,9 +85,14 @@ fn bind(device: &Device, queue: u32, buffers: u32, means: &mut Vec<Means>) -> io
             Err(error) if !others.is_empty() && depends_on_means(&error) => {
                 *means = others.to_vec();
             }
+            Err(error) if is_busy(&error) && start.elapsed() < RELEASED_WITHIN => sleep(PAUSE),
             bound => return bound,
         }
     }
+}
+
+fn is_busy(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EBUSY)
 }
 
 fn is_invalid(error: &io::Error) -> bool {
@@ -108,7 +120,7 @@ fn no_queue(device: &Device, queue: u32, count: u32) -> Error {
 fn not_bound(device: &Device, queue: u32, error: io::Error) -> Error {
     let name = &device.name;
     let (exit, why) = match error.raw_os_error() {
-        Some(libc::EBUSY) => (
+        _ if is_busy(&error) => (
             Exit::Conflict,
             "another socket (AF_XDP) reads it: end that program first".into(),
         ),
