@@ -8,7 +8,9 @@ use anyhow::Result;
 use super::frame::FrameSpec;
 use super::frames;
 use super::inventory::{record, record_of};
-use crate::datapath::{self, Interface, Pins, Rehearsal, Rehearsed, RuleStore, VERSION, rehearse};
+use crate::datapath::{
+    self, Interface, Pins, Rehearsal, Rehearsed, RuleStore, rehearse, this_version,
+};
 use crate::doctor::{Sample, checks};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
@@ -98,7 +100,7 @@ fn interface(pins: &Pins, name: Option<&str>) -> Result<Interface> {
 
 /// Another version's program may decide otherwise than this one's.
 fn require_this_version(interface: &Interface) -> Result<()> {
-    if interface.version.as_deref() == Some(VERSION) {
+    if interface.version.as_deref() == Some(this_version()) {
         return Ok(());
     }
     let why = format!(

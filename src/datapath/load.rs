@@ -21,7 +21,7 @@ use super::permissions::{group_of, share_pin, share_pins_of};
 use super::ruleset::slots;
 use super::schema::{CONFIG, OWN, SHARED, Schema, difference, pin_of};
 use super::state::has_state;
-use super::version::{VERSION, missing_maps};
+use super::version::{missing_maps, this_version};
 use super::{Pins, banks, policy, refusal, ruleset, stand_in, sys};
 use crate::host::device::{self, Device};
 use crate::host::{netns, xdp};
@@ -298,7 +298,7 @@ pub fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
         config.netns = netns::inode()?;
     }
     abi::put_text(&mut config.name, &device.name);
-    abi::put_text(&mut config.version, VERSION);
+    abi::put_text(&mut config.version, this_version());
     Ok(config)
 }
 

@@ -86,4 +86,4 @@ pub use stand_in::{StandIn, Standing};
 pub use state::{has_state, not_attached, other_namespaces, read};
 pub use sys::{knows_tcx, wait_for_readers};
 pub use upgrade::upgrade;
-pub use version::{OtherVersion, VERSION, other_versions};
+pub use version::{OtherVersion, VERSION, other_versions, this_version};

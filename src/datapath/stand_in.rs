@@ -19,7 +19,7 @@ use super::bpffs::exists;
 use super::chain::Chain;
 use super::interface::constants_of;
 use super::load::{open, program_of, reuse_all};
-use super::version::VERSION;
+use super::version::this_version;
 use super::{Interface, Lock, Pins, abi, attachment, refusal};
 use crate::error::{Exit, failure};
 use crate::host::capability;
@@ -154,7 +154,7 @@ impl Drop for StandIn {
 /// That a stand-in of this version does what the interface's program does, and that it has a place there.
 fn require_place(pins: &Pins, interface: &Interface) -> Result<()> {
     let name = interface.name();
-    if interface.version.as_deref() != Some(VERSION) {
+    if interface.version.as_deref() != Some(this_version()) {
         let why = format!("{name}: another version attached it, whose packets this one cannot see");
         let upgrade = Remedy::from(Verb::Plain("upgrade")) + " takes it over";
         return Err(failure(Exit::Conflict, (why, upgrade)));

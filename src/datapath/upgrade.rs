@@ -12,7 +12,7 @@ use super::load::{Variant, config};
 use super::program::Exchange;
 use super::signals::Uninterrupted;
 use super::stances::interfaces;
-use super::version::{VERSION, missing_maps, own_difference};
+use super::version::{missing_maps, own_difference, this_version};
 use super::{Lock, Pins, detach};
 use crate::error::{Exit, failure};
 use crate::host::device;
@@ -43,7 +43,7 @@ pub(super) fn take_over(pins: &Pins, _: &Lock) -> Result<Vec<TakenOver>> {
     let mut heirs = Vec::new();
     for interface in interfaces(pins)? {
         let differs = own_difference(pins, interface.ifindex)?;
-        if differs.is_none() && interface.version.as_deref() == Some(VERSION) {
+        if differs.is_none() && interface.version.as_deref() == Some(this_version()) {
             continue;
         }
         match interface.ids(pins)?.state {

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use super::{Chain, FIRST_PRIORITY, MAX_PROGRAMS, Member, open, text};
 use crate::datapath::program::Exchange;
 use crate::datapath::signals::Uninterrupted;
-use crate::datapath::{Interface, Lock, Pins, VERSION, abi, detach};
+use crate::datapath::{Interface, Lock, Pins, abi, detach, this_version};
 use crate::error::{Exit, failure};
 use crate::model::{ChainProgram, LinkState, Mode, Remedy, Verb, Verdicts};
 
@@ -88,7 +88,7 @@ fn require_xdp(pins: &Pins, interface: &Interface) -> Result<()> {
             + ", and attach it in native or skb mode";
         return Err(failure(Exit::Unsupported, (why, remedy)));
     }
-    if interface.version.as_deref() != Some(VERSION) {
+    if interface.version.as_deref() != Some(this_version()) {
         let why = format!("{name}: another version attached it");
         let upgrade = Remedy::from(Verb::Plain("upgrade")) + " takes it over";
         return Err(failure(Exit::Conflict, (why, upgrade)));
