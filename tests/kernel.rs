@@ -321,6 +321,37 @@ fn packets_are_captured_in_each_mode() {
     }
 }
 
+/// By a program of its own where nothing is attached, by a stand-in beside ours, and by a rule.
+#[test]
+fn frames_are_taken_in_each_mode() {
+    for (attach, dump) in [
+        ("", "--mode native"),
+        ("", "--mode skb"),
+        ("native", ""),
+        ("skb", ""),
+        ("skb", "--rules"),
+    ] {
+        let bed = Bed::new();
+        let tool = bed.host.tool();
+        if !attach.is_empty() {
+            tool.ok(&format!("attach lan --mode {attach}"));
+            tool.ok("rule add --port 7999 --socket");
+        }
+        let port = if dump == "--rules" { "" } else { "--port 7999" };
+        let mut run = tool.spawn(&format!("dump lan {dump} {port} --count 1"));
+        let mut said = String::new();
+        let mut messages = BufReader::new(run.stderr.take().expect("a pipe"));
+        messages.read_line(&mut said).expect("a line");
+        assert!(said.starts_with("taking frames from lan"), "{said}");
+        let Family { source, to, .. } = &FAMILIES[0];
+        let socket = bed.vm.enter(|| UdpSocket::bind(source)).expect("a socket");
+        socket.send_to(b"hello ebpf", to).expect("it is sent");
+        let taken: Run = run.wait_with_output().expect("it ends").into();
+        let taken = taken.ok().out;
+        assert!(taken.contains("UDP, length 10"), "{attach} {dump}: {taken}");
+    }
+}
+
 /// The stage and the device of a line.
 fn stage_of(line: &str) -> String {
     let words: Vec<_> = line.split_whitespace().skip(1).take(2).collect();
