@@ -14,7 +14,7 @@ struct chain_program {
 	__u32 on;	/* after which verdicts the next one is asked: bit 1 << XDP_* */
 	__u32 priority; /* the lower, the earlier */
 	__u32 counters; /* where its verdicts are counted */
-	__u32 taken_in; /* 1: it was attached alone before, and is put back when ours is detached */
+	__u32 taken_in; /* 1: it was attached alone before, and is again once ours is detached */
 	char name[CHAIN_NAME_LEN];
 	char source[CHAIN_SOURCE_LEN];
 };

@@ -58,9 +58,9 @@ fn request(args: &grammar::Capture) -> CaptureRequest {
         interfaces: args.interfaces.clone(),
         packets: match packets.rule {
             true => PacketFilter::default(),
-            false => packets.into(),
+            false => (&packets.filter).into(),
         },
-        rules: packets.rule.then(|| packets.into()),
+        rules: packets.rule.then(|| rules(packets)),
         outcomes: (!args.outcome.is_empty()).then(|| args.outcome.clone()),
         stages: args.stage.iter().copied().map(stage).collect(),
         snaplen: args.snaplen,
@@ -69,31 +69,25 @@ fn request(args: &grammar::Capture) -> CaptureRequest {
     }
 }
 
-impl From<&Packets> for PacketFilter {
-    fn from(args: &Packets) -> Self {
-        PacketFilter {
-            dst: args.dst,
-            src: args.src,
-            proto: args.proto,
-            ports: args.port,
-            vlan: args.vlan,
-            inner_vlan: args.inner_vlan,
-        }
-    }
-}
-
-impl From<&Packets> for RuleSelector {
-    fn from(args: &Packets) -> Self {
-        RuleSelector {
-            dst: args.dst,
-            src: args.src,
-            proto: args.proto,
-            ports: args.port,
-            vlan: args.vlan,
-            inner_vlan: args.inner_vlan,
-            ingress: None,
-            server: args.server,
-        }
+/// The rules that have what packets would have to have.
+fn rules(args: &Packets) -> RuleSelector {
+    let PacketFilter {
+        dst,
+        src,
+        proto,
+        ports,
+        vlan,
+        inner_vlan,
+    } = (&args.filter).into();
+    RuleSelector {
+        dst,
+        src,
+        proto,
+        ports,
+        vlan,
+        inner_vlan,
+        ingress: None,
+        server: args.server,
     }
 }
 

@@ -6,6 +6,7 @@ mod chain;
 mod dump;
 mod explain;
 mod flow;
+mod packets;
 mod rule;
 
 use std::path::PathBuf;
@@ -20,9 +21,10 @@ use xdpredir::model::{PolicySpec, SourcePorts, TableSize};
 pub use self::apply::{Apply, Diff, Export, Format, Reading};
 pub use self::capture::{Capture, Packets, Stage};
 pub use self::chain::{Chain, ChainAdd};
-pub use self::dump::{Dump, PacketFilter, Queue, XdpMode};
+pub use self::dump::{Dump, Queue, XdpMode};
 pub use self::explain::Explain;
 pub use self::flow::{Flow, FlowDel, FlowFilter};
+pub use self::packets::PacketFilter;
 pub use self::rule::{
     Action, Filter, Match, Rewrite, Rule, RuleAdd, RuleDel, RuleDrain, RuleFilter, RuleMark,
     ServerMark,

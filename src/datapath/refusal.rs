@@ -15,6 +15,24 @@ const FREE: &str = "free some, or raise the limit of this control group";
 
 /// Loads an object, and says why the kernel refused it.
 pub fn explain<T>(load: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<T> {
+    explain_with(load, of_program, |error| match Path::new(BTF).exists() {
+        true => Error::from(error).context("the programs cannot be loaded"),
+        false => no_btf(),
+    })
+}
+
+/// Loads somebody else's program, and says why the kernel refused it.
+pub fn explain_foreign<T>(load: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<T> {
+    let otherwise = |error| Error::from(error).context("the program cannot be loaded");
+    explain_with(load, of_foreign, otherwise)
+}
+
+/// `of_program` says why a program was refused: it is given its name, the error, and the verifier's log.
+fn explain_with<T>(
+    load: impl FnOnce() -> libbpf_rs::Result<T>,
+    of_program: impl FnOnce(&str, &str, Option<&str>, libbpf_rs::Error) -> Error,
+    otherwise: impl FnOnce(libbpf_rs::Error) -> Error,
+) -> Result<T> {
     log::take_said();
     load().map_err(|error| match log::take_said() {
         Said { map: Some(map), .. } => of_map(&map, error),
@@ -23,31 +41,25 @@ pub fn explain<T>(load: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<T> {
             verifier,
             ..
         } => of_program(&program, &errno, verifier.as_deref(), error),
-        _ if !Path::new(BTF).exists() => no_btf(),
-        _ => Error::from(error).context("the programs cannot be loaded"),
+        _ => otherwise(error),
     })
 }
 
-/// Loads somebody else's program, and says why the kernel refused it.
-pub fn explain_foreign<T>(load: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<T> {
-    log::take_said();
-    load().map_err(|error| match log::take_said() {
-        Said { map: Some(map), .. } => of_map(&map, error),
-        Said {
-            program: Some((program, errno)),
-            verifier,
-            ..
-        } => match verifier.as_deref().and_then(last_words) {
-            Some(why) if errno != "-EPERM" => {
-                let why = format!(
-                    "the kernel's verifier refused the program {program}: {why} (-v shows its log)"
-                );
-                failure(Exit::Unsupported, why)
-            }
-            _ => of_program(&program, &errno, None, error),
-        },
-        _ => Error::from(error).context("the program cannot be loaded"),
-    })
+fn of_foreign(
+    program: &str,
+    errno: &str,
+    verifier: Option<&str>,
+    error: libbpf_rs::Error,
+) -> Error {
+    match verifier.and_then(last_words) {
+        Some(why) if errno != "-EPERM" => {
+            let why = format!(
+                "the kernel's verifier refused the program {program}: {why} (-v shows its log)"
+            );
+            failure(Exit::Unsupported, why)
+        }
+        _ => of_program(program, errno, None, error),
+    }
 }
 
 pub fn no_btf() -> Error {

@@ -104,7 +104,7 @@ pub struct ChainProgram {
     pub on: Verdicts,
     /// The file that it was loaded from, or where it was pinned.
     pub source: String,
-    /// It was attached alone before, and is put back when the interface is detached.
+    /// It was attached alone before, and is attached again once the interface is detached.
     pub taken_in: bool,
 }
 

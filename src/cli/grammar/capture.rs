@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum, ValueHint};
 use xdpredir::control;
-use xdpredir::model::{Ports, Prefix, Proto, VlanId};
 
-use super::rule::proto;
+use super::packets::PacketFilter;
 
 #[derive(Args)]
 pub struct Capture {
@@ -53,29 +52,8 @@ pub struct Packets {
     #[arg(long)]
     pub rule: bool,
 
-    /// Only packets for this destination address or prefix
-    #[arg(long, value_name = "ADDR[/LEN]")]
-    pub dst: Option<Prefix>,
-
-    /// Only packets from this source address or prefix
-    #[arg(long, value_name = "ADDR[/LEN]")]
-    pub src: Option<Prefix>,
-
-    /// Only packets of this protocol; icmp is ICMPv6 for IPv6
-    #[arg(long, value_parser = proto())]
-    pub proto: Option<Proto>,
-
-    /// Only packets to this destination port of UDP, TCP or SCTP, or to one of this range
-    #[arg(long, value_name = "N|A-B|any")]
-    pub port: Option<Ports>,
-
-    /// Only frames with this VLAN identifier in the outer tag
-    #[arg(long, value_name = "N")]
-    pub vlan: Option<VlanId>,
-
-    /// Only frames with this VLAN identifier in the second tag
-    #[arg(long, value_name = "N")]
-    pub inner_vlan: Option<VlanId>,
+    #[command(flatten)]
+    pub filter: PacketFilter,
 
     /// Only packets for this backend
     #[arg(long, value_name = "ADDR", requires = "rule")]

@@ -54,7 +54,7 @@ impl Tty {
             .transpose()
             .context("cannot read how the terminal is set")?;
         blocked.thread_block()?;
-        // From here on, the terminal is put back when this is dropped.
+        // From here on, the terminal is restored when this is dropped.
         let tty = Tty {
             signals,
             blocked,
