@@ -616,4 +616,12 @@ fn what_cannot_be_captured_is_refused() {
     ] {
         tool.run(&format!("capture {words}")).fails(code, &[said]);
     }
+    let file = temporary("refused.pcapng");
+    let words = format!("capture wan0 --write {file}");
+    tool.run(&words).fails(3, &["wan0: not attached"]);
+    assert!(std::fs::metadata(&file).is_err(), "no file was made");
+    std::fs::write(&file, "kept").expect("a file");
+    tool.run(&words).fails(3, &["wan0: not attached"]);
+    assert_eq!(std::fs::read(&file).expect("it is there"), b"kept");
+    std::fs::remove_file(file).expect("it is there");
 }

@@ -1,28 +1,27 @@
 //! `xdpredir capture`
 
 use std::fs::File;
-use std::io::{IsTerminal, Write, stdout};
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use xdpredir::control::{self, CaptureReport, CaptureRequest, Capturing, RuleSelector, Told};
-use xdpredir::error::{Exit, failure};
+use xdpredir::error::Exit;
 use xdpredir::model::{self, PacketFilter, Sighting};
 use xdpredir::view::{self, capture::CaptureFile, watch};
 
 use super::grammar::{self, Global, Packets};
+use super::target::Target;
 use super::{pins, warnings};
 
 pub fn run(global: &Global, args: &grammar::Capture) -> Result<ExitCode> {
-    require_readable(args)?;
+    let target = args.write.as_deref().map(Target::open).transpose()?;
     // Before anything begins: Ctrl-C is to be heard from then on.
     let stop = watch::on_interrupt()?;
     let mut capturing = control::capture(&pins(global)?, request(args))?;
     if let Some(why) = &capturing.no_lost {
         warnings::warn(global, why);
     }
-    let mut out = Out::new(global, args)?;
+    let mut out = Out::new(global, target)?;
     begun(&capturing);
     let report = capturing.watch(&mut || stop.try_recv().is_ok(), &mut |told| match told {
         Told::Sighting(sighting) => out.show(sighting),
@@ -36,20 +35,6 @@ pub fn run(global: &Global, args: &grammar::Capture) -> Result<ExitCode> {
         true => ExitCode::from(Exit::Failed as u8),
         false => ExitCode::SUCCESS,
     })
-}
-
-/// A terminal shows no capture file.
-fn require_readable(args: &grammar::Capture) -> Result<()> {
-    if args.write.as_deref().is_some_and(is_stdout) && stdout().is_terminal() {
-        let why = "--write -: standard output is a terminal, which shows no capture file: name a file, or pipe it \
-                   into `tcpdump -r -` or `wireshark -k -i -`";
-        return Err(failure(Exit::Usage, why));
-    }
-    Ok(())
-}
-
-fn is_stdout(path: &Path) -> bool {
-    path.as_os_str() == "-"
 }
 
 fn request(args: &grammar::Capture) -> CaptureRequest {
@@ -103,25 +88,16 @@ fn stage(stage: grammar::Stage) -> model::Stage {
 enum Out {
     Lines,
     Objects,
-    File(CaptureFile<Box<dyn Write>>),
+    File(CaptureFile<File>),
 }
 
 impl Out {
-    fn new(global: &Global, args: &grammar::Capture) -> Result<Self> {
-        let Some(path) = &args.write else {
-            return Ok(match global.json {
-                true => Out::Objects,
-                false => Out::Lines,
-            });
-        };
-        let file: Box<dyn Write> = match is_stdout(path) {
-            true => Box::new(stdout()),
-            false => {
-                let created = File::create(path);
-                Box::new(created.with_context(|| format!("cannot write {}", path.display()))?)
-            }
-        };
-        Ok(Out::File(CaptureFile::new(file)?))
+    fn new(global: &Global, target: Option<Target>) -> Result<Self> {
+        Ok(match target {
+            Some(target) => Out::File(CaptureFile::new(target.begin()?)?),
+            None if global.json => Out::Objects,
+            None => Out::Lines,
+        })
     }
 
     fn show(&mut self, sighting: &Sighting) -> Result<()> {

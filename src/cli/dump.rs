@@ -1,20 +1,18 @@
 //! `xdpredir dump`
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, IsTerminal, Stdout, Write, stdout};
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufWriter, Stdout, Write, stdout};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde::Serialize;
 use xdpredir::control::{self, DumpRequest, DumpedFrames, Dumping, FrameSink};
-use xdpredir::error::{Exit, failure};
 use xdpredir::host::device::Device;
 use xdpredir::model::{Mode, Packet, ReadQueue, Taken, TakenFrame};
 use xdpredir::view::{self, pcapng, watch};
 
 use super::grammar::{Dump, Global, Queue, XdpMode};
 use super::pins;
+use super::target::Target;
 
 /// A frame as scripts read it.
 #[derive(Serialize)]
@@ -30,7 +28,7 @@ struct Row<'a> {
 
 pub fn run(global: &Global, args: &Dump) -> Result<()> {
     let stop = watch::on_interrupt()?;
-    let target = args.write.as_deref().map(open).transpose()?;
+    let target = args.write.as_deref().map(Target::open).transpose()?;
     let mut dumping = control::dump(&pins(global)?, &request(args))?;
     let device = dumping.device.clone();
     let mut sink = Sink {
@@ -62,42 +60,6 @@ fn request(args: &Dump) -> DumpRequest {
     }
 }
 
-/// Where frames are written. What a file has stays until the first frame may come.
-struct Target {
-    file: File,
-    /// None: it is standard output.
-    name: Option<String>,
-}
-
-fn open(path: &Path) -> Result<Target> {
-    if path == Path::new("-") {
-        let why =
-            "standard output is a terminal: write to a file, or to a program that reads pcapng";
-        ensure!(!stdout().is_terminal(), failure(Exit::Usage, why));
-        let file = File::from(stdout().as_fd().try_clone_to_owned()?);
-        return Ok(Target { file, name: None });
-    }
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).open(path);
-    let name = path.display().to_string();
-    let file = file.with_context(|| format!("cannot write {name}"))?;
-    Ok(Target {
-        file,
-        name: Some(name),
-    })
-}
-
-impl Target {
-    /// Begins a capture file in place of what is there.
-    fn begin(self) -> Result<pcapng::Writer<File>> {
-        let is_file = self.name.is_some() && self.file.metadata()?.is_file();
-        if is_file {
-            self.file.set_len(0)?;
-        }
-        pcapng::Writer::new(self.file)
-    }
-}
-
 /// Shows frames.
 struct Sink {
     device: Device,
@@ -116,7 +78,7 @@ impl Form {
         let out = BufWriter::new(stdout());
         Ok(match target {
             Some(target) => {
-                let mut writer = target.begin()?;
+                let mut writer = pcapng::Writer::new(target.begin()?)?;
                 let interface = writer.interface(name)?;
                 Form::Pcapng(writer, interface)
             }

@@ -26,6 +26,7 @@ mod rule;
 mod stats;
 mod status;
 mod suggest;
+mod target;
 mod upgrade;
 mod usage;
 mod warnings;
