@@ -543,7 +543,7 @@ fn half_a_connection_is_in_nobodys_way() {
 
 #[test]
 fn a_run_that_is_killed_ends_some_connections_or_all() {
-    const CLIENTS: u32 = 4000;
+    const CLIENTS: u32 = 3000; // of 8192, so that no bucket runs over
     let bed = Bed::translating();
     let table = bed.table(1024);
     bed.begin(0..CLIENTS);
@@ -604,7 +604,7 @@ fn each_connection_is_ended_by_one_run() {
 #[test]
 fn connections_are_ended_while_others_begin() {
     let bed = Bed::translating();
-    let table = bed.table(64); // of 512 connections
+    let table = bed.table(256); // so few of 2048 connections that no bucket runs over
     std::thread::scope(|scope| {
         let begin = scope.spawn(|| (0..40).for_each(|_| bed.begin(0..400)));
         while !begin.is_finished() {
