@@ -73,7 +73,7 @@ lint: deps ## Check formats, dependencies and docs, run clippy, and compile each
 		$(or $(CLANG),clang) $$hook -x c -target bpf -fsyntax-only -Werror=implicit -I$$include -Ivmlinux -Ibpf -Ibenches $$header; \
 	done
 
-bench: deps ## Measure the program beside others, as root; ARGS="--json redirect hot stack rules cost conversation tc"
+bench: deps ## Measure the program beside others, as root; ARGS="--json redirect hot stack rules cost conversation tc capture chain"
 	$(CARGO) bench --locked --features bench --bench speed $(AS_ROOT) -- $(ARGS)
 
 install: build ## Install the binary, shell completions and systemd units under PREFIX, below DESTDIR

@@ -5,6 +5,7 @@ mod arrivals;
 mod bed;
 mod capture;
 mod cases;
+mod chain;
 mod conversation;
 mod cost;
 mod echo;
@@ -80,6 +81,7 @@ enum Name {
     Conversation,
     Tc,
     Capture,
+    Chain,
 }
 
 /// What is the same for all sections.
@@ -129,6 +131,7 @@ impl Name {
             Self::Conversation => ("conversation", conversation::measure),
             Self::Tc => ("tc", tc_hook::measure),
             Self::Capture => ("capture", capture::measure),
+            Self::Chain => ("chain", chain::measure),
         };
         eprintln!("measuring {name}");
         measure(setup).context(name)
