@@ -1,8 +1,5 @@
 //! One version of the command takes over what another one attached, and the other way round.
 
-#[path = "../fixture/mod.rs"]
-mod fixture;
-
 mod other;
 
 use std::fs;
@@ -12,12 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use fixture::foreign::{Foreign, XDP};
-use fixture::guest::{modes_and_kernels, without_tcx};
-use fixture::lan::socket;
-use fixture::other_kernel::Kernel;
-use fixture::routed::{Between, Routed, V4};
-use fixture::{Ns, Run, kill};
+use crate::fixture::foreign::{Foreign, XDP};
+use crate::fixture::guest::{modes_and_kernels, without_tcx};
+use crate::fixture::lan::socket;
+use crate::fixture::other_kernel::Kernel;
+use crate::fixture::routed::{Between, Routed, V4};
+use crate::fixture::{self, Ns, Run, kill};
 use nix::libc::EACCES;
 use other::{Version, other_name};
 use serde_json::{Value, json};
