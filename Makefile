@@ -44,6 +44,8 @@ demo: build ## Show the main job on real packets, in network namespaces
 demo-vm: build ## The same with a virtual machine: a Debian kernel in QEMU; KERNEL=6.12
 	@scripts/demo-vm $(BINARY) $(KERNEL)
 
+# They wait for packets and timers much of the time.
+test: export RUST_TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
 test: deps ## Run all tests, as root, and the gate on other kernels
 	$(CARGO) test --locked $(AS_ROOT)
 	scripts/kernels/run gate $(GATE)
@@ -52,11 +54,11 @@ unit: ## Run the tests of the library and the command line alone; needs no root
 	$(CARGO) test --locked --lib --bins
 
 fuzz: deps ## Try damaged files, names, netlink answers and packets; TIME=600 seconds for each kind, 60 if not given
-	FUZZ_SECONDS=$(or $(TIME),60) $(CARGO) test --locked --test fuzz --test model $(AS_ROOT)
+	FUZZ_SECONDS=$(or $(TIME),60) $(CARGO) test --locked --test suite $(AS_ROOT) -- fuzz:: model::
 
 upgrades: deps ## Build earlier releases, and have this version and them take over from each other under traffic
 	scripts/releases
-	XDPREDIR_RELEASES=$(abspath $(TARGET))/releases/binaries $(CARGO) test --locked $(AS_ROOT) --test upgrade
+	XDPREDIR_RELEASES=$(abspath $(TARGET))/releases/binaries $(CARGO) test --locked $(AS_ROOT) --test suite -- upgrade::
 
 kernels: deps ## Run the tests on other kernels, in QEMU; KERNELS="6.1 6.12" TESTS="ledger attach:mode" RECORD=1
 	scripts/kernels/run suite $(KERNELS)

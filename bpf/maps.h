@@ -209,7 +209,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, OUTCOMES);
+	__uint(max_entries, OUTCOMES_ROOM);
 	__type(key, __u32);
 	__type(value, struct counter);
 } outcomes SEC(".maps");

@@ -1,7 +1,5 @@
 //! What others do: to directories and maps, to devices, with frames that no device carries.
 
-mod fixture;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,8 +7,8 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fixture::Run;
-use fixture::lan::{ANYWHERE, HEADERS, Lan, mac, receive, socket};
+use crate::fixture::lan::{ANYWHERE, HEADERS, Lan, mac, receive, socket};
+use crate::fixture::{self, Run};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, chown};
@@ -465,7 +463,7 @@ fn a_run_that_waits_says_for_whom() {
     let mut waiting = tool.spawn("rule del --if-exists");
     let said = first_line(&mut waiting);
     let pid = format!("pid {} (", std::process::id());
-    for word in ["waiting", &pid, "adversity", &namespace.to_string_lossy()] {
+    for word in ["waiting", &pid, "suite", &namespace.to_string_lossy()] {
         assert!(said.contains(word), "{word:?} is missing: {said}");
     }
     assert!(waiting.try_wait().unwrap().is_none(), "it did not wait");

@@ -1,16 +1,14 @@
 //! Addresses of a link that no host has: rules announce them, and clients on that link use them.
 
-mod fixture;
-
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use fixture::model::{Addrs, octets};
-use fixture::packet::sum;
-use fixture::routed::{Between, Routed as Bed};
-use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT, XDP_TX};
-use fixture::tap::Tap;
-use fixture::{Ns, guest, kill};
+use crate::fixture::model::{Addrs, octets};
+use crate::fixture::packet::sum;
+use crate::fixture::routed::{Between, Routed as Bed};
+use crate::fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT, XDP_TX};
+use crate::fixture::tap::Tap;
+use crate::fixture::{self, Ns, guest, kill};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType};
 
 /// Addresses of the client's own network.
@@ -19,7 +17,7 @@ const SERVERS: [&str; 2] = ["172.17.0.2", "fd00:17::2"];
 
 impl Bed {
     /// Attached at both sides.
-    fn attached(mode: &str) -> Bed {
+    fn attached_both(mode: &str) -> Bed {
         let bed = Bed::new(Between::Veth);
         for ns in [&bed.client, &bed.server] {
             // So that what the host sends there natively arrives.
@@ -112,7 +110,7 @@ fn on_each_bed(test: impl Fn(&Bed, &str)) {
         if mode == "native" && !guest::is_kernel(6, 3) {
             continue; // the kernel does not say whether answers arrive, so there are none
         }
-        test(&Bed::attached(mode), mode);
+        test(&Bed::attached_both(mode), mode);
     }
 }
 
@@ -145,7 +143,7 @@ const EVERYBODY: [u8; 6] = [0xff; 6];
 
 impl Wire {
     fn new() -> Wire {
-        let bed = Bed::attached("skb");
+        let bed = Bed::attached_both("skb");
         Wire {
             ours: bed.host.mac("lan"),
             program: Loaded::on(&bed.tool().json("status"), "lan"),
@@ -612,7 +610,7 @@ fn a_policy_takes_no_question_for_an_announced_address() {
 
 #[test]
 fn addresses_that_no_host_of_a_link_can_have_are_refused() {
-    let bed = Bed::attached("skb");
+    let bed = Bed::attached_both("skb");
     let tool = bed.tool();
     let add =
         |dst: &str, server: &str| tool.run(&format!("rule add {dst} --server {server} --announce"));
@@ -662,7 +660,7 @@ const ELSEWHERE: &str = "02:00:00:00:00:77";
 
 #[test]
 fn a_client_that_had_another_mac_address_is_told_when_the_rule_comes() {
-    let bed = Bed::attached("skb");
+    let bed = Bed::attached_both("skb");
     for vip in VIPS {
         bed.client.ip(&format!(
             "neigh add {vip} lladdr {ELSEWHERE} dev eth0 nud reachable"
@@ -680,7 +678,7 @@ fn a_client_that_had_another_mac_address_is_told_when_the_rule_comes() {
 
 #[test]
 fn those_behind_an_interface_that_is_attached_later_are_told() {
-    let bed = Bed::attached("skb");
+    let bed = Bed::attached_both("skb");
     bed.tool().ok("detach lan --keep-rules");
     bed.announce("");
     for vip in VIPS {
@@ -700,7 +698,7 @@ fn those_behind_an_interface_that_is_attached_later_are_told() {
 /// First it asks without saying who asks, then it says that it has the address. The checks ask again.
 #[test]
 fn what_is_asked_and_said_has_the_tags_of_the_rule() {
-    let bed = Bed::attached("skb");
+    let bed = Bed::attached_both("skb");
     let mut tap = Tap::new(&bed.host, "tap0", false);
     let tool = bed.tool();
     tool.ok("attach tap0");
@@ -736,7 +734,7 @@ fn what_is_asked_and_said_has_the_tags_of_the_rule() {
 
 #[test]
 fn an_address_that_another_host_has_is_not_announced() {
-    let bed = Bed::attached("skb");
+    let bed = Bed::attached_both("skb");
     let tool = bed.tool();
     let theirs = fixture::lan::mac(&bed.client, "eth0");
     for (vip, server) in VIPS.into_iter().zip(SERVERS) {
@@ -796,7 +794,7 @@ fn findings(bed: &Bed) -> Vec<String> {
 
 #[test]
 fn a_destination_on_the_link_for_which_nobody_answers_is_found() {
-    let bed = Bed::attached("skb");
+    let bed = Bed::attached_both("skb");
     let tool = bed.tool();
     for (vip, server) in VIPS.into_iter().zip(SERVERS) {
         let added = tool.ok(&format!("rule add --dst {vip} --port 53 --server {server}"));
@@ -828,7 +826,7 @@ fn a_destination_on_the_link_for_which_nobody_answers_is_found() {
 
 #[test]
 fn what_keeps_questions_from_being_answered_is_found() {
-    let bed = Bed::attached("skb");
+    let bed = Bed::attached_both("skb");
     let tool = bed.tool();
     bed.announce("");
     assert_eq!(findings(&bed), Vec::<String>::new());

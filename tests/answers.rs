@@ -1,13 +1,11 @@
 //! Interfaces that are attached for answers alone: rules have that done, and undo it with the last one of them.
 
-mod fixture;
-
 use std::net::{IpAddr, UdpSocket};
 
-use fixture::guest::is_kernel;
-use fixture::lan::mac;
-use fixture::routed::{Between, Routed as Bed};
-use fixture::{Ns, Pins, Run, Tool, eventually, kill};
+use crate::fixture::guest::is_kernel;
+use crate::fixture::lan::mac;
+use crate::fixture::routed::{Between, Routed as Bed};
+use crate::fixture::{self, Ns, Pins, Run, Tool, eventually, kill};
 use serde_json::Value;
 use xdpredir::datapath::{self, Interfaces, Wanted};
 use xdpredir::host::device;

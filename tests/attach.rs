@@ -2,17 +2,15 @@
 
 #![expect(unsafe_code, reason = "calls that have no safe form")]
 
-mod fixture;
-
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command;
 
-use fixture::guest;
-use fixture::lan::{ANYWHERE, Lan, receive};
-use fixture::packet::{Checksum, Frame};
-use fixture::tap::Tap;
-use fixture::{Ns, Pins, Tool};
+use crate::fixture::guest;
+use crate::fixture::lan::{ANYWHERE, Lan, receive};
+use crate::fixture::packet::{Checksum, Frame};
+use crate::fixture::tap::Tap;
+use crate::fixture::{self, Ns, Pins, Tool};
 use libbpf_rs::{Program, libbpf_sys};
 use serde_json::Value;
 

@@ -1,11 +1,9 @@
 //! The units in units/: a host that systemd boots redirects as the files in /etc/xdpredir say.
 
-mod fixture;
-
 use std::process::Command;
 
-use fixture::systemd::{Booted, UNITS};
-use fixture::{BINARY, Run, eventually};
+use crate::fixture::systemd::{Booted, UNITS};
+use crate::fixture::{BINARY, Run, eventually};
 use serde_json::json;
 
 const FILE: &str = r#"

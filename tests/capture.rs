@@ -1,7 +1,5 @@
 //! `capture`: packets as they arrive and as they leave, while they go their way as without it.
 
-mod fixture;
-
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
 use std::process::{Child, Stdio};
@@ -9,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use fixture::foreign::Foreign;
-use fixture::guest;
-use fixture::lan::{ANYWHERE, Lan, mac, receive};
-use fixture::packet::{Checksum, Frame, TCP};
-use fixture::tap::Tap;
-use fixture::{Run, Tool, command, eventually};
+use crate::fixture::foreign::Foreign;
+use crate::fixture::guest;
+use crate::fixture::lan::{ANYWHERE, Lan, mac, receive};
+use crate::fixture::packet::{Checksum, Frame, TCP};
+use crate::fixture::tap::Tap;
+use crate::fixture::{Run, Tool, command, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};

@@ -1,16 +1,14 @@
 //! What packets see while rules change: one published rule set or the next, never a mixture.
 
-mod fixture;
-
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fixture::eventually;
-use fixture::lan::Lan;
-use fixture::tap::Tap;
+use crate::fixture::eventually;
+use crate::fixture::lan::Lan;
+use crate::fixture::tap::Tap;
 use xdpredir::datapath::{self, Lock, RuleStore};
 use xdpredir::model::{Adjacency, Backend, Mac, Plan, Port, Rewrite, Rule};
 

@@ -1,14 +1,12 @@
 //! Clients and servers as people use them: `dig` with dnsmasq, a TCP conversation by socat. Needs
 //! root and the Debian packages bind9-dnsutils, dnsmasq-base and socat.
 
-mod fixture;
-
 use std::fs;
 use std::process::Output;
 
-use fixture::guest;
-use fixture::program::{Server, dns_server, program, snmp};
-use fixture::routed::{Between, Family, Routed, V4, V6};
+use crate::fixture::guest;
+use crate::fixture::program::{Server, dns_server, program, snmp};
+use crate::fixture::routed::{Between, Family, Routed, V4, V6};
 
 /// The program is attached where requests arrive, and nowhere else.
 fn bed(mode: &str) -> Routed {

@@ -1,15 +1,14 @@
 //! What the packet program remembers: real clients ask an address that nobody has, and get their answers from it.
 
-mod fixture;
-
+use crate::fixture;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use fixture::connections::Table;
-use fixture::guest::is_kernel;
-use fixture::lan::Lan;
+use crate::fixture::connections::Table;
+use crate::fixture::guest::is_kernel;
+use crate::fixture::lan::Lan;
 
 const VIP: &str = "203.0.113.53";
 const BUCKETS: u32 = 64;

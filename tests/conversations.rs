@@ -2,19 +2,17 @@
 //! an address that nobody has, and the answer comes from it. Needs root and the Debian packages
 //! bind9-dnsutils, busybox-static, curl, dnsmasq-base, iperf3, netcat-openbsd and openssl.
 
-mod fixture;
-
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::process::{Output, Stdio};
 
-use fixture::guest::{is_kernel, kernels_at_tc, modes_and_kernels};
-use fixture::lan::socket;
-use fixture::packet::{Checksum, UDP, sum};
-use fixture::program::{Server, dns_server, listens, program, snmp};
-use fixture::routed::{Between, Family, Routed, V4, V6};
-use fixture::tap::Tap;
-use fixture::{Ns, command, eventually};
+use crate::fixture::guest::{is_kernel, kernels_at_tc, modes_and_kernels};
+use crate::fixture::lan::socket;
+use crate::fixture::packet::{Checksum, UDP, sum};
+use crate::fixture::program::{Server, dns_server, listens, program, snmp};
+use crate::fixture::routed::{Between, Family, Routed, V4, V6};
+use crate::fixture::tap::Tap;
+use crate::fixture::{Ns, command, eventually};
 use serde_json::Value;
 
 const FAMILIES: [Family; 2] = [V4, V6];

@@ -1,15 +1,13 @@
 //! Packets over real devices: every kind of sender, mode and receiver, and every length. What counts
 //! is what the receiver gets, byte for byte, with checksums that it accepts.
 
-mod fixture;
-
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
-use fixture::guest;
-use fixture::packet::{Checksum, ETHERNET, Frame, TCP, UDP, assert_checksums};
-use fixture::tap::Tap;
-use fixture::{Ns, Pins, Tool};
+use crate::fixture::guest;
+use crate::fixture::packet::{Checksum, ETHERNET, Frame, TCP, UDP, assert_checksums};
+use crate::fixture::tap::Tap;
+use crate::fixture::{Ns, Pins, Tool};
 
 /// All payloads that fit an MTU of 1500 bytes.
 const LENGTHS: std::ops::RangeInclusive<usize> = 0..=1472;

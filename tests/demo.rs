@@ -1,11 +1,9 @@
 //! The demos, and the guide's first example.
 
-mod fixture;
-
 use std::process::Command;
 
-use fixture::bed::{Lab, run, status};
-use fixture::{BINARY, Pins, chmod};
+use crate::fixture::bed::{Lab, run, status};
+use crate::fixture::{BINARY, Pins, chmod};
 
 #[test]
 fn the_demos_leave_a_lab_that_is_up_as_it_is() {

@@ -1,15 +1,13 @@
 //! Network cards, and devices above them: attach, delivery, doctor. Only the guests of `make kernels`
-//! have them (scripts/kernels/nics), so `cargo test` leaves this binary alone.
-
-mod fixture;
+//! have them (scripts/kernels/nics).
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use fixture::lan::{ANYWHERE, mac, socket};
-use fixture::routed::{Between, Routed, V4, V6};
-use fixture::{Ns, Pins, Tool, command, guest};
+use crate::fixture::lan::{ANYWHERE, mac, socket};
+use crate::fixture::routed::{Between, Routed, V4, V6};
+use crate::fixture::{self, Ns, Pins, Tool, command, guest};
 use serde_json::Value;
 
 /// The last byte of a card's MAC address, which scripts/kernels/nics gives.
@@ -306,37 +304,44 @@ fn on_card(number: u8) {
 }
 
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn virtio_with_one_queue() {
     on_card(VIRTIO);
 }
 
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn virtio_with_four_queues() {
     on_card(FOUR_QUEUES);
 }
 
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn virtio_without_offloads() {
     on_card(PLAIN);
 }
 
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn vmxnet3() {
     on_card(0x23);
 }
 
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn igb() {
     on_card(0x24);
 }
 
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn e1000e() {
     on_card(0x25);
 }
 
 /// From a container to the client: a virtio card takes redirected frames once a program is on it.
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn a_card_takes_native_frames_once_it_has_a_program() {
     let bed = Bed::new(VIRTIO);
     bed.route("nic", "nic");
@@ -368,6 +373,7 @@ fn a_card_takes_native_frames_once_it_has_a_program() {
 }
 
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn a_vlan_device() {
     let bed = Bed::new(VIRTIO);
     for ns in [&bed.client, &bed.host] {
@@ -382,6 +388,7 @@ fn a_vlan_device() {
 
 /// The tagged frames at the card itself.
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn the_card_below_a_vlan_device() {
     let bed = Bed::new(VIRTIO);
     for ns in [&bed.client, &bed.host] {
@@ -401,6 +408,7 @@ fn the_card_below_a_vlan_device() {
 }
 
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn a_bond() {
     let bed = Bed::new(VIRTIO);
     give(&bed.host, PLAIN, "nic2");
@@ -419,6 +427,7 @@ fn a_bond() {
 }
 
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn a_macvlan_device() {
     let bed = Bed::new(VIRTIO);
     bed.host
@@ -431,6 +440,7 @@ fn a_macvlan_device() {
 }
 
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn a_vxlan_device() {
     let bed = Bed::new(VIRTIO);
     for (ns, own, other) in [
@@ -458,6 +468,7 @@ fn sent_by(ns: &Ns, device: &str) -> u64 {
 
 /// Like veths, but that what is redirected goes to the other end at once.
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn netkit_pairs() {
     guest::needs_kernel(6, 7, "netkit");
     let bed = Routed::new(Between::Netkit);
@@ -482,6 +493,7 @@ fn netkit_pairs() {
 }
 
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn a_wireguard_device_is_refused() {
     let bed = Bed::new(VIRTIO);
     bed.host.ip("link add wg0 type wireguard");
@@ -494,6 +506,7 @@ fn a_wireguard_device_is_refused() {
 }
 
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn a_link_that_reorders_loses_nothing() {
     let bed = Bed::new(VIRTIO);
     bed.route("nic", "nic");
@@ -522,6 +535,7 @@ fn a_link_that_reorders_loses_nothing() {
 
 /// It has native XDP, but nothing behind it.
 #[test]
+#[ignore = "wants network cards of a guest"]
 fn a_netdevsim_device() {
     let bus = "/sys/bus/netdevsim";
     let _ = std::process::Command::new("modprobe")

@@ -1,18 +1,16 @@
 //! Servers that are taken out of use: their connections stand, and new flows go elsewhere. Real sockets, whose
 //! clients ask an address that nobody has.
 
-mod fixture;
-
 use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
-use fixture::guest::modes;
-use fixture::lan::{Lan, mac, receive, socket};
-use fixture::terminal::{self, Terminal};
-use fixture::{Run, eventually, kill};
+use crate::fixture::guest::modes;
+use crate::fixture::lan::{Lan, mac, receive, socket};
+use crate::fixture::terminal::{self, Terminal};
+use crate::fixture::{self, Run, eventually, kill};
 use nix::sys::signal::{Signal, kill as send};
 use nix::unistd::Pid;
 use serde_json::{Value, json};

@@ -1,7 +1,5 @@
 //! `dump`: frames that are taken away from the host, and rules that hand packets to it.
 
-mod fixture;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -11,10 +9,10 @@ use std::process::{Child, ChildStderr, ChildStdout, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use fixture::lan::socket;
-use fixture::packet::{Checksum, Frame, TCP, fragments};
-use fixture::tap::Tap;
-use fixture::{Ns, Pins, Run, Tool, command, eventually};
+use crate::fixture::lan::socket;
+use crate::fixture::packet::{Checksum, Frame, TCP, fragments};
+use crate::fixture::tap::Tap;
+use crate::fixture::{Ns, Pins, Run, Tool, command, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;

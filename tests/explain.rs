@@ -1,13 +1,11 @@
 //! `explain`: what would become of a packet, and why. That it agrees with the program on any packet, and
 //! changes nothing, is tests/model.
 
-mod fixture;
-
 use std::io::Write as _;
 use std::process::{Output, Stdio};
 
-use fixture::lan::Lan;
-use fixture::{Run, Tool};
+use crate::fixture::lan::Lan;
+use crate::fixture::{self, Run, Tool};
 use serde_json::{Value, json};
 
 const VM: &str = "192.168.122.10";

@@ -1,13 +1,11 @@
 //! What devices can do with XDP and what they are connected to, as `features` says it.
 
-mod fixture;
-
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
 
-use fixture::guest;
-use fixture::tap::Tap;
-use fixture::{Ns, Pins, Tool, chmod, command, install};
+use crate::fixture::guest;
+use crate::fixture::tap::Tap;
+use crate::fixture::{self, Ns, Pins, Tool, chmod, command, install};
 use serde_json::{Value, json};
 
 /// The veth v0 with its peer p0 in a second namespace.

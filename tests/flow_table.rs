@@ -1,16 +1,14 @@
 //! The table of connections where it is full, and where two CPUs want the same.
 
-mod fixture;
-
 use std::net::Ipv4Addr;
 use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use fixture::connections::{Entry, Table};
-use fixture::lan::Lan;
-use fixture::packet::{Frame, TCP, UDP};
-use fixture::run::{Loaded, XDP_DROP, XDP_PASS, XDP_REDIRECT};
+use crate::fixture::connections::{Entry, Table};
+use crate::fixture::lan::Lan;
+use crate::fixture::packet::{Frame, TCP, UDP};
+use crate::fixture::run::{Loaded, XDP_DROP, XDP_PASS, XDP_REDIRECT};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 53);
 const SERVER: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);

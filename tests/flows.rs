@@ -1,18 +1,16 @@
 //! `flow list`, `count` and `del`, and what `stats` and `status` say of connections.
 
-mod fixture;
-
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
-use fixture::connections::Table;
-use fixture::lan::mac;
-use fixture::packet::{Frame, UDP};
-use fixture::routed::{Between, Routed as Bed, V4, V6};
-use fixture::run::{Loaded, XDP_DROP, XDP_PASS, XDP_REDIRECT};
-use fixture::{Ns, kill};
+use crate::fixture::connections::Table;
+use crate::fixture::lan::mac;
+use crate::fixture::packet::{Frame, UDP};
+use crate::fixture::routed::{Between, Routed as Bed, V4, V6};
+use crate::fixture::run::{Loaded, XDP_DROP, XDP_PASS, XDP_REDIRECT};
+use crate::fixture::{self, Ns, kill};
 use serde_json::{Value, json};
 
 /// Nobody's addresses, which clients ask.

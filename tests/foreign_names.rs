@@ -1,13 +1,11 @@
 //! Names that somebody else chose, for a device, a namespace, a process or a file, reach neither the
 //! terminal nor a shell as they are.
 
-mod fixture;
-
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
 
-use fixture::{BINARY, Ns, Pins, Run, command};
+use crate::fixture::{self, BINARY, Ns, Pins, Run, command};
 use serde_json::Value;
 
 /// What a shell or a terminal would obey.

@@ -1,17 +1,15 @@
 //! What the program remembers of fragmented datagrams, for how long and of how many.
 
-mod fixture;
-
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use crate::fixture::lan::{mac, socket};
+use crate::fixture::packet::{Checksum, Frame, fragments};
+use crate::fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT, age_fragments, age_passed};
+use crate::fixture::tap::Tap;
+use crate::fixture::{Ns, Pins, Tool};
 use fastrand::Rng;
-use fixture::lan::{mac, socket};
-use fixture::packet::{Checksum, Frame, fragments};
-use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT, age_fragments, age_passed};
-use fixture::tap::Tap;
-use fixture::{Ns, Pins, Tool};
 use serde_json::Value;
 
 /// For port 7999 and for port 53.

@@ -1,14 +1,12 @@
 //! `attach --group`: members work without root, by the default path, and nobody else does.
 
-mod fixture;
-
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use fixture::foreign::{Foreign, XDP};
-use fixture::lan::{ANYWHERE, Lan, receive};
-use fixture::{Run, Tool, chmod, install};
+use crate::fixture::foreign::{Foreign, XDP};
+use crate::fixture::lan::{ANYWHERE, Lan, receive};
+use crate::fixture::{self, Run, Tool, chmod, install};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Group;

@@ -1,12 +1,11 @@
 //! What of a packet chooses the backend: its flow, its source, or nothing.
 
-mod fixture;
-
+use crate::fixture;
 use std::net::UdpSocket;
 use std::process::Stdio;
 
-use fixture::guest::modes;
-use fixture::lan::{ANYWHERE, Lan, receive, socket};
+use crate::fixture::guest::modes;
+use crate::fixture::lan::{ANYWHERE, Lan, receive, socket};
 use serde_json::json;
 
 /// A rule with three servers, all of which listen.

@@ -1,11 +1,9 @@
 //! `history` and `rollback`: what changed the rules, and back again.
 
-mod fixture;
-
 use std::process::Command;
 
-use fixture::lan::{ANYWHERE, Lan, mac, receive};
-use fixture::{Ns, Run, Tool, eventually, kill};
+use crate::fixture::lan::{ANYWHERE, Lan, mac, receive};
+use crate::fixture::{self, Ns, Run, Tool, eventually, kill};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use serde_json::{Value, json};
 

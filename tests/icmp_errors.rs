@@ -1,14 +1,12 @@
 //! ICMP errors about packets of a conversation reach who has to know: the server, those about answers; the client,
 //! those about requests.
 
-mod fixture;
-
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use fixture::{Ns, Pins, Tool};
+use crate::fixture::{Ns, Pins, Tool};
 
 /// Of one link, the client's or the server's. IPv6 has no less than 1,280.
 const NARROW: usize = 1300;

@@ -1,15 +1,13 @@
 //! Interfaces, their policies and the rules change at one instant.
 
-mod fixture;
-
 use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
-use fixture::{Pins, Run, Tool, kill};
+use crate::fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
+use crate::fixture::{Pins, Run, Tool, kill};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -1,12 +1,10 @@
 //! docs/json.md has every key that a verb prints with `--json`.
 
-mod fixture;
-
 use std::collections::BTreeSet;
 
-use fixture::Ns;
-use fixture::foreign::{Foreign, XDP};
-use fixture::lan::Lan;
+use crate::fixture::foreign::{Foreign, XDP};
+use crate::fixture::lan::Lan;
+use crate::fixture::{self, Ns};
 use serde_json::Value;
 
 const PAGE: &str = include_str!("../docs/json.md");

@@ -2,18 +2,16 @@
 //! packets in each mode, count what is lost. `make test` runs this binary on other kernels, too
 //! (scripts/kernels).
 
-mod fixture;
-
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use fixture::foreign::{Foreign, XDP};
-use fixture::guest::{self, is_kernel};
-use fixture::packet::{ETHERNET, TCP, UDP, assert_checksums};
-use fixture::run::{on_interface, verified_insns};
-use fixture::tap::Tap;
-use fixture::{Ns, Pins, Run, Tool};
+use crate::fixture::foreign::{Foreign, XDP};
+use crate::fixture::guest::{self, is_kernel};
+use crate::fixture::packet::{ETHERNET, TCP, UDP, assert_checksums};
+use crate::fixture::run::{on_interface, verified_insns};
+use crate::fixture::tap::Tap;
+use crate::fixture::{self, Ns, Pins, Run, Tool};
 
 const LEDGER: [(&str, &str); 2] = [("ledger", ""), ("no-ledger", "--no-ledger")];
 const SERVER_MAC: [u8; 6] = [2, 0x42, 0xac, 0x11, 0, 2];

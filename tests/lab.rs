@@ -1,7 +1,5 @@
 //! The lab, by the shipped binary alone. Needs root, iproute2, util-linux and nftables.
 
-mod fixture;
-
 use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -16,9 +14,9 @@ use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use fixture::bed::{Lab, exec, lab, namespaces, run, status, xdpredir};
-use fixture::terminal::shows;
-use fixture::{BINARY, Pins, Run, chmod, command};
+use crate::fixture::bed::{Lab, exec, lab, namespaces, run, status, xdpredir};
+use crate::fixture::terminal::shows;
+use crate::fixture::{BINARY, Pins, Run, chmod, command};
 
 /// Runs the closure on a thread of its own in the host's network namespace.
 fn on<T: Send + 'static>(host: &str, work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -1,17 +1,15 @@
 //! What is lost after a redirect is counted: for a burst of known size, what was forwarded is what was
 //! delivered and what failed, and what was delivered is what the receiver has.
 
-mod fixture;
-
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use fixture::guest;
-use fixture::lan::{ANYWHERE, Lan, socket};
-use fixture::packet::{Checksum, Frame};
-use fixture::run::{Loaded, XDP_REDIRECT};
-use fixture::tap::Tap;
-use fixture::{Ns, Pins, Tool};
+use crate::fixture::guest;
+use crate::fixture::lan::{ANYWHERE, Lan, socket};
+use crate::fixture::packet::{Checksum, Frame};
+use crate::fixture::run::{Loaded, XDP_REDIRECT};
+use crate::fixture::tap::Tap;
+use crate::fixture::{self, Ns, Pins, Tool};
 use libbpf_rs::{MapCore, MapFlags};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};

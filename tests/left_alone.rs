@@ -1,13 +1,11 @@
 //! Packets for everybody on the link, and from nobody in particular: rules leave them alone unless they name
 //! the address.
 
-mod fixture;
-
 use std::net::IpAddr;
 
-use fixture::model::octets;
-use fixture::run::{XDP_PASS, XDP_REDIRECT};
-use fixture::two_modes::TwoModes;
+use crate::fixture::model::octets;
+use crate::fixture::run::{XDP_PASS, XDP_REDIRECT};
+use crate::fixture::two_modes::TwoModes;
 
 const MAC: &str = "02:00:00:00:00:ee";
 const BROADCAST_MAC: &str = "ff:ff:ff:ff:ff:ff";

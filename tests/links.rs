@@ -1,14 +1,12 @@
 //! New flows go past backends whose link is down: real datagrams, each flow of its own, over real devices.
 
-mod fixture;
-
 use std::net::UdpSocket;
 use std::thread::sleep;
 use std::time::Duration;
 
-use fixture::lan::{ANYWHERE, Lan, socket};
-use fixture::tap::Tap;
-use fixture::{Ns, Tool, eventually};
+use crate::fixture::lan::{ANYWHERE, Lan, socket};
+use crate::fixture::tap::Tap;
+use crate::fixture::{self, Ns, Tool, eventually};
 
 const MODES: [&str; 2] = ["native", "skb"];
 const FLOWS: usize = 48;

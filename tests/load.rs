@@ -1,14 +1,12 @@
 //! `rule load`: many rules at once.
 
-mod fixture;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use fixture::kill;
-use fixture::packet::Frame;
-use fixture::run::{Loaded, XDP_REDIRECT};
-use fixture::{Ns, Pins, Run, Tool};
+use crate::fixture::kill;
+use crate::fixture::packet::Frame;
+use crate::fixture::run::{Loaded, XDP_REDIRECT};
+use crate::fixture::{Ns, Pins, Run, Tool};
 use serde_json::{Value, json};
 
 const MAC: &str = "02:00:00:00:00:01";

@@ -1,9 +1,7 @@
 //! Interfaces whose device was moved to another network namespace, with the program on it.
 
-mod fixture;
-
-use fixture::lan::{Lan, socket};
-use fixture::{Ns, Tool};
+use crate::fixture::lan::{Lan, socket};
+use crate::fixture::{self, Ns, Tool};
 use serde_json::{Value, json};
 
 const MODES: [&str; 2] = ["skb", "native"];

@@ -1,10 +1,8 @@
 //! On kernels that refuse, know less than this one, or have slower drivers.
 
-mod fixture;
-
-use fixture::other_kernel::Kernel;
-use fixture::tap::Tap;
-use fixture::{Ns, Pins, Tool};
+use crate::fixture::other_kernel::Kernel;
+use crate::fixture::tap::Tap;
+use crate::fixture::{self, Ns, Pins, Tool};
 use nix::libc::{E2BIG, EACCES, EINVAL, ENOMEM, ENOSPC, EPERM};
 use serde_json::Value;
 

@@ -1,13 +1,11 @@
 //! The program, packet by packet: a table of what goes in and what must come out.
 
-mod fixture;
-
 use std::thread;
 use std::time::Duration;
 
-use fixture::packet::{Checksum, Frame, TCP};
-use fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT};
-use fixture::{Ns, Pins, Tool};
+use crate::fixture::packet::{Checksum, Frame, TCP};
+use crate::fixture::run::{Loaded, XDP_PASS, XDP_REDIRECT};
+use crate::fixture::{self, Ns, Pins, Tool};
 
 const BACKEND_MAC: [u8; 6] = [2, 0x42, 0xac, 0x11, 0, 2];
 

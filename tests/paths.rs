@@ -1,8 +1,6 @@
 //! `rule add` finds the way to an IPv6 server: route, neighbour, bridge port. Needs root.
 
-mod fixture;
-
-use fixture::{Ns, Pins, Run, Tool};
+use crate::fixture::{Ns, Pins, Run, Tool};
 
 const SERVER_MAC: &str = "02:42:ac:11:00:02";
 

@@ -1,7 +1,5 @@
 //! Interface policies: what becomes of frames that no rule matches.
 
-mod fixture;
-
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
@@ -10,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use fixture::lan::mac;
-use fixture::packet::{Checksum, Frame, TCP};
-use fixture::tap::Tap;
-use fixture::{Host, Ns, Pins, Tool, eventually, kill};
+use crate::fixture::lan::mac;
+use crate::fixture::packet::{Checksum, Frame, TCP};
+use crate::fixture::tap::Tap;
+use crate::fixture::{Host, Ns, Pins, Tool, eventually, kill};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType};
 use serde_json::{Value, json};
 

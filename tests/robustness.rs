@@ -1,14 +1,12 @@
 //! Runs that are killed, run at once, or may not do what they want.
 
-mod fixture;
-
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use fixture::kill;
-use fixture::lan::Lan;
-use fixture::{BINARY, Ns, Pins, Run, Tool, chmod, install};
+use crate::fixture::kill;
+use crate::fixture::lan::Lan;
+use crate::fixture::{self, BINARY, Ns, Pins, Run, Tool, chmod, install};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -1,11 +1,9 @@
 //! How many connections there is room for: `attach --connections`.
 
-mod fixture;
-
-use fixture::other_kernel::Kernel;
-use fixture::packet::Frame;
-use fixture::run::{Loaded, pinned};
-use fixture::{Host, Run, Tool};
+use crate::fixture::other_kernel::Kernel;
+use crate::fixture::packet::Frame;
+use crate::fixture::run::{Loaded, pinned};
+use crate::fixture::{Host, Run, Tool};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use nix::libc::ENOMEM;
 use serde_json::json;

@@ -1,16 +1,14 @@
 //! Frames of several segments at the tc hook: those of VMs, those of more than 65,535 bytes, and those of
 //! conversations whose other way is XDP's.
 
-mod fixture;
-
 use std::net::IpAddr;
 
-use fixture::lan::socket;
-use fixture::model::{Addrs, octets};
-use fixture::packet::{Checksum, ETHERNET, TCP, UDP, assert_checksums, sum};
-use fixture::routed::{Between, Family, Routed, V4, V6};
-use fixture::tap::Tap;
-use fixture::{Host, Ns};
+use crate::fixture::lan::socket;
+use crate::fixture::model::{Addrs, octets};
+use crate::fixture::packet::{Checksum, ETHERNET, TCP, UDP, assert_checksums, sum};
+use crate::fixture::routed::{Between, Family, Routed, V4, V6};
+use crate::fixture::tap::Tap;
+use crate::fixture::{Host, Ns};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use xdpredir::host::netlink;

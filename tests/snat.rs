@@ -1,7 +1,5 @@
 //! `--snat`: servers answer to an address of this host, and each connection with them has a source port of its own.
 
-mod fixture;
-
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,9 +8,9 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use fixture::connections::Table;
-use fixture::routed::{Between, Family, Routed, V4, V6};
-use fixture::{BINARY, Ns, Run};
+use crate::fixture::connections::Table;
+use crate::fixture::routed::{Between, Family, Routed, V4, V6};
+use crate::fixture::{self, BINARY, Ns, Run};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };

@@ -1,8 +1,6 @@
 //! Connections that stand while rules change, and answers that are not as they should be: real sockets,
 //! whose clients ask an address that nobody has.
 
-mod fixture;
-
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -11,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use fixture::lan::{Lan, receive, socket};
-use fixture::{Ns, eventually, kill};
+use crate::fixture::lan::{Lan, receive, socket};
+use crate::fixture::{self, Ns, eventually, kill};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

@@ -1,7 +1,5 @@
 //! Statistics: their shape, repeated output, and how it ends.
 
-mod fixture;
-
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -10,9 +8,9 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use fixture::lan::{ANYWHERE, Lan, receive};
-use fixture::terminal::{Terminal, environment};
-use fixture::{Ns, Pins, Tool};
+use crate::fixture::lan::{ANYWHERE, Lan, receive};
+use crate::fixture::terminal::{Terminal, environment};
+use crate::fixture::{Ns, Pins, Tool};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};

@@ -1,10 +1,8 @@
 //! Frames with two VLAN tags: which rules take them, and what is left of the tags.
 
-mod fixture;
-
-use fixture::packet::Frame;
-use fixture::run::{XDP_PASS, XDP_REDIRECT};
-use fixture::two_modes::TwoModes;
+use crate::fixture::packet::Frame;
+use crate::fixture::run::{XDP_PASS, XDP_REDIRECT};
+use crate::fixture::two_modes::TwoModes;
 
 /// 802.1ad, priority 3, VLAN 5.
 const OUTER: [u8; 4] = [0x88, 0xa8, 0x60, 5];

@@ -1,16 +1,14 @@
 //! What is lost behind the tc hook is counted for the backend whose packet it was, as far as the kernel says it.
 
-mod fixture;
-
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use fixture::lan::{ANYWHERE, Lan, send_together, socket};
-use fixture::packet::Frame;
-use fixture::run::{Loaded, XDP_REDIRECT};
-use fixture::tap::Tap;
-use fixture::{Pins, Tool};
+use crate::fixture::lan::{ANYWHERE, Lan, send_together, socket};
+use crate::fixture::packet::Frame;
+use crate::fixture::run::{Loaded, XDP_REDIRECT};
+use crate::fixture::tap::Tap;
+use crate::fixture::{self, Pins, Tool};
 use nix::sys::socket::sockopt::RcvBuf;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt};
 use serde_json::{Value, json};

@@ -1,9 +1,8 @@
 //! What is too long for a terminal is broken between words, and what does not fit is named.
 
-mod fixture;
-
-use fixture::lan::{ANYWHERE, Lan};
-use fixture::terminal::{Terminal, complains, complains_on, environment, shows, shows_on};
+use crate::fixture;
+use crate::fixture::lan::{ANYWHERE, Lan};
+use crate::fixture::terminal::{Terminal, complains, complains_on, environment, shows, shows_on};
 
 const COLUMNS: u16 = 80;
 const RULE: &str = "rule add --src 192.168.122.10 --server 172.17.0.2";

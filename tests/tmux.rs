@@ -1,7 +1,5 @@
 //! The lab in tmux, by the shipped binary alone. Needs root, and tmux.
 
-mod fixture;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -9,9 +7,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use fixture::bed::{Lab, exec, lab, namespaces, run, xdpredir};
-use fixture::terminal::Terminal;
-use fixture::{BINARY, command, eventually};
+use crate::fixture::bed::{Lab, exec, lab, namespaces, run, xdpredir};
+use crate::fixture::terminal::Terminal;
+use crate::fixture::{BINARY, command, eventually};
 
 /// Where `lab tmux` has its server.
 const SOCKET: &str = "/run/xdpredir-lab.tmux";

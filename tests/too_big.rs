@@ -1,16 +1,14 @@
 //! Packets that are too long for a backend's device: their senders are told what would fit, and send less.
 
-mod fixture;
-
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use fixture::packet::{Checksum, Frame};
-use fixture::routed::{Between, Routed as Bed, V4, V6};
-use fixture::run::{Loaded, XDP_DROP, XDP_PASS, XDP_TX};
-use fixture::{Ns, Pins, Tool, guest};
+use crate::fixture::packet::{Checksum, Frame};
+use crate::fixture::routed::{Between, Routed as Bed, V4, V6};
+use crate::fixture::run::{Loaded, XDP_DROP, XDP_PASS, XDP_TX};
+use crate::fixture::{Ns, Pins, Tool, guest};
 use nix::sys::socket::{getsockopt, sockopt};
 
 /// Of the way to the server. IPv6 has no less than 1,280.

@@ -1,12 +1,10 @@
 //! The library's transaction: nobody sees what is staged until it is published.
 
-mod fixture;
-
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use fixture::lan::Lan;
-use fixture::run::{Loaded, XDP_TX, pinned};
+use crate::fixture::lan::Lan;
+use crate::fixture::run::{Loaded, XDP_TX, pinned};
 use libbpf_rs::{MapCore, MapFlags};
 use xdpredir::datapath::{self, Lock, RuleStore};
 use xdpredir::model::{Adjacency, Backend, Locator, Plan, Rule};

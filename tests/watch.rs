@@ -1,16 +1,14 @@
 //! `stats --watch` on a terminal: what is on the screen, which keys it obeys, and how it gives the terminal back.
 //! Needs tmux.
 
-mod fixture;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use fixture::lan::Lan;
-use fixture::{Host, Tool, command, eventually};
+use crate::fixture::lan::Lan;
+use crate::fixture::{Host, Tool, command, eventually};
 use tempfile::TempDir;
 
 /// A terminal in a tmux server of its own, with a shell.

@@ -39,5 +39,6 @@
 #define OUTCOME_TO_SOCKET	  30 /* by a rule, and read there */
 #define OUTCOME_NO_READER	  31 /* by a rule, and nobody reads; the packet passes */
 #define OUTCOMES		  32
+#define OUTCOMES_ROOM		  64 /* of the map, so that more of them need no other one */
 
 #endif

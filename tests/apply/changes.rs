@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, MAC, rule};
+use super::bed::{Bed, MAC, rule};
 use crate::fixture::packet::Frame;
 use crate::fixture::run::{Loaded, XDP_REDIRECT};
 

@@ -1,6 +1,6 @@
 //! What is wrong in files is named with its place, and nothing changes.
 
-use crate::bed::{Bed, rule};
+use super::bed::{Bed, rule};
 
 const REACHED: &str = "server = \"10.1.1.1\"\nmac = \"02:00:00:00:00:01\"\ndevice = \"out0\"\n";
 

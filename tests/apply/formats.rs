@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::bed::{Bed, MAC, rule};
+use super::bed::{Bed, MAC, rule};
 use crate::fixture::Run;
 
 /// Rules of many kinds, by the command line.

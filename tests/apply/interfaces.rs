@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::bed::{Bed, rule};
+use super::bed::{Bed, rule};
 use crate::fixture::Run;
 
 const BOTH: &str = "snat_ports = \"20000-30000\"\n\

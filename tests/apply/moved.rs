@@ -1,8 +1,8 @@
 //! Hosts that are not as they were: after a reboot, and with servers that come later.
 
-use crate::bed::{Bed, MAC};
+use super::bed::{Bed, MAC};
+use super::interfaces::said;
 use crate::fixture::{Ns, eventually};
-use crate::interfaces::said;
 
 /// A server behind a device of the host.
 fn connect(bed: &Bed, device: &str, server: &Ns, addr: &str) {

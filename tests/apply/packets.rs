@@ -6,7 +6,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::bed::{Bed, MAC, rule};
+use super::bed::{Bed, MAC, rule};
 use crate::fixture::lan::Lan;
 use crate::fixture::tap::Tap;
 use crate::fixture::{Run, kill};

@@ -1,7 +1,7 @@
 //! What packets meet while chains change, and runs that are killed then.
 
-use crate::MODES;
-use crate::bed::Bed;
+use super::MODES;
+use super::bed::Bed;
 use crate::fixture::kill;
 use crate::fixture::lan::mac;
 

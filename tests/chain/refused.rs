@@ -4,7 +4,7 @@ use std::path::Path;
 
 use libbpf_rs::libbpf_sys;
 
-use crate::bed::Bed;
+use super::bed::Bed;
 use crate::fixture::foreign::{Foreign, How, XDP};
 use crate::fixture::{command, guest};
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use crate::MODES;
-use crate::bed::{Bed, DROP};
+use super::MODES;
+use super::bed::{Bed, DROP};
 use crate::fixture::foreign::Foreign;
 use crate::fixture::kill;
 use crate::fixture::lan::socket;

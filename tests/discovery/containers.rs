@@ -1,6 +1,6 @@
 //! Backends that are found in containers, through the engines.
 
-use crate::bed::{
+use super::bed::{
     BY_HAND, Engines, Sleeper, arrives, attached, connect, only_row, remembered, rows,
 };
 use crate::fixture::{Ns, Run, command};

@@ -1,6 +1,6 @@
 //! Backends that are found in network namespaces and processes.
 
-use crate::bed::{
+use super::bed::{
     BY_HAND, Sleeper, arrives, attached, connect, only_row, origins, remembered, restart, rows,
 };
 use crate::fixture::lan::mac;

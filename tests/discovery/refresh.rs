@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::bed::{BY_HAND, Sleeper, attached, connect, only_row, remembered, restart, rows};
+use super::bed::{BY_HAND, Sleeper, attached, connect, only_row, remembered, restart, rows};
 use crate::fixture::lan::mac;
 use crate::fixture::{Ns, command, eventually};
 use nix::sys::signal::{Signal, kill};

@@ -1,6 +1,6 @@
 //! The state of a backend in `rule list`.
 
-use crate::bed::{BY_HAND, arrives, attached, connect, only_row};
+use super::bed::{BY_HAND, arrives, attached, connect, only_row};
 use crate::fixture::Ns;
 
 /// Another device comes with the index of the old one: nothing of the backend is another, but the

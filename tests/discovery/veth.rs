@@ -1,6 +1,6 @@
 //! Backends that are found behind a device.
 
-use crate::bed::{arrives, attached, connect, restart};
+use super::bed::{arrives, attached, connect, restart};
 use crate::fixture::Ns;
 use crate::fixture::lan::mac;
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! Servers that do not have the address that their backend has.
 
-use crate::bed::{Bed, CLIENT, OTHER_MAC, SERVER};
+use super::bed::{Bed, CLIENT, OTHER_MAC, SERVER};
 
 #[test]
 fn a_server_that_has_not_its_address_is_named_unless_it_keeps_the_packets() {

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
-use crate::bed::findings;
+use super::bed::findings;
 use crate::fixture::guest;
 use crate::fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
 use crate::fixture::{BINARY, Pins, Run, Tool};

@@ -1,6 +1,6 @@
 //! Bridges that carry packets past the program.
 
-use crate::bed::{Bed, CLIENT, SERVER, no_datagrams_together, send};
+use super::bed::{Bed, CLIENT, SERVER, no_datagrams_together, send};
 use crate::fixture::lan::{Lan, mac, receive, socket};
 use crate::fixture::{Ns, guest};
 

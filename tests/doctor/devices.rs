@@ -1,6 +1,6 @@
 //! Devices that are gone, replaced, or unable to take what is redirected.
 
-use crate::bed::{Bed, OTHER_MAC, SERVER, assert_finding, no_datagrams_together};
+use super::bed::{Bed, OTHER_MAC, SERVER, assert_finding, no_datagrams_together};
 use crate::fixture::guest;
 use crate::fixture::lan::Lan;
 use crate::fixture::tap::Tap;

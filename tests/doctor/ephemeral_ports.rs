@@ -1,6 +1,6 @@
 //! Rules for ports from which the host sends requests of its own.
 
-use crate::bed::{Bed, SERVER};
+use super::bed::{Bed, SERVER};
 use crate::fixture::lan::{receive, socket};
 
 const CHECK: &str = "ephemeral-ports";

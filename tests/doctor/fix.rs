@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Child, Stdio};
 
-use crate::bed::{Bed, OTHER_MAC, SERVER};
+use super::bed::{Bed, OTHER_MAC, SERVER};
 use crate::fixture::run::pinned;
 use crate::fixture::{BINARY, Run, command};
 use libbpf_rs::{MapCore, MapFlags};

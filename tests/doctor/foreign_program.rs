@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "calls that have no safe form")]
 
-use crate::bed::{Bed, SERVER};
+use super::bed::{Bed, SERVER};
 use crate::fixture::Ns;
 use crate::fixture::lan::Lan;
 use libbpf_rs::libbpf_sys;

@@ -1,6 +1,6 @@
 //! What loses nothing, but could be faster: one line each, and no exit code.
 
-use crate::bed::{Bed, CLIENT, SERVER, assert_finding};
+use super::bed::{Bed, CLIENT, SERVER, assert_finding};
 use crate::fixture::Ns;
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the host itself lacks, and pins that serve nobody.
 
-use crate::bed::{Bed, assert_finding};
+use super::bed::{Bed, assert_finding};
 use crate::fixture::{BINARY, Run, Tool};
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! Devices that are down or have no carrier.
 
-use crate::bed::{Bed, CLIENT, OTHER_MAC, SERVER, assert_finding, is_up};
+use super::bed::{Bed, CLIENT, OTHER_MAC, SERVER, assert_finding, is_up};
 
 #[test]
 fn a_link_that_is_down_at_either_end_is_set_up_and_down_again() {

@@ -1,6 +1,6 @@
 //! Addresses and features of devices that are no longer those that a backend has.
 
-use crate::bed::{Bed, CLIENT, OTHER_MAC, SERVER, speak};
+use super::bed::{Bed, CLIENT, OTHER_MAC, SERVER, speak};
 use crate::fixture::Ns;
 use crate::fixture::lan::mac;
 use serde_json::Value;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::bed::findings;
+use super::bed::findings;
 use crate::fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
 use crate::fixture::{Ns, Tool};
 use serde_json::Value;

@@ -2,11 +2,11 @@
 
 use std::io::Read;
 
-use crate::bed::{Bed, SERVER, assert_finding};
-use crate::fix;
+use super::bed::{Bed, SERVER, assert_finding};
+use super::fix;
+use super::foreign_program::drop_all_in;
 use crate::fixture::lan::ANYWHERE;
 use crate::fixture::{guest, kill};
-use crate::foreign_program::drop_all_in;
 use libbpf_rs::libbpf_sys::XDP_FLAGS_SKB_MODE;
 
 #[test]

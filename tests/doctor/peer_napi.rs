@@ -1,6 +1,6 @@
 //! A veth whose peer has no GRO takes no redirected frames.
 
-use crate::bed::{Bed, assert_finding, is_up};
+use super::bed::{Bed, assert_finding, is_up};
 use crate::fixture::guest;
 
 #[test]

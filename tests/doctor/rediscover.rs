@@ -1,6 +1,6 @@
 //! Backends whose server is elsewhere now are found again.
 
-use crate::bed::{Bed, CLIENT, OTHER_MAC, SERVER, assert_finding, speak};
+use super::bed::{Bed, CLIENT, OTHER_MAC, SERVER, assert_finding, speak};
 use crate::fixture::Ns;
 use crate::fixture::lan::mac;
 

@@ -1,6 +1,6 @@
 //! Answers that are lost on their way, and servers that drop by source address.
 
-use crate::bed::{Bed, CLIENT, SERVER, send};
+use super::bed::{Bed, CLIENT, SERVER, send};
 use crate::fixture::lan::{ANYWHERE, mac, receive, socket};
 use crate::fixture::{Ns, guest};
 

@@ -1,6 +1,6 @@
 //! What doctor says as a whole, to people and in JSON.
 
-use crate::bed::{Bed, CLIENT, SERVER, assert_finding};
+use super::bed::{Bed, CLIENT, SERVER, assert_finding};
 use crate::fixture::{Ns, guest};
 
 #[test]

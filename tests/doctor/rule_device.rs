@@ -1,6 +1,6 @@
 //! Rules whose own devices are gone, or have no program.
 
-use crate::bed::Bed;
+use super::bed::Bed;
 
 /// The remedy of the finding that a check has; None where it has none.
 fn mend(bed: &Bed, check: &str) -> Option<String> {

@@ -1,6 +1,6 @@
 //! Rules that another rule hides.
 
-use crate::bed::{Bed, SERVER};
+use super::bed::{Bed, SERVER};
 
 #[test]
 fn a_shadowed_rule_never_sees_a_packet() {

@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use crate::bed::{Bed, SERVER};
+use super::bed::{Bed, SERVER};
 use crate::fixture::lan::{Lan, mac};
 use crate::fixture::packet::{Checksum, Frame};
 use crate::fixture::tap::Tap;

@@ -1,6 +1,6 @@
 //! `doctor --undo` and the last `detach` take back what `--fix` has changed.
 
-use crate::bed::{Bed, OTHER_MAC, is_up};
+use super::bed::{Bed, OTHER_MAC, is_up};
 use crate::fixture::kill;
 use crate::fixture::run::pinned;
 use crate::fixture::{BINARY, Run, command};

@@ -1,6 +1,6 @@
 //! `attach` and `rule add` warn of what doctor finds.
 
-use crate::bed::{Bed, CLIENT, SERVER, assert_finding};
+use super::bed::{Bed, CLIENT, SERVER, assert_finding};
 use crate::fixture::tap::Tap;
 use serde_json::Value;
 

@@ -6,20 +6,20 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde_json::Value;
 
-use crate::case::Case;
-use crate::explained::EXPLAINED;
+use super::case::Case;
+use super::explained::EXPLAINED;
+use super::memory::{self, Memory};
+use super::rules::Shape;
+use super::words::rows;
+use super::{
+    ANSWERS_AT_ONCE, Arrival, CAME, CHANGES_PER_ROUND, DEVICES, INTERFACES, ONE_BUFFER, PAGE,
+    Tally, add_veth, attach, difference, ingress, policy,
+};
 use crate::fixture::model::{Action, Backend, Device, Mode, Model, Options, Outcome, Policy, Rule};
 use crate::fixture::random::Packets;
 use crate::fixture::random::questions::OURS;
 use crate::fixture::run::{age_fragments, age_passed, hash_key, renew_passed};
 use crate::fixture::{Ns, Pins, Tool};
-use crate::memory::{self, Memory};
-use crate::rules::Shape;
-use crate::words::rows;
-use crate::{
-    ANSWERS_AT_ONCE, Arrival, CAME, CHANGES_PER_ROUND, DEVICES, INTERFACES, ONE_BUFFER, PAGE,
-    Tally, add_veth, attach, difference, ingress, policy,
-};
 
 pub struct Bed<'a> {
     ns: &'a Ns,

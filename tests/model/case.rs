@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::memory::Memory;
+use super::words::{adding, load, rows};
+use super::{Arrival, INTERFACES, add_veth, attach, difference, hex, ingress, policy};
 use crate::fixture::model::{Backend, Device, Model, Policy, Rule};
 use crate::fixture::packet::UDP;
 use crate::fixture::run::{age_fragments, age_passed, hash_key, renew_passed};
 use crate::fixture::{Ns, Pins, Tool};
-use crate::memory::Memory;
-use crate::words::{adding, load, rows};
-use crate::{Arrival, INTERFACES, add_veth, attach, difference, hex, ingress, policy};
 
 #[derive(Clone)]
 pub struct Case {

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 
 use fastrand::Rng;
 
-use crate::DEVICES;
-use crate::INTERFACES;
-use crate::bed::Bed;
+use super::DEVICES;
+use super::INTERFACES;
+use super::bed::Bed;
+use super::rules::{self, host};
+use super::words::{acting, hash, load, mac, matching, reply, rows, too_long};
 use crate::fixture::Run;
 use crate::fixture::model::{Action, Backend, Options, Policy, Rule, TooLong};
-use crate::rules::{self, host};
-use crate::words::{acting, hash, load, mac, matching, reply, rows, too_long};
 
 impl Bed<'_> {
     pub fn change(&mut self, rng: &mut Rng) {

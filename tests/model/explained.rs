@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use fastrand::Rng;
 use serde_json::Value;
 
-use crate::bed::{Bed, may_be_an_skb};
+use super::bed::{Bed, may_be_an_skb};
+use super::{INTERFACES, ONE_BUFFER, hex};
 use crate::fixture::model::Mode;
-use crate::{INTERFACES, ONE_BUFFER, hex};
 
 /// Packets that are explained at a time. The program answers so many in a second.
 pub const EXPLAINED: usize = 24;

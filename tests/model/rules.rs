@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fastrand::Rng;
 
+use super::{DEVICES, INTERFACES};
 use crate::fixture::model::rule::Proto;
 use crate::fixture::model::{Action, Backend, Match, Options, Prefix, Rule, TooLong};
 use crate::fixture::random::{PORTS, VLANS};
-use crate::{DEVICES, INTERFACES};
 
 /// What the rules of a set have in common.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, MAC};
+use super::bed::{Bed, MAC};
 
 /// The rules in the order of the list, in short.
 fn listed(bed: &Bed) -> Vec<String> {

@@ -1,7 +1,6 @@
 //! A host with a device to attach to and one to send through.
 
-use crate::fixture;
-use crate::fixture::{Ns, Pins, Tool};
+use crate::fixture::{self, Ns, Pins, Tool};
 
 pub const MAC: &str = "02:00:00:00:00:01";
 

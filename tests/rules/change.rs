@@ -1,6 +1,6 @@
 //! Rules that are added, changed and deleted.
 
-use crate::bed::{Bed, MAC, servers};
+use super::bed::{Bed, MAC, servers};
 use serde_json::{Value, json};
 
 #[test]

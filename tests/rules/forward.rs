@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use crate::bed::Bed;
+use super::bed::Bed;
 use crate::fixture::Ns;
 use crate::fixture::lan::{ANYWHERE, HEADERS, Lan, mac, receive, socket};
 use serde_json::{Value, json};

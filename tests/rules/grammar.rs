@@ -1,6 +1,6 @@
 //! What the rule verbs refuse, and in which words.
 
-use crate::bed::{Bed, MAC};
+use super::bed::{Bed, MAC};
 use crate::fixture::{Ns, Pins, Tool};
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::bed::{Bed, MAC, servers};
+use super::bed::{Bed, MAC, servers};
 use crate::fixture;
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! A backend of which only the server is given: the host is asked for the rest.
 
-use crate::bed::Bed;
+use super::bed::Bed;
 use crate::fixture::lan::{ANYWHERE, Lan, mac, receive};
 use serde_json::json;
 

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use xdpredir::datapath::VERSION;
 
-use super::fixture::{self, BINARY, Ns, Pins, Run};
+use crate::fixture::{self, BINARY, Ns, Pins, Run};
 
 /// A version of the command, by its binary.
 pub struct Version {

@@ -5,9 +5,6 @@
 //! `FUZZ_SECONDS` how long more of them are tried. Where they disagree, rules
 //! and packets are made as few and as small as still show it.
 
-#[path = "../fixture/mod.rs"]
-mod fixture;
-
 mod bed;
 mod case;
 mod changes;
@@ -21,12 +18,12 @@ use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::fixture::guest::is_kernel;
+use crate::fixture::model::{Ingress, Mode, Model, Outcome, Policy};
+use crate::fixture::run::{Loaded, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, pinned};
+use crate::fixture::{Ns, Pins, Tool};
 use bed::Bed;
 use fastrand::Rng;
-use fixture::guest::is_kernel;
-use fixture::model::{Ingress, Mode, Model, Outcome, Policy};
-use fixture::run::{Loaded, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, pinned};
-use fixture::{Ns, Pins, Tool};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use memory::Memory;
 

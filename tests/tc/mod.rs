@@ -3,20 +3,17 @@
 
 #![expect(unsafe_code, reason = "calls that have no safe form")]
 
-#[path = "../fixture/mod.rs"]
-mod fixture;
-
 mod filter;
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use fixture::guest;
-use fixture::lan::{send_together, socket};
-use fixture::packet::{ETHERNET, UDP, assert_checksums};
-use fixture::program::snmp;
-use fixture::routed::{Between, Family, Routed, V4, V6};
-use fixture::tap::Tap;
-use fixture::{Ns, Pins, Tool};
+use crate::fixture::guest;
+use crate::fixture::lan::{send_together, socket};
+use crate::fixture::packet::{ETHERNET, UDP, assert_checksums};
+use crate::fixture::program::snmp;
+use crate::fixture::routed::{Between, Family, Routed, V4, V6};
+use crate::fixture::tap::Tap;
+use crate::fixture::{self, Ns, Pins, Tool};
 use libbpf_rs::libbpf_sys;
 use serde_json::Value;
 

@@ -1,18 +1,16 @@
 //! Other people's XDP programs are asked before ours: in their order, while chains change, and whatever else changes
 //! at the interface.
 
-#[path = "../fixture/mod.rs"]
-mod fixture;
-
 mod bed;
 mod changes;
 mod refused;
 mod taken_in;
 
+use crate::fixture;
+use crate::fixture::foreign::{Foreign, XDP};
+use crate::fixture::guest;
+use crate::fixture::routed::{Between, Routed, V4};
 use bed::{Bed, OPEN};
-use fixture::foreign::{Foreign, XDP};
-use fixture::guest;
-use fixture::routed::{Between, Routed, V4};
 use serde_json::json;
 
 /// The modes in which there are chains.

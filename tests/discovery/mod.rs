@@ -1,9 +1,6 @@
 //! Backends that are found, not typed: in network namespaces, of processes, in containers; and found
 //! again once they have moved.
 
-#[path = "../fixture/mod.rs"]
-mod fixture;
-
 mod bed;
 mod containers;
 mod found;

@@ -1,8 +1,5 @@
 //! What keeps packets from arriving is found, said and fixed, and fixes are reverted.
 
-#[path = "../fixture/mod.rs"]
-mod fixture;
-
 mod address;
 mod answers;
 mod bed;

@@ -1,8 +1,5 @@
 //! Files of rule sets: what they may say, what `apply` makes of them, and what packets see meanwhile.
 
-#[path = "../fixture/mod.rs"]
-mod fixture;
-
 mod bed;
 mod changes;
 mod faults;

@@ -1,8 +1,5 @@
 //! Rules: what the command line takes and prints, what the host is asked, and packets that follow.
 
-#[path = "../fixture/mod.rs"]
-mod fixture;
-
 mod actions;
 mod bed;
 mod change;
