@@ -344,6 +344,7 @@ fn behind_the_tc_hook_each_lost_packet_is_told_once_and_no_other() {
     let inner = |kind| format!("tc qdisc replace dev tap0 parent 1: {kind} limit 10");
     for (outer, inner) in [
         ("tc qdisc replace dev tap0 root noqueue", None),
+        (slow, Some(inner("pfifo"))),
         (slow, Some(inner("fq_codel"))),
         (slow, Some(inner("fq"))),
     ] {
