@@ -29,12 +29,12 @@
 #define LABEL_SEGMENTS 0x80000000
 #define LABEL_NUMBER   0xff00
 
-/* All of its bits: UNATTRIBUTED. */
+/* The backend's counter. All of these bits stand for UNATTRIBUTED. */
 #define LABEL_COUNTER 0x3fffff
 
 /*
- * The rest of the number of a frame that a capture has taken, from 1 to 510. Labels of other frames
- * have 0 there, or, with UNATTRIBUTED, 511.
+ * With LABEL_NUMBER, the number of a frame that a capture has taken: from 1 to 510. Labels of other
+ * frames have 0 here, or, with UNATTRIBUTED, 511.
  */
 #define LABEL_CAPTURED 0x7fc00000
 

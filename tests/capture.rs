@@ -438,37 +438,43 @@ fn behind_the_tc_hook_lost_packets_are_told_without_a_ledger_and_not_counted_the
     assert_eq!(stats["unattributed"]["link_down"], 0, "{stats}");
 }
 
-/// Packets of the first one wait in a queue, which is given up when those of the other one have come.
-#[test]
-fn behind_the_tc_hook_lost_packets_of_two_interfaces_are_told_apart() {
-    // Packets of one CPU would have the same numbers.
+/// With `lan1` attached at the tc hook besides, and a socket of the VM behind each. Packets of one CPU are told apart
+/// by less than others.
+fn two_interfaces() -> (Lan, [UdpSocket; 2]) {
     let mut cpus = CpuSet::new();
     cpus.set(0).expect("a number");
     sched_setaffinity(Pid::from_raw(0), &cpus).expect("there is one");
     let lan = lan("tc");
-    let tool = lan.tool();
     lan.host.veth("lan1", &lan.vm, "eth1");
-    tool.ok("attach lan1 --mode tc");
+    lan.tool().ok("attach lan1 --mode tc");
     lan.vm.ip("addr add 192.168.123.10/24 dev eth1");
     lan.vm.ip("route add 11.22.33.64/26 dev eth1");
-    let there = mac(&lan.host, "lan1");
+    let mac = mac(&lan.host, "lan1");
     lan.vm
-        .ip(&format!("neigh add 11.22.33.64 lladdr {there} dev eth1"));
+        .ip(&format!("neigh add 11.22.33.64 lladdr {mac} dev eth1"));
+    let sockets = ["192.168.122.10:0", "192.168.123.10:0"].map(|from| socket(&lan.vm, from));
+    (lan, sockets)
+}
+
+/// To either of them.
+const BY_LAN: &str = "11.22.33.44:7999";
+const BY_LAN1: &str = "11.22.33.64:7999";
+
+/// Packets of the first one wait in a queue, which is given up when those of the other one have come.
+#[test]
+fn behind_the_tc_hook_lost_packets_of_two_interfaces_are_told_apart() {
+    let (lan, [first, other]) = two_interfaces();
+    let tool = lan.tool();
     let _tap = Tap::new(&lan.host, "tap0", false);
     lan.host
         .exec("tc qdisc replace dev tap0 root tbf rate 80kbit burst 1600 limit 100000");
-    tool.ok("rule add --port 9 --server 172.17.1.1 --mac 02:42:ac:11:00:02 --dev tap0");
+    tool.ok("rule add --dst 11.22.33.44 --server 172.17.1.1 --mac 02:42:ac:11:00:02 --dev tap0");
     let capture = Capture::begin(&tool, "--proto udp --stage lost --json");
-    let [first, other] = ["192.168.122.10:0", "192.168.123.10:0"].map(|from| socket(&lan.vm, from));
     for number in 0..20 {
-        first
-            .send_to(&[number; 1000], "11.22.33.44:9")
-            .expect("it is sent");
+        first.send_to(&[number; 1000], BY_LAN).expect("it is sent");
     }
     for number in 100..120 {
-        other
-            .send_to(&[number], "11.22.33.64:7999")
-            .expect("it is sent");
+        other.send_to(&[number], BY_LAN1).expect("it is sent");
     }
     eventually("all have left", || lan.forwarded(0).0 == 20);
     lan.host.ip("link set tap0 down");
@@ -479,12 +485,27 @@ fn behind_the_tc_hook_lost_packets_of_two_interfaces_are_told_apart() {
     assert!(lost.len() >= 5, "{seen:?}");
     assert_eq!(lost, waited.collect::<Vec<u8>>());
     for seen in &seen {
-        assert_eq!(
-            (&seen["in"], &seen["egress"]),
-            (&json!("lan"), &json!("tap0"))
-        );
+        let devices = (&seen["in"], &seen["egress"]);
+        assert_eq!(devices, (&json!("lan"), &json!("tap0")));
         assert_eq!(seen["reason"], "link_down", "{seen}");
     }
+}
+
+#[test]
+fn behind_the_tc_hook_a_capture_tells_of_its_own_lost_packets() {
+    let (lan, [first, other]) = two_interfaces();
+    let tool = lan.tool();
+    lan.servers[0].ip("link set eth0 down");
+    let captures = ["lan", "lan1"].map(|interface| {
+        let words = format!("{interface} --proto udp --stage lost --json");
+        Capture::begin(&tool, &words)
+    });
+    for number in 0..10 {
+        first.send_to(&[number], BY_LAN).expect("it is sent");
+        other.send_to(&[number + 10], BY_LAN1).expect("it is sent");
+    }
+    let seen = captures.map(|capture| last_bytes(&objects(&capture.interrupt())));
+    assert_eq!(seen, [0..10, 10..20].map(|own| own.collect::<Vec<u8>>()));
 }
 
 /// Frames of which each differs from the first one in what a filter looks at.
