@@ -20,6 +20,7 @@ fn main() {
         "bpf/ledger",
         "bpf/ledger_tc",
         "bpf/lost",
+        "bpf/lost_tc",
         "bpf/pass",
         "bpf/dump",
         "bpf/xdpredir_dump",

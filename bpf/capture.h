@@ -11,6 +11,9 @@
 
 #include "abi/capture.h"
 #include "abi/outcomes.h"
+#ifdef HOOK_TC
+#include "capture_tc.h"
+#endif
 #include "hook.h"
 #include "interface.h"
 #include "parse.h"
@@ -32,7 +35,10 @@ struct view {
 	__u8 bytes[MAX_SNAPLEN];
 };
 
-/* The command makes it as large as there may be CPUs. A per-CPU map has no room for such values. */
+/*
+ * Of all interfaces that are captured together. The command makes it as large as there may be CPUs:
+ * a per-CPU map has no room for such values.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -86,7 +92,7 @@ static __always_inline __u32 next_skip(void)
 	return capture.sample > 1 ? bpf_get_prandom_u32() % (2 * capture.sample - 1) : 0;
 }
 
-/* Of a packet: no two have the same, until they begin again. */
+/* Of a packet: no two have the same, at whichever interface, until they begin again. */
 static __always_inline __u32 next_number(struct view *mine)
 {
 	__u32 number = mine->taken_before++ << 10 | (bpf_get_smp_processor_id() & 1023);
@@ -198,6 +204,10 @@ __noinline int tell_all(struct hook_ctx *ctx, __u32 outcome, __u32 leaves)
 	mine->sighting.time = bpf_ktime_get_ns();
 	look_at(ctx);
 	tell(mine, STAGE_LEFT);
+#ifdef HOOK_TC
+	if (capture.stages & 1 << STAGE_LOST && outcome != OUTCOME_ANSWER_PASSED)
+		label_captured(ctx, mine->sighting.number);
+#endif
 	return 0;
 }
 

@@ -3,24 +3,16 @@
  * The ledger behind the tc hook: counts the skbs that the kernel drops after the program had
  * redirected them. It runs for every skb of the host that is dropped, so it checks first that the
  * skb is ours.
- *
- * An skb is on its way until the stack receives it again, be it at the other end of a veth. What
- * becomes of it there is no loss of the redirect.
  */
 #include "vmlinux.h"
 #include "kernel.h"
-#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
 #include "abi/ledger.h"
-#include "common_maps.h"
+#include "dropped_skb.h"
 #include "label.h"
-#include "ledger_device.h"
 #include "ledger_failures.h"
-
-#define SUBSYSTEM_SHIFT	 16 /* of a drop reason that is not in enum skb_drop_reason */
-#define OTHER_SUBSYSTEMS 0x8000
 
 /* The frame of several segments that this CPU lost last: its backend and number. */
 struct {
@@ -30,56 +22,12 @@ struct {
 	__type(value, __u64);
 } last_lost SEC(".maps");
 
-static __always_inline __u32 label_word(const struct sk_buff *skb, __u32 number)
-{
-	const struct qdisc_skb_cb *bytes = (const void *)skb->cb;
-	const __u32 *words = (const void *)bytes->data;
-
-	return words[number];
-}
-
 static __always_inline bool has_label(const struct sk_buff *skb)
 {
 	__u32 check = label_check(label_key(), label_word(skb, LABEL_WAY),
 				  label_word(skb, LABEL_BACKEND));
 
 	return label_word(skb, LABEL_CHECK) == check;
-}
-
-/* Whether it came from a test run, which drops its skb at the end. It belongs to a socket and does
- * not say how to leave it, unlike all others. */
-static __always_inline bool is_test_run(const struct sk_buff *skb)
-{
-	return skb->sk && !skb->destructor;
-}
-
-/*
- * Redirecting to a device of this namespace lets the skb keep the number of the device that it came
- * in by. Handing it to the other end of a veth makes that 0, until it is received there. A copy of
- * what a device sends is for a packet socket.
- */
-static __always_inline bool is_on_its_way(const struct sk_buff *skb)
-{
-	if (is_test_run(skb) || BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_OUTGOING)
-		return false;
-	if (!skb->skb_iif)
-		return true;
-	return (__u16)skb->skb_iif == label_word(skb, LABEL_WAY) >> 16 && is_in_our_netns(skb->dev);
-}
-
-static __always_inline bool is_unspecified(__u32 why)
-{
-	return why == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_NOT_SPECIFIED);
-}
-
-/*
- * Drivers of network cards may free what they have sent in the same way as what they drop. Others
- * do not.
- */
-static __always_inline bool may_be_sent(const struct sk_buff *skb, __u32 why)
-{
-	return !BPF_CORE_READ_BITFIELD(skb, tc_at_ingress) && is_unspecified(why) &&
-	       skb->dev->dev.parent;
 }
 
 /* Whether a frame was, of which this is a segment: it is lost once. */
@@ -98,51 +46,20 @@ static __always_inline bool is_counted(const struct sk_buff *skb)
 	return false;
 }
 
-/*
- * Why the kernel dropped a frame before it gave it to the egress device: that one is gone, its
- * other end is down, or is no longer in another network namespace.
- */
-static __always_inline __u16 reason_of_refusal(__u32 ifindex)
+static __always_inline __u32 counter_of(const struct sk_buff *skb)
 {
-	void *value = bpf_map_lookup_elem(&egress, &ifindex);
-	__u32 to_device = bpf_core_field_offset(struct bpf_dtab_netdev, val) -
-			  bpf_core_field_offset(struct bpf_dtab_netdev, dev);
-	struct net_device *device = NULL;
+	__u32 counter = label_word(skb, LABEL_BACKEND) & LABEL_COUNTER;
 
-	if (!value || bpf_probe_read_kernel(&device, sizeof(device), value - to_device) || !device)
-		return FAILURE_NO_DEVICE;
-	if (BPF_CORE_READ(device, flags) & IFF_UP &&
-	    !(BPF_CORE_READ(device, state) & 1ul << __LINK_STATE_NOCARRIER))
-		return FAILURE_NO_DEVICE;
-	return FAILURE_LINK_DOWN;
-}
-
-/* The kernel's word for it says the rest. */
-static __always_inline __u16 reason_of_drop(const struct sk_buff *skb)
-{
-	if (BPF_CORE_READ_BITFIELD(skb, tc_at_ingress))
-		return reason_of_refusal(label_word(skb, LABEL_EGRESS));
-	return has_link(skb->dev) ? FAILURE_OTHER : FAILURE_LINK_DOWN;
-}
-
-/* In 16 bits. */
-static __always_inline __u16 error_of_drop(__u32 why)
-{
-	__u32 subsystem = why >> SUBSYSTEM_SHIFT;
-
-	if (is_unspecified(why))
-		return 0;
-	return subsystem ? OTHER_SUBSYSTEMS | (subsystem & 0x7f) << 8 | (why & 0xff) : why;
+	return counter == LABEL_COUNTER ? UNATTRIBUTED : counter;
 }
 
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(skb_dropped, struct sk_buff *skb, void *location, enum skb_drop_reason why)
 {
-	__u32 counter = label_word(skb, LABEL_BACKEND) & ~LABEL_SEGMENTS;
-
 	if (!has_label(skb) || !is_on_its_way(skb) || may_be_sent(skb, why) || is_counted(skb))
 		return 0;
-	record_failures(counter, BY_DROP_REASON | reason_of_drop(skb), error_of_drop(why), 1);
+	record_failures(counter_of(skb), BY_DROP_REASON | reason_of_drop(skb), error_of_drop(why),
+			1);
 	return 0;
 }
 

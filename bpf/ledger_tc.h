@@ -16,11 +16,26 @@
  * one CPU loses one after the other. */
 __u8 frame_number = 0;
 
+/* A stand-in labels frames for a capture, too. */
+#ifdef STAND_IN
+#define LABELS_ALL true
+#else
+#define LABELS_ALL false
+#endif
+
+/* Without a ledger, no label is to be counted. */
+static __always_inline __u32 seal(__u32 way, __u32 backend)
+{
+	__u32 check = label_check(label_key(), way, backend);
+
+	return LABELS_ALL && interface.ledger != LEDGER_ON ? ~check : check;
+}
+
 static __always_inline void record_redirect(struct hook_ctx *ctx, __u32 ifindex, __u32 counter)
 {
 	__u32 way = ctx->ingress_ifindex << 16, backend = counter;
 
-	if (interface.ledger != LEDGER_ON)
+	if (!LABELS_ALL && interface.ledger != LEDGER_ON)
 		return;
 	if (segment_size(ctx)) {
 		way |= (__u32)frame_number++ << 8;
@@ -29,7 +44,7 @@ static __always_inline void record_redirect(struct hook_ctx *ctx, __u32 ifindex,
 	ctx->cb[LABEL_EGRESS] = ifindex;
 	ctx->cb[LABEL_WAY] = way;
 	ctx->cb[LABEL_BACKEND] = backend;
-	ctx->cb[LABEL_CHECK] = label_check(label_key(), way, backend);
+	ctx->cb[LABEL_CHECK] = seal(way, backend);
 }
 
 #endif

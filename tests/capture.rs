@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use crate::fixture::foreign::Foreign;
 use crate::fixture::guest;
-use crate::fixture::lan::{ANYWHERE, Lan, mac, receive};
+use crate::fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
 use crate::fixture::packet::{Checksum, Frame, TCP};
 use crate::fixture::tap::Tap;
 use crate::fixture::{Run, Tool, command, eventually};
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::UdpGsoSegment;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
@@ -272,35 +275,235 @@ fn a_capture_file_can_be_read_while_it_is_written() {
 
 #[test]
 fn what_the_kernel_loses_is_shown_once_more() {
-    let lan = lan("native");
+    let native = [("native", None)].into_iter();
+    for (mode, _kernel) in native.chain(guest::kernels_at_tc().map(|kernel| ("tc", kernel))) {
+        let lan = lan(mode);
+        let (tool, vm) = (lan.tool(), lan.vm_socket());
+        lan.servers[0].ip("link set eth0 down");
+        let capture = Capture::begin(&tool, "--proto udp --count 3 --json");
+        for _ in 0..3 {
+            vm.send_to(b"hello", ANYWHERE).expect("it is sent");
+        }
+        let seen = objects(&capture.end());
+        let lost: Vec<_> = seen.iter().filter(|seen| seen["stage"] == "lost").collect();
+        assert_eq!(lost.len(), 3, "{mode}: {seen:?}");
+        let error = match mode {
+            "native" => json!("ENXIO"),
+            _ => json!(null),
+        };
+        for (number, lost) in lost.iter().enumerate() {
+            assert_eq!(lost["packet"], number + 1);
+            assert_eq!(
+                (&lost["reason"], &lost["error"]),
+                (&json!("link_down"), &error),
+                "{mode}"
+            );
+            assert_eq!(lost["parsed"]["ip"]["dst"], "172.17.0.2");
+        }
+        // The ledger counts as without a capture.
+        let rows = tool.json("stats")["rules"].clone();
+        assert_eq!(rows[0]["failures"]["link_down"], 3, "{mode}: {rows}");
+        // And what is lost can be all that is wanted, also of what no rule took.
+        tool.ok("policy lan forward:wan0");
+        let capture = Capture::begin(&tool, "--stage lost --proto udp --count 2 --json");
+        for to in [ANYWHERE, "11.22.44.1:9"] {
+            vm.send_to(b"hello", to).expect("it is sent");
+        }
+        let seen = objects(&capture.end());
+        assert!(seen.iter().all(|seen| seen["stage"] == "lost"), "{seen:?}");
+        let outcomes: Vec<_> = seen.iter().map(|seen| &seen["outcome"]).collect();
+        assert_eq!(outcomes, ["redirected", "policy_forward"], "{mode}");
+        let stats = tool.json("stats");
+        assert_eq!(
+            stats["rules"][0]["failures"]["link_down"], 4,
+            "{mode}: {stats}"
+        );
+        assert!(
+            stats["unattributed"]["link_down"].as_u64() >= Some(1),
+            "{stats}"
+        );
+    }
+}
+
+/// The last byte of each frame that was seen.
+fn last_bytes(seen: &[Value]) -> Vec<u8> {
+    let last = |seen: &Value| {
+        let frame = seen["frame"].as_str().expect("digits");
+        u8::from_str_radix(&frame[frame.len() - 2..], 16).expect("a byte")
+    };
+    seen.iter().map(last).collect()
+}
+
+/// A full tap drops them, or the queue in front of it, which may write into its packets. Every fifth one after the
+/// first 25, which fill the tap, comes as ten segments, and the kernel drops each.
+#[test]
+fn behind_the_tc_hook_each_lost_packet_is_told_once_and_no_other() {
+    let slow = "tc qdisc replace dev tap0 root handle 1: tbf rate 80kbit burst 1600 limit 100000";
+    let inner = |kind| format!("tc qdisc replace dev tap0 parent 1: {kind} limit 10");
+    for (outer, inner) in [
+        ("tc qdisc replace dev tap0 root noqueue", None),
+        (slow, Some(inner("pfifo"))),
+        (slow, Some(inner("fq_codel"))),
+        (slow, Some(inner("fq"))),
+    ] {
+        let lan = Lan::new(false, 0);
+        let tool = lan.tool();
+        let mut tap = Tap::new(&lan.host, "tap0", false);
+        if inner.is_none() {
+            lan.host.ip("link set tap0 txqueuelen 20");
+        }
+        lan.host.exec(outer);
+        if inner.as_ref().is_some_and(|inner| !lan.host.can(inner)) {
+            continue; // not in this kernel
+        }
+        tool.ok("attach lan --mode tc");
+        tool.ok("rule add --port 7999 --server 172.17.0.2 --mac 02:42:ac:11:00:02 --dev tap0");
+        let capture = Capture::begin(&tool, "--stage lost --json");
+        let vm = lan.vm_socket();
+        setsockopt(&vm, UdpGsoSegment, &1000).expect("a length of segments");
+        for number in 0..100 {
+            let is_large = inner.is_none() && number >= 25 && number % 5 == 0;
+            let len = if is_large { 10_000 } else { 64 };
+            vm.send_to(&vec![number; len], ANYWHERE)
+                .expect("it is sent");
+        }
+        let arrived = std::iter::from_fn(|| tap.read());
+        let arrived = arrived.filter(|frame| frame.get(36..38) == Some(&7999u16.to_be_bytes()));
+        let mut all: Vec<u8> = arrived.map(|frame| *frame.last().expect("bytes")).collect();
+        assert!(!all.is_empty(), "{inner:?}");
+        let seen = objects(&capture.interrupt());
+        for seen in &seen {
+            assert_eq!(seen["reason"], "queue_full", "{inner:?}: {seen}");
+            assert!(seen["error"].is_string(), "{inner:?}: {seen}");
+        }
+        all.extend(last_bytes(&seen));
+        all.sort_unstable();
+        assert_eq!(all, (0..100).collect::<Vec<u8>>(), "{inner:?}");
+    }
+}
+
+/// Skbs are used again by packets that are not taken. Both servers get as many, by turns that nobody foresees.
+#[test]
+fn behind_the_tc_hook_what_arrives_and_what_is_not_taken_is_not_told_as_lost() {
+    let lan = Lan::new(false, 2);
+    let tool = lan.tool();
+    tool.ok("attach lan --mode tc");
+    lan.add_backend(0, "--dst 11.22.33.0/24");
+    lan.add_backend(1, "--dst 11.22.44.0/24");
+    lan.servers[1].ip("link set eth0 down");
+    let capture = Capture::begin(&tool, "--proto udp --sample 1/3 --stage left,lost --json");
     let vm = lan.vm_socket();
+    for _ in 0..600 {
+        let net = if fastrand::bool() { 33 } else { 44 };
+        let to = format!("11.22.{net}.1:7999");
+        vm.send_to(b"hello", to).expect("it is sent");
+    }
+    let seen = objects(&capture.interrupt());
+    let packets = |stage: &str, server: &str| -> Vec<u64> {
+        let mut seen = seen.clone();
+        seen.retain(|seen| seen["stage"] == stage && seen["server"] == server);
+        let packets = seen.iter().map(|seen| seen["packet"].as_u64());
+        packets.map(|packet| packet.expect("a number")).collect()
+    };
+    assert!(packets("left", "172.17.0.2").len() > 30);
+    assert!(packets("left", "172.17.0.3").len() > 30);
+    assert!(packets("lost", "172.17.0.2").is_empty(), "{seen:?}");
+    assert_eq!(packets("lost", "172.17.0.3"), packets("left", "172.17.0.3"));
+}
+
+/// That of another interface runs, and would count them if their labels were for it.
+#[test]
+fn behind_the_tc_hook_lost_packets_are_told_without_a_ledger_and_not_counted_then() {
+    let lan = Lan::new(false, 1);
+    let tool = lan.tool();
+    lan.host.ip("link add other type veth peer name otherp");
+    tool.ok("attach lan --mode tc --no-ledger");
+    tool.ok("attach other --mode tc");
+    lan.add_backend(0, "--dst 11.22.33.0/24");
     lan.servers[0].ip("link set eth0 down");
-    let capture = Capture::begin(&lan.tool(), "--proto udp --count 3 --json");
+    let capture = Capture::begin(&tool, "--proto udp --stage lost --count 3 --json");
+    let vm = lan.vm_socket();
     for _ in 0..3 {
         vm.send_to(b"hello", ANYWHERE).expect("it is sent");
     }
-    let seen = objects(&capture.end());
-    let lost: Vec<_> = seen.iter().filter(|seen| seen["stage"] == "lost").collect();
-    assert_eq!(lost.len(), 3, "{seen:?}");
-    for (number, lost) in lost.iter().enumerate() {
-        assert_eq!(lost["packet"], number + 1);
-        assert_eq!(
-            (&lost["reason"], &lost["error"]),
-            (&json!("link_down"), &json!("ENXIO"))
-        );
-        assert_eq!(lost["parsed"]["ip"]["dst"], "172.17.0.2");
+    assert_eq!(objects(&capture.end()).len(), 3);
+    // What was counted before would be shown with a ledger.
+    tool.ok("detach lan --keep-rules");
+    tool.ok("attach lan --mode tc");
+    let stats = tool.json("stats");
+    assert_eq!(stats["rules"][0]["forward_packages"], 3, "{stats}");
+    assert_eq!(stats["rules"][0]["failures"]["link_down"], 0, "{stats}");
+    assert_eq!(stats["unattributed"]["link_down"], 0, "{stats}");
+}
+
+/// With `lan1` attached at the tc hook besides, and a socket of the VM behind each. Packets of one CPU are told apart
+/// by less than others.
+fn two_interfaces() -> (Lan, [UdpSocket; 2]) {
+    let mut cpus = CpuSet::new();
+    cpus.set(0).expect("a number");
+    sched_setaffinity(Pid::from_raw(0), &cpus).expect("there is one");
+    let lan = lan("tc");
+    lan.host.veth("lan1", &lan.vm, "eth1");
+    lan.tool().ok("attach lan1 --mode tc");
+    lan.vm.ip("addr add 192.168.123.10/24 dev eth1");
+    lan.vm.ip("route add 11.22.33.64/26 dev eth1");
+    let mac = mac(&lan.host, "lan1");
+    lan.vm
+        .ip(&format!("neigh add 11.22.33.64 lladdr {mac} dev eth1"));
+    let sockets = ["192.168.122.10:0", "192.168.123.10:0"].map(|from| socket(&lan.vm, from));
+    (lan, sockets)
+}
+
+/// To either of them.
+const BY_LAN: &str = "11.22.33.44:7999";
+const BY_LAN1: &str = "11.22.33.64:7999";
+
+/// Packets of the first one wait in a queue, which is given up when those of the other one have come.
+#[test]
+fn behind_the_tc_hook_lost_packets_of_two_interfaces_are_told_apart() {
+    let (lan, [first, other]) = two_interfaces();
+    let tool = lan.tool();
+    let _tap = Tap::new(&lan.host, "tap0", false);
+    lan.host
+        .exec("tc qdisc replace dev tap0 root tbf rate 80kbit burst 1600 limit 100000");
+    tool.ok("rule add --dst 11.22.33.44 --server 172.17.1.1 --mac 02:42:ac:11:00:02 --dev tap0");
+    let capture = Capture::begin(&tool, "--proto udp --stage lost --json");
+    for number in 0..20 {
+        first.send_to(&[number; 1000], BY_LAN).expect("it is sent");
     }
-    // The ledger counts as without a capture.
-    let rows = lan.tool().json("stats")["rules"].clone();
-    assert_eq!(rows[0]["failures"]["link_down"], 3, "{rows}");
-    // And what is lost can be all that is wanted.
-    let capture = Capture::begin(&lan.tool(), "--stage lost --count 2 --json");
-    for _ in 0..2 {
-        vm.send_to(b"hello", ANYWHERE).expect("it is sent");
+    for number in 100..120 {
+        other.send_to(&[number], BY_LAN1).expect("it is sent");
     }
-    let seen = objects(&capture.end());
-    assert!(seen.iter().all(|seen| seen["stage"] == "lost"), "{seen:?}");
-    assert_eq!(seen.len(), 2);
+    eventually("all have left", || lan.forwarded(0).0 == 20);
+    lan.host.ip("link set tap0 down");
+    let seen = objects(&capture.interrupt());
+    let mut lost = last_bytes(&seen);
+    lost.sort_unstable();
+    let waited = 20 - lost.len() as u8..20;
+    assert!(lost.len() >= 5, "{seen:?}");
+    assert_eq!(lost, waited.collect::<Vec<u8>>());
+    for seen in &seen {
+        let devices = (&seen["in"], &seen["egress"]);
+        assert_eq!(devices, (&json!("lan"), &json!("tap0")));
+        assert_eq!(seen["reason"], "link_down", "{seen}");
+    }
+}
+
+#[test]
+fn behind_the_tc_hook_a_capture_tells_of_its_own_lost_packets() {
+    let (lan, [first, other]) = two_interfaces();
+    let tool = lan.tool();
+    lan.servers[0].ip("link set eth0 down");
+    let captures = ["lan", "lan1"].map(|interface| {
+        let words = format!("{interface} --proto udp --stage lost --json");
+        Capture::begin(&tool, &words)
+    });
+    for number in 0..10 {
+        first.send_to(&[number], BY_LAN).expect("it is sent");
+        other.send_to(&[number + 10], BY_LAN1).expect("it is sent");
+    }
+    let seen = captures.map(|capture| last_bytes(&objects(&capture.interrupt())));
+    assert_eq!(seen, [0..10, 10..20].map(|own| own.collect::<Vec<u8>>()));
 }
 
 /// Frames of which each differs from the first one in what a filter looks at.

@@ -303,7 +303,7 @@ fn packets_are_captured_in_each_mode() {
         let tool = bed.host.tool();
         tool.ok(&format!("attach lan --mode {mode}"));
         tool.ok("rule add --server 172.17.0.2 --mac 2:42:ac:11:0:2 --dev tap0");
-        let mut capture = tool.spawn("capture lan --proto udp --count 1");
+        let mut capture = tool.spawn("capture lan --proto udp --count 2");
         let mut said = String::new();
         let mut messages = BufReader::new(capture.stderr.take().expect("a pipe"));
         messages.read_line(&mut said).expect("a line");
@@ -312,10 +312,17 @@ fn packets_are_captured_in_each_mode() {
         let socket = bed.vm.enter(|| UdpSocket::bind(source)).expect("a socket");
         socket.send_to(b"hello ebpf", to).expect("it is sent");
         assert!(bed.arrived(mode).ends_with(b"hello ebpf"));
+        bed.host.ns.ip("link set tap0 down");
+        socket.send_to(b"hello ebpf", to).expect("it is sent");
         let run: Run = capture.wait_with_output().expect("it ends").into();
         let stages: Vec<_> = run.ok().out.lines().map(stage_of).collect();
-        assert_eq!(stages, ["arrived lan", "left tap0"], "{mode}");
-        bed.delivered(1);
+        let leaves = ["arrived lan", "left tap0"];
+        assert_eq!(
+            stages,
+            [&leaves[..], &leaves, &["lost tap0"]].concat(),
+            "{mode}"
+        );
+        assert_eq!(bed.delivered(2), 1, "{mode}");
     }
 }
 

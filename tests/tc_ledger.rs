@@ -196,7 +196,7 @@ fn full_queues_are_counted_for_the_backend_whose_packet_it_was() {
             lan.host.ip("link set tap0 txqueuelen 20");
         }
         lan.host.exec(outer);
-        if inner.as_ref().is_some_and(|inner| !can(&lan, inner)) {
+        if inner.as_ref().is_some_and(|inner| !lan.host.can(inner)) {
             continue; // not in this kernel
         }
         add_backends(&lan, "tap0");
@@ -213,16 +213,6 @@ fn full_queues_are_counted_for_the_backend_whose_packet_it_was() {
         let name = name.unwrap_or_else(|| panic!("{inner:?}: {errors}"));
         assert_lost(&lan.tool(), sent, lost, "queue_full", Some(name));
     }
-}
-
-/// Whether the kernel has the queueing discipline; it has the first in any case.
-fn can(lan: &Lan, add: &str) -> bool {
-    let mut words = add.split_whitespace();
-    let mut command = std::process::Command::new(words.next().expect("a command"));
-    let done = lan.host.enter(|| command.args(words).output());
-    let added = done.expect("tc runs").status.success();
-    assert!(added || !add.contains(" pfifo "), "{add}");
-    added
 }
 
 /// A veth of this namespace, through whose queue packets go.

@@ -42,6 +42,23 @@ struct sighting {
 #define STAGE_LEFT    1
 #define STAGE_LOST    2
 
+/*
+ * A frame that was captured and redirected at the tc hook, under the number that its label has; see
+ * label.h. Numbers begin again when all were used.
+ */
+struct labelled {
+	__u64 skb; /* where it lies */
+	__u32 way; /* words of the label */
+	__u32 backend;
+	__u32 check;
+	__u32 number; /* of the packet; UNATTRIBUTED: it was told that it is lost */
+};
+#define LABELLED      131072 /* numbers */
+#define FIRST_LABEL   256    /* the lowest of those that are used */
+#define USABLE_LABELS 130560
+
+_Static_assert(LABELLED == USABLE_LABELS + 2 * FIRST_LABEL, "labels");
+_Static_assert(sizeof(struct labelled) == 24, "labelled");
 _Static_assert(sizeof(struct capture) == 24, "capture");
 _Static_assert(sizeof(struct sighting) == 64, "sighting");
 

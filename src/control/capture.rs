@@ -12,7 +12,7 @@ use crate::datapath::{
 };
 use crate::error::{Exit, failure, refusal};
 use crate::host::device;
-use crate::model::{Action, Mode, PacketFilter, Refusal, Remedy, Sighting, Stage, Verb};
+use crate::model::{Action, PacketFilter, Refusal, Remedy, Sighting, Stage, Verb};
 
 pub use crate::datapath::{MAX_SNAPLEN, outcome_names};
 
@@ -89,9 +89,7 @@ pub fn capture(pins: &Pins, request: CaptureRequest) -> Result<Capturing> {
         sample: request.sample,
     };
     let mut capture = Capture::begin(pins, &interfaces, &wanted, &counters)?;
-    let is_xdp = |interface: &Interface| interface.mode != Mode::Tc;
-    let sees_lost = request.stages.contains(&Stage::Lost) && interfaces.iter().any(is_xdp);
-    let seen = match sees_lost {
+    let seen = match request.stages.contains(&Stage::Lost) {
         true => capture.see_lost(pins),
         false => Ok(()),
     };

@@ -46,6 +46,10 @@ mod generated {
         include!(concat!(env!("OUT_DIR"), "/lost.skel.rs"));
     }
 
+    pub mod lost_tc {
+        include!(concat!(env!("OUT_DIR"), "/lost_tc.skel.rs"));
+    }
+
     pub mod dump {
         include!(concat!(env!("OUT_DIR"), "/dump.skel.rs"));
     }
@@ -71,14 +75,16 @@ mod limits {
 }
 
 pub use generated::capture::XdpredirCaptureSkelBuilder;
-pub use generated::capture::types::{capture, sighting, wanted};
+pub use generated::capture::types::{capture, sighting, view, wanted};
 pub use generated::capture_tc::XdpredirCaptureTcSkelBuilder;
+pub use generated::capture_tc::types::labelled;
 pub use generated::chain::ChainSkelBuilder;
 pub use generated::chain::types::{chain, chain_counters, chain_program};
 pub use generated::dump::DumpSkelBuilder;
 pub use generated::dump::types::taking;
 pub use generated::ledger_tc::{LedgerTcSkel, LedgerTcSkelBuilder};
 pub use generated::lost::{LostSkel, LostSkelBuilder};
+pub use generated::lost_tc::{LostTcSkel, LostTcSkelBuilder};
 pub use generated::pass::PassSkelBuilder;
 pub use generated::tc::XdpredirTcSkelBuilder;
 pub use generated::xdpredir_dump::XdpredirDumpSkelBuilder;

@@ -1,26 +1,24 @@
 //! Captures: stand-ins that tell of the frames that they see, through one ring buffer, and tracing programs that tell
 //! which of those the kernel lost. All of them belong to this process, and go with it.
 
-use std::cell::RefCell;
-use std::mem::MaybeUninit;
+use std::cell::{LazyCell, RefCell};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Error, Result};
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{
-    Link, MapCore, MapFlags, MapHandle, MapType, Object, OpenObject, RingBufferBuilder, libbpf_sys,
-};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, OpenObject, RingBufferBuilder, libbpf_sys};
 use nix::libc;
 use nix::time::{ClockId, clock_gettime};
 
-use super::abi::{
-    self, LostSkel, LostSkelBuilder, XdpredirCaptureSkelBuilder, XdpredirCaptureTcSkelBuilder,
-};
+use super::abi::{self, XdpredirCaptureSkelBuilder, XdpredirCaptureTcSkelBuilder};
+use super::drop_reasons::DropReasons;
 use super::interface::{bits_of, outcome, outcome_names};
-use super::load::map_of;
-use super::{Interface, Pins, StandIn, Standing, ledger, refusal, wanted};
-use crate::host::{kernel, netns};
+use super::ledger::{self, Hook};
+use super::lost::Lost;
+use super::{Interface, Pins, StandIn, Standing, refusal, wanted};
+use crate::host::kernel;
 use crate::model::{Loss, Mode, PacketFilter, Stage};
 
 /// The longest part of a frame that is captured.
@@ -83,24 +81,35 @@ pub trait Watcher {
 /// A capture that goes on until this is dropped.
 pub struct Capture {
     stand_ins: Vec<StandIn>,
-    views: Vec<MapHandle>,
     maps: Maps,
-    lost: Option<Lost>,
+    lost: Vec<Lost>,
     clock: Clock,
 }
 
 /// What all programs of a capture share.
 struct Maps {
     sightings: MapHandle,
+    views: MapHandle,
     counters: MapHandle,
     captured: MapHandle,
+    labelled: MapHandle,
+    next_label: MapHandle,
 }
 
 impl Maps {
     fn create() -> Result<Self> {
         let ledger = size_of::<[u32; 6]>() as u32 + abi::LEDGER_FRAMES * size_of::<u64>() as u32;
-        Ok(Maps {
+        let view = size_of::<abi::view>() as u32;
+        let labelled = size_of::<abi::labelled>() as u32;
+        let maps = Maps {
             sightings: create(MapType::RingBuf, "sightings", [0, 0], abi::CAPTURE_ROOM, 0)?,
+            views: create(
+                MapType::Array,
+                "views",
+                [4, view],
+                kernel::cpu_numbers()?,
+                0,
+            )?,
             counters: create(
                 MapType::Hash,
                 "wanted_counters",
@@ -109,7 +118,14 @@ impl Maps {
                 libbpf_sys::BPF_F_NO_PREALLOC,
             )?,
             captured: create(MapType::PercpuArray, "captured", [4, ledger], 1, 0)?,
-        })
+            labelled: create(MapType::Array, "labelled", [4, labelled], abi::LABELLED, 0)?,
+            next_label: create(MapType::Array, "next_label", [4, 4], 1, 0)?,
+        };
+        // So that labels of a capture that ended just now, which are still on their way, are hardly among these.
+        let first = RandomState::new().hash_one(0) as u32;
+        maps.next_label
+            .update(&[0; 4], &first.to_ne_bytes(), MapFlags::ANY)?;
+        Ok(maps)
     }
 
     /// Has an object use them.
@@ -118,8 +134,11 @@ impl Maps {
             let name = map.name().to_string_lossy().into_owned();
             match name.as_str() {
                 "sightings" => map.reuse_fd(self.sightings.as_fd())?,
+                "views" => map.reuse_fd(self.views.as_fd())?,
                 "wanted_counters" => map.reuse_fd(self.counters.as_fd())?,
                 "captured" => map.reuse_fd(self.captured.as_fd())?,
+                "labelled" => map.reuse_fd(self.labelled.as_fd())?,
+                "next_label" => map.reuse_fd(self.next_label.as_fd())?,
                 _ => {}
             }
         }
@@ -153,9 +172,8 @@ impl Capture {
     ) -> Result<Self> {
         let mut capture = Capture {
             stand_ins: Vec::new(),
-            views: Vec::new(),
             maps: Maps::create()?,
-            lost: None,
+            lost: Vec::new(),
             clock: Clock::now()?,
         };
         capture.want(counters)?;
@@ -165,19 +183,23 @@ impl Capture {
         Ok(capture)
     }
 
-    /// Has the kernel tell of frames, too, that it loses natively and in generic mode.
+    /// Has the kernel tell of frames, too, that it loses.
     pub fn see_lost(&mut self, pins: &Pins) -> Result<()> {
-        self.lost = Some(Lost::begin(pins, &self.maps)?);
+        for hook in Hook::ALL {
+            let mut stand_ins = self.stand_ins.iter();
+            if stand_ins.any(|stand_in| Hook::of(stand_in.interface().mode) == hook) {
+                let lost = Lost::begin(pins, hook, |object| self.maps.share(object))?;
+                self.lost.push(lost);
+            }
+        }
         Ok(())
     }
 
     fn add(&mut self, pins: &Pins, interface: &Interface, wanted: &Wanted) -> Result<()> {
-        let cpus = kernel::cpu_numbers()?;
         let prepare = |object: &mut OpenObject| {
             self.maps.share(object)?;
             for mut map in object.maps_mut() {
                 match &*map.name().to_string_lossy() {
-                    "views" => map.set_max_entries(cpus)?,
                     ".rodata.wanted" => {
                         let packets = wanted::encode(&wanted.packets);
                         map.set_initial_value(abi::bytes_of(&packets))?;
@@ -190,19 +212,17 @@ impl Capture {
             }
             Ok(())
         };
-        let take = |object: &Object| Ok(MapHandle::try_from(&map_of(object, "views")?)?);
-        let (stand_in, views) = match interface.mode {
+        let (stand_in, ()) = match interface.mode {
             Mode::Native | Mode::Skb => {
                 let builder = XdpredirCaptureSkelBuilder::default();
-                StandIn::place(pins, interface, builder, prepare, take)?
+                StandIn::place(pins, interface, builder, prepare, |_| Ok(()))?
             }
             Mode::Tc => {
                 let builder = XdpredirCaptureTcSkelBuilder::default();
-                StandIn::place(pins, interface, builder, prepare, take)?
+                StandIn::place(pins, interface, builder, prepare, |_| Ok(()))?
             }
         };
         self.stand_ins.push(stand_in);
-        self.views.push(views);
         Ok(())
     }
 
@@ -240,13 +260,12 @@ impl Capture {
 
     /// How often the ring buffer had no room.
     pub fn missed(&self) -> Result<u64> {
-        let mut missed = self.lost.as_ref().map_or(0, Lost::missed);
-        for views in &self.views {
-            for cpu in 0..views.max_entries() {
-                let view = views.lookup(&cpu.to_ne_bytes(), MapFlags::ANY)?;
-                let first = view.as_ref().and_then(|view| view.first_chunk());
-                missed += first.map_or(0, |bytes| u64::from_ne_bytes(*bytes));
-            }
+        let mut missed = self.lost.iter().map(Lost::missed).sum();
+        let views = &self.maps.views;
+        for cpu in 0..views.max_entries() {
+            let view = views.lookup(&cpu.to_ne_bytes(), MapFlags::ANY)?;
+            let first = view.as_ref().and_then(|view| view.first_chunk());
+            missed += first.map_or(0, |bytes| u64::from_ne_bytes(*bytes));
         }
         Ok(missed)
     }
@@ -256,6 +275,7 @@ impl Capture {
         Ok(Source {
             sightings: MapHandle::try_from(&self.maps.sightings)?,
             clock: self.clock,
+            reasons: LazyCell::new(DropReasons::of_kernel),
         })
     }
 }
@@ -285,42 +305,6 @@ fn encode(wanted: &Wanted) -> abi::capture {
     }
 }
 
-/// The tracing programs that tell which frames were lost.
-struct Lost {
-    skeleton: LostSkel<'static>,
-    _links: [Link; 3],
-}
-
-impl Lost {
-    fn begin(pins: &Pins, maps: &Maps) -> Result<Self> {
-        // It has to outlive the skeleton, and a run has one.
-        let storage: &'static mut MaybeUninit<OpenObject> =
-            Box::leak(Box::new(MaybeUninit::uninit()));
-        let mut open = LostSkelBuilder::default().open(storage)?;
-        let constants = open.maps.rodata_data.as_deref_mut();
-        constants.context("no constants")?.netns = netns::inode()?;
-        maps.share(open.open_object_mut())?;
-        let mut skeleton = refusal::explain(|| open.load())?;
-        let data = skeleton.maps.bss_data.as_deref_mut();
-        data.context("no variables")?.egress_id = ledger::egress_id(pins)?;
-        let programs = &skeleton.progs;
-        let links = [
-            programs.redirect_err.attach_trace()?,
-            programs.devmap_xmit.attach_trace()?,
-            programs.exception.attach_trace()?,
-        ];
-        Ok(Lost {
-            skeleton,
-            _links: links,
-        })
-    }
-
-    fn missed(&self) -> u64 {
-        let data = self.skeleton.maps.bss_data.as_deref();
-        data.map_or(0, |data| data.missed)
-    }
-}
-
 /// What time it is, by the clock of programs.
 #[derive(Clone, Copy)]
 struct Clock {
@@ -346,6 +330,7 @@ impl Clock {
 pub struct Source {
     sightings: MapHandle,
     clock: Clock,
+    reasons: LazyCell<DropReasons>,
 }
 
 /// Why reading stops.
@@ -371,7 +356,7 @@ impl Source {
         let mut builder = RingBufferBuilder::new();
         builder.add(&self.sightings, |bytes| {
             let (watcher, pause, last) = &mut *state.borrow_mut();
-            *pause = match decode(bytes, &self.clock).and_then(|seen| watcher.see(seen)) {
+            *pause = match self.decode(bytes).and_then(|seen| watcher.see(seen)) {
                 Ok(true) if last.elapsed() < TICK => return 0,
                 Ok(true) => Some(Pause::Tick),
                 Ok(false) => Some(Pause::End),
@@ -402,31 +387,28 @@ impl Source {
             }
         }
     }
-}
 
-fn decode(bytes: &[u8], clock: &Clock) -> Result<RawSighting> {
-    let (head, bytes) = bytes
-        .split_at_checked(size_of::<abi::sighting>())
-        .context("the program tells too little")?;
-    let head: abi::sighting = abi::from_bytes(head)?;
-    let stage = match head.stage {
-        abi::STAGE_LOST => None,
-        abi::STAGE_LEFT => Some(Stage::Left),
-        _ => Some(Stage::Arrived),
-    };
-    let seen = match stage {
-        None => {
-            let (loss, error) = ledger::in_words(head.outcome as u16, head.error as u16);
-            Seen::Lost(loss, error)
-        }
-        Some(stage) => frame(stage, &head, bytes)?,
-    };
-    Ok(RawSighting {
-        time: clock.time(head.time),
-        number: head.number,
-        ingress: head.ingress,
-        seen,
-    })
+    fn decode(&self, bytes: &[u8]) -> Result<RawSighting> {
+        let (head, bytes) = bytes
+            .split_at_checked(size_of::<abi::sighting>())
+            .context("the program tells too little")?;
+        let head: abi::sighting = abi::from_bytes(head)?;
+        let seen = match head.stage {
+            abi::STAGE_LOST => {
+                let (reason, error) = (head.outcome as u16, head.error as u16);
+                let (loss, error) = ledger::in_words(reason, error, &self.reasons);
+                Seen::Lost(loss, error)
+            }
+            abi::STAGE_LEFT => frame(Stage::Left, &head, bytes)?,
+            _ => frame(Stage::Arrived, &head, bytes)?,
+        };
+        Ok(RawSighting {
+            time: self.clock.time(head.time),
+            number: head.number,
+            ingress: head.ingress,
+            seen,
+        })
+    }
 }
 
 fn frame(stage: Stage, head: &abi::sighting, bytes: &[u8]) -> Result<Seen> {

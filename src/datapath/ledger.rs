@@ -162,13 +162,10 @@ impl Ledger {
         if entries.is_empty() {
             return Ok(None);
         }
-        let reasons = LazyCell::new(DropReasons::of_kernel);
+        let reasons: LazyCell<DropReasons> = LazyCell::new(DropReasons::of_kernel);
         let mut all: HashMap<u32, Failures> = HashMap::new();
         for (key, frames) in entries.into_iter().filter(|(_, frames)| *frames > 0) {
-            let (loss, error) = match u32::from(key.reason) & abi::BY_DROP_REASON {
-                0 => (loss(&key), error(&key)),
-                _ => reasons.of(loss(&key), key.error),
-            };
+            let (loss, error) = in_words(key.reason, key.error, &reasons);
             all.entry(key.counter).or_default().add(loss, frames, error);
         }
         Ok(Some(all))
@@ -189,14 +186,16 @@ impl Ledger {
     }
 }
 
-/// A reason and an error of the XDP program's frames, in words.
-pub(super) fn in_words(reason: u16, error: u16) -> (Loss, Option<String>) {
-    let key = abi::failure_key {
-        reason,
-        error,
-        ..Default::default()
-    };
-    (loss(&key), self::error(&key))
+/// A reason and an error in words.
+pub(super) fn in_words(
+    reason: u16,
+    error: u16,
+    reasons: &LazyCell<DropReasons>,
+) -> (Loss, Option<String>) {
+    match u32::from(reason) & abi::BY_DROP_REASON {
+        0 => (loss(reason), errno(error)),
+        _ => reasons.of(loss(reason), error),
+    }
 }
 
 /// By which the tracing programs know the devmap of redirects.
@@ -205,8 +204,8 @@ pub(super) fn egress_id(pins: &Pins) -> Result<u32> {
     Ok(egress.info()?.info.id)
 }
 
-fn loss(key: &abi::failure_key) -> Loss {
-    match u32::from(key.reason) & !abi::BY_DROP_REASON {
+fn loss(reason: u16) -> Loss {
+    match u32::from(reason) & !abi::BY_DROP_REASON {
         abi::FAILURE_NOT_SUPPORTED => Loss::NotSupported,
         abi::FAILURE_MTU => Loss::Mtu,
         abi::FAILURE_LINK_DOWN => Loss::LinkDown,
@@ -217,8 +216,8 @@ fn loss(key: &abi::failure_key) -> Loss {
 }
 
 /// What C calls the kernel's error, or its number; None where it gave none.
-fn error(key: &abi::failure_key) -> Option<String> {
-    let number = i32::from(key.error);
+fn errno(number: u16) -> Option<String> {
+    let number = i32::from(number);
     match Errno::from_raw(number) {
         _ if number == 0 => None,
         Errno::UnknownErrno => Some(number.to_string()),

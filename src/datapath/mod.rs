@@ -31,6 +31,7 @@ mod load;
 mod locate;
 mod lock;
 mod log;
+mod lost;
 mod maps;
 mod mode;
 pub mod pass;

@@ -66,7 +66,7 @@ pub enum Stage {
     Arrived,
     /// As it left by a device, or was handed on
     Left,
-    /// As it left, and the kernel lost it then. Not at the tc hook
+    /// As it left, and the kernel lost it then, as far as the kernel says so
     Lost,
 }
 
