@@ -28,13 +28,13 @@ pub fn measure(setup: &Setup) -> Result<Section> {
     let ns = bed.transmitting(&Traffic::flows(1), |bed| {
         take_turns(setup.rounds, &SUBJECTS, |(name, count)| {
             let pins = &pins[..*count];
-            for pin in pins {
-                product.run(&["chain", "add", "dut0", pin])?;
+            for (priority, pin) in pins {
+                product.run(&["chain", "add", "dut0", pin, "--priority", priority])?;
             }
             sleep(SETTLE);
             let ns = bed.ns_per_packet(Check::Rewritten(1)).context(*name)?;
-            for pin in pins {
-                product.run(&["chain", "del", "dut0", pin])?;
+            for (priority, _) in pins {
+                product.run(&["chain", "del", "dut0", priority])?;
             }
             Ok(ns)
         })
@@ -52,13 +52,13 @@ pub fn measure(setup: &Setup) -> Result<Section> {
     })
 }
 
-/// A program that passes all, pinned as often as a chain may need it.
-fn pin(bed: &mut Bed<'_>) -> Result<Vec<String>> {
+/// A program that passes all, pinned as often as a chain may need it, with a priority for each pin.
+fn pin(bed: &mut Bed<'_>) -> Result<Vec<(String, String)>> {
     let (_, most) = SUBJECTS[SUBJECTS.len() - 1];
-    let pins: Vec<_> = (0..most)
-        .map(|number| format!("{}/pass{number}", host::BPFFS))
+    let pins: Vec<_> = (1..=most)
+        .map(|number| (number.to_string(), format!("{}/pass{number}", host::BPFFS)))
         .collect();
-    for pin in &pins {
+    for (_, pin) in &pins {
         bed.skel.progs.pass.pin(pin)?;
     }
     Ok(pins)
