@@ -477,10 +477,7 @@ fn programs_of_others_stay_and_one_run_at_a_time_takes_frames() {
     let tool = bed.tool();
     let first = Dump::start(&tool, "lan");
     let second = tool.run("dump lan");
-    second.fails(
-        4,
-        &["lan", "xdpredir_dump", "skb mode", "detach that first"],
-    );
+    second.fails(4, &["lan", "xdpredir_dump", "skb mode", "end the run"]);
     first.signal(Signal::SIGINT).ok();
     tool.ok("attach lan --mode native");
     tool.run("dump lan --mode skb")
@@ -582,6 +579,23 @@ fn outcome(tool: &Tool, name: &str) -> u64 {
     stats["interfaces"][0]["outcomes"][name]["packets"]
         .as_u64()
         .expect("a count")
+}
+
+#[test]
+fn a_program_that_takes_its_place_ends_it() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    let dump = Dump::start(&tool, "lan --port 7000 --mode skb");
+    for words in ["attach lan", "attach lan --chain-foreign", "dump lan"] {
+        tool.run(words)
+            .fails(4, &["xdpredir_dump", "end the run that takes frames there"]);
+    }
+    tool.ok("attach lan --force");
+    let run = dump.end();
+    assert_eq!(run.code, 1, "{run:?}");
+    let said = "0 frames taken\nxdpredir: lan: the program that takes frames was taken off";
+    assert!(run.err.starts_with(said), "{run:?}");
+    tool.ok("detach lan");
 }
 
 #[test]
