@@ -5,8 +5,8 @@ use std::io::{IsTerminal, stdout};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use xdpredir::error::{Exit, failure};
+use anyhow::{Result, ensure};
+use xdpredir::error::{Exit, failure, of_file};
 
 /// A file, or standard output. What a file has stays until the first frame may come, and a file that is made for
 /// nothing goes.
@@ -34,9 +34,9 @@ impl Target {
                 .write(true)
                 .create_new(make)
                 .open(path)
-                .with_context(|| format!("cannot write {}", path.display()))
+                .map_err(|error| of_file("cannot write", path, &error))
         };
-        let is_new = !path.exists();
+        let is_new = fs::symlink_metadata(path).is_err();
         Ok(Target {
             file: open(is_new)?,
             is_stdout: false,
