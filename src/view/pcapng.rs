@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use pcap_parser::{
     EnhancedPacketBlock, InterfaceDescriptionBlock, Linktype, OptionCode, PcapNGOption,
     SectionHeaderBlock, ToVec,
@@ -104,8 +104,8 @@ impl<W: Write> Writer<W> {
         let bytes = block
             .to_vec()
             .map_err(|error| anyhow!("a block of a capture file: {error:?}"))?;
-        self.out.write_all(&bytes).and_then(|()| self.out.flush())?;
-        Ok(())
+        let written = self.out.write_all(&bytes).and_then(|()| self.out.flush());
+        written.context("cannot write the capture file")
     }
 }
 
