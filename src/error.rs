@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt::{self, Debug, Display};
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use nix::errno::Errno;
 
@@ -79,6 +80,16 @@ impl Display for Message {
 /// A failure that nobody tells from others but by its exit code: a message, or a message and a remedy.
 pub fn failure(exit: Exit, refusal: impl Into<Refusal>) -> anyhow::Error {
     Failure::new(Message(exit, refusal.into()))
+}
+
+/// A file that a user named, and that could not be read or written. Nothing helps here that helps where the kernel or
+/// the pins refuse something.
+pub fn of_file(cannot: &str, path: &Path, error: &io::Error) -> anyhow::Error {
+    let exit = match error.kind() {
+        ErrorKind::PermissionDenied => Exit::Permission,
+        _ => Exit::Failed,
+    };
+    failure(exit, format!("{cannot} {}: {error}", path.display()))
 }
 
 /// The code of the failure nearest to the top; None where there is no failure among the causes.

@@ -13,9 +13,12 @@ use crate::fixture::lan::socket;
 use crate::fixture::packet::{Checksum, Frame, TCP, fragments};
 use crate::fixture::tap::Tap;
 use crate::fixture::{Ns, Pins, Run, Tool, command, eventually};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 use serde_json::Value;
+use tempfile::TempDir;
 
 const HOST: &str = "192.168.9.1";
 const FAR: &str = "192.168.9.10";
@@ -452,6 +455,78 @@ fn a_capture_file_is_read_by_others_however_the_run_has_ended() {
     assert_eq!(fields(&file), vec!["7000\tlan\t"; 2]);
 }
 
+/// A directory of its own that has room for two pages.
+struct Tiny(TempDir);
+
+impl Tiny {
+    fn new() -> Self {
+        let tiny = Tiny(tempfile::tempdir().expect("a directory"));
+        let (tmpfs, flags) = (Some("tmpfs"), MsFlags::empty());
+        let mounted = mount(tmpfs, tiny.0.path(), tmpfs, flags, Some("size=8k"));
+        mounted.expect("tests run as root");
+        tiny
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let _ = umount2(self.0.path(), MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn a_capture_file_on_a_disk_that_is_full_has_whole_frames() {
+    let (bed, tiny) = (Bed::new(), Tiny::new());
+    let file = tiny.0.path().join("frames.pcapng").display().to_string();
+    let dump = Dump::start(&bed.tool(), &format!("lan --port 7000 --write {file}"));
+    bed.send(200, 7000);
+    let run = dump.end();
+    assert_eq!(run.code, 1, "{run:?}");
+    let said = "xdpredir: cannot write the capture file: No space left on device";
+    assert!(run.err.starts_with(said), "{run:?}");
+    let read = fields(&file);
+    assert!(read.len() > 90, "{read:?}");
+    assert!(
+        read.iter().all(|fields| fields == "7000\tlan\t"),
+        "{read:?}"
+    );
+}
+
+#[test]
+fn ctrl_c_ends_the_wait_for_the_reader_of_a_pipe() {
+    let bed = Bed::new();
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    let words = format!("dump lan --write {}", pipe.display());
+    let mut child = bed.tool().spawn(&words);
+    end_after_a_while(child.id());
+    let process = Pid::from_raw(child.id() as i32);
+    let waits_in = format!("/proc/{process}/wchan");
+    eventually("it opens the pipe", || {
+        fs::read_to_string(&waits_in).is_ok_and(|function| function.contains("partner"))
+    });
+    kill(process, Signal::SIGINT).unwrap();
+    eventually("it ends", || child.try_wait().unwrap().is_some());
+}
+
+#[test]
+fn more_than_one_ctrl_c_ends_a_run_whose_output_nobody_reads() {
+    let bed = Bed::new();
+    let mut dump = Dump::start(&bed.tool(), "lan --port 7000 --json");
+    bed.send(500, 7000);
+    let process = Pid::from_raw(dump.child.id() as i32);
+    let waits_in = format!("/proc/{process}/wchan");
+    eventually("the pipe is full", || {
+        fs::read_to_string(&waits_in).is_ok_and(|function| function.contains("pipe"))
+    });
+    eventually("it ends", || {
+        kill(process, Signal::SIGINT).unwrap();
+        dump.child.try_wait().unwrap().is_some()
+    });
+    assert_eq!(dump.end().code, 130);
+}
+
 #[test]
 fn a_reader_that_goes_away_ends_it_quietly() {
     let bed = Bed::new();
@@ -475,10 +550,7 @@ fn programs_of_others_stay_and_one_run_at_a_time_takes_frames() {
     let tool = bed.tool();
     let first = Dump::start(&tool, "lan");
     let second = tool.run("dump lan");
-    second.fails(
-        4,
-        &["lan", "xdpredir_dump", "skb mode", "detach that first"],
-    );
+    second.fails(4, &["lan", "xdpredir_dump", "skb mode", "end the run"]);
     first.signal(Signal::SIGINT).ok();
     tool.ok("attach lan --mode native");
     tool.run("dump lan --mode skb")
@@ -500,6 +572,23 @@ fn programs_of_others_stay_and_one_run_at_a_time_takes_frames() {
     tool.run("dump lan --rules")
         .fails(4, &["queue 0", "another socket"]);
     reader.interrupt("0 frames taken");
+}
+
+#[test]
+fn a_program_that_takes_its_place_ends_it() {
+    let bed = Bed::new();
+    let tool = bed.tool();
+    let dump = Dump::start(&tool, "lan --port 7000 --mode skb");
+    for words in ["attach lan", "attach lan --chain-foreign", "dump lan"] {
+        tool.run(words)
+            .fails(4, &["xdpredir_dump", "end the run that takes frames there"]);
+    }
+    tool.ok("attach lan --force");
+    let run = dump.end();
+    assert_eq!(run.code, 1, "{run:?}");
+    let said = "0 frames taken\nxdpredir: lan: the program that takes frames was taken off";
+    assert!(run.err.starts_with(said), "{run:?}");
+    tool.ok("detach lan");
 }
 
 #[test]

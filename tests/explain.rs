@@ -247,6 +247,11 @@ fn what_is_no_packet_is_refused_in_a_line() {
             "the headers of this frame have 42 bytes",
         ),
         (
+            "explain --src 1.2.3.5 --dst 1.2.3.4 --len 18446744073709551615",
+            2,
+            "no frame has more than 65597 bytes",
+        ),
+        (
             "explain --src 1.2.3.5 --dst 1.2.3.4 --len 60000",
             1,
             "60000 bytes",

@@ -108,7 +108,7 @@ fn no_name_is_obeyed_by_the_terminal() {
     for name in NAMES {
         let bed = Bed::new(name);
         std::fs::create_dir(bed.pins.dir()).expect("a directory");
-        let all: [&[&str]; 12] = [
+        let all: [&[&str]; 19] = [
             &["features"],
             &["features", name],
             &["attach", name, "--mode", "native"],
@@ -125,7 +125,14 @@ fn no_name_is_obeyed_by_the_terminal() {
             ],
             &["rule", "list"],
             &["rule", "refresh"],
-            &["stats"],
+            &["stats", "--per-cpu"],
+            &["explain", "--src", "10.9.0.9", "--dst", "10.9.0.8"],
+            &["explain", "--in", "none", name],
+            &["policy", name, "drop"],
+            &["chain", "list", name],
+            &["chain", "add", name, name],
+            &["chain", "del", name, name],
+            &["dump", name, "--queue", "7"],
             &["doctor"],
             &["rule", "load", name],
             &["attach", "none", name],

@@ -1,5 +1,6 @@
 //! `attach --group`: members work without root, by the default path, and nobody else does.
 
+use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -422,6 +423,28 @@ fn a_directory_that_members_cannot_pass_is_refused() {
     tool.run(&format!("attach lan --group {GROUP}"))
         .fails(1, &["--group", above.to_str().unwrap()]);
     assert!(lan.pins.left().is_empty());
+}
+
+#[test]
+fn a_group_does_not_help_with_files() {
+    let lan = Lan::new(false, 0);
+    lan.host.enter(|| {
+        let _mounts = Mounts::new();
+        let secret = "/run/secret";
+        fs::write(secret, "").unwrap();
+        chmod(Path::new(secret), 0o600);
+        for words in [
+            "apply FILE",
+            "rule load FILE",
+            "explain FILE",
+            "capture --write FILE",
+        ] {
+            let run = outsider(&words.replace("FILE", secret));
+            assert_eq!(run.code, 5, "{words}: {run:?}");
+            let said = format!("{secret}: Permission denied (os error 13)");
+            assert!(run.err.trim().ends_with(&said), "{words}: {run:?}");
+        }
+    });
 }
 
 #[test]

@@ -293,6 +293,19 @@ fn whatever_ends_a_watch_the_terminal_is_as_before() {
 }
 
 #[test]
+fn the_rest_of_a_paste_is_not_run_by_the_shell() {
+    let host = bed(2);
+    let screen = Screen::new(100, 24);
+    screen.watch(&host.tool(), "");
+    let paste = format!("q{}\necho pasted\n", "x".repeat(1000));
+    screen.tmux(&["set-buffer", &paste]);
+    screen.tmux(&["paste-buffer"]);
+    screen.is_given_back();
+    let shown = screen.shows();
+    assert!(!shown.contains("pasted"), "{shown}");
+}
+
+#[test]
 fn a_terminal_that_goes_away_takes_the_watch_with_it() {
     let host = bed(2);
     let screen = Screen::new(100, 24);

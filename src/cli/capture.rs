@@ -1,16 +1,15 @@
 //! `xdpredir capture`
 
-use std::fs::File;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use xdpredir::control::{self, CaptureReport, CaptureRequest, Capturing, RuleSelector, Told};
 use xdpredir::error::Exit;
 use xdpredir::model::{self, PacketFilter, Sighting};
 use xdpredir::view::{self, capture::CaptureFile, watch};
 
 use super::grammar::{self, Global, Packets};
-use super::target::Target;
+use super::target::{Blocks, Target};
 use super::{pins, warnings};
 
 pub fn run(global: &Global, args: &grammar::Capture) -> Result<ExitCode> {
@@ -88,7 +87,7 @@ fn stage(stage: grammar::Stage) -> model::Stage {
 enum Out {
     Lines,
     Objects,
-    File(CaptureFile<File>),
+    File(CaptureFile<Blocks>),
 }
 
 impl Out {
@@ -104,7 +103,7 @@ impl Out {
         match self {
             Out::Lines => view::line(view::capture::line(sighting)),
             Out::Objects => view::line(view::capture::object(sighting)?),
-            Out::File(file) => file.add(sighting).context("cannot write the capture file"),
+            Out::File(file) => file.add(sighting),
         }
     }
 }

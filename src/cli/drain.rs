@@ -17,9 +17,6 @@ use xdpredir::model::{ForAnswers, Remedy, Verb};
 use xdpredir::view::watch::Ended;
 use xdpredir::view::{self, watch};
 
-/// As a shell has it of a command that Ctrl-C has ended.
-const INTERRUPTED: u8 = 130;
-
 /// How often connections are counted: that reads all of their table.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -71,7 +68,7 @@ pub fn run(global: &Global, pins: &Pins, args: &RuleDrain) -> Result<ExitCode> {
             let remedy = Remedy::from(Verb::RuleDrain(server)) + " goes on";
             warnings::complain(global, &(why, remedy).into());
             match ended {
-                Ended::Interrupted => ExitCode::from(INTERRUPTED),
+                Ended::Interrupted => ExitCode::from(watch::INTERRUPTED),
                 _ => ExitCode::from(Exit::Failed as u8),
             }
         }

@@ -1,9 +1,8 @@
 //! `xdpredir dump`
 
-use std::fs::File;
 use std::io::{BufWriter, Stdout, Write, stdout};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 use xdpredir::control::{self, DumpRequest, DumpedFrames, Dumping, FrameSink};
 use xdpredir::host::device::Device;
@@ -12,7 +11,7 @@ use xdpredir::view::{self, pcapng, watch};
 
 use super::grammar::{Dump, Global, Queue, XdpMode};
 use super::pins;
-use super::target::Target;
+use super::target::{Blocks, Target};
 
 /// A frame as scripts read it.
 #[derive(Serialize)]
@@ -27,8 +26,9 @@ struct Row<'a> {
 }
 
 pub fn run(global: &Global, args: &Dump) -> Result<()> {
-    let stop = watch::on_interrupt()?;
+    // Opening a pipe waits for its reader, and Ctrl-C is to end that.
     let target = args.write.as_deref().map(Target::open).transpose()?;
+    let stop = watch::on_interrupt()?;
     let mut dumping = control::dump(&pins(global)?, &request(args))?;
     let device = dumping.device.clone();
     let mut sink = Sink {
@@ -70,7 +70,7 @@ enum Form {
     Lines(BufWriter<Stdout>),
     Hex(BufWriter<Stdout>),
     Json(BufWriter<Stdout>),
-    Pcapng(pcapng::Writer<File>, pcapng::InterfaceId),
+    Pcapng(pcapng::Writer<Blocks>, pcapng::InterfaceId),
 }
 
 impl Form {
@@ -92,28 +92,33 @@ impl Form {
 impl FrameSink for Sink {
     fn frame(&mut self, frame: &TakenFrame) -> Result<()> {
         let (bytes, len) = (frame.bytes, frame.bytes.len());
-        match &mut self.form {
+        let (out, text) = match &mut self.form {
             Form::Lines(out) => {
                 let time = view::time_of_day(frame.time);
                 let line = view::frame_line(bytes, len);
-                writeln!(out, "{time} queue {} {line}", frame.queue)?;
+                (out, format!("{time} queue {} {line}", frame.queue))
             }
-            Form::Hex(out) => writeln!(out, "{}", view::hex_lines(bytes))?,
-            Form::Json(out) => writeln!(out, "{}", view::json::line(&row(&self.device, frame))?)?,
-            Form::Pcapng(writer, interface) => writer.frame(&pcapng::Frame {
-                interface: *interface,
-                time: frame.time,
-                bytes,
-                len,
-                comment: None,
-            })?,
-        }
-        Ok(())
+            Form::Hex(out) => (out, view::hex_lines(bytes)),
+            Form::Json(out) => (out, view::json::line(&row(&self.device, frame))?),
+            Form::Pcapng(writer, interface) => {
+                let frame = pcapng::Frame {
+                    interface: *interface,
+                    time: frame.time,
+                    bytes,
+                    len,
+                    comment: None,
+                };
+                return writer.frame(&frame);
+            }
+        };
+        writeln!(out, "{text}").context("cannot write to standard output")
     }
 
     fn pause(&mut self) -> Result<()> {
         match &mut self.form {
-            Form::Lines(out) | Form::Hex(out) | Form::Json(out) => Ok(out.flush()?),
+            Form::Lines(out) | Form::Hex(out) | Form::Json(out) => {
+                out.flush().context("cannot write to standard output")
+            }
             Form::Pcapng(..) => Ok(()),
         }
     }

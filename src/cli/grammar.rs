@@ -45,8 +45,9 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed at run time; 2 wrong usage; 3 not found or not attached; 4 conflict; \
-5 no permission; 6 not supported by this kernel, device or version; 7 doctor found problems, or diff a difference; \
-130 Ctrl-C ended `rule drain`";
+5 no permission; 6 not supported by this kernel, device or version; 7 doctor found problems, diff a difference, \
+or explain a packet that would not be redirected; \
+130 Ctrl-C ended `rule drain`, or a run whose output nobody reads";
 
 #[derive(Args)]
 #[command(next_help_heading = "Global options")]

@@ -12,7 +12,7 @@ use super::grammar::Global;
 use super::warnings;
 use xdpredir::control::ruleset_file::Rules;
 use xdpredir::control::{self, Pins};
-use xdpredir::error::{Exit, failure};
+use xdpredir::error::{Exit, failure, of_file};
 use xdpredir::model::{ForAnswers, Remedy, Verb};
 use xdpredir::view::{self, doctor::Row};
 
@@ -68,7 +68,7 @@ pub(super) fn read(file: &Path) -> Result<Vec<u8>> {
         let read = stdin().read_to_end(&mut bytes);
         return read.map(|_| bytes).context("cannot read standard input");
     }
-    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+    fs::read(file).map_err(|error| of_file("cannot read", file, &error))
 }
 
 /// Draws on standard error, and only on a terminal that can draw it.

@@ -1,12 +1,12 @@
 //! Where capture files are written: `--write`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{IsTerminal, stdout};
+use std::io::{self, IsTerminal, Write, stdout};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use xdpredir::error::{Exit, failure};
+use anyhow::{Result, ensure};
+use xdpredir::error::{Exit, failure, of_file};
 
 /// A file, or standard output. What a file has stays until the first frame may come, and a file that is made for
 /// nothing goes.
@@ -34,9 +34,9 @@ impl Target {
                 .write(true)
                 .create_new(make)
                 .open(path)
-                .with_context(|| format!("cannot write {}", path.display()))
+                .map_err(|error| of_file("cannot write", path, &error))
         };
-        let is_new = !path.exists();
+        let is_new = fs::symlink_metadata(path).is_err();
         Ok(Target {
             file: open(is_new)?,
             is_stdout: false,
@@ -45,12 +45,16 @@ impl Target {
     }
 
     /// The place for a capture file, without what was there.
-    pub fn begin(mut self) -> Result<File> {
-        if !self.is_stdout && self.file.metadata()?.is_file() {
+    pub fn begin(mut self) -> Result<Blocks> {
+        let can_be_cut = !self.is_stdout && self.file.metadata()?.is_file();
+        if can_be_cut {
             self.file.set_len(0)?;
         }
         self.made = None;
-        Ok(self.file.try_clone()?)
+        Ok(Blocks {
+            file: self.file.try_clone()?,
+            whole: can_be_cut.then_some(0),
+        })
     }
 }
 
@@ -59,5 +63,29 @@ impl Drop for Target {
         if let Some(path) = self.made.take() {
             let _ = fs::remove_file(path);
         }
+    }
+}
+
+/// A file that is written block by block. A disk that is full takes a part of one: this is cut off again, because
+/// readers take a file that ends half-way for damaged.
+pub struct Blocks {
+    file: File,
+    /// The bytes of whole blocks; None: it is no file of its own.
+    whole: Option<u64>,
+}
+
+impl Write for Blocks {
+    fn write(&mut self, block: &[u8]) -> io::Result<usize> {
+        let written = self.file.write_all(block);
+        match (&written, &mut self.whole) {
+            (Ok(()), Some(whole)) => *whole += block.len() as u64,
+            (Err(_), Some(whole)) => drop(self.file.set_len(*whole)),
+            _ => {}
+        }
+        written.map(|()| block.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 
-use super::RuleSelector;
 use super::selector::text;
+use super::{RuleSelector, validate};
 use crate::datapath::{
     self, Capture, Interface, Pins, RawSighting, RuleStore, Seen, Standing, WantedFrames, Watcher,
 };
@@ -70,7 +70,7 @@ pub enum Told<'a> {
 
 /// Begins a capture.
 pub fn capture(pins: &Pins, request: CaptureRequest) -> Result<Capturing> {
-    require_one_version(&request.packets)?;
+    validate::packets(&request.packets)?;
     let interfaces = interfaces(pins, &request.interfaces)?;
     let counters = match &request.rules {
         Some(selector) => {
@@ -100,16 +100,6 @@ pub fn capture(pins: &Pins, request: CaptureRequest) -> Result<Capturing> {
         interfaces: interfaces.iter().map(Interface::name).collect(),
         no_lost: seen.err().as_ref().map(refusal),
     })
-}
-
-fn require_one_version(filter: &PacketFilter) -> Result<()> {
-    match (filter.src, filter.dst) {
-        (Some(src), Some(dst)) if src.addr().is_ipv4() != dst.addr().is_ipv4() => {
-            let why = format!("{src} and {dst} are of different IP versions");
-            Err(failure(Exit::Usage, why))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn interfaces(pins: &Pins, names: &[String]) -> Result<Vec<Interface>> {

@@ -8,9 +8,7 @@ use super::validate;
 use crate::datapath::{self, Dump, DumpSpec, Interface, Pins};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
-use crate::model::{
-    Match, Mode, PacketFilter, Ports, Prefix, Proto, ReadQueue, Remedy, Taken, TakenFrame, Verb,
-};
+use crate::model::{Mode, PacketFilter, ReadQueue, Remedy, Taken, TakenFrame, Verb};
 
 /// How long nobody looks whether the run is to end.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -62,7 +60,7 @@ pub struct Dumping {
 /// Prepares all, and takes no frame yet.
 pub fn dump(pins: &Pins, request: &DumpRequest) -> Result<Dumping> {
     if let DumpedFrames::Matching(filter) = &request.what {
-        validate_filter(filter)?;
+        validate::packets(filter)?;
     }
     let device = device::by_name(&request.interface)?;
     device.require_ethernet_header()?;
@@ -90,21 +88,6 @@ fn not_attached(device: &Device) -> Error {
     let why = format!("{}: not attached", device.name);
     let status = Remedy::from(Verb::Plain("status")) + " shows the interfaces that are";
     failure(Exit::NotFound, (why, status))
-}
-
-fn validate_filter(filter: &PacketFilter) -> Result<()> {
-    let prefix = filter.dst.or(filter.src);
-    let family = prefix.map_or([0; 4].into(), |prefix| prefix.addr());
-    let any = Prefix::any_like(family);
-    validate::matches(&Match {
-        dst: filter.dst.unwrap_or(any),
-        src: filter.src.unwrap_or(any),
-        proto: filter.proto.unwrap_or(Proto::Any),
-        ports: filter.ports.unwrap_or(Ports::ANY),
-        vlan: filter.vlan,
-        inner_vlan: filter.inner_vlan,
-        ingress: None,
-    })
 }
 
 /// The interface, where it is attached.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::frame::FrameSpec;
 use super::frames;
@@ -130,9 +130,10 @@ impl Explainer<'_> {
     ) -> Result<()> {
         let (pins, interface) = (self.pins, self.interface.clone());
         rehearse(pins, &interface, |rehearsal| {
-            frames
-                .iter()
-                .try_for_each(|frame| each(self.explain(rehearsal, frame)?))
+            (1..).zip(frames).try_for_each(|(number, frame)| {
+                let explained = self.explain(rehearsal, frame);
+                each(explained.with_context(|| format!("frame {number}"))?)
+            })
         })
     }
 

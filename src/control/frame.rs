@@ -12,6 +12,8 @@ use crate::model::{Mac, Proto, VlanId};
 
 /// The payload of a frame whose length is not given.
 const PAYLOAD: usize = 8;
+/// An Ethernet header, two tags, an IPv6 header, and as much as IP can say that follows.
+const LONGEST: usize = 14 + 2 * 4 + 40 + u16::MAX as usize;
 /// Where a frame comes from whose sender is not given: locally administered (IEEE 802).
 const SENDER: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
@@ -77,6 +79,10 @@ impl FrameSpec {
         let headers = self.with_payload(interface, 0)?.len();
         let payload = match self.len {
             None => PAYLOAD,
+            Some(len) if len > LONGEST => {
+                let why = format!("len {len}: no frame has more than {LONGEST} bytes");
+                return Err(failure(Exit::Usage, why));
+            }
             Some(len) => len.checked_sub(headers).ok_or_else(|| {
                 let why = format!("len {len}: the headers of this frame have {headers} bytes");
                 failure(Exit::Usage, why)

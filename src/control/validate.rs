@@ -8,7 +8,9 @@ use anyhow::{Result, ensure};
 use super::error::{Error, Field};
 use crate::datapath;
 use crate::error::Failure;
-use crate::model::{HashOf, Locator, Match, Prefix, Proto, Reply, Rewrite, Rewriting, Rule};
+use crate::model::{
+    HashOf, Locator, Match, PacketFilter, Ports, Prefix, Proto, Reply, Rewrite, Rewriting, Rule,
+};
 
 const ONE_VERSION: &str = "give both as IPv4 or both as IPv6";
 
@@ -47,6 +49,22 @@ pub fn matches(matches: &Match) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// All parts of a filter can be true of one packet.
+pub fn packets(filter: &PacketFilter) -> Result<()> {
+    let prefix = filter.dst.or(filter.src);
+    let family = prefix.map_or([0; 4].into(), |prefix| prefix.addr());
+    let any = Prefix::any_like(family);
+    matches(&Match {
+        dst: filter.dst.unwrap_or(any),
+        src: filter.src.unwrap_or(any),
+        proto: filter.proto.unwrap_or(Proto::Any),
+        ports: filter.ports.unwrap_or(Ports::ANY),
+        vlan: filter.vlan,
+        inner_vlan: filter.inner_vlan,
+        ingress: None,
+    })
 }
 
 /// Frames are not forwarded to the interface where they arrive.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, OpenObject, libbpf_sys};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, OpenObject, Program, libbpf_sys};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -29,6 +29,8 @@ use crate::model::{ETHERNET_MTU, Mode, PacketFilter, Purpose, ReadQueue};
 const WANTED: &str = ".rodata.wanted";
 const TAKING: &str = ".data.taking";
 const READERS: &str = "readers";
+
+const GONE: &str = "the device is gone, or in another network namespace";
 
 /// The key of a map with one entry.
 const FIRST: [u8; 4] = [0; 4];
@@ -61,8 +63,13 @@ pub struct Dump {
 
 /// How frames get to the program.
 enum Way {
-    /// By a link that nothing pins.
-    Link(#[expect(dead_code, reason = "is there to be dropped")] OwnedFd),
+    /// By a link that nothing pins, of a program with this number at this device.
+    Link {
+        #[expect(dead_code, reason = "is there to be dropped")]
+        link: OwnedFd,
+        program: u32,
+        ifindex: u32,
+    },
     StandIn(StandIn),
     /// By rules of the interface.
     Rules(Interface),
@@ -78,7 +85,11 @@ impl Dump {
         if let Some(foreign) = Foreign::find(device.ifindex)? {
             let (name, whose) = (&device.name, foreign.describe());
             let why = format!("{name} has another XDP {whose}");
-            return Err(failure(Exit::Conflict, (why, "detach that first")));
+            let remedy = match foreign.takes() {
+                true => "end the run that takes frames there first",
+                false => "detach that first",
+            };
+            return Err(failure(Exit::Conflict, (why, remedy)));
         }
         let wanted = encode(filter);
         let choice = choose(device, spec.mode, Purpose::Rules, &[])?;
@@ -97,9 +108,13 @@ impl Dump {
             link = mode::link(&program, device, mode);
         }
         let what = format!("{} takes no program in {mode} mode", device.name);
-        let link = link.map_err(|refused| refused.of(&what))?;
+        let way = Way::Link {
+            link: link.map_err(|refused| refused.of(&what))?,
+            program: Program::id_from_fd(program.as_fd())?,
+            ifindex: device.ifindex,
+        };
         let (readers, taking) = maps;
-        Dump::by(pins, spec, mode, Way::Link(link), readers, Some(taking))
+        Dump::by(pins, spec, mode, way, readers, Some(taking))
     }
 
     /// Before the program of an interface, which meets what is not taken.
@@ -201,9 +216,16 @@ impl Dump {
         let name = &self.device;
         let ended = |why: &str| Err(failure(Exit::Failed, format!("{name}: {why}")));
         if self.sockets.iter().any(|socket| socket.check().is_err()) {
-            return ended("the device is gone, or in another network namespace");
+            return ended(GONE);
         }
         match &self.way {
+            Some(Way::Link {
+                program, ifindex, ..
+            }) => match sys::xdp_query(*ifindex) {
+                Ok(state) if state.programs().contains(program) => Ok(()),
+                Ok(_) => ended("the program that takes frames was taken off, or replaced"),
+                Err(_) => ended(GONE),
+            },
             Some(Way::StandIn(stand_in)) => match stand_in.look(&self.pins)? {
                 Standing::Stands => Ok(()),
                 Standing::Replaced => ended("another run has replaced the interface's program"),
@@ -217,7 +239,7 @@ impl Dump {
                     false => ended("the interface was detached, or attached again"),
                 }
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 

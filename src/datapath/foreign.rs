@@ -23,6 +23,9 @@ const CHAINS: &str = "xdpredir_chain";
 /// What the one is called that passes all.
 const PASSES: &str = "xdpredir_pass";
 
+/// What the one is called that takes frames as long as a run lives.
+const TAKES: &str = "xdpredir_dump";
+
 /// Whether a program with this name is one of this command that redirects.
 pub fn is_ours(name: &str) -> bool {
     name == REDIRECTS || name == CHAINS
@@ -46,6 +49,11 @@ impl Foreign {
     /// Whether it is what a fix of this command puts at peers.
     pub fn passes(&self) -> bool {
         self.name == PASSES
+    }
+
+    /// Whether another run of this command takes frames by it.
+    pub fn takes(&self) -> bool {
+        self.name == TAKES
     }
 
     /// The program on an interface that isn't ours; None where there is none.

@@ -167,8 +167,8 @@ fn foreign(wanted: &Wanted, purpose: Purpose, chosen: Mode) -> Result<Option<For
     let stays = |found: &&Foreign| match wanted.others {
         Others::Refuse => true,
         Others::Replace => false,
-        // It would take packets by rules before ours.
-        Others::Chain => found.redirects(),
+        // It would take packets by rules before ours, or stay when the run has ended that reads what it takes.
+        Others::Chain => found.redirects() || found.takes(),
     };
     let Some(found) = foreign.as_ref().filter(stays) else {
         return Ok(foreign.filter(|_| !beside));
@@ -184,10 +184,11 @@ fn foreign(wanted: &Wanted, purpose: Purpose, chosen: Mode) -> Result<Option<For
     };
     let or = match beside {
         true => "detach that, or have packets meet it first with ",
+        false if found.takes() => "end the run that takes frames there, or replace it with ",
         false => "detach that, or replace it with ",
     };
     let mut remedy = Remedy::from(or) + force;
-    if !beside && !for_answers && !found.redirects() {
+    if !beside && !for_answers && !found.redirects() && !found.takes() {
         let chain = Verb::ChainForeign(name.clone());
         remedy = remedy + ", or have it asked first with " + chain;
     }

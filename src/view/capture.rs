@@ -137,7 +137,7 @@ impl<W: Write> CaptureFile<W> {
         if let Some(known) = self.interfaces.get(&key) {
             return Ok(*known);
         }
-        let name = format!("{} {}", escape(device), stage.name());
+        let name = format!("{device} {}", stage.name());
         let new = self.writer.interface(&name)?;
         self.interfaces.insert(key, new);
         Ok(new)

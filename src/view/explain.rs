@@ -20,13 +20,13 @@ const ROW: usize = 16;
 /// All of it, with an empty line at the end.
 pub fn explanation(explained: &Explanation, shell: &Shell) -> String {
     let mut text = Lines::default();
-    let (name, mode) = (&explained.ifname, explained.mode);
+    let (name, mode) = (escape(&explained.ifname), explained.mode);
     text.line(
         "frame",
         &format!("{} bytes at {name} ({mode})", explained.before.len()),
     );
     if !explained.chain.is_empty() {
-        let names = explained.chain.join(", ");
+        let names = escape(&explained.chain.join(", "));
         text.line("chain", &format!("as if all of these pass it on: {names}"));
     }
     text.line("parsed as", &parsed(explained.parsed.as_ref()));

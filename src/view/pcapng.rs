@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use pcap_parser::{
     EnhancedPacketBlock, InterfaceDescriptionBlock, Linktype, OptionCode, PcapNGOption,
     SectionHeaderBlock, ToVec,
 };
+
+use super::escape::escape;
 
 /// Times are counted in nanoseconds.
 const NANOSECONDS: u8 = 9;
@@ -56,7 +58,7 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// Adds an interface whose frames have Ethernet headers.
+    /// Adds an interface whose frames have Ethernet headers. Others may show its name on terminals.
     pub fn interface(&mut self, name: &str) -> Result<InterfaceId> {
         self.write(InterfaceDescriptionBlock {
             block_type: 0,
@@ -64,7 +66,7 @@ impl<W: Write> Writer<W> {
             linktype: Linktype::ETHERNET,
             reserved: 0,
             snaplen: NO_LIMIT,
-            options: vec![option(OptionCode::IfName, name)],
+            options: vec![option(OptionCode::IfName, &escape(name))],
             block_len2: 0,
             if_tsresol: NANOSECONDS,
             if_tsoffset: 0,
@@ -102,8 +104,8 @@ impl<W: Write> Writer<W> {
         let bytes = block
             .to_vec()
             .map_err(|error| anyhow!("a block of a capture file: {error:?}"))?;
-        self.out.write_all(&bytes).and_then(|()| self.out.flush())?;
-        Ok(())
+        let written = self.out.write_all(&bytes).and_then(|()| self.out.flush());
+        written.context("cannot write the capture file")
     }
 }
 
@@ -159,7 +161,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let mut writes = Writes::default();
         let mut writer = Writer::new(&mut writes).expect("a file");
-        writer.interface("lan").expect("an interface");
+        writer.interface("l\u{1b}n").expect("an interface");
         let wan = writer.interface("wan").expect("an interface");
         let long = "é".repeat(LONGEST_OPTION);
         for comment in [None, Some("by a rule"), Some(&long)] {
@@ -194,7 +196,7 @@ mod tests {
                 _ => {}
             }
         }
-        assert_eq!(names, ["lan", "wan"]);
+        assert_eq!(names, ["l\\x1bn", "wan"]);
         let cut = long[..LONGEST_OPTION].to_string();
         assert_eq!(comments, [None, Some("by a rule".into()), Some(cut)]);
     }

@@ -1,10 +1,17 @@
 //! Repeated output, until Ctrl-C.
 
 use std::io::{Write, stdout};
+use std::process::exit;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+
+/// `timeout` and others send a signal twice, at once.
+const LOOKED_AT_WITHIN: Duration = Duration::from_secs(1);
+
+/// The exit code of a run that did not come to its end, as shells have it for SIGINT.
+pub const INTERRUPTED: u8 = 130;
 
 /// Prints one line after another, and flushes each.
 pub fn lines(interval: Duration, mut next: impl FnMut() -> Result<String>) -> Result<()> {
@@ -64,11 +71,17 @@ pub fn until(
     }
 }
 
-/// Receives Ctrl-C, SIGTERM and SIGHUP, which would otherwise end the run with the terminal unrestored.
+/// Receives Ctrl-C, SIGTERM and SIGHUP, which would otherwise end the run with the terminal unrestored. A later one
+/// ends it at once where the first has not been looked at: nobody reads what it writes.
 pub fn on_interrupt() -> Result<Receiver<()>> {
     let (send, receive) = mpsc::sync_channel(1);
+    let mut sent = None;
     ctrlc::set_handler(move || {
-        let _ = send.try_send(());
+        if send.try_send(()).is_ok() {
+            sent = Some(Instant::now());
+        } else if sent.is_some_and(|sent| sent.elapsed() > LOOKED_AT_WITHIN) {
+            exit(INTERRUPTED.into());
+        }
     })
     .context("cannot handle Ctrl-C")?;
     Ok(receive)

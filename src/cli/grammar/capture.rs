@@ -15,15 +15,13 @@ pub struct Capture {
     #[arg(value_name = "IFACE", value_hint = ValueHint::Other)]
     pub interfaces: Vec<String>,
 
-    #[command(flatten)]
-    pub packets: Packets,
-
     /// Only packets with these outcomes
     #[arg(long, value_name = "OUTCOME,…", value_delimiter = ',', value_parser = outcome())]
     pub outcome: Vec<&'static str>,
 
-    /// Only frames at these stages
-    #[arg(long, value_enum, value_name = "STAGE,…", value_delimiter = ',', default_values_t = [Stage::Arrived, Stage::Left, Stage::Lost])]
+    /// Only frames at these stages [default: all]
+    #[arg(long, value_enum, value_name = "STAGE,…", value_delimiter = ',', hide_default_value = true,
+          default_values_t = [Stage::Arrived, Stage::Left, Stage::Lost])]
     pub stage: Vec<Stage>,
 
     /// Write a capture file (pcapng) in place of lines, as Wireshark and tcpdump read it; - is standard output
@@ -42,11 +40,15 @@ pub struct Capture {
     /// Take one packet of N, at random, and all of its stages
     #[arg(long, value_name = "1/N", default_value = "1/1", value_parser = sample, hide_default_value = true)]
     pub sample: u32,
+
+    // The last one: the heading of its options would be that of others behind it, too.
+    #[command(flatten)]
+    pub packets: Packets,
 }
 
 /// Which packets are taken, as they arrive.
 #[derive(Args)]
-#[command(next_help_heading = "Packets")]
+#[command(next_help_heading = "Which packets")]
 pub struct Packets {
     /// Only packets that rules took. The options below then select rules, as `rule list` does, in place of packets
     #[arg(long)]

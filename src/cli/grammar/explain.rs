@@ -73,7 +73,7 @@ pub struct Explain {
     pub len: Option<usize>,
 
     /// Flags of the TCP segment
-    #[arg(long, value_parser = one_of(TcpFlag::ALL, TcpFlag::name), value_delimiter = ',', default_value = "syn")]
+    #[arg(long, value_name = "FLAG,…", value_parser = one_of(TcpFlag::ALL, TcpFlag::name), value_delimiter = ',', default_value = "syn")]
     pub tcp_flags: Vec<TcpFlag>,
 
     /// Destination MAC address [default: that of the interface]

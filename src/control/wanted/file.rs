@@ -8,9 +8,12 @@ use anyhow::{Context, Result};
 
 use super::{Source, Sources};
 use crate::control::ruleset_file::bad;
+use crate::error::of_file;
 
 /// What standard input is called.
 const STDIN: &str = "-";
+
+const CANNOT: &str = "cannot read";
 
 /// Reads files, all files of directories that are TOML or JSON, in the order of their names, and standard input
 /// for `-`.
@@ -26,7 +29,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Sources> {
         }
         for file in files(path)? {
             let name = file.display().to_string();
-            let bytes = fs::read(&file).with_context(|| format!("cannot read {name}"))?;
+            let bytes = fs::read(&file).map_err(|error| of_file(CANNOT, &file, &error))?;
             all.push(source(name, bytes)?);
         }
     }
@@ -46,10 +49,10 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }
-    let cannot = || format!("cannot read {}", path.display());
+    let cannot = |error| of_file(CANNOT, path, &error);
     let mut files = Vec::new();
-    for entry in fs::read_dir(path).with_context(cannot)? {
-        let file = entry.with_context(cannot)?.path();
+    for entry in fs::read_dir(path).map_err(cannot)? {
+        let file = entry.map_err(cannot)?.path();
         if is_meant(&file) {
             files.push(file);
         }

@@ -1,4 +1,7 @@
 //! What was typed, of the bytes that a terminal sends.
+//!
+//! crossterm 0.29 reads keys, too, but tries again for ever where the terminal has gone (its issue 793), waits for the
+//! rest of a sequence however long that takes, and cannot be waited for together with signals.
 
 /// A key that means something here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

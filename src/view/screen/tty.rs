@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use nix::sys::termios::{FlushArg, LocalFlags, SetArg, Termios, tcflush, tcgetattr, tcsetattr};
 use nix::unistd;
 
 use super::keys::{Key, Keys};
@@ -187,6 +187,10 @@ impl Tty {
 
 impl Drop for Tty {
     fn drop(&mut self) {
+        // The rest of a paste is not for the shell.
+        if self.has_keys() {
+            let _ = tcflush(stdin(), FlushArg::TCIFLUSH);
+        }
         self.put_back();
         let _ = stdout().flush();
         let _ = self.blocked.thread_unblock();
