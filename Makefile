@@ -8,7 +8,7 @@ BINARY = $(TARGET)/release/xdpredir
 # Debian and Ubuntu packages that a build, a test or the demo needs.
 PACKAGES = bind9-dnsutils busybox-static clang clang-format cpio curl debian-archive-keyring dnsmasq-base ethtool gcc \
 	iperf3 iproute2 kmod libc6-dev libelf-dev make netcat-openbsd nftables openssl pkg-config procps \
-	python3-jsonschema qemu-system-x86 socat systemd tmux tshark udev util-linux zlib1g-dev
+	python3-jsonschema qemu-system-x86 socat systemd tmux tshark udev util-linux xdp-tools zlib1g-dev
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 # Cargo builds as the user, and runs what it built as root.
 RUNNER = 'target."cfg(all())".runner = ["sudo", "-E"]'

@@ -25,6 +25,7 @@ fn main() {
         "bpf/dump",
         "bpf/xdpredir_dump",
         "bpf/chain",
+        "bpf/join",
     ];
     if env::var_os("CARGO_FEATURE_BENCH").is_some() {
         sources.extend(["benches/bench", "benches/tc"]);
@@ -59,6 +60,7 @@ fn main() {
 fn skeleton(clang: &Path, source: &Path, output: &Path) {
     let built = SkeletonBuilder::new()
         .source(source)
+        .obj(output.with_extension("").with_extension("bpf.o"))
         .clang(clang)
         .clang_args([
             "-Wall",

@@ -16,6 +16,7 @@ mod delivery;
 mod demo;
 mod devices;
 mod discovery;
+mod dispatcher;
 mod doctor;
 mod drain;
 mod dump;

@@ -47,6 +47,7 @@ struct interface {
 	__u32 stands_for; /* of a stand-in: the id of the program in whose place it runs; see
 			     stand_in.h */
 	__u32 sockets;	  /* 1: the kernel has sockets that take packets from rules (AF_XDP) */
+	__u32 joined;	  /* 1: libxdp's dispatcher calls it: see join.bpf.c */
 };
 #define MODE_NATIVE 1
 #define MODE_SKB    2
@@ -62,6 +63,6 @@ struct interface {
 #define LEDGER_UNWANTED	   1 /* attach --no-ledger */
 #define LEDGER_UNAVAILABLE 2 /* the kernel has no BTF, or refused the tracing programs */
 
-_Static_assert(sizeof(struct interface) == 124, "interface");
+_Static_assert(sizeof(struct interface) == 128, "interface");
 
 #endif

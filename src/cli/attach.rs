@@ -60,7 +60,7 @@ impl From<&grammar::Attach> for AttachRequest {
             others: match (args.force, args.chain_foreign) {
                 (true, _) => Others::Replace,
                 (_, true) => Others::Chain,
-                _ => Others::Refuse,
+                _ => Others::Join(args.priority),
             },
             ledger: !args.no_ledger,
             policy: args.policy.clone(),

@@ -187,6 +187,12 @@ pub struct Attach {
     #[arg(long, conflicts_with = "force")]
     pub chain_foreign: bool,
 
+    /// Where libxdp's dispatcher (`xdp-loader`) is attached, which ours joins: programs with a lower priority come
+    /// before ours [default: 50]
+    #[arg(long, value_name = "N", conflicts_with_all = ["force", "chain_foreign"],
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub priority: Option<u32>,
+
     /// Do not count the frames that the kernel loses after the redirect
     #[arg(long)]
     pub no_ledger: bool,

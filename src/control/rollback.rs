@@ -156,7 +156,7 @@ fn wanted(
                 mode: entry.mode.mode(),
                 ledger: entry.ledger,
                 policy: Some(policy),
-                others: Others::Refuse,
+                others: Others::default(),
             }),
             Err(error) => missing.push(MissingInterface {
                 ifname: entry.name,

@@ -145,6 +145,8 @@ fn attachment(pins: &Pins, store: &RuleStore, interface: &Interface) -> Result<I
         mode: interface.mode,
         purpose: interface.purpose,
         program_id: ids.as_ref().map(|ids| ids.program),
+        joined: interface.joined,
+        priority: ids.as_ref().and_then(|ids| ids.priority),
         link_id: ids.and_then(|ids| ids.link),
         state,
         version: interface.version.clone(),

@@ -256,7 +256,7 @@ plain! {
     flow_key = 40;
     flow_table = 16;
     flow_tags = 64;
-    interface = 124;
+    interface = 128;
     locator = LOCATOR_LEN;
     only_rule = 64;
     place = 8;

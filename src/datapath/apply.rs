@@ -49,14 +49,33 @@ pub struct Wanted {
 }
 
 /// What becomes of another XDP program that is attached there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
-    /// It stays, and ours is not attached.
-    #[default]
-    Refuse,
+    /// It stays. If it is libxdp's dispatcher, ours joins its programs, with this priority; otherwise ours is not
+    /// attached. With a priority, there has to be a dispatcher.
+    Join(Option<u32>),
     Replace,
     /// It is asked before ours.
     Chain,
+}
+
+/// The priority of ours where nobody says another one: that of libxdp.
+const PRIORITY: u32 = 50;
+
+impl Others {
+    /// That in a dispatcher; None: it is not to join one.
+    pub fn priority(self) -> Option<u32> {
+        match self {
+            Others::Join(priority) => Some(priority.unwrap_or(PRIORITY)),
+            _ => None,
+        }
+    }
+}
+
+impl Default for Others {
+    fn default() -> Self {
+        Others::Join(None)
+    }
 }
 
 /// What the interfaces of a network namespace are to be.
@@ -210,7 +229,9 @@ impl<'a> Change<'a> {
         all.retain(|wanted| seen.insert(wanted.device.ifindex));
         for wanted in all {
             match live(self.pins, self.before, wanted.device.ifindex)? {
-                Some(interface) => attached.push(already(interface, wanted, self.wanted)?),
+                Some(interface) => {
+                    attached.push(already(self.pins, interface, wanted, self.wanted)?)
+                }
                 None => new.push(wanted),
             }
         }
@@ -402,7 +423,12 @@ fn live<'a>(pins: &Pins, before: &'a [Interface], ifindex: u32) -> Result<Option
 }
 
 /// What there is to say of an interface that is attached already.
-fn already(interface: &Interface, wanted: &Wanted, all: &Interfaces) -> Result<Attached> {
+fn already(
+    pins: &Pins,
+    interface: &Interface,
+    wanted: &Wanted,
+    all: &Interfaces,
+) -> Result<Attached> {
     let (name, was_for_answers) = (&wanted.device.name, interface.purpose == Purpose::Answers);
     let policy = wanted.policy.unwrap_or(interface.policy);
     if policy != interface.policy && !was_for_answers && !all.change_attached {
@@ -416,9 +442,20 @@ fn already(interface: &Interface, wanted: &Wanted, all: &Interfaces) -> Result<A
         let detach = Remedy::from("to change it, ") + Verb::Detach(vec![name.clone()]) + " first";
         return Err(failure(Exit::Conflict, (why, detach)));
     }
+    if let Others::Join(Some(priority)) = wanted.others
+        && interface.ids(pins)?.priority != Some(priority)
+    {
+        let why =
+            format!("{name} is attached, and not with priority {priority} in libxdp's dispatcher");
+        let detach = Remedy::from("to change that, ") + Verb::Detach(vec![name.clone()]) + " first";
+        return Err(failure(Exit::Conflict, (why, detach)));
+    }
     let reason = "already attached".into();
     let ledger = match (all.change_attached, interface.ledger) {
         (true, LedgerState::On) if !wanted.ledger => LedgerState::Unwanted,
+        (true, LedgerState::Unwanted) if wanted.ledger && interface.joined => {
+            LedgerState::Unavailable
+        }
         (true, LedgerState::Unwanted) if wanted.ledger => LedgerState::On,
         (_, ledger) => ledger,
     };

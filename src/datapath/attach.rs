@@ -119,7 +119,7 @@ pub(super) fn attach_for_answers(
         mode: None,
         ledger: !before.iter().any(unwanted),
         policy: None,
-        others: Others::Refuse,
+        others: Others::default(),
     };
     let means = Means {
         pins,

@@ -1,9 +1,9 @@
 //! What keeps the program at an interface when the command has ended: a link or, at the tc hook of kernels that have
-//! no links there (before Linux 6.6), a filter; or nothing but the device, where ours has taken the place of an XDP
-//! program that netlink had attached.
+//! no links there (before Linux 6.6), a filter; or libxdp's dispatcher, which calls it; or nothing but the device, where
+//! ours has taken the place of an XDP program that netlink had attached.
 //!
 //! A pinned link attaches, and the interface is attached if, and only if, `link` is there. A filter attaches whatever
-//! is pinned, and so does netlink. So the program is pinned first, as `filter-new`, and last: then the interface is
+//! is pinned, and so do the others. So the program is pinned first, as `filter-new`, and last: then the interface is
 //! attached if, and only if, its device has that program. Under the name `filter`, it was attached. What a killed run
 //! has left under the other name, the next one brings to its end.
 
@@ -19,7 +19,7 @@ use super::bpffs::{At, exists, remove_file, remove_tree};
 use super::foreign::{Foreign, is_ours};
 use super::interface::runs;
 use super::mode::{self, Refused};
-use super::{Pins, chain, filter, holder, sys};
+use super::{Pins, chain, dispatcher, filter, holder, sys};
 use crate::error::{Exit, one_line};
 use crate::host::device::{self, Device};
 use crate::model::{LinkState, Mode};
@@ -32,6 +32,8 @@ pub struct Ids {
     /// The device's index where it is now; 0 where it has the program no more.
     pub ifindex: u32,
     pub state: LinkState,
+    /// In libxdp's dispatcher; None: it is in none.
+    pub priority: Option<u32>,
 }
 
 /// What is pinned of an attachment.
@@ -125,6 +127,7 @@ fn ids_from(info: &LinkInfo, at: u32) -> Ids {
         link: Some(info.id),
         ifindex,
         state,
+        priority: None,
     }
 }
 
@@ -141,6 +144,7 @@ fn ids_of_filter(path: &Path, at: u32) -> Result<Ids> {
         } else {
             without_program(at)
         },
+        priority: holder::priority(at, program.as_fd())?,
     })
 }
 
@@ -204,6 +208,15 @@ pub fn take_in(pins: &Pins, ifindex: u32, foreign: &Foreign, entry: BorrowedFd<'
         true => Ok(()),
         false => fs::rename(&new, pins.filter(ifindex)).at("cannot rename", &new),
     }
+}
+
+/// Has libxdp's dispatcher call a program that is prepared for it. The next run after one that is killed tells by the
+/// dispatcher whether that was done.
+pub fn join(pins: &Pins, ifindex: u32, mode: Mode, priority: u32, program: &OwnedFd) -> Result<()> {
+    let new = pins.new_filter(ifindex);
+    sys::pin(program.as_fd(), &new)?;
+    dispatcher::join(pins, ifindex, mode, priority)?;
+    fs::rename(&new, pins.filter(ifindex)).at("cannot rename", &new)
 }
 
 /// Has another program take the place of the one at an interface, in one step.

@@ -9,7 +9,7 @@ use libbpf_rs::{ErrorKind, Program, Xdp, XdpFlags};
 
 use super::log::{Notice, say};
 use super::mode::flags;
-use super::sys;
+use super::{dispatcher, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::{self, Device};
 use crate::model::Mode;
@@ -41,9 +41,14 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    /// Whether it is a program of this command, attached from other pins or in another namespace.
+    /// Whether it is a program of this command, attached from other pins or in another namespace, or calls one.
     pub fn redirects(&self) -> bool {
-        is_ours(&self.name)
+        is_ours(&self.name) || self.is_dispatcher() && dispatcher::calls_ours(self.id)
+    }
+
+    /// Whether it is libxdp's, which calls programs by their priorities.
+    pub fn is_dispatcher(&self) -> bool {
+        dispatcher::is_one(&self.name)
     }
 
     /// Whether it is what a fix of this command puts at peers.

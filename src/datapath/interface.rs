@@ -62,6 +62,8 @@ pub struct Interface {
     pub ledger: LedgerState,
     /// Frames in several buffers come along.
     pub frags: bool,
+    /// libxdp's dispatcher calls the program.
+    pub joined: bool,
     /// Frames that are redirected to it natively arrive.
     pub reachable: bool,
     /// As it is now.
@@ -98,6 +100,7 @@ impl Interface {
                 _ => LedgerState::Unavailable,
             },
             frags: config.frags != 0,
+            joined: config.joined != 0,
             reachable: config.reachable != 0,
             purpose: policy::purpose(&stance),
             policy: policy::decode(stance),

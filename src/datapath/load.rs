@@ -22,7 +22,7 @@ use super::ruleset::slots;
 use super::schema::{CONFIG, OWN, SHARED, Schema, difference, pin_of};
 use super::state::has_state;
 use super::version::{missing_maps, this_version};
-use super::{Pins, banks, policy, refusal, ruleset, stand_in, sys};
+use super::{Pins, banks, dispatcher, policy, refusal, ruleset, stand_in, sys};
 use crate::host::device::{self, Device};
 use crate::host::{netns, xdp};
 use crate::model::{LedgerState, Mode, Purpose};
@@ -39,6 +39,8 @@ pub struct Variant {
     pub mode: Mode,
     /// Frames in several buffers come along.
     pub frags: bool,
+    /// libxdp's dispatcher calls it.
+    pub joined: bool,
     pub ledger: LedgerState,
     pub purpose: Purpose,
     /// None: whether egress devices have a link is not known.
@@ -191,6 +193,7 @@ pub fn try_out() -> Result<()> {
     let variant = Variant {
         mode: Mode::Skb,
         frags: false,
+        joined: false,
         ledger: LedgerState::On,
         purpose: Purpose::Answers, // so that all of the program is verified
         links: LinkLayout::of_kernel().ok(),
@@ -229,9 +232,12 @@ pub(super) fn open<'a, B: SkelBuilder<'a>>(
             _ => {}
         }
     }
-    if constants.frags != 0 {
-        for mut program in open.open_object_mut().progs_mut() {
+    for mut program in open.open_object_mut().progs_mut() {
+        if constants.frags != 0 {
             program.set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
+        }
+        if constants.joined != 0 {
+            dispatcher::fit(&mut program);
         }
     }
     Ok((open, banks))
@@ -278,6 +284,7 @@ pub fn config(device: &Device, variant: Variant) -> Result<abi::interface> {
             Mode::Tc => abi::MODE_TC,
         },
         frags: variant.frags.into(),
+        joined: variant.joined.into(),
         ledger: number_of(variant.ledger),
         answers: answers(device, variant.mode)?,
         reachable: is_reachable(device)?.into(),

@@ -15,6 +15,7 @@ mod cause;
 mod chain;
 mod counters;
 mod detach;
+mod dispatcher;
 mod drop_reasons;
 mod dump;
 mod error;

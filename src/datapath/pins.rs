@@ -12,6 +12,7 @@
 //!     state/journal/               the journal of doctor's fixes
 //!     state/passes/                links of the pass program, by network namespace and device
 //!     state/if-<ifindex>/chain/<N> other people's programs that are asked before ours; N is the entry program's number
+//!     state/if-<ifindex>/joined    the slot by which libxdp's dispatcher calls our program
 //!     state/if-<ifindex>/          outcomes, config, policy; link or filter: attached by it, as far as policy says so
 //! ```
 //! An ifindex means something in one network namespace only, hence the cookie.
@@ -89,7 +90,12 @@ impl Pins {
         self.interface(ifindex).join("chain")
     }
 
-    /// The program of an interface's filter, or the one that netlink attached there.
+    /// The slot of the program that libxdp's dispatcher calls at an interface.
+    pub(super) fn joined(&self, ifindex: u32) -> PathBuf {
+        self.interface(ifindex).join("joined")
+    }
+
+    /// The program of an interface's filter, or the one that netlink attached there, or that a dispatcher calls.
     pub(super) fn filter(&self, ifindex: u32) -> PathBuf {
         self.interface(ifindex).join("filter")
     }

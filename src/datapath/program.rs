@@ -8,18 +8,22 @@ use super::apply::{Others, Wanted};
 use super::attach::Attached;
 use super::attachment::{self, place};
 use super::chain::{self, Chain, Code, Member};
+use super::dispatcher;
 use super::foreign::{Foreign, Replaced};
 use super::interface::{Interface, constants_of};
 use super::kernel_layout::LinkLayout;
 use super::load::{Variant, config, load, load_first, load_successor, number_of, take_place};
 use super::mode::{Choice, Refused, choose};
 use super::{Error, Pins, abi, policy};
-use crate::error::{Exit, Failure, failure, refusal};
+use crate::error::{Exit, Failure, failure, one_line, refusal};
 use crate::host::device::Device;
 use crate::host::xdp;
 use crate::model::{ETHERNET_MTU, LedgerState, Mode, Purpose, Refusal, Remedy, Verb, Verdicts};
 
-/// A program that is loaded for a device, and the one that it is to replace, or to ask.
+/// Why there is no ledger in libxdp's dispatcher.
+const ANOTHER_ID: &str = "where the kernel tells of lost frames, it names libxdp's dispatcher, which another one replaces at each change";
+
+/// A program that is loaded for a device, and the one that it is to replace, to ask, or to join.
 pub struct Loaded<'a> {
     wanted: &'a Wanted,
     variant: Variant,
@@ -58,15 +62,21 @@ impl<'a> Loaded<'a> {
         let mut choice = choose(device, wanted.mode, means.purpose, means.before)?;
         let foreign = foreign(wanted, means.purpose, choice.mode)?;
         let taken_in = foreign.as_ref().filter(|_| wanted.others == Others::Chain);
-        if let Some(foreign) = taken_in {
-            choice = beside(wanted, foreign)?;
+        let joined = foreign
+            .as_ref()
+            .filter(|_| wanted.others.priority().is_some());
+        if let Some(foreign) = taken_in.or(joined) {
+            choice = mode_of(wanted, foreign)?;
         }
+        require_dispatcher(wanted, joined)?;
         let mut variant = Variant {
             mode: choice.mode,
             frags: false,
-            ledger: match wanted.ledger {
-                true => LedgerState::On,
-                false => LedgerState::Unwanted,
+            joined: joined.is_some(),
+            ledger: match (wanted.ledger, joined) {
+                (true, None) => LedgerState::On,
+                (true, Some(_)) => LedgerState::Unavailable,
+                (false, _) => LedgerState::Unwanted,
             },
             purpose: means.purpose,
             links: means.links.as_ref().ok().copied(),
@@ -84,6 +94,12 @@ impl<'a> Loaded<'a> {
             loaded = load(variant);
         }
         let program = loaded?;
+        if let Some(foreign) = joined {
+            let (pins, purpose, mode) = (means.pins, means.purpose, choice.mode);
+            let ready = dispatcher::prepare(pins, device.ifindex, foreign.program(), &program);
+            ready.map_err(|error| stays_alone(wanted, purpose, mode, foreign, Some(&error)))?;
+            refused = wanted.ledger.then(|| ANOTHER_ID.into());
+        }
         Ok(Loaded {
             wanted,
             variant,
@@ -109,12 +125,14 @@ impl<'a> Loaded<'a> {
             foreign,
         } = self;
         let policy = policy::named(policy.unwrap_or_default());
-        if let (Some(foreign), Others::Chain) = (&foreign, wanted.others) {
-            let taken = attachment::take_in(pins, device.ifindex, foreign, program.as_fd());
-            let name = &device.name;
-            taken.with_context(|| format!("cannot take in {} at {name}", foreign.describe()))?;
+        if let Some(foreign) = foreign
+            .as_ref()
+            .filter(|_| wanted.others != Others::Replace)
+        {
+            beside(pins, wanted, variant, foreign, &program)?;
+            let taken_in = wanted.others == Others::Chain;
             return Ok(Attached {
-                taken_in: Some(foreign.describe()),
+                taken_in: taken_in.then(|| foreign.describe()),
                 no_ledger,
                 no_links,
                 policy,
@@ -158,21 +176,33 @@ impl<'a> Loaded<'a> {
     }
 }
 
-/// The program of others that ours is to replace. An XDP program and a tc program run one after the other;
-/// where both are of this command, packets would meet rules twice.
+/// The program of others that ours is to replace, to ask or to join. An XDP program and a tc program run one after the
+/// other; where both are of this command, packets would meet rules twice.
 fn foreign(wanted: &Wanted, purpose: Purpose, chosen: Mode) -> Result<Option<Foreign>> {
     let beside = chosen == Mode::Tc;
     let in_the_way = |foreign: &Foreign| !beside || foreign.redirects();
     let foreign = Foreign::find(wanted.device.ifindex)?.filter(in_the_way);
     let stays = |found: &&Foreign| match wanted.others {
-        Others::Refuse => true,
+        Others::Join(_) => !found.is_dispatcher() || found.redirects(),
         Others::Replace => false,
         // It would take packets by rules before ours, or stay when the run has ended that reads what it takes.
         Others::Chain => found.redirects() || found.takes(),
     };
-    let Some(found) = foreign.as_ref().filter(stays) else {
-        return Ok(foreign.filter(|_| !beside));
-    };
+    match foreign.as_ref().filter(stays) {
+        Some(found) => Err(stays_alone(wanted, purpose, chosen, found, None)),
+        None => Ok(foreign.filter(|_| !beside)),
+    }
+}
+
+/// Ours is not attached because of another program, which it cannot join for that reason.
+fn stays_alone(
+    wanted: &Wanted,
+    purpose: Purpose,
+    chosen: Mode,
+    found: &Foreign,
+    reason: Option<&anyhow::Error>,
+) -> anyhow::Error {
+    let beside = chosen == Mode::Tc;
     // For the user, rules would be what the mode is chosen for.
     let for_answers = purpose == Purpose::Answers;
     let (name, whose) = (&wanted.device.name, found.describe());
@@ -189,15 +219,59 @@ fn foreign(wanted: &Wanted, purpose: Purpose, chosen: Mode) -> Result<Option<For
     };
     let mut remedy = Remedy::from(or) + force;
     if !beside && !for_answers && !found.redirects() && !found.takes() {
-        let chain = Verb::ChainForeign(name.clone());
-        remedy = remedy + ", or have it asked first with " + chain;
+        remedy = match found.is_dispatcher() {
+            // Newer kernels let no program call one that others extend.
+            true => {
+                remedy
+                    + ", or have packets meet it first with "
+                    + Verb::attach_in(name, Some(Mode::Tc))
+            }
+            false => remedy + ", or have it asked first with " + Verb::ChainForeign(name.clone()),
+        };
     }
-    let why = format!("{name} has another XDP {whose}");
-    Err(failure(Exit::Conflict, (why, remedy)))
+    let mut why = format!("{name} has another XDP {whose}");
+    if let Some(reason) = reason {
+        why += &format!(", which ours cannot join: {}", one_line(reason));
+    }
+    failure(Exit::Conflict, (why, remedy))
 }
 
-/// The mode of a program that ours is to ask first: a device has one mode for both.
-fn beside(wanted: &Wanted, foreign: &Foreign) -> Result<Choice> {
+/// A priority says something where there is a dispatcher.
+fn require_dispatcher(wanted: &Wanted, joined: Option<&Foreign>) -> Result<()> {
+    match wanted.others {
+        Others::Join(Some(_)) if joined.is_none() => {
+            let name = &wanted.device.name;
+            let why = format!(
+                "{name}: ours joins no dispatcher of libxdp there, where a priority would say something"
+            );
+            let attach = Verb::attach_in(name, wanted.mode);
+            let attach = Remedy::from(attach) + " attaches it without one";
+            Err(failure(Exit::NotFound, (why, attach)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Attaches ours where another program stays.
+fn beside(
+    pins: &Pins,
+    wanted: &Wanted,
+    variant: Variant,
+    foreign: &Foreign,
+    program: &OwnedFd,
+) -> Result<()> {
+    let (name, ifindex) = (&wanted.device.name, wanted.device.ifindex);
+    let Some(priority) = wanted.others.priority() else {
+        let taken = attachment::take_in(pins, ifindex, foreign, program.as_fd());
+        return taken.with_context(|| format!("cannot take in {} at {name}", foreign.describe()));
+    };
+    let Variant { mode, purpose, .. } = variant;
+    let joined = attachment::join(pins, ifindex, mode, priority, program);
+    joined.map_err(|error| stays_alone(wanted, purpose, mode, foreign, Some(&error)))
+}
+
+/// The mode of a program that ours is to ask or to join: a device has one mode for both.
+fn mode_of(wanted: &Wanted, foreign: &Foreign) -> Result<Choice> {
     let (name, mode) = (&wanted.device.name, foreign.mode());
     if wanted.mode.is_some_and(|wanted| wanted != mode) {
         let why = format!(
@@ -208,7 +282,10 @@ fn beside(wanted: &Wanted, foreign: &Foreign) -> Result<Choice> {
     }
     Ok(Choice {
         mode,
-        reason: "as the program that is asked first".into(),
+        reason: match wanted.others.priority() {
+            Some(priority) => format!("in libxdp's dispatcher, with priority {priority}"),
+            None => "as the program that is asked first".into(),
+        },
         otherwise: None,
     })
 }

@@ -38,7 +38,7 @@ pub const SHARED: [Schema; 21] = [
 pub const OWN: [Schema; 4] = [
     ("outcomes", 8),
     ("policy", 3),
-    ("config", 8),
+    ("config", 9),
     ("sockets", 1),
 ];
 
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn pins_of_other_schemas_are_told_apart() {
         assert_eq!(pin_of(&SHARED, "ports").as_deref(), Some("ports-1"));
-        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-8"));
+        assert_eq!(pin_of(&OWN, CONFIG).as_deref(), Some("config-9"));
         assert_eq!(pin_of(&OWN, "ports"), None);
         assert_eq!(difference(&SHARED, "ports-1"), None);
         assert_eq!(difference(&SHARED, "ledger"), None);

@@ -98,6 +98,7 @@ fn load(pins: &Pins, interface: &Interface) -> Result<Exchange> {
     let variant = Variant {
         mode: interface.mode,
         frags: interface.frags,
+        joined: interface.joined,
         ledger: interface.ledger,
         purpose: interface.purpose,
         links: LinkLayout::of_kernel().ok(),

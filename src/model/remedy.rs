@@ -105,9 +105,13 @@ pub struct Refusal {
 impl Verb {
     /// Attaches an interface in the mode that fits.
     pub fn attach(interface: &str) -> Self {
+        Verb::attach_in(interface, None)
+    }
+
+    pub fn attach_in(interface: &str, mode: Option<Mode>) -> Self {
         Verb::Attach {
             interfaces: vec![interface.into()],
-            mode: None,
+            mode,
             force: false,
             policy: None,
         }

@@ -86,6 +86,11 @@ pub struct InterfaceStatus {
     pub program_id: Option<u32>,
     /// The link's number; None: only root may ask.
     pub link_id: Option<u32>,
+    /// Whether libxdp's dispatcher calls it, or did.
+    #[serde(skip)]
+    pub joined: bool,
+    /// That of ours in the dispatcher; None: it is in none, or only root may ask.
+    pub priority: Option<u32>,
     pub state: LinkState,
     /// The version of the command that attached it, with its build; None: one that said nothing of it.
     pub version: Option<String>,

@@ -43,13 +43,23 @@ pub fn status(status: &Status) -> String {
         .number("program", |interface| id(interface.program_id))
         .number("link", |interface| id(interface.link_id))
         .lines(&["link", "program", "ifindex"]);
-    let lines = no_ledger(&status.interfaces)
+    let lines = status.interfaces.iter().filter_map(joined);
+    let lines = lines
+        .chain(no_ledger(&status.interfaces))
         .chain(not_known(&status.interfaces))
         .chain(no_links(&status.interfaces));
     let lines = lines.chain(status.interfaces.iter().filter_map(chained));
     let lines = lines.chain(of_others(status));
     let lines = lines.chain(status.connections.map(in_use)).chain([summary]);
     table + &lines.map(|line| fit(&line)).collect::<String>()
+}
+
+/// That libxdp's dispatcher calls ours.
+fn joined(interface: &InterfaceStatus) -> Option<String> {
+    let (name, priority) = (&interface.ifname, interface.priority?);
+    Some(format!(
+        "{name}: in libxdp's dispatcher, with priority {priority}"
+    ))
 }
 
 /// Which programs are asked before ours.
@@ -103,6 +113,9 @@ fn no_ledger(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
         let why = match interface.ledger {
             LedgerState::On => return None,
             LedgerState::Unwanted => "attached without one",
+            LedgerState::Unavailable if interface.joined => {
+                "the kernel names libxdp's dispatcher, not ours"
+            }
             LedgerState::Unavailable => {
                 "this kernel refused the tracing programs; a verbose attach shows why"
             }

@@ -1,7 +1,7 @@
 //! Other people's XDP programs are asked before ours: in their order, while chains change, and whatever else changes
 //! at the interface.
 
-mod bed;
+pub mod bed;
 mod changes;
 mod refused;
 mod taken_in;

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use libbpf_rs::libbpf_sys;
 
+use super::MODES;
 use super::bed::Bed;
-use crate::fixture::foreign::{Foreign, How, XDP};
+use crate::fixture::foreign::{Foreign, How, XDP, of_xdp_tools};
 use crate::fixture::{command, guest};
 
 const HEAD: &str = "
@@ -277,4 +278,26 @@ fn the_kernel_calls_32_programs_and_no_more() {
     assert_eq!(stats["interfaces"][0]["not_reached"], 0);
     let [drop, _, skipped] = bed.counted("drop_7001");
     assert_eq!([drop, skipped], [1, 0]);
+}
+
+/// Because the kernel has no freplace; where it has, because xdp-loader has not attached it.
+#[test]
+fn a_dispatcher_that_ours_cannot_join_stays() {
+    for mode in MODES {
+        let bed = Bed::without_rules();
+        let object = of_xdp_tools("xdp-dispatcher.o");
+        let dispatcher = Foreign::of_object(&object, "xdp_dispatcher");
+        dispatcher.attach(&bed.lan.host, "lan", mode);
+        for words in ["attach lan", "attach lan --priority 5"] {
+            let why = [
+                "xdp_dispatcher",
+                "which ours cannot join: ",
+                "--force",
+                "--mode tc",
+            ];
+            bed.tool().run(words).fails(4, &why);
+        }
+        assert_eq!(bed.program(), Some(dispatcher.id().into()));
+        assert!(bed.lan.pins.left().is_empty());
+    }
 }

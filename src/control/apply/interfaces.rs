@@ -80,7 +80,7 @@ pub fn compare(
             mode: entry.mode.mode(),
             ledger: entry.ledger,
             policy: Some(policy),
-            others: Others::Refuse,
+            others: Others::default(),
         });
     }
     wanted.missing.splice(0..0, missing);

@@ -88,6 +88,12 @@ fn require_xdp(pins: &Pins, interface: &Interface) -> Result<()> {
             + ", and attach it in native or skb mode";
         return Err(failure(Exit::Unsupported, (why, remedy)));
     }
+    if interface.joined {
+        let why =
+            format!("{name}: libxdp's dispatcher calls our program there, and others beside it");
+        let remedy = "load the other program with xdp-loader";
+        return Err(failure(Exit::Unsupported, (why, remedy)));
+    }
     if interface.version.as_deref() != Some(this_version()) {
         let why = format!("{name}: another version attached it");
         let upgrade = Remedy::from(Verb::Plain("upgrade")) + " takes it over";
