@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The stages of a stand-in that captures: see stand_in.h. The bytes of a frame are kept when it
- * arrives, and what became of it is known at the end: then both are told.
+ * The stages of a stand-in that captures: see stand_in.h. There are two of them, which differ in
+ * `shows` of their constants:
+ *
+ *   The taker captures each frame that it meets. It keeps the bytes of a frame when it arrives, and
+ *   tells them at the end, with what became of it.
+ *
+ *   The skipper stands in front of it where not all frames are wanted. It calls the taker for a
+ *   frame that is, and does with all others what the interface's program does, as fast.
  */
 #ifndef __CAPTURE_H__
 #define __CAPTURE_H__
@@ -29,8 +35,6 @@ struct view {
 	__u64 missed;	    /* sightings that the ring buffer had no room for */
 	__u32 taken_before; /* frames */
 	__u32 skip;	    /* so many frames are not taken now */
-	__u32 taken;	    /* 1: the frame that is processed is */
-	__u32 unused;
 	struct sighting sighting;
 	__u8 bytes[MAX_SNAPLEN];
 };
@@ -54,6 +58,14 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } wanted_counters SEC(".maps");
+
+/* The skipper's taker. Never pinned, either: the kernel clears it like the slot in stand_in.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} taker SEC(".maps");
 
 static __always_inline struct view *this_cpu_view(void)
 {
@@ -100,7 +112,28 @@ static __always_inline __u32 next_number(struct view *mine)
 	return number & 0x7fffffff; /* below FLUSHED; UNATTRIBUTED stands for frames without one */
 }
 
-/* Neither static nor inlined, like the one below, so that other frames need no stack for it. */
+/* Whether the frame is to be captured. */
+static __always_inline bool is_chosen(struct hook_ctx *ctx)
+{
+	struct view *mine;
+
+	if (!wanted.is_any) {
+		pull_headers(ctx, MAX_L4_OFFSET, MAX_L4_OFFSET + sizeof(struct tcphdr));
+		if (!is_wanted(ctx))
+			return false;
+	}
+	mine = this_cpu_view();
+	if (!mine) /* never; the verifier doesn't know */
+		return false;
+	if (mine->skip) {
+		mine->skip--;
+		return false;
+	}
+	mine->skip = next_skip();
+	return true;
+}
+
+/* Neither static nor inlined, so that the skipper needs no stack for it. */
 __noinline int take_frame(struct hook_ctx *ctx)
 {
 	struct view *mine = this_cpu_view();
@@ -108,17 +141,6 @@ __noinline int take_frame(struct hook_ctx *ctx)
 
 	if (!mine || !now) /* never; the verifier doesn't know */
 		return 0;
-	if (!wanted.is_any) {
-		pull_headers(ctx, MAX_L4_OFFSET, MAX_L4_OFFSET + sizeof(struct tcphdr));
-		if (!is_wanted(ctx))
-			return 0;
-	}
-	if (mine->skip) {
-		mine->skip--;
-		return 0;
-	}
-	mine->skip = next_skip();
-	mine->taken = 1;
 	mine->sighting.number = next_number(mine);
 	mine->sighting.time = bpf_ktime_get_ns();
 	__builtin_memset(now, 0, sizeof(*now));
@@ -127,7 +149,7 @@ __noinline int take_frame(struct hook_ctx *ctx)
 }
 
 #ifndef HOOK_TC
-/* The ledger of the capture. A frame that is not told of stands in it, too: the kernel queues it.
+/* The ledger of the capture. Frames that are not captured stand in it, too: the kernel queues them.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -136,30 +158,42 @@ struct {
 	__type(value, struct ledger);
 } captured SEC(".maps");
 
-/* Neither static nor inlined, so that the caller needs no stack for it. */
-__noinline int note_redirect(__u32 ifindex)
+static __always_inline void note(__u32 ifindex, __u32 number)
 {
-	struct view *mine = this_cpu_view();
 	__u32 zero = 0;
 	struct ledger *ledger = bpf_map_lookup_elem(&captured, &zero);
 
-	if (mine && ledger && capture.stages & 1 << STAGE_LOST)
-		put_redirect(ledger, ifindex, mine->taken ? mine->sighting.number : UNATTRIBUTED);
+	if (ledger)
+		put_redirect(ledger, ifindex, number);
+}
+
+/* Neither static nor inlined, so that the caller needs no stack for it. */
+__noinline int note_captured(__u32 ifindex)
+{
+	struct view *mine = this_cpu_view();
+
+	if (mine)
+		note(ifindex, mine->sighting.number);
 	return 0;
+}
+
+static __always_inline void note_redirect(__u32 ifindex)
+{
+	if (!(capture.stages & 1 << STAGE_LOST))
+		return;
+	if (interface.shows)
+		note_captured(ifindex);
+	else
+		note(ifindex, UNATTRIBUTED);
 }
 #endif
 
 static __always_inline int step_in(struct hook_ctx *ctx)
 {
-	struct view *mine = this_cpu_view();
-
-	if (!mine) /* never; the verifier doesn't know */
-		return GO_ON;
-	mine->taken = 0;
-	if (wanted.is_any && mine->skip)
-		mine->skip--;
-	else
+	if (interface.shows)
 		take_frame(ctx);
+	else if (is_chosen(ctx))
+		bpf_tail_call_static(ctx, &taker, 0);
 	return GO_ON;
 }
 
@@ -214,9 +248,7 @@ __noinline int tell_all(struct hook_ctx *ctx, __u32 outcome, __u32 leaves)
 /* What the program hands to the stack translated leaves, too. */
 static __always_inline void look_back(struct hook_ctx *ctx, __u32 outcome, int verdict)
 {
-	struct view *mine = this_cpu_view();
-
-	if (mine && mine->taken)
+	if (interface.shows)
 		tell_all(ctx, outcome,
 			 verdict == HOOK_REDIRECT || verdict == HOOK_SEND_BACK ||
 				 outcome == OUTCOME_ANSWER_PASSED);

@@ -10,10 +10,8 @@ static __always_inline int step_in(struct hook_ctx *ctx)
 	return take_frame(ctx) ? HOOK_REDIRECT : GO_ON;
 }
 
-/* Nothing is noted. Like all functions of this name neither static nor inlined. */
-__noinline int note_redirect(__u32 ifindex)
+static __always_inline void note_redirect(__u32 ifindex)
 {
-	return 0;
 }
 
 static __always_inline void look_back(struct hook_ctx *ctx, __u32 outcome, int verdict)

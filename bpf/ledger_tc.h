@@ -16,9 +16,9 @@
  * one CPU loses one after the other. */
 __u8 frame_number = 0;
 
-/* A stand-in labels frames for a capture, too. */
+/* A stand-in labels the frames that it captures, too. */
 #ifdef STAND_IN
-#define LABELS_ALL true
+#define LABELS_ALL interface.shows
 #else
 #define LABELS_ALL false
 #endif

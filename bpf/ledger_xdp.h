@@ -17,7 +17,7 @@
 
 #ifdef STAND_IN
 /* Tells a stand-in of a frame that is redirected. */
-int note_redirect(__u32 ifindex);
+static __always_inline void note_redirect(__u32 ifindex);
 #endif
 
 /*

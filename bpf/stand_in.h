@@ -10,8 +10,10 @@
  * The entry file of a stand-in defines STAND_IN as the header that has these:
  *
  *   step_in        before all else: the verdict that ends the run, or GO_ON
- *   note_redirect  a frame is redirected; neither static nor inlined, and for XDP alone
+ *   note_redirect  a frame is redirected; for XDP alone
  *   look_back      what became of the packet: outcome, verdict, and the frame as it leaves
+ *
+ * Only where its constants say so (`shows`), it writes down what is decided, on slower paths.
  */
 #ifndef __STAND_IN_H__
 #define __STAND_IN_H__

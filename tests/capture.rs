@@ -384,13 +384,23 @@ fn behind_the_tc_hook_each_lost_packet_is_told_once_and_no_other() {
 
 /// Skbs are used again by packets that are not taken. Both servers get as many, by turns that nobody foresees.
 #[test]
-fn behind_the_tc_hook_what_arrives_and_what_is_not_taken_is_not_told_as_lost() {
+fn what_arrives_and_what_is_not_taken_is_not_told_as_lost() {
+    for mode in ["native", "skb", "tc"] {
+        some_are_lost_of_some(mode);
+    }
+}
+
+fn some_are_lost_of_some(mode: &str) {
     let lan = Lan::new(false, 2);
     let tool = lan.tool();
-    tool.ok("attach lan --mode tc");
+    tool.ok(&format!("attach lan --mode {mode}"));
     lan.add_backend(0, "--dst 11.22.33.0/24");
     lan.add_backend(1, "--dst 11.22.44.0/24");
-    lan.servers[1].ip("link set eth0 down");
+    // Generic XDP doesn't hear from a veth that its peer has no link.
+    match mode {
+        "skb" => lan.host.ip("link set wan1 down"),
+        _ => lan.servers[1].ip("link set eth0 down"),
+    };
     let capture = Capture::begin(&tool, "--proto udp --sample 1/3 --stage left,lost --json");
     let vm = lan.vm_socket();
     for _ in 0..600 {
@@ -405,10 +415,11 @@ fn behind_the_tc_hook_what_arrives_and_what_is_not_taken_is_not_told_as_lost() {
         let packets = seen.iter().map(|seen| seen["packet"].as_u64());
         packets.map(|packet| packet.expect("a number")).collect()
     };
-    assert!(packets("left", "172.17.0.2").len() > 30);
-    assert!(packets("left", "172.17.0.3").len() > 30);
-    assert!(packets("lost", "172.17.0.2").is_empty(), "{seen:?}");
-    assert_eq!(packets("lost", "172.17.0.3"), packets("left", "172.17.0.3"));
+    assert!(packets("left", "172.17.0.2").len() > 30, "{mode}");
+    assert!(packets("left", "172.17.0.3").len() > 30, "{mode}");
+    assert!(packets("lost", "172.17.0.2").is_empty(), "{mode}: {seen:?}");
+    let (lost, left) = (packets("lost", "172.17.0.3"), packets("left", "172.17.0.3"));
+    assert_eq!(lost, left, "{mode}");
 }
 
 /// That of another interface runs, and would count them if their labels were for it.
@@ -638,8 +649,8 @@ fn a_capture_that_is_killed_under_traffic_loses_no_packet_and_passes_none() {
         let stop = AtomicBool::new(false);
         let sent = thread::scope(|scope| {
             let sender = scope.spawn(|| flood(&socket, &stop, b"flood"));
-            for _ in 0..3 {
-                let mut capture = Capture::begin(&tool, &format!("--write {file}"));
+            for packets in ["--sample 1/2", "--dst 11.22.33.0/24", ""] {
+                let mut capture = Capture::begin(&tool, &format!("{packets} --write {file}"));
                 thread::sleep(Duration::from_millis(150));
                 capture.signal(Signal::SIGKILL);
                 capture.child.wait().expect("it has ended");
@@ -660,6 +671,44 @@ fn a_capture_that_is_killed_under_traffic_loses_no_packet_and_passes_none() {
         capture.end().ok();
     }
     std::fs::remove_file(file).expect("it is there");
+}
+
+#[test]
+fn connections_stand_while_some_of_their_packets_are_captured() {
+    for mode in ["native", "skb", "tc"] {
+        let lan = Lan::new(false, 1);
+        let tool = lan.tool();
+        // So that a native program can redirect answers into its veth.
+        lan.vm.exec("ethtool -K eth0 gro on");
+        lan.host.ip("addr add 172.17.0.1/16 dev wan0");
+        lan.servers[0].ip("route add default via 172.17.0.1");
+        tool.ok(&format!("attach lan wan0 --mode {mode}"));
+        lan.add_backend(0, "--dst 11.22.33.0/24 --reply nat");
+        let (vm, server) = (lan.vm_socket(), lan.server_socket(0));
+        vm.connect(ANYWHERE).expect("an address");
+        let capture = Capture::begin(&tool, "--sample 1/4 --stage arrived --json");
+        for _ in 0..200 {
+            vm.send(b"question").expect("it is sent");
+            let (question, from) = receive(&server);
+            assert_eq!(question, "question", "{mode}");
+            server.send_to(b"answer", from).expect("it is sent");
+            assert_eq!(receive(&vm).0, "answer", "{mode}");
+        }
+        let seen = objects(&capture.interrupt());
+        for outcome in ["redirected", "answered"] {
+            let mut captured = seen.clone();
+            captured.retain(|seen| seen["outcome"] == outcome);
+            let captured = captured.len();
+            assert!((20..=90).contains(&captured), "{mode}: {captured}");
+        }
+        let stats = tool.json("stats");
+        let interfaces = stats["interfaces"].as_array().expect("interfaces");
+        for (name, outcome) in [("lan", "redirected"), ("wan0", "answered")] {
+            let interface = interfaces.iter().find(|row| row["ifname"] == name);
+            let outcomes = &interface.expect("it is attached")["outcomes"];
+            assert_eq!(outcomes[outcome]["packets"], 200, "{mode}: {outcomes}");
+        }
+    }
 }
 
 /// The ring buffer holds 32 MiB.

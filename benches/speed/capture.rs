@@ -31,9 +31,14 @@ struct Subject {
     goal: Option<f64>,
 }
 
-const SUBJECTS: [Subject; 4] = [
+const SUBJECTS: [Subject; 5] = [
     subject("not captured", None, None),
     subject("1 in 1,000", Some(&["--sample", "1/1000"]), Some(SAMPLED)),
+    subject(
+        "1 in 1,000, as it arrives",
+        Some(&["--sample", "1/1000", "--stage", "arrived"]),
+        None,
+    ),
     subject("of another port", Some(&["--port", "9"]), None),
     subject("all", Some(&[]), None),
 ];

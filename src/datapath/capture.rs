@@ -4,11 +4,13 @@
 use std::cell::{LazyCell, RefCell};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Error, Result};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, OpenObject, RingBufferBuilder, libbpf_sys};
+use libbpf_rs::{
+    MapCore, MapFlags, MapHandle, MapType, Object, OpenObject, RingBufferBuilder, libbpf_sys,
+};
 use nix::libc;
 use nix::time::{ClockId, clock_gettime};
 
@@ -16,8 +18,9 @@ use super::abi::{self, XdpredirCaptureSkelBuilder, XdpredirCaptureTcSkelBuilder}
 use super::drop_reasons::DropReasons;
 use super::interface::{bits_of, outcome, outcome_names};
 use super::ledger::{self, Hook};
+use super::load::map_of;
 use super::lost::Lost;
-use super::{Interface, Pins, StandIn, Standing, refusal, wanted};
+use super::{Interface, Pins, Place, StandIn, Standing, refusal, wanted};
 use crate::host::kernel;
 use crate::model::{Loss, Mode, PacketFilter, Stage};
 
@@ -40,6 +43,13 @@ pub struct Wanted {
     pub snaplen: u32,
     /// One packet of so many.
     pub sample: u32,
+}
+
+impl Wanted {
+    /// Whether it is to see all packets that arrive.
+    fn is_all(&self) -> bool {
+        self.packets == PacketFilter::default() && self.sample <= 1
+    }
 }
 
 /// A frame at one stage.
@@ -78,9 +88,15 @@ pub trait Watcher {
     fn tick(&mut self) -> Result<bool>;
 }
 
+/// What the slot of a skipper for its taker is called, and the key of the only one: see bpf/capture.h.
+const TAKER: &str = "taker";
+const SLOT: [u8; 4] = [0; 4];
+
 /// A capture that goes on until this is dropped.
 pub struct Capture {
     stand_ins: Vec<StandIn>,
+    /// With their takers, which the kernel takes out when nobody has these open.
+    takers: Vec<MapHandle>,
     maps: Maps,
     lost: Vec<Lost>,
     clock: Clock,
@@ -172,6 +188,7 @@ impl Capture {
     ) -> Result<Self> {
         let mut capture = Capture {
             stand_ins: Vec::new(),
+            takers: Vec::new(),
             maps: Maps::create()?,
             lost: Vec::new(),
             clock: Clock::now()?,
@@ -196,33 +213,52 @@ impl Capture {
     }
 
     fn add(&mut self, pins: &Pins, interface: &Interface, wanted: &Wanted) -> Result<()> {
-        let prepare = |object: &mut OpenObject| {
-            self.maps.share(object)?;
-            for mut map in object.maps_mut() {
-                match &*map.name().to_string_lossy() {
-                    ".rodata.wanted" => {
-                        let packets = wanted::encode(&wanted.packets);
-                        map.set_initial_value(abi::bytes_of(&packets))?;
-                    }
-                    ".rodata.capture" => {
-                        map.set_initial_value(abi::bytes_of(&encode(wanted)))?;
-                    }
-                    _ => {}
-                }
-            }
-            Ok(())
-        };
-        let (stand_in, ()) = match interface.mode {
+        let place = Place::of(pins, interface)?;
+        let mut program = self.load(&place, wanted, true, |_| Ok(()))?.0;
+        if !wanted.is_all() {
+            let put = |skipper: &Object| put_taker(skipper, &program);
+            let (skipper, taker) = self.load(&place, wanted, false, put)?;
+            self.takers.push(taker);
+            program = skipper;
+        }
+        self.stand_ins.push(place.give(program)?);
+        Ok(())
+    }
+
+    /// The taker, which shows what it decides, or the skipper.
+    fn load<T>(
+        &self,
+        place: &Place<'_>,
+        wanted: &Wanted,
+        shows: bool,
+        take: impl FnOnce(&Object) -> Result<T>,
+    ) -> Result<(OwnedFd, T)> {
+        let prepare = |object: &mut OpenObject| self.prepare(object, wanted);
+        match place.mode() {
             Mode::Native | Mode::Skb => {
-                let builder = XdpredirCaptureSkelBuilder::default();
-                StandIn::place(pins, interface, builder, prepare, |_| Ok(()))?
+                place.load(XdpredirCaptureSkelBuilder::default(), shows, prepare, take)
             }
-            Mode::Tc => {
-                let builder = XdpredirCaptureTcSkelBuilder::default();
-                StandIn::place(pins, interface, builder, prepare, |_| Ok(()))?
+            Mode::Tc => place.load(
+                XdpredirCaptureTcSkelBuilder::default(),
+                shows,
+                prepare,
+                take,
+            ),
+        }
+    }
+
+    fn prepare(&self, object: &mut OpenObject, wanted: &Wanted) -> Result<()> {
+        self.maps.share(object)?;
+        for mut map in object.maps_mut() {
+            match &*map.name().to_string_lossy() {
+                ".rodata.wanted" => {
+                    let packets = wanted::encode(&wanted.packets);
+                    map.set_initial_value(abi::bytes_of(&packets))?;
+                }
+                ".rodata.capture" => map.set_initial_value(abi::bytes_of(&encode(wanted)))?,
+                _ => {}
             }
-        };
-        self.stand_ins.push(stand_in);
+        }
         Ok(())
     }
 
@@ -278,6 +314,13 @@ impl Capture {
             reasons: LazyCell::new(DropReasons::of_kernel),
         })
     }
+}
+
+/// Gives a skipper its taker. The slot that this is in.
+fn put_taker(skipper: &Object, program: &OwnedFd) -> Result<MapHandle> {
+    let slots = MapHandle::try_from(&map_of(skipper, TAKER)?)?;
+    slots.update(&SLOT, &program.as_raw_fd().to_ne_bytes(), MapFlags::ANY)?;
+    Ok(slots)
 }
 
 fn encode(wanted: &Wanted) -> abi::capture {

@@ -19,7 +19,7 @@ use super::load::{SOCKETS, map_of, program_of};
 use super::mode::{self, choose};
 use super::queues::bind_all;
 use super::wanted::encode;
-use super::{Interface, Pins, StandIn, Standing, refusal, sys};
+use super::{Interface, Pins, Place, StandIn, Standing, refusal, sys};
 use crate::error::{Exit, failure};
 use crate::host::device::Device;
 use crate::host::kernel;
@@ -125,14 +125,11 @@ impl Dump {
         filter: &PacketFilter,
     ) -> Result<Self> {
         let wanted = encode(filter);
-        let (stand_in, (readers, taking)) = StandIn::place(
-            pins,
-            interface,
-            XdpredirDumpSkelBuilder::default(),
-            |object| prepare(object, &wanted),
-            maps_of,
-        )?;
-        let (mode, way) = (interface.mode, Way::StandIn(stand_in));
+        let place = Place::of(pins, interface)?;
+        let builder = XdpredirDumpSkelBuilder::default();
+        let prepare = |object: &mut OpenObject| prepare(object, &wanted);
+        let (program, (readers, taking)) = place.load(builder, false, prepare, maps_of)?;
+        let (mode, way) = (interface.mode, Way::StandIn(place.give(program)?));
         Dump::by(pins, spec, mode, way, readers, Some(taking))
     }
 

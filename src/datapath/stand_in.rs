@@ -23,7 +23,7 @@ use super::version::this_version;
 use super::{Interface, Lock, Pins, abi, attachment, refusal};
 use crate::error::{Exit, failure};
 use crate::host::capability;
-use crate::model::{LinkState, Remedy, Verb};
+use crate::model::{LinkState, Mode, Remedy, Verb};
 
 /// What the slots of a program are called, and the key of the only one.
 const SLOTS: &str = "stand_in";
@@ -53,48 +53,77 @@ pub enum Standing {
     Detached,
 }
 
-impl StandIn {
-    /// Loads the program of a skeleton, as the interface's program is loaded, and puts it in the place of that one.
-    /// `prepare` is given it before it is loaded, and `take` after that, before packets meet it.
-    pub fn place<'a, T>(
-        pins: &Pins,
-        interface: &Interface,
-        builder: impl SkelBuilder<'a>,
-        prepare: impl FnOnce(&mut OpenObject) -> Result<()>,
-        take: impl FnOnce(&Object) -> Result<T>,
-    ) -> Result<(Self, T)> {
+/// Where one is to stand.
+pub struct Place<'p> {
+    pins: &'p Pins,
+    interface: &'p Interface,
+    live: u32,
+    slots: MapHandle,
+}
+
+impl<'p> Place<'p> {
+    /// That of an interface's program.
+    pub fn of(pins: &'p Pins, interface: &'p Interface) -> Result<Self> {
         require_place(pins, interface)?;
         let live = interface.ids(pins)?.program;
         // What is attached is the entry of a chain, where there is one, and has no slot.
         let chain = Chain::live(pins, interface.ifindex)?;
         let ours = chain.map_or(Ok(live), |chain| chain.ours())?;
+        Ok(Place {
+            pins,
+            interface,
+            live,
+            slots: slots_of(ours).with_context(|| interface.name())?,
+        })
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.interface.mode
+    }
+
+    /// Loads the program of a skeleton, as the interface's program is loaded; so that it writes down what it decides,
+    /// if it `shows` that. `prepare` is given it before it is loaded, and `take` after that.
+    pub fn load<'a, T>(
+        &self,
+        builder: impl SkelBuilder<'a>,
+        shows: bool,
+        prepare: impl FnOnce(&mut OpenObject) -> Result<()>,
+        take: impl FnOnce(&Object) -> Result<T>,
+    ) -> Result<(OwnedFd, T)> {
+        let ifindex = self.interface.ifindex;
         let constants = abi::interface {
-            shows: 1,
+            shows: shows.into(),
             yields: 0,
-            stands_for: live,
-            ..constants_of(pins, interface.ifindex)?
+            stands_for: self.live,
+            ..constants_of(self.pins, ifindex)?
         };
         // It has to outlive the skeleton, whose type says that of the builder. It is small, and a run has few.
         let storage: &'a mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let (mut opened, _banks) = open(builder, storage, &constants)?;
-        reuse_all(pins, interface.ifindex, opened.open_object_mut())?;
+        reuse_all(self.pins, ifindex, opened.open_object_mut())?;
         prepare(opened.open_object_mut())?;
         let mut loaded = refusal::explain(|| opened.load())?;
         let taken = take(loaded.object())?;
-        let program = program_of(loaded.object_mut())?;
-        let stand_in = StandIn {
-            interface: interface.clone(),
-            live,
-            id: Program::id_from_fd(program.as_fd())?,
-            program,
-            slots: slots_of(ours).with_context(|| interface.name())?,
-        };
-        // Two runs would take the slot from each other.
-        let _lock = Lock::take(pins)?;
-        stand_in.step_in()?;
-        Ok((stand_in, taken))
+        Ok((program_of(loaded.object_mut())?, taken))
     }
 
+    /// From now on, packets meet the program.
+    pub fn give(self, program: OwnedFd) -> Result<StandIn> {
+        let stand_in = StandIn {
+            interface: self.interface.clone(),
+            live: self.live,
+            id: Program::id_from_fd(program.as_fd())?,
+            program,
+            slots: self.slots,
+        };
+        // Two runs would take the slot from each other.
+        let _lock = Lock::take(self.pins)?;
+        stand_in.step_in()?;
+        Ok(stand_in)
+    }
+}
+
+impl StandIn {
     pub fn interface(&self) -> &Interface {
         &self.interface
     }
