@@ -606,14 +606,14 @@ fn flood(socket: &UdpSocket, stop: &AtomicBool, payload: &[u8]) -> u64 {
     sent
 }
 
-/// How many blocks a capture file has. The last one is as whole as the others.
-#[track_caller]
+/// How many blocks a capture file has. The last one may be cut where the run was killed.
 fn whole_blocks(file: &str) -> usize {
     let bytes = std::fs::read(file).expect("a file");
     let (mut rest, mut blocks) = (&bytes[..], 0);
-    while !rest.is_empty() {
-        let length = rest[4..8].try_into().expect("four bytes");
-        rest = &rest[u32::from_le_bytes(length) as usize..];
+    while let Some(length) = rest.get(4..8) {
+        let length = u32::from_le_bytes(length.try_into().expect("four bytes"));
+        assert!(length >= 12 && length < 2000, "no block has {length} bytes");
+        rest = rest.get(length as usize..).unwrap_or_default();
         blocks += 1;
     }
     blocks

@@ -53,7 +53,7 @@ fn ip(address: &str) -> IpAddr {
 
 /// Sends `size` bytes there and back, and returns the source that the far end saw.
 fn echo(from: &str, to: &str, address: &str, size: usize) -> SocketAddr {
-    let server = socket_on(to, ip(address), 7000);
+    let server = socket_on(to, ip(address), 0);
     let client = client_on(from, ip(address));
     let sent = vec![7; size];
     let mut received = vec![0; size + 1];
@@ -138,7 +138,7 @@ fn in_the_gateway_bed_xdp_redirects_what_the_client_sends_to_the_internet() {
 }
 
 fn is_silent(from: &str, to: &str, address: &str) -> bool {
-    let server = socket_on(to, ip(address), 7000);
+    let server = socket_on(to, ip(address), 0);
     server
         .set_read_timeout(Some(Duration::from_millis(300)))
         .expect("a timeout can be set");

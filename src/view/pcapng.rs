@@ -20,7 +20,7 @@ const NO_LIMIT: u32 = 0;
 const LONGEST_OPTION: usize = 0xfffc;
 const APPLICATION: &str = concat!("xdpredir ", env!("CARGO_PKG_VERSION"));
 
-/// Writes a capture file, each block with one write, so that a run that is killed leaves whole blocks.
+/// Writes a capture file, each block with one write, so that a run that is killed cuts the last one at most.
 pub struct Writer<W> {
     out: W,
     interfaces: u32,
