@@ -44,10 +44,9 @@ demo: build ## Show the main job on real packets, in network namespaces
 demo-vm: build ## The same with a virtual machine: a Debian kernel in QEMU; KERNEL=6.12
 	@scripts/demo-vm $(BINARY) $(KERNEL)
 
-# They wait for packets and timers much of the time.
-test: export RUST_TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
 test: deps ## Run all tests, as root, and the gate on other kernels
-	$(CARGO) test --locked $(AS_ROOT)
+	$(CARGO) test --locked --lib --bins $(AS_ROOT)
+	SUDO='$(if $(SUDO),$(SUDO) -E)' scripts/tests
 	scripts/kernels/run gate $(GATE)
 
 unit: ## Run the tests of the library and the command line alone; needs no root

@@ -1,4 +1,5 @@
-//! All tests that run the shipped binary, in one program: what they share is compiled once, and they run side by side.
+//! All tests that run the shipped binary, in one program, so that what they share is compiled once. scripts/tests runs
+//! each in a process of its own.
 
 mod adversity;
 mod announce;

@@ -92,11 +92,15 @@ fn rename() -> PathBuf {
     }
     assert!(renamed > 0, "the binary has its name in it");
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let [written, binary] = ["other-version-written", "other-version"].map(|n| directory.join(n));
+    // Other tests run it meanwhile.
+    let [written, new] = ["written", "new"]
+        .map(|name| directory.join(format!("other-version-{name}-{}", std::process::id())));
     fs::write(&written, bytes).expect("it is written");
     // Another process writes what is run: see fixture::install.
-    let paths = [&written, &binary].map(|path| path.to_str().expect("a plain path"));
+    let paths = [&written, &new].map(|path| path.to_str().expect("a plain path"));
     fixture::command("install", &["-m", "755", paths[0], paths[1]]);
     fs::remove_file(&written).expect("it is there");
+    let binary = directory.join("other-version");
+    fs::rename(&new, &binary).expect("it is there");
     binary
 }
