@@ -612,7 +612,7 @@ fn whole_blocks(file: &str) -> usize {
     let (mut rest, mut blocks) = (&bytes[..], 0);
     while let Some(length) = rest.get(4..8) {
         let length = u32::from_le_bytes(length.try_into().expect("four bytes"));
-        assert!(length >= 12 && length < 2000, "no block has {length} bytes");
+        assert!((12..2000).contains(&length), "no block has {length} bytes");
         rest = rest.get(length as usize..).unwrap_or_default();
         blocks += 1;
     }

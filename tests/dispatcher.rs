@@ -71,8 +71,8 @@ impl Host {
         ));
         let said = self.exec("xdp-loader status lan");
         let line = said.lines().find(|line| line.contains("xdpfilt_alw_all"));
-        let words = line.expect("it is loaded").split_whitespace();
-        words.skip(3).next().expect("a number").into()
+        let mut words = line.expect("it is loaded").split_whitespace();
+        words.nth(3).expect("a number").into()
     }
 }
 
