@@ -13,6 +13,7 @@ SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 # Cargo builds as the user, and runs what it built as root.
 RUNNER = 'target."cfg(all())".runner = ["sudo", "-E"]'
 AS_ROOT = $(if $(SUDO),--config $(RUNNER))
+TESTS = SUDO='$(if $(SUDO),$(SUDO) -E)' scripts/tests
 # The kernels that no change may lose: the oldest, and one in the middle.
 GATE = 6.1 6.12
 KERNELS = 6.1 6.12 6.16 6.17 6.18 6.19 7.0 7.1 7.2 7.3
@@ -46,18 +47,18 @@ demo-vm: build ## The same with a virtual machine: a Debian kernel in QEMU; KERN
 
 test: deps ## Run all tests, as root, and the gate on other kernels
 	$(CARGO) test --locked --lib --bins $(AS_ROOT)
-	SUDO='$(if $(SUDO),$(SUDO) -E)' scripts/tests
+	$(TESTS)
 	scripts/kernels/run gate $(GATE)
 
 unit: ## Run the tests of the library and the command line alone; needs no root
 	$(CARGO) test --locked --lib --bins
 
 fuzz: deps ## Try damaged files, names, netlink answers and packets; TIME=600 seconds for each kind, 60 if not given
-	FUZZ_SECONDS=$(or $(TIME),60) $(CARGO) test --locked --test suite $(AS_ROOT) -- fuzz:: model::
+	FUZZ_SECONDS=$(or $(TIME),60) $(TESTS) fuzz:: model::
 
 upgrades: deps ## Build earlier releases, and have this version and them take over from each other under traffic
 	scripts/releases
-	XDPREDIR_RELEASES=$(abspath $(TARGET))/releases/binaries $(CARGO) test --locked $(AS_ROOT) --test suite -- upgrade::
+	XDPREDIR_RELEASES=$(abspath $(TARGET))/releases/binaries $(TESTS) upgrade::
 
 kernels: deps ## Run the tests on other kernels, in QEMU; KERNELS="6.1 6.12" TESTS="ledger attach:mode" RECORD=1
 	scripts/kernels/run suite $(KERNELS)
