@@ -338,31 +338,19 @@ fn last_bytes(seen: &[Value]) -> Vec<u8> {
 /// first 25, which fill the tap, comes as ten segments, and the kernel drops each.
 #[test]
 fn behind_the_tc_hook_each_lost_packet_is_told_once_and_no_other() {
-    let slow = "tc qdisc replace dev tap0 root handle 1: tbf rate 80kbit burst 1600 limit 100000";
-    let inner = |kind| format!("tc qdisc replace dev tap0 parent 1: {kind} limit 10");
-    for (outer, inner) in [
-        ("tc qdisc replace dev tap0 root noqueue", None),
-        (slow, Some(inner("pfifo"))),
-        (slow, Some(inner("fq_codel"))),
-        (slow, Some(inner("fq"))),
-    ] {
+    for discipline in [None, Some("pfifo"), Some("fq_codel"), Some("fq")] {
         let lan = Lan::new(false, 0);
         let tool = lan.tool();
-        let mut tap = Tap::new(&lan.host, "tap0", false);
-        if inner.is_none() {
-            lan.host.ip("link set tap0 txqueuelen 20");
-        }
-        lan.host.exec(outer);
-        if inner.as_ref().is_some_and(|inner| !lan.host.can(inner)) {
-            continue; // not in this kernel
-        }
+        let Some(mut tap) = Tap::with_short_queue(&lan.host, "tap0", discipline) else {
+            continue;
+        };
         tool.ok("attach lan --mode tc");
         tool.ok("rule add --port 7999 --server 172.17.0.2 --mac 02:42:ac:11:00:02 --dev tap0");
         let capture = Capture::begin(&tool, "--stage lost --json");
         let vm = lan.vm_socket();
         setsockopt(&vm, UdpGsoSegment, &1000).expect("a length of segments");
         for number in 0..100 {
-            let is_large = inner.is_none() && number >= 25 && number % 5 == 0;
+            let is_large = discipline.is_none() && number >= 25 && number % 5 == 0;
             let len = if is_large { 10_000 } else { 64 };
             vm.send_to(&vec![number; len], ANYWHERE)
                 .expect("it is sent");
@@ -370,15 +358,15 @@ fn behind_the_tc_hook_each_lost_packet_is_told_once_and_no_other() {
         let arrived = std::iter::from_fn(|| tap.read());
         let arrived = arrived.filter(|frame| frame.get(36..38) == Some(&7999u16.to_be_bytes()));
         let mut all: Vec<u8> = arrived.map(|frame| *frame.last().expect("bytes")).collect();
-        assert!(!all.is_empty(), "{inner:?}");
+        assert!(!all.is_empty(), "{discipline:?}");
         let seen = objects(&capture.interrupt());
         for seen in &seen {
-            assert_eq!(seen["reason"], "queue_full", "{inner:?}: {seen}");
-            assert!(seen["error"].is_string(), "{inner:?}: {seen}");
+            assert_eq!(seen["reason"], "queue_full", "{discipline:?}: {seen}");
+            assert!(seen["error"].is_string(), "{discipline:?}: {seen}");
         }
         all.extend(last_bytes(&seen));
         all.sort_unstable();
-        assert_eq!(all, (0..100).collect::<Vec<u8>>(), "{inner:?}");
+        assert_eq!(all, (0..100).collect::<Vec<u8>>(), "{discipline:?}");
     }
 }
 

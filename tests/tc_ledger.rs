@@ -182,35 +182,27 @@ const QUEUE_NAMES: [&str; 4] = [
 /// The device's own, and one in front of it. fq_codel and fq write into the packets that they hold.
 #[test]
 fn full_queues_are_counted_for_the_backend_whose_packet_it_was() {
-    let own = "tc qdisc replace dev tap0 root noqueue";
-    let slow = "tc qdisc replace dev tap0 root handle 1: tbf rate 80kbit burst 1600 limit 100000";
-    let mut queues = vec![(own, None, &["FULL_RING"][..])];
-    for kind in ["pfifo", "fq_codel", "fq"] {
-        let inner = format!("tc qdisc replace dev tap0 parent 1: {kind} limit 10");
-        queues.push((slow, Some(inner), &QUEUE_NAMES[..]));
-    }
-    for (outer, inner, names) in queues {
+    for discipline in [None, Some("pfifo"), Some("fq_codel"), Some("fq")] {
+        let names = match discipline {
+            None => &["FULL_RING"][..],
+            Some(_) => &QUEUE_NAMES,
+        };
         let lan = lan(0);
-        let mut tap = Tap::new(&lan.host, "tap0", false);
-        if inner.is_none() {
-            lan.host.ip("link set tap0 txqueuelen 20");
-        }
-        lan.host.exec(outer);
-        if inner.as_ref().is_some_and(|inner| !lan.host.can(inner)) {
-            continue; // not in this kernel
-        }
+        let Some(mut tap) = Tap::with_short_queue(&lan.host, "tap0", discipline) else {
+            continue;
+        };
         add_backends(&lan, "tap0");
         let sent = send(&lan.vm_socket(), BURST);
         row(&lan.tool(), PORTS[0], sent[0]);
         row(&lan.tool(), PORTS[1], sent[1]);
         let arrived = read_all(&mut tap);
         let lost = minus(sent, arrived);
-        assert!(lost[0] > 0 && lost[1] > 0, "{inner:?}: {lost:?}");
+        assert!(lost[0] > 0 && lost[1] > 0, "{discipline:?}: {lost:?}");
         let errors = row(&lan.tool(), PORTS[0], sent[0])["failures"]["errors"].clone();
         let name = names
             .iter()
             .find(|name| errors["queue_full"][**name].is_u64());
-        let name = name.unwrap_or_else(|| panic!("{inner:?}: {errors}"));
+        let name = name.unwrap_or_else(|| panic!("{discipline:?}: {errors}"));
         assert_lost(&lan.tool(), sent, lost, "queue_full", Some(name));
     }
 }
@@ -231,9 +223,7 @@ fn another_end_with_a_smaller_mtu_leaves_packets_over() {
 #[test]
 fn a_packet_of_several_segments_is_lost_once() {
     let lan = lan(0);
-    let mut tap = Tap::new(&lan.host, "tap0", false);
-    lan.host.ip("link set tap0 txqueuelen 20");
-    lan.host.exec("tc qdisc replace dev tap0 root noqueue");
+    let mut tap = Tap::with_short_queue(&lan.host, "tap0", None).expect("its own");
     add_backends(&lan, "tap0");
     let vm = lan.vm_socket();
     let mut sent = send(&vm, BURST);
@@ -255,9 +245,7 @@ fn a_packet_of_several_segments_is_lost_once() {
 #[test]
 fn packets_of_others_are_not_counted() {
     let mut lan = lan(0);
-    let _tap = Tap::new(&lan.host, "tap0", false);
-    lan.host.ip("link set tap0 txqueuelen 20");
-    lan.host.exec("tc qdisc replace dev tap0 root noqueue");
+    let _tap = Tap::with_short_queue(&lan.host, "tap0", None);
     lan.host.ip("addr add 10.9.9.1/24 dev tap0");
     lan.host
         .ip("neigh add 10.9.9.2 lladdr 02:42:ac:11:00:02 dev tap0");

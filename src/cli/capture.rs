@@ -55,21 +55,14 @@ fn request(args: &grammar::Capture) -> CaptureRequest {
 
 /// The rules that have what packets would have to have.
 fn rules(args: &Packets) -> RuleSelector {
-    let PacketFilter {
-        dst,
-        src,
-        proto,
-        ports,
-        vlan,
-        inner_vlan,
-    } = (&args.filter).into();
+    let filter = &args.filter;
     RuleSelector {
-        dst,
-        src,
-        proto,
-        ports,
-        vlan,
-        inner_vlan,
+        dst: filter.dst,
+        src: filter.src,
+        proto: filter.proto,
+        ports: filter.port,
+        vlan: filter.vlan,
+        inner_vlan: filter.inner_vlan,
         ingress: None,
         server: args.server,
     }

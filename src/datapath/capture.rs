@@ -20,7 +20,8 @@ use super::interface::{bits_of, outcome, outcome_names};
 use super::ledger::{self, Hook};
 use super::load::map_of;
 use super::lost::Lost;
-use super::{Interface, Pins, Place, StandIn, Standing, refusal, wanted};
+use super::stand_in::Place;
+use super::{Interface, Pins, StandIn, Standing, refusal, wanted};
 use crate::host::kernel;
 use crate::model::{Loss, Mode, PacketFilter, Stage};
 

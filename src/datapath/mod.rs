@@ -84,7 +84,6 @@ pub use rehearsal::{Rehearsal, Rehearsed, rehearse};
 pub use ruleset::locators::MAX_TEXT as MAX_LOCATOR;
 pub use ruleset::{Back, Draft, RuleStore, Staged, Transaction, Trial};
 pub use stances::{attached, interfaces};
-use stand_in::Place;
 pub use stand_in::{StandIn, Standing};
 pub use state::{has_state, not_attached, other_namespaces, read};
 pub use sys::{knows_tcx, wait_for_readers};

@@ -236,13 +236,13 @@ fn stays_alone(
     failure(Exit::Conflict, (why, remedy))
 }
 
-/// A priority says something where there is a dispatcher.
+/// A priority means something in a dispatcher alone.
 fn require_dispatcher(wanted: &Wanted, joined: Option<&Foreign>) -> Result<()> {
     match wanted.others {
         Others::Join(Some(_)) if joined.is_none() => {
             let name = &wanted.device.name;
             let why = format!(
-                "{name}: ours joins no dispatcher of libxdp there, where a priority would say something"
+                "{name}: a priority is for a program that libxdp's dispatcher calls, and none calls ours there"
             );
             let attach = Verb::attach_in(name, wanted.mode);
             let attach = Remedy::from(attach) + " attaches it without one";
