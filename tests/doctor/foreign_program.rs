@@ -4,33 +4,18 @@
 
 use super::bed::{Bed, SERVER};
 use crate::fixture::Ns;
+use crate::fixture::foreign::{Foreign, XDP};
 use crate::fixture::lan::Lan;
+use crate::fixture::run::XDP_DROP;
 use libbpf_rs::libbpf_sys;
 
-/// Loads a program that drops everything, and puts it on a device, natively.
+/// Puts a program that drops everything on a device, natively.
 fn drop_all(ns: &Ns, device: &str) {
-    drop_all_in(ns, device, libbpf_sys::XDP_FLAGS_DRV_MODE);
+    drop_all_in(ns, device, "native");
 }
 
-pub fn drop_all_in(ns: &Ns, device: &str, mode: u32) {
-    // r0 = XDP_DROP; exit
-    let program = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0u8]];
-    // SAFETY: the instructions, name and licence outlive the call, which reads as many as are told.
-    let fd = unsafe {
-        libbpf_sys::bpf_prog_load(
-            libbpf_sys::BPF_PROG_TYPE_XDP,
-            c"stranger".as_ptr(),
-            c"GPL".as_ptr(),
-            program.as_ptr().cast(),
-            program.len() as libbpf_sys::size_t,
-            std::ptr::null_mut(),
-        )
-    };
-    assert!(fd > 0, "the kernel takes the program: {fd}");
-    let ifindex = ns.ifindex(device) as i32;
-    // SAFETY: no options.
-    let attach = || unsafe { libbpf_sys::bpf_xdp_attach(ifindex, fd, mode, std::ptr::null()) };
-    assert_eq!(ns.enter(attach), 0);
+pub fn drop_all_in(ns: &Ns, device: &str, mode: &str) {
+    Foreign::returning("stranger", XDP_DROP as i32, XDP).attach(ns, device, mode);
 }
 
 #[test]
@@ -69,7 +54,7 @@ fn another_program_below_an_attached_bridge_is_a_warning() {
 #[test]
 fn another_program_above_a_port_is_named_by_the_refusal() {
     let lan = Lan::new(true, 0);
-    drop_all_in(&lan.host, "virbr0", libbpf_sys::XDP_FLAGS_SKB_MODE);
+    drop_all_in(&lan.host, "virbr0", "skb");
     let run = lan.tool().run("attach lan");
     run.fails(
         4,

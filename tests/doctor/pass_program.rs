@@ -7,7 +7,6 @@ use super::fix;
 use super::foreign_program::drop_all_in;
 use crate::fixture::lan::ANYWHERE;
 use crate::fixture::{guest, kill};
-use libbpf_rs::libbpf_sys::XDP_FLAGS_SKB_MODE;
 
 #[test]
 fn frames_arrive_by_a_pass_program_and_no_longer_once_it_is_taken_back() {
@@ -84,7 +83,7 @@ fn for_tcp_gro_is_offered_in_its_place() {
 fn where_another_program_is_none_is_offered() {
     let bed = Bed::new("native");
     bed.gro_off();
-    drop_all_in(bed.server(), "eth0", XDP_FLAGS_SKB_MODE);
+    drop_all_in(bed.server(), "eth0", "skb");
     let found = bed.findings();
     assert_finding(&found[0], "peer-napi", "problem", &["neither GRO"]);
     bed.fix();
@@ -105,7 +104,7 @@ fn a_program_that_is_there_by_now_stays() {
         assert_ne!(size, 0, "{}", String::from_utf8_lossy(&shown));
         shown.extend(&buffer[..size]);
     }
-    drop_all_in(bed.server(), "eth0", XDP_FLAGS_SKB_MODE);
+    drop_all_in(bed.server(), "eth0", "skb");
     let said = fix::answer(child, "y").out;
     assert!(said.contains("takes no pass program"), "{said}");
     assert_eq!(bed.program().as_deref(), Some("stranger (skb)"));

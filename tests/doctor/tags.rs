@@ -1,10 +1,9 @@
 //! VLAN tags that the program sees or does not see.
 
-#![expect(unsafe_code, reason = "calls that have no safe form")]
-
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use super::bed::{Bed, SERVER};
+use crate::fixture::foreign::{Foreign, TC};
 use crate::fixture::lan::{Lan, mac};
 use crate::fixture::packet::{Checksum, Frame};
 use crate::fixture::tap::Tap;
@@ -26,25 +25,7 @@ fn tag_all(ns: &Ns, device: &str, vlan: i32) -> OwnedFd {
         instruction(0xb7, 0, 0),
         instruction(0x95, 0, 0),
     ];
-    // SAFETY: the instructions, name and licence outlive the call, which reads as many as are told.
-    let program = unsafe {
-        OwnedFd::from_raw_fd(libbpf_sys::bpf_prog_load(
-            libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
-            c"tag_all".as_ptr(),
-            c"GPL".as_ptr(),
-            program.as_ptr().cast(),
-            program.len() as libbpf_sys::size_t,
-            std::ptr::null_mut(),
-        ))
-    };
-    let (fd, ifindex) = (program.as_raw_fd(), ns.ifindex(device) as i32);
-    let kind = libbpf_sys::BPF_TCX_EGRESS;
-    // SAFETY: no options.
-    let attach = || unsafe { libbpf_sys::bpf_link_create(fd, ifindex, kind, std::ptr::null()) };
-    let link = ns.enter(attach);
-    assert!(link >= 0, "tcx takes the program: {link}");
-    // SAFETY: a new descriptor that nobody else owns.
-    unsafe { OwnedFd::from_raw_fd(link) }
+    Foreign::load("tag_all", &program, TC).at_tcx(ns, device, libbpf_sys::BPF_TCX_EGRESS)
 }
 
 /// Without asking, in a VLAN where nobody answers.

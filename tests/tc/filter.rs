@@ -1,17 +1,17 @@
 //! Where the kernel has no links at the tc hook (before Linux 6.6), the program is attached by a filter, beside those
 //! of others. This kernel plays such a one.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use libbpf_rs::{TC_INGRESS, TcHook};
 use serde_json::{Value, json};
 
-use super::fixture::guest::{self, without_tcx};
-use super::fixture::lan::{ANYWHERE, Lan, receive};
-use super::fixture::other_kernel::Played;
-use super::fixture::{Ns, Run, Tool, kill};
-use super::{load, returning};
+use crate::fixture::foreign::{Foreign, TC};
+use crate::fixture::guest::{self, without_tcx};
+use crate::fixture::lan::{ANYWHERE, Lan, receive};
+use crate::fixture::other_kernel::Played;
+use crate::fixture::{Ns, Run, Tool, kill};
 
 /// What tc knows of: at which priority, for which protocol, of which kind, with which handle.
 const OURS: &str = "prio 1 handle 0x78647072 bpf";
@@ -90,9 +90,9 @@ fn tc(ns: &Ns, words: &str) -> String {
 }
 
 /// Somebody else's program in a filter where packets arrive; None: at a handle that the kernel chooses.
-fn filter_of_others(bed: &Bed, handle: Option<u32>, replaces: bool) -> OwnedFd {
+fn filter_of_others(bed: &Bed, handle: Option<u32>, replaces: bool) -> Foreign {
     const TC_ACT_UNSPEC: i32 = -1;
-    let program = load(&returning(TC_ACT_UNSPEC));
+    let program = Foreign::returning("another", TC_ACT_UNSPEC, TC);
     let ifindex = bed.lan.host.ifindex("lan") as i32;
     bed.lan.host.enter(|| {
         let mut hook = TcHook::new(program.as_fd());

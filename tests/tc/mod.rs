@@ -5,8 +5,7 @@
 
 mod filter;
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-
+use crate::fixture::foreign::{Foreign, TC};
 use crate::fixture::guest;
 use crate::fixture::lan::{send_together, socket};
 use crate::fixture::packet::{ETHERNET, UDP, assert_checksums};
@@ -165,32 +164,6 @@ fn tagging(vlans: &[u16]) -> Vec<[u8; 8]> {
         .collect()
 }
 
-fn load(program: &[[u8; 8]]) -> OwnedFd {
-    // SAFETY: the instructions, name and licence outlive the call, which reads as many as are told.
-    unsafe {
-        OwnedFd::from_raw_fd(libbpf_sys::bpf_prog_load(
-            libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
-            c"another".as_ptr(),
-            c"GPL".as_ptr(),
-            program.as_ptr().cast(),
-            program.len() as libbpf_sys::size_t,
-            std::ptr::null_mut(),
-        ))
-    }
-}
-
-/// Attaches a program to a device, for as long as the descriptor is open.
-fn attach(ns: &Ns, device: &str, hook: u32, program: &[[u8; 8]]) -> OwnedFd {
-    let program = load(program);
-    let (fd, ifindex) = (program.as_raw_fd(), ns.ifindex(device) as i32);
-    // SAFETY: no options.
-    let link = || unsafe { libbpf_sys::bpf_link_create(fd, ifindex, hook, std::ptr::null()) };
-    let link = ns.enter(link);
-    assert!(link >= 0, "tcx takes the program: {link}");
-    // SAFETY: a new descriptor that nobody else owns.
-    unsafe { OwnedFd::from_raw_fd(link) }
-}
-
 /// What a VLAN device sends has its tag beside the frame, like what these programs send.
 #[test]
 fn tags_beside_the_frame_are_matched_removed_given_and_replaced() {
@@ -256,7 +229,8 @@ fn tags_beside_the_frame_are_matched_removed_given_and_replaced() {
             tag(PRIORITY | 9),
         ),
     ] {
-        let _tags = attach(&vm, "eth0", libbpf_sys::BPF_TCX_EGRESS, &tagging(&came));
+        let tags = Foreign::load("another", &tagging(&came), TC);
+        let _tags = tags.at_tcx(&vm, "eth0", libbpf_sys::BPF_TCX_EGRESS);
         tool.run("rule del --all --if-exists").ok();
         let mac = SERVER_MAC.map(|byte| format!("{byte:02x}")).join(":");
         tool.ok(&format!(
@@ -293,8 +267,8 @@ fn what_no_rule_takes_goes_on_to_the_next_program() {
     client.send_to(b"first", (V4.elsewhere, 80)).expect("sent");
     server.recv(&mut buffer).expect("it arrives");
     const TCX_DROP: i32 = 2;
-    let program = returning(TCX_DROP);
-    let _next = attach(&bed.host, "lan", libbpf_sys::BPF_TCX_INGRESS, &program);
+    let next = Foreign::returning("another", TCX_DROP, TC);
+    let _next = next.at_tcx(&bed.host, "lan", libbpf_sys::BPF_TCX_INGRESS);
     client
         .send_to(b"no rule's", "192.168.122.1:9")
         .expect("sent");
