@@ -144,7 +144,7 @@ fn ours_runs_where_its_priority_says_and_leaves_the_others() {
     bed.tool().ok("detach lan");
     bed.tool()
         .run("attach lan --priority 5")
-        .fails(3, &["no dispatcher of libxdp"]);
+        .fails(3, &["none calls ours there"]);
     let left = bed.lan.pins.left();
     assert_eq!(left, [Path::new(&pin)]);
 }
