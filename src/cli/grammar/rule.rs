@@ -453,8 +453,8 @@ fn values<T: Copy + Send + Sync + 'static, const N: usize>(
 /// A time such as 5m; a number alone is seconds.
 fn parse_timeout(text: &str) -> Result<Duration, String> {
     let seconds = || text.parse().ok().map(Duration::from_secs);
-    let parsed = humantime::parse_duration(text);
-    let timeout = parsed.or_else(|error| seconds().ok_or(format!("{error}: use 5m or 30s")))?;
+    let parsed = humantime::parse_duration(text).ok().or_else(seconds);
+    let timeout = parsed.ok_or("it is a time such as 5m or 30s")?;
     match timeout <= Duration::from_secs(7 * 24 * 60 * 60) {
         true => Ok(timeout),
         false => Err("longer than a week".into()),
