@@ -311,6 +311,30 @@ fn to_detach_it_is_said_to_leave_answers_untranslated() {
 }
 
 #[test]
+fn a_bridge_is_detached_without_a_word_while_its_port_sees_the_answers() {
+    let bed = Bed::new(Between::Bridge);
+    let tool = bed.tool();
+    let said = "not translated any more";
+    tool.ok("attach lan");
+    bed.add("wan");
+    tool.ok("attach br0");
+    let detached = tool.ok("detach br0");
+    assert!(!detached.err.contains(said), "{detached:?}");
+    assert!(bed.answers());
+    // So is the port while the bridge does. The last of them is not.
+    tool.ok("attach br0");
+    let detached = tool.ok("detach wan");
+    assert!(!detached.err.contains(said), "{detached:?}");
+    assert!(bed.answers());
+    let detached = tool.ok("detach br0");
+    assert!(
+        detached.err.contains(&format!("arrive at br0 are {said}")),
+        "{detached:?}"
+    );
+    assert!(!bed.answers());
+}
+
+#[test]
 fn where_the_program_cannot_be_attached_nothing_changes() {
     let bed = Bed::attached(Between::Veth);
     let others = bed.others();

@@ -153,8 +153,9 @@ fn lines_say_what_became_of_packets() {
     let lan = lan("skb");
     let vm = lan.vm_socket();
     lan.tool().ok("rule add --port 9 --drop");
-    let capture = Capture::begin(&lan.tool(), "--proto udp --count 3");
-    for to in [ANYWHERE, "11.22.33.44:9", "11.22.33.44:10"] {
+    lan.tool().ok("rule add --port 8 --forward wan0");
+    let capture = Capture::begin(&lan.tool(), "--proto udp --count 4");
+    for to in [ANYWHERE, "11.22.33.44:8", "11.22.33.44:9", "11.22.33.44:10"] {
         vm.send_to(b"hello", to).expect("it is sent");
     }
     let run = capture.end().ok();
@@ -167,6 +168,8 @@ fn lines_say_what_became_of_packets() {
         format!(
             "left    wan0 IP {from} > 172.17.0.2.7999: UDP, length 5; redirected to 172.17.0.2 by wan0"
         ),
+        format!("arrived lan IP {from} > 11.22.33.44.8: UDP, length 5; forwarded: leaves by wan0"),
+        format!("left    wan0 IP {from} > 11.22.33.44.8: UDP, length 5; forwarded: leaves by wan0"),
         format!("arrived lan IP {from} > 11.22.33.44.9: UDP, length 5; dropped by rule"),
         format!("arrived lan IP {from} > 11.22.33.44.10: UDP, length 5; no rule: passed"),
     ];

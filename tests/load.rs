@@ -166,12 +166,12 @@ fn one_bad_line_is_named_and_nothing_is_loaded() {
         (with("push_vlan", json!(0)), 2, "push_vlan"),
         (with("snat", json!("224.0.0.9")), 2, "snat 224.0.0.9"),
         (with("snat", json!("fd00::9")), 2, "snat fd00::9"),
-        (json!({"src": "10.0.0.0/8"}), 2, "missing field"),
+        (json!({"src": "10.0.0.0/8"}), 2, "missing key"),
         (with("wieght", json!(5)), 2, "wieght"),
         (
             json!(5),
             2,
-            "line 2, column 1: invalid type: integer `5`, expected an object",
+            "line 2, column 1: invalid type: integer 5, expected an object",
         ),
         (
             good.clone(),

@@ -8,7 +8,7 @@ use xdpredir::error::{self, Failure, join_lines};
 use xdpredir::host::{capability, discovery};
 use xdpredir::model::Refusal;
 
-use super::grammar::Command;
+use super::grammar::{Chain, Command, Doctor};
 
 /// An error on one line, with what the command needs where the kernel or the file system refused.
 pub fn failed(error: &anyhow::Error, command: &Command) -> Refusal {
@@ -122,17 +122,29 @@ fn needs(command: &Command) -> Refusal {
         | Command::History
         | Command::Rollback(_)
         | Command::Stats(_)
+        | Command::Status
+        | Command::Policy(_)
+        | Command::Doctor(Doctor {
+            fix: false,
+            undo: false,
+            ..
+        })
         | Command::Apply(_)
         | Command::Diff(_)
-        | Command::Export(_) => {
+        | Command::Export(_)
+        | Command::Chain(Chain::List { .. }) => {
             "needs root, or membership in the group that attach was given with --group".into()
         }
         Command::Features(_) => "needs root (CAP_SYS_ADMIN) to enter network namespaces".into(),
-        Command::Attach(_) => capability::refused_to_attach()
+        Command::Attach(_) | Command::Upgrade => capability::refused_to_attach()
             .unwrap_or_else(|| "needs root, or write access to the pin directory".into()),
+        Command::Detach(_) => "needs root, or write access to the pin directory".into(),
         Command::Dump(_) => capability::refused_to_attach()
             .unwrap_or_else(|| "needs root (CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF)".into()),
+        Command::Explain(_) | Command::Capture(_) | Command::Chain(_) => {
+            "needs root (CAP_SYS_ADMIN, CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON)".into()
+        }
         Command::Lab(_) => "needs root (CAP_SYS_ADMIN, CAP_NET_ADMIN)".into(),
-        _ => "needs root, or access to the pin directory".into(),
+        Command::Doctor(_) | Command::Completions { .. } => "needs root".into(),
     }
 }

@@ -174,7 +174,8 @@ pub struct Attach {
     #[arg(long, value_enum, default_value = "auto")]
     pub mode: ModeChoice,
 
-    /// Let members of this group run `rule`, `stats`, `status` and `doctor` without root
+    /// Let members of this group change and show rules and policies without root, and take changes back: `rule`,
+    /// `policy`, `apply`, `diff`, `export`, `flow`, `history`, `rollback`, `stats`, `status` and `doctor`
     #[arg(long, value_hint = ValueHint::Other)]
     pub group: Option<String>,
 
@@ -187,8 +188,8 @@ pub struct Attach {
     #[arg(long, conflicts_with = "force")]
     pub chain_foreign: bool,
 
-    /// Where libxdp's dispatcher (`xdp-loader`) is attached, which ours joins: programs with a lower priority come
-    /// before ours [default: 50]
+    /// The priority of ours among the programs of libxdp's dispatcher (`xdp-loader`), which ours joins where it is
+    /// attached: programs with a lower one come before ours [default: 50]
     #[arg(long, value_name = "N", conflicts_with_all = ["force", "chain_foreign"],
         value_parser = clap::value_parser!(u32).range(1..))]
     pub priority: Option<u32>,
@@ -202,9 +203,9 @@ pub struct Attach {
     #[arg(long, value_name = "pass|drop|forward:DEV", value_hint = ValueHint::Other)]
     pub policy: Option<PolicySpec>,
 
-    /// Remember so many connections at most, or a few more, for all interfaces of this network namespace; up
-    /// to 4,194,304. A million take 264 MiB of memory, from the first rule that remembers connections
-    /// [default: 262,144, which take 66 MiB]
+    /// Remember so many connections at most, for all interfaces of this network namespace: up to 4,194,304, rounded
+    /// up to 8,192 times a power of two. A million take 264 MiB of memory, from the first rule that remembers
+    /// connections [default: 262,144, which take 66 MiB]
     #[arg(long, value_name = "N")]
     pub connections: Option<TableSize>,
 
@@ -260,7 +261,7 @@ pub struct Detach {
     #[arg(long)]
     pub keep_rules: bool,
 
-    /// Nothing to detach from is no failure
+    /// Exit with 0 also where there is nothing to detach from
     #[arg(long)]
     pub if_exists: bool,
 }
@@ -291,8 +292,8 @@ pub struct Doctor {
 
 #[derive(Args)]
 pub struct Rollback {
-    /// The change after which all was as it is to be again; `history` has the numbers [default: the one before the
-    /// last]
+    /// The number of the change after which all was as you want it again, from `history` [default: the change before
+    /// the last one]
     #[arg(value_name = "REVISION")]
     pub revision: Option<u64>,
 
@@ -361,12 +362,9 @@ fn bed() -> impl TypedValueParser<Value = &'static lab::Bed> {
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
-    let interval = humantime::parse_duration(text).or_else(|error| {
-        text.parse::<f64>()
-            .ok()
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            .ok_or(format!("{error}: use 1s or 500ms"))
-    })?;
+    let seconds = || Duration::try_from_secs_f64(text.parse().ok()?).ok();
+    let parsed = humantime::parse_duration(text).ok().or_else(seconds);
+    let interval = parsed.ok_or("it is a time such as 1s or 500ms")?;
     if interval < Duration::from_millis(10) {
         return Err("shorter than 10ms".into());
     }

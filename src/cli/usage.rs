@@ -1,6 +1,7 @@
 //! What clap refuses, as one line.
 
 use std::error::Error as _;
+use std::num::{IntErrorKind, ParseIntError};
 use std::process::ExitCode;
 
 use clap::builder::StyledStr;
@@ -45,11 +46,8 @@ fn sentence(error: &Error<OneLine>) -> Option<String> {
             }
         }
         ErrorKind::ValueValidation => {
-            format!(
-                "invalid value '{}' for '{arg}': {}",
-                get(InvalidValue)?,
-                error.source()?
-            )
+            let why = refused(error.source()?);
+            format!("invalid value '{}' for '{arg}': {why}", get(InvalidValue)?)
         }
         ErrorKind::TooManyValues => format!("unexpected value '{}' for '{arg}'", value()?),
         ErrorKind::UnknownArgument => format!("there is no argument '{arg}' here"),
@@ -58,13 +56,30 @@ fn sentence(error: &Error<OneLine>) -> Option<String> {
             format!("'{arg}' needs a command: {}", get(ValidSubcommand)?)
         }
         ErrorKind::MissingRequiredArgument => format!("missing: {arg}"),
-        ErrorKind::ArgumentConflict => match get(PriorArg) {
-            Some(other) if other == arg => format!("'{arg}' can be given only once"),
+        ErrorKind::ArgumentConflict => match error.get(PriorArg) {
+            Some(ContextValue::String(other)) if *other == arg => {
+                format!("'{arg}' can be given only once")
+            }
+            // Clap has all that the argument excludes of a group, not only what was given.
+            Some(ContextValue::Strings(others)) => {
+                let others: Vec<_> = others.iter().map(|other| format!("'{other}'")).collect();
+                format!("'{arg}' cannot be given with {}", others.join(" or "))
+            }
             Some(other) => format!("'{arg}' cannot be given with '{other}'"),
             None => format!("'{arg}' cannot be given with other arguments"),
         },
         _ => return None,
     })
+}
+
+/// Why a value is none. What Rust says of numbers speaks of digits and types.
+fn refused(why: &(dyn std::error::Error + 'static)) -> String {
+    let of_numbers = why.downcast_ref::<ParseIntError>();
+    match of_numbers.map(ParseIntError::kind) {
+        None => why.to_string(),
+        Some(IntErrorKind::PosOverflow) => "it is too large".into(),
+        Some(_) => "it is a number".into(),
+    }
 }
 
 /// The words that clap takes for the mistyped one, the most likely first.
@@ -90,11 +105,41 @@ mod tests {
 
     #[test]
     fn an_empty_value_is_named_with_its_option() {
-        let words = ["xdpredir", "rule", "add", "--server", ""];
-        let error = Cli::try_parse_from(words).err().expect("a usage error");
         assert_eq!(
-            error.apply::<OneLine>().render().to_string(),
+            said("rule add --server="),
             "xdpredir: invalid value '' for '--server <ADDR>': invalid IP address syntax; see --help"
         );
+    }
+
+    #[test]
+    fn what_is_no_number_or_no_time_is_said_so() {
+        let refused = |arguments: &str, why: &str| {
+            let said = said(arguments);
+            assert!(said.ends_with(&format!("': {why}; see --help")), "{said}");
+        };
+        refused("rollback x", "it is a number");
+        refused("rollback 99999999999999999999", "it is too large");
+        refused("dump eth0 --count x", "it is a number");
+        refused("stats --watch 1x", "it is a time such as 1s or 500ms");
+        refused(
+            "rule drain --server 10.0.0.1 --timeout x",
+            "it is a time such as 5m or 30s",
+        );
+        refused("apply --confirm x a.toml", "it is a time such as 60s or 5m");
+    }
+
+    #[test]
+    fn each_argument_that_excludes_another_is_quoted() {
+        let said = said("rule add --server 10.0.0.1 --drop");
+        let all = "'--drop' or '--forward <DEV>' or '--pass' or '--socket'";
+        let expected =
+            format!("xdpredir: '--server <ADDR>' cannot be given with {all}; see --help");
+        assert_eq!(said, expected);
+    }
+
+    fn said(arguments: &str) -> String {
+        let words = std::iter::once("xdpredir").chain(arguments.split(' '));
+        let error = Cli::try_parse_from(words).err().expect("a usage error");
+        error.apply::<OneLine>().render().to_string()
     }
 }

@@ -22,7 +22,7 @@ pub struct DetachRequest {
 /// What was done, whatever failed after it.
 pub struct DetachReport {
     pub detached: Vec<String>,
-    /// Those of them where answers arrive that rules still have translated.
+    /// Those of them where answers arrive that rules still have translated, and that the program sees nowhere else.
     pub untranslated: Vec<String>,
     /// What fixes had changed for the sake of rules, which are gone now.
     pub reverted: Reverted,
@@ -75,7 +75,7 @@ pub fn detach(pins: &Pins, request: &DetachRequest) -> Result<DetachReport> {
     });
     let untranslated = match is_last {
         true => Vec::new(),
-        false => untranslated(pins, &lock, &which)?,
+        false => datapath::unseen_at(pins, &lock, &which)?,
     };
     let cleared = done.and_then(|()| datapath::clear(pins, keep_rules));
     let left = if !pins.root().exists() {
@@ -100,13 +100,6 @@ fn serves_rules(interface: &Interface) -> bool {
 
 fn has(all: &[Interface], interface: &Interface) -> bool {
     all.iter().any(|other| other.ifindex == interface.ifindex)
-}
-
-/// Those of some interfaces where answers arrive that rules have translated.
-fn untranslated(pins: &Pins, lock: &Lock, interfaces: &[Interface]) -> Result<Vec<String>> {
-    let needed = datapath::needed_for_answers(pins, lock)?;
-    let needed = interfaces.iter().filter(|i| needed.contains(&i.ifindex));
-    Ok(needed.map(Interface::name).collect())
 }
 
 /// What cannot be reverted keeps nobody from detaching.

@@ -6,7 +6,7 @@ const ALIKE: f64 = 0.75;
 /// What is wrong, with the key that is nearest to one that nobody knows.
 pub fn explain(message: &str) -> String {
     let Some(unknown) = unknown(message) else {
-        return message
+        return plain(message)
             .replace("missing field", "missing key")
             .replace('`', "");
     };
@@ -19,6 +19,16 @@ pub fn explain(message: &str) -> String {
     match nearest.filter(|word| alike(word) > ALIKE) {
         Some(nearest) => format!("unknown key {unknown}: did you mean {nearest}?"),
         None => format!("unknown key {unknown}: known are {}", known.join(", ")),
+    }
+}
+
+/// What is wrong, without the names that types have in Rust.
+fn plain(message: &str) -> String {
+    let numbers = ["u8", "u16", "u32", "u64", "usize"];
+    let expected = message.rsplit_once(", expected ");
+    match expected.filter(|(_, what)| numbers.contains(what)) {
+        Some((found, _)) => format!("{found}, expected a number"),
+        None => message.into(),
     }
 }
 
@@ -42,5 +52,13 @@ mod tests {
         assert_eq!(of("wieght"), "unknown key wieght: did you mean weight?");
         assert_eq!(of("mtu"), "unknown key mtu: known are weight, server");
         assert_eq!(explain("missing field `name`"), "missing key name");
+    }
+
+    #[test]
+    fn numbers_are_called_so() {
+        let said = "invalid type: string \"x\", expected u64";
+        let plain = "invalid type: string \"x\", expected a number";
+        assert_eq!(explain(said), plain);
+        assert_eq!(explain("expected a u64 map"), "expected a u64 map");
     }
 }

@@ -217,9 +217,21 @@ fn still_attached(name: &str, error: &Error) -> Notice {
     ))
 }
 
-/// The indexes of the interfaces where rules need the program for answers.
-pub fn needed_for_answers(pins: &Pins, _: &Lock) -> Result<BTreeSet<u32>> {
-    places_of(&RuleStore::open(pins)?.answers_by()?)
+/// Those of some interfaces, from which the program was taken, where answers arrive that it sees nowhere else.
+pub fn unseen_at(pins: &Pins, _: &Lock, detached: &[Interface]) -> Result<Vec<String>> {
+    let mut left = interfaces(pins)?;
+    left.retain(|other| detached.iter().all(|i| i.ifindex != other.ifindex));
+    let mut unseen = BTreeSet::new();
+    for ifindex in RuleStore::open(pins)?.answers_by()? {
+        let Some(device) = device::by_index(ifindex)? else {
+            continue;
+        };
+        if !is_seen(pins, &left, &device)? {
+            unseen.extend(places(&device));
+        }
+    }
+    let unseen = detached.iter().filter(|i| unseen.contains(&i.ifindex));
+    Ok(unseen.map(Interface::name).collect())
 }
 
 /// The interfaces that are attached for answers alone.

@@ -54,7 +54,7 @@ mod upgrade;
 mod version;
 mod wanted;
 
-pub use answers::needed_for_answers;
+pub use answers::unseen_at;
 pub use apply::{Interfaces, Others, Wanted, apply};
 pub use attach::{Attached, Report, attach};
 pub use attachment::Ids;

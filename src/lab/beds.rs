@@ -24,23 +24,23 @@ const REDIRECT: Bed = Bed {
 host       ip link add virbr0 address 52:54:00:7a:01:01 type bridge stp_state 0
 host       ip link set virbr0 up
 host       ip addr add 192.168.122.1/24 dev virbr0
-host       ip addr add fd00:122::1/64 dev virbr0
+host       ip addr add fd00:122::1/64 dev virbr0 nodad
 host       ip link add vnet0 index 21 type veth peer name eth0 netns xdpredir-vm
 host       ip link set vnet0 address 52:5d:6a:08:42:32 master virbr0 up
 vm         ip link set eth0 address 52:54:00:7a:01:0a up
 vm         ip addr add 192.168.122.10/24 dev eth0
-vm         ip addr add fd00:122::10/64 dev eth0
+vm         ip addr add fd00:122::10/64 dev eth0 nodad
 vm         ip route add default via 192.168.122.1
 vm         ip route add default via fd00:122::1
 host       ip link add docker0 address 02:42:64:b8:88:a4 type bridge stp_state 0
 host       ip link set docker0 up
 host       ip addr add 172.17.0.1/16 dev docker0
-host       ip addr add fd00:17::1/64 dev docker0
+host       ip addr add fd00:17::1/64 dev docker0 nodad
 host       ip link add vethea881ef index 25 type veth peer name eth0 index 24 netns xdpredir-udpserver
 host       ip link set vethea881ef address ee:1d:d4:fd:50:55 master docker0 up
 udpserver  ip link set eth0 address 02:42:ac:11:00:02 up
 udpserver  ip addr add 172.17.0.2/16 dev eth0
-udpserver  ip addr add fd00:17::2/64 dev eth0
+udpserver  ip addr add fd00:17::2/64 dev eth0 nodad
 udpserver  ip route add default via 172.17.0.1
 udpserver  ip route add default via fd00:17::1
 ",
@@ -60,10 +60,10 @@ const PAIR: Bed = Bed {
 host  ip link add veth1 type veth peer name veth2 netns xdpredir-xdp
 host  ip link set veth1 address 52:54:27:27:27:25 mtu 9000 up
 host  ip addr add 10.2.2.1/24 dev veth1
-host  ip addr add fd00:2::1/64 dev veth1
+host  ip addr add fd00:2::1/64 dev veth1 nodad
 xdp   ip link set veth2 address 52:54:27:27:27:26 mtu 9000 up
 xdp   ip addr add 10.2.2.2/24 dev veth2
-xdp   ip addr add fd00:2::2/64 dev veth2
+xdp   ip addr add fd00:2::2/64 dev veth2 nodad
 ",
     first_steps: &["xdpredir lab exec host -- xdpredir attach veth1"],
 };
@@ -85,32 +85,32 @@ host      ip link add client0 type veth peer name eth0 netns xdpredir-client
 host      ip link set client0 master br-lan up
 client    ip link set eth0 address 52:54:00:7a:0a:0a up
 client    ip addr add 192.168.10.10/24 dev eth0
-client    ip addr add fd00:10::10/64 dev eth0
+client    ip addr add fd00:10::10/64 dev eth0 nodad
 client    ip route add default via 192.168.10.2
 client    ip route add default via fd00:10::2
 host      ip link add xdp-lan type veth peer name lan netns xdpredir-xdp
 host      ip link set xdp-lan master br-lan up
 xdp       ip link set lan address 52:54:00:7a:0a:02 up
 xdp       ip addr add 192.168.10.2/24 dev lan
-xdp       ip addr add fd00:10::2/64 dev lan
+xdp       ip addr add fd00:10::2/64 dev lan nodad
 host      ip link add br-wan address 52:54:00:7a:14:01 type bridge stp_state 0
 host      ip link set br-wan up
 host      ip addr add 192.168.20.1/24 dev br-wan
-host      ip addr add fd00:20::1/64 dev br-wan
+host      ip addr add fd00:20::1/64 dev br-wan nodad
 host      ip route add 192.168.10.0/24 via 192.168.20.2
 host      ip route add fd00:10::/64 via fd00:20::2
 host      ip link add xdp-wan type veth peer name wan netns xdpredir-xdp
 host      ip link set xdp-wan master br-wan up
 xdp       ip link set wan address 52:54:00:7a:14:02 up
 xdp       ip addr add 192.168.20.2/24 dev wan
-xdp       ip addr add fd00:20::2/64 dev wan
+xdp       ip addr add fd00:20::2/64 dev wan nodad
 xdp       ip route add default via 192.168.20.1
 xdp       ip route add default via fd00:20::1
 host      ip link add server0 type veth peer name eth0 netns xdpredir-server
 host      ip link set server0 master br-wan up
 server    ip link set eth0 address 52:54:00:7a:14:14 up
 server    ip addr add 192.168.20.20/24 dev eth0
-server    ip addr add fd00:20::20/64 dev eth0
+server    ip addr add fd00:20::20/64 dev eth0 nodad
 server    ip route add 192.168.10.0/24 via 192.168.20.2
 server    ip route add fd00:10::/64 via fd00:20::2
 server    ip route add default via 192.168.20.1
@@ -118,10 +118,10 @@ server    ip route add default via fd00:20::1
 host      ip link add uplink type veth peer name eth0 netns xdpredir-internet
 host      ip link set uplink up
 host      ip addr add 198.51.100.2/24 dev uplink
-host      ip addr add 2001:db8:100::2/64 dev uplink
+host      ip addr add 2001:db8:100::2/64 dev uplink nodad
 internet  ip link set eth0 up
 internet  ip addr add 198.51.100.1/24 dev eth0
-internet  ip addr add 2001:db8:100::1/64 dev eth0
+internet  ip addr add 2001:db8:100::1/64 dev eth0 nodad
 host      nft add table inet lab
 host      nft add chain inet lab postrouting { type nat hook postrouting priority srcnat ; }
 host      nft add rule inet lab postrouting oifname uplink masquerade
@@ -148,11 +148,11 @@ const WIRE: Bed = Bed {
 host    ip link add nic type veth peer name eth0 netns xdpredir-client
 host    ip link set nic address 52:54:00:7a:1e:02 up
 host    ip addr add 10.3.3.2/24 dev nic
-host    ip addr add fd00:3::2/64 dev nic
+host    ip addr add fd00:3::2/64 dev nic nodad
 client  ethtool -K eth0 gro on tso off tx-udp-segmentation off
 client  ip link set eth0 address 52:54:00:7a:1e:01 up
 client  ip addr add 10.3.3.1/24 dev eth0
-client  ip addr add fd00:3::1/64 dev eth0
+client  ip addr add fd00:3::1/64 dev eth0 nodad
 host    ip neigh replace 10.3.3.1 lladdr 52:54:00:7a:1e:01 dev nic nud permanent
 host    ip neigh replace fd00:3::1 lladdr 52:54:00:7a:1e:01 dev nic nud permanent
 host    ip link add veth0 type veth peer name eth0 netns xdpredir-guest
@@ -160,7 +160,7 @@ host    ip link set veth0 up
 guest   ethtool -K eth0 gro on tso off tx-udp-segmentation off
 guest   ip link set eth0 address 52:54:00:7a:1e:02 up
 guest   ip addr add 10.3.3.2/24 dev eth0
-guest   ip addr add fd00:3::2/64 dev eth0
+guest   ip addr add fd00:3::2/64 dev eth0 nodad
 ",
     first_steps: &[
         "xdpredir lab exec host -- xdpredir attach nic veth0",

@@ -22,11 +22,11 @@ pub fn line(sighting: &Sighting) -> String {
     format!("{time} {stage:<7} {device} {frame}; {fate}")
 }
 
-/// What became of it: "redirected to 10.0.0.2 by veth1", "no rule: passed".
+/// What became of it: "redirected to 10.0.0.2 by veth1", "answered: leaves by veth0", "no rule: passed".
 fn fate(sighting: &Sighting) -> String {
     let mut fate = sighting.outcome.replace('_', " ");
     let (server, egress) = (sighting.server, &sighting.egress);
-    let to = server.map_or_else(String::new, |server| format!(" to {server}"));
+    let to = server.map_or_else(|| ": leaves".into(), |server| format!(" to {server}"));
     match (sighting.action, egress) {
         ("redirect", Some(egress)) => fate += &format!("{to} by {egress}"),
         ("tx", Some(egress)) => fate += &format!(": answered by {egress}"),

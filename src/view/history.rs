@@ -131,9 +131,13 @@ fn rule_counts(changes: &Changes) -> Vec<String> {
         .collect()
 }
 
-/// How much changed, in words.
+/// How many rules changed, and which interfaces, or how many of these.
 pub fn counts(changes: &Changes) -> String {
-    let interfaces = interface_count(changes).into_iter();
-    let all: Vec<String> = interfaces.chain(rule_counts(changes)).collect();
+    let interface = |i: &ChangedInterface| format!("interface {} {}", i.ifname, i.how.name());
+    let mut all: Vec<String> = changes.interfaces.iter().map(interface).collect();
+    if all.is_empty() {
+        all.extend(interface_count(changes));
+    }
+    all.extend(rule_counts(changes));
     all.join(", ")
 }

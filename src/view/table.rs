@@ -108,43 +108,52 @@ pub(super) fn is_marked(name: &str) -> Option<Tone> {
     name.contains(" (").then_some(Tone::Bad)
 }
 
-fn no_ledger(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
-    let line = |interface: &InterfaceStatus| {
-        let why = match interface.ledger {
-            LedgerState::On => return None,
-            LedgerState::Unwanted => "attached without one",
-            LedgerState::Unavailable if interface.joined => {
-                "the kernel names libxdp's dispatcher, not ours"
-            }
-            LedgerState::Unavailable => {
-                "this kernel refused the tracing programs; a verbose attach shows why"
-            }
-        };
-        Some(format!(
-            "{}: no ledger of lost frames: {why}",
-            interface.ifname
-        ))
-    };
-    interfaces.iter().filter_map(line)
+/// A line for all interfaces of which the same is said.
+fn lines(
+    interfaces: &[InterfaceStatus],
+    say: impl Fn(&InterfaceStatus) -> Option<&'static str>,
+) -> Vec<String> {
+    let mut all: Vec<(&str, Vec<&str>)> = Vec::new();
+    for interface in interfaces {
+        let Some(said) = say(interface) else { continue };
+        match all.iter_mut().find(|(other, _)| *other == said) {
+            Some((_, names)) => names.push(&interface.ifname),
+            None => all.push((said, vec![&interface.ifname])),
+        }
+    }
+    let line = |(said, names): (&str, Vec<&str>)| format!("{}: {said}", names.join(", "));
+    all.into_iter().map(line).collect()
 }
 
-/// What the ledger does not know of an interface.
-fn not_known(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
-    let behind_tc = interfaces
-        .iter()
-        .filter(|interface| interface.ledger == LedgerState::On && interface.mode == Mode::Tc);
-    behind_tc.map(|interface| {
-        let name = &interface.ifname;
-        format!(
-            "{name}: behind the tc hook, the ledger does not see what bridges, tunnels and network cards lose"
-        )
+fn no_ledger(interfaces: &[InterfaceStatus]) -> Vec<String> {
+    lines(interfaces, |interface| {
+        let why = match interface.ledger {
+            LedgerState::On => return None,
+            LedgerState::Unwanted => "no ledger of lost frames: attached without one",
+            LedgerState::Unavailable if interface.joined => {
+                "no ledger of lost frames: the kernel names libxdp's dispatcher, not ours"
+            }
+            LedgerState::Unavailable => {
+                "no ledger of lost frames: this kernel refused the tracing programs; a verbose attach shows why"
+            }
+        };
+        Some(why)
     })
 }
 
-fn no_links(interfaces: &[InterfaceStatus]) -> impl Iterator<Item = String> {
-    let blind = interfaces.iter().filter(|interface| !interface.sees_links);
-    blind.map(|interface| {
-        let name = &interface.ifname;
-        format!("{name}: links are not seen: backends whose link is down get new flows, too")
+/// What the ledger does not know of an interface.
+fn not_known(interfaces: &[InterfaceStatus]) -> Vec<String> {
+    let said =
+        "behind the tc hook, the ledger does not see what bridges, tunnels and network cards lose";
+    lines(interfaces, |interface| {
+        let has_one = interface.ledger == LedgerState::On;
+        (has_one && interface.mode == Mode::Tc).then_some(said)
+    })
+}
+
+fn no_links(interfaces: &[InterfaceStatus]) -> Vec<String> {
+    let said = "links are not seen: backends whose link is down get new flows, too";
+    lines(interfaces, |interface| {
+        (!interface.sees_links).then_some(said)
     })
 }

@@ -127,7 +127,11 @@ fn files_without_a_program_that_fits_are_refused() {
         "old",
         "SEC(\"prog\") int old(struct xdp_md *ctx) { return XDP_PASS; }",
     );
-    fails(&old, 2, &["old.o: has no XDP program"]);
+    let words = [
+        "old.o: has no XDP program, as far as its sections say, but old",
+        "old.o:old",
+    ];
+    fails(&old, 2, &words);
     bed.tool().ok(&format!("chain add lan {old}:prog"));
     bed.tool().ok("chain del lan old");
     // Frames in several buffers come to all of a chain, or to none.

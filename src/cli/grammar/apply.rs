@@ -20,7 +20,8 @@ pub struct Apply {
     pub dry_run: bool,
 
     /// Take the change back after this time, such as 60s, unless `apply --confirmed` comes before: for whoever may
-    /// cut off the own session. A timer of systemd does that. Until then, nothing else changes
+    /// cut off their own session. A timer of systemd does that. Until then, other
+    /// changes than `rollback` are refused
     #[arg(long, value_name = "TIME", value_parser = parse_trial, conflicts_with = "dry_run")]
     pub confirm: Option<Duration>,
 
@@ -51,7 +52,7 @@ pub struct Reading {
     #[arg(long)]
     pub keep_others: bool,
 
-    /// The source address of objects that have none, but server, mac and ifindex
+    /// The source address of JSON objects that have server, mac and ifindex alone
     #[arg(long, value_name = "ADDR[/LEN]")]
     pub src: Option<Prefix>,
 }
@@ -74,7 +75,7 @@ pub enum Format {
 }
 
 fn parse_trial(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| format!("{error}: use 60s"))?;
+    let time = humantime::parse_duration(text).map_err(|_| "it is a time such as 60s or 5m")?;
     let day = Duration::from_secs(24 * 60 * 60);
     match time {
         time if time < Duration::from_secs(1) => Err("shorter than 1s".into()),

@@ -57,7 +57,7 @@ pub struct Packets {
     #[command(flatten)]
     pub filter: PacketFilter,
 
-    /// Only packets for this backend
+    /// With --rule: only packets for this backend
     #[arg(long, value_name = "ADDR", requires = "rule")]
     pub server: Option<IpAddr>,
 }

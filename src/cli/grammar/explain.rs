@@ -68,7 +68,7 @@ pub struct Explain {
     #[arg(long, value_name = "N", default_value = "64")]
     pub ttl: u8,
 
-    /// Bytes of the frame, with its Ethernet header and without its checksum [default: as few as it needs]
+    /// Bytes of the frame, with its Ethernet header and without its checksum [default: its headers and 8 bytes]
     #[arg(long, value_name = "N")]
     pub len: Option<usize>,
 

@@ -37,7 +37,7 @@ pub enum Rule {
     Del(RuleDel),
     /// List rules with their backends and counters, one backend a row, and their states.
     ///
-    /// Of the rules that match a packet, the first one takes it, IPv4 and IPv6 apart.
+    /// Of the rules that match a packet, the first one in the list takes it. Rules for IPv4 come before those for IPv6.
     /// The column of states is left out while all backends are up. Options narrow the list; if no
     /// backend is left, the exit code is 3.
     List(Filter),
@@ -54,8 +54,8 @@ pub enum Rule {
     /// Say that a server is down, or up again, as a health check has found it.
     ///
     /// While a server is marked down, no packet goes there: new flows go to the other backends of its rules, and
-    /// so do those that no rule remembers; its connections end, each with its next packet. Weights stay, and what
-    /// comes after `up` is what was before. `rule add`, `rule refresh` and `rule load` of what `rule list --json` has
+    /// so do those that no rule remembers; its connections end, each with its next packet. Weights stay
+    /// as they are: after `up`, the server takes flows as before. `rule add`, `rule refresh` and `rule load` of what `rule list --json` has
     /// printed keep the mark. All rules that have the server are changed at one moment; options narrow them. If
     /// none has it, the exit code is 3.
     Mark(RuleMark),
@@ -453,8 +453,8 @@ fn values<T: Copy + Send + Sync + 'static, const N: usize>(
 /// A time such as 5m; a number alone is seconds.
 fn parse_timeout(text: &str) -> Result<Duration, String> {
     let seconds = || text.parse().ok().map(Duration::from_secs);
-    let parsed = humantime::parse_duration(text);
-    let timeout = parsed.or_else(|error| seconds().ok_or(format!("{error}: use 5m or 30s")))?;
+    let parsed = humantime::parse_duration(text).ok().or_else(seconds);
+    let timeout = parsed.ok_or("it is a time such as 5m or 30s")?;
     match timeout <= Duration::from_secs(7 * 24 * 60 * 60) {
         true => Ok(timeout),
         false => Err("longer than a week".into()),

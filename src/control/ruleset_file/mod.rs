@@ -373,7 +373,7 @@ mod tests {
     fn errors_name_the_place() {
         refused(&[line("10.1.1.1", ""), "{".into()], "line 2, column 1: EOF");
         let weight = line("10.1.1.1", r#","weight":"x""#);
-        let said = "column 108: weight: invalid type: string \"x\"";
+        let said = "column 108: weight: invalid type: string \"x\", expected a number";
         refused(std::slice::from_ref(&weight), &format!("line 1, {said}"));
         refused(&[format!("[\n{weight}]")], &format!("line 2, {said}"));
         // Named already.

@@ -33,10 +33,7 @@ fn syntax<T: DeserializeOwned>(
     let what = text
         .rsplit_once(" at line ")
         .map_or(&*text, |split| split.0);
-    let what = match nearest::unknown(what) {
-        Some(_) => nearest::explain(what),
-        None => what.into(),
-    };
+    let what = nearest::explain(what);
     let column = error.column();
     let is_named = |key: &String| words(&what).any(|word| word == key);
     let key = key::<T>(json).filter(|key| !is_named(key));

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use libbpf_rs::{
     ErrorKind, MapCore, MapFlags, MapHandle, MapType, ObjectBuilder, OpenObject, OpenProgram,
     Program, ProgramAttachType, ProgramHandle, ProgramType, libbpf_sys,
@@ -203,11 +203,24 @@ fn choose(shown: &str, object: &OpenObject, section: Option<&str>) -> Result<(St
             Err(failure(Exit::NotFound, why))
         }
         (Some(_), [other, ..], _) => Err(no_xdp(shown, &name_of(other))),
-        (None, ..) => {
-            let why = format!("{shown}: has no XDP program");
-            Err(failure(Exit::Usage, why))
-        }
+        (None, ..) => Err(no_section(shown, &all)),
     }
+}
+
+/// Nothing is named, and no section says that a program is for XDP.
+fn no_section(shown: &str, all: &[OpenProgram<'_>]) -> Error {
+    let of_any_type = |program: &&OpenProgram<'_>| program.prog_type() == ProgramType::Unspec;
+    let names: Vec<_> = all.iter().filter(of_any_type).map(name_of).collect();
+    let why = format!("{shown}: has no XDP program");
+    let Some(one) = names.first() else {
+        return failure(Exit::Usage, why);
+    };
+    let why = format!(
+        "{why}, as far as its sections say, but {}",
+        names.join(", ")
+    );
+    let remedy = format!("name the one that is meant, as {shown}:{one}");
+    failure(Exit::Usage, (why, remedy))
 }
 
 impl Opened {

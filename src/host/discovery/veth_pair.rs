@@ -67,7 +67,7 @@ pub fn within(place: &str, namespace: &File, hint: AddressHint) -> Result<Resolv
 /// Finds the server at the other end of a device.
 pub fn behind(here: Device, hint: AddressHint) -> Result<Resolved> {
     let device = here.name.clone();
-    let place = format!("{device}'s peer");
+    let place = format!("the namespace of {device}'s peer");
     let elsewhere = Some(here).filter(|here| here.link_nsid.is_some());
     let pair = elsewhere.map(pair).transpose()?.flatten();
     let pair = pair.ok_or_else(|| Failure::new(Error::NotAPair { device }))?;
