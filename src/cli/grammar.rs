@@ -364,7 +364,7 @@ fn bed() -> impl TypedValueParser<Value = &'static lab::Bed> {
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let seconds = || Duration::try_from_secs_f64(text.parse().ok()?).ok();
     let parsed = humantime::parse_duration(text).ok().or_else(seconds);
-    let interval = parsed.ok_or("it is a time such as 1s or 500ms")?;
+    let interval = parsed.ok_or("a time such as 1s or 500ms is needed")?;
     if interval < Duration::from_millis(10) {
         return Err("shorter than 10ms".into());
     }

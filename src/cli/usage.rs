@@ -77,8 +77,8 @@ fn refused(why: &(dyn std::error::Error + 'static)) -> String {
     let of_numbers = why.downcast_ref::<ParseIntError>();
     match of_numbers.map(ParseIntError::kind) {
         None => why.to_string(),
-        Some(IntErrorKind::PosOverflow) => "it is too large".into(),
-        Some(_) => "it is a number".into(),
+        Some(IntErrorKind::PosOverflow) => "the number is too large".into(),
+        Some(_) => "a number is needed".into(),
     }
 }
 
@@ -117,15 +117,18 @@ mod tests {
             let said = said(arguments);
             assert!(said.ends_with(&format!("': {why}; see --help")), "{said}");
         };
-        refused("rollback x", "it is a number");
-        refused("rollback 99999999999999999999", "it is too large");
-        refused("dump eth0 --count x", "it is a number");
-        refused("stats --watch 1x", "it is a time such as 1s or 500ms");
+        refused("rollback x", "a number is needed");
+        refused("rollback 99999999999999999999", "the number is too large");
+        refused("dump eth0 --count x", "a number is needed");
+        refused("stats --watch 1x", "a time such as 1s or 500ms is needed");
         refused(
             "rule drain --server 10.0.0.1 --timeout x",
-            "it is a time such as 5m or 30s",
+            "a time such as 5m or 30s is needed",
         );
-        refused("apply --confirm x a.toml", "it is a time such as 60s or 5m");
+        refused(
+            "apply --confirm x a.toml",
+            "a time such as 60s or 5m is needed",
+        );
     }
 
     #[test]

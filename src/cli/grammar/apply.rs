@@ -75,7 +75,7 @@ pub enum Format {
 }
 
 fn parse_trial(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|_| "it is a time such as 60s or 5m")?;
+    let time = humantime::parse_duration(text).map_err(|_| "a time such as 60s or 5m is needed")?;
     let day = Duration::from_secs(24 * 60 * 60);
     match time {
         time if time < Duration::from_secs(1) => Err("shorter than 1s".into()),

@@ -454,7 +454,7 @@ fn values<T: Copy + Send + Sync + 'static, const N: usize>(
 fn parse_timeout(text: &str) -> Result<Duration, String> {
     let seconds = || text.parse().ok().map(Duration::from_secs);
     let parsed = humantime::parse_duration(text).ok().or_else(seconds);
-    let timeout = parsed.ok_or("it is a time such as 5m or 30s")?;
+    let timeout = parsed.ok_or("a time such as 5m or 30s is needed")?;
     match timeout <= Duration::from_secs(7 * 24 * 60 * 60) {
         true => Ok(timeout),
         false => Err("longer than a week".into()),
