@@ -20,8 +20,7 @@ pub struct Apply {
     pub dry_run: bool,
 
     /// Take the change back after this time, such as 60s, unless `apply --confirmed` comes before: for whoever may
-    /// cut off their own session. A timer of systemd does that. Until then, other
-    /// changes than `rollback` are refused
+    /// cut off their own session. A timer of systemd does that. Until then, other changes than `rollback` are refused
     #[arg(long, value_name = "TIME", value_parser = parse_trial, conflicts_with = "dry_run")]
     pub confirm: Option<Duration>,
 

@@ -54,10 +54,10 @@ pub enum Rule {
     /// Say that a server is down, or up again, as a health check has found it.
     ///
     /// While a server is marked down, no packet goes there: new flows go to the other backends of its rules, and
-    /// so do those that no rule remembers; its connections end, each with its next packet. Weights stay
-    /// as they are: after `up`, the server takes flows as before. `rule add`, `rule refresh` and `rule load` of what `rule list --json` has
-    /// printed keep the mark. All rules that have the server are changed at one moment; options narrow them. If
-    /// none has it, the exit code is 3.
+    /// so do those that no rule remembers; its connections end, each with its next packet. Weights stay as they are:
+    /// after `up`, the server takes flows as before. `rule add`, `rule refresh` and `rule load` of what `rule list
+    /// --json` has printed keep the mark. All rules that have the server are changed at one moment; options narrow
+    /// them. If none has it, the exit code is 3.
     Mark(RuleMark),
     /// Find backends again, the way they were found when they were added.
     ///
