@@ -42,7 +42,7 @@ impl Wire {
             (&inside, "eth0", INSIDE),
         ] {
             ns.ip(&format!("addr add {}/24 dev {device}", addrs[0]));
-            ns.ip(&format!("addr add {}/64 dev {device} nodad", addrs[1]));
+            ns.ip(&format!("addr add {}/64 dev {device}", addrs[1]));
         }
         for end in [&client, &inside] {
             // A native program redirects only to a veth whose peer has NAPI.

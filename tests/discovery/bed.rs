@@ -22,8 +22,7 @@ pub fn attached() -> Lan {
 pub fn connect(host: &Ns, name: &str, server: &Ns, addresses: &[&str]) {
     host.veth(name, server, "eth0");
     for address in addresses {
-        let nodad = if address.contains(':') { "nodad" } else { "" };
-        server.ip(&format!("addr add {address} dev eth0 {nodad}"));
+        server.ip(&format!("addr add {address} dev eth0"));
     }
 }
 
