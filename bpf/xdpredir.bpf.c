@@ -145,7 +145,7 @@ static __always_inline __u32 redirect(struct hook_ctx *ctx, const struct packet 
 		return OUTCOME_TTL;
 	if (!may_leave(ctx, pkt, action))
 		return OUTCOME_TOO_LONG;
-	if (pkt->fragment == FIRST && !remember_first(decision))
+	if (pkt->fragment == FIRST && !remember_first())
 		return OUTCOME_LATE_FIRST;
 	if (may_begin(pkt, decision)) /* that takes much of the stack: see begin */
 		return BEGINS;
@@ -165,7 +165,7 @@ static __always_inline __u32 forward(struct hook_ctx *ctx, const struct packet *
 		return OUTCOME_NO_DEVICE;
 	if (!mtu_allows(ctx, pkt, action))
 		return OUTCOME_TOO_LONG;
-	if (pkt->fragment == FIRST && !remember_first(decision))
+	if (pkt->fragment == FIRST && !remember_first())
 		return OUTCOME_LATE_FIRST;
 	if (action->flags & REWRITE_MAC)
 		write_macs(pkt->eth, action);
@@ -181,7 +181,7 @@ static __always_inline __u32 settle(struct hook_ctx *ctx, const struct packet *p
 				    const struct decision *decision)
 {
 	if (pkt->fragment == FIRST)
-		remember_first(decision);
+		remember_first();
 	if (decision->action->kind == ACTION_DROP)
 		return OUTCOME_DROPPED_BY_RULE;
 	if (!(decision->action->flags & REWRITE_TO_SOCKET))
@@ -352,6 +352,19 @@ __noinline __u32 decide_any(struct hook_ctx *ctx, __u32 live)
 	return outcome;
 }
 
+/* Has the action that decide_any has decided on in scratch memory. False where it is gone. */
+static __always_inline bool find_action(struct scratch *mine)
+{
+	const struct action *line;
+
+	if (!mine->decided.line)
+		return true;
+	line = line_at(mine->decided.line);
+	if (line)
+		mine->action = *line;
+	return line;
+}
+
 /* Does what decide_any has decided. */
 __noinline __u32 act_any(struct hook_ctx *ctx)
 {
@@ -361,9 +374,9 @@ __noinline __u32 act_any(struct hook_ctx *ctx)
 
 	if (!mine || !load_packet(ctx, &pkt) || !find_headers(ctx, &pkt))
 		return OUTCOME_MALFORMED; /* never; the verifier doesn't know */
-	decision.action = mine->decided.line ? line_at(mine->decided.line) : &mine->action;
-	if (!decision.action)
+	if (!find_action(mine))
 		return OUTCOME_NO_DEVICE;
+	decision.action = &mine->action;
 	decision.counter = mine->decided.counter;
 	decision.sport = mine->decided.sport;
 	decision.known = mine->decided.known;
