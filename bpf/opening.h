@@ -111,6 +111,7 @@ static __always_inline bool try_lock(__u64 hash, int tries)
 
 	if (!lock) /* never; the verifier doesn't know */
 		return false;
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < tries; i++) {
 		if (__sync_val_compare_and_swap(lock, 0, 1) == 0)
 			return true;

@@ -133,9 +133,10 @@ static __always_inline bool may_leave(struct hook_ctx *ctx, const struct packet 
 	       hand_over_segments(ctx, pkt->size - pkt->ip_offset, pkt->tags);
 }
 
-/* Rewrites the packet. What can make it pass comes before the first byte that is written. */
-static __always_inline __u32 redirect(struct hook_ctx *ctx, const struct packet *pkt,
-				      struct decision *decision)
+/* 0, or the outcome of a packet that is not redirected. Nothing that can make it pass comes after.
+ */
+static __always_inline __u32 hinder(struct hook_ctx *ctx, const struct packet *pkt,
+				    const struct decision *decision)
 {
 	const struct action *action = decision->action;
 
@@ -149,9 +150,7 @@ static __always_inline __u32 redirect(struct hook_ctx *ctx, const struct packet 
 		return OUTCOME_LATE_FIRST;
 	if (may_begin(pkt, decision)) /* that takes much of the stack: see begin */
 		return BEGINS;
-	if (!rewrite(ctx, pkt, decision))
-		return OUTCOME_NO_HEADROOM;
-	return rewritten(action);
+	return 0;
 }
 
 /* Sends the frame out of a device as it is, but for the MAC addresses where the rule has some. */
@@ -189,26 +188,26 @@ static __always_inline __u32 settle(struct hook_ctx *ctx, const struct packet *p
 	return hand_to_reader(ctx) ? OUTCOME_TO_SOCKET : OUTCOME_NO_READER;
 }
 
+#define SENT (1ull << OUTCOME_REDIRECTED | 1ull << OUTCOME_FORWARDED | 1ull << OUTCOME_ANSWERED)
+#define BY_RULE                                                                                    \
+	(SENT | 1ull << OUTCOME_PASSED_BY_RULE | 1ull << OUTCOME_DROPPED_BY_RULE |                 \
+	 1ull << OUTCOME_ANSWER_PASSED | 1ull << OUTCOME_TO_SOCKET | 1ull << OUTCOME_NO_READER)
+
 static __always_inline bool is_sent(__u32 outcome)
 {
-	return outcome == OUTCOME_REDIRECTED || outcome == OUTCOME_FORWARDED ||
-	       outcome == OUTCOME_ANSWERED;
+	return is_one_of(SENT, outcome);
 }
 
 /* Whether the later fragments of a datagram follow the first one. */
 static __always_inline bool is_by_rule(__u32 outcome)
 {
-	return is_sent(outcome) || outcome == OUTCOME_PASSED_BY_RULE ||
-	       outcome == OUTCOME_DROPPED_BY_RULE || outcome == OUTCOME_ANSWER_PASSED ||
-	       outcome == OUTCOME_TO_SOCKET || outcome == OUTCOME_NO_READER;
+	return is_one_of(BY_RULE, outcome);
 }
 
 /* What is left to do where an action had this outcome. */
 static __always_inline __u32 finish(struct hook_ctx *ctx, const struct packet *pkt,
 				    const struct decision *decision, __u32 outcome)
 {
-	if (outcome == OUTCOME_TOO_LONG)
-		return refuse_too_long(ctx, pkt, decision->action);
 	if (is_sent(outcome))
 		record_redirect(ctx, decision->action->ifindex, decision->counter);
 	if (is_by_rule(outcome))
@@ -216,36 +215,56 @@ static __always_inline __u32 finish(struct hook_ctx *ctx, const struct packet *p
 	return outcome;
 }
 
-static __always_inline __u32 act(struct hook_ctx *ctx, const struct packet *pkt,
-				 struct decision *decision)
+/* Rewrites and redirects a packet that nothing hinders. */
+static __always_inline __u32 redirect(struct hook_ctx *ctx, const struct packet *pkt,
+				      const struct decision *decision)
 {
-	__u32 kind = decision->action->kind, outcome;
+	if (!rewrite(ctx, pkt, decision))
+		return OUTCOME_NO_HEADROOM;
+	return rewritten(decision->action);
+}
+
+/* Does all that an action says but to redirect. 0: that is what is left to do. */
+static __always_inline __u32 prepare(struct hook_ctx *ctx, const struct packet *pkt,
+				     const struct decision *decision)
+{
+	__u32 kind = decision->action->kind;
 
 	show_decision(decision);
 	if (kind == ACTION_REDIRECT || kind == ACTION_DRAINING || kind == ACTION_ANSWER ||
 	    kind == ACTION_HAND_OVER)
-		outcome = redirect(ctx, pkt, decision);
-	else if (kind == ACTION_FORWARD)
-		outcome = forward(ctx, pkt, decision);
-	else
-		outcome = settle(ctx, pkt, decision);
+		return hinder(ctx, pkt, decision);
+	if (kind == ACTION_FORWARD)
+		return forward(ctx, pkt, decision);
+	return settle(ctx, pkt, decision);
+}
+
+static __always_inline __u32 act(struct hook_ctx *ctx, const struct packet *pkt,
+				 const struct decision *decision)
+{
+	__u32 outcome = prepare(ctx, pkt, decision) ?: redirect(ctx, pkt, decision);
+
 	return finish(ctx, pkt, decision, outcome);
 }
+
+#define GOES (SENT | 1ull << OUTCOME_POLICY_FORWARD | 1ull << OUTCOME_TO_SOCKET)
+#define GOES_BACK                                                                                  \
+	(1ull << OUTCOME_TOO_BIG_SENT | 1ull << OUTCOME_ANNOUNCED | 1ull << OUTCOME_ECHO_ANSWERED)
+#define DROPPED                                                                                    \
+	(1ull << OUTCOME_NO_HEADROOM | 1ull << OUTCOME_DROPPED_BY_RULE |                           \
+	 1ull << OUTCOME_NO_CONNECTION | 1ull << OUTCOME_NO_SOURCE_PORT |                          \
+	 1ull << OUTCOME_TOO_LONG_DROPPED | 1ull << OUTCOME_POLICY_DROP |                          \
+	 1ull << OUTCOME_POLICY_NO_DEVICE | 1ull << OUTCOME_POLICY_TOO_LONG)
 
 /* A packet that passes has not one byte changed. One that is changed and cannot be sent is dropped.
  */
 static __always_inline int verdict(__u32 outcome)
 {
-	if (is_sent(outcome) || outcome == OUTCOME_POLICY_FORWARD || outcome == OUTCOME_TO_SOCKET)
+	if (is_one_of(GOES, outcome))
 		return HOOK_REDIRECT;
-	if (outcome == OUTCOME_TOO_BIG_SENT || outcome == OUTCOME_ANNOUNCED ||
-	    outcome == OUTCOME_ECHO_ANSWERED)
+	if (is_one_of(GOES_BACK, outcome))
 		return interface.answers == ANSWERS_REDIRECTED ? HOOK_REDIRECT : HOOK_SEND_BACK;
-	if (outcome == OUTCOME_NO_HEADROOM || outcome == OUTCOME_DROPPED_BY_RULE ||
-	    outcome == OUTCOME_NO_CONNECTION || outcome == OUTCOME_NO_SOURCE_PORT ||
-	    outcome == OUTCOME_TOO_LONG_DROPPED || is_dropped_by_policy(outcome))
-		return HOOK_DROP;
-	return HOOK_PASS;
+	return is_one_of(DROPPED, outcome) ? HOOK_DROP : HOOK_PASS;
 }
 
 /*
@@ -265,12 +284,17 @@ __noinline __u32 follow_plain(struct hook_ctx *ctx, __u32 live)
 
 	if (!parse_plain(ctx, &pkt, data, end) && !parse_plain6(ctx, &pkt, data, end))
 		return NOT_PLAIN;
+	asm volatile(
+		""
+		: "+r"(pkt.family)); /* or what follows would be there for each, with more stack */
 	outcome = decide_by_connection(&pkt, &decision);
 	if (outcome)
 		return outcome;
 	if (!decision.action) /* never; the verifier doesn't know */
 		return OUTCOME_NO_DEVICE;
-	return finish(ctx, &pkt, &decision, redirect(ctx, &pkt, &decision));
+	put_decision(&decision); /* for refuse */
+	outcome = hinder(ctx, &pkt, &decision) ?: redirect(ctx, &pkt, &decision);
+	return finish(ctx, &pkt, &decision, outcome);
 }
 
 /* The outcome of a plain packet that was parsed. */
@@ -280,7 +304,7 @@ static __always_inline __u32 judge(struct hook_ctx *ctx, const struct packet *pk
 	__u32 outcome;
 
 	outcome = decide_plain(pkt, &decision, live) ?: act(ctx, pkt, &decision);
-	if (outcome == BEGINS)
+	if (is_one_of(1ull << BEGINS | 1ull << OUTCOME_TOO_LONG, outcome))
 		put_decision(&decision);
 	return is_unmatched(outcome) ? apply_policy(ctx, pkt, outcome, decision.slot) : outcome;
 }
@@ -352,7 +376,7 @@ __noinline __u32 decide_any(struct hook_ctx *ctx, __u32 live)
 	return outcome;
 }
 
-/* Has the action that decide_any has decided on in scratch memory. False where it is gone. */
+/* Has the action that was decided on in scratch memory. False where it is gone. */
 static __always_inline bool find_action(struct scratch *mine)
 {
 	const struct action *line;
@@ -365,22 +389,64 @@ static __always_inline bool find_action(struct scratch *mine)
 	return line;
 }
 
-/* Does what decide_any has decided. */
-__noinline __u32 act_any(struct hook_ctx *ctx)
+/* What was decided for the packet that parse_any has read, with its action in scratch memory. */
+static __always_inline struct decision load_decision(struct scratch *mine)
+{
+	return (struct decision){
+		.action = &mine->action,
+		.counter = mine->decided.counter,
+		.sport = mine->decided.sport,
+		.known = mine->decided.known,
+	};
+}
+
+/* Like prepare, for the packet that parse_any has read. */
+__noinline __u32 prepare_any(struct hook_ctx *ctx)
 {
 	struct scratch *mine = this_cpu_scratch();
-	struct decision decision = {};
+	struct decision decision;
+	struct packet pkt;
+	__u32 outcome;
+
+	if (!mine || !load_packet(ctx, &pkt) || !find_headers(ctx, &pkt))
+		return OUTCOME_MALFORMED; /* never; the verifier doesn't know */
+	if (!find_action(mine))
+		return OUTCOME_NO_DEVICE;
+	decision = load_decision(mine);
+	outcome = prepare(ctx, &pkt, &decision);
+	return outcome ? finish(ctx, &pkt, &decision, outcome) : 0;
+}
+
+/* Redirects it, where nothing hinders that. */
+__noinline __u32 redirect_any(struct hook_ctx *ctx)
+{
+	struct scratch *mine = this_cpu_scratch();
+	struct decision decision;
+	struct packet pkt;
+
+	if (!mine || !load_packet(ctx, &pkt) || !find_headers(ctx, &pkt))
+		return OUTCOME_MALFORMED; /* never; the verifier doesn't know */
+	decision = load_decision(mine);
+	return finish(ctx, &pkt, &decision, redirect(ctx, &pkt, &decision));
+}
+
+/* Does what was decided for it. */
+static __always_inline __u32 act_any(struct hook_ctx *ctx)
+{
+	return prepare_any(ctx) ?: redirect_any(ctx);
+}
+
+/* The outcome of the packet that parse_any has read where it is too long for its device. */
+__noinline __u32 refuse(struct hook_ctx *ctx)
+{
+	struct scratch *mine = this_cpu_scratch();
 	struct packet pkt;
 
 	if (!mine || !load_packet(ctx, &pkt) || !find_headers(ctx, &pkt))
 		return OUTCOME_MALFORMED; /* never; the verifier doesn't know */
 	if (!find_action(mine))
 		return OUTCOME_NO_DEVICE;
-	decision.action = &mine->action;
-	decision.counter = mine->decided.counter;
-	decision.sport = mine->decided.sport;
-	decision.known = mine->decided.known;
-	return act(ctx, &pkt, &decision);
+	return refuse_too_long(ctx, &pkt, &mine->action);
 }
 
 /*
@@ -482,6 +548,10 @@ static __always_inline __u32 process(struct hook_ctx *ctx, __u32 live)
 	outcome = is_away(ctx) ? OUTCOME_NO_DEVICE : judge_plain(ctx, live, size);
 	if (outcome >= OUTCOMES)
 		outcome = judge_closer(ctx, live, size, outcome);
+	if (outcome == OUTCOME_TOO_LONG) {
+		parse_any(ctx); /* for a plain one; others have the same in scratch memory */
+		outcome = refuse(ctx);
+	}
 	if (outcome == OUTCOME_TOO_BIG_SENT)
 		outcome = answer_too_big(ctx);
 	count_outcome(outcome, size);
