@@ -284,9 +284,9 @@ __noinline __u32 follow_plain(struct hook_ctx *ctx, __u32 live)
 
 	if (!parse_plain(ctx, &pkt, data, end) && !parse_plain6(ctx, &pkt, data, end))
 		return NOT_PLAIN;
-	asm volatile(
-		""
-		: "+r"(pkt.family)); /* or what follows would be there for each, with more stack */
+	/* Hidden from the compiler, or what follows would be there for each, and take more stack.
+	 */
+	asm volatile("" : "+r"(pkt.family));
 	outcome = decide_by_connection(&pkt, &decision);
 	if (outcome)
 		return outcome;
