@@ -74,6 +74,10 @@ static __always_inline __u32 decide_plain(const struct packet *pkt, struct decis
 #define NOT_PLAIN (OUTCOMES + 3) /* the packet is not one of the plain ones */
 #define BEGINS	  (OUTCOMES + 4) /* it begins a connection */
 
+/* What is left to do for a plain packet with these takes much of the stack: see act_any and begin.
+ */
+#define UNDONE (1ull << BEGINS | 1ull << OUTCOME_TOO_LONG)
+
 /* Writes down in scratch memory what was decided, for another function. */
 static __always_inline void put_decision(const struct decision *decision)
 {
@@ -96,43 +100,6 @@ static __always_inline __u32 rewritten(const struct action *action)
 	return action->kind == ACTION_HAND_OVER ? OUTCOME_ANSWER_PASSED : OUTCOME_REDIRECTED;
 }
 
-/* False where the packet is too long for the device by which it leaves. */
-static __always_inline bool fits(struct hook_ctx *ctx, const struct packet *pkt,
-				 const struct action *action)
-{
-	if (mtu_allows(ctx, pkt, action))
-		return true;
-	return action->kind == ACTION_HAND_OVER &&
-	       (pkt->fragment == LATER ||
-		is_left_to_stack(ctx, action->ifindex, pkt->ip_offset,
-				 pkt->ip_offset + packet_length(ctx, pkt), pkt->tags));
-}
-
-/*
- * In generic mode, a server on this host hands over several segments of an answer as one frame,
- * which no device carries. The stack divides it when it sends it on. False where it is one segment.
- * Neither static nor inlined, so that the verifier walks it once.
- */
-__noinline __u32 hand_over_segments(struct hook_ctx *ctx, __u32 len, __u32 tags)
-{
-	struct scratch *mine = this_cpu_scratch(); /* where the action of an answer lies */
-
-	if (!mine || len <= longest_packet(ctx, interface.ifindex, tags))
-		return false;
-	hand_over(&mine->action);
-	return true;
-}
-
-/* Whether the device carries the packet by which it leaves, or the stack divides it. */
-static __always_inline bool may_leave(struct hook_ctx *ctx, const struct packet *pkt,
-				      const struct action *action)
-{
-	if (fits(ctx, pkt, action))
-		return true;
-	return interface.mode == MODE_SKB && action->kind == ACTION_ANSWER &&
-	       hand_over_segments(ctx, pkt->size - pkt->ip_offset, pkt->tags);
-}
-
 /* 0, or the outcome of a packet that is not redirected. Nothing that can make it pass comes after.
  */
 static __always_inline __u32 hinder(struct hook_ctx *ctx, const struct packet *pkt,
@@ -144,7 +111,7 @@ static __always_inline __u32 hinder(struct hook_ctx *ctx, const struct packet *p
 		return OUTCOME_TAGS;
 	if (!ttl_allows(pkt, action))
 		return OUTCOME_TTL;
-	if (!may_leave(ctx, pkt, action))
+	if (!mtu_allows(ctx, pkt, action))
 		return OUTCOME_TOO_LONG;
 	if (pkt->fragment == FIRST && !remember_first())
 		return OUTCOME_LATE_FIRST;
@@ -193,58 +160,45 @@ static __always_inline __u32 settle(struct hook_ctx *ctx, const struct packet *p
 	(SENT | 1ull << OUTCOME_PASSED_BY_RULE | 1ull << OUTCOME_DROPPED_BY_RULE |                 \
 	 1ull << OUTCOME_ANSWER_PASSED | 1ull << OUTCOME_TO_SOCKET | 1ull << OUTCOME_NO_READER)
 
-static __always_inline bool is_sent(__u32 outcome)
-{
-	return is_one_of(SENT, outcome);
-}
-
 /* Whether the later fragments of a datagram follow the first one. */
 static __always_inline bool is_by_rule(__u32 outcome)
 {
 	return is_one_of(BY_RULE, outcome);
 }
 
-/* What is left to do where an action had this outcome. */
-static __always_inline __u32 finish(struct hook_ctx *ctx, const struct packet *pkt,
-				    const struct decision *decision, __u32 outcome)
-{
-	if (is_sent(outcome))
-		record_redirect(ctx, decision->action->ifindex, decision->counter);
-	if (is_by_rule(outcome))
-		count_action(decision->counter, pkt->size);
-	return outcome;
-}
-
 /* Rewrites and redirects a packet that nothing hinders. */
 static __always_inline __u32 redirect(struct hook_ctx *ctx, const struct packet *pkt,
 				      const struct decision *decision)
 {
+	const struct action *action = decision->action;
+
 	if (!rewrite(ctx, pkt, decision))
 		return OUTCOME_NO_HEADROOM;
-	return rewritten(decision->action);
+	if (action->kind != ACTION_HAND_OVER)
+		record_redirect(ctx, action->ifindex, decision->counter);
+	count_action(decision->counter, pkt->size);
+	return rewritten(action);
 }
 
 /* Does all that an action says but to redirect. 0: that is what is left to do. */
 static __always_inline __u32 prepare(struct hook_ctx *ctx, const struct packet *pkt,
 				     const struct decision *decision)
 {
-	__u32 kind = decision->action->kind;
+	__u32 kind = decision->action->kind, outcome;
 
 	show_decision(decision);
 	if (kind == ACTION_REDIRECT || kind == ACTION_DRAINING || kind == ACTION_ANSWER ||
 	    kind == ACTION_HAND_OVER)
 		return hinder(ctx, pkt, decision);
 	if (kind == ACTION_FORWARD)
-		return forward(ctx, pkt, decision);
-	return settle(ctx, pkt, decision);
-}
-
-static __always_inline __u32 act(struct hook_ctx *ctx, const struct packet *pkt,
-				 const struct decision *decision)
-{
-	__u32 outcome = prepare(ctx, pkt, decision) ?: redirect(ctx, pkt, decision);
-
-	return finish(ctx, pkt, decision, outcome);
+		outcome = forward(ctx, pkt, decision);
+	else
+		outcome = settle(ctx, pkt, decision);
+	if (outcome == OUTCOME_FORWARDED)
+		record_redirect(ctx, decision->action->ifindex, decision->counter);
+	if (is_by_rule(outcome))
+		count_action(decision->counter, pkt->size);
+	return outcome;
 }
 
 #define GOES (SENT | 1ull << OUTCOME_POLICY_FORWARD | 1ull << OUTCOME_TO_SOCKET)
@@ -292,9 +246,10 @@ __noinline __u32 follow_plain(struct hook_ctx *ctx, __u32 live)
 		return outcome;
 	if (!decision.action) /* never; the verifier doesn't know */
 		return OUTCOME_NO_DEVICE;
-	put_decision(&decision); /* for refuse */
-	outcome = hinder(ctx, &pkt, &decision) ?: redirect(ctx, &pkt, &decision);
-	return finish(ctx, &pkt, &decision, outcome);
+	outcome = hinder(ctx, &pkt, &decision);
+	if (is_one_of(UNDONE, outcome))
+		put_decision(&decision);
+	return outcome ?: redirect(ctx, &pkt, &decision);
 }
 
 /* The outcome of a plain packet that was parsed. */
@@ -303,8 +258,10 @@ static __always_inline __u32 judge(struct hook_ctx *ctx, const struct packet *pk
 	struct decision decision = {.slot = live & LIVE_SLOT};
 	__u32 outcome;
 
-	outcome = decide_plain(pkt, &decision, live) ?: act(ctx, pkt, &decision);
-	if (is_one_of(1ull << BEGINS | 1ull << OUTCOME_TOO_LONG, outcome))
+	outcome = decide_plain(pkt, &decision, live) ?: prepare(ctx, pkt, &decision);
+	if (!outcome)
+		return redirect(ctx, pkt, &decision);
+	if (is_one_of(UNDONE, outcome))
 		put_decision(&decision);
 	return is_unmatched(outcome) ? apply_policy(ctx, pkt, outcome, decision.slot) : outcome;
 }
@@ -406,15 +363,13 @@ __noinline __u32 prepare_any(struct hook_ctx *ctx)
 	struct scratch *mine = this_cpu_scratch();
 	struct decision decision;
 	struct packet pkt;
-	__u32 outcome;
 
 	if (!mine || !load_packet(ctx, &pkt) || !find_headers(ctx, &pkt))
 		return OUTCOME_MALFORMED; /* never; the verifier doesn't know */
 	if (!find_action(mine))
 		return OUTCOME_NO_DEVICE;
 	decision = load_decision(mine);
-	outcome = prepare(ctx, &pkt, &decision);
-	return outcome ? finish(ctx, &pkt, &decision, outcome) : 0;
+	return prepare(ctx, &pkt, &decision);
 }
 
 /* Redirects it, where nothing hinders that. */
@@ -427,16 +382,28 @@ __noinline __u32 redirect_any(struct hook_ctx *ctx)
 	if (!mine || !load_packet(ctx, &pkt) || !find_headers(ctx, &pkt))
 		return OUTCOME_MALFORMED; /* never; the verifier doesn't know */
 	decision = load_decision(mine);
-	return finish(ctx, &pkt, &decision, redirect(ctx, &pkt, &decision));
+	return redirect(ctx, &pkt, &decision);
 }
 
-/* Does what was decided for it. */
-static __always_inline __u32 act_any(struct hook_ctx *ctx)
+/*
+ * Whether an answer that is too long for the client's device is handed to the stack, which divides
+ * it. In generic mode, a server on this host hands over several segments of an answer as one frame.
+ */
+static __always_inline bool stack_divides(struct hook_ctx *ctx, const struct packet *pkt,
+					  struct action *action)
 {
-	return prepare_any(ctx) ?: redirect_any(ctx);
+	if (action->kind == ACTION_HAND_OVER)
+		return pkt->fragment == LATER ||
+		       is_left_to_stack(ctx, action->ifindex, pkt->ip_offset,
+					pkt->ip_offset + packet_length(ctx, pkt), pkt->tags);
+	if (interface.mode != MODE_SKB || action->kind != ACTION_ANSWER ||
+	    pkt->size - pkt->ip_offset <= longest_packet(ctx, interface.ifindex, pkt->tags))
+		return false;
+	hand_over(action);
+	return true;
 }
 
-/* The outcome of the packet that parse_any has read where it is too long for its device. */
+/* The outcome where it is too long. 0: it is redirected for all that. */
 __noinline __u32 refuse(struct hook_ctx *ctx)
 {
 	struct scratch *mine = this_cpu_scratch();
@@ -444,9 +411,19 @@ __noinline __u32 refuse(struct hook_ctx *ctx)
 
 	if (!mine || !load_packet(ctx, &pkt) || !find_headers(ctx, &pkt))
 		return OUTCOME_MALFORMED; /* never; the verifier doesn't know */
-	if (!find_action(mine))
-		return OUTCOME_NO_DEVICE;
-	return refuse_too_long(ctx, &pkt, &mine->action);
+	if (!stack_divides(ctx, &pkt, &mine->action))
+		return refuse_too_long(ctx, &pkt, &mine->action);
+	return pkt.fragment == FIRST && !remember_first() ? OUTCOME_LATE_FIRST : 0;
+}
+
+/* Does what was decided for it. */
+static __always_inline __u32 act_any(struct hook_ctx *ctx)
+{
+	__u32 outcome = prepare_any(ctx);
+
+	if (outcome == OUTCOME_TOO_LONG)
+		outcome = refuse(ctx);
+	return outcome ?: redirect_any(ctx);
 }
 
 /*
@@ -532,8 +509,10 @@ static __always_inline __u32 judge_closer(struct hook_ctx *ctx, __u32 live, __u3
 	plain = is_judged(outcome);
 	if (!plain)
 		outcome = judge_any(ctx, live);
-	if (outcome == BEGINS && plain)
+	if (is_one_of(UNDONE, outcome) && plain)
 		parse_any(ctx);
+	if (outcome == OUTCOME_TOO_LONG && plain)
+		outcome = act_any(ctx);
 	if (outcome == BEGINS)
 		outcome = begin(ctx) ?: act_any(ctx);
 	return plain ? outcome : settle_any(ctx, outcome);
@@ -546,12 +525,8 @@ static __always_inline __u32 process(struct hook_ctx *ctx, __u32 live)
 
 	pull_headers(ctx, PLAIN4_L4 + sizeof(struct tcphdr), PLAIN6_L4 + sizeof(struct tcphdr));
 	outcome = is_away(ctx) ? OUTCOME_NO_DEVICE : judge_plain(ctx, live, size);
-	if (outcome >= OUTCOMES)
+	if (outcome >= OUTCOMES || outcome == OUTCOME_TOO_LONG)
 		outcome = judge_closer(ctx, live, size, outcome);
-	if (outcome == OUTCOME_TOO_LONG) {
-		parse_any(ctx); /* for a plain one; others have the same in scratch memory */
-		outcome = refuse(ctx);
-	}
 	if (outcome == OUTCOME_TOO_BIG_SENT)
 		outcome = answer_too_big(ctx);
 	count_outcome(outcome, size);
