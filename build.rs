@@ -46,9 +46,9 @@ fn main() {
     for source in sources {
         let source = Path::new(source);
         let name = source.file_name().expect("a file").to_string_lossy();
-        let output = out.join(format!("{name}.skel.rs"));
-        skeleton(&clang, &source.with_extension("bpf.c"), &output);
-        fs::read(&output).unwrap_or_default().hash(&mut build);
+        let object = out.join(format!("{name}.bpf.o"));
+        skeleton(&clang, &source.with_extension("bpf.c"), &object);
+        fs::read(&object).unwrap_or_default().hash(&mut build);
     }
     // What tells programs apart that one version of the command has had.
     let build = build.finish() as u32;
@@ -57,10 +57,11 @@ fn main() {
     fs::write(out.join("limits.rs"), limits(&abi_headers())).expect("OUT_DIR is writable");
 }
 
-fn skeleton(clang: &Path, source: &Path, output: &Path) {
+fn skeleton(clang: &Path, source: &Path, object: &Path) {
     let built = SkeletonBuilder::new()
         .source(source)
-        .obj(output.with_extension("").with_extension("bpf.o"))
+        .obj(object)
+        .reference_obj(true) // as text, it would take the compiler long to read
         .clang(clang)
         .clang_args([
             "-Wall",
@@ -71,7 +72,7 @@ fn skeleton(clang: &Path, source: &Path, output: &Path) {
             "-Ivmlinux",
             "-Ibpf",
         ])
-        .build_and_generate(output);
+        .build_and_generate(object.with_extension("").with_extension("skel.rs"));
     if let Err(error) = built {
         for line in format!("{error:#}").lines() {
             println!("cargo::error={line}");

@@ -35,6 +35,26 @@ static __always_inline bool ttl_allows(const struct packet *pkt, const struct ac
 #define KNOWN_MTUS 256
 __u64 known_mtus[KNOWN_MTUS] = {};
 
+/* What such a word begins with: its last 16 bits are zero. */
+static __always_inline __u64 mtu_key(__u32 ifindex)
+{
+	return (__u64)ifindex << 32 | (__u32)(__u16)bpf_jiffies64() << 16;
+}
+
+/* Neither static nor inlined, so that the verifier walks it once. */
+__noinline __u32 ask_mtu(struct hook_ctx *ctx, __u32 ifindex)
+{
+	volatile __u64 *known = &known_mtus[ifindex % KNOWN_MTUS];
+	__u32 mtu = 1; /* a length that fits; the kernel replaces it by the MTU */
+
+	if (bpf_check_mtu(ctx, ifindex, &mtu, 0, 0) < 0)
+		return 0;
+	if (mtu > 0xffff)
+		mtu = 0xffff;
+	*known = mtu_key(ifindex) | mtu;
+	return mtu;
+}
+
 /*
  * The MTU of a device, 65,535 at most. The kernel is asked once in a tick (1 to 10 ms), because
  * that costs more than all other checks: an MTU that shrinks is known that much later. 0: the
@@ -43,18 +63,9 @@ __u64 known_mtus[KNOWN_MTUS] = {};
 static __always_inline __u32 device_mtu(struct hook_ctx *ctx, __u32 ifindex)
 {
 	volatile __u64 *known = &known_mtus[ifindex % KNOWN_MTUS];
-	__u64 now = (__u64)ifindex << 32 | (__u32)(__u16)bpf_jiffies64() << 16;
 	__u64 word = *known;
-	__u32 mtu = 1; /* a length that fits; the kernel replaces it by the MTU */
 
-	if ((word & ~0xffffull) == now)
-		return word & 0xffff;
-	if (bpf_check_mtu(ctx, ifindex, &mtu, 0, 0) < 0)
-		return 0;
-	if (mtu > 0xffff)
-		mtu = 0xffff;
-	*known = now | mtu;
-	return mtu;
+	return (word & ~0xffffull) == mtu_key(ifindex) ? word & 0xffff : ask_mtu(ctx, ifindex);
 }
 
 /* Of the header of a TCP segment, in bytes. */

@@ -56,8 +56,11 @@ static __always_inline bool has_passed(const struct flow_key *key, __u64 now)
 	return since && (__s64)(now - *since) <= (__s64)PASSED_TIME;
 }
 
-/* False where later fragments have passed, so that the first one must pass, too. */
-static __noinline bool remember_first(const struct decision *decision)
+/*
+ * Has the later fragments follow this one, whose action is in scratch memory. False where they have
+ * passed, so that the first one must pass, too. Not static, so that the verifier walks it once.
+ */
+__noinline __u32 remember_first(void)
 {
 	struct scratch *mine = this_cpu_scratch();
 	__u64 now = bpf_ktime_get_ns();
@@ -65,8 +68,8 @@ static __noinline bool remember_first(const struct decision *decision)
 	if (!mine || has_passed(&mine->datagram, now))
 		return false;
 	mine->first.seen = now;
-	mine->first.action = *decision->action;
-	mine->first.action.counter = decision->counter;
+	mine->first.action = mine->action;
+	mine->first.action.counter = mine->decided.counter;
 	bpf_map_update_elem(&fragments, &mine->datagram, &mine->first, 0);
 	return true;
 }

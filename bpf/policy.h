@@ -32,9 +32,15 @@
 	 1ull << OUTCOME_EXTENSION_HEADERS | 1ull << OUTCOME_FRAGMENT |                            \
 	 1ull << OUTCOME_NOT_UNICAST)
 
+/* Computed, because each comparison would double the paths that the verifier walks. */
+static __always_inline bool is_one_of(__u64 outcomes, __u32 outcome)
+{
+	return outcomes >> outcome & 1;
+}
+
 static __always_inline bool is_unmatched(__u32 outcome)
 {
-	return UNMATCHED >> outcome & 1;
+	return is_one_of(UNMATCHED, outcome);
 }
 
 /* One read of one word: the command may change the policy meanwhile. */
@@ -110,12 +116,6 @@ static __always_inline __u32 apply_policy(struct hook_ctx *ctx, const struct pac
 	     outcome == OUTCOME_TAGS))
 		keep_checksum_valid(ctx, pkt, now.flags & POLICY_COMPLETES_CHECKSUM);
 	return prepared;
-}
-
-static __always_inline bool is_dropped_by_policy(__u32 outcome)
-{
-	return outcome == OUTCOME_POLICY_DROP || outcome == OUTCOME_POLICY_NO_DEVICE ||
-	       outcome == OUTCOME_POLICY_TOO_LONG;
 }
 
 #endif

@@ -96,12 +96,13 @@ static __always_inline struct outer_tag read_outer_tag(struct hook_ctx *ctx)
 	return outer;
 }
 
-/* False where the kernel has no memory for it. */
-static __always_inline bool rewrite_tags(struct hook_ctx *ctx, __u32 pops,
-					 const struct action *action)
+/*
+ * False where the kernel has no memory for it. Neither static nor inlined, so that the verifier
+ * walks it once.
+ */
+__noinline __u32 rewrite_tags(struct hook_ctx *ctx, __u32 pops, __u32 push, __u32 vlan)
 {
 	struct outer_tag tag = {.proto = bpf_htons(ETH_P_8021Q)};
-	bool push = action->flags & REWRITE_PUSH_VLAN;
 
 	if (pops == 2 && bpf_skb_vlan_pop(ctx))
 		return false;
@@ -109,7 +110,7 @@ static __always_inline bool rewrite_tags(struct hook_ctx *ctx, __u32 pops,
 		tag = read_outer_tag(ctx);
 	if (pops && bpf_skb_vlan_pop(ctx))
 		return false;
-	tag.tci = (tag.tci & ~VLAN_ID) | bpf_ntohs(action->vlan);
+	tag.tci = (tag.tci & ~VLAN_ID) | vlan;
 	return !push || bpf_skb_vlan_push(ctx, tag.proto, tag.tci) == 0;
 }
 
@@ -122,12 +123,13 @@ static __always_inline bool rewrite_link(struct hook_ctx *ctx, const struct pack
 					 const struct action *action)
 {
 	__u32 pops = action->pops < pkt->tags ? action->pops : pkt->tags;
+	bool push = action->flags & REWRITE_PUSH_VLAN;
 	struct ethhdr *eth = (void *)(long)ctx->data;
 
 	if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
 		return false;
 	write_macs(eth, action);
-	return (!pops && !(action->flags & REWRITE_PUSH_VLAN)) || rewrite_tags(ctx, pops, action);
+	return (!pops && !push) || rewrite_tags(ctx, pops, push, bpf_ntohs(action->vlan));
 }
 
 #endif

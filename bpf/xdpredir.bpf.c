@@ -74,6 +74,10 @@ static __always_inline __u32 decide_plain(const struct packet *pkt, struct decis
 #define NOT_PLAIN (OUTCOMES + 3) /* the packet is not one of the plain ones */
 #define BEGINS	  (OUTCOMES + 4) /* it begins a connection */
 
+/* What is left to do for a plain packet with these takes much of the stack: see act_any and begin.
+ */
+#define UNDONE (1ull << BEGINS | 1ull << OUTCOME_TOO_LONG)
+
 /* Writes down in scratch memory what was decided, for another function. */
 static __always_inline void put_decision(const struct decision *decision)
 {
@@ -96,46 +100,10 @@ static __always_inline __u32 rewritten(const struct action *action)
 	return action->kind == ACTION_HAND_OVER ? OUTCOME_ANSWER_PASSED : OUTCOME_REDIRECTED;
 }
 
-/* False where the packet is too long for the device by which it leaves. */
-static __always_inline bool fits(struct hook_ctx *ctx, const struct packet *pkt,
-				 const struct action *action)
-{
-	if (mtu_allows(ctx, pkt, action))
-		return true;
-	return action->kind == ACTION_HAND_OVER &&
-	       (pkt->fragment == LATER ||
-		is_left_to_stack(ctx, action->ifindex, pkt->ip_offset,
-				 pkt->ip_offset + packet_length(ctx, pkt), pkt->tags));
-}
-
-/*
- * In generic mode, a server on this host hands over several segments of an answer as one frame,
- * which no device carries. The stack divides it when it sends it on. False where it is one segment.
- * Neither static nor inlined, so that the verifier walks it once.
+/* 0, or the outcome of a packet that is not redirected. Nothing that can make it pass comes after.
  */
-__noinline __u32 hand_over_segments(struct hook_ctx *ctx, __u32 len, __u32 tags)
-{
-	struct scratch *mine = this_cpu_scratch(); /* where the action of an answer lies */
-
-	if (!mine || len <= longest_packet(ctx, interface.ifindex, tags))
-		return false;
-	hand_over(&mine->action);
-	return true;
-}
-
-/* Whether the device carries the packet by which it leaves, or the stack divides it. */
-static __always_inline bool may_leave(struct hook_ctx *ctx, const struct packet *pkt,
-				      const struct action *action)
-{
-	if (fits(ctx, pkt, action))
-		return true;
-	return interface.mode == MODE_SKB && action->kind == ACTION_ANSWER &&
-	       hand_over_segments(ctx, pkt->size - pkt->ip_offset, pkt->tags);
-}
-
-/* Rewrites the packet. What can make it pass comes before the first byte that is written. */
-static __always_inline __u32 redirect(struct hook_ctx *ctx, const struct packet *pkt,
-				      struct decision *decision)
+static __always_inline __u32 hinder(struct hook_ctx *ctx, const struct packet *pkt,
+				    const struct decision *decision)
 {
 	const struct action *action = decision->action;
 
@@ -143,15 +111,13 @@ static __always_inline __u32 redirect(struct hook_ctx *ctx, const struct packet 
 		return OUTCOME_TAGS;
 	if (!ttl_allows(pkt, action))
 		return OUTCOME_TTL;
-	if (!may_leave(ctx, pkt, action))
+	if (!mtu_allows(ctx, pkt, action))
 		return OUTCOME_TOO_LONG;
-	if (pkt->fragment == FIRST && !remember_first(decision))
+	if (pkt->fragment == FIRST && !remember_first())
 		return OUTCOME_LATE_FIRST;
 	if (may_begin(pkt, decision)) /* that takes much of the stack: see begin */
 		return BEGINS;
-	if (!rewrite(ctx, pkt, decision))
-		return OUTCOME_NO_HEADROOM;
-	return rewritten(action);
+	return 0;
 }
 
 /* Sends the frame out of a device as it is, but for the MAC addresses where the rule has some. */
@@ -165,7 +131,7 @@ static __always_inline __u32 forward(struct hook_ctx *ctx, const struct packet *
 		return OUTCOME_NO_DEVICE;
 	if (!mtu_allows(ctx, pkt, action))
 		return OUTCOME_TOO_LONG;
-	if (pkt->fragment == FIRST && !remember_first(decision))
+	if (pkt->fragment == FIRST && !remember_first())
 		return OUTCOME_LATE_FIRST;
 	if (action->flags & REWRITE_MAC)
 		write_macs(pkt->eth, action);
@@ -181,7 +147,7 @@ static __always_inline __u32 settle(struct hook_ctx *ctx, const struct packet *p
 				    const struct decision *decision)
 {
 	if (pkt->fragment == FIRST)
-		remember_first(decision);
+		remember_first();
 	if (decision->action->kind == ACTION_DROP)
 		return OUTCOME_DROPPED_BY_RULE;
 	if (!(decision->action->flags & REWRITE_TO_SOCKET))
@@ -189,63 +155,70 @@ static __always_inline __u32 settle(struct hook_ctx *ctx, const struct packet *p
 	return hand_to_reader(ctx) ? OUTCOME_TO_SOCKET : OUTCOME_NO_READER;
 }
 
-static __always_inline bool is_sent(__u32 outcome)
-{
-	return outcome == OUTCOME_REDIRECTED || outcome == OUTCOME_FORWARDED ||
-	       outcome == OUTCOME_ANSWERED;
-}
+#define SENT (1ull << OUTCOME_REDIRECTED | 1ull << OUTCOME_FORWARDED | 1ull << OUTCOME_ANSWERED)
+#define BY_RULE                                                                                    \
+	(SENT | 1ull << OUTCOME_PASSED_BY_RULE | 1ull << OUTCOME_DROPPED_BY_RULE |                 \
+	 1ull << OUTCOME_ANSWER_PASSED | 1ull << OUTCOME_TO_SOCKET | 1ull << OUTCOME_NO_READER)
 
 /* Whether the later fragments of a datagram follow the first one. */
 static __always_inline bool is_by_rule(__u32 outcome)
 {
-	return is_sent(outcome) || outcome == OUTCOME_PASSED_BY_RULE ||
-	       outcome == OUTCOME_DROPPED_BY_RULE || outcome == OUTCOME_ANSWER_PASSED ||
-	       outcome == OUTCOME_TO_SOCKET || outcome == OUTCOME_NO_READER;
+	return is_one_of(BY_RULE, outcome);
 }
 
-/* What is left to do where an action had this outcome. */
-static __always_inline __u32 finish(struct hook_ctx *ctx, const struct packet *pkt,
-				    const struct decision *decision, __u32 outcome)
+/* Rewrites and redirects a packet that nothing hinders. */
+static __always_inline __u32 redirect(struct hook_ctx *ctx, const struct packet *pkt,
+				      const struct decision *decision)
 {
-	if (outcome == OUTCOME_TOO_LONG)
-		return refuse_too_long(ctx, pkt, decision->action);
-	if (is_sent(outcome))
-		record_redirect(ctx, decision->action->ifindex, decision->counter);
-	if (is_by_rule(outcome))
-		count_action(decision->counter, pkt->size);
-	return outcome;
+	const struct action *action = decision->action;
+
+	if (!rewrite(ctx, pkt, decision))
+		return OUTCOME_NO_HEADROOM;
+	if (action->kind != ACTION_HAND_OVER)
+		record_redirect(ctx, action->ifindex, decision->counter);
+	count_action(decision->counter, pkt->size);
+	return rewritten(action);
 }
 
-static __always_inline __u32 act(struct hook_ctx *ctx, const struct packet *pkt,
-				 struct decision *decision)
+/* Does all that an action says but to redirect. 0: that is what is left to do. */
+static __always_inline __u32 prepare(struct hook_ctx *ctx, const struct packet *pkt,
+				     const struct decision *decision)
 {
 	__u32 kind = decision->action->kind, outcome;
 
 	show_decision(decision);
 	if (kind == ACTION_REDIRECT || kind == ACTION_DRAINING || kind == ACTION_ANSWER ||
 	    kind == ACTION_HAND_OVER)
-		outcome = redirect(ctx, pkt, decision);
-	else if (kind == ACTION_FORWARD)
+		return hinder(ctx, pkt, decision);
+	if (kind == ACTION_FORWARD)
 		outcome = forward(ctx, pkt, decision);
 	else
 		outcome = settle(ctx, pkt, decision);
-	return finish(ctx, pkt, decision, outcome);
+	if (outcome == OUTCOME_FORWARDED)
+		record_redirect(ctx, decision->action->ifindex, decision->counter);
+	if (is_by_rule(outcome))
+		count_action(decision->counter, pkt->size);
+	return outcome;
 }
+
+#define GOES (SENT | 1ull << OUTCOME_POLICY_FORWARD | 1ull << OUTCOME_TO_SOCKET)
+#define GOES_BACK                                                                                  \
+	(1ull << OUTCOME_TOO_BIG_SENT | 1ull << OUTCOME_ANNOUNCED | 1ull << OUTCOME_ECHO_ANSWERED)
+#define DROPPED                                                                                    \
+	(1ull << OUTCOME_NO_HEADROOM | 1ull << OUTCOME_DROPPED_BY_RULE |                           \
+	 1ull << OUTCOME_NO_CONNECTION | 1ull << OUTCOME_NO_SOURCE_PORT |                          \
+	 1ull << OUTCOME_TOO_LONG_DROPPED | 1ull << OUTCOME_POLICY_DROP |                          \
+	 1ull << OUTCOME_POLICY_NO_DEVICE | 1ull << OUTCOME_POLICY_TOO_LONG)
 
 /* A packet that passes has not one byte changed. One that is changed and cannot be sent is dropped.
  */
 static __always_inline int verdict(__u32 outcome)
 {
-	if (is_sent(outcome) || outcome == OUTCOME_POLICY_FORWARD || outcome == OUTCOME_TO_SOCKET)
+	if (is_one_of(GOES, outcome))
 		return HOOK_REDIRECT;
-	if (outcome == OUTCOME_TOO_BIG_SENT || outcome == OUTCOME_ANNOUNCED ||
-	    outcome == OUTCOME_ECHO_ANSWERED)
+	if (is_one_of(GOES_BACK, outcome))
 		return interface.answers == ANSWERS_REDIRECTED ? HOOK_REDIRECT : HOOK_SEND_BACK;
-	if (outcome == OUTCOME_NO_HEADROOM || outcome == OUTCOME_DROPPED_BY_RULE ||
-	    outcome == OUTCOME_NO_CONNECTION || outcome == OUTCOME_NO_SOURCE_PORT ||
-	    outcome == OUTCOME_TOO_LONG_DROPPED || is_dropped_by_policy(outcome))
-		return HOOK_DROP;
-	return HOOK_PASS;
+	return is_one_of(DROPPED, outcome) ? HOOK_DROP : HOOK_PASS;
 }
 
 /*
@@ -265,12 +238,18 @@ __noinline __u32 follow_plain(struct hook_ctx *ctx, __u32 live)
 
 	if (!parse_plain(ctx, &pkt, data, end) && !parse_plain6(ctx, &pkt, data, end))
 		return NOT_PLAIN;
+	/* Hidden from the compiler, or what follows would be there for each, and take more stack.
+	 */
+	asm volatile("" : "+r"(pkt.family));
 	outcome = decide_by_connection(&pkt, &decision);
 	if (outcome)
 		return outcome;
 	if (!decision.action) /* never; the verifier doesn't know */
 		return OUTCOME_NO_DEVICE;
-	return finish(ctx, &pkt, &decision, redirect(ctx, &pkt, &decision));
+	outcome = hinder(ctx, &pkt, &decision);
+	if (is_one_of(UNDONE, outcome))
+		put_decision(&decision);
+	return outcome ?: redirect(ctx, &pkt, &decision);
 }
 
 /* The outcome of a plain packet that was parsed. */
@@ -279,8 +258,10 @@ static __always_inline __u32 judge(struct hook_ctx *ctx, const struct packet *pk
 	struct decision decision = {.slot = live & LIVE_SLOT};
 	__u32 outcome;
 
-	outcome = decide_plain(pkt, &decision, live) ?: act(ctx, pkt, &decision);
-	if (outcome == BEGINS)
+	outcome = decide_plain(pkt, &decision, live) ?: prepare(ctx, pkt, &decision);
+	if (!outcome)
+		return redirect(ctx, pkt, &decision);
+	if (is_one_of(UNDONE, outcome))
 		put_decision(&decision);
 	return is_unmatched(outcome) ? apply_policy(ctx, pkt, outcome, decision.slot) : outcome;
 }
@@ -352,22 +333,97 @@ __noinline __u32 decide_any(struct hook_ctx *ctx, __u32 live)
 	return outcome;
 }
 
-/* Does what decide_any has decided. */
-__noinline __u32 act_any(struct hook_ctx *ctx)
+/* Has the action that was decided on in scratch memory. False where it is gone. */
+static __always_inline bool find_action(struct scratch *mine)
+{
+	const struct action *line;
+
+	if (!mine->decided.line)
+		return true;
+	line = line_at(mine->decided.line);
+	if (line)
+		mine->action = *line;
+	return line;
+}
+
+/* What was decided for the packet that parse_any has read, with its action in scratch memory. */
+static __always_inline struct decision load_decision(struct scratch *mine)
+{
+	return (struct decision){
+		.action = &mine->action,
+		.counter = mine->decided.counter,
+		.sport = mine->decided.sport,
+		.known = mine->decided.known,
+	};
+}
+
+/* Like prepare, for the packet that parse_any has read. */
+__noinline __u32 prepare_any(struct hook_ctx *ctx)
 {
 	struct scratch *mine = this_cpu_scratch();
-	struct decision decision = {};
+	struct decision decision;
 	struct packet pkt;
 
 	if (!mine || !load_packet(ctx, &pkt) || !find_headers(ctx, &pkt))
 		return OUTCOME_MALFORMED; /* never; the verifier doesn't know */
-	decision.action = mine->decided.line ? line_at(mine->decided.line) : &mine->action;
-	if (!decision.action)
+	if (!find_action(mine))
 		return OUTCOME_NO_DEVICE;
-	decision.counter = mine->decided.counter;
-	decision.sport = mine->decided.sport;
-	decision.known = mine->decided.known;
-	return act(ctx, &pkt, &decision);
+	decision = load_decision(mine);
+	return prepare(ctx, &pkt, &decision);
+}
+
+/* Redirects it, where nothing hinders that. */
+__noinline __u32 redirect_any(struct hook_ctx *ctx)
+{
+	struct scratch *mine = this_cpu_scratch();
+	struct decision decision;
+	struct packet pkt;
+
+	if (!mine || !load_packet(ctx, &pkt) || !find_headers(ctx, &pkt))
+		return OUTCOME_MALFORMED; /* never; the verifier doesn't know */
+	decision = load_decision(mine);
+	return redirect(ctx, &pkt, &decision);
+}
+
+/*
+ * Whether an answer that is too long for the client's device is handed to the stack, which divides
+ * it. In generic mode, a server on this host hands over several segments of an answer as one frame.
+ */
+static __always_inline bool stack_divides(struct hook_ctx *ctx, const struct packet *pkt,
+					  struct action *action)
+{
+	if (action->kind == ACTION_HAND_OVER)
+		return pkt->fragment == LATER ||
+		       is_left_to_stack(ctx, action->ifindex, pkt->ip_offset,
+					pkt->ip_offset + packet_length(ctx, pkt), pkt->tags);
+	if (interface.mode != MODE_SKB || action->kind != ACTION_ANSWER ||
+	    pkt->size - pkt->ip_offset <= longest_packet(ctx, interface.ifindex, pkt->tags))
+		return false;
+	hand_over(action);
+	return true;
+}
+
+/* The outcome where it is too long. 0: it is redirected for all that. */
+__noinline __u32 refuse(struct hook_ctx *ctx)
+{
+	struct scratch *mine = this_cpu_scratch();
+	struct packet pkt;
+
+	if (!mine || !load_packet(ctx, &pkt) || !find_headers(ctx, &pkt))
+		return OUTCOME_MALFORMED; /* never; the verifier doesn't know */
+	if (!stack_divides(ctx, &pkt, &mine->action))
+		return refuse_too_long(ctx, &pkt, &mine->action);
+	return pkt.fragment == FIRST && !remember_first() ? OUTCOME_LATE_FIRST : 0;
+}
+
+/* Does what was decided for it. */
+static __always_inline __u32 act_any(struct hook_ctx *ctx)
+{
+	__u32 outcome = prepare_any(ctx);
+
+	if (outcome == OUTCOME_TOO_LONG)
+		outcome = refuse(ctx);
+	return outcome ?: redirect_any(ctx);
 }
 
 /*
@@ -453,8 +509,10 @@ static __always_inline __u32 judge_closer(struct hook_ctx *ctx, __u32 live, __u3
 	plain = is_judged(outcome);
 	if (!plain)
 		outcome = judge_any(ctx, live);
-	if (outcome == BEGINS && plain)
+	if (is_one_of(UNDONE, outcome) && plain)
 		parse_any(ctx);
+	if (outcome == OUTCOME_TOO_LONG && plain)
+		outcome = act_any(ctx);
 	if (outcome == BEGINS)
 		outcome = begin(ctx) ?: act_any(ctx);
 	return plain ? outcome : settle_any(ctx, outcome);
@@ -467,7 +525,7 @@ static __always_inline __u32 process(struct hook_ctx *ctx, __u32 live)
 
 	pull_headers(ctx, PLAIN4_L4 + sizeof(struct tcphdr), PLAIN6_L4 + sizeof(struct tcphdr));
 	outcome = is_away(ctx) ? OUTCOME_NO_DEVICE : judge_plain(ctx, live, size);
-	if (outcome >= OUTCOMES)
+	if (outcome >= OUTCOMES || outcome == OUTCOME_TOO_LONG)
 		outcome = judge_closer(ctx, live, size, outcome);
 	if (outcome == OUTCOME_TOO_BIG_SENT)
 		outcome = answer_too_big(ctx);
