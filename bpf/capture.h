@@ -204,7 +204,7 @@ static __always_inline void tell(struct view *mine, __u32 stage)
 	mine->sighting.stage = stage;
 	if (captured > MAX_SNAPLEN) /* never; the verifier doesn't know */
 		return;
-	if (bpf_ringbuf_output(&sightings, &mine->sighting, sizeof(mine->sighting) + captured, 0))
+	if (!tell_command(&mine->sighting, captured))
 		mine->missed++;
 }
 

@@ -23,8 +23,7 @@ static __always_inline void record_failures(__u32 number, __u16 reason, __u16 er
 		.error = error,
 	};
 
-	if (number != UNATTRIBUTED &&
-	    bpf_ringbuf_output(&sightings, &sighting, sizeof(sighting), 0))
+	if (number != UNATTRIBUTED && !tell_command(&sighting, 0))
 		__sync_fetch_and_add(&missed, lost);
 }
 

@@ -31,6 +31,9 @@ pub const MAX_SNAPLEN: u32 = abi::MAX_SNAPLEN;
 /// How often somebody who reads sightings is asked whether to go on.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How often it is read what the programs tell. They wake this process only where they tell much before that.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// What a capture is to see.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -410,7 +413,10 @@ impl Source {
         })?;
         let buffer = builder.build()?;
         loop {
-            let read = buffer.poll_raw(TICK);
+            let read = match buffer.poll_raw(PAUSE) {
+                0 => buffer.consume_raw(),
+                read => read,
+            };
             let (watcher, pause, last) = &mut *state.borrow_mut();
             match pause.take() {
                 Some(Pause::End) => return Ok(()),
