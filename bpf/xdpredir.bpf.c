@@ -74,8 +74,7 @@ static __always_inline __u32 decide_plain(const struct packet *pkt, struct decis
 #define NOT_PLAIN (OUTCOMES + 3) /* the packet is not one of the plain ones */
 #define BEGINS	  (OUTCOMES + 4) /* it begins a connection */
 
-/* What is left to do for a plain packet with these takes much of the stack: see act_any and begin.
- */
+/* Of plain packets: what is left to do takes much of the stack. See act_any and begin. */
 #define UNDONE (1ull << BEGINS | 1ull << OUTCOME_TOO_LONG)
 
 /* Writes down in scratch memory what was decided, for another function. */
@@ -100,8 +99,7 @@ static __always_inline __u32 rewritten(const struct action *action)
 	return action->kind == ACTION_HAND_OVER ? OUTCOME_ANSWER_PASSED : OUTCOME_REDIRECTED;
 }
 
-/* 0, or the outcome of a packet that is not redirected. Nothing that can make it pass comes after.
- */
+/* 0, or why a packet is not redirected. Nothing that can make it pass comes after this. */
 static __always_inline __u32 hinder(struct hook_ctx *ctx, const struct packet *pkt,
 				    const struct decision *decision)
 {
@@ -155,6 +153,7 @@ static __always_inline __u32 settle(struct hook_ctx *ctx, const struct packet *p
 	return hand_to_reader(ctx) ? OUTCOME_TO_SOCKET : OUTCOME_NO_READER;
 }
 
+/* Outcomes, a bit for each: see is_one_of. */
 #define SENT (1ull << OUTCOME_REDIRECTED | 1ull << OUTCOME_FORWARDED | 1ull << OUTCOME_ANSWERED)
 #define BY_RULE                                                                                    \
 	(SENT | 1ull << OUTCOME_PASSED_BY_RULE | 1ull << OUTCOME_DROPPED_BY_RULE |                 \
@@ -238,8 +237,7 @@ __noinline __u32 follow_plain(struct hook_ctx *ctx, __u32 live)
 
 	if (!parse_plain(ctx, &pkt, data, end) && !parse_plain6(ctx, &pkt, data, end))
 		return NOT_PLAIN;
-	/* Hidden from the compiler, or what follows would be there for each, and take more stack.
-	 */
+	/* Hidden from the compiler, or what follows would be there twice, and take more stack. */
 	asm volatile("" : "+r"(pkt.family));
 	outcome = decide_by_connection(&pkt, &decision);
 	if (outcome)
