@@ -182,16 +182,17 @@ const QUEUE_NAMES: [&str; 4] = [
 /// The device's own, and one in front of it. fq_codel and fq write into the packets that they hold.
 #[test]
 fn full_queues_are_counted_for_the_backend_whose_packet_it_was() {
+    let lan = lan(0);
     for discipline in [None, Some("pfifo"), Some("fq_codel"), Some("fq")] {
         let names = match discipline {
             None => &["FULL_RING"][..],
             Some(_) => &QUEUE_NAMES,
         };
-        let lan = lan(0);
-        let Some(mut tap) = Tap::with_short_queue(&lan.host, "tap0", discipline) else {
+        let device = discipline.unwrap_or("own");
+        let Some(mut tap) = Tap::with_short_queue(&lan.host, device, discipline) else {
             continue;
         };
-        add_backends(&lan, "tap0");
+        add_backends(&lan, device);
         let sent = send(&lan.vm_socket(), BURST);
         row(&lan.tool(), PORTS[0], sent[0]);
         row(&lan.tool(), PORTS[1], sent[1]);
@@ -204,6 +205,7 @@ fn full_queues_are_counted_for_the_backend_whose_packet_it_was() {
             .find(|name| errors["queue_full"][**name].is_u64());
         let name = name.unwrap_or_else(|| panic!("{discipline:?}: {errors}"));
         assert_lost(&lan.tool(), sent, lost, "queue_full", Some(name));
+        lan.tool().ok("rule del --all");
     }
 }
 
