@@ -128,6 +128,8 @@ __noinline __u32 spin(__u64 hash)
 /* Takes the lock of a flow's hash. 0: another CPU keeps it, which the host may have stopped. */
 __noinline __u32 lock_flow(__u64 hash)
 {
+	if (try_lock(hash, 1))
+		return 1;
 	for (int i = 0; i < LOCK_ROUNDS; i++) {
 		if (spin(hash))
 			return 1;

@@ -380,6 +380,7 @@ __noinline __u32 redirect_any(struct hook_ctx *ctx)
 	if (!mine || !load_packet(ctx, &pkt) || !find_headers(ctx, &pkt))
 		return OUTCOME_MALFORMED; /* never; the verifier doesn't know */
 	decision = load_decision(mine);
+	show_decision(&decision); /* a connection that begins may have another source port */
 	return redirect(ctx, &pkt, &decision);
 }
 
@@ -426,7 +427,7 @@ static __always_inline __u32 act_any(struct hook_ctx *ctx)
 
 /*
  * Begins the connection of the packet that parse_any has read, with what was decided for it. 0: the
- * packet is to be sent on, also where it is none with which a connection begins.
+ * packet is to be redirected, also where it is none with which a connection begins.
  */
 __noinline __u32 begin(struct hook_ctx *ctx)
 {
@@ -436,6 +437,8 @@ __noinline __u32 begin(struct hook_ctx *ctx)
 
 	if (!mine || (void *)(eth + 1) > (void *)(long)ctx->data_end) /* never */
 		return OUTCOME_NO_CONNECTION;
+	if (!find_action(mine))
+		return OUTCOME_NO_DEVICE;
 	mine->decided.known = true;
 	if (!begins(&mine->parsed))
 		return 0;
@@ -512,7 +515,7 @@ static __always_inline __u32 judge_closer(struct hook_ctx *ctx, __u32 live, __u3
 	if (outcome == OUTCOME_TOO_LONG && plain)
 		outcome = act_any(ctx);
 	if (outcome == BEGINS)
-		outcome = begin(ctx) ?: act_any(ctx);
+		outcome = begin(ctx) ?: redirect_any(ctx);
 	return plain ? outcome : settle_any(ctx, outcome);
 }
 
