@@ -35,18 +35,6 @@ __noinline __u32 parse_any(struct hook_ctx *ctx)
 	return outcome;
 }
 
-/* The packet that was parsed, with no header but the Ethernet one. */
-static __always_inline bool load_packet(struct hook_ctx *ctx, struct packet *pkt)
-{
-	struct scratch *mine = this_cpu_scratch();
-
-	if (!mine) /* never; the verifier doesn't know */
-		return false;
-	*pkt = mine->parsed;
-	pkt->eth = (void *)(long)ctx->data;
-	return (void *)(pkt->eth + 1) <= (void *)(long)ctx->data_end;
-}
-
 /*
  * Verifiers before 6.2 do not learn from a comparison what a number on the stack is. So the number
  * is written once more; the barrier hides from the compiler that it is the same.
@@ -93,6 +81,17 @@ static __always_inline bool find_headers(struct hook_ctx *ctx, struct packet *pk
 		return (void *)(tcp + 1) <= end;
 	}
 	return true;
+}
+
+/* The packet that parse_any has read. False never; the verifier doesn't know. */
+static __always_inline bool load_packet(struct hook_ctx *ctx, struct packet *pkt)
+{
+	struct scratch *mine = this_cpu_scratch();
+
+	if (!mine)
+		return false;
+	*pkt = mine->parsed;
+	return find_headers(ctx, pkt);
 }
 
 #endif

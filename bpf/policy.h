@@ -19,29 +19,9 @@
 #include "hook.h"
 #include "ledger.h"
 #include "maps.h"
+#include "outcome.h"
 #include "parse.h"
 #include "show.h"
-
-/*
- * The outcomes that mean that no rule matched. What a rule matched and cannot be sent is not the
- * policy's. 64 bits: what is no outcome has a number above theirs.
- */
-#define UNMATCHED                                                                                  \
-	(1ull << OUTCOME_NO_RULE | 1ull << OUTCOME_NOT_IP | 1ull << OUTCOME_NOT_UDP_TCP |          \
-	 1ull << OUTCOME_TRUNCATED | 1ull << OUTCOME_MALFORMED | 1ull << OUTCOME_TAGS |            \
-	 1ull << OUTCOME_EXTENSION_HEADERS | 1ull << OUTCOME_FRAGMENT |                            \
-	 1ull << OUTCOME_NOT_UNICAST)
-
-/* Computed, because each comparison would double the paths that the verifier walks. */
-static __always_inline bool is_one_of(__u64 outcomes, __u32 outcome)
-{
-	return outcomes >> outcome & 1;
-}
-
-static __always_inline bool is_unmatched(__u32 outcome)
-{
-	return is_one_of(UNMATCHED, outcome);
-}
 
 /* One read of one word: the command may change the policy meanwhile. */
 static __always_inline struct policy policy_of(__u32 slot)

@@ -21,6 +21,7 @@
 #include "interface.h"
 #include "ledger.h"
 #include "macs.h"
+#include "outcome.h"
 #include "parse.h"
 #include "plain.h"
 #include "policy.h"
@@ -153,18 +154,6 @@ static __always_inline __u32 settle(struct hook_ctx *ctx, const struct packet *p
 	return hand_to_reader(ctx) ? OUTCOME_TO_SOCKET : OUTCOME_NO_READER;
 }
 
-/* Outcomes, a bit for each: see is_one_of. */
-#define SENT (1ull << OUTCOME_REDIRECTED | 1ull << OUTCOME_FORWARDED | 1ull << OUTCOME_ANSWERED)
-#define BY_RULE                                                                                    \
-	(SENT | 1ull << OUTCOME_PASSED_BY_RULE | 1ull << OUTCOME_DROPPED_BY_RULE |                 \
-	 1ull << OUTCOME_ANSWER_PASSED | 1ull << OUTCOME_TO_SOCKET | 1ull << OUTCOME_NO_READER)
-
-/* Whether the later fragments of a datagram follow the first one. */
-static __always_inline bool is_by_rule(__u32 outcome)
-{
-	return is_one_of(BY_RULE, outcome);
-}
-
 /* Rewrites and redirects a packet that nothing hinders. */
 static __always_inline __u32 redirect(struct hook_ctx *ctx, const struct packet *pkt,
 				      const struct decision *decision)
@@ -198,26 +187,6 @@ static __always_inline __u32 prepare(struct hook_ctx *ctx, const struct packet *
 	if (is_by_rule(outcome))
 		count_action(decision->counter, pkt->size);
 	return outcome;
-}
-
-#define GOES (SENT | 1ull << OUTCOME_POLICY_FORWARD | 1ull << OUTCOME_TO_SOCKET)
-#define GOES_BACK                                                                                  \
-	(1ull << OUTCOME_TOO_BIG_SENT | 1ull << OUTCOME_ANNOUNCED | 1ull << OUTCOME_ECHO_ANSWERED)
-#define DROPPED                                                                                    \
-	(1ull << OUTCOME_NO_HEADROOM | 1ull << OUTCOME_DROPPED_BY_RULE |                           \
-	 1ull << OUTCOME_NO_CONNECTION | 1ull << OUTCOME_NO_SOURCE_PORT |                          \
-	 1ull << OUTCOME_TOO_LONG_DROPPED | 1ull << OUTCOME_POLICY_DROP |                          \
-	 1ull << OUTCOME_POLICY_NO_DEVICE | 1ull << OUTCOME_POLICY_TOO_LONG)
-
-/* A packet that passes has not one byte changed. One that is changed and cannot be sent is dropped.
- */
-static __always_inline int verdict(__u32 outcome)
-{
-	if (is_one_of(GOES, outcome))
-		return HOOK_REDIRECT;
-	if (is_one_of(GOES_BACK, outcome))
-		return interface.answers == ANSWERS_REDIRECTED ? HOOK_REDIRECT : HOOK_SEND_BACK;
-	return is_one_of(DROPPED, outcome) ? HOOK_DROP : HOOK_PASS;
 }
 
 /*
@@ -362,7 +331,7 @@ __noinline __u32 prepare_any(struct hook_ctx *ctx)
 	struct decision decision;
 	struct packet pkt;
 
-	if (!mine || !load_packet(ctx, &pkt) || !find_headers(ctx, &pkt))
+	if (!mine || !load_packet(ctx, &pkt))
 		return OUTCOME_MALFORMED; /* never; the verifier doesn't know */
 	if (!find_action(mine))
 		return OUTCOME_NO_DEVICE;
@@ -377,7 +346,7 @@ __noinline __u32 redirect_any(struct hook_ctx *ctx)
 	struct decision decision;
 	struct packet pkt;
 
-	if (!mine || !load_packet(ctx, &pkt) || !find_headers(ctx, &pkt))
+	if (!mine || !load_packet(ctx, &pkt))
 		return OUTCOME_MALFORMED; /* never; the verifier doesn't know */
 	decision = load_decision(mine);
 	show_decision(&decision); /* a connection that begins may have another source port */
@@ -408,7 +377,7 @@ __noinline __u32 refuse(struct hook_ctx *ctx)
 	struct scratch *mine = this_cpu_scratch();
 	struct packet pkt;
 
-	if (!mine || !load_packet(ctx, &pkt) || !find_headers(ctx, &pkt))
+	if (!mine || !load_packet(ctx, &pkt))
 		return OUTCOME_MALFORMED; /* never; the verifier doesn't know */
 	if (!stack_divides(ctx, &pkt, &mine->action))
 		return refuse_too_long(ctx, &pkt, &mine->action);

@@ -31,7 +31,7 @@ pub const MAX_SNAPLEN: u32 = abi::MAX_SNAPLEN;
 /// How often somebody who reads sightings is asked whether to go on.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How often it is read what the programs tell. They wake this process only where they tell much before that.
+/// How often sightings are read. The programs wake this process only where many come in between.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a capture is to see.

@@ -98,11 +98,9 @@ fn command(past: &PastRevision) -> String {
 /// A line for each interface and each rule, or how many there are.
 fn changes(past: &PastRevision) -> Vec<String> {
     let changes = &past.revision.changes;
-    let interface = |i: &ChangedInterface| format!("{} interface {}", i.how.name(), i.ifname);
-    let mut lines: Vec<String> = changes.interfaces.iter().map(interface).collect();
-    if lines.is_empty() {
-        lines.extend(interface_count(changes));
-    }
+    let mut lines = interfaces(changes, |i| {
+        format!("{} interface {}", i.how.name(), i.ifname)
+    });
     if past.rules.is_empty() {
         lines.extend(rule_counts(changes));
     }
@@ -115,9 +113,13 @@ fn changes(past: &PastRevision) -> Vec<String> {
     lines
 }
 
-fn interface_count(changes: &Changes) -> Option<String> {
+/// What is to be said of each interface, or how many there are where they are not named.
+fn interfaces(changes: &Changes, say: impl Fn(&ChangedInterface) -> String) -> Vec<String> {
     let count = changes.interfaces_changed;
-    (count > 0).then(|| format!("{} changed", units::count(count, "interface")))
+    if changes.interfaces.is_empty() && count > 0 {
+        return vec![format!("{} changed", units::count(count, "interface"))];
+    }
+    changes.interfaces.iter().map(say).collect()
 }
 
 fn rule_counts(changes: &Changes) -> Vec<String> {
@@ -133,11 +135,9 @@ fn rule_counts(changes: &Changes) -> Vec<String> {
 
 /// How many rules changed, and which interfaces, or how many of these.
 pub fn counts(changes: &Changes) -> String {
-    let interface = |i: &ChangedInterface| format!("interface {} {}", i.ifname, i.how.name());
-    let mut all: Vec<String> = changes.interfaces.iter().map(interface).collect();
-    if all.is_empty() {
-        all.extend(interface_count(changes));
-    }
+    let mut all = interfaces(changes, |i| {
+        format!("interface {} {}", i.ifname, i.how.name())
+    });
     all.extend(rule_counts(changes));
     all.join(", ")
 }
