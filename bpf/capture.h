@@ -19,6 +19,8 @@
 #include "abi/outcomes.h"
 #ifdef HOOK_TC
 #include "capture_tc.h"
+#else
+#include "captured.h"
 #endif
 #include "hook.h"
 #include "interface.h"
@@ -149,42 +151,32 @@ __noinline int take_frame(struct hook_ctx *ctx)
 }
 
 #ifndef HOOK_TC
-/* The ledger of the capture. Frames that are not captured stand in it, too: the kernel queues them.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct ledger);
-} captured SEC(".maps");
-
-static __always_inline void note(__u32 ifindex, __u32 number)
-{
-	__u32 zero = 0;
-	struct ledger *ledger = bpf_map_lookup_elem(&captured, &zero);
-
-	if (ledger)
-		put_redirect(ledger, ifindex, number);
-}
-
-/* Neither static nor inlined, so that the caller needs no stack for it. */
-__noinline int note_captured(__u32 ifindex)
+/* Marks the frame that was just written into the ledger. Its caller needs no stack for this. */
+__noinline int mark_captured(void)
 {
 	struct view *mine = this_cpu_view();
+	struct ledger *ledger = this_cpu_ledger();
+	struct captured *numbers = this_cpu_captured();
+	__u32 last;
 
-	if (mine)
-		note(ifindex, mine->sighting.number);
+	if (!mine || !ledger || !numbers) /* never; the verifier doesn't know */
+		return 0;
+	ledger->teller = capture.teller;
+	if (interface.mode == MODE_SKB) {
+		ledger->generic_program |= CAPTURED;
+		numbers->generic = mine->sighting.number;
+		return 0;
+	}
+	last = (ledger->appended - 1) % LEDGER_FRAMES;
+	ledger->ring[last].ifindex |= CAPTURED;
+	numbers->ring[last] = mine->sighting.number;
 	return 0;
 }
 
-static __always_inline void note_redirect(__u32 ifindex)
+static __always_inline void note_redirect(void)
 {
-	if (!(capture.stages & 1 << STAGE_LOST))
-		return;
-	if (interface.shows)
-		note_captured(ifindex);
-	else
-		note(ifindex, UNATTRIBUTED);
+	if (interface.shows && capture.teller < TELLERS)
+		mark_captured();
 }
 #endif
 

@@ -10,7 +10,7 @@ static __always_inline int step_in(struct hook_ctx *ctx)
 	return take_frame(ctx) ? HOOK_REDIRECT : GO_ON;
 }
 
-static __always_inline void note_redirect(__u32 ifindex)
+static __always_inline void note_redirect(void)
 {
 }
 

@@ -11,12 +11,13 @@
 
 #include "abi/ledger.h"
 #include "ledger_device.h"
-#ifdef RECORD_FAILURES
-#include RECORD_FAILURES
-#else
 #include "ledger_failures.h"
-#endif
 #include "ledger_maps.h"
+#ifdef TELLER
+#include "teller.h"
+#else
+#include "tellers.h"
+#endif
 
 /* Errors of include/uapi/asm-generic/errno*.h */
 #define ENXIO	   6
@@ -98,9 +99,14 @@ static __always_inline bool has_frames_of(const struct ledger *ledger, __u32 pro
 	return ledger->program == program && ledger->appended != ledger->retired;
 }
 
-static __always_inline __u32 pop_last(struct ledger *ledger)
+/* The frame that was written to the ring last is lost. */
+static __always_inline void pop_last(struct ledger *ledger, __u16 reason, __u16 error)
 {
-	return ledger->ring[--ledger->appended % LEDGER_FRAMES].counter;
+	__u32 position = --ledger->appended % LEDGER_FRAMES;
+
+	if (ledger->ring[position].ifindex & CAPTURED)
+		tell_of(position, reason, error);
+	record_failures(ledger->ring[position].counter, reason, error, 1);
 }
 
 /* The kernel refused the frame that the program redirected last. */
@@ -109,10 +115,15 @@ static __always_inline void record_last_frame(struct ledger *ledger, const struc
 {
 	__u32 program = xdp->aux->id;
 
-	if (has_frames_of(ledger, program))
-		record_failures(pop_last(ledger), reason, error, 1);
-	else if (ledger->generic_program == program)
-		record_failures(ledger->generic_counter, reason, error, 1);
+	if (has_frames_of(ledger, program)) {
+		pop_last(ledger, reason, error);
+		return;
+	}
+	if ((ledger->generic_program & ~CAPTURED) != program)
+		return;
+	if (ledger->generic_program & CAPTURED)
+		tell_of_last(reason, error);
+	record_failures(ledger->generic_counter, reason, error, 1);
 }
 
 /* The kernel did not take a frame. The XDP program that redirected it has just returned. */
@@ -122,8 +133,10 @@ int BPF_PROG(redirect_err, const struct net_device *dev, const struct bpf_prog *
 {
 	struct ledger *ledger = this_cpu_ledger();
 
-	if (ledger && egress_id && map_id == egress_id)
-		record_last_frame(ledger, xdp, reason_of_error(-error), -error);
+	if (!ledger || !egress_id || map_id != egress_id)
+		return 0;
+	CALL_TELLER(ctx, ledger, &redirect_err_to);
+	record_last_frame(ledger, xdp, reason_of_error(-error), -error);
 	return 0;
 }
 
@@ -140,7 +153,7 @@ __noinline __u32 count_waiting(struct ledger *ledger, __u32 ifindex)
 	for (__u32 i = 0; i < LEDGER_FRAMES && i < ledger->appended; i++) {
 		__u32 counter = ledger->ring[i].counter;
 
-		if (ledger->ring[i].ifindex != ifindex)
+		if ((ledger->ring[i].ifindex & ~CAPTURED) != ifindex)
 			continue;
 		if (counter & FLUSHED)
 			frames -= counter & ~FLUSHED;
@@ -167,15 +180,17 @@ static long find_lost_frame(__u32 step, void *arg)
 {
 	struct lost_frames *lost = arg;
 	const struct ledger *ledger = lost->ledger;
-	const struct ledger_entry *entry =
-		&ledger->ring[(ledger->appended - 1 - step) % LEDGER_FRAMES];
+	__u32 position = (ledger->appended - 1 - step) % LEDGER_FRAMES;
+	const struct ledger_entry *entry = &ledger->ring[position];
 
-	if (entry->ifindex != lost->ifindex || entry->counter & FLUSHED)
+	if ((entry->ifindex & ~CAPTURED) != lost->ifindex || entry->counter & FLUSHED)
 		return 0;
 	if (lost->skip) {
 		lost->skip--;
 		return 0;
 	}
+	if (entry->ifindex & CAPTURED)
+		tell_of(position, lost->reason, lost->error);
 	if (entry->counter != lost->counter) {
 		if (lost->found)
 			record_failures(lost->counter, lost->reason, lost->error, lost->found);
@@ -240,9 +255,11 @@ int BPF_PROG(devmap_xmit, const struct net_device *from, const struct net_device
 
 	if (!ledger || ledger->appended - ledger->retired < frames || !is_ingress(ledger, from))
 		return 0;
-	if (drops > 0)
+	if (drops > 0) {
+		CALL_TELLER(ctx, ledger, &devmap_xmit_to);
 		record_drops(ledger, to->ifindex, frames, drops, reason_of_driver(to, -error),
 			     -error);
+	}
 	retire_frames(ledger, to->ifindex, frames);
 	return 0;
 }
@@ -256,8 +273,10 @@ int BPF_PROG(exception, const struct net_device *dev, const struct bpf_prog *xdp
 {
 	struct ledger *ledger = this_cpu_ledger();
 
-	if (ledger && action == XDP_TX)
-		record_last_frame(ledger, xdp, FAILURE_QUEUE_FULL, 0);
+	if (!ledger || action != XDP_TX)
+		return 0;
+	CALL_TELLER(ctx, ledger, &exception_to);
+	record_last_frame(ledger, xdp, FAILURE_QUEUE_FULL, 0);
 	return 0;
 }
 

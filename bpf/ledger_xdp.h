@@ -16,8 +16,8 @@
 #include "ledger_maps.h"
 
 #ifdef STAND_IN
-/* Tells a stand-in of a frame that is redirected. */
-static __always_inline void note_redirect(__u32 ifindex);
+/* Tells a stand-in of a frame that was just written down. */
+static __always_inline void note_redirect(void);
 #endif
 
 /*
@@ -61,10 +61,11 @@ static __always_inline void record_redirect(struct hook_ctx *ctx, __u32 ifindex,
 
 	if (interface.ledger == LEDGER_ON)
 		ledger = this_cpu_ledger();
-	if (ledger)
-		put_redirect(ledger, ifindex, counter);
+	if (!ledger)
+		return;
+	put_redirect(ledger, ifindex, counter);
 #ifdef STAND_IN
-	note_redirect(ifindex);
+	note_redirect();
 #endif
 }
 

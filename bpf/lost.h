@@ -12,8 +12,7 @@
 
 __u64 missed = 0; /* lost frames that there was no room to tell of */
 
-/* One frame: the numbers of two are never the same. Those that were not captured have none. */
-static __always_inline void record_failures(__u32 number, __u16 reason, __u16 error, __u64 lost)
+static __always_inline void tell_lost(__u32 number, __u16 reason, __u16 error)
 {
 	struct sighting sighting = {
 		.time = bpf_ktime_get_ns(),
@@ -23,8 +22,8 @@ static __always_inline void record_failures(__u32 number, __u16 reason, __u16 er
 		.error = error,
 	};
 
-	if (number != UNATTRIBUTED && !tell_command(&sighting, 0))
-		__sync_fetch_and_add(&missed, lost);
+	if (!tell_command(&sighting, 0))
+		__sync_fetch_and_add(&missed, 1);
 }
 
 #endif

@@ -47,11 +47,13 @@ SEC("tp_btf/kfree_skb")
 int BPF_PROG(skb_dropped, struct sk_buff *skb, void *location, enum skb_drop_reason why)
 {
 	struct labelled *frame = frame_of(skb);
+	__u32 number;
 
 	if (!frame || !is_on_its_way(skb) || may_be_sent(skb, why))
 		return 0;
-	record_failures(take_number(frame), BY_DROP_REASON | reason_of_drop(skb),
-			error_of_drop(why), 1);
+	number = take_number(frame);
+	if (number != UNATTRIBUTED)
+		tell_lost(number, BY_DROP_REASON | reason_of_drop(skb), error_of_drop(why));
 	return 0;
 }
 

@@ -10,7 +10,7 @@
  * The entry file of a stand-in defines STAND_IN as the header that has these:
  *
  *   step_in        before all else: the verdict that ends the run, or GO_ON
- *   note_redirect  a frame is redirected; for XDP alone
+ *   note_redirect  a frame was written into the ledger; for XDP alone
  *   look_back      what became of the packet: outcome, verdict, and the frame as it leaves
  *
  * Only where its constants say so (`shows`), it writes down what is decided, on slower paths.

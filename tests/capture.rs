@@ -1,12 +1,14 @@
 //! `capture`: packets as they arrive and as they leave, while they go their way as without it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::net::UdpSocket;
-use std::process::{Child, Stdio};
+use std::ops::Range;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::fixture::capture::{Capture, lines, objects};
 use crate::fixture::foreign::Foreign;
 use crate::fixture::guest;
 use crate::fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
@@ -14,7 +16,7 @@ use crate::fixture::packet::{Checksum, Frame, TCP};
 use crate::fixture::tap::Tap;
 use crate::fixture::{Run, Tool, command, eventually};
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::UdpGsoSegment;
 use nix::unistd::Pid;
@@ -28,58 +30,6 @@ fn lan(mode: &str) -> Lan {
     lan.tool().ok(&format!("attach lan --mode {mode}"));
     lan.add_backend(0, "--dst 11.22.33.0/24");
     lan
-}
-
-/// A capture that has begun.
-struct Capture {
-    child: Child,
-    messages: BufReader<std::process::ChildStderr>,
-}
-
-impl Capture {
-    fn begin(tool: &Tool, words: &str) -> Self {
-        let mut child = tool.spawn(&format!("capture {words}"));
-        let mut messages = BufReader::new(child.stderr.take().expect("a pipe"));
-        let mut said = String::new();
-        while !said.contains("Ctrl-C ends it") {
-            let length = messages.read_line(&mut said).expect("a line");
-            assert!(length > 0, "it has not begun: {said}");
-        }
-        Capture { child, messages }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
-    }
-
-    /// What it has printed once it has ended by itself.
-    #[track_caller]
-    fn end(self) -> Run {
-        let mut messages = self.messages;
-        let messages = thread::spawn(move || {
-            let mut err = String::new();
-            messages.read_to_string(&mut err).map(|_| err)
-        });
-        let mut run: Run = self.child.wait_with_output().expect("it ends").into();
-        run.err = messages.join().expect("it ends").expect("text");
-        run
-    }
-
-    #[track_caller]
-    fn interrupt(self) -> Run {
-        self.signal(Signal::SIGINT);
-        self.end()
-    }
-}
-
-/// One object a line.
-#[track_caller]
-fn objects(run: &Run) -> Vec<Value> {
-    assert_eq!(run.code, 0, "{run:?}");
-    let lines = run.out.lines();
-    lines
-        .map(|line| serde_json::from_str(line).expect("an object"))
-        .collect()
 }
 
 /// The fields of each frame of a capture file, as Wireshark's dissectors read it; none is malformed.
@@ -413,40 +363,48 @@ fn some_are_lost_of_some(mode: &str) {
     assert_eq!(lost, left, "{mode}");
 }
 
-/// That of another interface runs, and would count them if their labels were for it.
+/// That of another interface runs, and would count them if they were for it.
 #[test]
-fn behind_the_tc_hook_lost_packets_are_told_without_a_ledger_and_not_counted_then() {
-    let lan = Lan::new(false, 1);
-    let tool = lan.tool();
-    lan.host.ip("link add other type veth peer name otherp");
-    tool.ok("attach lan --mode tc --no-ledger");
-    tool.ok("attach other --mode tc");
-    lan.add_backend(0, "--dst 11.22.33.0/24");
-    lan.servers[0].ip("link set eth0 down");
-    let capture = Capture::begin(&tool, "--proto udp --stage lost --count 3 --json");
-    let vm = lan.vm_socket();
-    for _ in 0..3 {
-        vm.send_to(b"hello", ANYWHERE).expect("it is sent");
+fn lost_packets_are_told_without_a_ledger_and_not_counted_then() {
+    for mode in ["native", "tc"] {
+        let (lan, sockets) = two_interfaces(mode);
+        let tool = lan.tool();
+        tool.ok("detach lan --keep-rules");
+        tool.ok(&format!("attach lan --mode {mode} --no-ledger"));
+        lan.servers[0].ip("link set eth0 down");
+        let capture = Capture::begin(&tool, "--proto udp --stage lost --json");
+        for number in 0..10 {
+            for (socket, to) in sockets.iter().zip([BY_LAN, BY_LAN1]) {
+                socket.send_to(&[number], to).expect("it is sent");
+            }
+        }
+        let seen = objects(&capture.interrupt());
+        for interface in ["lan", "lan1"] {
+            let seen = seen.iter().filter(|seen| seen["in"] == interface);
+            let seen = last_bytes(&seen.cloned().collect::<Vec<_>>());
+            assert_eq!(seen, (0..10).collect::<Vec<u8>>(), "{mode} {interface}");
+        }
+        // What was counted before would be shown with a ledger.
+        tool.ok("detach lan --keep-rules");
+        tool.ok(&format!("attach lan --mode {mode}"));
+        let stats = tool.json("stats");
+        assert_eq!(stats["rules"][0]["forward_packages"], 20, "{mode}: {stats}");
+        assert_eq!(
+            stats["rules"][0]["failures"]["link_down"], 10,
+            "{mode}: {stats}"
+        );
     }
-    assert_eq!(objects(&capture.end()).len(), 3);
-    // What was counted before would be shown with a ledger.
-    tool.ok("detach lan --keep-rules");
-    tool.ok("attach lan --mode tc");
-    let stats = tool.json("stats");
-    assert_eq!(stats["rules"][0]["forward_packages"], 3, "{stats}");
-    assert_eq!(stats["rules"][0]["failures"]["link_down"], 0, "{stats}");
-    assert_eq!(stats["unattributed"]["link_down"], 0, "{stats}");
 }
 
-/// With `lan1` attached at the tc hook besides, and a socket of the VM behind each. Packets of one CPU are told apart
-/// by less than others.
-fn two_interfaces() -> (Lan, [UdpSocket; 2]) {
+/// With `lan1` attached besides, and a socket of the VM behind each. Packets of one CPU are told apart by less than
+/// others.
+fn two_interfaces(mode: &str) -> (Lan, [UdpSocket; 2]) {
     let mut cpus = CpuSet::new();
     cpus.set(0).expect("a number");
     sched_setaffinity(Pid::from_raw(0), &cpus).expect("there is one");
-    let lan = lan("tc");
+    let lan = lan(mode);
     lan.host.veth("lan1", &lan.vm, "eth1");
-    lan.tool().ok("attach lan1 --mode tc");
+    lan.tool().ok(&format!("attach lan1 --mode {mode}"));
     lan.vm.ip("addr add 192.168.123.10/24 dev eth1");
     lan.vm.ip("route add 11.22.33.64/26 dev eth1");
     let mac = mac(&lan.host, "lan1");
@@ -463,7 +421,7 @@ const BY_LAN1: &str = "11.22.33.64:7999";
 /// Packets of the first one wait in a queue, which is given up when those of the other one have come.
 #[test]
 fn behind_the_tc_hook_lost_packets_of_two_interfaces_are_told_apart() {
-    let (lan, [first, other]) = two_interfaces();
+    let (lan, [first, other]) = two_interfaces("tc");
     let tool = lan.tool();
     let _tap = Tap::new(&lan.host, "tap0", false);
     lan.host
@@ -491,21 +449,52 @@ fn behind_the_tc_hook_lost_packets_of_two_interfaces_are_told_apart() {
     }
 }
 
+/// And once the one that began first has ended, or was killed, the other one goes on.
 #[test]
-fn behind_the_tc_hook_a_capture_tells_of_its_own_lost_packets() {
-    let (lan, [first, other]) = two_interfaces();
-    let tool = lan.tool();
-    lan.servers[0].ip("link set eth0 down");
-    let captures = ["lan", "lan1"].map(|interface| {
-        let words = format!("{interface} --proto udp --stage lost --json");
-        Capture::begin(&tool, &words)
-    });
-    for number in 0..10 {
-        first.send_to(&[number], BY_LAN).expect("it is sent");
-        other.send_to(&[number + 10], BY_LAN1).expect("it is sent");
+fn a_capture_tells_of_its_own_lost_packets() {
+    for (mode, end) in [
+        ("native", Signal::SIGINT),
+        ("native", Signal::SIGKILL),
+        ("tc", Signal::SIGINT),
+    ] {
+        let (lan, sockets) = two_interfaces(mode);
+        let tool = lan.tool();
+        lan.servers[0].ip("link set eth0 down");
+        let captures = ["lan", "lan1"].map(|interface| {
+            let words = format!("{interface} --proto udp --stage lost --json");
+            Capture::begin(&tool, &words)
+        });
+        let send = |numbers: Range<u8>| {
+            for number in numbers {
+                for (socket, to) in sockets.iter().zip([BY_LAN, BY_LAN1]) {
+                    socket.send_to(&[number], to).expect("it is sent");
+                }
+            }
+        };
+        send(0..10);
+        let [first, other] = captures;
+        // Read by then: what a killed one has not read is gone.
+        thread::sleep(Duration::from_millis(500));
+        first.signal(end);
+        let run = first.end();
+        assert_eq!(
+            last_bytes(&lines(&run)),
+            (0..10).collect::<Vec<u8>>(),
+            "{mode}"
+        );
+        send(10..20);
+        let run = other.interrupt();
+        assert_eq!(
+            last_bytes(&objects(&run)),
+            (0..20).collect::<Vec<u8>>(),
+            "{mode}"
+        );
+        let stats = tool.json("stats");
+        assert_eq!(
+            stats["rules"][0]["failures"]["link_down"], 40,
+            "{mode}: {stats}"
+        );
     }
-    let seen = captures.map(|capture| last_bytes(&objects(&capture.interrupt())));
-    assert_eq!(seen, [0..10, 10..20].map(|own| own.collect::<Vec<u8>>()));
 }
 
 /// Frames of which each differs from the first one in what a filter looks at.

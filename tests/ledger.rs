@@ -1,9 +1,11 @@
 //! What is lost after a redirect is counted: for a burst of known size, what was forwarded is what was
 //! delivered and what failed, and what was delivered is what the receiver has.
 
+use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use crate::fixture::capture::{Capture, objects};
 use crate::fixture::guest;
 use crate::fixture::lan::{ANYWHERE, Lan, socket};
 use crate::fixture::packet::{Checksum, Frame};
@@ -202,10 +204,19 @@ fn a_peer_with_a_smaller_mtu_leaves_frames_over() {
     assert_all_lost(&lan, "queue_full", None, "its peer's MTU is smaller");
 }
 
-/// The frames of two backends lie in the same bulks, of which the device takes a part.
 #[test]
 fn a_full_queue_is_counted_for_the_backend_whose_frame_it_was() {
+    for captured in [false, true] {
+        fill_a_queue(captured);
+    }
+}
+
+/// The frames of two backends lie in the same bulks, of which the device takes a part. A capture is told which those are.
+fn fill_a_queue(captured: bool) {
     const PORTS: [u16; 2] = [7999, 8000];
+    const ROUNDS: u64 = 10;
+    // Less than the 256 that a veth holds.
+    const FRAMES: u64 = 200;
     let lan = Lan::new(false, 0);
     let tool = lan.tool();
     let mut tap = Tap::new(&lan.host, "tap0", false);
@@ -217,28 +228,31 @@ fn a_full_queue_is_counted_for_the_backend_whose_frame_it_was() {
         ));
     }
     arrive_together(&lan);
+    let capture = captured.then(|| Capture::begin(&tool, "--proto udp --stage lost --json"));
 
     let vm = lan.vm_socket();
     let (mut sent, mut arrived) = ([0; 2], [0; 2]);
-    for round in 0..20 {
-        // Less than the 256 that a veth holds.
-        for _ in 0..200 {
+    let (mut numbers, mut known) = (0..ROUNDS * FRAMES, BTreeSet::new());
+    for round in 1..=ROUNDS {
+        for number in numbers.by_ref().take(FRAMES as usize) {
             let which = usize::from(fastrand::bool());
             sent[which] += 1;
-            vm.send_to(&[0; 8], format!("11.22.33.44:{}", PORTS[which]))
-                .unwrap();
+            let to = format!("11.22.33.44:{}", PORTS[which]);
+            vm.send_to(&number.to_be_bytes(), to).unwrap();
         }
         PORTS
             .iter()
             .zip(sent)
             .for_each(|(port, sent)| drop(row(&tool, *port, sent)));
-        let room = if round < 19 {
+        let room = if round < ROUNDS {
             fastrand::usize(1..100)
         } else {
             usize::MAX
         };
         for frame in std::iter::from_fn(|| tap.read()).take(room) {
             arrived[usize::from(frame[36..38] == PORTS[1].to_be_bytes())] += 1;
+            let number = frame.last_chunk().expect("what was sent");
+            assert!(known.insert(u64::from_be_bytes(*number)));
         }
     }
     for which in [0, 1] {
@@ -248,6 +262,13 @@ fn a_full_queue_is_counted_for_the_backend_whose_frame_it_was() {
         assert_eq!(row["delivered"], arrived[which], "{row}");
         assert_eq!(arrived[which] + lost, sent[which], "{row}");
     }
+    let Some(capture) = capture else { return };
+    for lost in objects(&capture.interrupt()) {
+        let frame = lost["frame"].as_str().expect("digits");
+        let number = u64::from_str_radix(&frame[frame.len() - 16..], 16).expect("digits");
+        assert!(known.insert(number), "{number} arrived, or was told before");
+    }
+    assert!(known.into_iter().eq(0..ROUNDS * FRAMES));
 }
 
 /// After the next frame, the device waits that long before it is polled again.

@@ -16,6 +16,8 @@ struct capture {
 	__u32 snaplen;	/* so many bytes of a frame */
 	__u32 sample;	/* one frame of so many */
 	__u32 by_rule;	/* 1: the counter has to be among the wanted ones */
+	__u32 teller;	/* that tells it of lost frames: see tellers.h; TELLERS: none does */
+	__u32 unused;
 };
 
 /* What is told of a frame. Its bytes follow, as many as were wanted. */
@@ -59,7 +61,7 @@ struct labelled {
 
 _Static_assert(LABELLED == USABLE_LABELS + 2 * FIRST_LABEL, "labels");
 _Static_assert(sizeof(struct labelled) == 24, "labelled");
-_Static_assert(sizeof(struct capture) == 24, "capture");
+_Static_assert(sizeof(struct capture) == 32, "capture");
 _Static_assert(sizeof(struct sighting) == 64, "sighting");
 
 #endif

@@ -13,9 +13,11 @@
 
 /* A redirected frame; or, with FLUSHED, a mark. */
 struct ledger_entry {
-	__u32 ifindex; /* egress device */
+	__u32 ifindex; /* egress device, which is below CAPTURED */
 	__u32 counter; /* of the backend */
 };
+/* Added to ifindex, or to generic_program: a capture wants to know whether the frame is lost. */
+#define CAPTURED 0x80000000
 /* Added to a number in counter: the device was handed its oldest frames, as many as the number. */
 #define FLUSHED 0x80000000
 
@@ -31,8 +33,18 @@ struct ledger {
 	__u32 appended;	       /* entries written to the ring so far */
 	__u32 retired;	       /* of these: frames lost or handed over, and marks */
 	__u32 generic_counter; /* in generic mode: of the last frame's backend */
-	__u32 generic_program; /* id of the program that redirected that frame */
+	__u32 generic_program; /* id of the program that redirected that frame; below CAPTURED */
+	__u32 teller;	       /* of the capture whose frames are in the ring; below TELLERS */
 	struct ledger_entry ring[LEDGER_FRAMES];
+};
+
+/* Captures that can be told of lost frames at the same time. */
+#define TELLERS 16
+
+/* The numbers that a capture gave the frames of a CPU's ledger that are CAPTURED. */
+struct captured {
+	__u32 generic;
+	__u32 ring[LEDGER_FRAMES];
 };
 
 /* Under which a lost frame is counted. */
@@ -55,7 +67,7 @@ struct failure_key {
 #define BY_DROP_REASON 64
 
 _Static_assert(sizeof(struct ledger_entry) == 8, "ledger_entry");
-_Static_assert(sizeof(struct ledger) == 24 + 8 * LEDGER_FRAMES, "ledger");
+_Static_assert(sizeof(struct ledger) == 28 + 8 * LEDGER_FRAMES, "ledger");
 _Static_assert(sizeof(struct failure_key) == 8, "failure_key");
 
 #endif

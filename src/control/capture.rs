@@ -88,17 +88,13 @@ pub fn capture(pins: &Pins, request: CaptureRequest) -> Result<Capturing> {
         snaplen: request.snaplen,
         sample: request.sample,
     };
-    let mut capture = Capture::begin(pins, &interfaces, &wanted, &counters)?;
-    let seen = match request.stages.contains(&Stage::Lost) {
-        true => capture.see_lost(pins),
-        false => Ok(()),
-    };
+    let capture = Capture::begin(pins, &interfaces, &wanted, &counters)?;
     Ok(Capturing {
         pins: pins.clone(),
         request,
-        capture,
         interfaces: interfaces.iter().map(Interface::name).collect(),
-        no_lost: seen.err().as_ref().map(refusal),
+        no_lost: capture.no_lost.as_ref().map(refusal),
+        capture,
     })
 }
 

@@ -67,7 +67,7 @@ mod generated {
     }
 }
 
-use generated::{ledger, skel};
+use generated::skel;
 
 #[allow(dead_code)]
 mod limits {
@@ -75,21 +75,21 @@ mod limits {
 }
 
 pub use generated::capture::XdpredirCaptureSkelBuilder;
-pub use generated::capture::types::{capture, sighting, view, wanted};
+pub use generated::capture::types::{capture, captured, ledger, sighting, view, wanted};
 pub use generated::capture_tc::XdpredirCaptureTcSkelBuilder;
 pub use generated::capture_tc::types::labelled;
 pub use generated::chain::ChainSkelBuilder;
 pub use generated::chain::types::{chain, chain_counters, chain_program};
 pub use generated::dump::DumpSkelBuilder;
 pub use generated::dump::types::taking;
+pub use generated::ledger::types::failure_key;
+pub use generated::ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use generated::ledger_tc::{LedgerTcSkel, LedgerTcSkelBuilder};
 pub use generated::lost::{LostSkel, LostSkelBuilder};
 pub use generated::lost_tc::{LostTcSkel, LostTcSkelBuilder};
 pub use generated::pass::PassSkelBuilder;
 pub use generated::tc::XdpredirTcSkelBuilder;
 pub use generated::xdpredir_dump::XdpredirDumpSkelBuilder;
-pub use ledger::types::failure_key;
-pub use ledger::{LedgerSkel, LedgerSkelBuilder};
 pub use limits::*;
 pub use skel::XdpredirSkelBuilder;
 pub use skel::types::{
@@ -242,7 +242,7 @@ plain! {
     u32 = 4;
     u64 = 8;
     action = 64;
-    capture = 24;
+    capture = 32;
     bitmap = BITMAP_BYTES;
     bucket = 64;
     chain = 8200;

@@ -4,7 +4,7 @@
 use std::cell::{LazyCell, RefCell};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Error, Result};
@@ -17,13 +17,13 @@ use nix::time::{ClockId, clock_gettime};
 use super::abi::{self, XdpredirCaptureSkelBuilder, XdpredirCaptureTcSkelBuilder};
 use super::drop_reasons::DropReasons;
 use super::interface::{bits_of, outcome, outcome_names};
-use super::ledger::{self, Hook};
-use super::load::map_of;
+use super::ledger::{self, Hook, LEDGERS};
+use super::load::{map_of, reuse_map};
 use super::lost::Lost;
 use super::stand_in::Place;
 use super::{Interface, Pins, StandIn, Standing, refusal, wanted};
 use crate::host::kernel;
-use crate::model::{Loss, Mode, PacketFilter, Stage};
+use crate::model::{LedgerState, Loss, Mode, PacketFilter, Stage};
 
 /// The longest part of a frame that is captured.
 pub const MAX_SNAPLEN: u32 = abi::MAX_SNAPLEN;
@@ -103,6 +103,8 @@ pub struct Capture {
     takers: Vec<MapHandle>,
     maps: Maps,
     lost: Vec<Lost>,
+    /// Why lost frames are not seen, though they were wanted.
+    pub no_lost: Option<Error>,
     clock: Clock,
 }
 
@@ -112,13 +114,16 @@ struct Maps {
     views: MapHandle,
     counters: MapHandle,
     captured: MapHandle,
+    /// Of interfaces that keep none.
+    ledgers: MapHandle,
     labelled: MapHandle,
     next_label: MapHandle,
 }
 
 impl Maps {
     fn create() -> Result<Self> {
-        let ledger = size_of::<[u32; 6]>() as u32 + abi::LEDGER_FRAMES * size_of::<u64>() as u32;
+        let captured = size_of::<abi::captured>() as u32;
+        let ledger = size_of::<abi::ledger>() as u32;
         let view = size_of::<abi::view>() as u32;
         let labelled = size_of::<abi::labelled>() as u32;
         let maps = Maps {
@@ -137,7 +142,8 @@ impl Maps {
                 abi::MAX_WANTED,
                 libbpf_sys::BPF_F_NO_PREALLOC,
             )?,
-            captured: create(MapType::PercpuArray, "captured", [4, ledger], 1, 0)?,
+            captured: create(MapType::PercpuArray, "captured", [4, captured], 1, 0)?,
+            ledgers: create(MapType::PercpuArray, LEDGERS, [4, ledger], 1, 0)?,
             labelled: create(MapType::Array, "labelled", [4, labelled], abi::LABELLED, 0)?,
             next_label: create(MapType::Array, "next_label", [4, 4], 1, 0)?,
         };
@@ -150,17 +156,15 @@ impl Maps {
 
     /// Has an object use them.
     fn share(&self, object: &mut OpenObject) -> Result<()> {
-        for mut map in object.maps_mut() {
-            let name = map.name().to_string_lossy().into_owned();
-            match name.as_str() {
-                "sightings" => map.reuse_fd(self.sightings.as_fd())?,
-                "views" => map.reuse_fd(self.views.as_fd())?,
-                "wanted_counters" => map.reuse_fd(self.counters.as_fd())?,
-                "captured" => map.reuse_fd(self.captured.as_fd())?,
-                "labelled" => map.reuse_fd(self.labelled.as_fd())?,
-                "next_label" => map.reuse_fd(self.next_label.as_fd())?,
-                _ => {}
-            }
+        for (name, map) in [
+            ("sightings", &self.sightings),
+            ("views", &self.views),
+            ("wanted_counters", &self.counters),
+            ("captured", &self.captured),
+            ("labelled", &self.labelled),
+            ("next_label", &self.next_label),
+        ] {
+            reuse_map(object, name, map)?;
         }
         Ok(())
     }
@@ -195,9 +199,13 @@ impl Capture {
             takers: Vec::new(),
             maps: Maps::create()?,
             lost: Vec::new(),
+            no_lost: None,
             clock: Clock::now()?,
         };
         capture.want(counters)?;
+        if wanted.stages.contains(&Stage::Lost) {
+            capture.no_lost = capture.see_lost(pins, interfaces).err();
+        }
         for interface in interfaces {
             capture.add(pins, interface, wanted)?;
         }
@@ -205,11 +213,13 @@ impl Capture {
     }
 
     /// Has the kernel tell of frames, too, that it loses.
-    pub fn see_lost(&mut self, pins: &Pins) -> Result<()> {
-        for hook in Hook::ALL {
-            let mut stand_ins = self.stand_ins.iter();
-            if stand_ins.any(|stand_in| Hook::of(stand_in.interface().mode) == hook) {
-                let lost = Lost::begin(pins, hook, |object| self.maps.share(object))?;
+    fn see_lost(&mut self, pins: &Pins, interfaces: &[Interface]) -> Result<()> {
+        let own = Some(&self.maps.ledgers);
+        for (hook, own) in [(Hook::Xdp, None), (Hook::Xdp, own), (Hook::Tc, None)] {
+            let is_it =
+                |it: &Interface| Hook::of(it.mode) == hook && lacks_ledger(it) == own.is_some();
+            if interfaces.iter().any(is_it) {
+                let lost = Lost::begin(pins, hook, own, |object| self.maps.share(object))?;
                 self.lost.push(lost);
             }
         }
@@ -217,7 +227,10 @@ impl Capture {
     }
 
     fn add(&mut self, pins: &Pins, interface: &Interface, wanted: &Wanted) -> Result<()> {
-        let place = Place::of(pins, interface)?;
+        let mut place = Place::of(pins, interface)?;
+        if lacks_ledger(interface) && wanted.stages.contains(&Stage::Lost) {
+            place.ledger = Some(MapHandle::try_from(&self.maps.ledgers)?);
+        }
         let mut program = self.load(&place, wanted, true, |_| Ok(()))?.0;
         if !wanted.is_all() {
             let put = |skipper: &Object| put_taker(skipper, &program);
@@ -237,7 +250,8 @@ impl Capture {
         shows: bool,
         take: impl FnOnce(&Object) -> Result<T>,
     ) -> Result<(OwnedFd, T)> {
-        let prepare = |object: &mut OpenObject| self.prepare(object, wanted);
+        let teller = self.teller(place);
+        let prepare = |object: &mut OpenObject| self.prepare(object, wanted, teller);
         match place.mode() {
             Mode::Native | Mode::Skb => {
                 place.load(XdpredirCaptureSkelBuilder::default(), shows, prepare, take)
@@ -251,7 +265,19 @@ impl Capture {
         }
     }
 
-    fn prepare(&self, object: &mut OpenObject, wanted: &Wanted) -> Result<()> {
+    /// The number of the tellers of an interface's frames. Where they are no tellers but run by themselves, any will do.
+    fn teller(&self, place: &Place<'_>) -> u32 {
+        match place.ledger {
+            Some(_) => 0,
+            None => self
+                .lost
+                .iter()
+                .find_map(Lost::teller)
+                .unwrap_or(abi::TELLERS),
+        }
+    }
+
+    fn prepare(&self, object: &mut OpenObject, wanted: &Wanted, teller: u32) -> Result<()> {
         self.maps.share(object)?;
         for mut map in object.maps_mut() {
             match &*map.name().to_string_lossy() {
@@ -259,7 +285,9 @@ impl Capture {
                     let packets = wanted::encode(&wanted.packets);
                     map.set_initial_value(abi::bytes_of(&packets))?;
                 }
-                ".rodata.capture" => map.set_initial_value(abi::bytes_of(&encode(wanted)))?,
+                ".rodata.capture" => {
+                    map.set_initial_value(abi::bytes_of(&encode(wanted, teller)))?;
+                }
                 _ => {}
             }
         }
@@ -327,7 +355,12 @@ fn put_taker(skipper: &Object, program: &OwnedFd) -> Result<MapHandle> {
     Ok(slots)
 }
 
-fn encode(wanted: &Wanted) -> abi::capture {
+/// At the tc hook, a capture needs none.
+fn lacks_ledger(interface: &Interface) -> bool {
+    interface.mode != Mode::Tc && interface.ledger != LedgerState::On
+}
+
+fn encode(wanted: &Wanted, teller: u32) -> abi::capture {
     let bit = |stage: &Stage| {
         1 << match stage {
             Stage::Arrived => abi::STAGE_ARRIVED,
@@ -349,6 +382,8 @@ fn encode(wanted: &Wanted) -> abi::capture {
         snaplen: wanted.snaplen,
         sample: wanted.sample,
         by_rule: wanted.by_rule.into(),
+        teller,
+        unused: 0,
     }
 }
 

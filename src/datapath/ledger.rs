@@ -20,10 +20,13 @@ use super::bpffs::{At, exists, mkdir, remove_tree};
 use super::drop_reasons::DropReasons;
 use super::load::reuse_shared;
 use super::maps::Map;
-use super::{Error, Pins, exit_code};
+use super::{Error, Pins, exit_code, stand_in};
 use crate::error::{Failure, refusal};
 use crate::host::netns;
 use crate::model::{Failures, Loss, Mode};
+
+/// What the map is called in which programs write down what they redirect.
+pub(super) const LEDGERS: &str = "ledgers";
 
 /// Whose losses tracing programs count.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,7 +111,9 @@ fn load_xdp<'a>(
 ) -> Result<LedgerSkel<'a>> {
     let mut open = LedgerSkelBuilder::default().open(storage)?;
     let constants = open.maps.rodata_data.as_deref_mut();
-    constants.context("the ledger has no constants")?.netns = netns::inode()?;
+    let constants = constants.context("the ledger has no constants")?;
+    constants.netns = netns::inode()?;
+    constants.yields = stand_in::has_slots().into();
     if let Some(pins) = pins {
         reuse_shared(pins, open.open_object_mut(), |_| true)?;
     }

@@ -335,6 +335,15 @@ pub(super) fn reuse_all(pins: &Pins, ifindex: u32, object: &mut OpenObject) -> R
     reuse(&pins.interface(ifindex), &OWN, object)
 }
 
+/// Has an object use this map in the place of its own of that name, if it has one.
+pub(super) fn reuse_map(object: &mut OpenObject, name: &str, with: &MapHandle) -> Result<()> {
+    let mut maps = object.maps_mut();
+    match maps.find(|map| map.name() == name) {
+        Some(mut map) => Ok(map.reuse_fd(with.as_fd())?),
+        None => Ok(()),
+    }
+}
+
 /// Has a program use maps that are pinned in a directory. Its constants are always its own.
 fn reuse(directory: &Path, maps: &[Schema], object: &mut OpenObject) -> Result<()> {
     for mut map in object.maps_mut() {

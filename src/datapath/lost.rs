@@ -1,21 +1,25 @@
 //! Tracing programs that tell a capture which of its frames the kernel lost. They belong to this process.
 
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Link, OpenObject};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut};
 
-use super::abi::{LostSkel, LostSkelBuilder, LostTcSkel, LostTcSkelBuilder};
-use super::ledger::{self, Hook};
-use super::load::reuse_shared;
-use super::{Pins, refusal};
+use super::abi::{self, LostSkel, LostSkelBuilder, LostTcSkel, LostTcSkelBuilder};
+use super::bpffs::At;
+use super::ledger::{self, Hook, LEDGERS};
+use super::load::{reuse_map, reuse_shared};
+use super::stand_in::{occupant, slots_of};
+use super::{Lock, Pins, refusal};
+use crate::error::{Exit, failure};
 use crate::host::netns;
 
 /// Those for one hook.
 pub struct Lost {
     programs: Programs,
-    _links: Vec<Link>,
+    held: Held,
 }
 
 enum Programs {
@@ -23,14 +27,25 @@ enum Programs {
     Tc(LostTcSkel<'static>),
 }
 
+/// What has them run.
+enum Held {
+    Links {
+        _links: Vec<Link>,
+    },
+    /// The ledger's programs call them where frames are lost: see bpf/tellers.h.
+    Tellers(Tellers),
+}
+
 impl Lost {
-    /// Has them run, with what `prepare` does to them before they are loaded.
+    /// Has them run, with what `prepare` does to them before they are loaded. For interfaces of XDP that keep no ledger,
+    /// with one of their own.
     pub fn begin(
         pins: &Pins,
         hook: Hook,
+        own: Option<&MapHandle>,
         prepare: impl FnOnce(&mut OpenObject) -> Result<()>,
     ) -> Result<Self> {
-        // It has to outlive the skeleton, and a run has two at most.
+        // It has to outlive the skeleton, and a run has three at most.
         let storage: &'static mut MaybeUninit<OpenObject> =
             Box::leak(Box::new(MaybeUninit::uninit()));
         match hook {
@@ -38,19 +53,27 @@ impl Lost {
                 let mut open = LostSkelBuilder::default().open(storage)?;
                 let constants = open.maps.rodata_data.as_deref_mut();
                 constants.context("no constants")?.netns = netns::inode()?;
+                match own {
+                    Some(ledger) => reuse_map(open.open_object_mut(), LEDGERS, ledger)?,
+                    None => reuse_shared(pins, open.open_object_mut(), |_| true)?,
+                }
                 prepare(open.open_object_mut())?;
                 let mut skeleton = refusal::explain(|| open.load())?;
                 let data = skeleton.maps.bss_data.as_deref_mut();
                 data.context("no variables")?.egress_id = ledger::egress_id(pins)?;
                 let programs = &skeleton.progs;
-                let links = vec![
-                    programs.redirect_err.attach_trace()?,
-                    programs.devmap_xmit.attach_trace()?,
-                    programs.exception.attach_trace()?,
+                let programs = [
+                    ("redirect_err", &programs.redirect_err),
+                    ("devmap_xmit", &programs.devmap_xmit),
+                    ("exception", &programs.exception),
                 ];
+                let held = match own {
+                    Some(_) => Held::links(&programs.map(|(_, program)| program))?,
+                    None => Held::Tellers(Tellers::begin(pins, programs)?),
+                };
                 Ok(Lost {
                     programs: Programs::Xdp(skeleton),
-                    _links: links,
+                    held,
                 })
             }
             Hook::Tc => {
@@ -60,12 +83,20 @@ impl Lost {
                 reuse_shared(pins, open.open_object_mut(), |_| true)?;
                 prepare(open.open_object_mut())?;
                 let skeleton = refusal::explain(|| open.load())?;
-                let link = skeleton.progs.skb_dropped.attach_trace()?;
+                let held = Held::links(&[&skeleton.progs.skb_dropped])?;
                 Ok(Lost {
                     programs: Programs::Tc(skeleton),
-                    _links: vec![link],
+                    held,
                 })
             }
+        }
+    }
+
+    /// The number by which the ledger's programs call them.
+    pub fn teller(&self) -> Option<u32> {
+        match &self.held {
+            Held::Tellers(tellers) => Some(tellers.number),
+            Held::Links { .. } => None,
         }
     }
 
@@ -77,4 +108,65 @@ impl Lost {
         };
         missed.unwrap_or(0)
     }
+}
+
+impl Held {
+    fn links(programs: &[&ProgramMut<'_>]) -> Result<Self> {
+        let links: Result<_, _> = programs
+            .iter()
+            .map(|program| program.attach_trace())
+            .collect();
+        Ok(Held::Links { _links: links? })
+    }
+}
+
+/// Programs in slots of the ledger's. The kernel clears these when no process has them open any longer.
+pub struct Tellers {
+    number: u32,
+    slots: Vec<MapHandle>,
+}
+
+impl Tellers {
+    /// Under a number that no other capture has.
+    fn begin<'o>(pins: &Pins, programs: [(&str, &ProgramMut<'o>); 3]) -> Result<Self> {
+        let slots: Result<Vec<_>> = programs.iter().map(|(name, _)| slots(pins, name)).collect();
+        let slots = slots?;
+        let _lock = Lock::take(pins)?; // two runs would take the same
+        let number = free_number(&slots)?;
+        let tellers = Tellers { number, slots };
+        for ((_, program), slots) in programs.iter().zip(&tellers.slots) {
+            let program = program.as_fd().as_raw_fd().to_ne_bytes();
+            slots.update(&number.to_ne_bytes(), &program, MapFlags::ANY)?;
+        }
+        Ok(tellers)
+    }
+}
+
+impl Drop for Tellers {
+    fn drop(&mut self) {
+        for slots in &self.slots {
+            let _ = slots.delete(&self.number.to_ne_bytes());
+        }
+    }
+}
+
+/// Those of the ledger's program of this name.
+fn slots(pins: &Pins, name: &str) -> Result<MapHandle> {
+    let path = pins.ledger(Hook::Xdp).join(name);
+    let link = Link::open(&path).at("cannot open", &path)?;
+    slots_of(link.info()?.prog_id, &format!("{name}_to"))
+}
+
+fn free_number(slots: &[MapHandle]) -> Result<u32> {
+    for number in 0..abi::TELLERS {
+        let occupants: Result<Vec<_>> = slots
+            .iter()
+            .map(|slots| occupant(slots, number.to_ne_bytes()))
+            .collect();
+        if occupants?.iter().all(Option::is_none) {
+            return Ok(number);
+        }
+    }
+    let why = format!("{} captures are told of lost frames already", abi::TELLERS);
+    Err(failure(Exit::Conflict, why))
 }

@@ -18,7 +18,8 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, OpenObject, Program};
 use super::bpffs::exists;
 use super::chain::Chain;
 use super::interface::constants_of;
-use super::load::{open, program_of, reuse_all};
+use super::ledger::LEDGERS;
+use super::load::{open, program_of, reuse_all, reuse_map};
 use super::version::this_version;
 use super::{Interface, Lock, Pins, abi, attachment, refusal};
 use crate::error::{Exit, failure};
@@ -59,6 +60,8 @@ pub struct Place<'p> {
     interface: &'p Interface,
     live: u32,
     slots: MapHandle,
+    /// Where the program writes down what it redirects, though the interface keeps no ledger.
+    pub ledger: Option<MapHandle>,
 }
 
 impl<'p> Place<'p> {
@@ -73,7 +76,8 @@ impl<'p> Place<'p> {
             pins,
             interface,
             live,
-            slots: slots_of(ours).with_context(|| interface.name())?,
+            slots: slots_of(ours, SLOTS).with_context(|| interface.name())?,
+            ledger: None,
         })
     }
 
@@ -91,16 +95,22 @@ impl<'p> Place<'p> {
         take: impl FnOnce(&Object) -> Result<T>,
     ) -> Result<(OwnedFd, T)> {
         let ifindex = self.interface.ifindex;
-        let constants = abi::interface {
+        let mut constants = abi::interface {
             shows: shows.into(),
             yields: 0,
             stands_for: self.live,
             ..constants_of(self.pins, ifindex)?
         };
+        if self.ledger.is_some() {
+            constants.ledger = abi::LEDGER_ON;
+        }
         // It has to outlive the skeleton, whose type says that of the builder. It is small, and a run has few.
         let storage: &'a mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let (mut opened, _banks) = open(builder, storage, &constants)?;
         reuse_all(self.pins, ifindex, opened.open_object_mut())?;
+        if let Some(ledger) = &self.ledger {
+            reuse_map(opened.open_object_mut(), LEDGERS, ledger)?;
+        }
         prepare(opened.open_object_mut())?;
         let mut loaded = refusal::explain(|| opened.load())?;
         let taken = take(loaded.object())?;
@@ -130,7 +140,7 @@ impl StandIn {
 
     fn step_in(&self) -> Result<()> {
         let start = Instant::now();
-        while occupant(&self.slots)?.is_some() {
+        while occupant(&self.slots, SLOT)?.is_some() {
             if start.elapsed() > CLEARED_WITHIN {
                 return Err(occupied(&self.interface.name()));
             }
@@ -161,7 +171,7 @@ impl StandIn {
         if ids.program != self.live {
             return Ok(Standing::Replaced);
         }
-        match occupant(&self.slots)? {
+        match occupant(&self.slots, SLOT)? {
             Some(id) if id == self.id => {}
             Some(_) => return Err(occupied(&self.interface.name())),
             // The kernel has cleared the slot for a process that ended before this one came.
@@ -174,7 +184,7 @@ impl StandIn {
 impl Drop for StandIn {
     /// The kernel would do so, too, a moment later.
     fn drop(&mut self) {
-        if occupant(&self.slots).is_ok_and(|id| id == Some(self.id)) {
+        if occupant(&self.slots, SLOT).is_ok_and(|id| id == Some(self.id)) {
             let _ = self.slots.delete(&SLOT);
         }
     }
@@ -198,8 +208,8 @@ fn require_place(pins: &Pins, interface: &Interface) -> Result<()> {
     Ok(())
 }
 
-/// The slots of a program. Only root may ask.
-fn slots_of(program: u32) -> Result<MapHandle> {
+/// Slots of a program for others, by their name. Only root may ask.
+pub(super) fn slots_of(program: u32, name: &str) -> Result<MapHandle> {
     let with_maps = ProgInfoQueryOptions::default().include_map_ids(true);
     let mut programs = ProgInfoIter::with_query_opts(with_maps);
     let found = programs.find(|info| info.id == program);
@@ -212,16 +222,16 @@ fn slots_of(program: u32) -> Result<MapHandle> {
     })?;
     for id in found.map_ids {
         let map = MapHandle::from_map_id(id)?;
-        if map.name() == SLOTS {
+        if map.name() == name {
             return Ok(map);
         }
     }
     bail!("its program has no slot for another one")
 }
 
-/// The id of the program in the slot.
-fn occupant(slots: &MapHandle) -> Result<Option<u32>> {
-    let value = slots.lookup(&SLOT, MapFlags::ANY)?;
+/// The id of the program in a slot.
+pub(super) fn occupant(slots: &MapHandle, slot: [u8; 4]) -> Result<Option<u32>> {
+    let value = slots.lookup(&slot, MapFlags::ANY)?;
     value.map(|id| abi::from_bytes(&id)).transpose()
 }
 
