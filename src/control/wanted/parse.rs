@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::mpsc;
+use std::thread;
 
 use serde::de::{
     DeserializeOwned, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
@@ -14,7 +16,11 @@ use super::row::{DemoRow, Row};
 use crate::control::nearest;
 use crate::control::ruleset_file::bad;
 use crate::error::join_lines;
-use crate::model::{RuleRecord, RuleSet};
+use crate::model::{Prefix, RuleEntry, RuleRecord, RuleSet};
+
+/// Rows are handed from thread to thread so many at a time, and so many times before the other one waits.
+const BATCH: usize = 1024;
+const BATCHES: usize = 4;
 
 /// The keys of a rule set as a whole.
 const WHOLE: [&str; 5] = ["group", "connections", "snat_ports", "interface", "rule"];
@@ -127,29 +133,55 @@ fn rule_set(number: u32, whole: RuleSet, to: &mut impl compile::Sink) -> Result<
     Ok(says_something)
 }
 
-/// One row a line.
+/// One row a line. Another thread reads them, because a million take a second.
 fn lines<R: Row>(
     source: &Source,
     number: u32,
     to: &mut impl compile::Sink,
 ) -> Result<bool, Failed> {
     to.expect(source.text.bytes().filter(|&byte| byte == b'\n').count());
-    let mut offset = 0;
-    for line in source.text.split_inclusive('\n') {
-        let place = Place::new(number, Entry::Line(offset));
-        if !line.trim().is_empty() {
-            let row: R = serde_json::from_str(line)
-                .map_err(|error| json::<R>(source, offset, line, &error))?;
-            give(row, place, to)?;
+    let src = to.default_source();
+    thread::scope(|scope| {
+        let (give, batches) = mpsc::sync_channel(BATCHES);
+        scope.spawn(move || {
+            let mut rows = rows_of::<R>(source, number, src);
+            loop {
+                let batch: Vec<_> = rows.by_ref().take(BATCH).collect();
+                if batch.is_empty() || give.send(batch).is_err() {
+                    return;
+                }
+            }
+        });
+        for row in batches.into_iter().flatten() {
+            let (place, entry) = row?;
+            to.row(place, entry)?;
         }
-        offset += line.len();
-    }
-    Ok(true)
+        Ok(true)
+    })
 }
 
-fn give(row: impl Row, place: Place, to: &mut impl compile::Sink) -> Result<(), Fault> {
-    let entry = row.entry(to.default_source());
-    to.row(place, entry.map_err(|error| Fault::new(place, error))?)
+fn rows_of<R: Row>(
+    source: &Source,
+    number: u32,
+    src: Option<Prefix>,
+) -> impl Iterator<Item = Result<(Place, RuleEntry), Failed>> {
+    let mut end = 0;
+    let lines = source.text.split_inclusive('\n').map(move |line| {
+        let offset = end;
+        end += line.len();
+        (offset, line)
+    });
+    let rows = lines.filter(|(_, line)| !line.trim().is_empty());
+    rows.map(move |(offset, line)| {
+        let row = serde_json::from_str::<R>(line);
+        let row = row.map_err(|error| json::<R>(source, offset, line, &error))?;
+        Ok(entry(row, Place::new(number, Entry::Line(offset)), src)?)
+    })
+}
+
+fn entry(row: impl Row, place: Place, src: Option<Prefix>) -> Result<(Place, RuleEntry), Fault> {
+    let entry = row.entry(src).map_err(|error| Fault::new(place, error))?;
+    Ok((place, entry))
 }
 
 /// The rows of an array, each given on before the next is read: there may be a million.
@@ -193,7 +225,8 @@ impl<'de, S: compile::Sink, R: Row> Visitor<'de> for Rows<'_, S, R> {
         let mut count = 0;
         while let Some(row) = rows.next_element::<R>()? {
             let place = Place::new(self.number, Entry::Row(count));
-            if let Err(fault) = give(row, place, self.to) {
+            let given = entry(row, place, self.to.default_source());
+            if let Err(fault) = given.and_then(|(place, entry)| self.to.row(place, entry)) {
                 *self.fault = Some(fault);
                 return Err(A::Error::custom("what the row says is wrong"));
             }
