@@ -46,6 +46,7 @@ demo-vm: build ## The same with a virtual machine: a Debian kernel in QEMU; KERN
 	@scripts/demo-vm $(BINARY) $(KERNEL)
 
 test: deps ## Run all tests, as root, and the gate on other kernels
+	$(CARGO) test --locked --no-run
 	$(CARGO) test --locked --lib --bins $(AS_ROOT)
 	$(TESTS)
 	scripts/kernels/run gate $(GATE)
