@@ -111,7 +111,7 @@ static __always_inline __u32 next_number(struct view *mine)
 {
 	__u32 number = mine->taken_before++ << 10 | (bpf_get_smp_processor_id() & 1023);
 
-	return number & 0x7fffffff; /* below FLUSHED; UNATTRIBUTED stands for frames without one */
+	return number & 0x7fffffff; /* UNATTRIBUTED stands for frames without one */
 }
 
 /* Whether the frame is to be captured. */
@@ -161,12 +161,13 @@ __noinline int mark_captured(void)
 
 	if (!mine || !ledger || !numbers) /* never; the verifier doesn't know */
 		return 0;
-	ledger->teller = capture.teller;
 	if (interface.mode == MODE_SKB) {
+		ledger->generic_teller = capture.teller;
 		ledger->generic_program |= CAPTURED;
 		numbers->generic = mine->sighting.number;
 		return 0;
 	}
+	ledger->teller = capture.teller;
 	last = (ledger->appended - 1) % LEDGER_FRAMES;
 	ledger->ring[last].ifindex |= CAPTURED;
 	numbers->ring[last] = mine->sighting.number;

@@ -28,10 +28,10 @@ struct tellers exception_to SEC(".maps");
 const volatile __u32 yields = 0; /* 1: this kernel has programs call others */
 
 /* Does not return where there is a teller. */
-#define CALL_TELLER(ctx, ledger, tellers)                                                          \
+#define CALL_TELLER(ctx, teller, tellers)                                                          \
 	do {                                                                                       \
 		if (yields)                                                                        \
-			bpf_tail_call(ctx, tellers, (ledger)->teller);                             \
+			bpf_tail_call(ctx, tellers, teller);                                       \
 	} while (0)
 
 static __always_inline void tell_of_last(__u16 reason, __u16 error)

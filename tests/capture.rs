@@ -13,8 +13,10 @@ use crate::fixture::foreign::Foreign;
 use crate::fixture::guest;
 use crate::fixture::lan::{ANYWHERE, Lan, mac, receive, socket};
 use crate::fixture::packet::{Checksum, Frame, TCP};
+use crate::fixture::run::Loaded;
 use crate::fixture::tap::Tap;
 use crate::fixture::{Run, Tool, command, eventually};
+use libbpf_rs::{Link, MapCore, MapFlags};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::Signal;
 use nix::sys::socket::setsockopt;
@@ -495,6 +497,27 @@ fn a_capture_tells_of_its_own_lost_packets() {
             "{mode}: {stats}"
         );
     }
+}
+
+/// The kernel does that for a capture that was killed, a moment later: the next one may have begun by then.
+#[test]
+fn lost_packets_are_told_again_when_the_ledger_has_forgotten_whom_it_tells() {
+    let lan = lan("native");
+    lan.servers[0].ip("link set eth0 down");
+    let capture = Capture::begin(&lan.tool(), "--proto udp --stage lost --json");
+    let link = lan.pins.namespace().join("state/ledger/devmap_xmit");
+    let link = Link::open(link).expect("it is pinned").info();
+    let slots = Loaded::by_id(link.expect("it is there").prog_id).map("devmap_xmit_to");
+    let has_teller = || {
+        let occupant = slots.lookup(&[0; 4], MapFlags::ANY);
+        occupant.expect("it can be read").is_some()
+    };
+    assert!(has_teller());
+    slots.delete(&[0; 4]).expect("it was there");
+    eventually("it is told again", has_teller);
+    let vm = lan.vm_socket();
+    vm.send_to(&[7], ANYWHERE).expect("it is sent");
+    assert_eq!(last_bytes(&objects(&capture.interrupt())), [7]);
 }
 
 /// Frames of which each differs from the first one in what a filter looks at.

@@ -271,6 +271,43 @@ fn fill_a_queue(captured: bool) {
     assert!(known.into_iter().eq(0..ROUNDS * FRAMES));
 }
 
+/// While frames of native mode wait, others of the same poll go up to the bridge, where generic mode redirects them.
+#[test]
+fn captures_in_native_and_in_generic_mode_tell_of_their_own_lost_packets() {
+    const ROUNDS: u64 = 5;
+    // Fewer than fill the device's queue, and more than wait for GRO.
+    const LOST: u64 = 4;
+    const PASSED: u64 = 20;
+    let lan = Lan::new(true, 2);
+    let tool = lan.tool();
+    tool.ok("attach lan --mode native");
+    tool.ok("attach virbr0 --mode skb");
+    lan.add_backend(0, "--in lan --port 7999");
+    lan.add_backend(1, "--in virbr0 --port 8000");
+    lan.servers[0].ip("link set eth0 down");
+    arrive_together(&lan);
+    let captures = ["lan", "virbr0"].map(|interface| {
+        let words = format!("{interface} --proto udp --stage left,lost --json");
+        Capture::begin(&tool, &words)
+    });
+    let vm = lan.vm_socket();
+    for round in 1..=ROUNDS {
+        send(&vm, ANYWHERE, LOST);
+        send(&vm, "11.22.33.44:8000", PASSED);
+        row(&tool, 7999, round * LOST);
+        row(&tool, 8000, round * PASSED);
+    }
+    let told = captures.map(|capture| {
+        let seen = objects(&capture.interrupt());
+        ["left", "lost"].map(|stage| seen.iter().filter(|seen| seen["stage"] == stage).count())
+    });
+    let expected = [[ROUNDS * LOST; 2], [ROUNDS * PASSED, 0]];
+    assert_eq!(told.map(|told| told.map(|count| count as u64)), expected);
+    let (lost, passed) = (row_now(&tool, 7999), row_now(&tool, 8000));
+    assert_eq!(lost["failures"]["link_down"], ROUNDS * LOST, "{lost}");
+    assert_eq!(passed["delivered"], ROUNDS * PASSED, "{passed}");
+}
+
 /// After the next frame, the device waits that long before it is polled again.
 fn poll_seldom(ns: &Ns, device: &str, pause: Duration) {
     let pause = pause.as_nanos().to_string();

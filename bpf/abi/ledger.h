@@ -35,6 +35,7 @@ struct ledger {
 	__u32 generic_counter; /* in generic mode: of the last frame's backend */
 	__u32 generic_program; /* id of the program that redirected that frame; below CAPTURED */
 	__u32 teller;	       /* of the capture whose frames are in the ring; below TELLERS */
+	__u32 generic_teller;  /* of the capture whose frame the last one of generic mode is */
 	struct ledger_entry ring[LEDGER_FRAMES];
 };
 
@@ -67,7 +68,7 @@ struct failure_key {
 #define BY_DROP_REASON 64
 
 _Static_assert(sizeof(struct ledger_entry) == 8, "ledger_entry");
-_Static_assert(sizeof(struct ledger) == 28 + 8 * LEDGER_FRAMES, "ledger");
+_Static_assert(sizeof(struct ledger) == 32 + 8 * LEDGER_FRAMES, "ledger");
 _Static_assert(sizeof(struct failure_key) == 8, "failure_key");
 
 #endif

@@ -305,6 +305,7 @@ impl Capture {
 
     /// The interfaces whose packets it sees no longer, since this was asked last.
     pub fn ended(&mut self, pins: &Pins) -> Result<Vec<(Interface, Standing)>> {
+        self.lost.iter().try_for_each(Lost::stay)?;
         let mut ended = Vec::new();
         let mut standing = Vec::new();
         for stand_in in self.stand_ins.drain(..) {

@@ -1,7 +1,7 @@
 //! Tracing programs that tell a capture which of its frames the kernel lost. They belong to this process.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -100,6 +100,14 @@ impl Lost {
         }
     }
 
+    /// Has them run again where they have been taken out. To be called from time to time.
+    pub fn stay(&self) -> Result<()> {
+        match &self.held {
+            Held::Tellers(tellers) => tellers.put(),
+            Held::Links { .. } => Ok(()),
+        }
+    }
+
     /// How many lost frames there was no room to tell of.
     pub fn missed(&self) -> u64 {
         let missed = match &self.programs {
@@ -123,6 +131,8 @@ impl Held {
 /// Programs in slots of the ledger's. The kernel clears these when no process has them open any longer.
 pub struct Tellers {
     number: u32,
+    programs: Vec<OwnedFd>,
+    /// One of each.
     slots: Vec<MapHandle>,
 }
 
@@ -131,14 +141,32 @@ impl Tellers {
     fn begin<'o>(pins: &Pins, programs: [(&str, &ProgramMut<'o>); 3]) -> Result<Self> {
         let slots: Result<Vec<_>> = programs.iter().map(|(name, _)| slots(pins, name)).collect();
         let slots = slots?;
+        let programs = programs.iter();
+        let programs: Result<_, _> = programs
+            .map(|(_, program)| program.as_fd().try_clone_to_owned())
+            .collect();
+        let programs = programs?;
         let _lock = Lock::take(pins)?; // two runs would take the same
         let number = free_number(&slots)?;
-        let tellers = Tellers { number, slots };
-        for ((_, program), slots) in programs.iter().zip(&tellers.slots) {
-            let program = program.as_fd().as_raw_fd().to_ne_bytes();
-            slots.update(&number.to_ne_bytes(), &program, MapFlags::ANY)?;
-        }
+        let tellers = Tellers {
+            number,
+            programs,
+            slots,
+        };
+        tellers.put()?;
         Ok(tellers)
+    }
+
+    /// Where nobody is. The kernel may have cleared the slots for a process that ended before this one came.
+    fn put(&self) -> Result<()> {
+        let slot = self.number.to_ne_bytes();
+        for (program, slots) in self.programs.iter().zip(&self.slots) {
+            if occupant(slots, slot)?.is_none() {
+                let program = program.as_raw_fd().to_ne_bytes();
+                slots.update(&slot, &program, MapFlags::ANY)?;
+            }
+        }
+        Ok(())
     }
 }
 
