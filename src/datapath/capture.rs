@@ -103,7 +103,7 @@ pub struct Capture {
     takers: Vec<MapHandle>,
     maps: Maps,
     lost: Vec<Lost>,
-    /// Why lost frames are not seen, though they were wanted.
+    /// Why lost frames of some interfaces are not seen, though they were wanted.
     pub no_lost: Option<Error>,
     clock: Clock,
 }
@@ -204,7 +204,7 @@ impl Capture {
         };
         capture.want(counters)?;
         if wanted.stages.contains(&Stage::Lost) {
-            capture.no_lost = capture.see_lost(pins, interfaces).err();
+            capture.see_lost(pins, interfaces);
         }
         for interface in interfaces {
             capture.add(pins, interface, wanted)?;
@@ -213,17 +213,18 @@ impl Capture {
     }
 
     /// Has the kernel tell of frames, too, that it loses.
-    fn see_lost(&mut self, pins: &Pins, interfaces: &[Interface]) -> Result<()> {
+    fn see_lost(&mut self, pins: &Pins, interfaces: &[Interface]) {
         let own = Some(&self.maps.ledgers);
         for (hook, own) in [(Hook::Xdp, None), (Hook::Xdp, own), (Hook::Tc, None)] {
             let is_it =
                 |it: &Interface| Hook::of(it.mode) == hook && lacks_ledger(it) == own.is_some();
             if interfaces.iter().any(is_it) {
-                let lost = Lost::begin(pins, hook, own, |object| self.maps.share(object))?;
-                self.lost.push(lost);
+                match Lost::begin(pins, hook, own, |object| self.maps.share(object)) {
+                    Ok(lost) => self.lost.push(lost),
+                    Err(error) => self.no_lost = self.no_lost.take().or(Some(error)),
+                }
             }
         }
-        Ok(())
     }
 
     fn add(&mut self, pins: &Pins, interface: &Interface, wanted: &Wanted) -> Result<()> {
