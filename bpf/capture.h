@@ -21,6 +21,7 @@
 #include "capture_tc.h"
 #else
 #include "captured.h"
+#include "telling.h"
 #endif
 #include "hook.h"
 #include "interface.h"
@@ -157,17 +158,18 @@ __noinline int mark_captured(void)
 	struct view *mine = this_cpu_view();
 	struct ledger *ledger = this_cpu_ledger();
 	struct captured *numbers = this_cpu_captured();
+	struct telling *now = this_cpu_telling();
 	__u32 last;
 
-	if (!mine || !ledger || !numbers) /* never; the verifier doesn't know */
+	if (!mine || !ledger || !numbers || !now) /* never; the verifier doesn't know */
 		return 0;
 	if (interface.mode == MODE_SKB) {
-		ledger->generic_teller = capture.teller;
+		now->generic_teller = capture.teller;
 		ledger->generic_program |= CAPTURED;
 		numbers->generic = mine->sighting.number;
 		return 0;
 	}
-	ledger->teller = capture.teller;
+	now->teller = capture.teller;
 	last = (ledger->appended - 1) % LEDGER_FRAMES;
 	ledger->ring[last].ifindex |= CAPTURED;
 	numbers->ring[last] = mine->sighting.number;

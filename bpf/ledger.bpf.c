@@ -109,15 +109,6 @@ static __always_inline void pop_last(struct ledger *ledger, __u16 reason, __u16 
 	record_failures(ledger->ring[position].counter, reason, error, 1);
 }
 
-/*
- * That of the frame that the program redirected last. Generic mode has one of its own: while frames
- * of native mode wait, others can pass and be redirected there, for another capture.
- */
-static __always_inline __u32 last_teller(const struct ledger *ledger, const struct bpf_prog *xdp)
-{
-	return has_frames_of(ledger, xdp->aux->id) ? ledger->teller : ledger->generic_teller;
-}
-
 /* The kernel refused the frame that the program redirected last. */
 static __always_inline void record_last_frame(struct ledger *ledger, const struct bpf_prog *xdp,
 					      __u16 reason, __u16 error)
@@ -144,7 +135,7 @@ int BPF_PROG(redirect_err, const struct net_device *dev, const struct bpf_prog *
 
 	if (!ledger || !egress_id || map_id != egress_id)
 		return 0;
-	CALL_TELLER(ctx, last_teller(ledger, xdp), &redirect_err_to);
+	call_teller(ctx, &redirect_err_to, !has_frames_of(ledger, xdp->aux->id));
 	record_last_frame(ledger, xdp, reason_of_error(-error), -error);
 	return 0;
 }
@@ -265,7 +256,7 @@ int BPF_PROG(devmap_xmit, const struct net_device *from, const struct net_device
 	if (!ledger || ledger->appended - ledger->retired < frames || !is_ingress(ledger, from))
 		return 0;
 	if (drops > 0) {
-		CALL_TELLER(ctx, ledger->teller, &devmap_xmit_to);
+		call_teller(ctx, &devmap_xmit_to, false);
 		record_drops(ledger, to->ifindex, frames, drops, reason_of_driver(to, -error),
 			     -error);
 	}
@@ -284,7 +275,7 @@ int BPF_PROG(exception, const struct net_device *dev, const struct bpf_prog *xdp
 
 	if (!ledger || action != XDP_TX)
 		return 0;
-	CALL_TELLER(ctx, last_teller(ledger, xdp), &exception_to);
+	call_teller(ctx, &exception_to, !has_frames_of(ledger, xdp->aux->id));
 	record_last_frame(ledger, xdp, FAILURE_QUEUE_FULL, 0);
 	return 0;
 }

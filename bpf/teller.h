@@ -10,7 +10,7 @@
 #include "captured.h"
 #include "lost.h"
 
-#define CALL_TELLER(ctx, teller, tellers) /* it is one */
+#define call_teller(ctx, tellers, is_generic) /* it is one */
 
 /* Generic mode: of the last frame. */
 static __always_inline void tell_of_last(__u16 reason, __u16 error)

@@ -12,6 +12,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi/ledger.h"
+#include "telling.h"
 
 /* All programs in one map belong to the same tracepoint. */
 struct tellers {
@@ -27,12 +28,14 @@ struct tellers exception_to SEC(".maps");
 
 const volatile __u32 yields = 0; /* 1: this kernel has programs call others */
 
-/* Does not return where there is a teller. */
-#define CALL_TELLER(ctx, teller, tellers)                                                          \
-	do {                                                                                       \
-		if (yields)                                                                        \
-			bpf_tail_call(ctx, tellers, teller);                                       \
-	} while (0)
+/* Does not return where the frames have a teller. */
+static __always_inline void call_teller(void *ctx, void *tellers, bool is_generic)
+{
+	struct telling *now = this_cpu_telling();
+
+	if (yields && now)
+		bpf_tail_call(ctx, tellers, is_generic ? now->generic_teller : now->teller);
+}
 
 static __always_inline void tell_of_last(__u16 reason, __u16 error)
 {

@@ -34,13 +34,20 @@ struct ledger {
 	__u32 retired;	       /* of these: frames lost or handed over, and marks */
 	__u32 generic_counter; /* in generic mode: of the last frame's backend */
 	__u32 generic_program; /* id of the program that redirected that frame; below CAPTURED */
-	__u32 teller;	       /* of the capture whose frames are in the ring; below TELLERS */
-	__u32 generic_teller;  /* of the capture whose frame the last one of generic mode is */
 	struct ledger_entry ring[LEDGER_FRAMES];
 };
 
 /* Captures that can be told of lost frames at the same time. */
 #define TELLERS 16
+
+/*
+ * Which captures have captured what is in the ledger of a CPU; below TELLERS. Generic mode has one of
+ * its own: while frames of native mode wait, others can pass and be redirected there.
+ */
+struct telling {
+	__u32 teller;	      /* of those in the ring */
+	__u32 generic_teller; /* of generic mode's last one */
+};
 
 /* The numbers that a capture gave the frames of a CPU's ledger that are CAPTURED. */
 struct captured {
@@ -68,7 +75,7 @@ struct failure_key {
 #define BY_DROP_REASON 64
 
 _Static_assert(sizeof(struct ledger_entry) == 8, "ledger_entry");
-_Static_assert(sizeof(struct ledger) == 32 + 8 * LEDGER_FRAMES, "ledger");
+_Static_assert(sizeof(struct ledger) == 24 + 8 * LEDGER_FRAMES, "ledger");
 _Static_assert(sizeof(struct failure_key) == 8, "failure_key");
 
 #endif

@@ -19,7 +19,7 @@ use super::drop_reasons::DropReasons;
 use super::interface::{bits_of, outcome, outcome_names};
 use super::ledger::{self, Hook, LEDGERS};
 use super::load::{map_of, reuse_map};
-use super::lost::Lost;
+use super::lost::{Lost, TELLING};
 use super::stand_in::Place;
 use super::{Interface, Pins, StandIn, Standing, refusal, wanted};
 use crate::host::kernel;
@@ -251,8 +251,10 @@ impl Capture {
         shows: bool,
         take: impl FnOnce(&Object) -> Result<T>,
     ) -> Result<(OwnedFd, T)> {
-        let teller = self.teller(place);
-        let prepare = |object: &mut OpenObject| self.prepare(object, wanted, teller);
+        let prepare = |object: &mut OpenObject| {
+            let teller = self.name_teller(place, object)?;
+            self.prepare(object, wanted, teller)
+        };
         match place.mode() {
             Mode::Native | Mode::Skb => {
                 place.load(XdpredirCaptureSkelBuilder::default(), shows, prepare, take)
@@ -266,16 +268,17 @@ impl Capture {
         }
     }
 
-    /// The number of the tellers of an interface's frames. Where they are no tellers but run by themselves, any will do.
-    fn teller(&self, place: &Place<'_>) -> u32 {
-        match place.ledger {
-            Some(_) => 0,
-            None => self
-                .lost
-                .iter()
-                .find_map(Lost::teller)
-                .unwrap_or(abi::TELLERS),
+    /// The number of the tellers that an interface's program is to name. Where they are no tellers but run by
+    /// themselves, any will do.
+    fn name_teller(&self, place: &Place<'_>, object: &mut OpenObject) -> Result<u32> {
+        if place.ledger.is_some() {
+            return Ok(0);
         }
+        let Some((number, telling)) = self.lost.iter().find_map(Lost::teller) else {
+            return Ok(abi::TELLERS);
+        };
+        reuse_map(object, TELLING, telling)?;
+        Ok(number)
     }
 
     fn prepare(&self, object: &mut OpenObject, wanted: &Wanted, teller: u32) -> Result<()> {

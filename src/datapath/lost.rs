@@ -11,10 +11,13 @@ use super::abi::{self, LostSkel, LostSkelBuilder, LostTcSkel, LostTcSkelBuilder}
 use super::bpffs::At;
 use super::ledger::{self, Hook, LEDGERS};
 use super::load::{reuse_map, reuse_shared};
-use super::stand_in::{occupant, slots_of};
+use super::stand_in::{map_of_program, occupant};
 use super::{Lock, Pins, refusal};
 use crate::error::{Exit, failure};
 use crate::host::netns;
+
+/// What the map is called in which programs name tellers.
+pub const TELLING: &str = "telling";
 
 /// Those for one hook.
 pub struct Lost {
@@ -92,10 +95,10 @@ impl Lost {
         }
     }
 
-    /// The number by which the ledger's programs call them.
-    pub fn teller(&self) -> Option<u32> {
+    /// The number by which the ledger's programs call them, and the map of such numbers.
+    pub fn teller(&self) -> Option<(u32, &MapHandle)> {
         match &self.held {
-            Held::Tellers(tellers) => Some(tellers.number),
+            Held::Tellers(tellers) => Some((tellers.number, &tellers.telling)),
             Held::Links { .. } => None,
         }
     }
@@ -134,24 +137,29 @@ pub struct Tellers {
     programs: Vec<OwnedFd>,
     /// One of each.
     slots: Vec<MapHandle>,
+    telling: MapHandle,
 }
 
 impl Tellers {
     /// Under a number that no other capture has.
     fn begin<'o>(pins: &Pins, programs: [(&str, &ProgramMut<'o>); 3]) -> Result<Self> {
-        let slots: Result<Vec<_>> = programs.iter().map(|(name, _)| slots(pins, name)).collect();
-        let slots = slots?;
+        let slots = programs
+            .iter()
+            .map(|(name, _)| map_of_ledger(pins, name, &format!("{name}_to")));
+        let slots = slots.collect::<Result<Vec<_>>>()?;
         let programs = programs.iter();
         let programs: Result<_, _> = programs
             .map(|(_, program)| program.as_fd().try_clone_to_owned())
             .collect();
         let programs = programs?;
+        let telling = map_of_ledger(pins, "devmap_xmit", TELLING)?;
         let _lock = Lock::take(pins)?; // two runs would take the same
         let number = free_number(&slots)?;
         let tellers = Tellers {
             number,
             programs,
             slots,
+            telling,
         };
         tellers.put()?;
         Ok(tellers)
@@ -178,11 +186,11 @@ impl Drop for Tellers {
     }
 }
 
-/// Those of the ledger's program of this name.
-fn slots(pins: &Pins, name: &str) -> Result<MapHandle> {
-    let path = pins.ledger(Hook::Xdp).join(name);
+/// A map of the ledger's program of this name.
+fn map_of_ledger(pins: &Pins, program: &str, map: &str) -> Result<MapHandle> {
+    let path = pins.ledger(Hook::Xdp).join(program);
     let link = Link::open(&path).at("cannot open", &path)?;
-    slots_of(link.info()?.prog_id, &format!("{name}_to"))
+    map_of_program(link.info()?.prog_id, map).context("the ledger")
 }
 
 fn free_number(slots: &[MapHandle]) -> Result<u32> {

@@ -27,7 +27,7 @@ pub const SHARED: [Schema; 21] = [
     ("locators", 1),
     // It has rules as lines have them: another number there is another one here.
     ("history", 1),
-    ("ledgers", 2),
+    ("ledgers", 1),
     ("failures", 2),
     ("egress", 1),
     ("paired", 1),

@@ -76,7 +76,7 @@ impl<'p> Place<'p> {
             pins,
             interface,
             live,
-            slots: slots_of(ours, SLOTS).with_context(|| interface.name())?,
+            slots: map_of_program(ours, SLOTS).with_context(|| interface.name())?,
             ledger: None,
         })
     }
@@ -208,8 +208,8 @@ fn require_place(pins: &Pins, interface: &Interface) -> Result<()> {
     Ok(())
 }
 
-/// Slots of a program for others, by their name. Only root may ask.
-pub(super) fn slots_of(program: u32, name: &str) -> Result<MapHandle> {
+/// A map of a program, by its name. Only root may ask.
+pub(super) fn map_of_program(program: u32, name: &str) -> Result<MapHandle> {
     let with_maps = ProgInfoQueryOptions::default().include_map_ids(true);
     let mut programs = ProgInfoIter::with_query_opts(with_maps);
     let found = programs.find(|info| info.id == program);
@@ -226,7 +226,7 @@ pub(super) fn slots_of(program: u32, name: &str) -> Result<MapHandle> {
             return Ok(map);
         }
     }
-    bail!("its program has no slot for another one")
+    bail!("its program is another version's: it has no map {name}")
 }
 
 /// The id of the program in a slot.
