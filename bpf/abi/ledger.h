@@ -41,8 +41,8 @@ struct ledger {
 #define TELLERS 16
 
 /*
- * Which captures have captured what is in the ledger of a CPU; below TELLERS. Generic mode has one of
- * its own: while frames of native mode wait, others can pass and be redirected there.
+ * Which captures have captured what is in the ledger of a CPU; below TELLERS. Generic mode has one
+ * of its own: while frames of native mode wait, others can pass and be redirected there.
  */
 struct telling {
 	__u32 teller;	      /* of those in the ring */
