@@ -476,7 +476,7 @@ fn a_capture_tells_of_its_own_lost_packets() {
         send(0..10);
         let [first, other] = captures;
         // Read by then: what a killed one has not read is gone.
-        thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_secs(1));
         first.signal(end);
         let run = first.end();
         assert_eq!(
