@@ -44,7 +44,7 @@ pub struct Bed<'a> {
 }
 
 impl<'a> Bed<'a> {
-    pub fn new(ns: &'a Ns, pins: &'a Pins, rng: &mut Rng, run: String) -> Self {
+    pub fn new(ns: &'a Ns, pins: &'a Pins, rng: &mut Rng, run: String, round: usize) -> Self {
         let mtus = DEVICES.map(|name| (name, [1000, 1280, 1500, 9000, 9000][rng.usize(..5)]));
         for (name, mtu) in mtus {
             add_veth(ns, name, mtu);
@@ -55,7 +55,7 @@ impl<'a> Bed<'a> {
         let mut model = Model::default();
         model.hash_key = hash_key(pins);
         let options;
-        (options, model.ports) = memory::choose(rng);
+        (options, model.ports) = memory::choose(round);
         let interfaces = INTERFACES.map(|(name, _, mtu)| (name, mtu));
         for (name, mtu) in mtus.into_iter().chain(interfaces) {
             let device = Device {
@@ -207,6 +207,8 @@ impl<'a> Bed<'a> {
         let (outcome, out, difference) =
             difference(ingress(at), &mut self.model, packet, here, memory);
         if let Some(difference) = difference {
+            // To find a small case takes minutes.
+            eprintln!("{}, {}\n{difference}", self.run, INTERFACES[at].0);
             let case = Case {
                 devices: self.model.devices.clone(),
                 policies: self.model.policies.clone(),

@@ -87,7 +87,7 @@ fn the_program_agrees_with_the_model_on_every_packet() {
     while came < packets || Instant::now() < until {
         let (ns, pins) = (Ns::new("model"), Pins::new());
         let run = format!("seed {seed}, round {round} of {packets} packets");
-        let mut bed = Bed::new(&ns, &pins, &mut rng, run);
+        let mut bed = Bed::new(&ns, &pins, &mut rng, run, round);
         let count = match packets.saturating_sub(came) {
             0 => PACKETS_PER_ROUND,
             left => PACKETS_PER_ROUND.min(left),
