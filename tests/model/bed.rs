@@ -89,7 +89,7 @@ impl<'a> Bed<'a> {
         };
         let size = shape.size(rng);
         bed.load_rules(rng, size);
-        match rng.u8(..6) {
+        match round % 6 {
             0 | 1 => bed.set_policy(INTERFACES[0].0, Policy::Forward("late")),
             2 => bed.set_policy(INTERFACES[1].0, Policy::Drop),
             3 => bed.set_policy(INTERFACES[3].0, Policy::Forward("late")),

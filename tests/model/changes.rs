@@ -281,7 +281,8 @@ fn rewriting(
 
     let new = rules::options(&mut seeded, may, proto);
     let is_in_the_way = |b: &Backend| !b.keep_ip && b.pops == 2;
-    let nat = new.nat && !rule.backends.iter().any(is_in_the_way);
+    let is_any = is_in_the_way(backend) || rule.backends.iter().any(is_in_the_way);
+    let nat = new.nat && !is_any;
     if !keep_ip && told(if others_rewrite { 3 } else { 1 }, reply(nat)) {
         rule.options.nat = nat;
     }
