@@ -79,7 +79,7 @@ fn from_env(name: &str, default: u64) -> u64 {
 #[test]
 fn the_program_agrees_with_the_model_on_every_packet() {
     let seed = from_env("XDPREDIR_MODEL_SEED", fastrand::u64(..));
-    let packets = from_env("XDPREDIR_MODEL_PACKETS", 200_000);
+    let packets = from_env("XDPREDIR_MODEL_PACKETS", 120_000);
     let mut rng = Rng::with_seed(seed);
     let until = Instant::now() + Duration::from_secs(from_env("FUZZ_SECONDS", 0));
     let (mut total, mut long, mut errors) = (Tally::new(), 0, [0; 3]);
