@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, Program, ProgramMut};
 
 use super::abi::{self, LostSkel, LostSkelBuilder, LostTcSkel, LostTcSkelBuilder};
 use super::bpffs::At;
@@ -134,7 +134,8 @@ impl Held {
 /// Programs in slots of the ledger's. The kernel clears these when no process has them open any longer.
 pub struct Tellers {
     number: u32,
-    programs: Vec<OwnedFd>,
+    /// With their ids.
+    programs: Vec<(OwnedFd, u32)>,
     /// One of each.
     slots: Vec<MapHandle>,
     telling: MapHandle,
@@ -147,11 +148,11 @@ impl Tellers {
             .iter()
             .map(|(name, _)| map_of_ledger(pins, name, &format!("{name}_to")));
         let slots = slots.collect::<Result<Vec<_>>>()?;
-        let programs = programs.iter();
-        let programs: Result<_, _> = programs
-            .map(|(_, program)| program.as_fd().try_clone_to_owned())
-            .collect();
-        let programs = programs?;
+        let programs = programs.iter().map(|(_, program)| {
+            let id = Program::id_from_fd(program.as_fd())?;
+            Ok((program.as_fd().try_clone_to_owned()?, id))
+        });
+        let programs = programs.collect::<Result<Vec<_>>>()?;
         let telling = map_of_ledger(pins, "devmap_xmit", TELLING)?;
         let _lock = Lock::take(pins)?; // two runs would take the same
         let number = free_number(&slots)?;
@@ -168,7 +169,7 @@ impl Tellers {
     /// Where nobody is. The kernel may have cleared the slots for a process that ended before this one came.
     fn put(&self) -> Result<()> {
         let slot = self.number.to_ne_bytes();
-        for (program, slots) in self.programs.iter().zip(&self.slots) {
+        for ((program, _), slots) in self.programs.iter().zip(&self.slots) {
             if occupant(slots, slot)?.is_none() {
                 let program = program.as_raw_fd().to_ne_bytes();
                 slots.update(&slot, &program, MapFlags::ANY)?;
@@ -179,9 +180,13 @@ impl Tellers {
 }
 
 impl Drop for Tellers {
+    /// But not another capture's, which took the number while the slots were empty.
     fn drop(&mut self) {
-        for slots in &self.slots {
-            let _ = slots.delete(&self.number.to_ne_bytes());
+        let slot = self.number.to_ne_bytes();
+        for ((_, id), slots) in self.programs.iter().zip(&self.slots) {
+            if occupant(slots, slot).is_ok_and(|occupant| occupant == Some(*id)) {
+                let _ = slots.delete(&slot);
+            }
         }
     }
 }
