@@ -44,7 +44,7 @@ pub struct Bed<'a> {
 }
 
 impl<'a> Bed<'a> {
-    pub fn new(ns: &'a Ns, pins: &'a Pins, rng: &mut Rng, run: String, round: usize) -> Self {
+    pub fn new(ns: &'a Ns, pins: &'a Pins, rng: &mut Rng, run: String, turn: usize) -> Self {
         let mtus = DEVICES.map(|name| (name, [1000, 1280, 1500, 9000, 9000][rng.usize(..5)]));
         for (name, mtu) in mtus {
             add_veth(ns, name, mtu);
@@ -55,7 +55,7 @@ impl<'a> Bed<'a> {
         let mut model = Model::default();
         model.hash_key = hash_key(pins);
         let options;
-        (options, model.ports) = memory::choose(round);
+        (options, model.ports) = memory::choose(turn);
         let interfaces = INTERFACES.map(|(name, _, mtu)| (name, mtu));
         for (name, mtu) in mtus.into_iter().chain(interfaces) {
             let device = Device {
@@ -89,7 +89,7 @@ impl<'a> Bed<'a> {
         };
         let size = shape.size(rng);
         bed.load_rules(rng, size);
-        match round % 6 {
+        match turn % 6 {
             0 | 1 => bed.set_policy(INTERFACES[0].0, Policy::Forward("late")),
             2 => bed.set_policy(INTERFACES[1].0, Policy::Drop),
             3 => bed.set_policy(INTERFACES[3].0, Policy::Forward("late")),

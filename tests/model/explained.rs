@@ -34,10 +34,15 @@ impl Bed<'_> {
             if self.model.comes_late(packet) {
                 return; // the model has no clock, and what is explained has
             }
+            // An earlier one may have changed its connection: its state, or whence its requests come.
+            let is_known = !explained["connection"].is_null();
+            let explained = match !met.insert(connection_of(&explained)) && is_known {
+                true => self
+                    .explanations(name, std::slice::from_ref(packet))
+                    .remove(0),
+                false => explained,
+            };
             let (outcome, out) = self.agree(at, packet);
-            if !met.insert(connection_of(&explained)) && !explained["connection"].is_null() {
-                continue; // an earlier one may have changed it: its state, or whence its requests come
-            }
             let said = (explained["outcome"].as_str(), explained["after"].as_str());
             let text: String = out.iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(

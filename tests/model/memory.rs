@@ -24,17 +24,17 @@ pub struct Memory {
     revision: u32,
 }
 
-/// What the rules of a round remember, and which source ports they take: few, so that they are not enough, or many. By
-/// turns, so that each choice comes in 15 rounds.
-pub fn choose(round: usize) -> (Options, (u16, u16)) {
+/// What the rules of a round remember, and which source ports they take: few, so that they are not enough, or many. Each
+/// choice comes in 15 turns.
+pub fn choose(turn: usize) -> (Options, (u16, u16)) {
     let (nat, sticky) = [
         (false, false),
         (true, false),
         (true, false),
         (true, true),
         (false, true),
-    ][round % 5];
-    let ports = [(50000, 50000), (50000, 50003), (10000, 32767)][round % 3];
+    ][turn % 5];
+    let ports = [(50000, 50000), (50000, 50003), (10000, 32767)][turn % 3];
     (Options { nat, sticky }, ports)
 }
 

@@ -30,6 +30,9 @@ use memory::Memory;
 /// Few enough that no round takes the 30 s after which a fragment's datagram is forgotten unless
 /// the test says so, or has the 8,192 fragmented datagrams after which the oldest is.
 const PACKETS_PER_ROUND: u64 = 15_000;
+
+/// After so many rounds, what is chosen by turns begins again.
+const TURNS: usize = 30;
 const CHANGES_PER_ROUND: u64 = 20;
 
 /// By their numbers. All happen here, but for those of `ELSEWHERE`.
@@ -79,15 +82,16 @@ fn from_env(name: &str, default: u64) -> u64 {
 #[test]
 fn the_program_agrees_with_the_model_on_every_packet() {
     let seed = from_env("XDPREDIR_MODEL_SEED", fastrand::u64(..));
-    let packets = from_env("XDPREDIR_MODEL_PACKETS", 120_000);
+    let packets = from_env("XDPREDIR_MODEL_PACKETS", 200_000);
     let mut rng = Rng::with_seed(seed);
+    let first = rng.usize(..TURNS);
     let until = Instant::now() + Duration::from_secs(from_env("FUZZ_SECONDS", 0));
     let (mut total, mut long, mut errors) = (Tally::new(), 0, [0; 3]);
     let (mut round, mut came) = (0, 0);
     while came < packets || Instant::now() < until {
         let (ns, pins) = (Ns::new("model"), Pins::new());
         let run = format!("seed {seed}, round {round} of {packets} packets");
-        let mut bed = Bed::new(&ns, &pins, &mut rng, run, round);
+        let mut bed = Bed::new(&ns, &pins, &mut rng, run, first + round);
         let count = match packets.saturating_sub(came) {
             0 => PACKETS_PER_ROUND,
             left => PACKETS_PER_ROUND.min(left),
